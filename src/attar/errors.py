@@ -1,0 +1,42 @@
+"""The exceptions that Attar raises for mistakes a user can mend.
+
+Every message is one sentence or two that say what was expected, what was found, where it came from
+and what to do. The command line prints the message without a traceback and leaves with the class's
+`exit_code`.
+"""
+
+
+class AttarError(Exception):
+    """Base of all errors that Attar raises on purpose: the run failed."""
+
+    exit_code = 1
+
+
+class ConfigError(AttarError):
+    """An option, a recipe or an output folder cannot be used as given."""
+
+    exit_code = 2
+
+
+class DataError(AttarError):
+    """Text, tokens or a stored record cannot be read or does not fit."""
+
+    exit_code = 2
+
+
+class BudgetError(AttarError):
+    """A budget is malformed or out of reach."""
+
+    exit_code = 2
+
+
+class CompatibilityError(AttarError):
+    """A model, a tokenizer or a unit of a model is not one that Attar can treat."""
+
+    exit_code = 2
+
+
+class MissingExtraError(AttarError):
+    """An optional dependency is needed; the message names the extra that installs it."""
+
+    exit_code = 2
