@@ -1,0 +1,6 @@
+"""Text, token blocks and tokenizers: what models are trained, pruned and scored on."""
+
+from attar.data.text import SPLITS as SPLITS
+from attar.data.text import load_text as load_text
+from attar.data.tokens import pack as pack
+from attar.data.tokens import train_tokenizer as train_tokenizer

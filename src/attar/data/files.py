@@ -1,0 +1,119 @@
+"""Local files: those in a folder, the split that each belongs to, and what is in one."""
+
+import glob
+import gzip
+import io
+import logging
+import re
+import zlib
+from pathlib import Path
+from typing import Any
+
+import datasets
+from datasets import Dataset
+from datasets.table import InMemoryTable
+from pyarrow import parquet
+
+from attar.errors import DataError
+
+logger = logging.getLogger(__name__)
+
+LOADERS = {".txt": None, ".jsonl": "json", ".parquet": "parquet", ".csv": "csv"}
+"""The loader of `datasets` for each kind of table; .txt files are read here, to the letter."""
+ALIASES = {"training": "train", "valid": "validation", "val": "validation", "dev": "validation"}
+ACCEPTED = (
+    "give a Hub name, a file or folder of .txt, .jsonl, .parquet or .csv (each also with .gz), "
+    "or python-stdlib"
+)
+
+_SPLIT_STEM = re.compile(r"(train|valid|val|dev|test)(ing|ation)?(?![a-z])", re.IGNORECASE)
+
+
+def group_by_split(path: Path) -> dict[str, list[Path]]:
+    """The files of each split, sorted by path."""
+    if path.is_file():
+        if kind(path) is None:
+            raise DataError(f"expected a file of a known kind, found {path}; {ACCEPTED}")
+        return {"train": [path]}
+    within = sorted((f.relative_to(path) for f in path.rglob("*")), key=Path.as_posix)
+    files = [f for f in within if kind(f) and not any(p.startswith(".") for p in f.parts)]
+    groups: dict[str, list[Path]] = {}
+    for file in files:
+        match = _SPLIT_STEM.match(file.name)
+        name = match[1].lower() if match else ""
+        if (path / file).is_file():
+            groups.setdefault(ALIASES.get(name, name), []).append(path / file)
+    unnamed = groups.pop("", [])
+    if "train" in groups:
+        if unnamed:
+            logger.warning("left out %d files in %s named after no split", len(unnamed), path)
+    elif unnamed:
+        groups["train"] = unnamed
+    elif len(groups) == 1:
+        groups = {"train": next(iter(groups.values()))}
+    else:
+        found = f"only {' and '.join(groups)} files" if groups else "no file of a known kind"
+        remedy = "add a file named train, or give one file" if groups else ACCEPTED
+        raise DataError(f"expected text to train on in folder {path}, found {found}; {remedy}")
+    return groups
+
+
+def kind(path: Path) -> str | None:
+    """The suffix that says how to read a file, without .gz; None for a kind that is not read."""
+    name = path.name.lower().removesuffix(".gz")
+    return next((suffix for suffix in LOADERS if name.endswith(suffix)), None)
+
+
+def read_text(file: Path) -> str:
+    """The file as it is, line ends and byte order mark included."""
+    try:
+        raw = gzip.decompress(file.read_bytes()) if _is_gzip(file) else file.read_bytes()
+    except (OSError, EOFError, zlib.error) as error:
+        raise DataError(
+            f"cannot read {file}: {reason(error)}; mend or leave out the file"
+        ) from error
+    if not raw:
+        raise DataError(f"expected text in {file}, found an empty file; give a file with text")
+    try:
+        return raw.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise DataError(
+            f"expected UTF-8 text in {file}, found byte 0x{raw[error.start]:02x} at offset "
+            f"{error.start}; convert the file to UTF-8"
+        ) from error
+
+
+def load_table(file: Path, loader: str) -> Dataset:
+    """All columns of one file, cached by `datasets`."""
+    if file.stat().st_size == 0:
+        raise DataError(f"expected documents in {file}, found an empty file; give a file with text")
+    level = datasets.logging.get_verbosity()
+    datasets.logging.set_verbosity(datasets.logging.CRITICAL)  # the error below says it all
+    try:
+        if loader == "parquet" and _is_gzip(file):  # the one pair that `datasets` does not unpack
+            table = parquet.read_table(io.BytesIO(gzip.decompress(file.read_bytes())))
+            return Dataset(InMemoryTable(table))
+        # pandas would read the words NA and null as missing text.
+        options: dict[str, Any] = {"keep_default_na": False} if loader == "csv" else {}
+        pattern = glob.escape(str(file.resolve()))
+        rows = datasets.load_dataset(loader, data_files=pattern, split="train", **options)
+    except Exception as error:
+        raise DataError(
+            f"cannot read {file} as {loader}: {reason(error)}; mend or leave out the file"
+        ) from error
+    finally:
+        datasets.logging.set_verbosity(level)
+    assert isinstance(rows, Dataset)  # one split, not streamed
+    return rows
+
+
+def _is_gzip(file: Path) -> bool:
+    return file.name.lower().endswith(".gz")
+
+
+def reason(error: BaseException) -> str:
+    """The first cause of an error, on one line of bearable length."""
+    while (cause := error.__cause__ or error.__context__) is not None:
+        error = cause
+    text = " ".join(str(error).split()) or type(error).__name__
+    return text if len(text) <= 300 else text[:297] + "..."

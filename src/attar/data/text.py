@@ -1,0 +1,273 @@
+"""Text as three splits of documents.
+
+A data set here is always a `DatasetDict` with the splits train, validation and test and one string
+column, `text`, one document a row. It comes from the Hugging Face Hub, from local files, from
+Python objects, or from `python-stdlib`, the sources of the running Python, which every user has.
+"""
+
+import hashlib
+import logging
+import re
+import sys
+import sysconfig
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import datasets
+import datasets.config
+import numpy as np
+from datasets import Dataset, DatasetDict, Features, Value
+
+from attar.data.files import (
+    ACCEPTED,
+    ALIASES,
+    LOADERS,
+    group_by_split,
+    kind,
+    load_table,
+    read_text,
+    reason,
+)
+from attar.errors import ConfigError, DataError
+
+logger = logging.getLogger(__name__)
+
+SPLITS = ("train", "validation", "test")
+STDLIB = "python-stdlib"
+HELD_OUT = 0.05
+"""Share of the documents that a split gets when it has to be cut from the training split."""
+ROW_CHARACTERS = 16_384
+"""A .txt file is cut at line ends into rows of at most this many characters."""
+
+_HUB_NAME = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?")
+_TEXT = Features({"text": Value("string")})
+# Tests and vendored packages are not the library; generated files differ from machine to machine.
+_NOT_STDLIB = re.compile(
+    r"__pycache__|dist-packages|idlelib|lib2to3|site-packages|tests?"
+    r"|config-\d.*|_sysconfigdata.*|_sysconfig_vars.*"
+)
+
+
+def load_text(
+    source: str | Path | Dataset | DatasetDict,
+    *,
+    config: str | None = None,
+    text_column: str = "text",
+    seed: int = 0,
+) -> DatasetDict:
+    """Load documents as the splits train, validation and test, each with one column `text`.
+
+    A split that the source lacks is cut from train (5% each): a long or single .txt by position, so
+    that neighbouring lines stay together, everything else by a hash of the document, so that equal
+    documents stay together. In a folder, files named train*, valid*, val*, dev* or test* are those
+    splits; without such names all files are pooled. Joined, the rows of a .txt give back the file.
+
+    Args:
+        source: a data set on the Hub, a file or folder (.txt, .jsonl, .parquet, .csv, each also
+            with .gz; .txt is read into memory whole), a data set object, or "python-stdlib".
+        config: configuration of a data set on the Hub.
+        text_column: the column that holds the documents (not used by .txt and "python-stdlib").
+        seed: draws the documents of splits that are cut by hash. "python-stdlib" does not depend on
+            it: everybody has the same files in the same split.
+
+    Raises:
+        DataError: the source is missing, damaged, not text, or too small for three splits.
+        ConfigError: `config` with a source that is not on the Hub.
+    """
+    origin = str(source) if isinstance(source, str | Path) else "the given data set"
+    path = Path(source).expanduser() if isinstance(source, str | Path) else None
+    local = path is None or source == STDLIB or path.exists()
+    if config is not None and local:
+        raise ConfigError(
+            f"expected a data set on the Hub with dataset config {config!r}, found {origin}, "
+            "which has no configurations; leave the config out"
+        )
+    with progress_only_on_terminals():
+        if source == STDLIB:
+            parts = _stdlib()
+        elif path is not None and local:
+            parts = _from_files(path, text_column, seed)
+        else:
+            loaded = _from_hub(origin, config) if isinstance(source, str | Path) else source
+            splits = _name_splits(loaded, origin)
+            tables = {name: [_text_only(d, text_column, origin)] for name, d in splits.items()}
+            parts = _complete(tables, seed)
+    return _check_splits(parts, origin)
+
+
+def _stdlib() -> dict[str, list[Dataset]]:
+    """The .py files of the standard library; the split of a file hangs on its path alone."""
+    root = Path(sysconfig.get_paths()["stdlib"])
+    rows: dict[str, list[str]] = {name: [] for name in SPLITS}
+    seen: set[str] = set()
+    for file in sorted(root.rglob("*.py"), key=lambda file: file.relative_to(root).as_posix()):
+        relative = file.relative_to(root)
+        if any(map(_NOT_STDLIB.fullmatch, relative.parts)):
+            continue
+        try:
+            text = file.read_bytes().decode("utf-8")
+        except (OSError, UnicodeDecodeError):
+            continue
+        if text and text not in seen:
+            seen.add(text)
+            place = _hash(relative.as_posix()) / 2**64
+            held_out = "validation" if place < 1 - HELD_OUT else "test"
+            rows["train" if place < 1 - 2 * HELD_OUT else held_out].append(text)
+    return {name: [_dataset(texts)] for name, texts in rows.items()}
+
+
+def _from_hub(name: str, config: str | None) -> DatasetDict | Dataset:
+    if not _HUB_NAME.fullmatch(name) or kind(Path(name)) is not None:
+        raise DataError(f"there is no file or folder {name!r}; {ACCEPTED}")
+    try:
+        return datasets.load_dataset(name, config)  # pyright: ignore[reportReturnType]
+    except Exception as error:
+        offline = " offline, as HF_HUB_OFFLINE asks" if datasets.config.HF_HUB_OFFLINE else ""
+        raise DataError(
+            f"there is no file or folder {name!r}, and loading it as a data set of the Hub"
+            f"{f' with config {config!r}' if config else ''} failed{offline} "
+            f"({reason(error)}); {ACCEPTED}"
+        ) from error
+
+
+def _name_splits(loaded: object, origin: str) -> dict[str, Dataset]:
+    """Bring the split names of others to ours; a single split under any name is the pool."""
+    if isinstance(loaded, Dataset):
+        return {"train": loaded}
+    if not isinstance(loaded, DatasetDict):
+        raise DataError(
+            f"expected a Dataset or DatasetDict, found {type(loaded).__name__} in {origin}; "
+            "load it without streaming"
+        )
+    splits = {ALIASES.get(str(name), str(name)): rows for name, rows in loaded.items()}
+    if len(splits) == 1:
+        return {"train": next(iter(splits.values()))}
+    if "train" not in splits:
+        raise DataError(
+            f"expected a split named train in {origin}, found {', '.join(splits) or 'none'}; "
+            "rename one, or give a single split"
+        )
+    return {name: splits[name] for name in SPLITS if name in splits}
+
+
+def _text_only(dataset: Dataset, column: str, origin: str) -> Dataset:
+    """The documents as the only column, `text`, without nulls."""
+    if column not in dataset.column_names:
+        found = ", ".join(dataset.column_names) or "none"
+        raise DataError(
+            f"expected a text column {column!r} in {origin}, found the columns {found}; "
+            "name the right one with the text column option"
+        )
+    feature = dataset.features[column]
+    if not (isinstance(feature, Value) and feature.dtype in ("string", "large_string")):
+        found = feature.dtype if isinstance(feature, Value) else type(feature).__name__
+        raise DataError(
+            f"expected text in column {column!r} of {origin}, found {found}; "
+            "name a column of strings"
+        )
+    dataset = dataset.select_columns([column]).with_format(None)
+    dataset = dataset if column == "text" else dataset.rename_column(column, "text")
+    if dataset.data.column("text").null_count:
+        whole = len(dataset)
+        dataset = dataset.filter(lambda text: text is not None, input_columns="text")
+        logger.warning("left out %d rows of %s without text", whole - len(dataset), origin)
+    return dataset if dataset.features == _TEXT else dataset.cast(_TEXT)
+
+
+def _check_splits(parts: dict[str, list[Dataset]], origin: str) -> DatasetDict:
+    tables = {name: [d for d in parts.get(name, []) if len(d)] for name in SPLITS}
+    if empty := [name for name, found in tables.items() if not found]:
+        counts = ", ".join(f"{name} {sum(map(len, tables[name]))}" for name in SPLITS)
+        raise DataError(
+            f"expected documents for train, validation and test in {origin}, found too few for "
+            f"{' and '.join(empty)} (documents: {counts}); give more text"
+        )
+    return DatasetDict({name: datasets.concatenate_datasets(d) for name, d in tables.items()})
+
+
+def _from_files(path: Path, column: str, seed: int) -> dict[str, list[Dataset]]:
+    groups = group_by_split(path)
+    missing = [name for name in SPLITS if name not in groups]
+    parts: dict[str, list[Dataset]] = {}
+    by_position: dict[str, list[Dataset]] = {name: [] for name in SPLITS}
+    for split, files in groups.items():
+        texts: list[str] = []
+        tables: list[Dataset] = []
+        for file in files:
+            if loader := LOADERS[kind(file) or ""]:
+                tables.append(_text_only(load_table(file, loader), column, str(file)))
+                continue
+            text = read_text(file)
+            long = len(files) == 1 or len(text) > ROW_CHARACTERS
+            if split == "train" and missing and long:
+                for name, part in _cut_by_position(text, missing).items():
+                    by_position[name].append(_dataset(_rows(part)))
+            else:
+                texts.extend(_rows(text))
+        parts[split] = [_dataset(texts), *tables]
+    parts = _complete(parts, seed)
+    return {name: [*by_position[name], *parts.get(name, [])] for name in SPLITS}
+
+
+# ---------------------------------------------------------------------------------------- cutting
+
+
+def _complete(parts: dict[str, list[Dataset]], seed: int) -> dict[str, list[Dataset]]:
+    """Draw missing splits from train by a hash of the text: order does not matter, nor doubles."""
+    missing = [name for name in SPLITS if name not in parts]
+    if not missing:
+        return parts
+    pool = datasets.concatenate_datasets(parts["train"])
+    keys = np.asarray([_hash(f"{seed} {text}") for text in pool["text"]], dtype=np.uint64)
+    distinct = np.unique(keys)
+    if len(distinct) <= len(missing):
+        return parts
+    size = max(1, round(HELD_OUT * len(distinct)))
+    place = np.searchsorted(distinct, keys) // size
+    drawn = {name: [pool.select(np.flatnonzero(place == i))] for i, name in enumerate(missing)}
+    return parts | {"train": [pool.select(np.flatnonzero(place >= len(missing)))]} | drawn
+
+
+def _cut_by_position(text: str, missing: Sequence[str]) -> dict[str, str]:
+    """Cut off the tail of a text, 5% a split, at line ends where there are any."""
+    parts, start = {}, 0
+    for i, name in enumerate(("train", *missing)):
+        end = int(len(text) * (1 - HELD_OUT * (len(missing) - i)))
+        if i < len(missing):
+            end = text.rfind("\n", start, end) + 1 or end
+        parts[name], start = text[start:end], end
+    return parts
+
+
+def _rows(text: str) -> Iterator[str]:
+    start = 0
+    while start < len(text):
+        end = start + ROW_CHARACTERS
+        if end < len(text):
+            end = text.rfind("\n", start, end) + 1 or end
+        yield text[start:end]
+        start = end
+
+
+def _dataset(texts: Iterable[str]) -> Dataset:
+    return Dataset.from_dict({"text": list(texts)}, features=_TEXT)
+
+
+def _hash(text: str) -> int:
+    """64 bits that are the same on every machine."""
+    digest = hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).digest()
+    return int.from_bytes(digest, "big")
+
+
+@contextmanager
+def progress_only_on_terminals() -> Iterator[None]:
+    """Keep the bars of `datasets` out of log files, where they would be drawn too."""
+    hide = not sys.stderr.isatty() and not datasets.are_progress_bars_disabled()
+    if hide:
+        datasets.disable_progress_bars()
+    try:
+        yield
+    finally:
+        if hide:
+            datasets.enable_progress_bars()

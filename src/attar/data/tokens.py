@@ -1,0 +1,224 @@
+"""Documents as blocks of token ids, and a byte-level tokenizer trained on them."""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+import datasets
+import datasets.config
+from datasets import Dataset, Features, List, Value
+from datasets.fingerprint import Hasher
+from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
+from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
+
+from attar.data.text import progress_only_on_terminals
+from attar.errors import ConfigError, DataError
+
+END_OF_TEXT = "<|endoftext|>"
+
+# Words with the character before them, single digits, punctuation with the line ends after it,
+# runs of line ends, and runs of spaces: of an indentation all but the last space is one piece, and
+# that one goes to the word, as it does between two words.
+_PIECES = (
+    r"(?i:'(?:s|t|re|ve|m|ll|d)\b)"
+    r"|[^\r\n\p{L}\p{M}\p{N}]?[\p{L}\p{M}]+"
+    r"|\p{N}"
+    r"| ?[^\s\p{L}\p{M}\p{N}]+[\r\n]*"
+    r"|\s*[\r\n]+"
+    r"|\s+(?!\S)"
+    r"|\s+"
+)
+_BLOCKS = Features({"input_ids": List(Value("int32"))})
+
+
+def pack(
+    documents: Dataset,
+    tokenizer: PreTrainedTokenizerBase,
+    *,
+    block_size: int,
+    vocab_size: int | None = None,
+) -> Dataset:
+    """Tokenize documents, join them with EOS after each, and cut the stream into equal blocks.
+
+    No other special token is added, documents without a token are left out, and the rest that
+    does not fill a block is dropped once, at the end. The result is cached with the data sets under
+    `HF_HOME`.
+
+    Args:
+        documents: a column `text`, one document a row.
+        tokenizer: its EOS separates documents; without one, SEP or else BOS does.
+        block_size: ids in a row.
+        vocab_size: ids of the model that will read the blocks; None: not checked.
+
+    Returns:
+        One column `input_ids`, every row exactly `block_size` ids (int32 on disk, read as int64 by
+        the torch and numpy formats).
+
+    Raises:
+        DataError: no separator, an id outside the vocabulary, or not enough text for one block.
+        ConfigError: `block_size` is not positive.
+    """
+    if block_size < 1:
+        raise ConfigError(f"expected a block size of at least 1 token, found {block_size}")
+    _check_column(documents)
+    cutter = _Cutter(tokenizer, _separator(tokenizer), block_size, vocab_size)
+    fingerprint = cutter.fingerprint(documents)
+    with progress_only_on_terminals():
+        blocks = documents.map(
+            cutter,
+            batched=True,
+            input_columns="text",
+            remove_columns=documents.column_names,
+            features=_BLOCKS,
+            new_fingerprint=fingerprint,
+            cache_file_name=_cache_file(fingerprint),
+            desc="packing",
+        )
+    if len(blocks) == 0:
+        raise DataError(
+            f"expected at least one block of {block_size} tokens, found fewer in "
+            f"{len(documents)} documents; give more text or a smaller block size"
+        )
+    return blocks
+
+
+class _Cutter:
+    """A stateful map function: what does not fill a block opens the next batch.
+
+    `Dataset.map` calls it once a batch, in order, in one process.
+    """
+
+    def __init__(
+        self,
+        tokenizer: PreTrainedTokenizerBase,
+        separator: int,
+        block_size: int,
+        vocab_size: int | None,
+    ) -> None:
+        self.tokenizer = tokenizer
+        self.separator = separator
+        self.block_size = block_size
+        self.vocab_size = vocab_size
+        self.rest: list[int] = []
+
+    def __call__(self, texts: Sequence[str]) -> Mapping[str, list[list[int]]]:
+        encoded = self.tokenizer(
+            list(texts),
+            add_special_tokens=False,
+            return_attention_mask=False,
+            return_token_type_ids=False,
+            verbose=False,  # documents may well be longer than the model's context
+        )["input_ids"]
+        stream = self.rest
+        for ids in encoded:
+            if ids:
+                stream.extend(ids)
+                stream.append(self.separator)
+        self._check(stream)
+        whole = len(stream) // self.block_size * self.block_size
+        self.rest = stream[whole:]
+        starts = range(0, whole, self.block_size)
+        return {"input_ids": [stream[i : i + self.block_size] for i in starts]}
+
+    def _check(self, ids: Sequence[int]) -> None:
+        if self.vocab_size is not None and (highest := max(ids, default=0)) >= self.vocab_size:
+            raise DataError(
+                f"expected token ids below the model's vocabulary of {self.vocab_size}, found id "
+                f"{highest}: the tokenizer does not fit the model; give the model's own tokenizer"
+            )
+
+    def fingerprint(self, documents: Dataset) -> str | None:
+        """A name for the result, equal in every process; None where `datasets` has to find one."""
+        if not self.tokenizer.is_fast:
+            return None
+        backend: Tokenizer = self.tokenizer.backend_tokenizer  # pyright: ignore[reportAssignmentType]
+        state = json.loads(backend.to_str())
+        # Earlier calls leave their truncation and padding behind; ours sets its own.
+        state = {key: value for key, value in state.items() if key not in ("truncation", "padding")}
+        options = (self.separator, self.block_size, self.vocab_size)
+        return Hasher.hash((documents._fingerprint, json.dumps(state), options))
+
+
+def _cache_file(fingerprint: str | None) -> str | None:
+    """A place that outlives the process also for documents that lie in memory."""
+    if fingerprint is None or not datasets.is_caching_enabled():
+        return None
+    folder = Path(datasets.config.HF_DATASETS_CACHE) / "attar"
+    folder.mkdir(parents=True, exist_ok=True)
+    return str(folder / f"blocks-{fingerprint}.arrow")
+
+
+def _separator(tokenizer: PreTrainedTokenizerBase) -> int:
+    for found in (tokenizer.eos_token_id, tokenizer.sep_token_id, tokenizer.bos_token_id):
+        if isinstance(found, int):
+            return found
+    raise DataError(
+        "expected a tokenizer with an end-of-text token (EOS, SEP or BOS) to put between "
+        f"documents, found none in {tokenizer.name_or_path or type(tokenizer).__name__}; "
+        "set tokenizer.eos_token"
+    )
+
+
+def train_tokenizer(
+    documents: Dataset, *, vocab_size: int, context: int
+) -> PreTrainedTokenizerFast:
+    """Train a byte-level BPE tokenizer, which gives any text back to the byte.
+
+    Digits stand alone, and the spaces of an indentation are one piece, so that code stays short.
+    The same documents give the same tokenizer. The vocabulary is smaller than asked for where the
+    text has fewer pairs that occur twice.
+
+    Args:
+        documents: a column `text`, one document a row.
+        vocab_size: ids, with the 256 bytes and the one special token, at least 257.
+        context: `model_max_length`, the longest sequence the model will read.
+
+    Raises:
+        ConfigError: `vocab_size` is below 257.
+        DataError: there is no column `text`.
+    """
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    if vocab_size < len(alphabet) + 1:
+        raise ConfigError(
+            f"expected a vocabulary of at least {len(alphabet) + 1} (256 bytes and "
+            f"{END_OF_TEXT}), found {vocab_size}; ask for more"
+        )
+    _check_column(documents)
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Split(Regex(_PIECES), behavior="isolated"),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+        ]
+    )
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocab_size,
+        min_frequency=2,
+        special_tokens=[END_OF_TEXT],
+        initial_alphabet=alphabet,
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(_batches(documents), trainer=trainer)
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        bos_token=END_OF_TEXT,
+        eos_token=END_OF_TEXT,
+        pad_token=END_OF_TEXT,
+        model_max_length=context,
+        clean_up_tokenization_spaces=False,
+    )
+
+
+def _check_column(documents: Dataset) -> None:
+    if "text" not in documents.column_names:
+        found = ", ".join(documents.column_names) or "none"
+        raise DataError(
+            f"expected documents in a column text, found the columns {found}; rename one, or load "
+            "the documents with load_text"
+        )
+
+
+def _batches(documents: Dataset) -> Iterator[list[str]]:
+    for start in range(0, len(documents), 1000):
+        yield documents[start : start + 1000]["text"]
