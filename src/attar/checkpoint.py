@@ -1,0 +1,378 @@
+"""Loading and saving models as ordinary Hugging Face checkpoints, and the folder in which a run
+puts its result together.
+"""
+
+import contextlib
+import hashlib
+import inspect
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+from huggingface_hub.errors import HFValidationError
+from safetensors import SafetensorError
+from transformers import (
+    MODEL_FOR_CAUSAL_LM_MAPPING,
+    AutoConfig,
+    AutoModel,
+    AutoTokenizer,
+    MistralConfig,
+    MistralForCausalLM,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
+
+from attar import modeling_per_layer
+from attar.errors import CompatibilityError, ConfigError, DataError
+from attar.families import FAMILIES
+
+MODELLING_FILE = "modeling_per_layer.py"
+_BROKEN = (OSError, ValueError, RuntimeError, SafetensorError, KeyError, TypeError)
+
+
+def load(
+    path: str | Path,
+    *,
+    dtype: torch.dtype | None = None,
+    revision: str | None = None,
+    trust_remote_code: bool = False,
+) -> PreTrainedModel:
+    """Load a model by folder or Hub name, one with per-layer widths included, in evaluation mode.
+
+    Args:
+        path: a folder with `config.json` and weights, or a Hub name.
+        dtype: None keeps the type the weights are stored in.
+        revision: branch, tag or commit on the Hub.
+        trust_remote_code: run modelling code that comes with the checkpoint. Attar's own per-layer
+            checkpoints do not need it.
+
+    Raises:
+        DataError: there is no such model, or its files are damaged or do not fit its config.
+    """
+    kwargs: dict[str, Any] = {"revision": revision, "trust_remote_code": trust_remote_code}
+    config = _read("model", path, lambda: AutoConfig.from_pretrained(path, **kwargs))
+    loader = _model_class(config)
+    if isinstance(loader, type) and issubclass(loader, modeling_per_layer.PerLayerMixin):
+        kwargs.pop("trust_remote_code")
+    model, info = _read(
+        "weights",
+        path,
+        lambda: loader.from_pretrained(
+            path, dtype=dtype or "auto", output_loading_info=True, use_safetensors=True, **kwargs
+        ),
+    )
+    if lost := sorted(info["missing_keys"]) + sorted(str(k[0]) for k in info["mismatched_keys"]):
+        raise DataError(
+            f"the checkpoint {str(path)!r} does not fit its config: {len(lost)} tensors are "
+            f"missing or of another shape, "
+            f"such as {lost[0]!r}; fetch or save it anew"
+        )
+    return model.eval()
+
+
+def _model_class(config: Any) -> Any:
+    """The class that a config's first architecture names; the per-layer form of it where layers
+    differ.
+    """
+    name = (getattr(config, "architectures", None) or [""])[0]
+    base = getattr(transformers, name, None) or AutoModel
+    if config.is_heterogeneous and config.model_type in FAMILIES:
+        return per_layer_class(base, config.model_type)
+    return base
+
+
+def per_layer_class(base: type[PreTrainedModel], model_type: str) -> Any:
+    """The form of a transformers model class that builds each layer from
+    `config.per_layer_config`.
+    """
+    return type(
+        f"PerLayer{base.__name__}",
+        (modeling_per_layer.PerLayerMixin, base),
+        {"layers_path": layers_path(base, model_type)},
+    )
+
+
+def layers_path(base: type[PreTrainedModel], model_type: str) -> str:
+    """Dotted path of the layer list inside an instance of this class."""
+    below = FAMILIES[model_type].layers
+    return (
+        f"{base.base_model_prefix}.{below}"
+        if "For" in base.__name__ or "LMHead" in base.__name__
+        else below
+    )
+
+
+def load_tokenizer(path: str | Path, *, revision: str | None = None) -> PreTrainedTokenizerBase:
+    """Load the tokenizer of a checkpoint.
+
+    Raises:
+        DataError: the folder has none, or it is damaged.
+    """
+    return _read("tokenizer", path, lambda: AutoTokenizer.from_pretrained(path, revision=revision))
+
+
+def _read(what: str, path: str | Path, call: Any) -> Any:
+    """Turn the many ways in which a checkpoint can be absent or broken into one sentence."""
+    folder = Path(path)
+    if not folder.exists() and str(path).startswith((".", "/", "~")):
+        raise DataError(
+            f"no {what} at {str(path)!r}: expected a folder with config.json, or a name on the "
+            f"Hugging Face Hub"
+        )
+    if folder.is_dir() and not (folder / "config.json").exists():
+        raise DataError(f"the folder {str(path)!r} holds no config.json, so it is no checkpoint")
+    try:
+        return call()
+    except HFValidationError:
+        raise DataError(
+            f"{str(path)!r} is neither a folder nor a valid name on the Hugging Face Hub"
+        ) from None
+    except ModuleNotFoundError:
+        raise
+    except _BROKEN as error:
+        reason = " ".join(str(error).split())[:300]
+        if folder.is_dir():
+            raise DataError(
+                f"cannot read the {what} of the checkpoint {str(path)!r}; it may be damaged: "
+                f"{reason}"
+            ) from error
+        raise DataError(
+            f"no {what} named {str(path)!r}: it is no folder here and the Hugging Face Hub did not "
+            f"give it ({reason})"
+        ) from error
+
+
+# ----------------------------------------------------------------------------------------- saving
+
+
+def save(
+    model: PreTrainedModel,
+    output_dir: Path,
+    *,
+    tokenizer: PreTrainedTokenizerBase | None = None,
+) -> str:
+    """Write a model as a Hugging Face checkpoint (safetensors).
+
+    Layers that are all alike give a stock checkpoint. A Llama whose head count no longer divides
+    its width, which `LlamaConfig` refuses, is written under the equivalent `mistral` type. Layers
+    that differ give `per_layer_config` and the modelling file.
+
+    Returns:
+        `uniform`, `uniform as mistral` or `per_layer`.
+
+    Raises:
+        CompatibilityError: no stock class can hold these shapes.
+    """
+    output_dir.mkdir(parents=True, exist_ok=True)
+    if tokenizer is not None:
+        tokenizer.save_pretrained(output_dir)
+    if model.config.is_heterogeneous:
+        _save_per_layer(model, output_dir)
+        return "per_layer"
+    if _refuses_heads(model.config):
+        _as_mistral(model).save_pretrained(output_dir)
+        return "uniform as mistral"
+    model.save_pretrained(output_dir)
+    return "uniform"
+
+
+def _save_per_layer(model: PreTrainedModel, output_dir: Path) -> None:
+    base = next(c for c in type(model).__mro__ if c.__module__.startswith("transformers.models."))
+    # under the module's own names: a class that is not stock gets no renaming when it is read back
+    model.save_pretrained(output_dir, save_original_format=False)
+    path = layers_path(base, model.config.model_type)
+    (output_dir / MODELLING_FILE).write_text(
+        f"{inspect.getsource(modeling_per_layer)}\n\n"
+        f"from transformers import {base.__name__}  # noqa: E402\n\n\n"
+        f"class PerLayer{base.__name__}(PerLayerMixin, {base.__name__}):\n"
+        f'    layers_path = "{path}"\n',
+        encoding="utf-8",
+    )
+    stored = json.loads((output_dir / "config.json").read_text(encoding="utf-8"))
+    auto = "AutoModelForCausalLM" if base in MODEL_FOR_CAUSAL_LM_MAPPING.values() else "AutoModel"
+    stored["auto_map"] = {auto: f"modeling_per_layer.PerLayer{base.__name__}"}
+    stored["architectures"] = [base.__name__]
+    (output_dir / "config.json").write_text(json.dumps(stored, indent=2) + "\n", encoding="utf-8")
+
+
+def _refuses_heads(config: Any) -> bool:
+    family = FAMILIES.get(config.model_type)
+    return bool(
+        family and family.heads_divide_width and config.hidden_size % config.num_attention_heads
+    )
+
+
+def has_stock_form(config: Any) -> bool:
+    """True when any number of heads can be written: the config class takes it, or `mistral` stands
+    in for a bias-free Llama.
+    """
+    family = FAMILIES[config.model_type]
+    if not family.heads_divide_width:
+        return True
+    plain = not (getattr(config, "attention_bias", False) or getattr(config, "mlp_bias", False))
+    return config.model_type == "llama" and plain
+
+
+def _as_mistral(model: PreTrainedModel) -> PreTrainedModel:
+    """The same network, sharing its tensors, as the class whose config takes any number of
+    heads.
+    """
+    old = model.config
+    if not has_stock_form(old):
+        raise CompatibilityError(
+            f"{type(old).__name__} refuses {old.num_attention_heads} heads at width "
+            f"{old.hidden_size} and no stock class stands in "
+            "for it; use the per_layer layout or keep a head count that divides the width"
+        )
+    keys = set(MistralConfig().to_dict()) - {
+        "model_type",
+        "architectures",
+        "sliding_window",
+        "transformers_version",
+    }
+    stored = old.to_dict()
+    config = MistralConfig(**{k: stored[k] for k in keys if k in stored}, sliding_window=None)
+    with torch.device("meta"):
+        twin = MistralForCausalLM(config)
+    twin.load_state_dict(model.state_dict(), assign=True)
+    twin.tie_weights()
+    twin.generation_config = model.generation_config
+    return twin
+
+
+def fingerprint(model: PreTrainedModel) -> str:
+    """A short hash of a model: names, shapes, types and a spread of at most 4,096 values of every
+    tensor.
+    """
+    digest = hashlib.sha256()
+    for name, tensor in sorted(model.state_dict().items()):
+        flat = tensor.detach().flatten()
+        sample = flat[:: max(1, flat.numel() // 4096)].cpu().to(torch.float32)
+        digest.update(f"{name}{tuple(tensor.shape)}{tensor.dtype}".encode())
+        digest.update(sample.contiguous().numpy().tobytes())
+    return digest.hexdigest()[:16]
+
+
+def tokenizer_fingerprint(tokenizer: PreTrainedTokenizerBase) -> str:
+    """A short hash of a tokenizer's vocabulary: equal exactly when ids mean the same tokens."""
+    vocabulary = sorted(tokenizer.get_vocab().items(), key=lambda item: item[1])
+    return hashlib.sha256(json.dumps(vocabulary).encode()).hexdigest()[:16]
+
+
+# ------------------------------------------------------------------------------------- workspaces
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """Where a run puts its result together: `path` becomes the output folder, `state` (for
+    resuming) is deleted at the end.
+    """
+
+    path: Path
+    resuming: bool
+
+    @property
+    def state(self) -> Path:
+        """The sub-folder for what a resumed run needs."""
+        return self.path / "state"
+
+
+@contextmanager
+def workspace(
+    output_dir: str | Path, *, settings: dict[str, Any], resume: bool = False
+) -> Iterator[Workspace]:
+    """Put an artefact together in `<output_dir>.partial` and rename it when the block ends well, so
+    that nothing half-written shows.
+
+    After a failure or a kill the folder stays if there is state to resume from, and is removed
+    otherwise.
+
+    Args:
+        output_dir: the final folder; must be absent or empty.
+        settings: what determines the result; a resumed run must come with the same.
+        resume: go on with an unfinished `<output_dir>.partial`; starts afresh when there is none.
+
+    Raises:
+        ConfigError: the folder holds something, an unfinished run is in the way, or the settings
+            differ from those it began with.
+    """
+    final = Path(output_dir)
+    partial = final.with_name(final.name + ".partial")
+    if final.is_file() or (final.is_dir() and any(final.iterdir())):
+        raise ConfigError(
+            f"expected an empty or new output folder; {str(final)!r} holds something: choose "
+            f"another or empty it"
+        )
+    noted = partial / "state" / "settings.json"
+    wanted = json.loads(json.dumps(settings, sort_keys=True, default=str))
+    resuming = partial.exists()
+    if resuming and not resume:
+        raise ConfigError(
+            f"an unfinished run lies in {str(partial)!r}; finish it with --resume, or delete that "
+            f"folder"
+        )
+    if resuming and noted.exists():
+        _same_settings(json.loads(noted.read_text(encoding="utf-8")), wanted, partial)
+    else:
+        with contextlib.suppress(FileNotFoundError):
+            shutil.rmtree(partial)
+        noted.parent.mkdir(parents=True)
+        write_text(noted, json.dumps(wanted))
+    work = Workspace(partial, resuming)
+    try:
+        yield work
+    except BaseException:
+        if [p.name for p in work.state.iterdir()] == [noted.name]:
+            shutil.rmtree(partial)
+        raise
+    shutil.rmtree(work.state)
+    if final.is_dir():
+        final.rmdir()
+    partial.rename(final)
+
+
+def _same_settings(before: dict[str, Any], now: dict[str, Any], partial: Path) -> None:
+    differing = [k for k in sorted({*before, *now}) if before.get(k) != now.get(k)]
+    if differing:
+        key = differing[0]
+        raise ConfigError(
+            f"the unfinished run in {str(partial)!r} was started with {key}={before.get(key)!r}, "
+            f"not {now.get(key)!r}; "
+            "resume with the same settings, or delete that folder to start anew"
+        )
+
+
+def home() -> Path:
+    """Where Attar keeps what it can make again: `ATTAR_HOME`, or `~/.cache/attar`."""
+    return Path(os.environ.get("ATTAR_HOME") or Path.home() / ".cache" / "attar")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a small file so that it is either absent, old or complete: beside it first, then
+    renamed.
+    """
+    beside = path.with_name(path.name + ".tmp")
+    beside.write_text(text, encoding="utf-8")
+    beside.replace(path)
+
+
+__all__ = [
+    "Workspace",
+    "fingerprint",
+    "has_stock_form",
+    "home",
+    "load",
+    "load_tokenizer",
+    "per_layer_class",
+    "save",
+    "tokenizer_fingerprint",
+    "workspace",
+    "write_text",
+]

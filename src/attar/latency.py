@@ -1,0 +1,164 @@
+"""What a width costs in milliseconds on this machine: a measured table, added up over layers.
+
+The idea is ZipLM's (Kurtic et al., 2023, arXiv 2302.04089): time the network at a grid of attention
+and feed-forward widths and add the differences. Here a whole network is timed at each grid point,
+with all layers at that width, so that caches and overheads are as they will be; neighbouring
+timings of the parent cancel the machine's drift.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+import numpy as np
+from transformers import PreTrainedModel
+
+from attar.arch import Arch, LayerShape
+from attar.budget import decode_call, prefill_call, summarise
+from attar.families import Body, Unit
+from attar.slicing import LayerKeep, SlicePlan, slice_model
+
+Mode = Literal["prefill", "latency"]
+
+
+@dataclass(frozen=True)
+class LatencyTable:
+    """Milliseconds of a network, predicted from its widths.
+
+    Attributes:
+        mode: `prefill` (one pass over the prompt) or `latency` (one generated token).
+        base: milliseconds of the parent.
+        parent: the parent's widths.
+        groups: widths in KV groups and milliseconds per layer, both ascending in width.
+        neurons: likewise for feed-forward widths.
+        spread: relative interquartile range of the parent's timing: predictions cannot be better
+            than this.
+    """
+
+    mode: Mode
+    base: float
+    parent: Arch
+    groups: tuple[tuple[int, float], ...]
+    neurons: tuple[tuple[int, float], ...]
+    spread: float
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain dicts and numbers."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, stored: Mapping[str, Any]) -> "LatencyTable":
+        """Read what `to_dict` gave."""
+        parent = Arch(tuple(LayerShape(**layer) for layer in stored["parent"]["layers"]))
+        grids = {k: tuple((int(w), float(t)) for w, t in stored[k]) for k in ("groups", "neurons")}
+        return cls(**{**stored, "parent": parent, **grids})
+
+    def predict(self, arch: Arch) -> float:
+        """Milliseconds of a network of these widths (which may have lost whole layers)."""
+        gone = sum(self._layer(shape) for shape in self.parent.layers) - sum(
+            self._layer(shape) for shape in arch.layers
+        )
+        return self.base - gone
+
+    def _layer(self, shape: LayerShape) -> float:
+        return self.at("kv_groups", shape.num_key_value_heads) + self.at(
+            "neurons", shape.intermediate_size
+        )
+
+    def at(self, unit: Unit, width: int) -> float:
+        """Milliseconds per layer of this part at this width, read off the table by linear
+        interpolation.
+        """
+        grid = self.groups if unit == "kv_groups" else self.neurons
+        widths, times = zip(*grid, strict=True)
+        return float(np.interp(width, widths, times))
+
+
+def measure_table(
+    model: PreTrainedModel,
+    mode: Mode,
+    *,
+    prompt_tokens: int = 256,
+    new_tokens: int = 32,
+    batch_size: int = 1,
+    repeats: int = 7,
+    points: int = 6,
+    round_to: int = 8,
+) -> LatencyTable:
+    """Time the model at a grid of widths on this machine.
+
+    Args:
+        model: the parent, of a supported family; it is not changed. One reduced copy of it exists
+            at a time.
+        mode: what to time.
+        prompt_tokens: length of the prompt; cut to the model's context.
+        new_tokens: tokens decoded per timing in `latency` mode.
+        batch_size: sequences at once.
+        repeats: timings per grid point, each beside one of the parent.
+        points: grid points per kind of width.
+        round_to: feed-forward widths of the grid are multiples of this.
+    """
+    context = getattr(model.config, "max_position_embeddings", None) or prompt_tokens + new_tokens
+    prompt_tokens = max(1, min(prompt_tokens, context - new_tokens))
+
+    def call(candidate: PreTrainedModel) -> Callable[[], float]:
+        if mode == "prefill":
+            return prefill_call(candidate, prompt_tokens, batch_size)
+        return decode_call(candidate, prompt_tokens, new_tokens, batch_size)
+
+    per = 1 if mode == "prefill" else new_tokens
+    parent = Arch.of(model)
+    parent_call = call(model)
+    parent_call()
+    base_times: list[float] = []
+    found: dict[Unit, list[tuple[int, float]]] = {"kv_groups": [], "neurons": []}
+    body = Body(model)
+    for unit in found:
+        widest = max(layer.count(unit) for layer in body.layers)
+        if body.why_not(unit):
+            found[unit] = [(widest, 0.0)]
+            continue
+        step = 1 if unit == "kv_groups" else round_to
+        for width in _grid(widest, points, step):
+            narrow = slice_model(model, _all_layers_at(model, unit, width))
+            ours = call(narrow)
+            ours()
+            ratios = []
+            for _ in range(repeats):
+                before = parent_call()
+                ratios.append(ours() / before)
+                base_times.append(before / per)
+            found[unit].append((width, float(np.median(ratios))))
+            del narrow, ours
+    base = summarise(base_times)
+    layers = len(parent.layers)
+
+    def table(unit: Unit) -> tuple[tuple[int, float], ...]:
+        # only differences matter; the widest point stands for the parent's own share
+        rows = [(width, ratio * base.median / layers) for width, ratio in found[unit]]
+        return tuple(sorted(rows))
+
+    return LatencyTable(
+        mode, base.median, parent, table("kv_groups"), table("neurons"), base.spread / base.median
+    )
+
+
+def _grid(widest: int, points: int, step: int) -> list[int]:
+    """At most `points` widths from the smallest to the widest, multiples of `step` but for the
+    widest itself.
+    """
+    raw = np.linspace(step, widest, points)
+    return sorted({min(widest, max(step, round(float(x) / step) * step)) for x in raw} | {widest})
+
+
+def _all_layers_at(model: PreTrainedModel, unit: Unit, width: int) -> SlicePlan:
+    """The first `width` units of every layer: which ones does not matter to a clock."""
+    layers = []
+    for keep in SlicePlan.identity(model).layers:
+        groups, neurons = keep.kv_groups, keep.neurons
+        if unit == "kv_groups":
+            groups = groups[:width]
+        else:
+            neurons = neurons[:width]
+        layers.append(LayerKeep(keep.layer, groups, neurons))
+    return SlicePlan(tuple(layers))
