@@ -1,0 +1,390 @@
+"""How good a causal language model is: perplexity, bits per byte, task scores.
+
+Perplexity depends on the tokenizer, bits per byte does not: compare models of different
+vocabularies by bits per byte only. All losses are natural logarithms (nats), summed in float64 over
+log-softmax in float32.
+"""
+
+import logging
+import math
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
+from functools import cache
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+from tqdm import tqdm
+
+from attar.budget import require_decoder
+from attar.errors import CompatibilityError, ConfigError, DataError, MissingExtraError
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+logger = logging.getLogger(__name__)
+
+AUTOCAST_FROM = (
+    5_000_000  # below this many parameters, casting costs more than bfloat16 arithmetic saves
+)
+DEFAULT_CONTEXT = 2048
+_CHUNK = 2**24  # logits turned to float32 at a time: 64 MiB
+
+
+@dataclass(frozen=True)
+class Score:
+    """Loss over a text: `nll` in nats per scored token, and the tokens and UTF-8 bytes scored."""
+
+    nll: float
+    tokens: int
+    bytes: int
+
+    @property
+    def perplexity(self) -> float:
+        """`exp(nll)`, infinite where that overflows."""
+        return math.exp(self.nll) if self.nll < 700 else math.inf
+
+    @property
+    def bits_per_byte(self) -> float:
+        """All nats spent, in bits, over the bytes of the text: comparable between tokenizers."""
+        return self.nll * self.tokens / math.log(2) / self.bytes
+
+    def to_dict(self) -> dict[str, float | int]:
+        """Fields and derived figures, as stored in a `Run`."""
+        return {
+            "nll": self.nll,
+            "tokens": self.tokens,
+            "bytes": self.bytes,
+            "perplexity": self.perplexity,
+            "bits_per_byte": self.bits_per_byte,
+        }
+
+
+@cache
+def native_bfloat16() -> bool:
+    """Whether this CPU multiplies bfloat16 in hardware; emulation would be slower than float32."""
+    found = torch.cpu.get_capabilities()
+    return any(
+        found.get(flag) for flag in ("avx512_bf16", "amx_bf16", "avx10_2", "bf16", "arm_bf16")
+    )
+
+
+def autocast(model: torch.nn.Module) -> AbstractContextManager[Any]:
+    """bfloat16 autocast where it pays, else a context that does nothing.
+
+    It pays on a CPU with bfloat16 instructions, for a float32 model of 5 million parameters or
+    more. It moves a loss a little (1e-4 nats for a Llama of 6 million), so hold one context around
+    a comparison of models of different size, that all of them use the same.
+    """
+    parameters = list(model.parameters())
+    suits = bool(parameters) and all(
+        p.device.type == "cpu" and p.dtype == torch.float32 for p in parameters
+    )
+    if suits and sum(p.numel() for p in parameters) >= AUTOCAST_FROM and native_bfloat16():
+        return torch.autocast("cpu", torch.bfloat16)
+    return nullcontext()
+
+
+@contextmanager
+def _inference(model: torch.nn.Module) -> Iterator[None]:
+    """Evaluation mode without gradients; afterwards each module is back in the mode it was in."""
+    # inference_mode would be a little faster, but buffers that a model makes in it (rotary tables)
+    # could not be trained with later.
+    training = [module for module in model.modules() if module.training]
+    model.eval()
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        for module in training:
+            module.training = True
+
+
+def _losses(model: "PreTrainedModel", ids: Tensor) -> Tensor:
+    """Negative log-likelihood of each row's ids but the first: `(B, T)` ids to `(B, T-1)` nats."""
+    inputs, targets = ids[:, :-1], ids[:, 1:]
+    logits = model(input_ids=inputs, use_cache=False).logits
+    rows = max(1, _CHUNK // (logits.shape[1] * logits.shape[2]))
+    parts = [
+        F.cross_entropy(part.flatten(0, 1).float(), wanted.flatten(), reduction="none")
+        for part, wanted in zip(logits.split(rows), targets.split(rows), strict=True)
+    ]
+    return (parts[0] if len(parts) == 1 else torch.cat(parts)).view(targets.shape)
+
+
+def nll(model: "PreTrainedModel", input_ids: Tensor, *, batch_size: int = 8) -> float:
+    """Mean negative log-likelihood per predicted token of fixed windows, in nats.
+
+    The inner loop of a search: `input_ids` is `(N, T)`, each row predicts its ids 2..T. No
+    gradients, no cache, at most one batch of logits in memory; the model's training mode is
+    restored; NaN and infinity pass through. Runs under `autocast(model)`; an autocast that the
+    caller has entered stays in force, which keeps one precision over models of different size.
+    """
+    if input_ids.ndim != 2 or input_ids.shape[1] < 2 or not len(input_ids):
+        raise DataError(
+            "nll() expects windows of shape (N, T) with N >= 1 and T >= 2, but got "
+            f"{tuple(input_ids.shape)}; cut the text with attar.data.pack."
+        )
+    total = 0.0
+    with _inference(model), autocast(model):
+        for batch in input_ids.split(batch_size):
+            total += float(_losses(model, batch.to(model.device)).sum(dtype=torch.float64))
+    return total / (input_ids.shape[0] * (input_ids.shape[1] - 1))
+
+
+def score(
+    model: "PreTrainedModel",
+    tokenizer: "PreTrainedTokenizerBase",
+    documents: "Dataset",
+    *,
+    context: int | None = None,
+    stride: int | None = None,
+    batch_size: int = 8,
+    max_tokens: int | None = None,
+) -> Score:
+    """Perplexity and bits per byte of a causal LM over documents.
+
+    The stream `EOS document EOS document ...` (no other special tokens) is cut into windows of
+    `context` inputs that overlap so that every token after the first is predicted exactly once. The
+    EOS tokens between documents are predicted too and their cost counts; the bytes are those of the
+    documents alone. Computed in the model's own dtype; the batch size does not matter.
+
+    Args:
+        model: any transformers causal LM; its training mode is restored.
+        tokenizer: the model's tokenizer.
+        documents: rows with a column `text`.
+        context: inputs per window; None takes the model's positions, at most 2048.
+        stride: new tokens per window; smaller than `context`, every token but the first ones has at
+            least `context - stride` tokens before it (slower, a little better). None means
+            `context`.
+        batch_size: windows per model call.
+        max_tokens: score only the head of the stream, cut in the last document so that its bytes
+            are still counted right.
+
+    Raises:
+        CompatibilityError: the model is no causal LM, or the tokenizer has more ids than the model.
+        ConfigError: context or stride do not suit the model.
+        DataError: there is no text, or the loss is not finite.
+    """
+    require_decoder(model)
+    context = _context(model, tokenizer, context)
+    stride = context if stride is None else stride
+    if batch_size < 1:
+        raise ConfigError(f"batch_size must be 1 or more, but is {batch_size}.")
+    if not 1 <= stride <= context:
+        raise ConfigError(
+            f"stride must be between 1 and the context of {context}, but is {stride}."
+        )
+    ids, size = _stream(tokenizer, documents, max_tokens)
+    _require_fit(model, tokenizer, ids)
+    with _inference(model):
+        _require_no_foresight(model, ids)
+        total = _sum_over_windows(model, ids, context, stride, batch_size)
+    tokens = len(ids) - 1
+    if not math.isfinite(total):
+        raise DataError(
+            f"the loss of {_name(model)} is not finite ({total / tokens}): {_damage(model)}; "
+            "take another checkpoint."
+        )
+    return Score(total / tokens, tokens, size)
+
+
+def _sum_over_windows(
+    model: "PreTrainedModel", ids: Tensor, context: int, stride: int, batch_size: int
+) -> float:
+    """Summed loss of `ids[1:]`, each predicted once; windows of `context` start `stride` apart."""
+    last = len(ids) - 1  # inputs there are
+    starts = range(0, max(1, last - context + stride), stride)
+    windows = [ids[start : start + context + 1] for start in starts]
+    whole = [window for window in windows if len(window) == context + 1]
+    batches = [torch.stack(whole[i : i + batch_size]) for i in range(0, len(whole), batch_size)]
+    batches += [
+        window[None] for window in windows if len(window) <= context
+    ]  # the short last one, alone: no padding
+    total, first = 0.0, True
+    for batch in tqdm(batches, desc="scoring", unit="batch", disable=None, leave=False):
+        losses = _losses(model, batch.to(model.device)).double()
+        # All but the first window begin with context - stride inputs whose targets the window
+        # before has scored.
+        total += float(losses[:, context - stride :].sum())
+        total += float(losses[0, : context - stride].sum()) if first else 0.0
+        first = False
+    return total
+
+
+def _stream(
+    tokenizer: "PreTrainedTokenizerBase", documents: "Dataset", max_tokens: int | None
+) -> tuple[Tensor, int]:
+    """Ids of `EOS doc EOS doc ...` as `(S,)` and the UTF-8 bytes of the documents in them.
+
+    At most `max_tokens` ids follow the first.
+    """
+    if max_tokens is not None and max_tokens < 1:
+        raise ConfigError(f"max_tokens must be 1 or more, but is {max_tokens}.")
+    ends = (tokenizer.eos_token_id, tokenizer.bos_token_id, tokenizer.sep_token_id)
+    eos = next((token for token in ends if isinstance(token, int)), None)
+    if eos is None:
+        raise DataError(
+            "the tokenizer has no end-of-text token to put before a document; "
+            "set tokenizer.eos_token."
+        )
+    if "text" not in documents.column_names:
+        raise DataError(
+            f"score() expects a column 'text', but the documents have {documents.column_names}."
+        )
+    ids: list[int] = []
+    size = 0
+    for text in documents["text"]:
+        tokens = _encode(tokenizer, text)
+        room = None if max_tokens is None else max_tokens - len(ids)
+        if room is not None and len(tokens) > room:
+            text = _head(tokenizer, text, room)
+            tokens = _encode(tokenizer, text)
+        if tokens:
+            ids += [eos, *tokens]
+            size += len(text.encode())
+        if room is not None and len(ids) >= (max_tokens or 0):
+            break
+    if not size:
+        raise DataError(
+            "there is no text to score: every document is empty "
+            "(or max_tokens leaves nothing of the first)."
+        )
+    return torch.tensor(ids), size
+
+
+def _encode(tokenizer: "PreTrainedTokenizerBase", text: str) -> list[int]:
+    return tokenizer(text, add_special_tokens=False, return_attention_mask=False, verbose=False)[
+        "input_ids"
+    ]
+
+
+def _head(tokenizer: "PreTrainedTokenizerBase", text: str, room: int) -> str:
+    """The longest head of `text` that takes at most `room` tokens, found by bisection."""
+    # Cutting characters and not ids keeps the byte count right for every tokenizer, also where an
+    # id is part of a character.
+    low, high = 0, len(text)
+    while low < high:
+        middle = (low + high + 1) // 2
+        if len(_encode(tokenizer, text[:middle])) <= room:
+            low = middle
+        else:
+            high = middle - 1
+    return text[:low]
+
+
+def _context(
+    model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase", context: int | None
+) -> int:
+    positions = getattr(model.config.get_text_config(), "max_position_embeddings", None)
+    if context is None:
+        return min(positions or DEFAULT_CONTEXT, tokenizer.model_max_length, DEFAULT_CONTEXT)
+    if context < 1 or (positions and context > positions):
+        raise ConfigError(
+            f"context must be between 1 and the {positions or 'any number of'} positions "
+            f"of {_name(model)}, but is {context}."
+        )
+    return context
+
+
+def _name(model: "PreTrainedModel") -> str:
+    return repr(model.name_or_path) if model.name_or_path else f"this {type(model).__name__}"
+
+
+def _require_fit(
+    model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase", ids: Tensor
+) -> None:
+    vocabulary, highest = _vocabulary(model), int(ids.max())
+    if highest >= vocabulary:
+        raise CompatibilityError(
+            f"the tokenizer does not fit {_name(model)}: it gave the id {highest}, but the model "
+            f"has {vocabulary} embeddings; use the model's own tokenizer, not "
+            f"{tokenizer.name_or_path or type(tokenizer).__name__!r}."
+        )
+
+
+def _vocabulary(model: "PreTrainedModel") -> int:
+    return next(model.get_input_embeddings().parameters()).shape[0]
+
+
+def _require_no_foresight(model: "PreTrainedModel", ids: Tensor) -> None:
+    """Refuse a model whose prediction changes with a later token: it would score absurdly well."""
+    pair = ids[:3].repeat(2, 1).to(model.device)
+    if pair.shape[1] < 2:
+        return
+    pair[1, -1] = (pair[1, -1] + 1) % _vocabulary(model)
+    logits = model(input_ids=pair, use_cache=False).logits[:, :-1].float()
+    if bool((logits[0] - logits[1]).abs().max() > 1e-2 * logits.std()):
+        raise CompatibilityError(
+            f"perplexity needs a causal language model, but {_name(model)} "
+            f"({type(model).__name__}) sees later tokens; a masked LM has no perplexity, "
+            "score it on a task."
+        )
+
+
+def _damage(model: "PreTrainedModel") -> str:
+    for name, tensor in model.state_dict().items():
+        if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
+            return f"its weights are damaged, {name} holds NaN or infinite values"
+    return f"its weights are finite but its logits overflow in {model.dtype}"
+
+
+def tasks(
+    model: "PreTrainedModel",
+    tokenizer: "PreTrainedTokenizerBase",
+    names: Sequence[str],
+    *,
+    limit: int | float | None = None,
+    batch_size: int = 8,
+    include_path: str | Path | None = None,
+) -> dict[str, dict[str, float]]:
+    """Task scores by lm-evaluation-harness, as `{task: {metric: value}}`.
+
+    Args:
+        model: a loaded causal LM.
+        tokenizer: its tokenizer.
+        names: task names as `lm_eval --tasks list` shows them, or of the YAML files under
+            `include_path`.
+        limit: documents per task (a number), or a share below 1; None takes all.
+        batch_size: requests per model call.
+        include_path: a folder with task YAML files of your own.
+
+    Raises:
+        MissingExtraError: lm-eval is not installed.
+        ConfigError: a task of that name does not exist.
+    """
+    try:
+        lm_eval = import_module("lm_eval")
+        huggingface = import_module("lm_eval.models.huggingface")
+        manager_class = import_module("lm_eval.tasks").TaskManager
+    except ImportError as error:
+        raise MissingExtraError(
+            f"task scores need lm-evaluation-harness, which is not installed ({error}); "
+            "pip install 'attar[eval]'."
+        ) from error
+    manager = manager_class(include_path=None if include_path is None else str(include_path))
+    unknown = [name for name in names if name not in manager.all_tasks]
+    if unknown or not names:
+        raise ConfigError(
+            f"lm-eval knows no task called {', '.join(map(repr, unknown)) or '(none given)'}; "
+            "`lm_eval --tasks list` shows all, include_path adds a folder of your own."
+        )
+    with _inference(model):
+        harness = huggingface.HFLM(pretrained=model, tokenizer=tokenizer, batch_size=batch_size)
+        answer = lm_eval.simple_evaluate(
+            model=harness, tasks=list(names), limit=limit, task_manager=manager, bootstrap_iters=0
+        )
+    results = (answer or {}).get("results", {})
+    return {
+        task: {
+            key.removesuffix(",none"): value
+            for key, value in metrics.items()
+            if isinstance(value, int | float)
+        }
+        for task, metrics in results.items()
+    }

@@ -1,0 +1,196 @@
+"""The HTML report and the model card, filled from templates."""
+
+import json
+import re
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import yaml
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from attar import __version__
+from attar.errors import ConfigError
+from attar.report import tables
+from attar.report.charts import importance_plot, pareto_plot, widths_plot
+from attar.report.record import Run
+
+_CHART_COSTS = (
+    ("bytes", "bytes of weights"),
+    ("macs", "multiply-accumulates per token"),
+    ("kv_bytes", "KV bytes per token"),
+)
+
+
+def _templates(*, escape: bool) -> Environment:
+    return Environment(
+        loader=PackageLoader("attar", "templates"),
+        autoescape=escape,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+
+
+def html_report(
+    runs: Sequence[Run],
+    path: str | Path,
+    *,
+    title: str = "Attar report",
+    names: Sequence[str] | None = None,
+) -> Path:
+    """Write one self-contained HTML page about the runs: no scripts, no network. Returns its path.
+
+    Args:
+        runs: the records.
+        path: the file; written beside and renamed.
+        title: the page's heading.
+        names: a name for each run; None takes methods and commands.
+
+    Raises:
+        ConfigError: the file cannot be written.
+    """
+    shown = list(names or tables.names_of(runs))
+    page = (
+        _templates(escape=True)
+        .get_template("report.html")
+        .render(
+            title=title,
+            table=Markup(tables.comparison(runs, names=shown).html()),
+            charts=[Markup(svg) for svg in _charts(runs, shown)],
+            sections=[_section(run, name) for run, name in zip(runs, shown, strict=True)],
+            version=__version__,
+        )
+    )
+    target = Path(path)
+    beside = target.with_name(f".{target.name}.part")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        beside.write_text(page, encoding="utf-8")
+        return beside.replace(target)
+    except OSError as error:
+        with suppress(OSError):
+            beside.unlink()
+        raise ConfigError(f"cannot write the report {target}: {error.strerror}.") from error
+
+
+def _charts(runs: Sequence[Run], names: Sequence[str]) -> list[str]:
+    """Loss over each cost in which the models differ."""
+    charts = []
+    for cost, label in _CHART_COSTS:
+        points = tables.pareto_points(runs, cost=cost, names=names)
+        if len({point.x for point in points}) > 1:
+            charts.append(pareto_plot(points, x_label=label))
+    return charts
+
+
+def _section(run: Run, name: str) -> dict[str, Any]:
+    """What the template shows of one run."""
+    widths, importance = run.details.get("widths"), run.details.get("importance")
+    own = tables.run_table(run)
+    return {
+        "name": name,
+        "command": run.command,
+        "table": Markup(own.html()) if own.rows else None,
+        "met": None if not run.budget else bool(run.budget.get("met")),
+        "budget": tables.budget_lines(run),
+        "facts": tables.facts(run),
+        "link": run.paper.link if run.paper else None,
+        "settings": _flat(run.settings),
+        "widths": Markup(widths_plot(widths)) if isinstance(widths, dict) and widths else None,
+        "importance": Markup(importance_plot(importance))
+        if isinstance(importance, dict) and importance
+        else None,
+    }
+
+
+def _flat(settings: dict[str, Any], prefix: str = "") -> list[tuple[str, str]]:
+    lines = []
+    for key, value in settings.items():
+        if isinstance(value, dict) and value:
+            lines += _flat(value, f"{prefix}{key}.")
+        else:
+            lines.append(
+                (prefix + key, value if isinstance(value, str) else json.dumps(value, default=str))
+            )
+    return lines
+
+
+def model_card(
+    run: Run,
+    *,
+    base_model: str | None = None,
+    license: str | None = None,
+    tags: Sequence[str] = (),
+    datasets: Sequence[str] = (),
+    pipeline_tag: str | None = "text-generation",
+    plain: bool = True,
+) -> str:
+    """A README.md for the Hub: YAML header, cost and quality, how to load, citation, versions.
+
+    Args:
+        run: the record of the model's making.
+        base_model: the parent's Hub id; None takes `run.model` where that looks like one and is no
+            local path.
+        license: as the Hub names licences (`apache-2.0`); left out when not known.
+        tags: more tags.
+        datasets: Hub ids of the data.
+        pipeline_tag: what the model does; None leaves it out.
+        plain: the checkpoint loads in plain transformers; False says that it needs `import attar`.
+    """
+    base = base_model or (run.model if _is_hub_id(run.model) else None)
+    header: dict[str, Any] = {"library_name": "transformers"}
+    optional = {
+        "base_model": base,
+        "license": license,
+        "pipeline_tag": pipeline_tag,
+        "datasets": list(datasets),
+    }
+    header |= {key: value for key, value in optional.items() if value}
+    header["tags"] = list(
+        dict.fromkeys(["attar", *([_tag(run.method)] if run.method else []), *tags])
+    )
+    own = tables.run_table(run)
+    return (
+        _templates(escape=False)
+        .get_template("card.md")
+        .render(
+            header=yaml.safe_dump(header, sort_keys=False, allow_unicode=True).strip(),
+            name=_text("-".join(filter(None, [run.model and tables.short(run.model), run.method])))
+            or run.command,
+            parent=_text(base or tables.short(run.model)) if run.model else None,
+            table=own.markdown() if own.rows else None,
+            budget=[(label.strip(), _text(line)) for label, line in tables.budget_lines(run)],
+            baselines=tables.comparison([run], ratios=False).markdown() if run.baselines else None,
+            data=_text(tables.short(run.data))
+            if run.data and not _is_hub_id(run.data)
+            else run.data,
+            plain=plain,
+            bibtex=run.paper.bibtex() if run.paper else None,
+            paper=_text(str(run.paper)) if run.paper else None,
+            versions=run.versions,
+            hardware=run.hardware,
+            date=run.date,
+            seed=run.seed,
+        )
+    )
+
+
+def _is_hub_id(name: str | None) -> bool:
+    """`owner/name` or a bare name, and no local path: a card must not point to a folder here."""
+    return (
+        bool(name and re.fullmatch(r"[\w][\w.-]*(/[\w][\w.-]*)?", name))
+        and not Path(name or "").exists()
+    )
+
+
+def _tag(method: str) -> str:
+    return re.sub(r"[^a-z0-9]+", "-", method.lower()).strip("-")
+
+
+def _text(value: str) -> str:
+    """One line of Markdown text in which nothing of the value is taken for markup."""
+    return re.sub(r"([\\`*_\[\]<>|#])", r"\\\1", " ".join(value.split()))

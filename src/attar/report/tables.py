@@ -1,0 +1,270 @@
+"""Tables of runs as text, Markdown and HTML, with figures in units that people read."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from html import escape
+from pathlib import PurePath
+from typing import Any, NamedTuple
+
+from attar.report.charts import Point
+from attar.report.record import Run
+from attar.report.units import amount, count, duration, fixed, size
+
+NONE = "-"
+_Figures = tuple[Mapping[str, Any], Mapping[str, Any]]  # cost and quality
+
+
+class Column(NamedTuple):
+    """One figure of a model: its name and heading, how it is read and shown.
+
+    `ratio` is the heading of its ratio to the parent; None leaves that out.
+    """
+
+    name: str
+    heading: str
+    read: Callable[[Mapping[str, Any], Mapping[str, Any]], float | None]
+    show: Callable[[float], str]
+    ratio: str | None = None
+
+
+def _speed(phase: str) -> Callable[[Mapping[str, Any], Mapping[str, Any]], float | None]:
+    def read(cost: Mapping[str, Any], quality: Mapping[str, Any]) -> float | None:
+        return tokens_per_second(cost, phase)
+
+    return read
+
+
+def tokens_per_second(cost: Mapping[str, Any], phase: str) -> float | None:
+    """Tokens a second, all sequences together, of `prefill` or `decode` in `Cost.to_dict()`.
+
+    None where it was not timed.
+    """
+    latency, timed = cost.get(phase), cost.get("timed") or {}
+    if not latency or not latency.get("median"):
+        return None
+    tokens = timed.get("batch_size", 1) * (
+        timed.get("prompt_tokens", 0) if phase == "prefill" else 1
+    )
+    return tokens * 1000 / latency["median"] or None
+
+
+COLUMNS = (
+    Column("params", "params", lambda c, q: c.get("params"), count),
+    Column("block_params", "block params", lambda c, q: c.get("block_params"), count),
+    Column("bytes", "bytes", lambda c, q: c.get("bytes"), size, "bytes ratio"),
+    Column("macs", "MACs", lambda c, q: c.get("macs"), count, "MACs ratio"),
+    Column("kv_bytes", "KV bytes/token", lambda c, q: c.get("kv_bytes"), size, "KV ratio"),
+    Column("peak_memory", "peak memory", lambda c, q: c.get("peak_memory"), size),
+    Column("bits_per_byte", "bits per byte", lambda c, q: q.get("bits_per_byte"), fixed),
+    Column("perplexity", "perplexity", lambda c, q: q.get("perplexity"), fixed),
+    Column("prefill", "prefill tok/s", _speed("prefill"), count, "prefill ratio"),
+    Column("decode", "decode tok/s", _speed("decode"), count, "decode ratio"),
+)
+_IN_COMPARISON = [
+    column for column in COLUMNS if column.name not in ("block_params", "peak_memory")
+]
+
+
+@dataclass
+class Table:
+    """Cells ready to show, the first column left-aligned; `records` holds the same as numbers."""
+
+    columns: list[str]
+    rows: list[list[str]]
+    records: list[dict[str, Any]] = field(default_factory=list)
+
+    def text(self) -> str:
+        """Aligned plain text."""
+        lines = [self.columns, *self.rows]
+        widths = [max(len(line[i]) for line in lines) for i in range(len(self.columns))]
+        ruled = [lines[0], ["-" * width for width in widths], *lines[1:]]
+        return "\n".join(
+            "  ".join(
+                c.rjust(w) if i else c.ljust(w)
+                for i, (c, w) in enumerate(zip(line, widths, strict=True))
+            ).rstrip()
+            for line in ruled
+        )
+
+    __str__ = text
+
+    def markdown(self) -> str:
+        """A GitHub-style table."""
+        lines = [self.columns, ["---", *["---:"] * (len(self.columns) - 1)], *self.rows]
+        return "\n".join(
+            "| " + " | ".join(_markdown_cell(cell) for cell in line) + " |" for line in lines
+        )
+
+    def html(self) -> str:
+        """A `<table>`; every cell is escaped."""
+        head = "".join(f'<th scope="col">{escape(cell)}</th>' for cell in self.columns)
+        body = "".join(
+            f'<tr><th scope="row">{escape(row[0])}</th>'
+            + "".join(f"<td>{escape(c)}</td>" for c in row[1:])
+            + "</tr>"
+            for row in self.rows
+        )
+        return f'<table class="figures"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>'
+
+    _repr_html_ = html
+
+
+def _markdown_cell(cell: str) -> str:
+    text = escape(cell, quote=False).replace("|", "\\|")
+    return " ".join(text.split()) if "\n" in text else text
+
+
+def side(record: Mapping[str, Any] | None, which: str) -> dict[str, Any]:
+    """`before` or `after` of a cost or quality; of a baseline's, which has neither, the whole."""
+    record = record or {}
+    if "before" in record or "after" in record:
+        return dict(record.get(which) or {})
+    return dict(record) if which == "after" else {}
+
+
+def names_of(runs: Sequence[Run]) -> list[str]:
+    """A short, distinct name for each run: its method or command, numbered where that repeats."""
+    plain = [run.method or run.command for run in runs]
+    return [
+        n if plain.count(n) == 1 else f"{n} {plain[: i + 1].count(n)}" for i, n in enumerate(plain)
+    ]
+
+
+def short(model: str | None) -> str:
+    """The last part of a model's name or path."""
+    return PurePath(model).name or model if model else "parent"
+
+
+def comparison(
+    runs: Sequence[Run], *, names: Sequence[str] | None = None, ratios: bool = True
+) -> Table:
+    """One row a model: each parent once, then each run's result and its baselines.
+
+    Columns that no row can fill are left out. `blocks` is the share of the parent's block
+    parameters that is left, and the ratio columns compare to the parent (of speeds: above 1
+    is faster). `records` holds the numbers, with role parent, result or baseline.
+    """
+    records: list[dict[str, Any]] = []
+    parents: list[Any] = []
+    for run, name in zip(runs, names or names_of(runs), strict=True):
+        before = side(run.cost, "before"), side(run.quality, "before")
+        if any(before) and (run.model, *before) not in parents:
+            parents.append((run.model, *before))
+            records.append(_record(short(run.model), "parent", before, before))
+        after = side(run.cost, "after"), side(run.quality, "after")
+        records.append(_record(name, "result", after, before))
+        for baseline in run.baselines:
+            found = side(baseline.get("cost"), "after"), side(baseline.get("quality"), "after")
+            records.append(
+                _record(str(baseline.get("name", "baseline")), "baseline", found, before)
+            )
+    return _table(records, ratios=ratios)
+
+
+def _record(name: str, role: str, own: _Figures, parent: _Figures) -> dict[str, Any]:
+    record: dict[str, Any] = {"run": name, "role": role}
+    for column in COLUMNS:
+        value, base = column.read(*own), column.read(*parent)
+        record[column.name] = value
+        record[f"{column.name}_ratio"] = value / base if value is not None and base else None
+    return record
+
+
+def _table(records: list[dict[str, Any]], *, ratios: bool) -> Table:
+    cells: dict[str, list[str]] = {}
+
+    def add(heading: str, key: str, show: Callable[[float], str]) -> None:
+        values = [record[key] for record in records]
+        if any(value is not None for value in values):
+            cells[heading] = [NONE if value is None else show(value) for value in values]
+
+    marks = {"parent": "", "result": "", "baseline": "  vs "}
+    cells["run"] = [marks[record["role"]] + record["run"] for record in records]
+    for column in _IN_COMPARISON:
+        add(column.heading, column.name, column.show)
+        if column.name == "params":
+            add("blocks", "block_params_ratio", lambda share: f"{100 * share:.0f}%")
+    for column in _IN_COMPARISON:
+        if ratios and column.ratio:
+            add(column.ratio, f"{column.name}_ratio", lambda ratio: f"{ratio:.2f}")
+    return Table(list(cells), [list(row) for row in zip(*cells.values(), strict=True)], records)
+
+
+def run_table(run: Run) -> Table:
+    """Before, after and ratio of every figure that a run holds."""
+    before = side(run.cost, "before"), side(run.quality, "before")
+    after = side(run.cost, "after"), side(run.quality, "after")
+    rows = []
+    for column in COLUMNS:
+        old, new = column.read(*before), column.read(*after)
+        if old is not None or new is not None:
+            ratio = NONE if new is None or not old else f"{new / old:.2f}"
+            rows.append(
+                [
+                    column.heading,
+                    *(NONE if v is None else column.show(v) for v in (old, new)),
+                    ratio,
+                ]
+            )
+    table = Table(["", "before", "after", "ratio"], rows)
+    if not any(before):  # a model made from nothing has no before
+        table = Table(["", "result"], [[row[0], row[2]] for row in rows])
+    return table
+
+
+def budget_lines(run: Run) -> list[tuple[str, str]]:
+    """The budget as `(label, text)`: what was asked and one line a constraint."""
+    if not run.budget:
+        return []
+    lines = [
+        (
+            "budget",
+            f"{run.budget.get('asked', '')}: {'met' if run.budget.get('met') else 'NOT met'}",
+        )
+    ]
+    for row in run.budget.get("constraints") or []:
+        key, sign = str(row["key"]), "<=" if row["met"] else ">"
+        found, limit = amount(key, row["achieved"]), amount(key, row["limit"])
+        if found == limit:  # rounding would hide which is larger
+            found, limit = f"{row['achieved']:,.10g}", f"{row['limit']:,.10g}"
+        lines.append((f"  {key}", f"{found} {sign} {limit}"))
+    return lines
+
+
+def facts(run: Run) -> list[tuple[str, str]]:
+    """What a run was, as `(label, text)`."""
+    lines = [("model", run.model), ("data", run.data), ("paper", run.paper and str(run.paper))]
+    lines += [
+        ("seed", None if run.seed is None else str(run.seed)),
+        ("time", run.seconds and duration(run.seconds)),
+    ]
+    where = ", ".join(f"{key} {value}" for key, value in (run.hardware | run.versions).items())
+    lines += [("date", run.date), ("made on", where)]
+    return [(label, str(text)) for label, text in lines if text]
+
+
+def run_text(run: Run) -> str:
+    """A run for the terminal."""
+    title = (
+        run.command
+        if not run.method or run.method in run.command
+        else f"{run.command} ({run.method})"
+    )
+    parts = [title, run_table(run).text()] if run_table(run).rows else [title]
+    if run.baselines:
+        parts.append(comparison([run], ratios=False).text())
+    lines = budget_lines(run) + facts(run)
+    width = max(len(label) for label, _ in lines)
+    parts.append("\n".join(f"{label:<{width}}  {text}" for label, text in lines))
+    return "\n\n".join(parts)
+
+
+def pareto_points(
+    runs: Sequence[Run], *, cost: str = "bytes", names: Sequence[str] | None = None
+) -> list[Point]:
+    """Points (cost, bits per byte) for `pareto_plot`, of all models in the runs that have both."""
+    return [
+        Point(record["run"], record[cost], record["bits_per_byte"], record["role"])
+        for record in comparison(runs, names=names).records
+        if record[cost] is not None and record["bits_per_byte"] is not None
+    ]

@@ -1,0 +1,288 @@
+"""Scores are equalities: against token-by-token losses, other batch sizes, other tokenizers."""
+
+import importlib.util
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from datasets import Dataset
+from tokenizers import Regex, Tokenizer, models, pre_tokenizers
+from transformers import AutoConfig, AutoModelForMaskedLM, PreTrainedTokenizerFast
+
+import tiny
+from attar import evaluate
+from attar.errors import CompatibilityError, ConfigError, DataError, MissingExtraError
+
+TEXTS = ["hello world", "", "naïve café ☕ and more text here", "x = 1\n\ty = 2\r\n", "final words"]
+# 61 characters take the ids 3..63 of the tiny models; every other one is unknown.
+LETTERS = sorted(set("".join(TEXTS)) | set("abcdefghijklmnopqrstuvwxyz"))[:61]
+
+
+def word_level(vocabulary: dict[str, int], split: str, eos: str) -> PreTrainedTokenizerFast:
+    """A tokenizer whose tokens are the matches of a regular expression."""
+    raw = Tokenizer(models.WordLevel(vocabulary, unk_token=eos))
+    raw.pre_tokenizer = pre_tokenizers.Split(Regex(split), behavior="isolated")
+    return PreTrainedTokenizerFast(tokenizer_object=raw, eos_token=eos, unk_token=eos)
+
+
+@pytest.fixture(scope="module")
+def tokenizer() -> PreTrainedTokenizerFast:
+    vocabulary = {"<pad>": 0, "<s>": 1, "</s>": 2} | {c: i for i, c in enumerate(LETTERS, 3)}
+    return word_level(vocabulary, r"[\s\S]", "</s>")
+
+
+@pytest.fixture
+def model() -> Any:
+    return tiny.model("llama")
+
+
+def documents(texts: list[str]) -> Dataset:
+    return Dataset.from_dict({"text": texts})
+
+
+def stream(tokenizer: PreTrainedTokenizerFast, texts: list[str]) -> list[int]:
+    ids: list[int] = []
+    for text in texts:
+        if text:
+            ids += [2, *tokenizer(text, add_special_tokens=False)["input_ids"]]
+    return ids
+
+
+@torch.no_grad()
+def token_loss(model: Any, ids: list[int], target: int, start: int) -> float:
+    """Loss of `ids[target]` with `ids[start:target]` before it, by itself."""
+    logits = model(input_ids=torch.tensor([ids[start:target]])).logits[0, -1].double()
+    return float(torch.logsumexp(logits, 0) - logits[ids[target]])
+
+
+@pytest.mark.parametrize(("context", "stride"), [(7, 7), (7, 3), (16, 1), (64, 64), (5, 5)])
+def test_score_is_the_mean_of_single_token_losses(
+    model: Any, tokenizer: PreTrainedTokenizerFast, context: int, stride: int
+) -> None:
+    ids = stream(tokenizer, TEXTS)
+    expected = []
+    for target in range(1, len(ids)):
+        # the first window that reaches the target
+        window = max(0, math.ceil((target - context) / stride)) * stride
+        expected.append(token_loss(model, ids, target, window))
+        assert target - window >= min(target, context - stride)
+    found = evaluate.score(
+        model, tokenizer, documents(TEXTS), context=context, stride=stride, batch_size=3
+    )
+    assert found.tokens == len(ids) - 1
+    assert found.bytes == sum(len(text.encode()) for text in TEXTS)
+    assert found.nll == pytest.approx(sum(expected) / len(expected), abs=1e-5)
+
+
+def test_score_does_not_depend_on_the_batch_size(
+    model: Any, tokenizer: PreTrainedTokenizerFast
+) -> None:
+    found = [
+        evaluate.score(model, tokenizer, documents(TEXTS), context=9, batch_size=size)
+        for size in (1, 2, 5, 100)
+    ]
+    assert all(other.nll == pytest.approx(found[0].nll, abs=1e-6) for other in found)
+    assert len({(other.tokens, other.bytes) for other in found}) == 1
+
+
+def test_bits_per_byte_of_a_uniform_model_is_that_of_the_alphabet() -> None:
+    """Four letters by ones (4 ids), twos (16) or threes (64): always two bits a byte."""
+    text = "abcdabddacbb" * 5
+    for length in (1, 2, 3):
+        tokens = [""]
+        for _ in range(length):
+            tokens = [token + letter for token in tokens for letter in "abcd"]
+        vocabulary = {token: i for i, token in enumerate(tokens)}
+        tokenizer = word_level(vocabulary, "." * length, "a" * length)
+        model: Any = tiny.model("llama", vocab_size=len(tokens))
+        torch.nn.init.zeros_(model.lm_head.weight)
+        found = evaluate.score(model, tokenizer, documents([text]))
+        assert found.perplexity == pytest.approx(4**length)
+        assert found.bits_per_byte == pytest.approx(2.0)
+
+
+@pytest.mark.parametrize("limit", [1, 5, 10, 12, 13, 30, 1000])
+def test_max_tokens_scores_the_head_of_the_stream(
+    model: Any, tokenizer: PreTrainedTokenizerFast, limit: int
+) -> None:
+    """One token a character here, so that the head is known exactly."""
+    head, room = [], limit
+    for text in TEXTS:
+        head.append(text[: max(room, 0)])
+        room -= len(head[-1]) + (1 if head[-1] else 0)
+    found = evaluate.score(model, tokenizer, documents(TEXTS), max_tokens=limit)
+    assert found == evaluate.score(model, tokenizer, documents(head))
+    assert found.tokens in (min(limit, 1000), limit - 1, len(stream(tokenizer, TEXTS)) - 1)
+    assert found.bytes == sum(len(text.encode()) for text in head)
+
+
+def test_nll_equals_the_loss_of_transformers(model: Any) -> None:
+    ids = tiny.ids(7, 12)
+    expected = float(model(input_ids=ids, labels=ids).loss.detach())
+    for size in (1, 3, 7, 50):
+        assert evaluate.nll(model, ids, batch_size=size) == pytest.approx(expected, abs=1e-6)
+
+
+def test_large_logits_are_taken_in_parts(model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    ids = tiny.ids(5, 12)
+    whole = evaluate.nll(model, ids)
+    monkeypatch.setattr(evaluate, "_CHUNK", 1)
+    assert evaluate.nll(model, ids) == pytest.approx(whole, abs=1e-7)
+
+
+def test_measuring_leaves_no_trace(model: Any, tokenizer: PreTrainedTokenizerFast) -> None:
+    model.train()
+    model.model.layers[1].eval()
+    modes = [module.training for module in model.modules()]
+    weights = {name: value.clone() for name, value in model.state_dict().items()}
+    state = torch.random.get_rng_state()
+    evaluate.nll(model, tiny.ids())
+    evaluate.score(model, tokenizer, documents(TEXTS))
+    assert [module.training for module in model.modules()] == modes
+    assert torch.is_grad_enabled()
+    assert torch.equal(torch.random.get_rng_state(), state)
+    assert all(torch.equal(value, weights[name]) for name, value in model.state_dict().items())
+    model.forward = None  # a model that fails in mid-measurement
+    with pytest.raises(TypeError):
+        evaluate.nll(model, tiny.ids())
+    assert [module.training for module in model.modules()] == modes
+
+
+def test_nll_passes_nan_through_and_score_names_the_damage(
+    model: Any, tokenizer: PreTrainedTokenizerFast
+) -> None:
+    with torch.no_grad():
+        model.model.layers[1].mlp.down_proj.weight[0, 0] = math.nan
+    assert math.isnan(evaluate.nll(model, tiny.ids()))
+    with pytest.raises(DataError, match=r"not finite.*layers\.1\.mlp\.down_proj\.weight"):
+        evaluate.score(model, tokenizer, documents(TEXTS))
+
+
+def test_nll_refuses_shapes_without_a_prediction(model: Any) -> None:
+    for shape in [(4, 1), (0, 5), (5,)]:
+        with pytest.raises(DataError, match="windows of shape"):
+            evaluate.nll(model, torch.zeros(shape, dtype=torch.long))
+
+
+def test_models_without_a_next_token_loss_are_refused(tokenizer: PreTrainedTokenizerFast) -> None:
+    with pytest.raises(CompatibilityError, match="causal language model"):
+        evaluate.score(tiny.model("bert"), tokenizer, documents(TEXTS))
+    config = AutoConfig.for_model(
+        "bert", vocab_size=64, hidden_size=16, num_hidden_layers=1, num_attention_heads=2
+    )
+    with pytest.raises(CompatibilityError, match="causal language model"):
+        evaluate.score(AutoModelForMaskedLM.from_config(config), tokenizer, documents(TEXTS))
+
+
+def test_a_model_that_sees_later_tokens_is_refused(
+    model: Any, tokenizer: PreTrainedTokenizerFast
+) -> None:
+    for layer in model.model.layers:
+        layer.self_attn.is_causal = False
+    forward = model.model.forward
+
+    def two_sided(input_ids: torch.Tensor, **options: Any) -> Any:
+        rows, length = input_ids.shape
+        mask = torch.zeros(rows, 1, length, length)
+        return forward(input_ids=input_ids, **options | {"attention_mask": mask})
+
+    model.model.forward = two_sided
+    with pytest.raises(CompatibilityError, match="sees later tokens"):
+        evaluate.score(model, tokenizer, documents(TEXTS))
+
+
+@pytest.mark.parametrize("family", tiny.CAUSAL)
+def test_every_family_can_be_scored(family: str, tokenizer: PreTrainedTokenizerFast) -> None:
+    found = evaluate.score(tiny.model(family), tokenizer, documents(TEXTS))
+    assert math.isfinite(found.nll)
+
+
+def test_misfits_are_refused(model: Any, tokenizer: PreTrainedTokenizerFast) -> None:
+    small: Any = tiny.model("llama", vocab_size=10)
+    with pytest.raises(CompatibilityError, match="does not fit"):
+        evaluate.score(small, tokenizer, documents(TEXTS))
+    with pytest.raises(ConfigError, match="64 positions"):
+        evaluate.score(model, tokenizer, documents(TEXTS), context=65)
+    with pytest.raises(ConfigError, match="stride"):
+        evaluate.score(model, tokenizer, documents(TEXTS), context=8, stride=9)
+    with pytest.raises(ConfigError, match="batch_size"):
+        evaluate.score(model, tokenizer, documents(TEXTS), batch_size=0)
+    with pytest.raises(ConfigError, match="max_tokens"):
+        evaluate.score(model, tokenizer, documents(TEXTS), max_tokens=0)
+    with pytest.raises(DataError, match="no text to score"):
+        evaluate.score(model, tokenizer, documents(["", ""]))
+    with pytest.raises(DataError, match="column 'text'"):
+        evaluate.score(model, tokenizer, Dataset.from_dict({"body": TEXTS}))
+    raw = Tokenizer(models.WordLevel({"a": 0}, unk_token="a"))
+    bare = PreTrainedTokenizerFast(tokenizer_object=raw)
+    with pytest.raises(DataError, match="end-of-text"):
+        evaluate.score(model, bare, documents(TEXTS))
+
+
+def test_autocast_only_where_it_pays(monkeypatch: pytest.MonkeyPatch) -> None:
+    large = torch.nn.Linear(evaluate.AUTOCAST_FROM, 1, bias=False)
+    small = torch.nn.Linear(8, 8)
+    ones = torch.ones(2, 2)
+    monkeypatch.setattr(evaluate, "native_bfloat16", lambda: True)
+    with evaluate.autocast(large):
+        assert (ones @ ones).dtype == torch.bfloat16
+    for module in (small, large.half(), torch.nn.Identity()):
+        with evaluate.autocast(module):
+            assert (ones @ ones).dtype == torch.float32
+    monkeypatch.setattr(evaluate, "native_bfloat16", lambda: False)
+    with evaluate.autocast(large.float()):
+        assert (ones @ ones).dtype == torch.float32
+
+
+def test_score_to_dict_has_the_derived_figures() -> None:
+    found = evaluate.Score(nll=math.log(2), tokens=30, bytes=10).to_dict()
+    assert found == {
+        "nll": math.log(2),
+        "tokens": 30,
+        "bytes": 10,
+        "perplexity": pytest.approx(2.0),
+        "bits_per_byte": pytest.approx(3.0),
+    }
+    assert evaluate.Score(nll=1e4, tokens=1, bytes=1).perplexity == math.inf
+
+
+HARNESS = importlib.util.find_spec("lm_eval") is not None
+
+
+@pytest.mark.skipif(HARNESS, reason="lm_eval is installed")
+def test_tasks_name_the_missing_extra(model: Any, tokenizer: PreTrainedTokenizerFast) -> None:
+    with pytest.raises(MissingExtraError, match=r"attar\[eval\]"):
+        evaluate.tasks(model, tokenizer, ["arc_easy"])
+
+
+@pytest.mark.skipif(not HARNESS, reason="needs lm_eval: pip install 'attar[eval]'")
+@pytest.mark.filterwarnings("default")
+def test_tasks_score_a_task_of_the_users_own(
+    model: Any, tokenizer: PreTrainedTokenizerFast, tmp_path: Path
+) -> None:
+    """The harness's accuracy is that of choosing the likelier answer by our own losses."""
+    rows = [
+        {"q": f"is {a}", "choices": ["ab", "zz"], "gold": i % 2} for i, a in enumerate("abcdef")
+    ]
+    (tmp_path / "rows.jsonl").write_text("\n".join(json.dumps(row) for row in rows))
+    (tmp_path / "letters.yaml").write_text(
+        "task: letters\ndataset_path: json\noutput_type: multiple_choice\ntest_split: test\n"
+        f"dataset_kwargs:\n  data_files:\n    test: {tmp_path / 'rows.jsonl'}\n"
+        "doc_to_text: '{{q}}'\ndoc_to_target: '{{gold}}'\ndoc_to_choice: '{{choices}}'\n"
+        "target_delimiter: ''\nmetric_list:\n  - metric: acc\n"
+    )
+    right = 0
+    for row in rows:
+        losses = []
+        for choice in row["choices"]:
+            question = stream(tokenizer, [row["q"]])[1:]
+            ids = [*question, *stream(tokenizer, [choice])[1:]]
+            losses.append(sum(token_loss(model, ids, t, 0) for t in range(len(question), len(ids))))
+        right += losses.index(min(losses)) == row["gold"]
+    found = evaluate.tasks(model, tokenizer, ["letters"], include_path=tmp_path)
+    assert found["letters"]["acc"] == pytest.approx(right / len(rows))
+    with pytest.raises(ConfigError, match="no task called 'nonsense'"):
+        evaluate.tasks(model, tokenizer, ["nonsense"])
