@@ -1,0 +1,1 @@
+"""Training: one token-exact trainer, teachers, and the verbs `pretrain` and `heal`."""

@@ -1,0 +1,109 @@
+"""What happens around the steps of a run: progress, and a checkpoint when it is interrupted.
+
+The methods are the events of transformers' `TrainerCallback`.
+"""
+
+# ruff: noqa: D102
+
+import logging
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from tqdm.auto import tqdm
+from transformers import TrainerCallback
+
+from attar.train.processes import processes
+
+logger = logging.getLogger(__name__)
+
+
+class Progress(TrainerCallback):
+    """A bar on a terminal, plain log lines elsewhere."""
+
+    def __init__(self, tokens_per_step: int) -> None:
+        self.tokens_per_step = tokens_per_step
+        self.bar: tqdm | None = None
+        self.began, self.first = time.perf_counter(), 0
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self.began, self.first = time.perf_counter(), state.global_step
+        if state.is_world_process_zero:
+            self.bar = tqdm(
+                total=state.max_steps,
+                initial=state.global_step,
+                unit="step",
+                desc="train",
+                disable=None,
+            )
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        if self.bar is not None:
+            self.bar.update(state.global_step - self.bar.n)
+
+    def on_log(
+        self, args: Any, state: Any, control: Any, logs: dict | None = None, **kwargs: Any
+    ) -> None:
+        if self.bar is None or not logs or "loss" not in logs:
+            return
+        per_step = (time.perf_counter() - self.began) / max(1, state.global_step - self.first)
+        speed = self.tokens_per_step / per_step
+        left = per_step * (state.max_steps - state.global_step)
+        if self.bar.disable:
+            logger.info(
+                "step %d/%d  loss %.4f  %.0f tokens/s  %.0f s left",
+                *(state.global_step, state.max_steps, logs["loss"], speed, left),
+            )
+        else:
+            self.bar.set_postfix_str(f"loss {logs['loss']:.4f}, {speed:.0f} tokens/s")
+
+    def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self.close()
+
+    def close(self) -> None:
+        if self.bar is not None:
+            self.bar.close()
+
+
+class Interrupt(TrainerCallback):
+    """Turns the first SIGINT or SIGTERM into a checkpoint after the step; a second acts at once."""
+
+    def __init__(self) -> None:
+        self.asked = False
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        if processes().num_processes > 1:  # all processes must stop after the same step
+            flag = torch.tensor(float(self.asked), device=args.device)
+            dist.all_reduce(flag)
+            self.asked = bool(flag > 0)
+        if self.asked:
+            control.should_training_stop = True
+            control.should_save = args.save_strategy == "steps"
+
+    @contextmanager
+    def listening(self) -> Iterator[None]:
+        if threading.current_thread() is not threading.main_thread():
+            yield  # signals can only be caught in the main thread
+            return
+        before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+
+        def ask(number: int, frame: FrameType | None) -> None:
+            self.asked = True
+            signal.signal(number, before[signal.Signals(number)])
+            logger.warning(
+                "Interrupted: stopping after this step; interrupt again to stop at once."
+            )
+
+        try:
+            for number in before:
+                signal.signal(number, ask)
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)

@@ -1,0 +1,167 @@
+"""Make a small language model from nothing: a tokenizer and a Llama trained on plain text.
+
+It exists so that everything else in Attar can be tried without a download: a parent to prune, a
+teacher to distil from.
+"""
+
+import logging
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from datasets import Dataset, DatasetDict
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerBase
+
+from attar import budget, checkpoint, evaluate
+from attar.data import load_text, pack, train_tokenizer
+from attar.errors import ConfigError
+from attar.report import Run
+from attar.train.processes import broadcast, place, processes, shared_workspace
+from attar.train.trainer import TrainConfig, fit
+from attar.train.windows import source_name
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PretrainConfig(TrainConfig):
+    """The shape of the model, and how it is trained. The defaults are the recipe `pocket/1m`."""
+
+    vocab_size: int = 2048
+    """Entries of the byte-level BPE tokenizer that is trained on the same text."""
+    context: int = 256
+    """Tokens in one training window, and the longest text the model is made for."""
+    hidden_size: int = 128
+    """Width of the residual stream."""
+    num_hidden_layers: int = 4
+    """Decoder layers."""
+    num_attention_heads: int = 8
+    """Query heads in each layer."""
+    num_key_value_heads: int = 4
+    """Key and value heads in each layer; they divide the query heads."""
+    intermediate_size: int = 344
+    """Neurons of each gated feed-forward layer."""
+    tie_word_embeddings: bool = True
+    """One matrix for the input and the output embedding."""
+    text_column: str = "text"
+    """Column of the data set that holds the text."""
+    eval_tokens: int = 100_000
+    """Tokens of the validation split that are scored at the end."""
+
+    per_device_train_batch_size: int = 16
+    learning_rate: float = 3e-3
+    warmup_steps: float = 50
+    weight_decay: float = 0.1
+    adam_beta2: float = 0.95
+    save_steps: int = 100
+    logging_steps: int = 25
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in (
+            "context",
+            "hidden_size",
+            "num_hidden_layers",
+            "intermediate_size",
+            "eval_tokens",
+        ):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"{name} must be at least 1, but it is {getattr(self, name)}.")
+        heads, groups = self.num_attention_heads, self.num_key_value_heads
+        if heads < 1 or groups < 1 or self.hidden_size % heads or heads % groups:
+            raise ConfigError(
+                "num_attention_heads must divide hidden_size and be a multiple of "
+                f"num_key_value_heads, but they are {heads}, {self.hidden_size} and {groups}."
+            )
+
+
+def build_model(config: PretrainConfig, tokenizer: PreTrainedTokenizerBase) -> LlamaForCausalLM:
+    """A Llama of this shape with random weights that depend on the seed alone."""
+    end: Any = tokenizer.eos_token_id
+    shape = LlamaConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=config.hidden_size,
+        intermediate_size=config.intermediate_size,
+        num_hidden_layers=config.num_hidden_layers,
+        num_attention_heads=config.num_attention_heads,
+        num_key_value_heads=config.num_key_value_heads,
+        head_dim=config.hidden_size // config.num_attention_heads,
+        max_position_embeddings=config.context,
+        tie_word_embeddings=config.tie_word_embeddings,
+        bos_token_id=end,
+        eos_token_id=end,
+    )
+    with torch.random.fork_rng():
+        torch.manual_seed(config.seed)
+        return LlamaForCausalLM(shape)
+
+
+def pretrain(
+    data: str | Path | Dataset | DatasetDict,
+    *,
+    config: PretrainConfig = PretrainConfig(),
+    output_dir: Path,
+    recipe: str | None = None,
+    resume: bool = False,
+) -> Run:
+    """Train a tokenizer and a model on text and save both as an ordinary Hugging Face checkpoint.
+
+    Args:
+        data: whatever `attar.data.load_text` takes. The training split trains, the validation split
+            is scored.
+        config: shape and training options.
+        output_dir: where the checkpoint goes; it appears when it is complete.
+        recipe: name of the recipe that the options came from, for the record.
+        resume: go on with an interrupted run of the same settings.
+
+    Returns:
+        The record, also written to `attar.json`: cost, perplexity and bits per byte before and
+        after training, the training log.
+
+    Raises:
+        ConfigError: the output folder is taken, the settings differ from those of the run to
+            resume, or training diverged.
+        DataError: the text cannot be read or is shorter than one window.
+    """
+    settings = {"data": source_name(data), "recipe": recipe}
+    settings |= {"processes": processes().num_processes} | asdict(config)
+    with shared_workspace(output_dir, settings=settings, resume=resume) as space:
+        began = time.perf_counter()
+        documents = load_text(data, text_column=config.text_column, seed=config.seed)
+        tokenizer = train_tokenizer(
+            documents["train"], vocab_size=config.vocab_size, context=config.context
+        )
+        windows = pack(documents["train"], tokenizer, block_size=config.context)
+        model = build_model(config, tokenizer)
+        logger.info("%d parameters, %d windows", model.num_parameters(), len(windows))
+
+        def quality() -> dict[str, Any]:
+            found = evaluate.score(
+                model, tokenizer, documents["validation"], max_tokens=config.eval_tokens
+            )
+            return found.to_dict()
+
+        main = processes().is_main_process
+        before = quality() if main else {}
+        training = fit(
+            model, windows, config=config, state_dir=space.state / "trainer", resume=space.resuming
+        )
+        if not main:
+            return broadcast(None)
+        after = quality()
+        place(model, "cpu")
+        run = Run(
+            command="pretrain",
+            data=settings["data"],
+            settings=settings,
+            cost={"after": budget.cost_of(model).to_dict()},
+            quality={"before": before, "after": after},
+            details={"split": "validation", "windows": len(windows)} | asdict(training),
+            seed=config.seed,
+            seconds=time.perf_counter() - began,
+        )
+        checkpoint.save(model, space.path, tokenizer=tokenizer)
+        run.save(space.path)
+        return broadcast(run)

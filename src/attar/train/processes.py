@@ -1,0 +1,70 @@
+"""What the several processes of one `torchrun` or `accelerate launch` share: their number, a
+barrier and one work folder."""
+
+import atexit
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from accelerate import PartialState
+from torch import nn
+
+from attar import checkpoint
+
+# One process may build a teacher cache or score a model while the others wait for it at a barrier.
+PATIENCE = timedelta(hours=12)
+
+
+def processes() -> PartialState:
+    """The processes of this launch, one when there was none; the first call joins their group."""
+    joined = dist.is_initialized()
+    found = PartialState(cpu=not torch.cuda.is_available(), timeout=PATIENCE)
+    if dist.is_initialized() and not joined:
+        # Left to the interpreter's end, the threads of the group may abort the process.
+        atexit.register(_leave)
+    return found
+
+
+def _leave() -> None:
+    if dist.is_initialized():
+        dist.destroy_process_group()
+
+
+def place(model: nn.Module, device: torch.device | str | None = None) -> None:
+    """Move a model to `device`; None: to the one of this process."""
+    model.to(device or processes().device)
+
+
+def broadcast(value: Any) -> Any:
+    """The first process's `value`, on every process. Small plain objects only."""
+    if processes().num_processes == 1:
+        return value
+    box = [value]
+    dist.broadcast_object_list(box, src=0)
+    return box[0]
+
+
+@contextmanager
+def shared_workspace(
+    output_dir: Path, *, settings: dict[str, Any], resume: bool
+) -> Iterator[checkpoint.Workspace]:
+    """`checkpoint.workspace`, that the first process opens and closes for all of them.
+
+    Raises:
+        ConfigError: on the first process, as `checkpoint.workspace` does; the launcher then ends
+            the others.
+    """
+    group = processes()
+    if group.is_main_process:
+        with checkpoint.workspace(output_dir, settings=settings, resume=resume) as space:
+            broadcast(space)
+            yield space
+            group.wait_for_everyone()  # nobody may still read the state when it is deleted
+    else:
+        yield broadcast(None)
+        group.wait_for_everyone()
+    processes().wait_for_everyone()  # the artefact is in place for everyone

@@ -1,0 +1,278 @@
+"""Teachers: a live model, or the top of its distributions stored on disk."""
+
+import json
+import logging
+import shutil
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from datasets import Dataset
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+from tqdm.auto import tqdm
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from attar import checkpoint
+from attar.divergences import Divergence, forward_kl, log_mass_outside, topk_forward_kl
+from attar.errors import CompatibilityError, DataError
+from attar.evaluate import autocast
+from attar.train.windows import Batch, fingerprint, window
+
+logger = logging.getLogger(__name__)
+
+FORMAT = 1
+MANIFEST = "manifest.json"
+
+
+class Teacher(Protocol):
+    """What a student is held to."""
+
+    def distance(self, student_logits: Tensor, batch: Batch) -> Tensor:
+        """Divergence of the student from the teacher at each target token.
+
+        Args:
+            student_logits: (B, T - 1, V), the student's predictions of every token but the first.
+            batch: `input_ids` (B, T) and `rows` (B,).
+
+        Returns:
+            (B, T - 1), nats.
+
+        Raises:
+            CompatibilityError: the two vocabularies differ in size.
+        """
+        ...
+
+
+class LiveTeacher:
+    """A model that is run on every batch, without gradients; its own mode and weights stay as they
+    are."""
+
+    def __init__(self, model: PreTrainedModel, *, divergence: Divergence = forward_kl) -> None:
+        self.model, self.divergence = model.eval(), divergence
+
+    def distance(self, student_logits: Tensor, batch: Batch) -> Tensor:
+        """See `Teacher.distance`."""
+        logits = _predictions(self.model, batch["input_ids"]).to(student_logits.device)
+        _check_vocabulary(student_logits.shape[-1], logits.shape[-1])
+        return self.divergence(student_logits, logits)
+
+
+class CachedTeacher:
+    """The `k` likeliest tokens of a teacher at every position, and the probability of all others.
+
+    On disk: `manifest.json`, and one safetensors file per `shard` windows with `ids` int32 and
+    `log_probs` float16 (rows, T - 1, k) and `log_rest` float32 (rows, T - 1). Read by memory map,
+    row by row. Only forward KL can be had from it.
+    """
+
+    def __init__(self, path: Path) -> None:
+        """Open a finished cache.
+
+        Raises:
+            DataError: it is missing, of another format, or not finished.
+        """
+        self.path, self.manifest = path, _read_manifest(path)
+        missing = [
+            shard for shard in range(_shards(self.manifest)) if not _file(path, shard).is_file()
+        ]
+        if missing:
+            raise DataError(
+                f"the teacher cache {path} lacks {len(missing)} of its {_shards(self.manifest)} "
+                "shards; build it again with resume to add them"
+            )
+        self._open = [safe_open(_file(path, i), "pt") for i in range(_shards(self.manifest))]
+
+    @classmethod
+    def build(
+        cls,
+        model: PreTrainedModel,
+        windows: Dataset | Tensor,
+        *,
+        path: Path,
+        tokenizer: PreTrainedTokenizerBase | None = None,
+        k: int = 64,
+        batch_size: int = 8,
+        shard: int = 256,
+        resume: bool = True,
+    ) -> "CachedTeacher":
+        """Run the teacher over all windows once and store the top of its distributions.
+
+        Each shard is written beside and renamed, so that a killed build goes on where it stopped.
+
+        Args:
+            model: the teacher.
+            windows: packed data set (column `input_ids`) or tensor (N, T).
+            path: folder of the cache.
+            tokenizer: the teacher's; None: the vocabulary is only compared by its size.
+            k: tokens kept per position, at most the vocabulary.
+            batch_size: windows in one forward pass.
+            shard: windows per file.
+            resume: keep the shards that are there; otherwise start anew.
+
+        Raises:
+            CompatibilityError: `path` holds a cache of another teacher, tokenizer, vocabulary, `k`
+                or of other windows.
+        """
+        vocabulary = _vocabulary(model)
+        manifest = {
+            "format": FORMAT,
+            "teacher": checkpoint.fingerprint(model),
+            "tokenizer": checkpoint.tokenizer_fingerprint(tokenizer) if tokenizer else None,
+            "vocabulary": vocabulary,
+            "windows": fingerprint(windows),
+            "rows": len(windows),
+            "length": len(window(windows, 0)),
+            "k": min(k, vocabulary),
+            "shard": shard,
+        }
+        if not resume:
+            shutil.rmtree(path, ignore_errors=True)
+        _settle(path, manifest)
+        todo = [i for i in range(_shards(manifest)) if not _file(path, i).is_file()]
+        for i in tqdm(todo, desc="teacher cache", unit="shard", disable=None):
+            rows = range(i * shard, min((i + 1) * shard, len(windows)))
+            parts = [
+                _top(
+                    model,
+                    torch.stack([window(windows, r) for r in rows[j : j + batch_size]]),
+                    manifest["k"],
+                )
+                for j in range(0, len(rows), batch_size)
+            ]
+            _write(path, i, {name: torch.cat([part[name] for part in parts]) for name in parts[0]})
+        return cls(path)
+
+    def require(
+        self, *, windows: Dataset | Tensor, tokenizer: PreTrainedTokenizerBase | None = None
+    ) -> None:
+        """Check that this cache was made for these windows and this tokenizer.
+
+        Raises:
+            CompatibilityError: it was not.
+        """
+        found = {"windows": fingerprint(windows)}
+        if tokenizer and self.manifest["tokenizer"]:
+            found["tokenizer"] = checkpoint.tokenizer_fingerprint(tokenizer)
+        _compare(self.path, self.manifest, found)
+
+    def distance(self, student_logits: Tensor, batch: Batch) -> Tensor:
+        """See `Teacher.distance`."""
+        _check_vocabulary(student_logits.shape[-1], self.manifest["vocabulary"])
+        top = self.lookup(batch["rows"])
+        return topk_forward_kl(student_logits, *(top[n].to(student_logits.device) for n in _NAMES))
+
+    def lookup(self, rows: Tensor) -> dict[str, Tensor]:
+        """`ids` and `log_probs` (B, T - 1, k) and `log_rest` (B, T - 1) of some windows of the
+        packed data set."""
+        found: dict[str, list[Tensor]] = {name: [] for name in _NAMES}
+        for row in rows.tolist():
+            shard, at = divmod(row, self.manifest["shard"])
+            for name in _NAMES:
+                found[name].append(self._open[shard].get_slice(name)[at])
+        return {name: torch.stack(parts) for name, parts in found.items()}
+
+
+_NAMES = ("ids", "log_probs", "log_rest")
+
+
+def require_same_tokenizer(
+    student: PreTrainedTokenizerBase, teacher: PreTrainedTokenizerBase
+) -> None:
+    """Refuse a pair whose token ids do not mean the same.
+
+    Raises:
+        CompatibilityError: the tokenizers differ.
+    """
+    if checkpoint.tokenizer_fingerprint(student) != checkpoint.tokenizer_fingerprint(teacher):
+        raise CompatibilityError(
+            "the student and its teacher must share one tokenizer, but those of "
+            f"{student.name_or_path or 'the student'} and {teacher.name_or_path or 'the teacher'} "
+            "differ; choose a teacher of the same family"
+        )
+
+
+def require_same_vocabulary(student: PreTrainedModel, teacher: PreTrainedModel) -> None:
+    """Refuse a pair with outputs of different size, padding included.
+
+    Raises:
+        CompatibilityError: the sizes differ.
+    """
+    _check_vocabulary(_vocabulary(student), _vocabulary(teacher))
+
+
+@torch.no_grad()
+def _predictions(model: PreTrainedModel, ids: Tensor) -> Tensor:
+    """Logits (B, T - 1, V) for every token of (B, T) but the first."""
+    with autocast(model):
+        return model(input_ids=ids.to(model.device), use_cache=False).logits[:, :-1]
+
+
+def _vocabulary(model: PreTrainedModel) -> int:
+    head: Any = model.get_output_embeddings()
+    return int(head.weight.shape[0])
+
+
+def _top(model: PreTrainedModel, ids: Tensor, k: int) -> dict[str, Tensor]:
+    was_training = model.training
+    model.eval()
+    log_probs = _predictions(model, ids).float().log_softmax(-1)
+    model.train(was_training)
+    values, top = log_probs.topk(k, -1)
+    rest = log_mass_outside(log_probs, top)
+    return {"ids": top.int().cpu(), "log_probs": values.half().cpu(), "log_rest": rest.cpu()}
+
+
+def _check_vocabulary(student: int, teacher: int) -> None:
+    if student != teacher:
+        raise CompatibilityError(
+            "the student and its teacher must share one vocabulary, but the student has "
+            f"{student} outputs and the teacher {teacher}; choose a teacher of the same family"
+        )
+
+
+def _shards(manifest: dict[str, Any]) -> int:
+    return -(-manifest["rows"] // manifest["shard"])
+
+
+def _file(path: Path, shard: int) -> Path:
+    return path / f"{shard:05d}.safetensors"
+
+
+def _write(path: Path, shard: int, tensors: dict[str, Tensor]) -> None:
+    beside = path / f"{shard:05d}.partial"
+    save_file(tensors, beside)
+    beside.replace(_file(path, shard))
+
+
+def _settle(path: Path, manifest: dict[str, Any]) -> None:
+    """Make the folder with this manifest, or check that it is the one there."""
+    path.mkdir(parents=True, exist_ok=True)
+    if (path / MANIFEST).is_file():
+        _compare(path, _read_manifest(path), manifest)
+        return
+    beside = path / f"{MANIFEST}.partial"
+    beside.write_text(json.dumps(manifest, indent=2))
+    beside.replace(path / MANIFEST)
+
+
+def _read_manifest(path: Path) -> dict[str, Any]:
+    try:
+        manifest = json.loads((path / MANIFEST).read_text())
+        if manifest["format"] != FORMAT:
+            raise ValueError(f"format {manifest['format']}")
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DataError(
+            f"{path} is not a teacher cache of format {FORMAT} ({error}); build it again"
+        ) from error
+    return manifest
+
+
+def _compare(path: Path, stored: dict[str, Any], wanted: dict[str, Any]) -> None:
+    differ = [name for name, value in wanted.items() if stored.get(name) != value]
+    if differ:
+        raise CompatibilityError(
+            f"the teacher cache {path} was built with another {' and another '.join(differ)}; "
+            "delete it or give another folder"
+        )

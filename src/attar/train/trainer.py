@@ -1,0 +1,354 @@
+"""One training loop for every verb: transformers' Trainer, token-exact, resumed without a trace.
+
+The loss of a step is the sum over all target tokens of the global batch divided by their number, so
+that a batch of 8, 4 batches of 2 accumulated, and 2 processes with half a batch each take the same
+step. The rows of every step are fixed beforehand by the seed alone.
+"""
+
+import logging
+import math
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import nullcontext
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any, Literal, get_args, get_type_hints
+
+import torch
+import torch.distributed as dist
+import torch.nn.functional as F
+from datasets import Dataset
+from torch import Tensor, nn
+from transformers import PreTrainedModel, Trainer, TrainingArguments
+from transformers.trainer_callback import PrinterCallback
+
+from attar.divergences import mean_over
+from attar.errors import ConfigError
+from attar.evaluate import autocast
+from attar.train.callbacks import Interrupt, Progress
+from attar.train.processes import processes
+from attar.train.resume import (
+    check_data,
+    load_weights,
+    mark_complete,
+    newest_checkpoint,
+    save_weights,
+    tidy,
+)
+from attar.train.windows import Batch, Windows, fingerprint, window
+
+logger = logging.getLogger(__name__)
+
+FLOAT = torch.float32  # of weights in training: smaller types swallow small updates
+
+Compute = Callable[[nn.Module, Batch], dict[str, Tensor]]
+"""A loss: (model, batch) -> values (B, T - 1) per target token; "loss" is trained on, the others
+are only logged."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig:
+    """Options of the training loop, named as in transformers' `TrainingArguments`.
+
+    A step sees `per_device_train_batch_size * gradient_accumulation_steps * (number of processes)`
+    windows. Keep that product to keep the result: how it is split makes no difference but rounding.
+    """
+
+    max_steps: int = 500
+    """Optimizer steps."""
+    per_device_train_batch_size: int = 8
+    """Windows in one forward pass of one process."""
+    gradient_accumulation_steps: int = 1
+    """Forward and backward passes before one optimizer step."""
+    learning_rate: float = 1e-3
+    """Peak learning rate of AdamW."""
+    warmup_steps: float = 0
+    """Steps of linear warm-up; below 1, a share of all steps."""
+    weight_decay: float = 0.0
+    """Decoupled weight decay; biases and norms are left out."""
+    lr_scheduler_type: Literal[
+        "linear", "cosine", "polynomial", "constant", "constant_with_warmup"
+    ] = "cosine"
+    """Shape of the learning rate after warm-up."""
+    adam_beta2: float = 0.999
+    """Decay of AdamW's second moment."""
+    max_grad_norm: float = 1.0
+    """Gradients are clipped to this norm; 0 leaves them alone."""
+    bf16: bool | None = None
+    """Forward passes in bfloat16; unset: on a GPU that can, and on a processor where it is
+    faster."""
+    save_steps: int = 200
+    """Steps between two checkpoints to resume from."""
+    logging_steps: int = 50
+    """Steps between two lines of the training log."""
+    seed: int = 0
+    """Seed of the weights, the order of the data and dropout."""
+    report_to: str = "none"
+    """Experiment trackers, as in transformers: none, tensorboard, wandb, trackio, all."""
+
+    def __post_init__(self) -> None:
+        for name in (
+            "max_steps",
+            "per_device_train_batch_size",
+            "gradient_accumulation_steps",
+            "save_steps",
+            "logging_steps",
+        ):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"{name} must be at least 1, but it is {getattr(self, name)}.")
+        shapes = get_args(get_type_hints(TrainConfig)["lr_scheduler_type"])
+        if self.lr_scheduler_type not in shapes:
+            raise ConfigError(
+                f"lr_scheduler_type must be one of {', '.join(shapes)}, "
+                f"but it is {self.lr_scheduler_type!r}."
+            )
+        for name in ("learning_rate", "warmup_steps", "weight_decay", "max_grad_norm"):
+            if not 0 <= getattr(self, name) < math.inf:
+                raise ConfigError(f"{name} must be zero or more, but it is {getattr(self, name)}.")
+
+
+def next_token_loss(model: nn.Module, batch: Batch) -> dict[str, Tensor]:
+    """Cross-entropy of every token but the first of each window, (B, T - 1), nats."""
+    ids = batch["input_ids"]
+    logits = model(input_ids=ids, use_cache=False).logits[:, :-1]
+    return {"loss": cross_entropy(logits, ids[:, 1:])}
+
+
+def cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
+    """Negative log-likelihood in float32: (B, T, V) and (B, T) -> (B, T), nats."""
+    # Flat, for on a CPU the kernel for (B, V, T) takes eight times as long.
+    flat = F.cross_entropy(logits.float().flatten(0, 1), targets.flatten(), reduction="none")
+    return flat.view_as(targets)
+
+
+class TokenTrainer(Trainer):
+    """transformers' Trainer; the loss is per target token of the whole step, whoever holds them.
+
+    Args:
+        compute: the loss of each target token.
+        bf16: run the model's forward pass under bfloat16 autocast.
+        stamp: identifies the data; written into each checkpoint and compared on resume.
+    """
+
+    loss_is_scaled_for_ga = True  # compute_loss divides by the tokens of all accumulated batches
+
+    def __init__(self, *args: Any, compute: Compute, bf16: bool, stamp: str, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._compute, self._bf16, self._stamp = compute, bf16, stamp
+        self._parts: dict[str, Tensor] = {}  # this process's share, summed since the last log line
+        self._steps = 0
+
+    def get_batch_samples(
+        self, epoch_iterator: Iterator[Batch], num_batches: int, device: torch.device
+    ) -> tuple[list[Batch], Tensor]:
+        """The batches of one optimizer step, and their target tokens over all processes."""
+        batches = list(islice(epoch_iterator, num_batches))
+        tokens = sum(batch["input_ids"][:, 1:].numel() for batch in batches)
+        self._steps += 1
+        return batches, self._summed(torch.tensor(float(tokens), device=device))
+
+    def _summed(self, value: Tensor) -> Tensor:
+        """The sum over all processes."""
+        if self.accelerator.num_processes > 1:
+            dist.all_reduce(value)
+        return value
+
+    def compute_loss(
+        self,
+        model: nn.Module,
+        inputs: Batch,
+        return_outputs: bool = False,
+        num_items_in_batch: Tensor | int | None = None,
+    ) -> Tensor:
+        """This process's share of the step's loss, times the number of processes.
+
+        The factor undoes the averaging of gradients over the processes.
+        """
+        assert num_items_in_batch is not None
+        context = (
+            torch.autocast(self.args.device.type, torch.bfloat16) if self._bf16 else nullcontext()
+        )
+        with context:
+            per_token = self._compute(model, inputs)
+        shares = {n: mean_over(v, None, num_items_in_batch) for n, v in per_token.items()}
+        loss = shares.pop("loss")
+        if not torch.isfinite(loss):
+            raise ConfigError(
+                f"the training loss became {loss.item()} at step {self.state.global_step + 1} with "
+                f"a peak learning rate of {self.args.learning_rate:g}; lower --learning-rate or "
+                "raise --warmup-steps"
+            )
+        for name, value in shares.items():
+            self._parts[name] = self._parts.get(name, torch.zeros_like(value)) + value.detach()
+        return loss * self.accelerator.num_processes
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """Add the parts of the loss, averaged over the steps since the last line."""
+        if "loss" in logs and self._steps:
+            for name, value in self._parts.items():
+                logs[name] = float(self._summed(value)) / self._steps
+            self._parts, self._steps = {}, 0
+        super().log(logs, start_time)
+
+    def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
+        assert self.model is not None
+        save_weights(self.model, Path(output_dir or self.args.output_dir or ""))
+
+    def _load_from_checkpoint(
+        self, resume_from_checkpoint: str, model: nn.Module | None = None
+    ) -> None:
+        assert self.model is not None
+        load_weights(self.model, Path(resume_from_checkpoint))
+
+    def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
+        super()._save_checkpoint(model, trial)
+        self.accelerator.wait_for_everyone()  # every process has written its random state
+        if self.args.should_save:
+            step = self.state.global_step
+            folder = Path(self.args.output_dir or "") / f"checkpoint-{step}"
+            mark_complete(folder, step=step, data=self._stamp)
+
+
+def _check_weights(model: nn.Module, config: TrainConfig) -> None:
+    if not all(torch.isfinite(p).all() for p in model.parameters()):
+        raise ConfigError(
+            "training ended with weights that are not finite, with a peak learning rate of "
+            f"{config.learning_rate:g}; lower --learning-rate or raise --warmup-steps"
+        )
+
+
+def use_bf16(model: PreTrainedModel, config: TrainConfig) -> bool:
+    """Whether forward passes run under bfloat16 autocast: as asked, or where this machine is faster
+    that way."""
+    if config.bf16 is not None:
+        return config.bf16
+    if torch.cuda.is_available():
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    return not isinstance(autocast(model), nullcontext)
+
+
+def _arguments(config: TrainConfig, output_dir: Path, *, save: bool) -> TrainingArguments:
+    fields = (
+        "max_steps",
+        "per_device_train_batch_size",
+        "gradient_accumulation_steps",
+        "learning_rate",
+        "warmup_steps",
+        "weight_decay",
+        "lr_scheduler_type",
+        "adam_beta2",
+        "max_grad_norm",
+        "save_steps",
+        "logging_steps",
+        "seed",
+        "report_to",
+    )
+    return TrainingArguments(
+        output_dir=str(output_dir),
+        **{name: getattr(config, name) for name in fields},
+        use_cpu=not torch.cuda.is_available(),
+        save_strategy="steps" if save else "no",
+        train_sampling_strategy="sequential",  # `Windows` has the order already
+        remove_unused_columns=False,
+        logging_nan_inf_filter=False,
+        ddp_find_unused_parameters=False,
+        disable_tqdm=True,
+    )
+
+
+@dataclass(frozen=True)
+class Training:
+    """What one call of `fit` did: `log` holds a dictionary per log line, `seconds` is the time of
+    this process only."""
+
+    steps: int
+    tokens: int
+    seconds: float
+    log: list[dict[str, float]]
+
+
+def fit(
+    model: PreTrainedModel,
+    data: Dataset | Tensor,
+    *,
+    config: TrainConfig,
+    state_dir: Path | None = None,
+    resume: bool = False,
+    compute: Compute = next_token_loss,
+) -> Training:
+    """Train `model` in place on packed windows and leave it in evaluation mode.
+
+    Args:
+        model: any causal language model; under `torchrun` every process passes the same weights.
+        data: packed data set (column `input_ids`) or tensor (N, T).
+        state_dir: where checkpoints go; None: none are written.
+        resume: go on from the newest complete checkpoint in `state_dir`, if any, to the same
+            weights as an uninterrupted run.
+        compute: the loss of each target token.
+
+    Raises:
+        ConfigError: the weights are not float32; the loss or a weight became infinite or NaN (the
+            checkpoints are deleted, as going on repeats it); or `resume` meets other data.
+        KeyboardInterrupt: after SIGINT or SIGTERM, once a checkpoint is written.
+    """
+    if wrong := [n for n, p in model.named_parameters() if p.requires_grad and p.dtype != FLOAT]:
+        raise ConfigError(
+            f"training needs weights in float32, but {wrong[0]} is not; load the model with "
+            "dtype=torch.float32 (bf16 then speeds up the forward pass alone)"
+        )
+    stamp = fingerprint(data)
+    group = processes()
+    if group.is_main_process and state_dir is not None:
+        tidy(state_dir, keep=resume)
+    group.wait_for_everyone()
+    newest = newest_checkpoint(state_dir) if resume and state_dir is not None else None
+    if newest:
+        check_data(newest, stamp)
+
+    batch = (
+        config.per_device_train_batch_size
+        * config.gradient_accumulation_steps
+        * group.num_processes
+    )
+    bf16, use_cache = use_bf16(model, config), model.config.use_cache
+    interrupt, progress = Interrupt(), Progress(batch * len(window(data, 0)))
+    with tempfile.TemporaryDirectory() as scratch:
+        trainer = TokenTrainer(
+            model,
+            _arguments(config, state_dir or Path(scratch), save=state_dir is not None),
+            train_dataset=Windows(data, length=config.max_steps * batch, seed=config.seed),
+            data_collator=lambda rows: {
+                name: torch.stack([row[name] for row in rows]) for name in rows[0]
+            },
+            callbacks=[progress, interrupt],
+            compute=compute,
+            bf16=bf16,
+            stamp=stamp,
+        )
+        trainer.remove_callback(PrinterCallback)
+        began = time.perf_counter()
+        try:
+            with interrupt.listening():
+                trainer.train(resume_from_checkpoint=str(newest) if newest else None)
+            _check_weights(model, config)
+        except ConfigError:
+            if state_dir is not None and group.is_main_process:
+                shutil.rmtree(state_dir, ignore_errors=True)
+            raise
+        finally:
+            if state_dir and group.is_main_process and newest_checkpoint(state_dir) is None:
+                shutil.rmtree(state_dir, ignore_errors=True)  # nothing in it to resume from
+            progress.close()
+            model.config.use_cache = use_cache
+            model.eval()
+    if interrupt.asked:
+        raise KeyboardInterrupt
+    return Training(
+        steps=trainer.state.global_step,
+        tokens=trainer.state.global_step * progress.tokens_per_step,
+        seconds=time.perf_counter() - began,
+        log=[line for line in trainer.state.log_history if "loss" in line],
+    )

@@ -1,0 +1,151 @@
+"""Laws of the divergences: zero for equals, never negative, closed forms, and the top-k bound."""
+
+import math
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor
+from torch.nn import functional as F
+
+import tiny
+from attar.divergences import (
+    Divergence,
+    forward_kl,
+    js,
+    log_mass_outside,
+    mean_over,
+    reverse_kl,
+    topk_forward_kl,
+)
+from attar.errors import ConfigError
+
+ALL = [forward_kl, reverse_kl, js]
+
+
+def logits(seed: int, *, scale: float = 2.0, size: tuple[int, ...] = (2, 3, 11)) -> Tensor:
+    return scale * torch.randn(size, generator=torch.Generator().manual_seed(seed))
+
+
+def top(teacher: Tensor, k: int) -> tuple[Tensor, Tensor, Tensor]:
+    log_probs = teacher.log_softmax(-1)
+    values, ids = log_probs.topk(k, -1)
+    return ids, values, log_mass_outside(log_probs, ids)
+
+
+@pytest.mark.parametrize("divergence", ALL)
+@given(seed=st.integers(0, 10_000), scale=st.sampled_from([0.01, 1.0, 30.0]))
+def test_zero_for_equals_and_never_negative(
+    divergence: Divergence, seed: int, scale: float
+) -> None:
+    p, q = logits(seed, scale=scale), logits(seed + 1, scale=scale)
+    found = divergence(p, q)
+    assert found.shape == (2, 3)
+    assert found.dtype == torch.float32
+    assert (found >= 0).all()
+    # A constant added to all logits changes no distribution.
+    torch.testing.assert_close(divergence(p, p + 3), torch.zeros(2, 3), atol=2e-5, rtol=0)
+
+
+def test_a_model_is_at_no_distance_from_itself() -> None:
+    model, ids = tiny.model("llama"), tiny.ids()
+    with torch.no_grad():
+        own = model(input_ids=ids).logits
+    for divergence in ALL:
+        torch.testing.assert_close(divergence(own, own), torch.zeros(2, 12), atol=1e-6, rtol=0)
+
+
+def test_closed_forms_over_two_tokens() -> None:
+    student = torch.tensor([[[0.25, 0.75]]]).log()
+    teacher = torch.tensor([[[0.5, 0.5]]]).log()
+    kl = 0.5 * math.log(0.5 / 0.25) + 0.5 * math.log(0.5 / 0.75)
+    assert forward_kl(student, teacher).item() == pytest.approx(kl)
+    assert reverse_kl(teacher, student).item() == pytest.approx(kl)
+    m = (0.375, 0.625)
+    to_m = [p * math.log(p / x) for p, x in zip((0.5, 0.5), m, strict=True)]
+    from_q = [q * math.log(q / x) for q, x in zip((0.25, 0.75), m, strict=True)]
+    assert js(student, teacher).item() == pytest.approx(0.5 * sum(to_m) + 0.5 * sum(from_q))
+
+
+def test_js_is_symmetric_and_bounded() -> None:
+    p, q = logits(0, scale=40.0), logits(1, scale=40.0)
+    torch.testing.assert_close(js(p, q), js(q, p))
+    assert (js(p, q) <= math.log(2) + 1e-6).all()
+    for beta in (0.0, 1.0):
+        with pytest.raises(ConfigError, match="beta"):
+            js(p, q, beta=beta)
+
+
+def test_forward_kl_is_the_official_expression_divided_by_the_length() -> None:
+    p, q = logits(0), logits(1)
+    official = F.kl_div(
+        q.log_softmax(-1), p.log_softmax(-1), reduction="batchmean", log_target=True
+    )
+    found = mean_over(forward_kl(q, p), None, 6)
+    assert found.item() == pytest.approx(official.item() / 3, rel=1e-5)
+
+
+def test_bfloat16_logits_are_computed_in_float32() -> None:
+    p, q = logits(0).bfloat16(), logits(1).bfloat16()
+    assert torch.equal(forward_kl(q, p), forward_kl(q.float(), p.float()))
+
+
+def test_a_token_that_the_teacher_never_takes_costs_nothing() -> None:
+    p, q = logits(0), logits(1).requires_grad_()
+    p[..., 0] = -torch.inf
+    q_never = torch.cat([torch.full((2, 3, 1), -torch.inf), q[..., 1:]], -1)
+    found = forward_kl(q_never, p)
+    assert found.isfinite().all()
+    (gradient,) = torch.autograd.grad(found.sum(), q)
+    assert gradient.isfinite().all()
+
+
+@given(seed=st.integers(0, 10_000))
+def test_top_k_grows_to_the_full_kl(seed: int) -> None:
+    p, q = logits(seed), logits(seed + 1)
+    full = forward_kl(q, p)
+    found = torch.stack([topk_forward_kl(q, *top(p, k)) for k in range(1, 12)])
+    assert (found >= 0).all()
+    assert (found.diff(dim=0) >= -1e-5).all()
+    torch.testing.assert_close(found[-1], full, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(topk_forward_kl(p, *top(p, 4)), 0 * full, atol=1e-6, rtol=0)
+
+
+@given(seed=st.integers(0, 10_000), k=st.sampled_from([1, 3, 10]))
+def test_the_bucket_is_one_token_of_the_merged_vocabulary(seed: int, k: int) -> None:
+    p, q = logits(seed), logits(seed + 1)
+    ids, values, rest = top(p, k)
+    student = q.log_softmax(-1)
+    merged = torch.cat([student.gather(-1, ids), log_mass_outside(student, ids)[..., None]], -1)
+    teacher = torch.cat([values, rest[..., None]], -1)
+    torch.testing.assert_close(
+        topk_forward_kl(q, ids, values, rest), forward_kl(merged, teacher), atol=1e-5, rtol=1e-5
+    )
+
+
+def test_stored_with_few_digits_it_is_still_never_negative() -> None:
+    p = logits(0, size=(4, 8, 200))
+    ids, values, rest = top(p, 64)
+    found = topk_forward_kl(p, ids.int(), values.half(), rest)
+    assert (found >= 0).all()
+    assert (found < 1e-5).all()
+
+
+def test_a_bucket_that_the_student_hardly_fills_keeps_its_gradient() -> None:
+    student = torch.tensor([[[60.0, 0.0, 0.0, 0.0]]], requires_grad=True)
+    teacher = torch.tensor([[[0.4, 0.3, 0.2, 0.1]]]).log()
+    found = topk_forward_kl(student, *top(teacher, 1))
+    assert found.item() == pytest.approx(
+        0.4 * math.log(0.4) + 0.6 * (math.log(0.6) + 60 - math.log(3)), rel=1e-4
+    )
+    (gradient,) = torch.autograd.grad(found.sum(), student)
+    assert gradient[0, 0].tolist() == pytest.approx([0.6, -0.2, -0.2, -0.2], abs=1e-4)
+
+
+def test_the_reducer_ignores_what_is_masked() -> None:
+    values = torch.tensor([[1.0, math.nan, 3.0], [5.0, math.inf, 7.0]])
+    mask = torch.tensor([[1, 0, 1], [1, 0, 0]])
+    assert mean_over(values, mask, 3).item() == 3.0
+    parts = [mean_over(values[i : i + 1], mask[i : i + 1], 3) for i in (0, 1)]
+    assert sum(parts) == 3.0

@@ -1,0 +1,225 @@
+"""The training loop: equal steps however a batch is split, and a resume that changes nothing."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from datasets import Dataset
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+import tiny
+from attar.errors import ConfigError
+from attar.train.resume import MARKER, newest_checkpoint
+from attar.train.trainer import TrainConfig, fit, next_token_loss
+from attar.train.windows import Windows, fingerprint
+
+WINDOWS = tiny.ids(13, 16)
+CONFIG = TrainConfig(
+    max_steps=8,
+    per_device_train_batch_size=4,
+    learning_rate=3e-3,
+    warmup_steps=2,
+    save_steps=3,
+    logging_steps=2,
+    seed=3,
+)
+
+
+def student(*, attention_dropout: float = 0.2) -> PreTrainedModel:
+    """With dropout, so that a random state lost on resume shows."""
+    return tiny.model("llama", num_hidden_layers=2, attention_dropout=attention_dropout)
+
+
+def weights(model: nn.Module) -> Tensor:
+    return torch.cat([p.detach().flatten() for p in model.parameters()])
+
+
+def test_a_batch_may_be_accumulated_from_smaller_ones() -> None:
+    whole, parts = student(attention_dropout=0.0), student(attention_dropout=0.0)
+    config = replace(CONFIG, per_device_train_batch_size=8)
+    first = fit(whole, WINDOWS, config=config)
+    second = fit(
+        parts,
+        WINDOWS,
+        config=replace(config, per_device_train_batch_size=2, gradient_accumulation_steps=4),
+    )
+    assert (weights(whole) - weights(student())).abs().max() > 1e-3
+    torch.testing.assert_close(weights(whole), weights(parts), atol=2e-5, rtol=0)
+    for a, b in zip(first.log, second.log, strict=True):
+        assert a["loss"] == pytest.approx(b["loss"], abs=1e-4)
+        assert a["grad_norm"] == pytest.approx(b["grad_norm"], abs=1e-3)
+
+
+def test_the_logged_loss_is_nats_per_target_token() -> None:
+    model = student(attention_dropout=0.0)
+    rows = WINDOWS[:4]
+    with torch.no_grad():
+        expected = next_token_loss(model, {"input_ids": rows})["loss"].mean()
+    found = fit(model, rows, config=replace(CONFIG, max_steps=1, logging_steps=1)).log[0]["loss"]
+    assert found == pytest.approx(expected.item(), abs=1e-4)
+
+
+def test_training_leaves_the_config_alone() -> None:
+    model = student()
+    before = model.config.to_dict()
+    fit(model, WINDOWS, config=replace(CONFIG, max_steps=1))
+    assert model.config.to_dict() == before
+    assert not model.training
+
+
+def test_every_pass_over_the_data_is_a_new_permutation() -> None:
+    windows = Windows(WINDOWS, length=3 * 13 + 2, seed=0)
+    passes = [windows.order[i : i + 13] for i in (0, 13, 26)]
+    assert all(sorted(order) == list(range(13)) for order in passes)
+    assert not (passes[0] == passes[1]).all()
+    assert (windows.order == Windows(WINDOWS, length=41, seed=0).order).all()
+    assert torch.equal(windows[14]["input_ids"], WINDOWS[windows[14]["rows"]])
+
+
+def test_a_tensor_and_a_data_set_of_the_same_ids_are_the_same_data() -> None:
+    packed = Dataset.from_dict({"input_ids": WINDOWS.tolist()})
+    assert fingerprint(packed) == fingerprint(WINDOWS) != fingerprint(WINDOWS[1:])
+    first, second = student(), student()
+    fit(first, packed, config=CONFIG)
+    fit(second, WINDOWS, config=CONFIG)
+    assert torch.equal(weights(first), weights(second))
+
+
+VICTIM = """
+import os, signal, sys
+from pathlib import Path
+import test_trainer as t
+calls = 0
+def compute(model, batch):
+    global calls
+    calls += 1
+    if calls == 8:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return t.next_token_loss(model, batch)
+t.fit(t.student(), t.WINDOWS, config=t.CONFIG, state_dir=Path(sys.argv[1]), compute=compute)
+"""
+
+
+def test_a_killed_run_resumes_to_the_same_weights(tmp_path: Path) -> None:
+    path = os.pathsep.join(p for p in sys.path if p)
+    killed = subprocess.run(
+        [sys.executable, "-c", VICTIM, str(tmp_path)],
+        cwd=Path(__file__).parent,
+        env=os.environ | {"PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), path])},
+        capture_output=True,
+        text=True,
+    )
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    half = tmp_path / "checkpoint-7"  # as if the kill had met the writing of a checkpoint
+    half.mkdir()
+    (half / "trainer_state.json").write_text("{")
+
+    newest = newest_checkpoint(tmp_path)
+    assert newest is not None
+    assert newest.name == "checkpoint-6"
+    resumed, whole, unrelated = student(), student(), student()
+    training = fit(resumed, WINDOWS, config=CONFIG, state_dir=tmp_path, resume=True)
+    fit(whole, WINDOWS, config=CONFIG)
+    assert training.steps == 8
+    assert not half.exists()
+    assert torch.equal(weights(resumed), weights(whole))
+    # Going on once more from the last checkpoint trains no step and returns the same weights.
+    assert fit(unrelated, WINDOWS, config=CONFIG, state_dir=tmp_path, resume=True).steps == 8
+    assert torch.equal(weights(unrelated), weights(whole))
+
+
+def test_resume_refuses_other_data(tmp_path: Path) -> None:
+    fit(student(), WINDOWS, config=CONFIG, state_dir=tmp_path)
+    with pytest.raises(ConfigError, match="other windows"):
+        fit(student(), WINDOWS + 1, config=CONFIG, state_dir=tmp_path, resume=True)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupt_writes_a_checkpoint_and_loses_nothing(
+    tmp_path: Path, number: signal.Signals
+) -> None:
+    calls = 0
+
+    def compute(model: nn.Module, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        nonlocal calls
+        calls += 1
+        if calls == 5:
+            os.kill(os.getpid(), number)
+        return next_token_loss(model, batch)
+
+    handler = signal.getsignal(number)
+    with pytest.raises(KeyboardInterrupt):
+        fit(student(), WINDOWS, config=CONFIG, state_dir=tmp_path, compute=compute)
+    assert signal.getsignal(number) is handler
+    newest = newest_checkpoint(tmp_path)
+    assert newest is not None
+    assert json.loads((newest / MARKER).read_text())["step"] == 5
+    resumed, whole = student(), student()
+    fit(resumed, WINDOWS, config=CONFIG, state_dir=tmp_path, resume=True)
+    fit(whole, WINDOWS, config=CONFIG)
+    assert torch.equal(weights(resumed), weights(whole))
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_loss_that_is_not_finite_ends_the_run(tmp_path: Path, value: float) -> None:
+    calls = 0
+
+    def compute(model: nn.Module, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        nonlocal calls
+        calls += 1
+        return {"loss": next_token_loss(model, batch)["loss"] * (value if calls == 5 else 1.0)}
+
+    state = tmp_path / "state"
+    with pytest.raises(ConfigError, match=r"at step 5 .* 0\.003; lower --learning-rate"):
+        fit(student(), WINDOWS, config=CONFIG, state_dir=state, compute=compute)
+    assert not state.exists()
+
+
+def test_weights_that_are_not_finite_are_no_result() -> None:
+    with pytest.raises(ConfigError, match="not finite"):
+        fit(
+            student(),
+            WINDOWS,
+            config=replace(CONFIG, max_steps=1, max_grad_norm=0.0),
+            compute=_infinite_gradient,
+        )
+
+
+def _infinite_gradient(model: nn.Module, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+    loss = next_token_loss(model, batch)["loss"]
+    loss.register_hook(lambda gradient: gradient * float("nan"))
+    return {"loss": loss}
+
+
+@pytest.mark.parametrize(
+    "field", ["max_steps", "save_steps", "logging_steps", "per_device_train_batch_size"]
+)
+def test_options_are_checked(field: str) -> None:
+    with pytest.raises(ConfigError, match=field):
+        replace(CONFIG, **{field: 0})
+
+
+def test_weights_must_be_float32() -> None:
+    with pytest.raises(ConfigError, match="float32"):
+        fit(student().bfloat16(), WINDOWS, config=CONFIG)
+
+
+def test_a_failure_before_the_first_checkpoint_leaves_nothing(tmp_path: Path) -> None:
+    def broken(model: nn.Module, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        raise RuntimeError("out of memory")
+
+    with pytest.raises(RuntimeError, match="out of memory"):
+        fit(student(), WINDOWS, config=CONFIG, state_dir=tmp_path / "state", compute=broken)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_no_data_is_an_error() -> None:
+    with pytest.raises(ConfigError, match="at least one window"):
+        Windows(torch.empty(0, 16), length=4, seed=0)
