@@ -1,0 +1,407 @@
+"""The public verb: load, prune to a budget, save, and say what it cost and how good it is."""
+
+import json
+import time
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from datasets import Dataset, DatasetDict
+from torch import Tensor
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from attar import checkpoint, evaluate
+from attar.budget import Budget, Cost, cost_of, has_cache, measure
+from attar.data import load_text, pack
+from attar.errors import CompatibilityError, ConfigError, DataError
+from attar.latency import LatencyTable, Mode, measure_table
+from attar.methods.bonsai.config import BonsaiConfig, Layout, Method
+from attar.methods.bonsai.search import Metric, Search, kept_widths, search
+from attar.report import Paper, Run, model_card
+from attar.slicing import SlicePlan, slice_model, zero_out
+
+PAPER = Paper(
+    title="Everybody Prune Now: Structured Pruning of LLMs with only Forward Passes",
+    authors=(
+        "Lucio Dery",
+        "Steven Kolawole",
+        "Jean-François Kagy",
+        "Virginia Smith",
+        "Graham Neubig",
+        "Ameet Talwalkar",
+    ),
+    year=2024,
+    arxiv="2402.05406",
+)
+PLAN_FILE = "plan.json"
+#: documents that calibration is cut from: far more than a search ever reads
+_DOCUMENTS = 20_000
+
+
+def prune(
+    model: str | Path | PreTrainedModel,
+    data: str | Path | Dataset | DatasetDict,
+    *,
+    budget: str | Budget,
+    output_dir: str | Path | None = None,
+    method: Method = "bonsai",
+    layout: Layout = "per_layer",
+    config: BonsaiConfig = BonsaiConfig(),
+    tokenizer: PreTrainedTokenizerBase | None = None,
+    metric: Metric | None = None,
+    text_column: str = "text",
+    data_config: str | None = None,
+    eval_tokens: int = 50_000,
+    resume: bool = False,
+) -> Run:
+    """Prune a model to a budget and write it as a Hugging Face checkpoint with its record and plan.
+
+    Args:
+        model: folder, Hub name, or a loaded model, which is then cut down *in place*.
+        data: text to calibrate on (its train split) and to report quality on (its test split); see
+            `attar.data.load_text`.
+        budget: such as ``"params<=50%"``; see `Budget.parse`.
+        output_dir: where the artefact goes; None keeps it in memory (with a loaded model).
+        method: `bonsai`, or a baseline: `random`, `magnitude`, `wanda`, `flap`, `blockwise`.
+        layout: `per_layer` (best quality; `attar.load` or its modelling file), `uniform` (stock
+            class), `depth` (whole layers, stock class), `padded` (original shapes with zeros, for
+            other tools).
+        config: how the search goes.
+        tokenizer: needed with a loaded model; None reads the one that lies beside the model.
+        metric: a function of the model to keep high; None takes the likelihood of the text, or for
+            an encoder, how close its hidden states stay to the parent's.
+        text_column: column of the text in `data`.
+        data_config: configuration of a data set on the Hub.
+        eval_tokens: tokens of the test split that quality is reported on.
+        resume: go on with an unfinished run of the same settings.
+
+    Returns:
+        The record; `run.budget["met"]` says whether every limit holds.
+
+    Raises:
+        BudgetError: the budget is malformed or out of reach.
+        CompatibilityError: model, tokenizer or layout do not fit.
+        ConfigError: the output folder is taken, or an option is out of range.
+        DataError: model or text are missing or damaged.
+    """
+    wanted = Budget.parse(budget)
+    if output_dir is None and not isinstance(model, PreTrainedModel):
+        raise ConfigError("give an output_dir: a model that was named by its folder would be lost")
+    job = _Job(
+        model, data, wanted, method, layout, config, metric, eval_tokens, text_column, data_config
+    )
+    if output_dir is None:
+        return job.run(tokenizer, None)
+    with checkpoint.workspace(output_dir, settings=job.settings(), resume=resume) as space:
+        record = job.run(tokenizer, space.state)
+        job.save(space.path, record)
+    return record
+
+
+class _Job:
+    """The arguments of one `prune` call and the pieces that come of them."""
+
+    def __init__(
+        self,
+        model: str | Path | PreTrainedModel,
+        data: str | Path | Dataset | DatasetDict,
+        budget: Budget,
+        method: Method,
+        layout: Layout,
+        config: BonsaiConfig,
+        metric: Metric | None,
+        eval_tokens: int,
+        text_column: str,
+        data_config: str | None,
+    ) -> None:
+        self.source: str | Path | PreTrainedModel = model
+        self.data, self.budget = data, budget
+        self.method: Method = method
+        self.layout: Layout = layout
+        self.config, self.metric = config, metric
+        self.eval_tokens, self.text_column, self.data_config = eval_tokens, text_column, data_config
+        loaded = isinstance(model, PreTrainedModel)
+        if loaded and layout == "padded":
+            raise ConfigError(
+                "the padded layout needs the parent once more at the end: give its folder instead "
+                "of a loaded model"
+            )
+        self.name = (model.name_or_path or type(model).__name__) if loaded else str(model)
+        self.model: PreTrainedModel
+        self.tokenizer: PreTrainedTokenizerBase
+        self.found: Search
+
+    def settings(self) -> dict[str, Any]:
+        """What determines the result."""
+        return {
+            "model": self.name,
+            "data": str(self.data) if isinstance(self.data, str | Path) else "given data set",
+            "budget": self.budget.text,
+            "method": self.method,
+            "layout": self.layout,
+            "metric": getattr(self.metric, "__name__", None) if self.metric else None,
+            "eval_tokens": self.eval_tokens,
+            **asdict(self.config),
+        }
+
+    def run(self, tokenizer: PreTrainedTokenizerBase | None, state: Path | None) -> Run:
+        began = time.perf_counter()
+        if isinstance(self.source, PreTrainedModel):
+            self.model = self.source
+            if tokenizer is None:
+                raise ConfigError("a loaded model needs its tokenizer: pass tokenizer=...")
+        else:
+            self.model = checkpoint.load(self.source)
+        self.tokenizer = tokenizer or checkpoint.load_tokenizer(self.name)
+        documents = load_text(
+            self.data, config=self.data_config, text_column=self.text_column, seed=self.config.seed
+        )
+        windows = calibration_windows(self.model, self.tokenizer, documents["train"], self.config)
+        parent = {"hash": checkpoint.fingerprint(self.model), "widths": kept_widths(self.model)}
+        quality = self._quality(documents["test"], windows)
+        before = {"cost": measure(self.model), "quality": quality()}
+        budget = self.budget.resolve(before["cost"])
+        tables = self._tables(budget, state)
+        self.found = search(
+            self.model,
+            windows,
+            budget=budget,
+            method=self.method,
+            layout=self.layout,
+            config=self.config,
+            metric=self.metric or _encoder_metric(self.model, windows, self.config),
+            tables=tables,
+            state=state,
+        )
+        after = {"cost": measure(self.model), "quality": quality()}
+        self.parent_hash = parent["hash"]
+        return Run(
+            command="prune",
+            method=self.method,
+            paper=PAPER if self.method in ("bonsai", "blockwise") else None,
+            model=self.name,
+            data=self.settings()["data"],
+            settings=self.settings(),
+            budget={
+                "asked": self.budget.text,
+                "met": budget.admits(after["cost"]),
+                "constraints": budget.verdict(after["cost"]),
+            },
+            cost={"before": before["cost"].to_dict(), "after": after["cost"].to_dict()},
+            quality={"before": before["quality"], "after": after["quality"]},
+            details=self._details(parent["widths"], tables, after["cost"]),
+            seed=self.config.seed,
+            seconds=time.perf_counter() - began,
+        )
+
+    def _tables(self, budget: Budget, state: Path | None) -> dict[str, LatencyTable]:
+        keys = [cast(Mode, c.key) for c in budget.constraints if c.key in ("latency", "prefill")]
+        if not keys:
+            return {}
+        stored = None if state is None else state / "latency.json"
+        if stored is not None and stored.exists():  # a resumed run must steer by the same clock
+            known = json.loads(stored.read_text(encoding="utf-8"))
+            return {key: LatencyTable.from_dict(table) for key, table in known.items()}
+        tables = {
+            key: measure_table(self.model, key, round_to=self.config.round_to) for key in keys
+        }
+        if stored is not None:
+            rows = {key: table.to_dict() for key, table in tables.items()}
+            checkpoint.write_text(stored, json.dumps(rows))
+        return tables
+
+    def _quality(self, documents: Dataset, windows: Tensor) -> Callable[[], dict[str, float]]:
+        """A function that measures the present model on unseen text; for an encoder, how close it
+        stays to the parent.
+        """
+        if has_cache(self.model):
+            return lambda: evaluate.score(
+                self.model, self.tokenizer, documents, max_tokens=self.eval_tokens
+            ).to_dict()
+        fidelity = fidelity_metric(self.model, windows[-self.config.windows :])
+        return lambda: {"fidelity": fidelity(self.model)}
+
+    def _details(
+        self, widths: list[dict[str, int]], tables: dict[str, LatencyTable], cost: Cost
+    ) -> dict[str, Any]:
+        after = kept_widths(self.model)
+        names = {"kv_groups": "KV groups", "neurons": "FFN width"}
+        by_layer = {
+            keep.layer: now for keep, now in zip(self.found.plan.layers, after, strict=True)
+        }
+        details: dict[str, Any] = {
+            "layout": self.layout,
+            "steps": [asdict(step) for step in self.found.steps],
+            "notes": self.found.notes,
+            "widths": {
+                names[unit]: {
+                    "before": [row[unit] for row in widths],
+                    "after": [by_layer.get(i, {}).get(unit, 0) for i in range(len(widths))],
+                }
+                for unit in names
+            },
+            "evaluations": sum(step.evaluations for step in self.found.steps),
+            "tokens_forwarded": sum(step.tokens for step in self.found.steps),
+        }
+        if importance := _importance(self.found, len(widths)):
+            details["importance"] = importance
+        for key in tables:
+            found = cost.decode if key == "latency" else cost.prefill
+            if found is not None:
+                predicted = self.found.predicted[key]
+                details[f"{key}_prediction"] = {
+                    "predicted": predicted,
+                    "measured": found.median,
+                    "error": predicted / found.median - 1,
+                }
+        return details
+
+    def save(self, path: Path, record: Run) -> None:
+        """Write checkpoint, plan, record and card into `path`."""
+        model, plan = self.model, self.found.plan
+        if self.layout == "padded":
+            model = checkpoint.load(self.name)
+            zero_out(model, plan)
+        form = checkpoint.save(model, path, tokenizer=self.tokenizer)
+        record.details["form"] = form
+        stored = plan.to_dict() | {
+            "parent": self.name,
+            "parent_hash": self.parent_hash,
+            "settings": record.settings,
+            "versions": record.versions,
+        }
+        checkpoint.write_text(path / PLAN_FILE, json.dumps(stored))
+        card = model_card(
+            record,
+            plain=form != "per_layer",
+            pipeline_tag="text-generation" if has_cache(model) else None,
+        )
+        checkpoint.write_text(path / "README.md", card)
+        record.save(path)
+
+
+def calibration_windows(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    documents: Dataset,
+    config: BonsaiConfig,
+) -> Tensor:
+    """Token ids `(N, T)` to calibrate on: windows of packed text, all of one length.
+
+    Raises:
+        CompatibilityError: the tokenizer has more entries than the model.
+        DataError: the text is too short for one evaluation.
+    """
+    rows = int(cast(Tensor, model.get_input_embeddings().weight).shape[0])
+    if len(tokenizer) > rows:
+        raise CompatibilityError(
+            f"the tokenizer has {len(tokenizer)} entries and the model {rows}, so they do not "
+            f"belong together; "
+            "give the tokenizer that the model was trained with"
+        )
+    context = getattr(model.config, "max_position_embeddings", None) or 512
+    length = min(config.window_tokens or 512, context)
+    if len(documents) > _DOCUMENTS:
+        documents = documents.shuffle(seed=config.seed).select(range(_DOCUMENTS))
+    packed = pack(documents, tokenizer, block_size=length, vocab_size=rows)
+    if len(packed) < config.windows:
+        raise DataError(
+            f"expected at least {config.windows} windows of {length} tokens to calibrate on; the "
+            f"text gives {len(packed)}: "
+            "give more text, or lower --windows or --window-tokens"
+        )
+    return torch.as_tensor(packed.with_format("numpy")["input_ids"][:], dtype=torch.long)
+
+
+def fidelity_metric(model: PreTrainedModel, windows: Tensor) -> Metric:
+    """How close a model's last hidden states stay to those that `model` gives now: mean cosine over
+    tokens, 1 for the parent itself.
+    """
+    wanted = _hidden(model, windows)
+
+    def fidelity(candidate: PreTrainedModel) -> float:
+        return float(torch.cosine_similarity(_hidden(candidate, windows), wanted, dim=-1).mean())
+
+    return fidelity
+
+
+@torch.no_grad()
+def _hidden(model: PreTrainedModel, windows: Tensor) -> Tensor:
+    parts = [
+        model(input_ids=rows.to(model.device)).last_hidden_state.cpu() for rows in windows.split(8)
+    ]
+    return torch.cat(parts).float()
+
+
+def _encoder_metric(model: PreTrainedModel, windows: Tensor, config: BonsaiConfig) -> Metric | None:
+    return None if has_cache(model) else fidelity_metric(model, windows[: config.windows])
+
+
+def _importance(found: Search, layers: int) -> dict[str, list[float]]:
+    """Mean value that the steps found in each module's candidates, for the report."""
+    rows: dict[str, list[float]] = {}
+    for kind, label in (("attention", "attention"), ("mlp", "FFN")):
+        means = []
+        for i in range(layers):
+            seen = [
+                s.importance[m] for s in found.steps if (m := f"layers.{i}.{kind}") in s.importance
+            ]
+            means.append(sum(seen) / len(seen) if seen else 0.0)
+        if any(means):
+            rows[label] = means
+    return rows
+
+
+def apply_plan(
+    model: str | Path,
+    plan: str | Path,
+    *,
+    output_dir: str | Path,
+    layout: Layout = "per_layer",
+) -> Run:
+    """Cut a fresh parent by a plan that an earlier run wrote; the same parent gives the same
+    weights, bit for bit.
+
+    Args:
+        model: folder or Hub name of the parent.
+        plan: `plan.json`, or the folder that holds it.
+        output_dir: where the artefact goes.
+        layout: `padded` keeps the shapes and writes zeros; anything else cuts.
+
+    Raises:
+        CompatibilityError: the plan was made for a model of other shapes.
+        DataError: model or plan are missing or damaged.
+    """
+    began = time.perf_counter()
+    file = Path(plan) / PLAN_FILE if Path(plan).is_dir() else Path(plan)
+    if not file.exists():
+        raise DataError(
+            f"no plan at {str(file)!r}: expected the {PLAN_FILE} that attar prune writes"
+        )
+    text = file.read_text(encoding="utf-8")
+    wanted = SlicePlan.from_json(text)
+    made_for = json.loads(text).get("parent_hash")
+    with checkpoint.workspace(
+        output_dir, settings={"model": str(model), "plan": str(plan)}
+    ) as space:
+        parent = checkpoint.load(model)
+        same = made_for in (None, checkpoint.fingerprint(parent))
+        before = cost_of(parent)
+        if layout == "padded":
+            zero_out(parent, wanted)
+        else:
+            parent = slice_model(parent, wanted, in_place=True)
+        form = checkpoint.save(parent, space.path, tokenizer=checkpoint.load_tokenizer(model))
+        checkpoint.write_text(space.path / PLAN_FILE, text)
+        record = Run(
+            command="prune --apply",
+            model=str(model),
+            settings={"plan": str(plan), "layout": layout},
+            cost={"before": before.to_dict(), "after": cost_of(parent).to_dict()},
+            details={"form": form, "same_parent": same},
+            seconds=time.perf_counter() - began,
+        )
+        record.save(space.path)
+    return record
