@@ -1,0 +1,137 @@
+"""The command line: which verbs there are, how a recipe is read, and what an error looks like.
+
+Verbs are registered by name and imported on use, so that `attar --help` answers at once.
+"""
+
+import logging
+import os
+import sys
+import warnings
+from collections.abc import Sequence
+from enum import IntEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import cyclopts
+from cyclopts import App, Parameter
+from cyclopts.config import Yaml
+
+from attar import __version__
+from attar.errors import AttarError, ConfigError
+
+_VERBS = {
+    "demo": "See it work: train a pocket model, prune it to half, heal it, and read the report.",
+    "pretrain": "Train a small language model and its tokenizer on plain text.",
+    "prune": "Prune a model to a budget (Bonsai and baselines).",
+    "heal": "Repair a pruned model by distilling from its parent.",
+    "evaluate": "Perplexity, bits per byte, speed and benchmark tasks of a model.",
+    "cost": "What a model costs: parameters, bytes, MACs, cache, latency.",
+    "compare": "Put the records of several runs side by side.",
+    "recipe": "List, show and copy the recipes that come with Attar.",
+    "env": "Versions and hardware, for a bug report.",
+}
+_EPILOGUE = """\
+Every verb has its own --help. Options can come from a recipe, flags override it:
+`attar pretrain --config pocket/1m --output-dir my-model`.
+Exit codes: 0 done; 1 the run failed; 2 wrong usage or input; 3 budget not met (artefact kept); 130
+interrupted.
+"""
+
+
+class ExitCode(IntEnum):
+    """What a script can tell from the end of a run."""
+
+    DONE = 0
+    FAILED = 1
+    USAGE = 2
+    BUDGET_NOT_MET = 3
+    INTERRUPTED = 130
+
+
+def build_app() -> App:
+    """The command line, with verbs that are not imported yet."""
+    app = App(
+        name="attar",
+        version=__version__,
+        help="Attar makes language models small, fast and cheap for people with one modest machine.",
+        help_epilogue=_EPILOGUE,
+        help_format="markdown",
+        result_action="return_value",
+    )
+    for verb, text in _VERBS.items():
+        app.command(f"attar.cli.{verb}:{verb}", name=verb, help=text)
+
+    @app.meta.default
+    def _launch(
+        *tokens: Annotated[str, Parameter(show=False, allow_leading_hyphen=True)],
+        config: Annotated[
+            str | None,
+            Parameter(help="A recipe's name (see attar recipe list) or YAML file with options."),
+        ] = None,
+    ) -> Any:
+        if config is not None:
+            from attar.cli.recipe import recipe_file
+
+            options = Yaml(
+                recipe_file(config),
+                use_commands_as_keys=False,
+                must_exist=True,
+                allow_unknown=False,
+            )
+            app.config = (options,)
+        return app(tokens, exit_on_error=False, print_error=False)
+
+    return app
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run the command line and leave with its exit code."""
+    sys.exit(run(sys.argv[1:] if argv is None else argv))
+
+
+def run(argv: Sequence[str]) -> int:
+    """Run one command and return its exit code; a mistake of the user's prints one sentence, no
+    traceback.
+    """
+    _quiet_libraries()
+    try:
+        code = build_app().meta(list(argv), exit_on_error=False, print_error=False)
+    except AttarError as error:
+        return _complain(str(error), error.exit_code)
+    except cyclopts.CycloptsError as error:
+        return _complain(" ".join(str(error).split()), ExitCode.USAGE)
+    except KeyboardInterrupt:
+        return _complain("interrupted", ExitCode.INTERRUPTED)
+    except BrokenPipeError:  # the reader of our output has gone, as in `attar env | head -1`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return ExitCode.DONE
+    return code if isinstance(code, int) else ExitCode.DONE
+
+
+def _complain(message: str, code: int) -> int:
+    sys.stderr.write(f"attar: {message}\n")
+    return code
+
+
+def _quiet_libraries() -> None:
+    """Progress and results are ours to print; libraries speak up from warnings on."""
+    logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
+    logging.getLogger("attar").setLevel(logging.INFO)
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    if not sys.stderr.isatty():
+        os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+        os.environ.setdefault("TQDM_DISABLE", "1")
+    warnings.filterwarnings("ignore", category=FutureWarning)
+
+
+def parse_list(text: str | None) -> list[str]:
+    """Split a comma-separated option."""
+    return [part.strip() for part in (text or "").split(",") if part.strip()]
+
+
+def require_folder_option(output_dir: Path | None) -> Path:
+    """The output folder, or one sentence that asks for it."""
+    if output_dir is None:
+        raise ConfigError("say where the result goes: --output-dir FOLDER")
+    return output_dir

@@ -1,0 +1,199 @@
+"""`attar demo`: the main job on an empty machine, from no model at all to a report."""
+
+import hashlib
+import json
+import shutil
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from attar import checkpoint
+from attar.budget import Cost, decode_call, has_cache, prefill_call, summarise
+from attar.cli.app import ExitCode
+from attar.cli.output import note, show
+from attar.cli.recipe import read_recipe
+from attar.methods.bonsai import BonsaiConfig, prune
+from attar.report import Run, comparison, html_report
+from attar.train.distill import HealConfig, heal
+from attar.train.pretrain import PretrainConfig, pretrain
+
+_DATA = "python-stdlib"
+_BUDGET = "params<=50%"
+_BASELINE = "flap"
+_PROMPT, _NEW = 128, 32
+
+
+def demo(
+    *, size: Literal["1m", "6m"] = "1m", output_dir: Path | None = None, fresh: bool = False
+) -> int:
+    """Train a pocket model on the Python standard library, prune it to half, heal it, and show what
+    came of it.
+
+    Takes under eight minutes on two cores with `--size 1m`. What is there already is used again.
+
+    Parameters
+    ----------
+    size
+        The pocket model to train: 1m, or 6m (about 25 minutes more).
+    output_dir
+        Where models and report go. Default: demo-SIZE in the folder that ATTAR_HOME names
+        (~/.cache/attar).
+    fresh
+        Make everything anew.
+    """
+    began = time.perf_counter()
+    options = PretrainConfig(**read_recipe(f"pocket/{size}"))
+    search = BonsaiConfig(**read_recipe("bonsai/cpu-tiny"))
+    healing = HealConfig(**read_recipe("bonsai/cpu-tiny-heal"))
+    folder = output_dir or checkpoint.home() / f"demo-{size}"
+    _prepare(folder, {"1": asdict(options), "2": asdict(search), "3": asdict(healing)}, fresh=fresh)
+    parent = folder / "parent"
+    runs = {
+        "parent": _made(
+            "Training a parent",
+            parent,
+            lambda: pretrain(
+                _DATA, config=options, output_dir=parent, recipe=f"pocket/{size}", resume=True
+            ),
+        )
+    }
+    for method in ("bonsai", _BASELINE):
+        pruned, healed = folder / method, folder / f"{method}-healed"
+        runs[method] = _made(
+            f"Pruning it to {_BUDGET} with {method}",
+            pruned,
+            lambda method=method, pruned=pruned: prune(
+                parent,
+                _DATA,
+                budget=_BUDGET,
+                output_dir=pruned,
+                method=method,
+                config=search,
+                resume=True,
+            ),
+        )
+        runs[f"{method}, healed"] = _made(
+            f"Healing the {method} model",
+            healed,
+            lambda pruned=pruned, healed=healed: heal(
+                pruned, teacher=parent, data=_DATA, config=healing, output_dir=healed, resume=True
+            ),
+        )
+    folders = [
+        parent,
+        *(folder / f"{m}{h}" for m in ("bonsai", _BASELINE) for h in ("", "-healed")),
+    ]
+    records = _side_by_side(runs, dict(zip(runs, folders, strict=True)), folder / "bonsai")
+    names = list(records)[1:]
+    shown = [records[name] for name in names]
+    show(comparison(shown, names=names).text())
+    report = html_report(
+        shown, folder / "report.html", title="Attar demo: half the blocks", names=names
+    )
+    _last_words(folder, report, runs, time.perf_counter() - began)
+    return ExitCode.DONE
+
+
+def _prepare(folder: Path, settings: Mapping[str, Any], *, fresh: bool) -> None:
+    """Start anew when asked to, or when the recipes are not those that the folder was made with."""
+    mark = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:12]
+    marker = folder / "recipes.txt"
+    known = marker.read_text(encoding="utf-8") if marker.exists() else None
+    if folder.exists() and known is not None and (fresh or known != mark):
+        shutil.rmtree(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    checkpoint.write_text(marker, mark)
+
+
+def _made(what: str, folder: Path, make: Callable[[], Run]) -> Run:
+    """The record of a step, which is run only if its folder is not there yet."""
+    if (folder / "attar.json").exists():
+        note(f"{what}: already in {folder}")
+        return Run.load(folder)
+    note(f"{what} ...")
+    began = time.perf_counter()
+    run = make()
+    note(f"{what}: done in {time.perf_counter() - began:.0f} s")
+    return run
+
+
+def _side_by_side(
+    runs: Mapping[str, Run], folders: Mapping[str, Path], bonsai: Path
+) -> dict[str, Run]:
+    """The records as results of one parent, all timed in turn in this process, so that the speeds
+    can be compared.
+    """
+    costs = _time_together({name: folders[name] for name in runs})
+    quality = {name: run.quality.get("after", {}) for name, run in runs.items()}
+    # the parent's quality was scored on the same test text when it was pruned
+    quality["parent"] = runs["bonsai"].quality["before"]
+    before = {"cost": costs["parent"], "quality": quality["parent"]}
+    return {
+        name: replace(
+            run,
+            model="parent",
+            cost={"before": before["cost"], "after": costs[name]},
+            quality={"before": before["quality"], "after": quality[name]},
+            baselines=[],
+        )
+        for name, run in runs.items()
+    }
+
+
+def _time_together(folders: Mapping[str, Path], repeats: int = 7) -> dict[str, dict[str, Any]]:
+    """Cost of every model with prefill and decode times taken round robin, so that drift hits all
+    alike.
+    """
+    models = {name: checkpoint.load(folder) for name, folder in folders.items()}
+    assert all(has_cache(model) for model in models.values())
+    calls = {
+        (name, mode): prefill_call(model, _PROMPT)
+        if mode == "prefill"
+        else decode_call(model, _PROMPT, _NEW)
+        for name, model in models.items()
+        for mode in ("prefill", "decode")
+    }
+    times: dict[tuple[str, str], list[float]] = {key: [] for key in calls}
+    for turn in range(repeats + 1):
+        for (name, mode), call in calls.items():
+            milliseconds = call() / (_NEW if mode == "decode" else 1)
+            if turn:  # the first turn warms up
+                times[name, mode].append(milliseconds)
+    setting = {"prompt_tokens": _PROMPT, "new_tokens": _NEW, "batch_size": 1}
+    return {
+        name: _timed_cost(model, times[name, "prefill"], times[name, "decode"], setting)
+        for name, model in models.items()
+    }
+
+
+def _timed_cost(
+    model: Any, prefill: list[float], decode: list[float], setting: dict[str, int]
+) -> dict[str, Any]:
+    from attar.budget import cost_of
+
+    counted: Cost = cost_of(model)
+    return replace(
+        counted, prefill=summarise(prefill), decode=summarise(decode), timed=setting
+    ).to_dict()
+
+
+def _last_words(folder: Path, report: Path, runs: Mapping[str, Run], seconds: float) -> None:
+    rise = {
+        name: runs[name].quality["after"]["nll"] - runs[name].quality["before"]["nll"]
+        for name in ("bonsai", _BASELINE)
+    }
+    show("")
+    show(
+        f"Before healing, Bonsai's model lost {rise['bonsai']:.3f} nats a token, {_BASELINE}'s "
+        f"{rise[_BASELINE]:.3f}."
+    )
+    show(f"Report: {report}")
+    show(f"Models: {folder}/ (parent, bonsai, bonsai-healed, {_BASELINE}, {_BASELINE}-healed)")
+    show(f"This took {seconds:.0f} s. What to try next:")
+    show(
+        f'  attar prune {folder}/parent --budget "params<=70%, kv_bytes<=50%" --layout uniform -o smaller'
+    )
+    show(f"  attar evaluate {folder}/bonsai-healed")
+    show(f"  attar compare {folder}/bonsai {folder}/{_BASELINE}")

@@ -1,0 +1,59 @@
+"""`attar env`: what a bug report should say about the machine."""
+
+import os
+import platform
+from importlib.metadata import PackageNotFoundError, version
+
+from attar.cli.output import show_pairs
+
+_PACKAGES = (
+    "torch",
+    "transformers",
+    "tokenizers",
+    "datasets",
+    "accelerate",
+    "safetensors",
+    "huggingface-hub",
+    "peft",
+    "cyclopts",
+    "numpy",
+    "lm-eval",
+)
+_VARIABLES = ("HF_HUB_OFFLINE", "OMP_NUM_THREADS", "CUDA_VISIBLE_DEVICES", "ATTAR_HOME", "HF_HOME")
+
+
+def env() -> int:
+    """Print versions and hardware for a bug report. Paths and tokens are left out."""
+    import torch
+
+    from attar import __version__
+    from attar.evaluate import native_bfloat16
+    from attar.report.record import hardware
+
+    found = hardware()
+    show_pairs(
+        [
+            ("attar", __version__),
+            ("python", platform.python_version()),
+            *((name, _version(name)) for name in _PACKAGES),
+            ("system", f"{platform.system()} {platform.release()} {platform.machine()}"),
+            ("processor", f"{found['processor']}, {os.cpu_count()} cores"),
+            ("torch threads", str(found["threads"])),
+            ("gpu", found.get("gpu", "none")),
+            ("bfloat16 on CPU", "native" if native_bfloat16() else "emulated"),
+            ("cuda in torch", str(torch.version.cuda or "none")),
+            *((name, _value(name)) for name in _VARIABLES if name in os.environ),
+        ]
+    )
+    return 0
+
+
+def _version(name: str) -> str:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return "not installed"
+
+
+def _value(name: str) -> str:
+    return "set" if name.endswith("HOME") else os.environ[name]

@@ -1,0 +1,52 @@
+"""How the verbs print: aligned pairs for people, JSON for programs."""
+
+import json
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from attar.errors import ConfigError
+
+
+def show(text: str) -> None:
+    """Print a result: it goes to stdout, as it is, without folding or markup."""
+    sys.stdout.write(f"{text}\n")
+
+
+def show_pairs(pairs: Iterable[tuple[str, str]]) -> None:
+    """Print `label  text` lines with the texts under each other."""
+    lines = list(pairs)
+    width = max((len(label) for label, _ in lines), default=0)
+    for label, text in lines:
+        show(f"{label:<{width}}  {text}".rstrip())
+
+
+def write_json(target: str, value: Any) -> None:
+    """Write JSON to a file, or to stdout for `-`; NaN and infinities become null.
+
+    Raises:
+        ConfigError: the file cannot be written.
+    """
+    text = json.dumps(_finite(value), indent=2, ensure_ascii=False, default=str)
+    if target == "-":
+        show(text)
+        return
+    try:
+        Path(target).write_text(text + "\n", encoding="utf-8")
+    except OSError as error:
+        raise ConfigError(f"cannot write --json {target!r}: {error.strerror}.") from error
+    note(f"JSON written to {target}")
+
+
+def note(text: str) -> None:
+    """Say something that is not a result: it goes to stderr."""
+    sys.stderr.write(f"{text}\n")
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, float) and (value != value or abs(value) == float("inf")):
+        return None
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    return [_finite(item) for item in value] if isinstance(value, list | tuple) else value

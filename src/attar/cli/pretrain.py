@@ -1,0 +1,42 @@
+"""`attar pretrain`."""
+
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Group, Parameter
+
+from attar.cli.app import ExitCode, require_folder_option
+from attar.cli.output import show
+from attar.train.pretrain import PretrainConfig
+from attar.train.pretrain import pretrain as train_model
+
+_TRAINING = Group("Model and training options", sort_key=1)
+
+
+def pretrain(
+    *,
+    data: str = "python-stdlib",
+    output_dir: Annotated[Path | None, Parameter(alias="-o")] = None,
+    resume: bool = False,
+    options: Annotated[PretrainConfig, Parameter(name="*", group=_TRAINING)] = PretrainConfig(),
+) -> int:
+    """Train a small language model and its tokenizer on plain text.
+
+    Example: `attar pretrain --config pocket/6m --data python-stdlib -o pocket-6m`
+
+    Parameters
+    ----------
+    data
+        A Hub name, a .txt, .jsonl, .parquet or .csv file (also .gz), a folder of them, or
+        python-stdlib.
+    output_dir
+        Where the model goes; must be new or empty.
+    resume
+        Go on with an interrupted run in the same folder.
+    """
+    folder = require_folder_option(output_dir)
+    show(str(train_model(data, config=options, output_dir=folder, resume=resume)))
+    show(
+        f'\nWritten to {folder}. Next: attar prune {folder} --budget "params<=50%" -o {folder}-half'
+    )
+    return ExitCode.DONE

@@ -1,0 +1,99 @@
+"""`attar recipe`: the settings files that come with Attar."""
+
+from difflib import get_close_matches
+from importlib.resources import files
+from importlib.resources.abc import Traversable
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+
+from attar.cli.output import note, show, show_pairs
+from attar.errors import ConfigError
+
+
+def recipe(
+    action: Literal["list", "show", "copy"],
+    name: str | None = None,
+    path: Path | None = None,
+    /,
+) -> int:
+    """List, show or copy the recipes that come with Attar.
+
+    A recipe is a YAML file of one command's options: `attar recipe copy pocket/1m` gives you one
+    to edit, and `--config` or the command's recipe option takes it.
+
+    Parameters
+    ----------
+    action
+        `list` names all, `show` prints one, `copy` writes one to a file of your own.
+    name
+        The recipe, as `list` shows it.
+    path
+        Where `copy` writes; the recipe's own file name in this folder when not given.
+    """
+    found = recipes()
+    if action == "list":
+        show_pairs((key, _headline(file)) for key, file in found.items())
+        return 0
+    if name is None:
+        raise ConfigError(f"attar recipe {action} needs a name; `attar recipe list` shows all.")
+    text = recipe_file(name).read_text(encoding="utf-8")
+    if action == "show":
+        show(text.rstrip("\n"))
+    else:
+        note(f"recipe {name} copied to {_copy(text, name, path)}")
+    return 0
+
+
+def recipes() -> dict[str, Traversable]:
+    """The shipped recipe files by name, `method/file` without the suffix."""
+    root = files("attar").joinpath("recipes")
+    found = {
+        f"{folder.name}/{file.name.removesuffix('.yaml')}": file
+        for folder in root.iterdir()
+        if folder.is_dir()
+        for file in folder.iterdir()
+        if file.name.endswith(".yaml")
+    }
+    return dict(sorted(found.items()))
+
+
+def recipe_file(name: str) -> Path:
+    """The file of a shipped recipe, or the path itself when it is a file.
+
+    Raises:
+        ConfigError: it is neither.
+    """
+    if Path(name).is_file():
+        return Path(name)
+    found = recipes()
+    if name not in found:
+        near = get_close_matches(name, found, n=3, cutoff=0.4)
+        hint = f"did you mean {' or '.join(near)}?" if near else "`attar recipe list` shows all."
+        raise ConfigError(f"{name!r} is neither a file nor a recipe of Attar's; {hint}")
+    return Path(str(found[name]))
+
+
+def read_recipe(name: str) -> dict[str, Any]:
+    """The options in a recipe, by name or path."""
+    return yaml.safe_load(recipe_file(name).read_text(encoding="utf-8"))
+
+
+def _headline(file: Traversable) -> str:
+    """The first comment line: what the recipe gives."""
+    lines = file.read_text(encoding="utf-8").splitlines()
+    return next((line.lstrip("# ") for line in lines if line.startswith("#")), "")
+
+
+def _copy(text: str, name: str, path: Path | None) -> Path:
+    target = path or Path()
+    target = target / f"{name.split('/')[-1]}.yaml" if target.is_dir() else target
+    if target.exists():
+        raise ConfigError(f"{target} exists already; give another path or remove it.")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise ConfigError(f"cannot write {target}: {error.strerror}.") from error
+    return target
