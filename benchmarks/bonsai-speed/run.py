@@ -1,0 +1,141 @@
+"""Is the pruned model faster, and does Bonsai spend its time on forward passes alone?
+
+Ratio: prefill speed of the model at 50% of its blocks over its parent's, alternating timings.
+Beside it decode, and Bonsai's evaluations per second over the bare forward passes they consist of.
+"""
+
+import sys
+import time
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+import torch
+from common import arguments, finish
+from transformers import LlamaConfig, LlamaForCausalLM
+
+from attar import evaluate
+from attar.budget import Budget, cost_of, decode_call, prefill_call, summarise
+from attar.methods.bonsai import BonsaiConfig, search
+from attar.methods.bonsai.pieces import Piece, draw_pairs, switch
+from attar.methods.bonsai.search import kept_widths
+from attar.slicing import UnitMasks
+
+PREFILL, DECODE, EVALUATIONS = 1.7, 1.4, 0.85
+
+
+def build(quick: bool) -> LlamaForCausalLM:
+    """The 30M pocket shape (a little over 30M with an untied head), not trained: a clock does not care what weights are."""
+    torch.manual_seed(0)
+    shape = LlamaConfig(
+        vocab_size=8192,
+        hidden_size=512,
+        num_hidden_layers=8,
+        num_attention_heads=8,
+        num_key_value_heads=4,
+        intermediate_size=1408,
+        max_position_embeddings=1024,
+        tie_word_embeddings=quick,
+    )
+    return LlamaForCausalLM(shape).eval()
+
+
+def main() -> None:
+    args = arguments(__doc__ or "")
+    torch.set_num_threads(2)
+    repeats = 5 if args.quick else 15
+    parent = build(args.quick)
+    windows = torch.randint(0, 8192, (64, 128))
+    budget = Budget.parse("params<=50%").resolve(cost_of(parent))
+    models = {"parent": parent}
+    # the layouts as a user gets them; Bonsai itself, so that the widths are those of a search
+    for layout in ("uniform", "per_layer"):
+        model = build(args.quick)
+        config = BonsaiConfig(windows=2, evaluations=8, step=0.25, round_to=16)
+        search(model, windows, budget=budget, layout=layout, config=config)
+        models[layout] = model
+        print(layout, cost_of(model).block_params / cost_of(parent).block_params)
+    times = _alternating(models, repeats)
+    speed = {
+        layout: {
+            mode: times["parent", mode].median / times[layout, mode].median
+            for mode in ("prefill", "decode")
+        }
+        for layout in ("uniform", "per_layer")
+    }
+    evaluations = _evaluations(parent, windows, 4 if args.quick else 20)
+    for layout, found in speed.items():
+        print(f"{layout}: prefill {found['prefill']:.2f}x, decode {found['decode']:.2f}x")
+    print(f"evaluations per second over bare forward passes: {evaluations['ratio']:.3f}")
+    best = speed["uniform"]
+    line = {
+        "claim": "bonsai-speed",
+        "figure": round(best["prefill"], 3),
+        "unit": "times the parent's prefill speed, 256 tokens, uniform layout, 50% of blocks",
+        "baseline": f"parent: {times['parent', 'prefill'].median:.1f} ms",
+        "ratio": round(best["prefill"], 4),
+        "target": PREFILL,
+        "ok": bool(
+            best["prefill"] >= PREFILL
+            and best["decode"] >= DECODE
+            and evaluations["ratio"] >= EVALUATIONS
+        ),
+        "decode_ratio": round(best["decode"], 4),
+        "decode_target": DECODE,
+        "evaluations_ratio": round(evaluations["ratio"], 4),
+        "evaluations_target": EVALUATIONS,
+        "per_layer": {k: round(v, 4) for k, v in speed["per_layer"].items()},
+    }
+    details = {
+        "params": {n: cost_of(m).params for n, m in models.items()},
+        "widths": {n: kept_widths(m) for n, m in models.items()},
+        "milliseconds": {f"{n} {m}": [t.median, t.spread] for (n, m), t in times.items()},
+        "evaluations": evaluations,
+        "threads": torch.get_num_threads(),
+    }
+    finish(__file__, line, details, args)
+
+
+def _alternating(models, repeats):
+    calls = {}
+    for name, model in models.items():
+        calls[name, "prefill"] = prefill_call(model, 256)
+        calls[name, "decode"] = decode_call(model, 128, 32)
+    times = {key: [] for key in calls}
+    for turn in range(repeats + 2):
+        for key, call in calls.items():
+            milliseconds = call() / (32 if key[1] == "decode" else 1)
+            if turn >= 2:
+                times[key].append(milliseconds)
+    return {key: summarise(values) for key, values in times.items()}
+
+
+@torch.no_grad()
+def _evaluations(model, windows, pairs: int) -> dict[str, float]:
+    """Masked evaluations as the search makes them, against the same batches through the bare model."""
+    rows, config = windows[:16], BonsaiConfig()
+    pool = [
+        Piece(i, "neurons", tuple(range(j, j + 44))) for i in range(8) for j in range(0, 220, 44)
+    ] + [Piece(i, "kv_groups", (g,)) for i in range(8) for g in (0, 1)]
+    generator = torch.Generator().manual_seed(0)
+    keep = draw_pairs(pool, pairs, config=config, priors={}, generator=generator)
+    ours = bare = 0.0
+    with evaluate.autocast(model):
+        for turn, mask in enumerate(keep):
+            began = time.perf_counter()
+            with UnitMasks(model) as masks:
+                switch(masks, model, pool, mask)
+                evaluate.nll(model, rows, batch_size=config.batch_size)
+            middle = time.perf_counter()
+            for batch in rows.split(config.batch_size):
+                logits = model(input_ids=batch[:, :-1], use_cache=False).logits
+                torch.nn.functional.cross_entropy(logits.flatten(0, 1).float(), batch[:, 1:].flatten())
+            end = time.perf_counter()
+            if turn:
+                ours, bare = ours + middle - began, bare + end - middle
+    n = len(keep) - 1
+    return {"per_second": n / ours, "bare_per_second": n / bare, "ratio": bare / ours}
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,61 @@
+"""What the benchmarks share: a trained parent that is kept, and the line that says how it went."""
+
+import argparse
+import json
+import platform
+import statistics
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from attar import checkpoint
+from attar.cli.recipe import read_recipe
+from attar.report.record import hardware, versions
+from attar.train.pretrain import PretrainConfig, pretrain
+
+
+def arguments(description: str) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument("--quick", action="store_true", help="under 50 seconds, a smaller setting")
+    parser.add_argument("--data", type=Path, default=Path("../shared/data"), help="further corpora")
+    parser.add_argument("--no-write", action="store_true", help="leave results/ as it is")
+    return parser.parse_args()
+
+
+def parent(size: str) -> Path:
+    """A pocket model trained on python-stdlib, made once and kept under ATTAR_HOME."""
+    folder = checkpoint.home() / "benchmarks" / f"pocket-{size}"
+    if not (folder / "attar.json").exists():
+        config = PretrainConfig(**read_recipe(f"pocket/{size}"))
+        pretrain(
+            "python-stdlib",
+            config=config,
+            output_dir=folder,
+            recipe=f"pocket/{size}",
+            resume=True,
+        )
+    return folder
+
+
+def finish(file: str, line: Mapping[str, Any], details: Mapping[str, Any], args: Any) -> None:
+    """Write results/<name>.json beside the benchmark and print the claim as the last line."""
+    name = "quick" if args.quick else "full"
+    record = {
+        **line,
+        "details": details,
+        "setting": name,
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "versions": versions(),
+        "hardware": hardware() | {"machine": platform.machine()},
+    }
+    if not args.no_write:
+        target = Path(file).parent / "results" / f"{name}.json"
+        target.parent.mkdir(exist_ok=True)
+        target.write_text(json.dumps(record, indent=2, default=float) + "\n", encoding="utf-8")
+    print(json.dumps(line, default=float))
+
+
+def spread(values: list[float]) -> str:
+    """Mean and range, for a table."""
+    return f"{statistics.mean(values):.3f} ({min(values):.3f}-{max(values):.3f})"
