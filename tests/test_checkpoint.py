@@ -177,7 +177,7 @@ def test_damaged_checkpoints_are_named_in_one_sentence(spoil, tmp_path):
 
 @pytest.mark.parametrize("name", ["/no/such/folder", "./nowhere", "nobody/no-such-model", "a b c"])
 def test_unknown_models_are_refused(name):
-    with pytest.raises(DataError, match="no model|neither"):
+    with pytest.raises(DataError, match=r"no model|neither"):
         checkpoint.load(name)
 
 
@@ -215,9 +215,11 @@ def test_workspace_leaves_nothing_after_bad_input_and_state_after_a_break(tmp_pa
         checkpoint.workspace(final, settings={"a": 1}),
     ):
         pass
-    with pytest.raises(ConfigError, match="a=1"):
-        with checkpoint.workspace(final, settings={"a": 2}, resume=True):
-            pass
+    with (
+        pytest.raises(ConfigError, match="a=1"),
+        checkpoint.workspace(final, settings={"a": 2}, resume=True),
+    ):
+        pass
     with checkpoint.workspace(final, settings={"a": 1}, resume=True) as space:
         assert space.resuming
         assert (space.state / "step").read_text() == "7"

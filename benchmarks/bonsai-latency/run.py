@@ -54,11 +54,17 @@ def main() -> None:
             )
             model = slice_model(parent, plan)
             measured, base = _against(parent, model, mode, repeats)
-            # the parent is timed again beside it, so that the machine's drift is not held against the table
+            # the parent is timed again beside it, so that the machine's drift is not held against
+            # the table
             predicted = table.predict(Arch.of(model)) * base / table.base
             error = predicted / measured - 1
-            rows.append({"mode": mode, "predicted": predicted, "measured": measured, "error": error})
-            print(f"{mode:8} network {number}: predicted {predicted:.2f} ms, measured {measured:.2f} ms, {error:+.1%}")
+            rows.append(
+                {"mode": mode, "predicted": predicted, "measured": measured, "error": error}
+            )
+            print(
+                f"{mode:8} network {number}: predicted {predicted:.2f} ms, measured "
+                f"{measured:.2f} ms, {error:+.1%}"
+            )
     worst = max(abs(row["error"]) for row in rows)
     mean = sum(abs(row["error"]) for row in rows) / len(rows)
     line = {

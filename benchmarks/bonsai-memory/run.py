@@ -14,7 +14,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from common import arguments, finish
 
 TARGET = 1.25
-WORKER = '''
+WORKER = """
 import json, sys
 import torch
 torch.set_num_threads(2)
@@ -42,7 +42,7 @@ with watch_memory() as peak:
         loss.backward()
         optimizer.step()
 print(json.dumps({"peak": peak.bytes, "start": peak.start, "params": cost_of(model).params}))
-'''
+"""
 
 
 def main() -> None:
@@ -66,12 +66,16 @@ def main() -> None:
             command = [sys.executable, "-c", WORKER, job, json.dumps(shape), str(rows), str(tokens)]
             out = subprocess.run(command, check=True, capture_output=True, text=True).stdout
             found.append(json.loads(out.splitlines()[-1]))
-    median = {job: sorted(f["peak"] for f in found)[len(found) // 2] for job, found in peaks.items()}
+    median = {
+        job: sorted(f["peak"] for f in found)[len(found) // 2] for job, found in peaks.items()
+    }
     ratio = median["prune"] / median["evaluate"]
     # without what Python and torch take before any work, which flatters both sides
     own = {j: median[j] - sorted(f["start"] for f in peaks[j])[len(peaks[j]) // 2] for j in median}
     for job, value in median.items():
-        print(f"{job:15} peak {value / 1e6:8.0f} MB, above the loaded model {own[job] / 1e6:8.0f} MB")
+        print(
+            f"{job:15} peak {value / 1e6:8.0f} MB, above the loaded model {own[job] / 1e6:8.0f} MB"
+        )
     line = {
         "claim": "bonsai-memory",
         "figure": round(median["prune"] / 1e6, 1),

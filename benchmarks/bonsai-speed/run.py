@@ -25,7 +25,9 @@ PREFILL, DECODE, EVALUATIONS = 1.7, 1.4, 0.85
 
 
 def build(quick: bool) -> LlamaForCausalLM:
-    """The 30M pocket shape (a little over 30M with an untied head), not trained: a clock does not care what weights are."""
+    """The 30M pocket shape (a little over 30M with an untied head), not trained: a clock does not
+    care what weights are.
+    """
     torch.manual_seed(0)
     shape = LlamaConfig(
         vocab_size=8192,
@@ -112,7 +114,9 @@ def _alternating(models, repeats):
 
 @torch.no_grad()
 def _evaluations(model, windows, pairs: int) -> dict[str, float]:
-    """Masked evaluations as the search makes them, against the same batches through the bare model."""
+    """Masked evaluations as the search makes them, against the same batches through the bare
+    model.
+    """
     rows, config = windows[:16], BonsaiConfig()
     pool = [
         Piece(i, "neurons", tuple(range(j, j + 44))) for i in range(8) for j in range(0, 220, 44)
@@ -129,7 +133,9 @@ def _evaluations(model, windows, pairs: int) -> dict[str, float]:
             middle = time.perf_counter()
             for batch in rows.split(config.batch_size):
                 logits = model(input_ids=batch[:, :-1], use_cache=False).logits
-                torch.nn.functional.cross_entropy(logits.flatten(0, 1).float(), batch[:, 1:].flatten())
+                torch.nn.functional.cross_entropy(
+                    logits.flatten(0, 1).float(), batch[:, 1:].flatten()
+                )
             end = time.perf_counter()
             if turn:
                 ours, bare = ours + middle - began, bare + end - middle

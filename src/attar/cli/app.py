@@ -53,7 +53,7 @@ def build_app() -> App:
     app = App(
         name="attar",
         version=__version__,
-        help="Attar makes language models small, fast and cheap for people with one modest machine.",
+        help="Attar makes language models small, fast and cheap, on one modest machine.",
         help_epilogue=_EPILOGUE,
         help_format="markdown",
         result_action="return_value",
@@ -116,7 +116,8 @@ def _complain(message: str, code: int) -> int:
 def _quiet_libraries() -> None:
     """Progress and results are ours to print; libraries speak up from warnings on."""
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
-    logging.getLogger("attar").setLevel(logging.INFO)
+    first = os.environ.get("RANK", "0") == "0"
+    logging.getLogger("attar").setLevel(logging.INFO if first else logging.WARNING)
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     if not sys.stderr.isatty():

@@ -192,8 +192,6 @@ def _last_words(folder: Path, report: Path, runs: Mapping[str, Run], seconds: fl
     show(f"Report: {report}")
     show(f"Models: {folder}/ (parent, bonsai, bonsai-healed, {_BASELINE}, {_BASELINE}-healed)")
     show(f"This took {seconds:.0f} s. What to try next:")
-    show(
-        f'  attar prune {folder}/parent --budget "params<=70%, kv_bytes<=50%" --layout uniform -o smaller'
-    )
+    show(f'  attar prune {folder}/parent --budget "kv_bytes<=50%" --layout uniform -o smaller')
     show(f"  attar evaluate {folder}/bonsai-healed")
     show(f"  attar compare {folder}/bonsai {folder}/{_BASELINE}")

@@ -1,6 +1,7 @@
 """How the verbs print: aligned pairs for people, JSON for programs."""
 
 import json
+import os
 import sys
 from collections.abc import Iterable
 from pathlib import Path
@@ -10,8 +11,12 @@ from attar.errors import ConfigError
 
 
 def show(text: str) -> None:
-    """Print a result: it goes to stdout, as it is, without folding or markup."""
-    sys.stdout.write(f"{text}\n")
+    """Print a result: it goes to stdout, as it is, without folding or markup.
+
+    Under `torchrun` the first process speaks for all.
+    """
+    if os.environ.get("RANK", "0") == "0":
+        sys.stdout.write(f"{text}\n")
 
 
 def show_pairs(pairs: Iterable[tuple[str, str]]) -> None:

@@ -74,6 +74,18 @@ class Ledger:
             cost += numbers
         return cost
 
+    def pieces(self, key: str, pool: Sequence[Piece]) -> list[float]:
+        """What removing each piece saves; every module is asked once."""
+        units = {
+            (p.layer, p.unit): self.unit(key, p.layer, p.unit)
+            for p in {(p.layer, p.unit): p for p in pool}.values()
+            if p.unit is not None
+        }
+        return [
+            self.piece(key, p) if p.unit is None else len(p.members) * units[p.layer, p.unit]
+            for p in pool
+        ]
+
     def piece(self, key: str, piece: Piece) -> float:
         """What removing this piece saves."""
         if piece.unit is not None:

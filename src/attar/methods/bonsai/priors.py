@@ -69,14 +69,15 @@ def channel_stats(
 
     def watch(key: Module) -> Any:
         def hook(_: nn.Module, args: tuple[Tensor, ...]) -> None:
-            x = args[0].detach().reshape(-1, args[0].shape[-1]).double()
-            stats = found.setdefault(
-                key, ChannelStats(0, *torch.zeros(3, x.shape[1], dtype=x.dtype))
-            )
+            x = args[0].detach().reshape(-1, args[0].shape[-1]).float()
+            if key not in found:
+                found[key] = ChannelStats(0, *torch.zeros(3, x.shape[1], dtype=torch.float64))
+            stats = found[key]
             stats.tokens += len(x)
-            stats.total += x.sum(0).cpu()
-            stats.absolute += x.abs().sum(0).cpu()
-            stats.square += x.square().sum(0).cpu()
+            # float64 in the sums alone: a copy of the activations in it would double the peak
+            stats.total += x.sum(0, dtype=torch.float64).cpu()
+            stats.absolute += x.abs().sum(0, dtype=torch.float64).cpu()
+            stats.square += x.square().sum(0, dtype=torch.float64).cpu()
 
         return hook
 
@@ -123,13 +124,13 @@ def unit_priors(
 def _channel_scores(projection: nn.Module, stats: ChannelStats, prior: Prior) -> Tensor:
     weight = projection.weight
     assert isinstance(weight, Tensor)
-    w = weight.detach().double().cpu()
+    w = weight.detach().float().cpu()
     outputs = 1 if isinstance(projection, Conv1D) else 0
     if prior == "wanda":
-        return w.abs().mean(outputs) * stats.mean_square.sqrt()
+        return w.abs().mean(outputs, dtype=torch.float64) * stats.mean_square.sqrt()
     if prior == "magnitude":
         return stats.mean_absolute
-    return stats.variance * w.square().sum(outputs)
+    return stats.variance * w.square().sum(outputs, dtype=torch.float64)
 
 
 @torch.no_grad()

@@ -47,6 +47,8 @@ logger = logging.getLogger(__name__)
 Metric = Callable[[PreTrainedModel], float]
 #: below this held-out rank correlation the regression has learnt nothing and the prior decides
 LEAST_TAU = 0.05
+#: sub-models measured in one step unless the options say otherwise
+MOST_EVALUATIONS = 200
 _PRIOR_OF: dict[str, Prior] = {
     "random": "random",
     "magnitude": "magnitude",
@@ -204,7 +206,7 @@ class _Run:
         with self.precision:  # left before the weights change: autocast caches them
             priors = self._priors(rows, generator)
             pool = self._pool(constraint, amount, priors)
-            costs = [self.ledger.piece(constraint.key, piece) for piece in pool]
+            costs = self.ledger.pieces(constraint.key, pool)
             values, facts = self._values(pool, costs, priors, rows, generator, number)
         gone = fill(
             pool, values, costs, amount, config=self.config, uniform=self.uniform, trim=last
@@ -269,10 +271,19 @@ class _Run:
             return [piece for m in modules for piece in self._finest(m, priors[m])]
         live = self._removable(constraint)
         share = min(1.0, max(2.0, self.config.pool_factor) * amount / max(live, 1e-9))
-        pool = removable_pool(
-            self.model, modules, priors, share=share, block=self.block, config=self.config
-        )
-        if sum(self.ledger.piece(constraint.key, p) for p in pool) < amount:
+        block, most = self.block, self.config.evaluations or MOST_EVALUATIONS
+        widest = max(layer.neurons for layer in Body(self.model).layers)
+
+        def pool_of(size: int) -> list[Piece]:
+            return removable_pool(
+                self.model, modules, priors, share=share, block=size, config=self.config
+            )
+
+        pool = pool_of(block)
+        while len(pool) > most and self.config.ffn_block is None and block < widest:
+            block *= 2  # more pieces than evaluations could tell apart
+            pool = pool_of(block)
+        if sum(self.ledger.pieces(constraint.key, pool)) < amount:
             pool = removable_pool(
                 self.model,
                 modules,
@@ -349,7 +360,7 @@ class _Run:
         utility: Callable[[], float],
         facts: dict[str, Any],
     ) -> list[float]:
-        n = self.config.evaluations or min(200, max(32, 2 * len(pool)))
+        n = self.config.evaluations or min(MOST_EVALUATIONS, max(32, 2 * len(pool)))
         if self.layout == "depth":
             n = min(n, 2 ** len(pool))
         pairs = max(2, n // 2)
@@ -458,7 +469,7 @@ class _Run:
         """What all pieces that can be spared save together."""
         if self.layout == "depth":
             pieces = [Piece(i, None) for i in range(len(Body(self.model).layer_list))]
-            saved = sorted(self.ledger.piece(constraint.key, p) for p in pieces)
+            saved = sorted(self.ledger.pieces(constraint.key, pieces))
             return sum(saved[:-1])
         if constraint.key in self.tables:
             return self._removable_time(constraint)
