@@ -284,7 +284,8 @@ def test_budgets_in_every_counted_currency(budget):
 def test_every_family_prunes(family):
     model = tiny.model(family)
     found = run(model, "params<=70%", config=BonsaiConfig(step=0.2, windows=4, ffn_block=8))
-    assert cost_of(model).block_params <= 0.7 * cost_of(tiny.model(family)).block_params
+    limit = 0.7 * cost_of(tiny.model(family)).block_params
+    assert cost_of(model).block_params <= limit + 1e-6
     assert bool(found.notes) == bool(Body(model).why_not("kv_groups"))
 
 

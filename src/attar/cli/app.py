@@ -14,7 +14,7 @@ from typing import Annotated, Any
 
 import cyclopts
 from cyclopts import App, Parameter
-from cyclopts.config import Yaml
+from cyclopts.config import Dict
 
 from attar import __version__
 from attar.errors import AttarError, ConfigError
@@ -48,8 +48,12 @@ class ExitCode(IntEnum):
     INTERRUPTED = 130
 
 
-def build_app() -> App:
-    """The command line, with verbs that are not imported yet."""
+def build_app(verb: str | None = None) -> App:
+    """The command line, with verbs that are not imported yet.
+
+    Args:
+        verb: the one that is going to run: its own docstring explains it, at more length.
+    """
     app = App(
         name="attar",
         version=__version__,
@@ -57,9 +61,11 @@ def build_app() -> App:
         help_epilogue=_EPILOGUE,
         help_format="markdown",
         result_action="return_value",
+        suppress_keyboard_interrupt=False,  # `run` turns it into the exit code
     )
-    for verb, text in _VERBS.items():
-        app.command(f"attar.cli.{verb}:{verb}", name=verb, help=text)
+    app.meta.suppress_keyboard_interrupt = False
+    for name, text in _VERBS.items():
+        app.command(f"attar.cli.{name}:{name}", name=name, help=None if name == verb else text)
 
     @app.meta.default
     def _launch(
@@ -70,15 +76,10 @@ def build_app() -> App:
         ] = None,
     ) -> Any:
         if config is not None:
-            from attar.cli.recipe import recipe_file
+            from attar.cli.recipe import read_recipe
 
-            options = Yaml(
-                recipe_file(config),
-                use_commands_as_keys=False,
-                must_exist=True,
-                allow_unknown=False,
-            )
-            app.config = (options,)
+            options = read_recipe(config)
+            app.config = (Dict(options, source=config, use_commands_as_keys=False),)
         return app(tokens, exit_on_error=False, print_error=False)
 
     return app
@@ -95,11 +96,12 @@ def run(argv: Sequence[str]) -> int:
     """
     _quiet_libraries()
     try:
-        code = build_app().meta(list(argv), exit_on_error=False, print_error=False)
+        verb = next((token for token in argv if token in _VERBS), None)
+        code = build_app(verb).meta(list(argv), exit_on_error=False, print_error=False)
     except AttarError as error:
         return _complain(str(error), error.exit_code)
     except cyclopts.CycloptsError as error:
-        return _complain(" ".join(str(error).split()), ExitCode.USAGE)
+        return _complain(str(error), ExitCode.USAGE)
     except KeyboardInterrupt:
         return _complain("interrupted", ExitCode.INTERRUPTED)
     except BrokenPipeError:  # the reader of our output has gone, as in `attar env | head -1`
@@ -109,7 +111,7 @@ def run(argv: Sequence[str]) -> int:
 
 
 def _complain(message: str, code: int) -> int:
-    sys.stderr.write(f"attar: {message}\n")
+    sys.stderr.write(f"attar: {' '.join(message.split())}\n")
     return code
 
 
@@ -132,7 +134,13 @@ def parse_list(text: str | None) -> list[str]:
 
 
 def require_folder_option(output_dir: Path | None) -> Path:
-    """The output folder, or one sentence that asks for it."""
+    """The output folder, if it can be made; else one sentence that asks for another."""
     if output_dir is None:
         raise ConfigError("say where the result goes: --output-dir FOLDER")
+    above = next(place for place in output_dir.absolute().parents if place.exists())
+    if not (above.is_dir() and os.access(above, os.W_OK)):
+        raise ConfigError(
+            f"the output folder {str(output_dir)!r} cannot be made, as {str(above)!r} is not a "
+            f"folder that you may write to; choose another place"
+        )
     return output_dir

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 import shutil
 import time
 from collections.abc import Callable, Mapping
@@ -11,9 +12,10 @@ from typing import Any, Literal
 
 from attar import checkpoint
 from attar.budget import Cost, decode_call, has_cache, prefill_call, summarise
-from attar.cli.app import ExitCode
+from attar.cli.app import ExitCode, require_folder_option
 from attar.cli.output import note, show
 from attar.cli.recipe import read_recipe
+from attar.errors import ConfigError
 from attar.methods.bonsai import BonsaiConfig, prune
 from attar.report import Run, comparison, html_report
 from attar.train.distill import HealConfig, heal
@@ -22,6 +24,7 @@ from attar.train.pretrain import PretrainConfig, pretrain
 _DATA = "python-stdlib"
 _BUDGET = "params<=50%"
 _BASELINE = "flap"
+_FOLDERS = ("parent", *(f"{m}{h}" for m in ("bonsai", _BASELINE) for h in ("", "-healed")))
 _PROMPT, _NEW = 128, 32
 
 
@@ -47,7 +50,7 @@ def demo(
     options = PretrainConfig(**read_recipe(f"pocket/{size}"))
     search = BonsaiConfig(**read_recipe("bonsai/cpu-tiny"))
     healing = HealConfig(**read_recipe("bonsai/cpu-tiny-heal"))
-    folder = output_dir or checkpoint.home() / f"demo-{size}"
+    folder = require_folder_option(output_dir or checkpoint.home() / f"demo-{size}")
     _prepare(folder, {"1": asdict(options), "2": asdict(search), "3": asdict(healing)}, fresh=fresh)
     parent = folder / "parent"
     runs = {
@@ -81,10 +84,7 @@ def demo(
                 pruned, teacher=parent, data=_DATA, config=healing, output_dir=healed, resume=True
             ),
         )
-    folders = [
-        parent,
-        *(folder / f"{m}{h}" for m in ("bonsai", _BASELINE) for h in ("", "-healed")),
-    ]
+    folders = [folder / name for name in _FOLDERS]
     records = _side_by_side(runs, dict(zip(runs, folders, strict=True)), folder / "bonsai")
     names = list(records)[1:]
     shown = [records[name] for name in names]
@@ -97,12 +97,26 @@ def demo(
 
 
 def _prepare(folder: Path, settings: Mapping[str, Any], *, fresh: bool) -> None:
-    """Start anew when asked to, or when the recipes are not those that the folder was made with."""
+    """Start anew when asked to, or when the recipes are not those that the folder was made with.
+
+    Only what the demo made is ever removed.
+
+    Raises:
+        ConfigError: the folder holds something that no demo made.
+    """
     mark = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:12]
     marker = folder / "recipes.txt"
-    known = marker.read_text(encoding="utf-8") if marker.exists() else None
-    if folder.exists() and known is not None and (fresh or known != mark):
-        shutil.rmtree(folder)
+    known = marker.read_text(encoding="utf-8") if marker.exists() else ""
+    demos = re.fullmatch(r"[0-9a-f]{12}", known) is not None
+    if folder.is_dir() and any(folder.iterdir()) and not demos:
+        raise ConfigError(
+            f"expected a new or empty folder, or that of an earlier demo; {str(folder)!r} holds "
+            f"something else: give another --output-dir"
+        )
+    if demos and (fresh or known != mark):
+        for name in _FOLDERS:
+            for made in (folder / name, folder / f"{name}.partial"):
+                shutil.rmtree(made, ignore_errors=True)
     folder.mkdir(parents=True, exist_ok=True)
     checkpoint.write_text(marker, mark)
 

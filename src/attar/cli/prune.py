@@ -88,13 +88,18 @@ def prune(
         resume=resume,
     )
     show(str(run))
+    for note in run.details["notes"]:
+        show(f"Note: {note}.")
     show(f"\nWritten to {folder}.")
+    decoder = "perplexity" in run.quality["after"]
     if run.details["form"] == "per_layer":
+        auto = "AutoModelForCausalLM" if decoder else "AutoModel"
         show(
             f'Load it with attar.load("{folder}"), or in plain transformers with '
-            f'AutoModelForCausalLM.from_pretrained("{folder}", trust_remote_code=True).'
+            f'{auto}.from_pretrained("{folder}", trust_remote_code=True).'
         )
-    show(f"Next: attar heal {folder} --teacher {model} --data {data} -o {folder}-healed")
+    if decoder:
+        show(f"Next: attar heal {folder} --teacher {model} --data {data} -o {folder}-healed")
     if run.budget is not None and not run.budget["met"]:
         return ExitCode.BUDGET_NOT_MET
     return ExitCode.DONE

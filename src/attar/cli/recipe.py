@@ -1,9 +1,12 @@
 """`attar recipe`: the settings files that come with Attar."""
 
+import re
 from difflib import get_close_matches
 from importlib.resources import files
 from importlib.resources.abc import Traversable
+from itertools import takewhile
 from pathlib import Path
+from textwrap import shorten
 from typing import Any, Literal
 
 import yaml
@@ -76,14 +79,33 @@ def recipe_file(name: str) -> Path:
 
 
 def read_recipe(name: str) -> dict[str, Any]:
-    """The options in a recipe, by name or path."""
-    return yaml.safe_load(recipe_file(name).read_text(encoding="utf-8"))
+    """The options in a recipe, by name or path.
+
+    Raises:
+        ConfigError: there is none, or it is not YAML of the form `option: value`.
+    """
+    file = recipe_file(name)
+    try:
+        with file.open(encoding="utf-8") as stream:  # the error names the file and the line
+            options = yaml.safe_load(stream)
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        reason = " ".join(str(error).split())
+        raise ConfigError(f"the recipe {name!r} cannot be read as YAML: {reason}") from error
+    if options is None:
+        return {}
+    if not isinstance(options, dict) or not all(isinstance(key, str) for key in options):
+        raise ConfigError(
+            f"expected a mapping of options in the recipe {name!r}, with lines such as "
+            f"'max_steps: 500'; found {type(options).__name__} {str(options)[:60]!r}"
+        )
+    return options
 
 
 def _headline(file: Traversable) -> str:
-    """The first comment line: what the recipe gives."""
+    """The first sentence of the comment at the top: what the recipe gives."""
     lines = file.read_text(encoding="utf-8").splitlines()
-    return next((line.lstrip("# ") for line in lines if line.startswith("#")), "")
+    comment = " ".join(line.lstrip("# ") for line in takewhile(lambda x: x.startswith("#"), lines))
+    return shorten(re.split(r"[.;:] ", comment.removeprefix("Gives: "))[0].rstrip("."), 110)
 
 
 def _copy(text: str, name: str, path: Path | None) -> Path:

@@ -60,9 +60,18 @@ COLUMNS = (
     Column("prefill", "prefill tok/s", _speed("prefill"), count, "prefill ratio"),
     Column("decode", "decode tok/s", _speed("decode"), count, "decode ratio"),
 )
-_IN_COMPARISON = [
-    column for column in COLUMNS if column.name not in ("block_params", "peak_memory")
-]
+_SCORE = {"nll", "tokens", "bytes", "perplexity", "bits_per_byte"}
+
+
+def columns_for(qualities: Sequence[Mapping[str, Any]]) -> list[Column]:
+    """The known columns, and one for every other figure of quality, such as a task's accuracy."""
+    numbers = [(k, v) for quality in qualities for k, v in quality.items() if k not in _SCORE]
+    keys = {k: None for k, v in numbers if isinstance(v, int | float)}
+    return [*COLUMNS, *(Column(key, key, _quality(key), fixed) for key in keys)]
+
+
+def _quality(key: str) -> Callable[[Mapping[str, Any], Mapping[str, Any]], float | None]:
+    return lambda cost, quality: quality.get(key)
 
 
 @dataclass
@@ -144,33 +153,36 @@ def comparison(
     parameters that is left, and the ratio columns compare to the parent (of speeds: above 1
     is faster). `records` holds the numbers, with role parent, result or baseline.
     """
-    records: list[dict[str, Any]] = []
+    models: list[tuple[str, str, _Figures, _Figures]] = []  # name, role, own figures, parent's
     parents: list[Any] = []
     for run, name in zip(runs, names or names_of(runs), strict=True):
         before = side(run.cost, "before"), side(run.quality, "before")
-        if any(before) and (run.model, *before) not in parents:
-            parents.append((run.model, *before))
-            records.append(_record(short(run.model), "parent", before, before))
+        # Timings of one parent differ from run to run; what it is does not.
+        identity = run.model, *(before[0].get(key) for key in ("params", "bytes")), before[1]
+        if any(before) and identity not in parents:
+            parents.append(identity)
+            models.append((short(run.model), "parent", before, before))
         after = side(run.cost, "after"), side(run.quality, "after")
-        records.append(_record(name, "result", after, before))
+        models.append((name, "result", after, before))
         for baseline in run.baselines:
             found = side(baseline.get("cost"), "after"), side(baseline.get("quality"), "after")
-            records.append(
-                _record(str(baseline.get("name", "baseline")), "baseline", found, before)
-            )
-    return _table(records, ratios=ratios)
+            models.append((str(baseline.get("name", "baseline")), "baseline", found, before))
+    columns = columns_for([own[1] for _, _, own, _ in models])
+    return _table([_record(*model, columns) for model in models], columns, ratios=ratios)
 
 
-def _record(name: str, role: str, own: _Figures, parent: _Figures) -> dict[str, Any]:
+def _record(
+    name: str, role: str, own: _Figures, parent: _Figures, columns: Sequence[Column]
+) -> dict[str, Any]:
     record: dict[str, Any] = {"run": name, "role": role}
-    for column in COLUMNS:
+    for column in columns:
         value, base = column.read(*own), column.read(*parent)
         record[column.name] = value
         record[f"{column.name}_ratio"] = value / base if value is not None and base else None
     return record
 
 
-def _table(records: list[dict[str, Any]], *, ratios: bool) -> Table:
+def _table(records: list[dict[str, Any]], columns: Sequence[Column], *, ratios: bool) -> Table:
     cells: dict[str, list[str]] = {}
 
     def add(heading: str, key: str, show: Callable[[float], str]) -> None:
@@ -180,11 +192,12 @@ def _table(records: list[dict[str, Any]], *, ratios: bool) -> Table:
 
     marks = {"parent": "", "result": "", "baseline": "  vs "}
     cells["run"] = [marks[record["role"]] + record["run"] for record in records]
-    for column in _IN_COMPARISON:
-        add(column.heading, column.name, column.show)
-        if column.name == "params":
+    for column in columns:
+        if column.name == "block_params":
             add("blocks", "block_params_ratio", lambda share: f"{100 * share:.0f}%")
-    for column in _IN_COMPARISON:
+        elif column.name != "peak_memory":
+            add(column.heading, column.name, column.show)
+    for column in columns:
         if ratios and column.ratio:
             add(column.ratio, f"{column.name}_ratio", lambda ratio: f"{ratio:.2f}")
     return Table(list(cells), [list(row) for row in zip(*cells.values(), strict=True)], records)
@@ -195,7 +208,7 @@ def run_table(run: Run) -> Table:
     before = side(run.cost, "before"), side(run.quality, "before")
     after = side(run.cost, "after"), side(run.quality, "after")
     rows = []
-    for column in COLUMNS:
+    for column in columns_for([before[1], after[1]]):
         old, new = column.read(*before), column.read(*after)
         if old is not None or new is not None:
             ratio = NONE if new is None or not old else f"{new / old:.2f}"

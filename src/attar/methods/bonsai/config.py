@@ -38,6 +38,9 @@ class BonsaiConfig:
     """coin: every candidate is off with probability 1/2. prior_weighted: the published fixed count
     per module.
     """
+    joint: bool = False
+    """Switch attention and feed-forward candidates together, as published. Apart, the large effects
+    of attention do not drown the small ones of neurons."""
     utility: Literal["nll", "perplexity"] = "nll"
     """nll: minus the mean negative log-likelihood per token. perplexity: minus the perplexity, as
     published.

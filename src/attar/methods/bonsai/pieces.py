@@ -128,7 +128,7 @@ def spare(model: PreTrainedModel, module: Module, config: BonsaiConfig) -> int:
     return count - least
 
 
-def block_size(model: PreTrainedModel, config: BonsaiConfig, width: int) -> int:
+def block_size(config: BonsaiConfig, width: int) -> int:
     """Neurons per piece: width / 32 of the parent, at least 8, a multiple of `round_to`."""
     wanted = config.ffn_block or max(8, width / 32)
     return (
@@ -145,6 +145,22 @@ def cut_pieces(module: Module, order: Sequence[int], size: int) -> list[Piece]:
     layer, unit = module
     starts = range(0, len(order) - size + 1, size)
     return [Piece(layer, unit, tuple(order[i : i + size])) for i in starts]
+
+
+def finest_pool(
+    model: PreTrainedModel,
+    modules: Sequence[Module],
+    priors: dict[Module, Tensor],
+    *,
+    config: BonsaiConfig,
+) -> list[Piece]:
+    """Everything that can be spared, in prior order: single KV groups and `round_to` neurons."""
+    pool: list[Piece] = []
+    for module in modules:
+        size = 1 if module[1] == "kv_groups" else config.round_to
+        order = priors[module].argsort(stable=True).tolist()
+        pool += cut_pieces(module, order[: spare(model, module, config) // size * size], size)
+    return pool
 
 
 def removable_pool(
