@@ -176,7 +176,8 @@ def test_reading_records_needs_no_torch() -> None:
 
 
 def test_comparison_holds_the_parent_once_and_ratios_to_it() -> None:
-    table = report.comparison([make("bonsai", 0.5), make("flap", 0.25)])
+    again = {"before": cost(1.0) | {"prefill": {"median": 17.0, "spread": 1}}, "after": cost(0.25)}
+    table = report.comparison([make("bonsai", 0.5), make("flap", 0.25, cost=again)])
     assert [(r["run"], r["role"]) for r in table.records] == [
         ("parent-1m", "parent"),
         ("bonsai", "result"),
@@ -200,6 +201,14 @@ def test_columns_that_nothing_fills_are_left_out() -> None:
     assert table.columns == ["run", "params", "bytes"]
     assert table.rows == [["pretrain", "10", "40 B"]]
     assert report.comparison([make()], ratios=False).columns[-1] == "decode tok/s"
+
+
+def test_other_figures_of_quality_have_a_column() -> None:
+    own = {"before": {"accuracy": 0.5, "name": "x"}, "after": {"accuracy": 0.25}}
+    run = make(quality=own, baselines=[])
+    assert report.comparison([run]).records[1]["accuracy_ratio"] == 0.5
+    assert "accuracy" in report.comparison([run]).columns
+    assert re.search(r"accuracy +0.500 +0.250 +0.50", str(run))
 
 
 def test_table_forms_agree_and_escape() -> None:

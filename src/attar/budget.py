@@ -468,7 +468,9 @@ def _parse_one(part: str, whole: str) -> Constraint:
             )
         of = (of or "blocks").lower() if key == "params" else "total"
         return Constraint(key, value / 100, relative=True, of=of)
-    if unit not in units or (units is _TIME and not unit):
+    if units is _TIME and not unit:
+        raise BudgetError(f"{part!r} needs a unit: {', '.join(u for u in units if u)}, or %")
+    if unit not in units:
         raise BudgetError(
             f"unknown unit {match['unit']!r} in {part!r}; {key} ({CURRENCIES[key][0]}) takes %, "
             f"{', '.join(u for u in units if u)}"

@@ -65,7 +65,12 @@ def load(
         "weights",
         path,
         lambda: loader.from_pretrained(
-            path, dtype=dtype or "auto", output_loading_info=True, use_safetensors=True, **kwargs
+            path,
+            dtype=dtype or "auto",
+            output_loading_info=True,
+            use_safetensors=True,
+            ignore_mismatched_sizes=True,  # refused below, in words that help
+            **kwargs,
         ),
     )
     if lost := sorted(info["missing_keys"]) + sorted(str(k[0]) for k in info["mismatched_keys"]):
@@ -115,6 +120,12 @@ def load_tokenizer(path: str | Path, *, revision: str | None = None) -> PreTrain
     Raises:
         DataError: the folder has none, or it is damaged.
     """
+    folder = Path(path)
+    if folder.is_dir() and not any(folder.glob("token*")) and not any(folder.glob("vocab*")):
+        raise DataError(
+            f"the folder {str(path)!r} holds no tokenizer; copy the one that the model was trained "
+            "with into it (tokenizer.json, tokenizer_config.json)"
+        )
     return _read("tokenizer", path, lambda: AutoTokenizer.from_pretrained(path, revision=revision))
 
 
@@ -154,7 +165,7 @@ def _read(what: str, path: str | Path, call: Any) -> Any:
 
 def save(
     model: PreTrainedModel,
-    output_dir: Path,
+    output_dir: str | Path,
     *,
     tokenizer: PreTrainedTokenizerBase | None = None,
 ) -> str:
@@ -170,6 +181,7 @@ def save(
     Raises:
         CompatibilityError: no stock class can hold these shapes.
     """
+    output_dir = Path(output_dir)
     output_dir.mkdir(parents=True, exist_ok=True)
     if tokenizer is not None:
         tokenizer.save_pretrained(output_dir)
@@ -323,7 +335,12 @@ def workspace(
     else:
         with contextlib.suppress(FileNotFoundError):
             shutil.rmtree(partial)
-        noted.parent.mkdir(parents=True)
+        try:
+            noted.parent.mkdir(parents=True)
+        except OSError as error:
+            raise ConfigError(
+                f"cannot make the output folder {str(final)!r}: {error.strerror}; choose another"
+            ) from None
         write_text(noted, json.dumps(wanted))
     work = Workspace(partial, resuming)
     try:

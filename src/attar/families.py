@@ -277,7 +277,7 @@ class Body:
 
 def _fan(module: nn.Module) -> tuple[int, int]:
     """(inputs, outputs) of a linear module, from its weight."""
-    weight = module.weight
+    weight = getattr(module, "weight", None)
     if not isinstance(weight, torch.Tensor):
         raise CompatibilityError(
             f"expected a linear layer with a weight, found {type(module).__name__}"

@@ -29,8 +29,9 @@ class LatencyTable:
         mode: `prefill` (one pass over the prompt) or `latency` (one generated token).
         base: milliseconds of the parent.
         parent: the parent's widths.
-        groups: widths in KV groups and milliseconds per layer, both ascending in width.
-        neurons: likewise for feed-forward widths.
+        groups: widths in KV groups, ascending, and what a layer of that width takes more (less:
+            below zero) than one of the parent's widest, in milliseconds.
+        neurons: feed-forward widths, and what a layer of that width takes, in milliseconds.
         spread: relative interquartile range of the parent's timing: predictions cannot be better
             than this.
     """
@@ -116,7 +117,7 @@ def measure_table(
     for unit in found:
         widest = max(layer.count(unit) for layer in body.layers)
         if body.why_not(unit):
-            found[unit] = [(widest, 0.0)]
+            found[unit] = [(widest, 1.0)]
             continue
         step = 1 if unit == "kv_groups" else round_to
         for width in _grid(widest, points, step):
@@ -133,13 +134,18 @@ def measure_table(
     base = summarise(base_times)
     layers = len(parent.layers)
 
-    def table(unit: Unit) -> tuple[tuple[int, float], ...]:
-        # only differences matter; the widest point stands for the parent's own share
-        rows = [(width, ratio * base.median / layers) for width, ratio in found[unit]]
+    def table(unit: Unit, whole: float) -> tuple[tuple[int, float], ...]:
+        """Milliseconds per layer; a layer of full width takes `whole` of its share."""
+        rows = [(w, (ratio - 1 + whole) * base.median / layers) for w, ratio in found[unit]]
         return tuple(sorted(rows))
 
     return LatencyTable(
-        mode, base.median, parent, table("kv_groups"), table("neurons"), base.spread / base.median
+        mode,
+        base.median,
+        parent,
+        table("kv_groups", 0.0),
+        table("neurons", 1.0),  # a layer's whole share is booked here, so that it counts once
+        base.spread / base.median,
     )
 
 

@@ -13,7 +13,7 @@ import copy
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -21,9 +21,9 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from transformers import PreTrainedModel
 
-from attar.arch import Arch, layer_keys
+from attar.arch import Arch, LayerShape, layer_keys
 from attar.errors import CompatibilityError, DataError
-from attar.families import FAMILIES, UNITS, Body, Layer, Unit
+from attar.families import FAMILIES, UNITS, Body, Family, Layer, Unit
 
 PLAN_FORMAT = 1
 
@@ -301,9 +301,21 @@ def describe(config: Any, arch: Arch) -> None:
         for key, value in layer_keys(arch.layers[0], family).items():
             setattr(config, key, value)
     else:
+        widest = max(arch.layers, key=lambda layer: layer.num_attention_heads)
+        for key, value in layer_keys(_writable(widest, config, family), family).items():
+            setattr(config, key, value)
         config.per_layer_config = arch.overrides(family)
-        # transformers validates and sizes caches by the global widths, which stay the parent's
+        # transformers validates, and some caches are sized, by the global widths
         config.allow_global_per_layer_attribute_access = True
+
+
+def _writable(shape: LayerShape, config: Any, family: Family) -> LayerShape:
+    """Global widths that the config class takes beside per-layer ones: the shape itself, or one
+    head where its head count does not divide the width and would be refused.
+    """
+    if not family.heads_divide_width or config.hidden_size % shape.num_attention_heads == 0:
+        return shape
+    return replace(shape, num_attention_heads=1, num_key_value_heads=1)
 
 
 def zero_out(model: PreTrainedModel, plan: SlicePlan) -> None:

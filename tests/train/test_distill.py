@@ -191,7 +191,7 @@ def test_heal_writes_a_plain_checkpoint(
     assert model.config.use_cache
     assert record.cost["before"] == record.cost["after"]
     assert record.quality["after"]["nll"] < record.quality["before"]["nll"]
-    assert record.baselines[0]["name"] == "parent"
+    assert record.baselines[0]["name"] == "teacher"
     assert Run.load(tmp_path / "out").to_dict() == record.to_dict()
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
 

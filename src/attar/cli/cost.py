@@ -55,6 +55,7 @@ def cost(
     from attar import budget
     from attar.checkpoint import load
     from attar.errors import ConfigError
+    from attar.train.processes import place
 
     for option, value, least in (
         ("--prompt-tokens", prompt_tokens, 1),
@@ -66,6 +67,7 @@ def cost(
         if value < least:
             raise ConfigError(f"{option} must be {least} or more, but is {value}.")
     loaded = load(model, revision=revision, trust_remote_code=trust_remote_code)
+    place(loaded)
     found = budget.cost_of(loaded, context=context)
     if measure:
         timed = budget.measure(

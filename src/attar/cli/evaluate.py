@@ -76,8 +76,10 @@ def evaluate(
     from attar.data import load_text
     from attar.evaluate import score
     from attar.evaluate import tasks as score_tasks
+    from attar.train.processes import place
 
     loaded = load(model, revision=revision, trust_remote_code=trust_remote_code)
+    place(loaded)
     tokenizer = load_tokenizer(model, revision=revision)
     documents = load_text(data, config=data_config, text_column=text_column)[split]
     names = [name.strip() for name in (tasks or "").split(",") if name.strip()]

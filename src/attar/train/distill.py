@@ -20,7 +20,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from attar import budget, checkpoint, divergences, evaluate
 from attar.data import load_text, pack
 from attar.errors import ConfigError
-from attar.report import Run
+from attar.report import Run, model_card
 from attar.train.lora import adapters
 from attar.train.processes import broadcast, place, processes, shared_workspace
 from attar.train.teachers import (
@@ -71,7 +71,7 @@ class HealConfig(TrainConfig):
     """Tokens in one window; unset: 512, or the model's longest text if that is shorter."""
     text_column: str = "text"
     """Column of the data set that holds the text."""
-    eval_tokens: int = 100_000
+    eval_tokens: int = 50_000
     """Tokens of the test split that are scored before and after."""
 
     max_steps: int = 240
@@ -189,7 +189,7 @@ def heal(
     teacher: str | Path | PreTrainedModel | None,
     data: str | Path | Dataset | DatasetDict,
     config: HealConfig | None = None,
-    output_dir: Path,
+    output_dir: str | Path,
     tokenizer: PreTrainedTokenizerBase | None = None,
     resume: bool = False,
 ) -> Run:
@@ -228,7 +228,7 @@ def heal(
     tokenizer = tokenizer or checkpoint.load_tokenizer(_name(student))
     if isinstance(teacher, str | Path):
         require_same_tokenizer(tokenizer, checkpoint.load_tokenizer(teacher))
-    with shared_workspace(output_dir, settings=settings, resume=resume) as space:
+    with shared_workspace(Path(output_dir), settings=settings, resume=resume) as space:
         run = _heal_in(space, model, parent, tokenizer, data, config, settings)
         return broadcast(run)
 
@@ -257,7 +257,7 @@ def _heal_in(
     baselines = []
     if parent is not None and main:
         parent_cost = budget.cost_of(parent).to_dict()
-        baselines = [{"name": "parent", "cost": parent_cost, "quality": assess(parent)}]
+        baselines = [{"name": "teacher", "cost": parent_cost, "quality": assess(parent)}]
     try:
         training = heal_model(
             model,
@@ -287,7 +287,8 @@ def _heal_in(
         seed=config.seed,
         seconds=time.perf_counter() - began,
     )
-    checkpoint.save(model, space.path, tokenizer=tokenizer)
+    form = checkpoint.save(model, space.path, tokenizer=tokenizer)
+    checkpoint.write_text(space.path / "README.md", model_card(run, plain=form != "per_layer"))
     run.save(space.path)
     return run
 

@@ -17,7 +17,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerBase
 from attar import budget, checkpoint, evaluate
 from attar.data import load_text, pack, train_tokenizer
 from attar.errors import ConfigError
-from attar.report import Run
+from attar.report import Run, model_card
 from attar.train.processes import broadcast, place, processes, shared_workspace
 from attar.train.trainer import TrainConfig, fit
 from attar.train.windows import source_name
@@ -47,7 +47,7 @@ class PretrainConfig(TrainConfig):
     """One matrix for the input and the output embedding."""
     text_column: str = "text"
     """Column of the data set that holds the text."""
-    eval_tokens: int = 100_000
+    eval_tokens: int = 50_000
     """Tokens of the validation split that are scored at the end."""
 
     per_device_train_batch_size: int = 16
@@ -102,7 +102,7 @@ def pretrain(
     data: str | Path | Dataset | DatasetDict,
     *,
     config: PretrainConfig = PretrainConfig(),
-    output_dir: Path,
+    output_dir: str | Path,
     recipe: str | None = None,
     resume: bool = False,
 ) -> Run:
@@ -127,7 +127,7 @@ def pretrain(
     """
     settings = {"data": source_name(data), "recipe": recipe}
     settings |= {"processes": processes().num_processes} | asdict(config)
-    with shared_workspace(output_dir, settings=settings, resume=resume) as space:
+    with shared_workspace(Path(output_dir), settings=settings, resume=resume) as space:
         began = time.perf_counter()
         documents = load_text(data, text_column=config.text_column, seed=config.seed)
         tokenizer = train_tokenizer(
@@ -163,5 +163,6 @@ def pretrain(
             seconds=time.perf_counter() - began,
         )
         checkpoint.save(model, space.path, tokenizer=tokenizer)
+        checkpoint.write_text(space.path / "README.md", model_card(run))
         run.save(space.path)
         return broadcast(run)

@@ -16,6 +16,8 @@ Deviations (paper; official code; here; why):
 - Masks: prior-weighted fixed counts; here a coin per candidate with its complement, so that each
   module's total varies and the fit can tell what a layer can lose. `sampling="prior_weighted"`
   restores the paper's.
+- Evaluations: all modules at once; the same; here attention and feed-forward candidates apart, as
+  half of both off at once drowns the small effects of neurons. `joint=True` restores the paper's.
 - Pool: the lowest 2p of the *present* size while p of the *original* is removed, so that late steps
   ignore the regression; here `pool_factor` times what the step removes.
 - Utility: minus perplexity clipped at 1e8; here minus mean NLL per token. `utility="perplexity"`

@@ -11,6 +11,7 @@ from transformers import PreTrainedModel
 
 from attar.arch import Arch
 from attar.budget import Constraint, cost_of
+from attar.errors import ConfigError
 from attar.families import UNITS, Body, Unit
 from attar.latency import LatencyTable
 from attar.methods.bonsai.config import BonsaiConfig, Layout
@@ -109,6 +110,7 @@ def prunable(
 ) -> list[Module]:
     """The modules that may shrink under this layout."""
     body = Body(model)
+    _check_protect(config.protect, len(body.layer_list), layout)
     found: list[Module] = []
     for i in range(len(body.layer_list)):
         for unit in UNITS:
@@ -117,6 +119,18 @@ def prunable(
             if not (body.why_not(unit) or heads_fixed or shielded):
                 found.append((i, unit))
     return found
+
+
+def _check_protect(protect: Sequence[str], layers: int, layout: Layout) -> None:
+    """A protected module that does not exist would silently protect nothing."""
+    parts = [""] if layout == "depth" else [".attention", ".mlp"]
+    known = {f"layers.{i}{part}" for i in range(layers) for part in parts}
+    if unknown := [name for name in protect if name not in known]:
+        raise ConfigError(
+            f"protect names {unknown[0]!r}, which this model does not have under layout {layout}; "
+            f"its modules are {', '.join(f'layers.N{part}' for part in parts)} "
+            f"with N from 0 to {layers - 1}"
+        )
 
 
 def spare(model: PreTrainedModel, module: Module, config: BonsaiConfig) -> int:

@@ -269,6 +269,9 @@ class _Job:
         if self.layout == "padded":
             model = checkpoint.load(self.name)
             zero_out(model, plan)
+            # the artefact has the parent's size; what the cut model would cost is kept beside it
+            record.details["cut_cost"] = record.cost["after"]
+            record.cost["after"] = measure(model).to_dict()
         form = checkpoint.save(model, path, tokenizer=self.tokenizer)
         record.details["form"] = form
         stored = plan.to_dict() | {
@@ -345,8 +348,10 @@ def fidelity_metric(model: PreTrainedModel, windows: Tensor) -> Metric:
 
 @torch.no_grad()
 def _hidden(model: PreTrainedModel, windows: Tensor) -> Tensor:
+    encoder = model.base_model  # a head, if there is one, has no hidden states to compare
     parts = [
-        model(input_ids=rows.to(model.device)).last_hidden_state.cpu() for rows in windows.split(8)
+        encoder(input_ids=rows.to(model.device)).last_hidden_state.cpu()
+        for rows in windows.split(8)
     ]
     return torch.cat(parts).float()
 
@@ -396,7 +401,7 @@ def apply_plan(
         raise DataError(
             f"no plan at {str(file)!r}: expected the {PLAN_FILE} that attar prune writes"
         )
-    text = file.read_text(encoding="utf-8")
+    text = file.read_text(encoding="utf-8", errors="replace")  # bytes that are no text fail below
     wanted = SlicePlan.from_json(text)
     made_for = json.loads(text).get("parent_hash")
     with checkpoint.workspace(
@@ -419,5 +424,7 @@ def apply_plan(
             details={"form": form, "same_parent": same},
             seconds=time.perf_counter() - began,
         )
+        card = model_card(record, plain=form != "per_layer")
+        checkpoint.write_text(space.path / "README.md", card)
         record.save(space.path)
     return record

@@ -1,0 +1,62 @@
+"""What the command line is tried on: a folder of text and a tiny model with its tokenizer, written
+to disk as a user has them; and the command line itself, run in this process.
+"""
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from datasets import Dataset
+from transformers import PreTrainedTokenizerFast
+
+import tiny
+from attar import checkpoint
+from attar.cli import app
+from attar.data import train_tokenizer
+
+_WORDS = ["def", "return", "import", "class", "self", "none", "true", "range", "print", "yield"]
+
+
+def write_text(folder: Path, *, words: int = 4000, seed: int = 0) -> Path:
+    """Three .txt files, one a split, of random words in lines of twelve."""
+    folder.mkdir(parents=True, exist_ok=True)
+    rng = np.random.default_rng(seed)
+    for split, share in (("train", 1.0), ("validation", 0.2), ("test", 0.2)):
+        lines = [" ".join(rng.choice(_WORDS, 12)) for _ in range(int(words * share) // 12)]
+        (folder / f"{split}.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return folder
+
+
+def tokenizer(text: Path, *, vocab_size: int = 290, context: int = 64) -> PreTrainedTokenizerFast:
+    """A tokenizer trained on what `write_text` wrote."""
+    rows = (text / "train.txt").read_text(encoding="utf-8").splitlines()
+    return train_tokenizer(
+        Dataset.from_dict({"text": rows}), vocab_size=vocab_size, context=context
+    )
+
+
+def write_parent(folder: Path, text: Path, *, family: str = "llama", **changes: Any) -> Path:
+    """A checkpoint of a random tiny model with a tokenizer that fits it."""
+    found = tokenizer(text, context=changes.get("max_position_embeddings", 64))
+    model = tiny.model(family, vocab_size=len(found), **changes)
+    checkpoint.save(model, folder, tokenizer=found)
+    return folder
+
+
+def run(argv: Sequence[str]) -> int:
+    """The exit code of `attar` with these arguments. It quietens libraries for its process; here
+    they are afterwards as they were.
+    """
+    level = logging.getLogger("attar").level
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TRANSFORMERS_VERBOSITY", "error")
+        patch.setenv("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+        patch.setenv("TQDM_DISABLE", "1")
+        patch.setattr(logging, "basicConfig", lambda **_: None)
+        try:
+            return app.run(argv)
+        finally:
+            logging.getLogger("attar").setLevel(level)

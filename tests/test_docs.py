@@ -1,0 +1,181 @@
+"""What the documents tell users to type exists: commands parse, Python compiles and its names are
+there, links lead somewhere, and the tables name what the code has.
+"""
+
+import ast
+import importlib
+import inspect
+import re
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cyclopts.config import Yaml
+
+import attar
+from attar.cli.app import build_app
+from attar.cli.recipe import recipe_file, recipes
+from attar.families import FAMILIES
+
+ROOT = Path(__file__).resolve().parents[1]
+PAGES = sorted(
+    [ROOT / "README.md", *(ROOT / "docs").rglob("*.md"), *(ROOT / "benchmarks").rglob("*.md")]
+)
+_FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+_SPAN = re.compile(r"`(attar [^`]+)`")
+_LINK = re.compile(r"\]\(([^)\s]+)\)")
+
+
+def name(page: Path) -> str:
+    return str(page.relative_to(ROOT))
+
+
+def fences(page: Path, *languages: str) -> Iterator[tuple[int, str]]:
+    """Line number and text of every fenced block in one of the languages."""
+    text = page.read_text(encoding="utf-8")
+    for found in _FENCE.finditer(text):
+        if found[1] in languages:
+            yield text.count("\n", 0, found.start()) + 2, found[2]
+
+
+def commands(page: Path) -> Iterator[list[str]]:
+    """The arguments of every `attar ...` in shell blocks and in running text."""
+    for _, block in fences(page, "sh", "bash", "console"):
+        for line in block.replace("\\\n", " ").splitlines():
+            words = shlex.split(line, comments=True)
+            if words and Path(words[0]).name == "attar":
+                yield words[1:]
+    prose = _FENCE.sub("", page.read_text(encoding="utf-8"))
+    for found in _SPAN.finditer(prose):
+        yield shlex.split(found[1])[1:]
+
+
+COMMANDS = [(name(page), words) for page in PAGES for words in commands(page)]
+PYTHON = [
+    pytest.param(block, id=f"{name(page)}:{line}")
+    for page in PAGES
+    for line, block in fences(page, "python")
+] + [
+    pytest.param(script.read_text(encoding="utf-8"), id=name(script))
+    for script in sorted((ROOT / "examples").glob("*.py"))
+]
+
+
+def parse(words: list[str]) -> None:
+    """Parse a command line as `attar` does, without running it."""
+    app = build_app()
+    quiet: dict[str, Any] = {"exit_on_error": False, "print_error": False}
+    _, bound, _ = app.meta.parse_args(words, **quiet)
+    config = bound.arguments.get("config")
+    if config in recipes():  # others are files of the reader's
+        app.config = (Yaml(recipe_file(config), use_commands_as_keys=False, allow_unknown=False),)
+    if "tokens" in bound.arguments:  # else it was --help or --version
+        app.parse_args(list(bound.arguments["tokens"]), **quiet)
+
+
+def test_there_is_something_to_check() -> None:
+    assert len(COMMANDS) > 30
+    assert len(PYTHON) > 8
+
+
+@pytest.mark.parametrize(
+    "words", [pytest.param(words, id=f"{page}: {shlex.join(words)}") for page, words in COMMANDS]
+)
+def test_commands_parse(words: list[str]) -> None:
+    if len(words) == 1 and not words[0].startswith("-"):  # only the verb is meant
+        assert words[0] in build_app()
+    else:
+        parse(words)
+
+
+@pytest.mark.parametrize(
+    "words", [["prune", "m", "--bugdet", "x"], ["prnue", "m"], ["prune", "m", "--layout", "flat"]]
+)
+def test_a_wrong_command_is_noticed(words: list[str]) -> None:
+    with pytest.raises(Exception, match=r"(?i)unknown|invalid|unused"):
+        parse(words)
+
+
+@pytest.mark.parametrize("block", PYTHON)
+def test_python_compiles_and_its_names_exist(block: str) -> None:
+    check_python(block)
+
+
+def test_wrong_python_is_noticed() -> None:
+    for block in (
+        "from attar import prnue",
+        "import attar\nattar.purne()",
+        "import attar\nattar.prune('m', 'd', bugdet='x')",
+    ):
+        with pytest.raises(AssertionError):
+            check_python(block)
+
+
+def check_python(block: str) -> None:
+    """Imports resolve, `attar.x` exists, and calls of what was imported use its keywords."""
+    tree = ast.parse(block)
+    known: dict[str, Any] = {}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                known[alias.asname or alias.name] = importlib.import_module(alias.name)
+        elif isinstance(node, ast.ImportFrom):
+            module = importlib.import_module(node.module or "")
+            for alias in node.names:
+                assert hasattr(module, alias.name), f"{node.module} has no {alias.name}"
+                known[alias.asname or alias.name] = getattr(module, alias.name)
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute) and ast.unparse(node.value) == "attar":
+            assert node.attr in attar.__all__, f"attar has no {node.attr}"
+        if isinstance(node, ast.Call) and (target := resolve(node.func, known)) is not None:
+            taken = inspect.signature(target).parameters
+            for keyword in node.keywords:
+                assert keyword.arg in taken, f"{ast.unparse(node.func)} has no {keyword.arg}"
+
+
+def resolve(function: ast.expr, known: dict[str, Any]) -> Any:
+    """What a call calls, when that is something of Attar's."""
+    path = ast.unparse(function).split(".")
+    target = known.get(path[0])
+    for part in path[1:]:
+        target = getattr(target, part, None)
+    ours = getattr(target, "__module__", None) or ""
+    return target if callable(target) and ours.startswith("attar") else None
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name)
+def test_links_lead_somewhere(page: Path) -> None:
+    text = re.sub(r"<!--.*?-->", "", page.read_text(encoding="utf-8"), flags=re.DOTALL)
+    for link in _LINK.findall(text):
+        if link.startswith("https://"):
+            continue
+        path, _, anchor = link.partition("#")
+        target = (page.parent / path).resolve() if path else page
+        assert target.exists(), f"{link} leads nowhere"
+        if anchor:
+            titles = re.findall(r"^#+ (.+)$", target.read_text(encoding="utf-8"), re.MULTILINE)
+            assert anchor in [re.sub(r"[^\w\- ]", "", t).lower().replace(" ", "-") for t in titles]
+
+
+def test_every_family_is_in_the_table() -> None:
+    text = (ROOT / "docs/concepts/architectures.md").read_text(encoding="utf-8")
+    table = text.partition("## Families")[2].partition("##")[0]
+    rows = [line.split("|")[1] for line in table.splitlines() if line.startswith("| `")][1:]
+    assert set(re.findall(r"`(\w+)`", " ".join(rows))) == set(FAMILIES)
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/methods/bonsai.md"])
+def test_results_have_their_place(page: str) -> None:
+    text = (ROOT / page).read_text(encoding="utf-8")
+    begin, end = text.index("<!-- results:begin -->"), text.index("<!-- results:end -->")
+    table = text[begin:end]
+    for claim in (ROOT / "benchmarks").glob("*/run.py"):
+        assert f"benchmarks/{claim.parent.name}/run.py" in table
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name)
+def test_no_paths_of_a_machine(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    assert not re.search(r"(?<![\w.~])/(home|root|tmp|work|opt|mnt)/", text)

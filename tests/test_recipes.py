@@ -1,0 +1,88 @@
+"""Every recipe that ships is one that its verb takes, to the letter, and the smallest ones run."""
+
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import scene
+from attar.cli import heal, pretrain, prune
+from attar.cli.recipe import read_recipe, recipes
+from attar.methods.bonsai import BonsaiConfig
+from attar.report import Run
+from attar.train.distill import HealConfig
+from attar.train.pretrain import PretrainConfig
+from scene import run
+
+ALL = sorted(recipes())
+
+
+def config_class(name: str) -> type:
+    if name.startswith("pocket/"):
+        return PretrainConfig
+    return HealConfig if "heal" in name else BonsaiConfig
+
+
+def test_there_are_recipes_for_every_method() -> None:
+    assert {"pocket/1m", "bonsai/paper", "bonsai/cpu-tiny", "bonsai/cpu-tiny-heal"} <= set(ALL)
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_the_command_line_reads_it_as_python_does(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[Any] = []
+
+    def capture(*_: Any, config: Any, **__: Any) -> Run:
+        seen.append(config)
+        details = {"form": "uniform", "notes": []}
+        return Run(command="captured", details=details, quality={"after": {}})
+
+    monkeypatch.setattr(pretrain, "train_model", capture)
+    monkeypatch.setattr(prune, "prune_model", capture)
+    monkeypatch.setattr(heal, "heal_model", capture)
+    kind = config_class(name)
+    command = {
+        PretrainConfig: ["pretrain"],
+        BonsaiConfig: ["prune", "m", "--budget", "params<=50%"],
+        HealConfig: ["heal", "m", "--teacher", "t"],
+    }[kind]
+    assert run([*command, "--config", name, "-o", "x"]) == 0
+    assert seen == [kind(**read_recipe(name))]
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_values_have_the_type_of_their_field(name: str) -> None:
+    options = read_recipe(name)
+    kind = config_class(name)
+    assert set(options) <= {f.name for f in fields(kind)}
+    default = kind()
+    for key, value in options.items():
+        usual = getattr(default, key)
+        if usual is not None:
+            # YAML reads 1e-3 as a string and 1 as an integer
+            assert isinstance(value, int | float if isinstance(usual, float) else type(usual)), key
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_it_says_what_it_gives(name: str) -> None:
+    assert recipes()[name].read_text(encoding="utf-8").startswith("# ")
+
+
+def test_the_defaults_of_pretraining_are_the_smallest_recipe() -> None:
+    assert PretrainConfig(**read_recipe("pocket/1m")) == PretrainConfig()
+
+
+def test_the_tiny_ones_run(tmp_path: Path) -> None:
+    text = scene.write_text(tmp_path / "text", words=9000)
+    parent = scene.write_parent(tmp_path / "parent", text, max_position_embeddings=256)
+    half, healed = tmp_path / "half", tmp_path / "healed"
+    command = ["prune", str(parent), "--data", str(text), "-o", str(half)]
+    # a budget that takes one step: the rest is the recipe's
+    assert run([*command, "--budget", "params<=95%", "--config", "bonsai/cpu-tiny"]) == 0
+    assert Run.load(half).settings["window_tokens"] == 96
+    command = ["heal", str(half), "--teacher", str(parent), "--data", str(text), "-o", str(healed)]
+    few = ["--max-steps", "2", "--eval-tokens", "300"]
+    assert run([*command, *few, "--config", "bonsai/cpu-tiny-heal"]) == 0
+    assert Run.load(healed).settings["learning_rate"] == 0.001
