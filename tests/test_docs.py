@@ -4,6 +4,7 @@ there, links lead somewhere, and the tables name what the code has.
 
 import ast
 import importlib
+import importlib.util
 import inspect
 import re
 import shlex
@@ -179,3 +180,17 @@ def test_results_have_their_place(page: str) -> None:
 def test_no_paths_of_a_machine(page: Path) -> None:
     text = page.read_text(encoding="utf-8")
     assert not re.search(r"(?<![\w.~])/(home|root|tmp|work|opt|mnt)/", text)
+
+
+def test_tables_of_results_are_those_of_the_result_files() -> None:
+    file = ROOT / "benchmarks" / "table.py"
+    spec = importlib.util.spec_from_file_location("table", file)
+    assert spec is not None
+    assert spec.loader is not None
+    made = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(made)
+    assert made.results()
+    for page in made.PAGES:
+        assert made.filled(page) == page.read_text(encoding="utf-8"), (
+            f"run python benchmarks/table.py: {page.name} does not show the committed results"
+        )

@@ -158,6 +158,17 @@ def _report(rows, dense, seeds, args) -> None:
         "healed": round(healed_rises["bonsai"], 4),
         "healed_baseline": f"{healed_best}: {others[healed_best]:.4f}",
     }
+    if "blockwise" in rises:
+        line["blockwise"] = round(rises["blockwise"], 4)
+    if "books" in dense:
+        books = {
+            n: statistics.mean(r["nll"]["books"] for r in rows[n]) for n in ("bonsai", baseline)
+        }
+        line["books"] = {
+            "parent": round(dense["books"], 4),
+            "bonsai": round(books["bonsai"], 4),
+            "baseline": round(books[baseline], 4),
+        }
     finish(__file__, line, {"parent": dense, "seeds": seeds, "rows": rows}, args)
 
 

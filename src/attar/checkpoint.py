@@ -58,9 +58,9 @@ def load(
     """
     kwargs: dict[str, Any] = {"revision": revision, "trust_remote_code": trust_remote_code}
     config = _read("model", path, lambda: AutoConfig.from_pretrained(path, **kwargs))
-    loader = _model_class(config)
-    if isinstance(loader, type) and issubclass(loader, modeling_per_layer.PerLayerMixin):
-        kwargs.pop("trust_remote_code")
+    loader: Any = _model_class(config)
+    if loader.__name__.startswith("PerLayer"):
+        kwargs.pop("trust_remote_code")  # our class, whatever code lies beside the weights
     model, info = _read(
         "weights",
         path,
@@ -87,7 +87,7 @@ def _model_class(config: Any) -> Any:
     differ.
     """
     name = (getattr(config, "architectures", None) or [""])[0]
-    base = getattr(transformers, name, None) or AutoModel
+    base: Any = getattr(transformers, name, None) or AutoModel
     if config.is_heterogeneous and config.model_type in FAMILIES:
         return per_layer_class(base, config.model_type)
     return base

@@ -52,7 +52,6 @@ class Family:
     causal: bool = True
 
 
-_NEURONS_ONLY = {"no_heads": _TIED_HEADS}
 FAMILIES: dict[str, Family] = {
     "llama": Family(heads_divide_width=True),
     "mistral": Family(),
@@ -74,7 +73,7 @@ FAMILIES: dict[str, Family] = {
         mlp_in=("mlp.c_fc",),
         mlp_out="mlp.c_proj",
         ffn_key="n_inner",
-        **_NEURONS_ONLY,
+        no_heads=_TIED_HEADS,
     ),
     "opt": Family(
         layers="decoder.layers",
@@ -82,13 +81,13 @@ FAMILIES: dict[str, Family] = {
         mlp_in=("fc1",),
         mlp_out="fc2",
         ffn_key="ffn_dim",
-        **_NEURONS_ONLY,
+        no_heads=_TIED_HEADS,
     ),
     "gpt_neox": Family(
         attention_out="attention.dense",
         mlp_in=("mlp.dense_h_to_4h",),
         mlp_out="mlp.dense_4h_to_h",
-        **_NEURONS_ONLY,
+        no_heads=_TIED_HEADS,
     ),
     "bert": Family(
         layers="encoder.layer",
@@ -96,7 +95,7 @@ FAMILIES: dict[str, Family] = {
         mlp_in=("intermediate.dense",),
         mlp_out="output.dense",
         causal=False,
-        **_NEURONS_ONLY,
+        no_heads=_TIED_HEADS,
     ),
 }
 

@@ -272,11 +272,12 @@ def test_demo_goes_from_nothing_to_a_report_and_uses_it_again(
     monkeypatch.setattr(demo, "_DATA", str(text))
     monkeypatch.setattr(demo, "_PROMPT", 8)
     monkeypatch.setattr(demo, "_NEW", 4)
+    monkeypatch.setattr(demo, "_HEALING_STEPS", 2)
     folder = tmp_path / "demo"
     assert run(["demo", "--output-dir", str(folder)]) == 0
     first = capsys.readouterr()
     assert (folder / "report.html").exists()
-    for name in ("parent", "bonsai", "bonsai-healed", "flap", "flap-healed"):
+    for name in ("parent", "bonsai", "bonsai-healed", "wanda", "wanda-healed"):
         checkpoint.load(folder / name)
         assert (folder / name / "attar.json").exists()
     assert "Report:" in first.out

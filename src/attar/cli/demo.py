@@ -16,14 +16,17 @@ from attar.cli.app import ExitCode, require_folder_option
 from attar.cli.output import note, show
 from attar.cli.recipe import read_recipe
 from attar.errors import ConfigError
-from attar.methods.bonsai import BonsaiConfig, prune
+from attar.methods.bonsai import BonsaiConfig, Method, prune
 from attar.report import Run, comparison, html_report
 from attar.train.distill import HealConfig, heal
 from attar.train.pretrain import PretrainConfig, pretrain
 
 _DATA = "python-stdlib"
 _BUDGET = "params<=50%"
-_BASELINE = "flap"
+#: the baseline that did best in benchmarks/bonsai-quality, an equal share of every module
+_BASELINE: Method = "wanda"
+#: enough to see repair at work within the time of a demo
+_HEALING_STEPS = 100
 _FOLDERS = ("parent", *(f"{m}{h}" for m in ("bonsai", _BASELINE) for h in ("", "-healed")))
 _PROMPT, _NEW = 128, 32
 
@@ -50,6 +53,7 @@ def demo(
     options = PretrainConfig(**read_recipe(f"pocket/{size}"))
     search = BonsaiConfig(**read_recipe("bonsai/cpu-tiny"))
     healing = HealConfig(**read_recipe("bonsai/cpu-tiny-heal"))
+    healing = replace(healing, max_steps=_HEALING_STEPS)
     folder = require_folder_option(output_dir or checkpoint.home() / f"demo-{size}")
     _prepare(folder, {"1": asdict(options), "2": asdict(search), "3": asdict(healing)}, fresh=fresh)
     parent = folder / "parent"
@@ -62,7 +66,8 @@ def demo(
             ),
         )
     }
-    for method in ("bonsai", _BASELINE):
+    methods: tuple[Method, ...] = ("bonsai", _BASELINE)
+    for method in methods:
         pruned, healed = folder / method, folder / f"{method}-healed"
         runs[method] = _made(
             f"Pruning it to {_BUDGET} with {method}",
@@ -73,7 +78,7 @@ def demo(
                 budget=_BUDGET,
                 output_dir=pruned,
                 method=method,
-                config=search,
+                config=replace(search, allocation="global" if method == "bonsai" else "equal"),
                 resume=True,
             ),
         )
@@ -85,7 +90,7 @@ def demo(
             ),
         )
     folders = [folder / name for name in _FOLDERS]
-    records = _side_by_side(runs, dict(zip(runs, folders, strict=True)), folder / "bonsai")
+    records = _side_by_side(runs, dict(zip(runs, folders, strict=True)))
     names = list(records)[1:]
     shown = [records[name] for name in names]
     show(comparison(shown, names=names).text())
@@ -133,9 +138,7 @@ def _made(what: str, folder: Path, make: Callable[[], Run]) -> Run:
     return run
 
 
-def _side_by_side(
-    runs: Mapping[str, Run], folders: Mapping[str, Path], bonsai: Path
-) -> dict[str, Run]:
+def _side_by_side(runs: Mapping[str, Run], folders: Mapping[str, Path]) -> dict[str, Run]:
     """The records as results of one parent, all timed in turn in this process, so that the speeds
     can be compared.
     """

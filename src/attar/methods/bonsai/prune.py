@@ -210,7 +210,8 @@ class _Job:
             known = json.loads(stored.read_text(encoding="utf-8"))
             return {key: LatencyTable.from_dict(table) for key, table in known.items()}
         tables = {
-            key: measure_table(self.model, key, round_to=self.config.round_to) for key in keys
+            key: measure_table(self.model, cast(Mode, key), round_to=self.config.round_to)
+            for key in keys
         }
         if stored is not None:
             rows = {key: table.to_dict() for key, table in tables.items()}

@@ -1,0 +1,83 @@
+"""Write the tables of measured results into the documents, from the committed result files.
+
+Run it after a benchmark: `python benchmarks/table.py`. The tests check that the documents agree.
+"""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).resolve().parent
+PAGES = (HERE.parent / "README.md", HERE.parent / "docs" / "methods" / "bonsai.md")
+BEGIN, END = "<!-- results:begin -->", "<!-- results:end -->"
+
+
+def results() -> dict[str, dict[str, Any]]:
+    """The record of every benchmark's full run, by name."""
+    files = sorted(HERE.glob("*/results/full.json"))
+    return {f.parents[1].name: json.loads(f.read_text(encoding="utf-8")) for f in files}
+
+
+def table(page: Path, found: dict[str, dict[str, Any]]) -> str:
+    """The Markdown table for one page, links relative to it."""
+    rows = [
+        "| Claim | Figure | Baseline | Ratio | Target | Met | Command |",
+        "| --- | --- | --- | --- | --- | --- | --- |",
+    ]
+    for name, record in found.items():
+        link = os.path.relpath(HERE / name / "README.md", page.parent)
+        sign = "at least" if name == "bonsai-speed" else "at most"
+        ratio = record["figure"] if name == "bonsai-latency" else record["ratio"]
+        figure = f"{record['figure']:.4g} {record['unit']}"
+        met = "yes" if record["ok"] else "no"
+        rows.append(
+            f"| [{name}]({link}) | {figure} | {record['baseline']} | {ratio:.3g} | "
+            f"{sign} {record['target']} | {met} | `python benchmarks/{name}/run.py` |"
+        )
+    notes = [line for name, record in found.items() for line in _notes(name, record)]
+    return "\n".join([*rows, "", *notes])
+
+
+def _notes(name: str, record: dict[str, Any]) -> list[str]:
+    """What a ratio alone would hide."""
+    date, machine = record["date"][:10], record["hardware"]["processor"]
+    where = f"({date}, {machine}, {record['hardware'].get('threads', '?')} threads)"
+    if name == "bonsai-quality":
+        healed = f"{record['healed']:.3f} against {record['healed_baseline']}"
+        books = record["books"]
+        return [
+            f"- {name} {where}: after equal healing the rise is {healed}. "
+            f"Blockwise measurement, Attar's own alternative, loses {record['blockwise']:.3f} "
+            f"before healing. On a second corpus (English fiction, new to the parent) the "
+            f"parent has {books['parent']:.3f} nats a token, Bonsai's model {books['bonsai']:.3f}, "
+            f"the best baseline's {books['baseline']:.3f}."
+        ]
+    if name == "bonsai-speed":
+        per_layer = record["per_layer"]
+        return [
+            f"- {name} {where}: decode {record['decode_ratio']:.2f}x (target "
+            f"{record['decode_target']}); per-layer layout {per_layer['prefill']:.2f}x and "
+            f"{per_layer['decode']:.2f}x; Bonsai's evaluations run at "
+            f"{record['evaluations_ratio']:.2f} of the bare forward passes' rate (target "
+            f"{record['evaluations_target']})."
+        ]
+    if name == "bonsai-memory":
+        return [
+            f"- {name} {where}: one AdamW step at the same batch takes "
+            f"{record['gradient_step_ratio']:.2f} times the memory of evaluating."
+        ]
+    return [f"- {name} {where}."]
+
+
+def filled(page: Path) -> str:
+    """The page's text with its table as the result files have it."""
+    text = page.read_text(encoding="utf-8")
+    head, rest = text.split(BEGIN, 1)
+    _, tail = rest.split(END, 1)
+    return f"{head}{BEGIN}\n{table(page, results())}\n{END}{tail}"
+
+
+if __name__ == "__main__":
+    for page in PAGES:
+        page.write_text(filled(page), encoding="utf-8")
