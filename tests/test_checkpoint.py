@@ -8,6 +8,7 @@ import sys
 
 import pytest
 import torch
+from safetensors import safe_open
 from transformers import AutoModelForCausalLM
 
 import tiny
@@ -132,6 +133,17 @@ def test_saving_what_was_loaded_changes_nothing(tmp_path):
     assert configs[0] == configs[1]
     first, second = (checkpoint.load(tmp_path / x).state_dict() for x in "ab")
     assert all(torch.equal(first[k], second[k]) for k in first)
+
+
+@pytest.mark.parametrize("uniform", [True, False])
+def test_tied_embeddings_stay_tied(uniform, tmp_path):
+    model = tiny.model("llama", tie_word_embeddings=True)
+    sliced = slice_model(model, random_plan(model, uniform=uniform))
+    checkpoint.save(sliced, tmp_path)
+    found = checkpoint.load(tmp_path)
+    assert found.lm_head.weight is found.model.embed_tokens.weight
+    with safe_open(tmp_path / "model.safetensors", "pt") as stored:
+        assert "lm_head.weight" not in set(stored.keys())
 
 
 def test_dtype_is_kept_and_can_be_chosen(tmp_path):
