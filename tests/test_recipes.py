@@ -85,4 +85,4 @@ def test_the_tiny_ones_run(tmp_path: Path) -> None:
     command = ["heal", str(half), "--teacher", str(parent), "--data", str(text), "-o", str(healed)]
     few = ["--max-steps", "2", "--eval-tokens", "300"]
     assert run([*command, *few, "--config", "bonsai/cpu-tiny-heal"]) == 0
-    assert Run.load(healed).settings["learning_rate"] == 0.001
+    assert Run.load(healed).settings["learning_rate"] == 0.0002
