@@ -97,7 +97,7 @@ def test_parse(text, key, limit, relative, of):
         ("params<=", "expected a budget"),
         ("size<=3MB", "unknown currency"),
         ("bytes<=3MW", "unknown unit"),
-        ("latency<=20", "unknown unit"),
+        ("latency<=20", "needs a unit"),
         ("params<=150%", "at most 100%"),
         ("params<=0%", "above zero"),
         ("bytes<=50% of blocks", "fits params only"),

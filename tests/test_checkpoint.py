@@ -107,12 +107,23 @@ def test_a_llama_with_an_odd_number_of_heads_is_written_as_mistral(tmp_path):
 
 
 @pytest.mark.parametrize("family", RESTRICTED)
-def test_what_no_stock_class_holds_is_refused(family, tmp_path):
-    model = tiny.model(family)
+def test_what_no_stock_class_holds_is_written_per_layer(family, tmp_path):
+    model, ids = tiny.model(family), tiny.ids()
     plan = random_plan(model, uniform=True)
     plan = type(plan)(tuple(type(k)(k.layer, (0, 1, 3), k.neurons) for k in plan.layers))
+    sliced = slice_model(model, plan)
+    assert Arch.of(sliced).uniform
+    assert checkpoint.save(sliced, tmp_path) == "per_layer"
+    found = checkpoint.load(tmp_path)(input_ids=ids).logits
+    torch.testing.assert_close(found, sliced(input_ids=ids).logits, atol=0, rtol=0)
+
+
+@pytest.mark.parametrize("family", RESTRICTED)
+def test_a_config_that_its_class_refuses_is_not_written(family, tmp_path):
+    model = tiny.model(family)
+    model.config.num_attention_heads = 6  # of width 32
     with pytest.raises(CompatibilityError, match="per_layer"):
-        checkpoint.save(slice_model(model, plan), tmp_path)
+        checkpoint.save(model, tmp_path)
 
 
 @pytest.mark.parametrize("uniform", [True, False])

@@ -24,6 +24,9 @@ from transformers.pytorch_utils import Conv1D
 from attar.errors import BudgetError, CompatibilityError
 from attar.families import FAMILIES, Body
 
+#: modules that multiply by a weight
+LINEAR = (nn.Linear, Conv1D)
+
 
 @dataclass(frozen=True)
 class Latency:
@@ -88,7 +91,7 @@ def cost_of(model: PreTrainedModel, *, context: int = 0) -> Cost:
         name = str(p.dtype).removeprefix("torch.")
         dtypes[name] = dtypes.get(name, 0) + p.numel() * p.element_size()
     linear = sum(
-        m.weight.numel() for m in model.modules() if isinstance(m, nn.Linear | Conv1D)
+        m.weight.numel() for m in model.modules() if isinstance(m, LINEAR)
     )  # a tied head is a matrix product all the same, so its shared weight counts here
     return Cost(
         params=sum(p.numel() for p in parameters),
@@ -136,13 +139,14 @@ def has_cache(model: PreTrainedModel) -> bool:
 
 @contextmanager
 def evaluation_mode(model: nn.Module) -> Iterator[None]:
-    """Switch dropout off for the block, and back to what it was afterwards."""
-    before = model.training
+    """Switch dropout off for the block; afterwards each module is back in the mode it was in."""
+    training = [module for module in model.modules() if module.training]
     model.eval()
     try:
         yield
     finally:
-        model.train(before)
+        for module in training:
+            module.training = True
 
 
 # -------------------------------------------------------------------------------------- measuring
@@ -215,10 +219,7 @@ def measure(
     Prompt and new tokens are cut to the model's context. An encoder has a forward pass but no
     decoding.
     """
-    context = getattr(model.config, "max_position_embeddings", None) or prompt_tokens + new_tokens
-    prompt_tokens = max(
-        1, min(prompt_tokens, context - new_tokens if has_cache(model) else context)
-    )
+    prompt_tokens, new_tokens = within_context(model, prompt_tokens, new_tokens)
     with watch_memory() as peak:
         prefill = timed(prefill_call(model, prompt_tokens, batch_size), repeats)
         decode = None
@@ -234,6 +235,15 @@ def measure(
     return replace(
         cost_of(model), peak_memory=peak.bytes, prefill=prefill, decode=decode, timed=setting
     )
+
+
+def within_context(model: PreTrainedModel, prompt_tokens: int, new_tokens: int) -> tuple[int, int]:
+    """Prompt and new tokens, cut to what the model has positions for; an encoder decodes none."""
+    context = getattr(model.config, "max_position_embeddings", None) or prompt_tokens + new_tokens
+    if not has_cache(model):
+        return max(1, min(prompt_tokens, context)), new_tokens
+    new_tokens = max(1, min(new_tokens, context - 1))
+    return max(1, min(prompt_tokens, context - new_tokens)), new_tokens
 
 
 def prefill_call(

@@ -22,6 +22,7 @@ from transformers import (
     MODEL_FOR_CAUSAL_LM_MAPPING,
     AutoConfig,
     AutoModel,
+    AutoModelForCausalLM,
     AutoTokenizer,
     MistralConfig,
     MistralForCausalLM,
@@ -30,7 +31,7 @@ from transformers import (
 )
 
 from attar import modeling_per_layer
-from attar.errors import CompatibilityError, ConfigError, DataError
+from attar.errors import AttarError, CompatibilityError, ConfigError, DataError
 from attar.families import FAMILIES
 
 MODELLING_FILE = "modeling_per_layer.py"
@@ -87,7 +88,9 @@ def _model_class(config: Any) -> Any:
     differ.
     """
     name = (getattr(config, "architectures", None) or [""])[0]
-    base: Any = getattr(transformers, name, None) or AutoModel
+    remote = "AutoModelForCausalLM" in (getattr(config, "auto_map", None) or {})
+    fallback = AutoModelForCausalLM if remote else AutoModel
+    base: Any = getattr(transformers, name, None) or fallback
     if config.is_heterogeneous and config.model_type in FAMILIES:
         return per_layer_class(base, config.model_type)
     return base
@@ -303,8 +306,8 @@ def workspace(
     """Put an artefact together in `<output_dir>.partial` and rename it when the block ends well, so
     that nothing half-written shows.
 
-    After a failure or a kill the folder stays if there is state to resume from, and is removed
-    otherwise.
+    After an interruption, a crash or a kill the folder stays if there is state to resume from.
+    After a mistake of the user's in a fresh run it goes.
 
     Args:
         output_dir: the final folder; must be absent or empty.
@@ -316,6 +319,7 @@ def workspace(
             differ from those it began with.
     """
     final = Path(output_dir)
+    final = final if final.name else final.resolve()  # "." has no name to put .partial behind
     partial = final.with_name(final.name + ".partial")
     if final.is_file() or (final.is_dir() and any(final.iterdir())):
         raise ConfigError(
@@ -345,14 +349,15 @@ def workspace(
     work = Workspace(partial, resuming)
     try:
         yield work
-    except BaseException:
-        if [p.name for p in work.state.iterdir()] == [noted.name]:
+    except BaseException as error:
+        mistake = isinstance(error, AttarError) and not resuming  # it would only happen again
+        if mistake or [p.name for p in work.state.iterdir()] == [noted.name]:
             shutil.rmtree(partial)
         raise
-    shutil.rmtree(work.state)
     if final.is_dir():
         final.rmdir()
     partial.rename(final)
+    shutil.rmtree(final / "state")  # after the rename: a kill in between leaves a whole artefact
 
 
 def _same_settings(before: dict[str, Any], now: dict[str, Any], partial: Path) -> None:

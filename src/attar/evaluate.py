@@ -20,7 +20,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from tqdm import tqdm
 
-from attar.budget import require_decoder
+from attar.budget import evaluation_mode, require_decoder
 from attar.errors import CompatibilityError, ConfigError, DataError, MissingExtraError
 
 if TYPE_CHECKING:
@@ -92,17 +92,11 @@ def autocast(model: torch.nn.Module) -> AbstractContextManager[Any]:
 
 @contextmanager
 def _inference(model: torch.nn.Module) -> Iterator[None]:
-    """Evaluation mode without gradients; afterwards each module is back in the mode it was in."""
+    """Evaluation mode without gradients."""
     # inference_mode would be a little faster, but buffers that a model makes in it (rotary tables)
     # could not be trained with later.
-    training = [module for module in model.modules() if module.training]
-    model.eval()
-    try:
-        with torch.no_grad():
-            yield
-    finally:
-        for module in training:
-            module.training = True
+    with evaluation_mode(model), torch.no_grad():
+        yield
 
 
 def _losses(model: "PreTrainedModel", ids: Tensor) -> Tensor:

@@ -14,7 +14,7 @@ import numpy as np
 from transformers import PreTrainedModel
 
 from attar.arch import Arch, LayerShape
-from attar.budget import decode_call, prefill_call, summarise
+from attar.budget import decode_call, prefill_call, summarise, within_context
 from attar.families import Body, Unit
 from attar.slicing import LayerKeep, SlicePlan, slice_model
 
@@ -99,8 +99,7 @@ def measure_table(
         points: grid points per kind of width.
         round_to: feed-forward widths of the grid are multiples of this.
     """
-    context = getattr(model.config, "max_position_embeddings", None) or prompt_tokens + new_tokens
-    prompt_tokens = max(1, min(prompt_tokens, context - new_tokens))
+    prompt_tokens, new_tokens = within_context(model, prompt_tokens, new_tokens)
 
     def call(candidate: PreTrainedModel) -> Callable[[], float]:
         if mode == "prefill":
@@ -112,6 +111,16 @@ def measure_table(
     parent_call = call(model)
     parent_call()
     base_times: list[float] = []
+
+    def ratio_to_parent(narrow: PreTrainedModel) -> float:
+        ours, ratios = call(narrow), []
+        ours()
+        for _ in range(repeats):
+            before = parent_call()
+            ratios.append(ours() / before)
+            base_times.append(before / per)
+        return float(np.median(ratios))
+
     found: dict[Unit, list[tuple[int, float]]] = {"kv_groups": [], "neurons": []}
     body = Body(model)
     for unit in found:
@@ -121,30 +130,30 @@ def measure_table(
             continue
         step = 1 if unit == "kv_groups" else round_to
         for width in _grid(widest, points, step):
-            narrow = slice_model(model, _all_layers_at(model, unit, width))
-            ours = call(narrow)
-            ours()
-            ratios = []
-            for _ in range(repeats):
-                before = parent_call()
-                ratios.append(ours() / before)
-                base_times.append(before / per)
-            found[unit].append((width, float(np.median(ratios))))
-            del narrow, ours
-    base = summarise(base_times)
+            plan = _all_layers_at(model, unit, width)
+            found[unit].append((width, ratio_to_parent(slice_model(model, plan))))
     layers = len(parent.layers)
+    if layers > 1:  # what a whole layer takes: embeddings and head are no layer's
+        half = SlicePlan(SlicePlan.identity(model).layers[: layers // 2])
+        ratio = ratio_to_parent(slice_model(model, half))
+        whole = (1 - ratio) * layers / (layers - layers // 2)
+    else:
+        whole = 1.0
+    base = summarise(base_times)
 
     def table(unit: Unit, whole: float) -> tuple[tuple[int, float], ...]:
-        """Milliseconds per layer; a layer of full width takes `whole` of its share."""
-        rows = [(w, (ratio - 1 + whole) * base.median / layers) for w, ratio in found[unit]]
-        return tuple(sorted(rows))
+        """Milliseconds per layer; a layer of full width takes `whole` of an equal share."""
+        widths, ratios = zip(*sorted(found[unit]), strict=True)
+        steady = np.maximum.accumulate(ratios)  # a wider layer is not faster: that is noise
+        times = (steady - 1 + whole) * base.median / layers
+        return tuple(zip(widths, times.tolist(), strict=True))
 
     return LatencyTable(
         mode,
         base.median,
         parent,
         table("kv_groups", 0.0),
-        table("neurons", 1.0),  # a layer's whole share is booked here, so that it counts once
+        table("neurons", whole),  # what a layer takes is booked here, so that it counts once
         base.spread / base.median,
     )
 

@@ -22,6 +22,7 @@ from torch.func import functional_call
 from transformers import PreTrainedModel
 
 from attar.arch import Arch, LayerShape, layer_keys
+from attar.checkpoint import has_stock_form
 from attar.errors import CompatibilityError, DataError
 from attar.families import FAMILIES, UNITS, Body, Family, Layer, Unit
 
@@ -292,12 +293,15 @@ def cut_layers(model: PreTrainedModel, kept: Sequence[int]) -> None:
 
 
 def describe(config: Any, arch: Arch) -> None:
-    """Write an architecture into a transformers config: stock keys if uniform, `per_layer_config`
-    if not.
+    """Write an architecture into a transformers config: stock keys if all layers are alike and a
+    stock class takes them, else `per_layer_config`.
     """
     family = FAMILIES[config.model_type]
     config.per_layer_config = None
-    if arch.uniform:
+    stock = arch.uniform and (
+        has_stock_form(config) or _writable(arch.layers[0], config, family) == arch.layers[0]
+    )
+    if stock:
         for key, value in layer_keys(arch.layers[0], family).items():
             setattr(config, key, value)
     else:

@@ -397,6 +397,80 @@ def test_protected_modules_stay_whole():
     assert layers[2].neurons == 48
 
 
+def test_protected_layers_stay_under_their_own_number():
+    for seed in range(3):
+        config = BonsaiConfig(windows=4, protect=("layers.2",), seed=seed)
+        found = run(tiny.model("llama"), "params<=34%", layout="depth", config=config)
+        assert [k.layer for k in found.plan.layers] == [2]
+        assert set().union(*(s.removed for s in found.steps)) == {"layers.0", "layers.1"}
+
+
+def test_protecting_one_layer_of_a_uniform_result_protects_all():
+    model = tiny.model("llama")
+    config = BonsaiConfig(windows=4, ffn_block=8, protect=("layers.0.attention",))
+    run(model, "params<=60%", layout="uniform", config=config)
+    assert Arch.of(model).uniform
+    assert {layer.kv_groups for layer in Body(model).layers} == {4}
+
+
+def test_unknown_modules_cannot_be_protected():
+    config = BonsaiConfig(windows=4, protect=("layers.9.mlp",))
+    with pytest.raises(ConfigError, match=r"layers\.9\.mlp"):
+        run(tiny.model("llama"), "params<=60%", config=config)
+
+
+@pytest.mark.parametrize("family", ["gpt2", "gpt_neox", "phi3", "opt"])
+def test_depth_counts_multiplications_of_every_family(family):
+    model = tiny.model(family)
+    before = cost_of(model).macs
+    run(model, "macs<=70%", layout="depth", method="random")
+    assert cost_of(model).macs <= 0.7 * before
+
+
+def test_a_broken_evaluation_does_not_spoil_its_neighbours():
+    def metric(model):
+        value = -evaluate.nll(model, windows(4))
+        metric.calls += 1
+        return math.nan if metric.calls % 5 == 0 else value
+
+    metric.calls = 0
+    found = run(tiny.model("llama"), "params<=80%", method="blockwise", metric=metric)
+    assert sum(step.unusable for step in found.steps) > 0
+    assert all(not math.isnan(v) for step in found.steps for v in step.importance.values())
+
+
+def test_a_latency_budget_that_the_parent_meets_changes_nothing(parent, text):
+    model, tokenizer = checkpoint.load(parent), checkpoint.load_tokenizer(parent)
+    before = cost_of(model)
+    record = prune(model, text, budget="prefill<=10s", tokenizer=tokenizer, config=QUICK)
+    assert cost_of(model) == before
+    assert record.details["steps"] == []
+
+
+def test_an_encoder_has_no_cache_to_bound(parent, text, tmp_path):
+    tokenizer = checkpoint.load_tokenizer(parent)
+    folder = tmp_path / "encoder"
+    checkpoint.save(tiny.model("bert", vocab_size=len(tokenizer)), folder, tokenizer=tokenizer)
+    for budget in ("kv_bytes<=50%", "latency<=20ms"):
+        with pytest.raises(BudgetError, match="generates no tokens"):
+            prune(folder, text, budget=budget, output_dir=tmp_path / "out", config=QUICK)
+
+
+def test_resume_refuses_other_text(parent, text, tmp_path):
+    out = tmp_path / "out"
+    options = {"budget": "params<=60%", "output_dir": out, "config": QUICK}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("attar.methods.bonsai.values.fit_values", lambda *_: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            prune(parent, text, **options)
+    other = DatasetDict(
+        {k: v.map(lambda row: {"text": row["text"] + " else"}) for k, v in text.items()}
+    )
+    with pytest.raises(ConfigError, match="has changed"):
+        prune(parent, other, resume=True, **options)
+    prune(parent, text, resume=True, **options)
+
+
 def test_out_of_reach_names_the_least():
     with pytest.raises(
         BudgetError, match=r"least params of blocks .* can give this model is"

@@ -70,7 +70,7 @@ def prune(
             raise ConfigError(
                 "--apply cuts by a plan and --budget searches for one: give one of the two"
             )
-        show(str(apply_plan(model, apply, output_dir=folder, layout=layout)))
+        show(str(apply_plan(model, apply, output_dir=folder, layout=layout, resume=resume)))
         return ExitCode.DONE
     if budget is None:
         raise ConfigError('say what the result may cost, as in --budget "params<=50%"')
@@ -99,7 +99,9 @@ def prune(
             f'{auto}.from_pretrained("{folder}", trust_remote_code=True).'
         )
     if decoder:
-        show(f"Next: attar heal {folder} --teacher {model} --data {data} -o {folder}-healed")
+        more = "" if text_column == "text" else f" --text-column {text_column}"
+        more += "" if data_config is None else f" --data-config {data_config}"
+        show(f"Next: attar heal {folder} --teacher {model} --data {data}{more} -o {folder}-healed")
     if run.budget is not None and not run.budget["met"]:
         return ExitCode.BUDGET_NOT_MET
     return ExitCode.DONE

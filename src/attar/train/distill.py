@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+import torch
 from datasets import Dataset, DatasetDict
 from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -69,6 +70,8 @@ class HealConfig(TrainConfig):
     """Multiply `kl_weight` by the window length, as Bonsai's code does by dividing by sequences."""
     block_size: int | None = None
     """Tokens in one window; unset: 512, or the model's longest text if that is shorter."""
+    data_config: str | None = None
+    """Configuration of a data set on the Hub."""
     text_column: str = "text"
     """Column of the data set that holds the text."""
     eval_tokens: int = 50_000
@@ -223,13 +226,14 @@ def heal(
     settings = {"student": _name(student), "teacher": _name(teacher), "data": source_name(data)}
     settings |= {"processes": processes().num_processes} | asdict(config)
     model, parent = _load(student), None if teacher is None else _load(teacher)
+    stored = model.dtype  # the artefact keeps it; training needs float32
     if parent is not None:
         require_same_vocabulary(model, parent)
     tokenizer = tokenizer or checkpoint.load_tokenizer(_name(student))
     if isinstance(teacher, str | Path):
         require_same_tokenizer(tokenizer, checkpoint.load_tokenizer(teacher))
     with shared_workspace(Path(output_dir), settings=settings, resume=resume) as space:
-        run = _heal_in(space, model, parent, tokenizer, data, config, settings)
+        run = _heal_in(space, model, parent, tokenizer, data, config, settings, stored)
         return broadcast(run)
 
 
@@ -241,10 +245,13 @@ def _heal_in(
     data: str | Path | Dataset | DatasetDict,
     config: HealConfig,
     settings: dict[str, Any],
+    stored: torch.dtype,
 ) -> Run | None:
     """Everything between opening and closing the work folder; the record on the first process."""
     began, main = time.perf_counter(), processes().is_main_process
-    documents = load_text(data, text_column=config.text_column, seed=config.seed)
+    documents = load_text(
+        data, config=config.data_config, text_column=config.text_column, seed=config.seed
+    )
     windows = _needed_windows(documents["train"], tokenizer, model, config)
 
     def assess(judged: PreTrainedModel) -> dict[str, Any]:
@@ -254,6 +261,7 @@ def _heal_in(
 
     cost = {"before": budget.cost_of(model).to_dict()}
     before = assess(model) if main else {}
+    model.to(FLOAT)
     baselines = []
     if parent is not None and main:
         parent_cost = budget.cost_of(parent).to_dict()
@@ -273,7 +281,7 @@ def _heal_in(
         raise
     if not main:
         return None
-    after = assess(model)
+    after = assess(model.to(stored))
     place(model, "cpu")
     run = Run(
         command="heal",
@@ -294,7 +302,7 @@ def _heal_in(
 
 
 def _load(model: str | Path | PreTrainedModel) -> PreTrainedModel:
-    return checkpoint.load(model, dtype=FLOAT) if isinstance(model, str | Path) else model
+    return checkpoint.load(model) if isinstance(model, str | Path) else model
 
 
 def _name(model: str | Path | PreTrainedModel | None) -> str:

@@ -45,6 +45,8 @@ class PretrainConfig(TrainConfig):
     """Neurons of each gated feed-forward layer."""
     tie_word_embeddings: bool = True
     """One matrix for the input and the output embedding."""
+    data_config: str | None = None
+    """Configuration of a data set on the Hub."""
     text_column: str = "text"
     """Column of the data set that holds the text."""
     eval_tokens: int = 50_000
@@ -129,7 +131,9 @@ def pretrain(
     settings |= {"processes": processes().num_processes} | asdict(config)
     with shared_workspace(Path(output_dir), settings=settings, resume=resume) as space:
         began = time.perf_counter()
-        documents = load_text(data, text_column=config.text_column, seed=config.seed)
+        documents = load_text(
+            data, config=config.data_config, text_column=config.text_column, seed=config.seed
+        )
         tokenizer = train_tokenizer(
             documents["train"], vocab_size=config.vocab_size, context=config.context
         )

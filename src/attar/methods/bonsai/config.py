@@ -70,7 +70,8 @@ class BonsaiConfig:
         if self.evaluations is not None:
             _check(self.evaluations >= 4, "evaluations", self.evaluations, "at least 4")
         if self.ffn_block is not None:
-            _check(self.ffn_block >= 1, "ffn_block", self.ffn_block, "at least 1")
+            fine = self.ffn_block >= 1 and self.ffn_block % self.round_to == 0
+            _check(fine, "ffn_block", self.ffn_block, f"a multiple of round_to ({self.round_to})")
         if self.window_tokens is not None:
             _check(self.window_tokens >= 2, "window_tokens", self.window_tokens, "at least 2")
 

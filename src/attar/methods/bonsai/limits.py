@@ -33,8 +33,10 @@ class Limits:
     def spare(self, constraint: Constraint) -> float:
         """What the present model can still lose, in this currency."""
         if self._layout == "depth":
-            pieces = [Piece(i, None) for i in range(len(Body(self._model).layer_list))]
-            return sum(sorted(self.ledger.pieces(constraint.key, pieces))[:-1])
+            layers = [Piece(i, None) for i in range(len(Body(self._model).layer_list))]
+            free = [piece for piece in layers if piece.module not in self._config.protect]
+            saved = sorted(self.ledger.pieces(constraint.key, free))
+            return sum(saved if len(free) < len(layers) else saved[:-1])  # one always stays
         if constraint.key in self._tables:
             return self._spare_time(self._tables[constraint.key])
         return sum(

@@ -10,7 +10,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from attar.arch import Arch
-from attar.budget import Constraint, cost_of
+from attar.budget import LINEAR, Constraint, cost_of
 from attar.errors import ConfigError
 from attar.families import UNITS, Body, Unit
 from attar.latency import LatencyTable
@@ -100,9 +100,11 @@ class Ledger:
             arch, table = Arch.of(self._model), self._tables[key]
             rest = arch.layers[: piece.layer] + arch.layers[piece.layer + 1 :]
             return max(0.0, table.predict(arch) - table.predict(Arch(rest)))
-        return sum(
-            self._body.layers[piece.layer].count(u) * self.unit(key, piece.layer, u) for u in UNITS
-        )
+        if key == "macs":
+            modules = self._body.layer_list[piece.layer].modules()
+            return float(sum(m.weight.numel() for m in modules if isinstance(m, LINEAR)))
+        layer = self._body.layers[piece.layer]
+        return layer.kv_groups * self.unit(key, piece.layer, "kv_groups")
 
 
 def prunable(
@@ -115,7 +117,8 @@ def prunable(
     for i in range(len(body.layer_list)):
         for unit in UNITS:
             heads_fixed = unit == "kv_groups" and layout == "uniform" and not uniform_heads
-            shielded = Piece(i, unit).module in config.protect
+            alike = range(len(body.layer_list)) if layout == "uniform" else [i]
+            shielded = any(Piece(j, unit).module in config.protect for j in alike)
             if not (body.why_not(unit) or heads_fixed or shielded):
                 found.append((i, unit))
     return found
@@ -138,18 +141,17 @@ def spare(model: PreTrainedModel, module: Module, config: BonsaiConfig) -> int:
     stays.
     """
     count = Body(model).layers[module[0]].count(module[1])
-    least = 1 if module[1] == "kv_groups" else min(count, config.round_to)
-    return count - least
+    if module[1] == "kv_groups":
+        return count - 1
+    return max(0, count - config.round_to) // config.round_to * config.round_to
 
 
 def block_size(config: BonsaiConfig, width: int) -> int:
     """Neurons per piece: width / 32 of the parent, at least 8, a multiple of `round_to`."""
-    wanted = config.ffn_block or max(8, width / 32)
-    return (
-        max(1, math.ceil(wanted / config.round_to) * config.round_to)
-        if config.ffn_block != 1
-        else 1
-    )
+    if config.ffn_block is not None:
+        return config.ffn_block
+    wanted = max(8, width / 32)
+    return math.ceil(wanted / config.round_to) * config.round_to
 
 
 def cut_pieces(module: Module, order: Sequence[int], size: int) -> list[Piece]:

@@ -1,5 +1,6 @@
 """The public verb: load, prune to a budget, save, and say what it cost and how good it is."""
 
+import hashlib
 import json
 import time
 from collections.abc import Callable
@@ -15,7 +16,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from attar import checkpoint, evaluate
 from attar.budget import Budget, Cost, cost_of, has_cache, measure
 from attar.data import load_text, pack
-from attar.errors import CompatibilityError, ConfigError, DataError
+from attar.errors import BudgetError, CompatibilityError, ConfigError, DataError
 from attar.latency import LatencyTable, Mode, measure_table
 from attar.methods.bonsai.config import BonsaiConfig, Layout, Method
 from attar.methods.bonsai.search import Metric, Search, kept_widths, search
@@ -147,6 +148,8 @@ class _Job:
             "layout": self.layout,
             "metric": getattr(self.metric, "__name__", None) if self.metric else None,
             "eval_tokens": self.eval_tokens,
+            "text_column": self.text_column,
+            "data_config": self.data_config,
             **asdict(self.config),
         }
 
@@ -160,19 +163,23 @@ class _Job:
             self.model = checkpoint.load(self.source)
             place(self.model)
         self.tokenizer = tokenizer or checkpoint.load_tokenizer(self.name)
+        _check_currencies(self.budget, self.model)
         documents = load_text(
             self.data, config=self.data_config, text_column=self.text_column, seed=self.config.seed
         )
         windows = calibration_windows(self.model, self.tokenizer, documents["train"], self.config)
         parent = {"hash": checkpoint.fingerprint(self.model), "widths": kept_widths(self.model)}
         quality = self._quality(documents["test"], windows)
-        before = {"cost": measure(self.model), "quality": quality()}
-        budget = self.budget.resolve(before["cost"])
-        tables = self._tables(budget, state)
+        cost = _known_parent(state, parent["hash"], windows) or measure(self.model)
+        _keep_parent(state, parent["hash"], windows, cost)
+        before = {"cost": cost, "quality": quality()}
+        budget = self.budget.resolve(cost)
+        goal = _with_margin(budget, cost)
+        tables = self._tables(goal, state)
         self.found = search(
             self.model,
             windows,
-            budget=_with_margin(budget),
+            budget=goal,
             method=self.method,
             layout=self.layout,
             config=self.config,
@@ -224,7 +231,11 @@ class _Job:
         """
         if has_cache(self.model):
             return lambda: evaluate.score(
-                self.model, self.tokenizer, documents, max_tokens=self.eval_tokens
+                self.model,
+                self.tokenizer,
+                documents,
+                max_tokens=self.eval_tokens,
+                batch_size=self.config.batch_size,
             ).to_dict()
         fidelity = fidelity_metric(self.model, windows[-self.config.windows :])
         return lambda: {"fidelity": fidelity(self.model)}
@@ -291,15 +302,52 @@ class _Job:
         record.save(path)
 
 
-def _with_margin(budget: Budget) -> Budget:
-    """The budget to search for: latencies a little below the limit, as no clock repeats itself."""
-    return replace(
-        budget,
-        constraints=tuple(
-            replace(c, limit=c.limit * (1 - _CLOCK_MARGIN)) if c.key in _TIMED else c
-            for c in budget.constraints
-        ),
-    )
+def _with_margin(budget: Budget, parent: Cost) -> Budget:
+    """The budget to search for: latencies that the parent misses a little below the limit, as no
+    clock repeats itself.
+    """
+    timed = [c for c in budget.constraints if c.key in _TIMED and c.value(parent) > c.limit]
+    rest = [c for c in budget.constraints if c.key not in _TIMED]
+    tight = [replace(c, limit=c.limit * (1 - _CLOCK_MARGIN)) for c in timed]
+    return replace(budget, constraints=(*rest, *tight))
+
+
+def _check_currencies(budget: Budget, model: PreTrainedModel) -> None:
+    """Refuse a budget on what an encoder does not have."""
+    missing = [c.key for c in budget.constraints if c.key in ("latency", "kv_bytes")]
+    if missing and not has_cache(model):
+        raise BudgetError(
+            f"{missing[0]} is out of reach: {type(model).__name__} generates no tokens and has no "
+            "key/value cache; bound prefill, params, bytes or macs instead"
+        )
+
+
+def _known_parent(state: Path | None, mark: str, windows: Tensor) -> Cost | None:
+    """The parent's cost as an interrupted run measured it, so that percentages mean the same.
+
+    Raises:
+        ConfigError: that run saw another model or other text.
+    """
+    file = None if state is None else state / "parent.json"
+    if file is None or not file.exists():
+        return None
+    stored = json.loads(file.read_text(encoding="utf-8"))
+    if (stored["model"], stored["windows"]) != (mark, _digest(windows)):
+        raise ConfigError(
+            "the model or the text has changed since the interrupted run began, so its evaluations "
+            "mean nothing now; delete the .partial folder to start anew"
+        )
+    return Cost.from_dict(stored["cost"])
+
+
+def _keep_parent(state: Path | None, mark: str, windows: Tensor, cost: Cost) -> None:
+    if state is not None:
+        kept = {"model": mark, "windows": _digest(windows), "cost": cost.to_dict()}
+        checkpoint.write_text(state / "parent.json", json.dumps(kept))
+
+
+def _digest(windows: Tensor) -> str:
+    return hashlib.sha256(windows.numpy().tobytes()).hexdigest()[:16]
 
 
 def calibration_windows(
@@ -382,6 +430,7 @@ def apply_plan(
     *,
     output_dir: str | Path,
     layout: Layout = "per_layer",
+    resume: bool = False,
 ) -> Run:
     """Cut a fresh parent by a plan that an earlier run wrote; the same parent gives the same
     weights, bit for bit.
@@ -391,6 +440,7 @@ def apply_plan(
         plan: `plan.json`, or the folder that holds it.
         output_dir: where the artefact goes.
         layout: `padded` keeps the shapes and writes zeros; anything else cuts.
+        resume: do again what an interrupted run left unfinished.
 
     Raises:
         CompatibilityError: the plan was made for a model of other shapes.
@@ -405,9 +455,8 @@ def apply_plan(
     text = file.read_text(encoding="utf-8", errors="replace")  # bytes that are no text fail below
     wanted = SlicePlan.from_json(text)
     made_for = json.loads(text).get("parent_hash")
-    with checkpoint.workspace(
-        output_dir, settings={"model": str(model), "plan": str(plan)}
-    ) as space:
+    settings = {"model": str(model), "plan": str(plan), "layout": layout}
+    with checkpoint.workspace(output_dir, settings=settings, resume=resume) as space:
         parent = checkpoint.load(model)
         same = made_for in (None, checkpoint.fingerprint(parent))
         before = cost_of(parent)

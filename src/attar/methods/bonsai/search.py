@@ -5,7 +5,7 @@ import logging
 import math
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -203,6 +203,10 @@ class _Run:
         heads_free = has_stock_form(self.model.config)
         if reason := Body(self.model).why_not("kv_groups"):
             self.found.notes.append(f"heads stay: {reason}")
+        elif all(layer.kv_groups == 1 for layer in Body(self.model).layers):
+            self.found.notes.append(
+                "heads stay: every layer has a single KV group, and one must stay"
+            )
         elif self.layout == "uniform" and not heads_free:
             self.found.notes.append(
                 f"heads stay: {type(self.model.config).__name__} takes only head counts that "
@@ -225,7 +229,7 @@ class _Run:
                 generator=generator,
                 batch_size=self.config.batch_size,
             )
-            pool = self._pool(constraint, amount, priors)
+            pool = self._pool(constraint, amount, priors, rows)
             if not pool:
                 raise BudgetError(
                     f"no piece that is left saves any {constraint.name}, and the budget "
@@ -241,6 +245,7 @@ class _Run:
         gone = fill(
             pool, answer.values, costs, amount, config=self.config, uniform=uniform, trim=last
         )
+        names = {p: self._name(p) for p in [*pool, *gone]}
         plan = removal_plan(self.model, gone)
         self.found.plan = self.found.plan.then(plan)
         slice_model(self.model, plan, in_place=True)
@@ -253,21 +258,25 @@ class _Run:
             tau=answer.tau,
             fell_back=answer.fell_back,
             unusable=answer.unusable,
-            removed=_count(gone),
-            importance=_importance(pool, answer),
+            removed=_count(gone, names),
+            importance=_importance(pool, answer, names),
             seconds=time.perf_counter() - began,
             tokens=log.count * rows.numel(),
         )
         self.found.steps.append(step)
         self._tell(step, self.limits.ledger.total(constraint))
 
+    def _name(self, piece: Piece) -> str:
+        """The piece's module under the number that its layer has in the parent."""
+        return replace(piece, layer=self.found.plan.layers[piece.layer].layer).module
+
     def _pool(
-        self, constraint: Constraint, amount: float, priors: dict[Module, Tensor]
+        self, constraint: Constraint, amount: float, priors: dict[Module, Tensor], rows: Tensor
     ) -> list[Piece]:
         """The candidates of this step."""
         ledger, config = self.limits.ledger, self.config
         if self.layout == "depth":
-            return self._layer_pool(constraint, amount)
+            return self._layer_pool(constraint, amount, rows)
         modules = [m for m in self.modules if ledger.unit(constraint.key, *m) > 0]
         if self.method in _ONE_SHOT:
             return finest_pool(self.model, modules, priors, config=config)
@@ -285,11 +294,14 @@ class _Run:
             pool = finest_pool(self.model, modules, priors, config=config)
         return pool
 
-    def _layer_pool(self, constraint: Constraint, amount: float) -> list[Piece]:
+    def _layer_pool(self, constraint: Constraint, amount: float, rows: Tensor) -> list[Piece]:
         """Whole layers, those that change their input least; at least one layer always stays."""
-        influence = layer_priors(self.model, self.windows[: self.config.windows])
+        influence = layer_priors(self.model, rows, batch_size=self.config.batch_size)
         order = influence.argsort(stable=True).tolist()
-        whole = [Piece(i, None) for i in order if Piece(i, None).module not in self.config.protect]
+        parents = self.found.plan.layers  # options and records count in the parent's numbers
+        whole = [
+            Piece(i, None) for i in order if f"layers.{parents[i].layer}" not in self.config.protect
+        ]
         most = len(order) - 1
         if self.method not in _ONE_SHOT and whole:
             per_layer = max(self.limits.ledger.piece(constraint.key, whole[0]), 1e-9)
@@ -355,19 +367,19 @@ class _Run:
         logger.info("resuming after step %d", len(self.found.steps))
 
 
-def _count(gone: list[Piece]) -> dict[str, int]:
+def _count(gone: list[Piece], names: dict[Piece, str]) -> dict[str, int]:
     """Units removed, by module."""
     removed: dict[str, int] = {}
     for piece in gone:
-        removed[piece.module] = removed.get(piece.module, 0) + max(1, len(piece.members))
+        removed[names[piece]] = removed.get(names[piece], 0) + max(1, len(piece.members))
     return removed
 
 
-def _importance(pool: list[Piece], answer: Answer) -> dict[str, float]:
+def _importance(pool: list[Piece], answer: Answer, names: dict[Piece, str]) -> dict[str, float]:
     """Mean value of the candidates, by module."""
     found: dict[str, list[float]] = {}
     for piece, value in zip(pool, answer.values, strict=True):
-        found.setdefault(piece.module, []).append(value)
+        found.setdefault(names[piece], []).append(value)
     return {module: float(np.mean(values)) for module, values in found.items()}
 
 

@@ -13,6 +13,7 @@ from torch import Tensor
 from tqdm import tqdm
 from transformers import PreTrainedModel
 
+from attar.checkpoint import write_text
 from attar.methods.bonsai.config import BonsaiConfig
 from attar.methods.bonsai.pieces import Piece, draw_pairs, switch
 from attar.methods.bonsai.priors import Module
@@ -132,7 +133,7 @@ def _in_prior_order(values: list[float], pool: Sequence[Piece]) -> list[float]:
 def blockwise(question: Question) -> Answer:
     """Switch each module's pieces off one after the other and read the damage of each (2.12)."""
     pool, utility = question.pool, question.utility
-    values = [0.0] * len(pool)
+    values, unusable = [0.0] * len(pool), 0
     with UnitMasks(question.model) as masks:
         whole = utility()
         for module in dict.fromkeys(p.module if p.unit else "layers" for p in pool):
@@ -145,9 +146,11 @@ def blockwise(question: Question) -> Answer:
                 keep[i] = 0
                 switch(masks, question.model, pool, keep)
                 after = utility()
-                values[i] = before - after if math.isfinite(after) else math.inf
-                before = after
-    return Answer(values)
+                if math.isfinite(after):
+                    values[i], before = before - after, after
+                else:  # breaks the model: the last to go
+                    values[i], unusable = math.inf, unusable + 1
+    return Answer(values, unusable=unusable)
 
 
 def one_shot(question: Question) -> Answer:
@@ -187,7 +190,7 @@ class Evaluations:
             # what follows the last newline was cut short by the kill
             lines = self._file.read_text(encoding="utf-8").split("\n")[:-1]
             self._known = [float(json.loads(line)) for line in lines]
-            self._file.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+            write_text(self._file, "".join(f"{line}\n" for line in lines))
 
     def remember(self, measure: Callable[[], float]) -> float:
         """The next utility: from the file if an earlier run got this far, else measured and
