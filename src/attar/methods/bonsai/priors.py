@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
-from attar.budget import evaluation_mode
+from attar.budget import evaluation_mode, has_cache
 from attar.evaluate import autocast
 from attar.families import UNITS, Body, Unit
 
@@ -57,6 +57,12 @@ def _hooks(handles: list[Any]) -> Iterator[None]:
             handle.remove()
 
 
+def _run_body(model: PreTrainedModel, rows: Tensor) -> None:
+    """One forward pass for what hooks see of it: without head and cache, which cost memory."""
+    cache = {"use_cache": False} if has_cache(model) else {}
+    model.base_model(input_ids=rows.to(model.device), **cache)
+
+
 @torch.no_grad()
 def channel_stats(
     model: PreTrainedModel, windows: Tensor, *, batch_size: int = 8
@@ -88,7 +94,7 @@ def channel_stats(
     ]
     with _hooks(handles), evaluation_mode(model), autocast(model):
         for rows in windows.split(batch_size):
-            model(input_ids=rows.to(model.device))
+            _run_body(model, rows)
     return found
 
 
@@ -155,6 +161,6 @@ def layer_priors(model: PreTrainedModel, windows: Tensor, *, batch_size: int = 8
     ]
     with _hooks(handles), evaluation_mode(model), autocast(model):
         for rows in windows.split(batch_size):
-            model(input_ids=rows.to(model.device))
+            _run_body(model, rows)
             tokens += rows.numel()
     return total / tokens
