@@ -47,7 +47,8 @@ def _notes(name: str, record: dict[str, Any]) -> list[str]:
         healed = f"{record['healed']:.3f} against {record['healed_baseline']}"
         books = record["books"]
         return [
-            f"- {name} {where}: after equal healing the rise is {healed}. "
+            f"- {name} {where}: after equal healing the rise is {healed}. Healing was 40 steps, "
+            "which repair the baselines and do Bonsai's model no good, as it had lost little. "
             f"Blockwise measurement, Attar's own alternative, loses {record['blockwise']:.3f} "
             f"before healing. On a second corpus (English fiction, new to the parent) the "
             f"parent has {books['parent']:.3f} nats a token, Bonsai's model {books['bonsai']:.3f}, "
