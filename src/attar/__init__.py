@@ -42,7 +42,7 @@ _HOMES = {
     "PretrainConfig": "attar.train.pretrain",
     "pretrain": "attar.train.pretrain",
 }
-__all__ = ["__version__", *_HOMES]
+__all__ = ["__version__", *_HOMES]  # pyright: ignore[reportUnsupportedDunderAll]
 
 
 def __getattr__(name: str) -> Any:

@@ -261,7 +261,7 @@ def _heal_in(
 
     cost = {"before": budget.cost_of(model).to_dict()}
     before = assess(model) if main else {}
-    model.to(FLOAT)
+    nn.Module.to(model, FLOAT)
     baselines = []
     if parent is not None and main:
         parent_cost = budget.cost_of(parent).to_dict()
@@ -281,7 +281,8 @@ def _heal_in(
         raise
     if not main:
         return None
-    after = assess(model.to(stored))
+    nn.Module.to(model, stored)
+    after = assess(model)
     place(model, "cpu")
     run = Run(
         command="heal",
