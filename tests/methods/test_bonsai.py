@@ -664,10 +664,23 @@ def test_bad_requests_leave_nothing_behind(parent, text, tmp_path):
         BonsaiConfig(step=0)
 
 
-def test_latency_budget_steers_by_the_table(parent, text, tmp_path):
+@pytest.mark.parametrize("key", ["prefill", "latency"])
+def test_latency_budget_steers_by_the_table(parent, text, tmp_path, monkeypatch, key):
+    def clock(model, *settings):  # real clocks belong in benchmarks
+        tokens = settings[1] if len(settings) > 2 else 1  # decode calls time all new tokens
+        widths = Arch.of(model).layers
+        time = 5 + sum(2 * x.num_key_value_heads + 0.1 * x.intermediate_size for x in widths)
+        return lambda: time * tokens
+
+    for module in ("attar.budget", "attar.latency"):
+        monkeypatch.setattr(f"{module}.prefill_call", lambda model, *_: clock(model))
+        monkeypatch.setattr(f"{module}.decode_call", clock)
     record = prune(
-        parent, text, budget="prefill<=98%", output_dir=tmp_path / "o", method="wanda", config=QUICK
+        parent, text, budget=f"{key}<=70%", output_dir=tmp_path / "o", method="wanda", config=QUICK
     )
-    found = record.details["prefill_prediction"]
-    assert set(found) == {"predicted", "measured", "error"}
-    assert found["predicted"] > 0
+    assert record.budget is not None
+    assert record.budget["met"]
+    found = record.details[f"{key}_prediction"]
+    assert found["error"] == pytest.approx(0, abs=1e-9)
+    (row,) = record.budget["constraints"]
+    assert 0.5 * row["limit"] < row["achieved"] <= row["limit"]
