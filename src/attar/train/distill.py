@@ -344,6 +344,7 @@ def _teacher(
         return None if config.kl_weight == 0 else parent
     if processes().is_main_process:
         place(parent)
+        logger.info("storing the teacher's answers to %d windows", len(windows))
         CachedTeacher.build(
             parent,
             windows,

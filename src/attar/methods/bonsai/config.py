@@ -19,8 +19,8 @@ class BonsaiConfig:
     step: float = 0.05
     """Share of the prunable cost that goes in one step (paper: p = 0.05)."""
     evaluations: int | None = None
-    """Sub-models measured per step (paper: 200). None: twice the number of pieces, within 32 and
-    200.
+    """Sub-models measured per step, for attention and for neurons each (paper: 200 for both at
+    once). None: twice the number of pieces, within 32 and 200.
     """
     windows: int = 16
     """Windows of text per evaluation, new ones in every step (paper: 32)."""

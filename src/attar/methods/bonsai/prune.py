@@ -14,7 +14,7 @@ from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from attar import checkpoint, evaluate
-from attar.budget import Budget, Cost, cost_of, has_cache, measure
+from attar.budget import Budget, Cost, Latency, cost_of, has_cache, measure
 from attar.data import load_text, pack
 from attar.errors import BudgetError, CompatibilityError, ConfigError, DataError
 from attar.latency import LatencyTable, Mode, measure_table
@@ -173,9 +173,11 @@ class _Job:
         cost = _known_parent(state, parent["hash"], windows) or measure(self.model)
         _keep_parent(state, parent["hash"], windows, cost)
         before = {"cost": cost, "quality": quality()}
+        tables = self._tables(self.budget, state)
+        cost = _by_table(cost, tables)
+        before["cost"] = cost
         budget = self.budget.resolve(cost)
         goal = _with_margin(budget, cost)
-        tables = self._tables(goal, state)
         self.found = search(
             self.model,
             windows,
@@ -266,7 +268,7 @@ class _Job:
             details["importance"] = importance
         for key in tables:
             found = cost.decode if key == "latency" else cost.prefill
-            if found is not None:
+            if found is not None and key in self.found.predicted:
                 predicted = self.found.predicted[key]
                 details[f"{key}_prediction"] = {
                     "predicted": predicted,
@@ -310,6 +312,16 @@ def _with_margin(budget: Budget, parent: Cost) -> Budget:
     rest = [c for c in budget.constraints if c.key not in _TIMED]
     tight = [replace(c, limit=c.limit * (1 - _CLOCK_MARGIN)) for c in timed]
     return replace(budget, constraints=(*rest, *tight))
+
+
+def _by_table(cost: Cost, tables: dict[str, LatencyTable]) -> Cost:
+    """The parent's cost with the times that its table was measured by: they are many and recent,
+    and a percentage must mean a share of what the search steers by.
+    """
+    times = {k: Latency(t.base, t.base * t.spread) for k, t in tables.items()}
+    if "latency" in times:
+        cost = replace(cost, decode=times["latency"])
+    return replace(cost, prefill=times["prefill"]) if "prefill" in times else cost
 
 
 def _check_currencies(budget: Budget, model: PreTrainedModel) -> None:

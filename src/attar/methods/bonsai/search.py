@@ -144,6 +144,8 @@ def search(
     run.limits.check_reach()
     run.check_parent()
     run.restore()
+    if method not in _ONE_SHOT:
+        logger.info("%s: steps of %.0f%% of what can go", method, 100 * config.step)
     bar = tqdm(total=100, desc=f"{method}: of the way to the budget", unit="%", disable=None)
     with bar:
         while (tightest := run.limits.tightest()) is not None:
