@@ -21,7 +21,7 @@ from torch import nn
 from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
-from attar.errors import BudgetError, CompatibilityError
+from attar.errors import BudgetError
 from attar.families import FAMILIES, Body
 
 #: modules that multiply by a weight
@@ -486,17 +486,3 @@ def _parse_one(part: str, whole: str) -> Constraint:
             f"{', '.join(u for u in units if u)}"
         )
     return Constraint(key, value * units[unit], of=(of or "total").lower())
-
-
-def require_decoder(model: PreTrainedModel) -> None:
-    """Refuse a model that does not predict text.
-
-    Raises:
-        CompatibilityError: the model has no language-model head or is an encoder-decoder.
-    """
-    if not has_cache(model):
-        raise CompatibilityError(
-            f"expected a causal language model (one that AutoModelForCausalLM loads); found "
-            f"{type(model).__name__}, "
-            "which has no next-token loss"
-        )

@@ -20,7 +20,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from tqdm import tqdm
 
-from attar.budget import evaluation_mode, require_decoder
+from attar.budget import evaluation_mode, has_cache
 from attar.errors import CompatibilityError, ConfigError, DataError, MissingExtraError
 
 if TYPE_CHECKING:
@@ -165,7 +165,7 @@ def score(
         ConfigError: context or stride do not suit the model.
         DataError: there is no text, or the loss is not finite.
     """
-    require_decoder(model)
+    _require_decoder(model)
     context = _context(model, tokenizer, context)
     stride = context if stride is None else stride
     if batch_size < 1:
@@ -288,6 +288,20 @@ def _context(
 
 def _name(model: "PreTrainedModel") -> str:
     return repr(model.name_or_path) if model.name_or_path else f"this {type(model).__name__}"
+
+
+def _require_decoder(model: "PreTrainedModel") -> None:
+    """Refuse a model that does not predict text.
+
+    Raises:
+        CompatibilityError: the model has no language-model head or is an encoder-decoder.
+    """
+    if not has_cache(model):
+        raise CompatibilityError(
+            f"expected a causal language model (one that AutoModelForCausalLM loads); found "
+            f"{type(model).__name__}, "
+            "which has no next-token loss"
+        )
 
 
 def _require_fit(

@@ -49,7 +49,6 @@ class Family:
     heads_divide_width: bool = (
         False  # the config class refuses head counts that do not divide the width
     )
-    causal: bool = True
 
 
 FAMILIES: dict[str, Family] = {
@@ -94,7 +93,6 @@ FAMILIES: dict[str, Family] = {
         attention_out="attention.output.dense",
         mlp_in=("intermediate.dense",),
         mlp_out="output.dense",
-        causal=False,
         no_heads=_TIED_HEADS,
     ),
 }
