@@ -10,7 +10,7 @@ import math
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,6 +21,7 @@ from torch.nn import functional as F
 from tqdm import tqdm
 
 from attar.budget import evaluation_mode, has_cache
+from attar.data.passages import spread
 from attar.errors import CompatibilityError, ConfigError, DataError, MissingExtraError
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ AUTOCAST_FROM = (
     5_000_000  # below this many parameters, casting costs more than bfloat16 arithmetic saves
 )
 DEFAULT_CONTEXT = 2048
+_LEAST_PASSAGES, _LEAST_PASSAGE = 32, 64  # of a sample: how many, and of how many tokens
 _CHUNK = 2**24  # logits turned to float32 at a time: 64 MiB
 
 
@@ -157,8 +159,8 @@ def score(
             least `context - stride` tokens before it (slower, a little better). None means
             `context`.
         batch_size: windows per model call.
-        max_tokens: score only the head of the stream, cut in the last document so that its bytes
-            are still counted right.
+        max_tokens: score at most so many tokens, in passages of at most `context` tokens spread
+            evenly over all documents (`attar.data.passages`), each with its own EOS before it.
 
     Raises:
         CompatibilityError: the model is no causal LM, or the tokenizer has more ids than the model.
@@ -174,7 +176,7 @@ def score(
         raise ConfigError(
             f"stride must be between 1 and the context of {context}, but is {stride}."
         )
-    ids, size = _stream(tokenizer, documents, max_tokens)
+    ids, size = _stream(tokenizer, documents, max_tokens=max_tokens, context=context)
     _require_fit(model, tokenizer, ids)
     with _inference(model):
         _require_no_foresight(model, ids)
@@ -212,11 +214,15 @@ def _sum_over_windows(
 
 
 def _stream(
-    tokenizer: "PreTrainedTokenizerBase", documents: "Dataset", max_tokens: int | None
+    tokenizer: "PreTrainedTokenizerBase",
+    documents: "Dataset",
+    *,
+    max_tokens: int | None,
+    context: int,
 ) -> tuple[Tensor, int]:
     """Ids of `EOS doc EOS doc ...` as `(S,)` and the UTF-8 bytes of the documents in them.
 
-    At most `max_tokens` ids follow the first.
+    At most `max_tokens` ids follow the first, in passages of at most `context` ids.
     """
     if max_tokens is not None and max_tokens < 1:
         raise ConfigError(f"max_tokens must be 1 or more, but is {max_tokens}.")
@@ -231,45 +237,24 @@ def _stream(
         raise DataError(
             f"score() expects a column 'text', but the documents have {documents.column_names}."
         )
-    ids: list[int] = []
-    size = 0
-    for text in documents["text"]:
-        tokens = _encode(tokenizer, text)
-        room = None if max_tokens is None else max_tokens - len(ids)
-        if room is not None and len(tokens) > room:
-            text = _head(tokenizer, text, room)
-            tokens = _encode(tokenizer, text)
-        if tokens:
-            ids += [eos, *tokens]
-            size += len(text.encode())
-        if room is not None and len(ids) >= (max_tokens or 0):
-            break
-    if not size:
+    texts = [text for text in documents["text"] if text]
+    if max_tokens is not None:
+        passage = min(context, max(_LEAST_PASSAGE, max_tokens // _LEAST_PASSAGES))
+        # the first id of the stream is not scored, so one more fits
+        texts = spread(texts, partial(_encode, tokenizer), tokens=max_tokens + 1, passage=passage)
+    if not texts:
         raise DataError(
-            "there is no text to score: every document is empty "
-            "(or max_tokens leaves nothing of the first)."
+            "there is no text to score: every document is empty (or max_tokens leaves nothing of "
+            "the first)."
         )
-    return torch.tensor(ids), size
+    ids = [token for text in texts for token in (eos, *_encode(tokenizer, text))]
+    return torch.tensor(ids), sum(len(text.encode()) for text in texts)
 
 
 def _encode(tokenizer: "PreTrainedTokenizerBase", text: str) -> list[int]:
     return tokenizer(text, add_special_tokens=False, return_attention_mask=False, verbose=False)[
         "input_ids"
     ]
-
-
-def _head(tokenizer: "PreTrainedTokenizerBase", text: str, room: int) -> str:
-    """The longest head of `text` that takes at most `room` tokens, found by bisection."""
-    # Cutting characters and not ids keeps the byte count right for every tokenizer, also where an
-    # id is part of a character.
-    low, high = 0, len(text)
-    while low < high:
-        middle = (low + high + 1) // 2
-        if len(_encode(tokenizer, text[:middle])) <= room:
-            low = middle
-        else:
-            high = middle - 1
-    return text[:low]
 
 
 def _context(

@@ -55,6 +55,10 @@ class BonsaiConfig:
     """For the one-shot baselines: standardised scores ranked over all modules, or an equal share of
     every module.
     """
+    iterative: bool = False
+    """For the one-shot baselines: remove in steps of `step` with scores made anew, as Bonsai does,
+    instead of all at once as published.
+    """
     batch_size: int = 8
     """Windows per forward pass."""
     protect: tuple[str, ...] = ()

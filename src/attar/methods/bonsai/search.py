@@ -150,7 +150,7 @@ def search(
     with bar:
         while (tightest := run.limits.tightest()) is not None:
             constraint, missing = tightest
-            share = 1.0 if method in _ONE_SHOT else config.step
+            share = 1.0 if method in _ONE_SHOT and not config.iterative else config.step
             amount = min(share * run.limits.removable[constraint.name], missing)
             run.step(constraint, amount, last=amount >= missing)
             run.save()
@@ -195,6 +195,11 @@ class _Run:
         self.precision = evaluate.autocast(model)
         self.found = Search(model, SlicePlan.identity(model))
         self.modules = self._modules()
+        self.widths = {
+            (i, unit): layer.count(unit)
+            for i, layer in enumerate(Body(model).layers)
+            for unit in UNITS
+        }
         self.block = block_size(config, max(layer.neurons for layer in Body(model).layers))
         self.limits = Limits(
             model, budget, layout=layout, config=config, modules=self.modules, tables=tables
@@ -241,7 +246,9 @@ class _Run:
             utility = self._utility(rows, log)
             present = utility()
             answer = self._value(
-                Question(self.model, pool, costs, priors, self.config, generator, utility)
+                Question(
+                    self.model, pool, costs, priors, self.widths, self.config, generator, utility
+                )
             )
         uniform = self.layout == "uniform"
         gone = fill(

@@ -37,6 +37,7 @@ class Question:
         pool: the candidates.
         costs: what removing each saves, in the currency at hand.
         priors: scores of every module's units.
+        widths: units that each module had in the parent.
         config: the options.
         generator: the step's random numbers.
         utility: measures the model as it is switched now.
@@ -46,6 +47,7 @@ class Question:
     pool: Sequence[Piece]
     costs: Sequence[float]
     priors: dict[Module, Tensor]
+    widths: dict[Module, int]
     config: BonsaiConfig
     generator: torch.Generator
     utility: Callable[[], float]
@@ -155,19 +157,20 @@ def blockwise(question: Question) -> Answer:
 
 def one_shot(question: Question) -> Answer:
     """The baselines: scores standardised within each module and ranked over all of them, as FLAP
-    does, or an equal share of every module; whole layers at random.
+    does, or an equal share of every module of the parent; whole layers at random.
     """
     pool, config = question.pool, question.config
     if pool[0].unit is None:
         return Answer(torch.rand(len(pool), generator=question.generator).tolist())
     scores: list[float] = []
-    taken: dict[str, int] = {}
+    left = {module: len(rho) for module, rho in question.priors.items()}
     for piece in pool:
         assert piece.unit is not None
-        rho = question.priors[piece.layer, piece.unit]
+        module = piece.layer, piece.unit
+        rho = question.priors[module]
         if config.allocation == "equal":
-            taken[piece.module] = taken.get(piece.module, 0) + len(piece.members)
-            scores.append(taken[piece.module] / len(rho))
+            left[module] -= len(piece.members)
+            scores.append(1 - left[module] / question.widths[module])
         else:
             standard = (rho - rho.mean()) / rho.std(correction=0).clamp_min(1e-12)
             scores.append(float(standard[list(piece.members)].mean()))

@@ -1,0 +1,208 @@
+"""`prune`: checkpoint, record, plan and card from a model, data and a budget."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from datasets import Dataset, DatasetDict
+
+import tiny
+from attar import checkpoint
+from attar.arch import Arch
+from attar.budget import cost_of
+from attar.data import train_tokenizer
+from attar.errors import BudgetError, CompatibilityError, ConfigError, DataError
+from attar.methods.bonsai import BonsaiConfig, apply_plan, prune
+from attar.report import Run
+
+QUICK = BonsaiConfig(windows=8, window_tokens=16, ffn_block=8)
+
+
+# --------------------------------------------------------------------------------------- the verb
+
+
+@pytest.fixture(scope="module")
+def text():
+    words = [
+        "def",
+        "return",
+        "import",
+        "class",
+        "self",
+        "none",
+        "true",
+        "for",
+        "in",
+        "range",
+        "print",
+        "yield",
+        "pass",
+    ]
+    rng = np.random.default_rng(0)
+    rows = [" ".join(rng.choice(words, 60)) for _ in range(120)]
+    splits = {"train": rows[:100], "validation": rows[100:110], "test": rows[110:]}
+    return DatasetDict({k: Dataset.from_dict({"text": v}) for k, v in splits.items()})
+
+
+@pytest.fixture(scope="module")
+def parent(text, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("parent") / "model"
+    tokenizer = train_tokenizer(text["train"], vocab_size=300, context=64)
+    model = tiny.model("llama", vocab_size=len(tokenizer))
+    checkpoint.save(model, folder, tokenizer=tokenizer)
+    return folder
+
+
+def test_prune_writes_checkpoint_record_plan_and_card(parent, text, tmp_path):
+    out = tmp_path / "half"
+    record = prune(parent, text, budget="params<=50%", output_dir=out, config=QUICK)
+    names = {p.name for p in out.iterdir()}
+    assert {
+        "config.json",
+        "model.safetensors",
+        "tokenizer.json",
+        "attar.json",
+        "plan.json",
+        "README.md",
+    } <= names
+    assert "state" not in names
+    assert record.budget is not None
+    assert record.budget["met"]
+    model = checkpoint.load(out)
+    assert cost_of(model).block_params == record.cost["after"]["block_params"]
+    stored = Run.load(out)
+    assert stored.to_dict() == record.to_dict()
+    again = tmp_path / "again"
+    applied = apply_plan(parent, out, output_dir=again)
+    assert applied.details["same_parent"]
+    first, second = checkpoint.load(out).state_dict(), checkpoint.load(again).state_dict()
+    assert all(torch.equal(first[k], second[k]) for k in first)
+    assert json.loads((out / "plan.json").read_text())["parent"] == str(parent)
+
+
+def test_padded_keeps_shapes_and_equals_the_per_layer_result(parent, text, tmp_path):
+    for layout in ("per_layer", "padded"):
+        prune(
+            parent,
+            text,
+            budget="params<=60%",
+            output_dir=tmp_path / layout,
+            layout=layout,
+            method="wanda",
+            config=QUICK,
+        )
+    ids = tiny.ids()
+    cut, padded = (checkpoint.load(tmp_path / x) for x in ("per_layer", "padded"))
+    assert Arch.of(padded) == Arch.of(checkpoint.load(parent))
+    torch.testing.assert_close(
+        cut(input_ids=ids).logits, padded(input_ids=ids).logits, atol=1e-4, rtol=1e-4
+    )
+
+
+def test_a_loaded_model_is_cut_in_place(parent, text):
+    model = checkpoint.load(parent)
+    tokenizer = checkpoint.load_tokenizer(parent)
+    before = cost_of(model).block_params
+    record = prune(
+        model, text, budget="params<=60%", tokenizer=tokenizer, method="flap", config=QUICK
+    )
+    assert cost_of(model).block_params == record.cost["after"]["block_params"] <= 0.6 * before
+
+
+def test_an_encoder_is_pruned_by_how_close_it_stays(parent, text, tmp_path):
+    tokenizer = checkpoint.load_tokenizer(parent)
+    folder = tmp_path / "encoder"
+    checkpoint.save(tiny.model("bert", vocab_size=len(tokenizer)), folder, tokenizer=tokenizer)
+    record = prune(folder, text, budget="params<=80%", output_dir=tmp_path / "out", config=QUICK)
+    assert record.quality["before"]["fidelity"] == pytest.approx(1)
+    assert 0 < record.quality["after"]["fidelity"] < 1
+    assert any("heads stay" in note for note in record.details["notes"])
+    checkpoint.load(tmp_path / "out")
+
+
+def test_a_foreign_tokenizer_is_refused_and_nothing_is_written(parent, text, tmp_path):
+    wide = train_tokenizer(text["train"], vocab_size=320, context=64)
+    model = tiny.model("llama", vocab_size=280)
+    with pytest.raises(CompatibilityError, match="do not belong together"):
+        prune(
+            model,
+            text,
+            budget="params<=50%",
+            tokenizer=wide,
+            config=QUICK,
+            output_dir=tmp_path / "o",
+        )
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_bad_requests_leave_nothing_behind(parent, text, tmp_path):
+    out = tmp_path / "out"
+    cases = [
+        (DataError, {"model": "/no/such"}),
+        (BudgetError, {"budget": "params<=2%"}),
+        (BudgetError, {"budget": "half"}),
+        (DataError, {"data": tmp_path / "none.txt"}),
+        (DataError, {"config": BonsaiConfig(windows=10_000)}),
+    ]
+    for error, change in cases:
+        options = {"model": parent, "data": text, "budget": "params<=50%", "config": QUICK} | change
+        with pytest.raises(error):
+            prune(options.pop("model"), options.pop("data"), output_dir=out, **options)
+        assert list(tmp_path.iterdir()) == []
+    with pytest.raises(ConfigError):
+        BonsaiConfig(step=0)
+
+
+@pytest.mark.parametrize("key", ["prefill", "latency"])
+def test_latency_budget_steers_by_the_table(parent, text, tmp_path, monkeypatch, key):
+    def clock(model, *settings):  # real clocks belong in benchmarks
+        tokens = settings[1] if len(settings) > 2 else 1  # decode calls time all new tokens
+        widths = Arch.of(model).layers
+        time = 5 + sum(2 * x.num_key_value_heads + 0.1 * x.intermediate_size for x in widths)
+        return lambda: time * tokens
+
+    for module in ("attar.budget", "attar.latency"):
+        monkeypatch.setattr(f"{module}.prefill_call", lambda model, *_: clock(model))
+        monkeypatch.setattr(f"{module}.decode_call", clock)
+    record = prune(
+        parent, text, budget=f"{key}<=70%", output_dir=tmp_path / "o", method="wanda", config=QUICK
+    )
+    assert record.budget is not None
+    assert record.budget["met"]
+    found = record.details[f"{key}_prediction"]
+    assert found["error"] == pytest.approx(0, abs=1e-9)
+    (row,) = record.budget["constraints"]
+    assert 0.5 * row["limit"] < row["achieved"] <= row["limit"]
+
+
+def test_a_latency_budget_that_the_parent_meets_changes_nothing(parent, text):
+    model, tokenizer = checkpoint.load(parent), checkpoint.load_tokenizer(parent)
+    before = cost_of(model)
+    record = prune(model, text, budget="prefill<=10s", tokenizer=tokenizer, config=QUICK)
+    assert cost_of(model) == before
+    assert record.details["steps"] == []
+
+
+def test_an_encoder_has_no_cache_to_bound(parent, text, tmp_path):
+    tokenizer = checkpoint.load_tokenizer(parent)
+    folder = tmp_path / "encoder"
+    checkpoint.save(tiny.model("bert", vocab_size=len(tokenizer)), folder, tokenizer=tokenizer)
+    for budget in ("kv_bytes<=50%", "latency<=20ms"):
+        with pytest.raises(BudgetError, match="generates no tokens"):
+            prune(folder, text, budget=budget, output_dir=tmp_path / "out", config=QUICK)
+
+
+def test_resume_refuses_other_text(parent, text, tmp_path):
+    out = tmp_path / "out"
+    options = {"budget": "params<=60%", "output_dir": out, "config": QUICK}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("attar.methods.bonsai.values.fit_values", lambda *_: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            prune(parent, text, **options)
+    other = DatasetDict(
+        {k: v.map(lambda row: {"text": row["text"] + " else"}) for k, v in text.items()}
+    )
+    with pytest.raises(ConfigError, match="has changed"):
+        prune(parent, other, resume=True, **options)
+    prune(parent, text, resume=True, **options)
