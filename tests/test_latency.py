@@ -99,6 +99,7 @@ def test_a_linear_clock_is_predicted_exactly(mode: Any, monkeypatch: pytest.Monk
     assert table.mode == mode
     assert table.base == pytest.approx(linear(PARENT))
     assert table.spread == 0
+    assert table.error == pytest.approx(0, abs=1e-9)
     for rows in ([(4, 48)] * 3, [(1, 8), (4, 24), (3, 40)], [(2, 29), (2, 11), (1, 48)]):
         arch = Arch(tuple(LayerShape(2 * g, g, n) for g, n in rows))
         assert table.predict(arch) == pytest.approx(linear(arch), rel=1e-9)

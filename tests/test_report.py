@@ -24,6 +24,7 @@ from attar.cli.compare import compare
 from attar.cli.recipe import recipe, recipes
 from attar.errors import ConfigError, DataError
 from attar.report import Paper, Point, Run, units
+from attar.report.tables import scored_apart
 
 PAPER = Paper("Prune & <Rest>", ("Ada One", "Bo Two", "Cy Three"), 2024, "2402.05406")
 HOSTILE = "<script>alert(1)</script> | *x*"
@@ -193,6 +194,24 @@ def test_comparison_holds_the_parent_once_and_ratios_to_it() -> None:
     assert bonsai["bits_per_byte"] == 1.2
     blocks = table.columns.index("blocks")
     assert [row[blocks] for row in table.rows] == ["100%", "50%", "50%", "25%", "25%"]
+
+
+def test_a_model_made_from_nothing_has_no_parent() -> None:
+    quality = {"before": {"bits_per_byte": 3.5}, "after": {"bits_per_byte": 1.5}}
+    table = report.comparison([Run("pretrain", cost={"after": cost(1.0)}, quality=quality)])
+    assert [(r["run"], r["role"]) for r in table.records] == [("pretrain", "result")]
+
+
+def test_runs_scored_on_other_text_are_told_apart() -> None:
+    def scored(data: str, size: int | None) -> Run:
+        return Run("prune", data=data, quality={"after": {} if size is None else {"bytes": size}})
+
+    assert scored_apart([scored("a", 10), scored("a", 10), scored("b", None)]) is None
+    assert scored_apart([]) is None
+    found = scored_apart([scored("a", 10), scored("a", 2000)])
+    assert found is not None
+    assert "10 bytes of a, 2,000 bytes of a" in found
+    assert scored_apart([scored("a", 10), scored("b", 10)]) is not None
 
 
 def test_columns_that_nothing_fills_are_left_out() -> None:

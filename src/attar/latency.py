@@ -7,7 +7,7 @@ timings of the parent cancel the machine's drift.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -34,6 +34,8 @@ class LatencyTable:
         neurons: feed-forward widths, and what a layer of that width takes, in milliseconds.
         spread: relative interquartile range of the parent's timing: predictions cannot be better
             than this.
+        error: relative error of the prediction for a network that the grid does not hold, with both
+            widths at about half.
     """
 
     mode: Mode
@@ -42,6 +44,7 @@ class LatencyTable:
     groups: tuple[tuple[int, float], ...]
     neurons: tuple[tuple[int, float], ...]
     spread: float
+    error: float = 0.0
 
     def to_dict(self) -> dict[str, Any]:
         """Plain dicts and numbers."""
@@ -148,13 +151,32 @@ def measure_table(
         times = (steady - 1 + whole) * base.median / layers
         return tuple(zip(widths, times.tolist(), strict=True))
 
-    return LatencyTable(
+    made = LatencyTable(
         mode,
         base.median,
         parent,
         table("kv_groups", 0.0),
         table("neurons", whole),  # what a layer takes is booked here, so that it counts once
         base.spread / base.median,
+    )
+    plan = _both_halved(model, round_to)
+    halved = slice_model(model, plan)
+    ratio = ratio_to_parent(halved)
+    return replace(made, error=made.predict(Arch.of(halved)) / base.median / ratio - 1)
+
+
+def _both_halved(model: PreTrainedModel, round_to: int) -> SlicePlan:
+    """Half the groups and half the neurons of every layer, where the family can lose them."""
+    groups_stay = Body(model).why_not("kv_groups")
+    return SlicePlan(
+        tuple(
+            LayerKeep(
+                keep.layer,
+                keep.kv_groups if groups_stay else keep.kv_groups[: -(-len(keep.kv_groups) // 2)],
+                keep.neurons[: max(round_to, len(keep.neurons) // 2 // round_to * round_to)],
+            )
+            for keep in SlicePlan.identity(model).layers
+        )
     )
 
 

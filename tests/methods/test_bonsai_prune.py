@@ -176,6 +176,22 @@ def test_latency_budget_steers_by_the_table(parent, text, tmp_path, monkeypatch,
     assert 0.5 * row["limit"] < row["achieved"] <= row["limit"]
 
 
+def test_a_clock_that_cannot_be_predicted_is_refused(parent, text, tmp_path, monkeypatch):
+    def jumpy(model, *_):
+        """Narrow attention is quick, narrow neurons are quick, both together are slow."""
+        widths = Arch.of(model).layers
+        narrow = [w.num_key_value_heads < 4 and w.intermediate_size < 48 for w in widths]
+        time = 30 if all(narrow) else sum(w.num_key_value_heads + 1 for w in widths)
+        return lambda: time
+
+    for module in ("attar.budget", "attar.latency"):
+        monkeypatch.setattr(f"{module}.prefill_call", jumpy)
+    options = {"output_dir": tmp_path / "o", "method": "wanda", "config": QUICK}
+    with pytest.raises(BudgetError, match=r"prefill cannot be budgeted .* off its measured time"):
+        prune(parent, text, budget="prefill<=70%", **options)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_latency_budget_that_the_parent_meets_changes_nothing(parent, text):
     model, tokenizer = checkpoint.load(parent), checkpoint.load_tokenizer(parent)
     before = cost_of(model)

@@ -38,7 +38,7 @@ def compare(
     """
     from attar.report.pages import html_report
     from attar.report.record import FILE_NAME, Run
-    from attar.report.tables import comparison
+    from attar.report.tables import comparison, scored_apart
 
     loaded = [Run.load(path) for path in runs]
     folders = [path.resolve().parent if path.name == FILE_NAME else path.resolve() for path in runs]
@@ -53,6 +53,8 @@ def compare(
                 loaded, names=names, ratios=False
             ).text()  # a folded table is no table
         show(text)
+    if warning := scored_apart(loaded):
+        note(f"Warning: {warning}.")
     if json_to:
         write_json(json_to, table.records)
     if html:

@@ -55,7 +55,7 @@ def evaluate(
     batch_size
         Windows at a time; changes speed and memory, not the result.
     max_tokens
-        Score only this many tokens from the start.
+        Score at most this many tokens, in passages spread over all documents.
     tasks
         Tasks of lm-evaluation-harness, separated by commas (needs `attar[eval]`).
     limit

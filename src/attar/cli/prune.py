@@ -60,7 +60,7 @@ def prune(
     data_config
         Configuration of a data set on the Hub.
     eval_tokens
-        Tokens of the test split that quality is reported on.
+        Tokens of the test split, in passages spread over it, that quality is reported on.
     resume
         Go on with an interrupted run in the same folder.
     """

@@ -157,7 +157,7 @@ def _text_only(dataset: Dataset, column: str, origin: str) -> Dataset:
         found = ", ".join(dataset.column_names) or "none"
         raise DataError(
             f"expected a text column {column!r} in {origin}, found the columns {found}; "
-            "name the right one with the text column option"
+            "name the right one with text_column (--text-column)"
         )
     feature = dataset.features[column]
     if not (isinstance(feature, Value) and feature.dtype in ("string", "large_string")):

@@ -159,7 +159,7 @@ def comparison(
         before = side(run.cost, "before"), side(run.quality, "before")
         # Timings of one parent differ from run to run; what it is does not.
         identity = run.model, *(before[0].get(key) for key in ("params", "bytes")), before[1]
-        if any(before) and identity not in parents:
+        if run.model is not None and any(before) and identity not in parents:
             parents.append(identity)
             models.append((short(run.model), "parent", before, before))
         after = side(run.cost, "after"), side(run.quality, "after")
@@ -169,6 +169,19 @@ def comparison(
             models.append((str(baseline.get("name", "baseline")), "baseline", found, before))
     columns = columns_for([own[1] for _, _, own, _ in models])
     return _table([_record(*model, columns) for model in models], columns, ratios=ratios)
+
+
+def scored_apart(runs: Sequence[Run]) -> str | None:
+    """A warning if the results were not all scored on the same text; None if they were."""
+    seen: dict[tuple[str, int], None] = {}
+    for run in runs:
+        size = side(run.quality, "after").get("bytes")
+        if size is not None:
+            seen[str(run.data), int(size)] = None
+    if len(seen) < 2:
+        return None
+    texts = ", ".join(f"{size:,} bytes of {data}" for data, size in seen)
+    return f"not all runs were scored on the same text ({texts}): compare their losses with care"
 
 
 def _record(

@@ -75,7 +75,7 @@ class HealConfig(TrainConfig):
     text_column: str = "text"
     """Column of the data set that holds the text."""
     eval_tokens: int = 50_000
-    """Tokens of the test split that are scored before and after."""
+    """Tokens of the test split, in passages spread over it, that are scored before and after."""
 
     max_steps: int = 240
     learning_rate: float = 1e-4

@@ -50,7 +50,7 @@ class PretrainConfig(TrainConfig):
     text_column: str = "text"
     """Column of the data set that holds the text."""
     eval_tokens: int = 50_000
-    """Tokens of the validation split that are scored at the end."""
+    """Tokens of the validation split, in passages spread over it, that are scored at the end."""
 
     per_device_train_batch_size: int = 16
     learning_rate: float = 3e-3

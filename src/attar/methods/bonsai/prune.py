@@ -4,7 +4,7 @@ import hashlib
 import json
 import time
 from collections.abc import Callable
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, cast
 
@@ -14,10 +14,11 @@ from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from attar import checkpoint, evaluate
-from attar.budget import Budget, Cost, Latency, cost_of, has_cache, measure
+from attar.budget import Budget, Cost, cost_of, has_cache, measure
 from attar.data import load_text, pack
 from attar.errors import BudgetError, CompatibilityError, ConfigError, DataError
-from attar.latency import LatencyTable, Mode, measure_table
+from attar.latency import LatencyTable
+from attar.methods.bonsai import clock
 from attar.methods.bonsai.config import BonsaiConfig, Layout, Method
 from attar.methods.bonsai.search import Metric, Search, kept_widths, search
 from attar.report import Paper, Run, model_card
@@ -40,9 +41,6 @@ PAPER = Paper(
 PLAN_FILE = "plan.json"
 #: documents that calibration is cut from: far more than a search ever reads
 _DOCUMENTS = 20_000
-_TIMED = ("latency", "prefill")
-#: how far below a latency limit the search aims
-_CLOCK_MARGIN = 0.03
 
 
 def prune(
@@ -79,7 +77,8 @@ def prune(
             an encoder, how close its hidden states stay to the parent's.
         text_column: column of the text in `data`.
         data_config: configuration of a data set on the Hub.
-        eval_tokens: tokens of the test split that quality is reported on.
+        eval_tokens: tokens of the test split, in passages spread over it, that quality is reported
+            on.
         resume: go on with an unfinished run of the same settings.
 
     Returns:
@@ -173,11 +172,12 @@ class _Job:
         cost = _known_parent(state, parent["hash"], windows) or measure(self.model)
         _keep_parent(state, parent["hash"], windows, cost)
         before = {"cost": cost, "quality": quality()}
-        tables = self._tables(self.budget, state)
-        cost = _by_table(cost, tables)
+        tables = clock.tables(self.model, self.budget, config=self.config, state=state)
+        cost = clock.by_table(cost, tables)
         before["cost"] = cost
         budget = self.budget.resolve(cost)
-        goal = _with_margin(budget, cost)
+        goal = clock.with_margin(budget, cost)
+        clock.check(goal, tables)
         self.found = search(
             self.model,
             windows,
@@ -209,23 +209,6 @@ class _Job:
             seed=self.config.seed,
             seconds=time.perf_counter() - began,
         )
-
-    def _tables(self, budget: Budget, state: Path | None) -> dict[str, LatencyTable]:
-        keys = [cast(Mode, c.key) for c in budget.constraints if c.key in _TIMED]
-        if not keys:
-            return {}
-        stored = None if state is None else state / "latency.json"
-        if stored is not None and stored.exists():  # a resumed run must steer by the same clock
-            known = json.loads(stored.read_text(encoding="utf-8"))
-            return {key: LatencyTable.from_dict(table) for key, table in known.items()}
-        tables = {
-            key: measure_table(self.model, cast(Mode, key), round_to=self.config.round_to)
-            for key in keys
-        }
-        if stored is not None:
-            rows = {key: table.to_dict() for key, table in tables.items()}
-            checkpoint.write_text(stored, json.dumps(rows))
-        return tables
 
     def _quality(self, documents: Dataset, windows: Tensor) -> Callable[[], dict[str, float]]:
         """A function that measures the present model on unseen text; for an encoder, how close it
@@ -302,26 +285,6 @@ class _Job:
         )
         checkpoint.write_text(path / "README.md", card)
         record.save(path)
-
-
-def _with_margin(budget: Budget, parent: Cost) -> Budget:
-    """The budget to search for: latencies that the parent misses a little below the limit, as no
-    clock repeats itself.
-    """
-    timed = [c for c in budget.constraints if c.key in _TIMED and c.value(parent) > c.limit]
-    rest = [c for c in budget.constraints if c.key not in _TIMED]
-    tight = [replace(c, limit=c.limit * (1 - _CLOCK_MARGIN)) for c in timed]
-    return replace(budget, constraints=(*rest, *tight))
-
-
-def _by_table(cost: Cost, tables: dict[str, LatencyTable]) -> Cost:
-    """The parent's cost with the times that its table was measured by: they are many and recent,
-    and a percentage must mean a share of what the search steers by.
-    """
-    times = {k: Latency(t.base, t.base * t.spread) for k, t in tables.items()}
-    if "latency" in times:
-        cost = replace(cost, decode=times["latency"])
-    return replace(cost, prefill=times["prefill"]) if "prefill" in times else cost
 
 
 def _check_currencies(budget: Budget, model: PreTrainedModel) -> None:

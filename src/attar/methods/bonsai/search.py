@@ -195,7 +195,7 @@ class _Run:
         self.precision = evaluate.autocast(model)
         self.found = Search(model, SlicePlan.identity(model))
         self.modules = self._modules()
-        self.widths = {
+        self.widths: dict[Module, int] = {
             (i, unit): layer.count(unit)
             for i, layer in enumerate(Body(model).layers)
             for unit in UNITS
