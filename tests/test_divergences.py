@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 import tiny
+from attar import divergences as d
 from attar.divergences import (
     Divergence,
     forward_kl,
@@ -149,3 +150,46 @@ def test_the_reducer_ignores_what_is_masked() -> None:
     assert mean_over(values, mask, 3).item() == 3.0
     parts = [mean_over(values[i : i + 1], mask[i : i + 1], 3) for i in (0, 1)]
     assert sum(parts) == 3.0
+
+
+# ------------------------------------------------------------------------------- labelled examples
+
+
+def test_soft_cross_entropy_is_kl_plus_the_teachers_entropy() -> None:
+    student, teacher = logits(0, size=(4, 3, 7)), logits(1, size=(4, 3, 7))
+    entropy = torch.distributions.Categorical(logits=teacher).entropy()
+    expected = d.forward_kl(student, teacher) + entropy
+    torch.testing.assert_close(d.soft_cross_entropy(student, teacher), expected)
+    torch.testing.assert_close(d.soft_cross_entropy(teacher, teacher), entropy)
+
+
+@pytest.mark.parametrize("name", ["soft_cross_entropy", "forward_kl", "logit_mse"])
+def test_a_class_that_is_ruled_out_is_as_if_it_were_not_there(name: str) -> None:
+    student, teacher = logits(0, size=(5, 6)), logits(1, size=(5, 6))
+    loss = getattr(d, name)
+    closed = torch.full((5, 2), -torch.inf)
+    found = loss(torch.cat([student, closed], 1), torch.cat([teacher, closed], 1))
+    torch.testing.assert_close(found, loss(student, teacher))
+
+
+def test_binary_losses_are_those_of_two_classes_each() -> None:
+    student, teacher = logits(0, size=(4, 5)), logits(1, size=(4, 5))
+    pairs = [torch.stack([x, torch.zeros_like(x)], -1) for x in (student, teacher)]
+    expected = d.soft_cross_entropy(*pairs).mean(-1)
+    torch.testing.assert_close(d.binary_cross_entropy(student, teacher), expected)
+    torch.testing.assert_close(d.binary_kl(student, teacher), d.forward_kl(*pairs).mean(-1))
+    assert d.binary_kl(teacher, teacher).abs().max() == 0
+
+
+def test_the_temperature_does_not_change_logit_mse_nor_the_size_of_the_others() -> None:
+    student, teacher = (logits(i, scale=0.01, size=(8, 5)) for i in (0, 1))
+    hot = d.at_temperature(d.logit_mse, tau=4.0)
+    torch.testing.assert_close(hot(student, teacher), d.logit_mse(student, teacher))
+    warm = d.at_temperature(d.forward_kl, tau=3.0)  # for small logits KL is quadratic
+    torch.testing.assert_close(
+        warm(student, teacher), d.forward_kl(student, teacher), rtol=0.05, atol=1e-7
+    )
+    plain = d.at_temperature(d.forward_kl, tau=3.0, tau_squared=False)
+    torch.testing.assert_close(9 * plain(student, teacher), warm(student, teacher))
+    with pytest.raises(ConfigError, match="temperature"):
+        d.at_temperature(d.forward_kl, tau=0.0)

@@ -7,9 +7,10 @@ from typing import Any
 import pytest
 
 import scene
-from attar.cli import heal, pretrain, prune
+from attar.cli import distill, heal, pretrain, prune
 from attar.cli.recipe import read_recipe, recipes
 from attar.methods.bonsai import BonsaiConfig
+from attar.methods.distiller import DistillConfig
 from attar.report import Run
 from attar.train.distill import HealConfig
 from attar.train.pretrain import PretrainConfig
@@ -21,6 +22,8 @@ ALL = sorted(recipes())
 def config_class(name: str) -> type:
     if name.startswith("pocket/"):
         return PretrainConfig
+    if name.startswith("distiller/"):
+        return DistillConfig
     return HealConfig if "heal" in name else BonsaiConfig
 
 
@@ -42,11 +45,13 @@ def test_the_command_line_reads_it_as_python_does(
     monkeypatch.setattr(pretrain, "train_model", capture)
     monkeypatch.setattr(prune, "prune_model", capture)
     monkeypatch.setattr(heal, "heal_model", capture)
+    monkeypatch.setattr(distill, "distill_model", capture)
     kind = config_class(name)
     command = {
         PretrainConfig: ["pretrain"],
         BonsaiConfig: ["prune", "m", "--budget", "params<=50%"],
         HealConfig: ["heal", "m", "--teacher", "t"],
+        DistillConfig: ["distill", "--student", "m", "--data", "d", "--teacher", "t"],
     }[kind]
     assert run([*command, "--config", name, "-o", "x"]) == 0
     assert seen == [kind(**read_recipe(name))]

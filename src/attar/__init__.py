@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from attar.evaluate import score as score
     from attar.methods.bonsai import BonsaiConfig as BonsaiConfig
     from attar.methods.bonsai import prune as prune
+    from attar.methods.distiller import DistillConfig as DistillConfig
+    from attar.methods.distiller import distill as distill
     from attar.report import Run as Run
     from attar.slicing import SlicePlan as SlicePlan
     from attar.train.distill import HealConfig as HealConfig
@@ -35,6 +37,8 @@ _HOMES = {
     "score": "attar.evaluate",
     "BonsaiConfig": "attar.methods.bonsai",
     "prune": "attar.methods.bonsai",
+    "DistillConfig": "attar.methods.distiller",
+    "distill": "attar.methods.distiller",
     "Run": "attar.report",
     "SlicePlan": "attar.slicing",
     "HealConfig": "attar.train.distill",

@@ -58,7 +58,7 @@ def load(
         DataError: there is no such model, or its files are damaged or do not fit its config.
     """
     kwargs: dict[str, Any] = {"revision": revision, "trust_remote_code": trust_remote_code}
-    config = _read("model", path, lambda: AutoConfig.from_pretrained(path, **kwargs))
+    config = read_config(path, **kwargs)
     loader: Any = _model_class(config)
     if loader.__name__.startswith("PerLayer"):
         kwargs.pop("trust_remote_code")  # our class, whatever code lies beside the weights
@@ -78,6 +78,48 @@ def load(
         raise DataError(
             f"the checkpoint {str(path)!r} does not fit its config: {len(lost)} tensors are "
             f"missing or of another shape, "
+            f"such as {lost[0]!r}; fetch or save it anew"
+        )
+    return model.eval()
+
+
+def read_config(path: str | Path, **kwargs: Any) -> Any:
+    """The configuration of a checkpoint, by folder or Hub name.
+
+    Raises:
+        DataError: there is no such model, or its configuration is damaged.
+    """
+    return _read("model", path, lambda: AutoConfig.from_pretrained(path, **kwargs))
+
+
+def load_body(path: str | Path, *, loader: Any, config: Any) -> PreTrainedModel:
+    """Load a checkpoint into a class with another head, whose weights are drawn anew.
+
+    Args:
+        path: folder or Hub name.
+        loader: an auto class of transformers.
+        config: what `read_config` gave, with the options of the new head.
+
+    Raises:
+        DataError: there is no such model, its files are damaged, or its body does not fit.
+    """
+    model, info = _read(
+        "weights",
+        path,
+        lambda: loader.from_pretrained(
+            path,
+            config=config,
+            dtype=torch.float32,
+            output_loading_info=True,
+            use_safetensors=True,
+            ignore_mismatched_sizes=True,
+        ),
+    )
+    prefix = f"{model.base_model_prefix}."
+    lost = [name for name in sorted(info["missing_keys"]) if name.startswith(prefix)]
+    if lost := [name for name in lost if ".pooler." not in name]:
+        raise DataError(
+            f"the checkpoint {str(path)!r} lacks {len(lost)} tensors of {type(model).__name__}, "
             f"such as {lost[0]!r}; fetch or save it anew"
         )
     return model.eval()

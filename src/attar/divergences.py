@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from attar.errors import ConfigError
 
@@ -42,6 +43,57 @@ def js(student_logits: Tensor, teacher_logits: Tensor, *, beta: float = 0.5) -> 
     weights = torch.tensor([beta, 1 - beta], device=p.device).log()
     m = torch.logaddexp(p + weights[0], q + weights[1])
     return beta * _kl(p, m) + (1 - beta) * _kl(q, m)
+
+
+def soft_cross_entropy(student_logits: Tensor, teacher_logits: Tensor) -> Tensor:
+    """Cross-entropy with the teacher's distribution, `(..., V)` each -> `(...)`.
+
+    Forward KL plus the entropy of the teacher, and so with the same gradient.
+    """
+    log_p, log_q = _log_softmax(teacher_logits), _log_softmax(student_logits)
+    possible = log_p > -torch.inf
+    return -(log_p.exp() * torch.where(possible, log_q, 0.0)).sum(-1)
+
+
+def binary_cross_entropy(student_logits: Tensor, teacher_logits: Tensor) -> Tensor:
+    """Cross-entropy of labels that are on or off each by itself, averaged over the labels:
+    `(..., V)` each -> `(...)`."""
+    student, teacher = student_logits.float(), teacher_logits.float()
+    return F.binary_cross_entropy_with_logits(student, teacher.sigmoid(), reduction="none").mean(-1)
+
+
+def binary_kl(student_logits: Tensor, teacher_logits: Tensor) -> Tensor:
+    """Forward KL of labels that are on or off each by itself, averaged over the labels:
+    `(..., V)` each -> `(...)`."""
+    entropy = binary_cross_entropy(teacher_logits, teacher_logits)
+    return (binary_cross_entropy(student_logits, teacher_logits) - entropy).clamp_min(0.0)
+
+
+def logit_mse(student_logits: Tensor, teacher_logits: Tensor) -> Tensor:
+    """Mean squared difference of logits, `(..., V)` each -> `(...)`. Where the teacher's logit is
+    -inf there is nothing to predict, and the mean is over the others."""
+    known = teacher_logits > -torch.inf
+    gap = torch.where(known, student_logits.float(), 0.0) - torch.where(
+        known, teacher_logits.float(), 0.0
+    )
+    return gap.square().sum(-1) / known.sum(-1).clamp_min(1)
+
+
+def at_temperature(divergence: Divergence, *, tau: float, tau_squared: bool = True) -> Divergence:
+    """The divergence of logits divided by `tau`, times `tau` squared, so that the size of its
+    gradient, and with it the weight of the loss, does not hang on `tau`.
+
+    Raises:
+        ConfigError: `tau` is not above 0.
+    """
+    if not tau > 0:
+        raise ConfigError(f"the temperature must be above 0, but it is {tau}")
+
+    def scaled(student_logits: Tensor, teacher_logits: Tensor) -> Tensor:
+        found = divergence(student_logits / tau, teacher_logits / tau)
+        return found * tau**2 if tau_squared else found
+
+    return scaled
 
 
 def topk_forward_kl(

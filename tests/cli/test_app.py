@@ -26,7 +26,18 @@ from attar.errors import AttarError, BudgetError, ConfigError
 from attar.train.pretrain import PretrainConfig
 from scene import run
 
-VERBS = ["demo", "pretrain", "prune", "heal", "evaluate", "cost", "compare", "recipe", "env"]
+VERBS = [
+    "demo",
+    "pretrain",
+    "prune",
+    "heal",
+    "distill",
+    "evaluate",
+    "cost",
+    "compare",
+    "recipe",
+    "env",
+]
 QUICK = "--windows 4 --window-tokens 16 --method random"
 
 

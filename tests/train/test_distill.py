@@ -27,7 +27,7 @@ from attar.slicing import LayerKeep, SlicePlan, slice_model
 from attar.train import distill as room
 from attar.train.distill import HealConfig, heal, heal_model
 from attar.train.teachers import CachedTeacher
-from attar.train.trainer import fit
+from attar.train.trainer import Term, fit
 
 WINDOWS = tiny.ids(12, 16)
 CONFIG = HealConfig(
@@ -220,7 +220,7 @@ def test_an_interrupted_heal_resumes_to_the_same_file(
     def interrupting(*args: Any) -> Any:
         compute, calls = plain(*args), iter(range(100))
 
-        def wrapped(*inputs: Any) -> dict[str, Tensor]:
+        def wrapped(*inputs: Any) -> dict[str, Term]:
             if next(calls) == 3:
                 os.kill(os.getpid(), signal.SIGTERM)
             return compute(*inputs)

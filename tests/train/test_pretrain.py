@@ -19,7 +19,7 @@ from attar.errors import ConfigError, DataError
 from attar.report import Run
 from attar.train import pretrain as room
 from attar.train.pretrain import PretrainConfig, build_model, pretrain
-from attar.train.trainer import fit, next_token_loss
+from attar.train.trainer import Term, fit, next_token_loss
 
 CONFIG = PretrainConfig(
     vocab_size=280,
@@ -69,7 +69,7 @@ def test_an_interrupted_run_resumes_to_the_same_file(
 ) -> None:
     calls = 0
 
-    def interrupted(model: nn.Module, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+    def interrupted(model: nn.Module, batch: dict[str, Tensor]) -> dict[str, Term]:
         nonlocal calls
         calls += 1
         if calls == 3:

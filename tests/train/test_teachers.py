@@ -12,7 +12,8 @@ import tiny
 from attar.data import train_tokenizer
 from attar.divergences import reverse_kl
 from attar.errors import CompatibilityError, DataError
-from attar.train.teachers import MANIFEST, CachedTeacher, LiveTeacher, require_same_tokenizer
+from attar.train.shards import MANIFEST
+from attar.train.teachers import CachedTeacher, LiveTeacher, require_same_tokenizer
 
 WINDOWS = tiny.ids(7, 10)
 ROWS = torch.tensor([6, 0, 3])

@@ -17,8 +17,8 @@ from transformers import PreTrainedModel
 import tiny
 from attar.errors import ConfigError
 from attar.train.resume import MARKER, newest_checkpoint
-from attar.train.trainer import TrainConfig, fit, next_token_loss
-from attar.train.windows import Windows, fingerprint
+from attar.train.trainer import Term, TrainConfig, fit, next_token_loss
+from attar.train.windows import Windows, fingerprint, order
 
 WINDOWS = tiny.ids(13, 16)
 CONFIG = TrainConfig(
@@ -61,9 +61,54 @@ def test_the_logged_loss_is_nats_per_target_token() -> None:
     model = student(attention_dropout=0.0)
     rows = WINDOWS[:4]
     with torch.no_grad():
-        expected = next_token_loss(model, {"input_ids": rows})["loss"].mean()
+        expected = next_token_loss(model, {"input_ids": rows})["loss"].values.mean()
     found = fit(model, rows, config=replace(CONFIG, max_steps=1, logging_steps=1)).log[0]["loss"]
     assert found == pytest.approx(expected.item(), abs=1e-4)
+
+
+def test_what_is_trained_beside_the_model_resumes_with_it(tmp_path: Path) -> None:
+    def train(steps: int, folder: Path | None, *, resume: bool = False) -> tuple[Tensor, Tensor]:
+        model, scale = student(), nn.Linear(1, 1)
+        nn.init.ones_(scale.weight)
+        nn.init.zeros_(scale.bias)
+
+        def compute(model: nn.Module, batch: dict[str, Tensor]) -> dict[str, Term]:
+            if len(seen) == 5 and not resume:
+                os.kill(os.getpid(), signal.SIGTERM)
+            seen.append(1)
+            loss = next_token_loss(model, batch)["loss"].values
+            return {"ce": Term(loss, 0.5), "scaled": Term(scale(loss[..., None]), 0.25)}
+
+        seen: list[int] = [] if folder else [1] * 9
+        config = replace(CONFIG, max_steps=steps)
+        try:
+            options = {"config": config, "compute": compute, "auxiliary": scale, "resume": resume}
+            fit(model, WINDOWS, state_dir=folder, **options)
+        except KeyboardInterrupt:
+            assert folder
+            assert not resume
+        return weights(model), weights(scale)
+
+    train(8, tmp_path)
+    resumed, whole = train(8, tmp_path, resume=True), train(8, None)
+    assert torch.equal(resumed[0], whole[0])
+    assert torch.equal(resumed[1], whole[1])
+    assert (whole[1] - torch.tensor([1.0, 0.0])).abs().max() > 1e-3
+
+
+def test_parts_are_divided_by_their_own_counts_and_add_up() -> None:
+    class Halves(Windows):
+        def counts(self, batch: dict[str, Tensor]) -> dict[str, float]:
+            return {"tokens": batch["input_ids"][:, 1:].numel(), "items": len(batch["rows"])}
+
+    def compute(model: nn.Module, batch: dict[str, Tensor]) -> dict[str, Term]:
+        loss = next_token_loss(model, batch)["loss"].values
+        return {"mean": Term(loss, 0.5), "per_row": Term(loss.sum(1), 0.1, per="items")}
+
+    config = replace(CONFIG, max_steps=2, logging_steps=1, gradient_accumulation_steps=2)
+    for line in fit(student(), Halves(WINDOWS), config=config, compute=compute).log:
+        assert line["per_row"] == pytest.approx(15 * line["mean"], rel=1e-5)
+        assert line["loss"] == pytest.approx(0.5 * line["mean"] + 0.1 * line["per_row"], rel=1e-4)
 
 
 def test_training_leaves_the_config_alone() -> None:
@@ -75,12 +120,11 @@ def test_training_leaves_the_config_alone() -> None:
 
 
 def test_every_pass_over_the_data_is_a_new_permutation() -> None:
-    windows = Windows(WINDOWS, length=3 * 13 + 2, seed=0)
-    passes = [windows.order[i : i + 13] for i in (0, 13, 26)]
-    assert all(sorted(order) == list(range(13)) for order in passes)
-    assert not (passes[0] == passes[1]).all()
-    assert (windows.order == Windows(WINDOWS, length=41, seed=0).order).all()
-    assert torch.equal(windows[14]["input_ids"], WINDOWS[windows[14]["rows"]])
+    rows = order(13, length=3 * 13 + 2, seed=0)
+    passes = [rows[i : i + 13] for i in (0, 13, 26)]
+    assert all(sorted(one) == list(range(13)) for one in passes)
+    assert passes[0] != passes[1]
+    assert rows == order(13, length=41, seed=0) != order(13, length=41, seed=1)
 
 
 def test_a_tensor_and_a_data_set_of_the_same_ids_are_the_same_data() -> None:
@@ -147,7 +191,7 @@ def test_an_interrupt_writes_a_checkpoint_and_loses_nothing(
 ) -> None:
     calls = 0
 
-    def compute(model: nn.Module, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+    def compute(model: nn.Module, batch: dict[str, Tensor]) -> dict[str, Term]:
         nonlocal calls
         calls += 1
         if calls == 5:
@@ -171,10 +215,11 @@ def test_an_interrupt_writes_a_checkpoint_and_loses_nothing(
 def test_a_loss_that_is_not_finite_ends_the_run(tmp_path: Path, value: float) -> None:
     calls = 0
 
-    def compute(model: nn.Module, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+    def compute(model: nn.Module, batch: dict[str, Tensor]) -> dict[str, Term]:
         nonlocal calls
         calls += 1
-        return {"loss": next_token_loss(model, batch)["loss"] * (value if calls == 5 else 1.0)}
+        loss = next_token_loss(model, batch)["loss"].values
+        return {"loss": Term(loss * (value if calls == 5 else 1.0))}
 
     state = tmp_path / "state"
     with pytest.raises(ConfigError, match=r"at step 5 .* 0\.003; lower --learning-rate"):
@@ -192,9 +237,9 @@ def test_weights_that_are_not_finite_are_no_result() -> None:
         )
 
 
-def _infinite_gradient(model: nn.Module, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+def _infinite_gradient(model: nn.Module, batch: dict[str, Tensor]) -> dict[str, Term]:
     loss = next_token_loss(model, batch)["loss"]
-    loss.register_hook(lambda gradient: gradient * float("nan"))
+    loss.values.register_hook(lambda gradient: gradient * float("nan"))
     return {"loss": loss}
 
 
@@ -212,7 +257,7 @@ def test_weights_must_be_float32() -> None:
 
 
 def test_a_failure_before_the_first_checkpoint_leaves_nothing(tmp_path: Path) -> None:
-    def broken(model: nn.Module, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+    def broken(model: nn.Module, batch: dict[str, Tensor]) -> dict[str, Term]:
         raise RuntimeError("out of memory")
 
     with pytest.raises(RuntimeError, match="out of memory"):
@@ -222,4 +267,4 @@ def test_a_failure_before_the_first_checkpoint_leaves_nothing(tmp_path: Path) ->
 
 def test_no_data_is_an_error() -> None:
     with pytest.raises(ConfigError, match="at least one window"):
-        Windows(torch.empty(0, 16), length=4, seed=0)
+        Windows(torch.empty(0, 16))

@@ -24,6 +24,7 @@ _VERBS = {
     "pretrain": "Train a small language model and its tokenizer on plain text.",
     "prune": "Prune a model to a budget (Bonsai and baselines).",
     "heal": "Repair a pruned model by distilling from its parent.",
+    "distill": "Train a small encoder for a task from a larger one (Distiller).",
     "evaluate": "Perplexity, bits per byte, speed and benchmark tasks of a model.",
     "cost": "What a model costs: parameters, bytes, MACs, cache, latency.",
     "compare": "Put the records of several runs side by side.",

@@ -41,7 +41,7 @@ def evaluate(
     model
         A folder or a name on the Hugging Face Hub.
     data
-        `python-stdlib`, a file or folder (.txt, .jsonl, .csv, .parquet) or a Hub data set.
+        `python-stdlib`, a file or folder (.txt, .jsonl, .parquet, .csv, .tsv) or a Hub data set.
     split
         Which part of the data to score.
     data_config

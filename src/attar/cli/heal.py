@@ -33,7 +33,7 @@ def heal(
     teacher
         Folder or Hub name of its parent.
     data
-        A Hub name, a .txt, .jsonl, .parquet or .csv file (also .gz), a folder of them, or
+        A Hub name, a .txt, .jsonl, .parquet, .csv or .tsv file (also .gz), a folder of them, or
         python-stdlib.
     output_dir
         Where the healed model goes; must be new or empty.

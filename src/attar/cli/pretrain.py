@@ -27,7 +27,7 @@ def pretrain(
     Parameters
     ----------
     data
-        A Hub name, a .txt, .jsonl, .parquet or .csv file (also .gz), a folder of them, or
+        A Hub name, a .txt, .jsonl, .parquet, .csv or .tsv file (also .gz), a folder of them, or
         python-stdlib.
     output_dir
         Where the model goes; must be new or empty.

@@ -39,8 +39,8 @@ def prune(
     model
         Folder or Hub name of the parent.
     data
-        Text to calibrate on and to report quality on: a Hub name, a .txt, .jsonl, .parquet or .csv
-        file (also .gz), a folder of them, or python-stdlib.
+        Text to calibrate on and to report quality on: a Hub name, a .txt, .jsonl, .parquet, .csv or
+        .tsv file (also .gz), a folder of them, or python-stdlib.
     budget
         Upper bounds, such as "params<=50%", "params<=60% of total, kv_bytes<=1KB" or
         "latency<=20ms". Currencies: params, bytes, kv_bytes, macs, latency (per generated token),

@@ -1,5 +1,6 @@
 """Local files: those in a folder, the split that each belongs to, and what is in one."""
 
+import csv
 import glob
 import gzip
 import io
@@ -10,20 +11,22 @@ from pathlib import Path
 from typing import Any
 
 import datasets
+import pyarrow
 from datasets import Dataset
 from datasets.table import InMemoryTable
+from pyarrow import csv as arrow_csv
 from pyarrow import parquet
 
 from attar.errors import DataError
 
 logger = logging.getLogger(__name__)
 
-LOADERS = {".txt": None, ".jsonl": "json", ".parquet": "parquet", ".csv": "csv"}
+LOADERS = {".txt": None, ".jsonl": "json", ".parquet": "parquet", ".csv": "csv", ".tsv": "csv"}
 """The loader of `datasets` for each kind of table; .txt files are read here, to the letter."""
 ALIASES = {"training": "train", "valid": "validation", "val": "validation", "dev": "validation"}
 ACCEPTED = (
-    "give a Hub name, a file or folder of .txt, .jsonl, .parquet or .csv (each also with .gz), "
-    "or python-stdlib"
+    "give a Hub name, a file or folder of .txt, .jsonl, .parquet, .csv or .tsv (each also with "
+    ".gz), or python-stdlib"
 )
 
 _SPLIT_STEM = re.compile(r"(train|valid|val|dev|test)(ing|ation)?(?![a-z])", re.IGNORECASE)
@@ -95,6 +98,8 @@ def load_table(file: Path, loader: str) -> Dataset:
             return Dataset(InMemoryTable(table))
         # pandas would read the words NA and null as missing text.
         options: dict[str, Any] = {"keep_default_na": False} if loader == "csv" else {}
+        if kind(file) == ".tsv":
+            options |= {"sep": "\t", "quoting": csv.QUOTE_NONE}
         pattern = glob.escape(str(file.resolve()))
         rows = datasets.load_dataset(loader, data_files=pattern, split="train", **options)
     except Exception as error:
@@ -105,6 +110,43 @@ def load_table(file: Path, loader: str) -> Dataset:
         datasets.logging.set_verbosity(level)
     assert isinstance(rows, Dataset)  # one split, not streamed
     return rows
+
+
+def read_cells(file: Path) -> pyarrow.Table:
+    """All cells of a .csv or .tsv file as strings, its first line too; columns are f0, f1, ...
+
+    In .tsv quotation marks are text, as in the files of GLUE; empty cells are empty strings.
+
+    Raises:
+        DataError: the file is empty or not UTF-8, or a line has another number of cells.
+    """
+    text = read_text(file).removeprefix("\ufeff")
+    tabs = kind(file) == ".tsv"
+    first = text.split("\n", 1)[0]
+    width = first.count("\t") + 1 if tabs else len(next(csv.reader(io.StringIO(text)), [""]))
+    names = [f"f{i}" for i in range(width)]
+    raw = text.encode()
+    try:
+        return arrow_csv.read_csv(
+            io.BytesIO(raw),
+            # A line must fit in one block.
+            read_options=arrow_csv.ReadOptions(
+                column_names=names, block_size=min(max(len(raw), 1 << 20), (1 << 31) - 1)
+            ),
+            parse_options=arrow_csv.ParseOptions(
+                delimiter="\t" if tabs else ",",
+                quote_char=False if tabs else '"',
+                newlines_in_values=not tabs,
+            ),
+            convert_options=arrow_csv.ConvertOptions(
+                column_types=dict.fromkeys(names, pyarrow.string())
+            ),
+        )
+    except (pyarrow.ArrowInvalid, csv.Error) as error:
+        raise DataError(
+            f"expected {width} cells in every line of {file}, as in its first, but "
+            f"{reason(error)}; mend the file"
+        ) from error
 
 
 def _is_gzip(file: Path) -> bool:

@@ -64,8 +64,8 @@ def load_text(
     splits; without such names all files are pooled. Joined, the rows of a .txt give back the file.
 
     Args:
-        source: a data set on the Hub, a file or folder (.txt, .jsonl, .parquet, .csv, each also
-            with .gz; .txt is read into memory whole), a data set object, or "python-stdlib".
+        source: a data set on the Hub, a file or folder (.txt, .jsonl, .parquet, .csv, .tsv, each
+            also with .gz; .txt is read into memory whole), a data set object, or "python-stdlib".
         config: configuration of a data set on the Hub.
         text_column: the column that holds the documents (not used by .txt and "python-stdlib").
         seed: draws the documents of splits that are cut by hash. "python-stdlib" does not depend on
@@ -89,17 +89,19 @@ def load_text(
         elif path is not None and local:
             parts = _from_files(path, text_column, seed)
         else:
-            loaded = _from_hub(origin, config) if isinstance(source, str | Path) else source
-            splits = _name_splits(loaded, origin)
+            loaded = from_hub(origin, config) if isinstance(source, str | Path) else source
+            splits = name_splits(loaded, origin)
             tables = {name: [_text_only(d, text_column, origin)] for name, d in splits.items()}
             parts = _complete(tables, seed)
     return _check_splits(parts, origin)
 
 
-def _stdlib() -> dict[str, list[Dataset]]:
-    """The .py files of the standard library; the split of a file hangs on its path alone."""
+def stdlib_files() -> Iterator[tuple[str, str, str]]:
+    """Path, split and text of the .py files of the standard library, each text once.
+
+    The path is relative to the library, with slashes; the split hangs on it alone.
+    """
     root = Path(sysconfig.get_paths()["stdlib"])
-    rows: dict[str, list[str]] = {name: [] for name in SPLITS}
     seen: set[str] = set()
     for file in sorted(root.rglob("*.py"), key=lambda file: file.relative_to(root).as_posix()):
         relative = file.relative_to(root)
@@ -111,13 +113,25 @@ def _stdlib() -> dict[str, list[Dataset]]:
             continue
         if text and text not in seen:
             seen.add(text)
-            place = _hash(relative.as_posix()) / 2**64
+            path = relative.as_posix()
+            place = hash_of(path) / 2**64
             held_out = "validation" if place < 1 - HELD_OUT else "test"
-            rows["train" if place < 1 - 2 * HELD_OUT else held_out].append(text)
+            yield path, "train" if place < 1 - 2 * HELD_OUT else held_out, text
+
+
+def _stdlib() -> dict[str, list[Dataset]]:
+    rows: dict[str, list[str]] = {name: [] for name in SPLITS}
+    for _, split, text in stdlib_files():
+        rows[split].append(text)
     return {name: [_dataset(texts)] for name, texts in rows.items()}
 
 
-def _from_hub(name: str, config: str | None) -> DatasetDict | Dataset:
+def from_hub(name: str, config: str | None) -> DatasetDict | Dataset:
+    """A data set of the Hub with all its splits and columns.
+
+    Raises:
+        DataError: `name` cannot be a name on the Hub, or loading fails.
+    """
     if not _HUB_NAME.fullmatch(name) or kind(Path(name)) is not None:
         raise DataError(f"there is no file or folder {name!r}; {ACCEPTED}")
     try:
@@ -131,8 +145,12 @@ def _from_hub(name: str, config: str | None) -> DatasetDict | Dataset:
         ) from error
 
 
-def _name_splits(loaded: object, origin: str) -> dict[str, Dataset]:
-    """Bring the split names of others to ours; a single split under any name is the pool."""
+def name_splits(loaded: object, origin: str) -> dict[str, Dataset]:
+    """Bring the split names of others to ours; a single split under any name is the pool.
+
+    Raises:
+        DataError: `loaded` is no data set in memory, or none of its splits is train.
+    """
     if isinstance(loaded, Dataset):
         return {"train": loaded}
     if not isinstance(loaded, DatasetDict):
@@ -219,7 +237,7 @@ def _complete(parts: dict[str, list[Dataset]], seed: int) -> dict[str, list[Data
     if not missing:
         return parts
     pool = datasets.concatenate_datasets(parts["train"])
-    keys = np.asarray([_hash(f"{seed} {text}") for text in pool["text"]], dtype=np.uint64)
+    keys = np.asarray([hash_of(f"{seed} {text}") for text in pool["text"]], dtype=np.uint64)
     distinct = np.unique(keys)
     if len(distinct) <= len(missing):
         return parts
@@ -254,7 +272,7 @@ def _dataset(texts: Iterable[str]) -> Dataset:
     return Dataset.from_dict({"text": list(texts)}, features=_TEXT)
 
 
-def _hash(text: str) -> int:
+def hash_of(text: str) -> int:
     """64 bits that are the same on every machine."""
     digest = hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).digest()
     return int.from_bytes(digest, "big")

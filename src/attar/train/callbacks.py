@@ -9,7 +9,7 @@ import logging
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from types import FrameType
 from typing import Any
@@ -69,6 +69,22 @@ class Progress(TrainerCallback):
     def close(self) -> None:
         if self.bar is not None:
             self.bar.close()
+
+
+class Watch(TrainerCallback):
+    """Calls `look` after each of some steps; training ends when it says so.
+
+    Args:
+        look: step -> whether to stop; the model is in training mode.
+        steps: after which.
+    """
+
+    def __init__(self, look: Callable[[int], bool], *, steps: Collection[int]) -> None:
+        self.look, self.steps = look, frozenset(steps)
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        if state.global_step in self.steps and self.look(state.global_step):
+            control.should_training_stop = True
 
 
 class Interrupt(TrainerCallback):

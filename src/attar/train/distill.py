@@ -31,7 +31,7 @@ from attar.train.teachers import (
     require_same_tokenizer,
     require_same_vocabulary,
 )
-from attar.train.trainer import FLOAT, TrainConfig, Training, cross_entropy, fit
+from attar.train.trainer import FLOAT, Compute, Term, TrainConfig, Training, cross_entropy, fit
 from attar.train.windows import Batch, source_name
 
 logger = logging.getLogger(__name__)
@@ -121,18 +121,17 @@ class HealConfig(TrainConfig):
         return int(k)
 
 
-def heal_loss(teacher: Teacher | None, config: HealConfig) -> Any:
-    """The loss of healing, for `fit`: `loss`, and its parts `ce` and `kl` for the log."""
+def heal_loss(teacher: Teacher | None, config: HealConfig) -> Compute:
+    """The loss of healing, for `fit`: the parts `ce` and `kl`."""
 
-    def compute(model: nn.Module, batch: Batch) -> dict[str, Tensor]:
+    def compute(model: nn.Module, batch: Batch) -> dict[str, Term]:
         ids = batch["input_ids"]
         logits = model(input_ids=ids, use_cache=False).logits[:, :-1]
-        ce = cross_entropy(logits, ids[:, 1:])
-        if teacher is None or config.kl_weight == 0:
-            return {"loss": config.ce_weight * ce, "ce": ce}
-        kl = teacher.distance(logits, batch)
-        weight = config.kl_weight * (ids.shape[1] if config.official_kl else 1)
-        return {"loss": config.ce_weight * ce + weight * kl, "ce": ce, "kl": kl}
+        parts = {"ce": Term(cross_entropy(logits, ids[:, 1:]), config.ce_weight)}
+        if teacher is not None and config.kl_weight > 0:
+            weight = config.kl_weight * (ids.shape[1] if config.official_kl else 1)
+            parts["kl"] = Term(teacher.distance(logits, batch), weight)
+        return parts
 
     return compute
 

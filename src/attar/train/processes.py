@@ -11,7 +11,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from accelerate import PartialState
-from torch import nn
+from torch import Tensor, nn
 
 from attar import checkpoint
 
@@ -68,3 +68,20 @@ def shared_workspace(
         yield broadcast(None)
         group.wait_for_everyone()
     processes().wait_for_everyone()  # the artefact is in place for everyone
+
+
+def gather(values: Tensor) -> Tensor:
+    """The rows of all processes, `(B, ...)` -> `(P B, ...)`, this one's with a gradient.
+
+    Each process computes the same function of all rows and answers for a share 1 / P of it. The
+    gradient of its own rows, which no other process has, is therefore taken P times.
+    """
+    group = processes()
+    if group.num_processes == 1:
+        return values
+    rows = [torch.empty_like(values) for _ in range(group.num_processes)]
+    dist.all_gather(rows, values.detach().contiguous())
+    if values.requires_grad:
+        scaled = values * group.num_processes
+        rows[group.process_index] = scaled - (scaled - values).detach()
+    return torch.cat(rows)

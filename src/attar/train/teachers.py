@@ -1,6 +1,5 @@
 """Teachers: a live model, or the top of its distributions stored on disk."""
 
-import json
 import logging
 import shutil
 from pathlib import Path
@@ -9,21 +8,18 @@ from typing import Any, Protocol
 import torch
 from datasets import Dataset
 from safetensors import safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 from tqdm.auto import tqdm
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from attar import checkpoint
 from attar.divergences import Divergence, forward_kl, log_mass_outside, topk_forward_kl
-from attar.errors import CompatibilityError, DataError
+from attar.errors import CompatibilityError
 from attar.evaluate import autocast
+from attar.train import shards
 from attar.train.windows import Batch, fingerprint, window
 
 logger = logging.getLogger(__name__)
-
-FORMAT = 1
-MANIFEST = "manifest.json"
 
 
 class Teacher(Protocol):
@@ -73,16 +69,9 @@ class CachedTeacher:
         Raises:
             DataError: it is missing, of another format, or not finished.
         """
-        self.path, self.manifest = path, _read_manifest(path)
-        missing = [
-            shard for shard in range(_shards(self.manifest)) if not _file(path, shard).is_file()
-        ]
-        if missing:
-            raise DataError(
-                f"the teacher cache {path} lacks {len(missing)} of its {_shards(self.manifest)} "
-                "shards; build it again with resume to add them"
-            )
-        self._open = [safe_open(_file(path, i), "pt") for i in range(_shards(self.manifest))]
+        self.path, self.manifest = path, shards.read_manifest(path)
+        files = shards.files(path, _shards(self.manifest))
+        self._open = [safe_open(file, "pt") for file in files]
 
     @classmethod
     def build(
@@ -117,7 +106,6 @@ class CachedTeacher:
         """
         vocabulary = _vocabulary(model)
         manifest = {
-            "format": FORMAT,
             "teacher": checkpoint.fingerprint(model),
             "tokenizer": checkpoint.tokenizer_fingerprint(tokenizer) if tokenizer else None,
             "vocabulary": vocabulary,
@@ -129,8 +117,8 @@ class CachedTeacher:
         }
         if not resume:
             shutil.rmtree(path, ignore_errors=True)
-        _settle(path, manifest)
-        todo = [i for i in range(_shards(manifest)) if not _file(path, i).is_file()]
+        shards.settle(path, manifest)
+        todo = [i for i in range(_shards(manifest)) if not shards.file(path, i).is_file()]
         for i in tqdm(todo, desc="teacher cache", unit="shard", disable=None):
             rows = range(i * shard, min((i + 1) * shard, len(windows)))
             parts = [
@@ -141,7 +129,9 @@ class CachedTeacher:
                 )
                 for j in range(0, len(rows), batch_size)
             ]
-            _write(path, i, {name: torch.cat([part[name] for part in parts]) for name in parts[0]})
+            shards.write(
+                path, i, {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+            )
         return cls(path)
 
     def require(
@@ -155,7 +145,7 @@ class CachedTeacher:
         found = {"windows": fingerprint(windows)}
         if tokenizer and self.manifest["tokenizer"]:
             found["tokenizer"] = checkpoint.tokenizer_fingerprint(tokenizer)
-        _compare(self.path, self.manifest, found)
+        shards.compare(self.path, self.manifest, found)
 
     def distance(self, student_logits: Tensor, batch: Batch) -> Tensor:
         """See `Teacher.distance`."""
@@ -234,45 +224,3 @@ def _check_vocabulary(student: int, teacher: int) -> None:
 
 def _shards(manifest: dict[str, Any]) -> int:
     return -(-manifest["rows"] // manifest["shard"])
-
-
-def _file(path: Path, shard: int) -> Path:
-    return path / f"{shard:05d}.safetensors"
-
-
-def _write(path: Path, shard: int, tensors: dict[str, Tensor]) -> None:
-    beside = path / f"{shard:05d}.partial"
-    save_file(tensors, beside)
-    beside.replace(_file(path, shard))
-
-
-def _settle(path: Path, manifest: dict[str, Any]) -> None:
-    """Make the folder with this manifest, or check that it is the one there."""
-    path.mkdir(parents=True, exist_ok=True)
-    if (path / MANIFEST).is_file():
-        _compare(path, _read_manifest(path), manifest)
-        return
-    beside = path / f"{MANIFEST}.partial"
-    beside.write_text(json.dumps(manifest, indent=2))
-    beside.replace(path / MANIFEST)
-
-
-def _read_manifest(path: Path) -> dict[str, Any]:
-    try:
-        manifest = json.loads((path / MANIFEST).read_text())
-        if manifest["format"] != FORMAT:
-            raise ValueError(f"format {manifest['format']}")
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise DataError(
-            f"{path} is not a teacher cache of format {FORMAT} ({error}); build it again"
-        ) from error
-    return manifest
-
-
-def _compare(path: Path, stored: dict[str, Any], wanted: dict[str, Any]) -> None:
-    differ = [name for name, value in wanted.items() if stored.get(name) != value]
-    if differ:
-        raise CompatibilityError(
-            f"the teacher cache {path} was built with another {' and another '.join(differ)}; "
-            "delete it or give another folder"
-        )

@@ -1,8 +1,9 @@
 """One training loop for every verb: transformers' Trainer, token-exact, resumed without a trace.
 
-The loss of a step is the sum over all target tokens of the global batch divided by their number, so
-that a batch of 8, 4 batches of 2 accumulated, and 2 processes with half a batch each take the same
-step. The rows of every step are fixed beforehand by the seed alone.
+Each part of the loss of a step is a sum over the global batch divided by the number of what it is
+summed over (target tokens, examples), so that a batch of 8, 4 batches of 2 accumulated, and 2
+processes with half a batch each take the same step. The rows of every step are fixed beforehand by
+the seed alone.
 """
 
 import logging
@@ -28,7 +29,7 @@ from transformers.trainer_callback import PrinterCallback
 from attar.divergences import mean_over
 from attar.errors import ConfigError
 from attar.evaluate import autocast
-from attar.train.callbacks import Interrupt, Progress
+from attar.train.callbacks import Interrupt, Progress, Watch
 from attar.train.processes import processes
 from attar.train.resume import (
     check_data,
@@ -38,15 +39,25 @@ from attar.train.resume import (
     save_weights,
     tidy,
 )
-from attar.train.windows import Batch, Windows, fingerprint, window
+from attar.train.windows import Batch, Source, Windows, order
 
 logger = logging.getLogger(__name__)
 
 FLOAT = torch.float32  # of weights in training: smaller types swallow small updates
 
-Compute = Callable[[nn.Module, Batch], dict[str, Tensor]]
-"""A loss: (model, batch) -> values (B, T - 1) per target token; "loss" is trained on, the others
-are only logged."""
+
+@dataclass(frozen=True)
+class Term:
+    """A part of a loss: the sum of `values`, of any shape, over the number of `per` in the whole
+    step (see `Source.counts`), times `weight`."""
+
+    values: Tensor
+    weight: float = 1.0
+    per: str = "tokens"
+
+
+Compute = Callable[[nn.Module, Batch], dict[str, Term]]
+"""A loss: (model, batch) -> its parts by name. All are logged, but for one called "loss"."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,13 +65,13 @@ class TrainConfig:
     """Options of the training loop, named as in transformers' `TrainingArguments`.
 
     A step sees `per_device_train_batch_size * gradient_accumulation_steps * (number of processes)`
-    windows. Keep that product to keep the result: how it is split makes no difference but rounding.
+    rows. Keep that product to keep the result: how it is split makes no difference but rounding.
     """
 
     max_steps: int = 500
     """Optimizer steps."""
     per_device_train_batch_size: int = 8
-    """Windows in one forward pass of one process."""
+    """Rows (windows of text, examples) in one forward pass of one process."""
     gradient_accumulation_steps: int = 1
     """Forward and backward passes before one optimizer step."""
     learning_rate: float = 1e-3
@@ -110,11 +121,11 @@ class TrainConfig:
                 raise ConfigError(f"{name} must be zero or more, but it is {getattr(self, name)}.")
 
 
-def next_token_loss(model: nn.Module, batch: Batch) -> dict[str, Tensor]:
+def next_token_loss(model: nn.Module, batch: Batch) -> dict[str, Term]:
     """Cross-entropy of every token but the first of each window, (B, T - 1), nats."""
     ids = batch["input_ids"]
     logits = model(input_ids=ids, use_cache=False).logits[:, :-1]
-    return {"loss": cross_entropy(logits, ids[:, 1:])}
+    return {"loss": Term(cross_entropy(logits, ids[:, 1:]))}
 
 
 def cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
@@ -124,31 +135,49 @@ def cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
     return flat.view_as(targets)
 
 
-class TokenTrainer(Trainer):
-    """transformers' Trainer; the loss is per target token of the whole step, whoever holds them.
+class _Objective(nn.Module):
+    """The model, what is trained beside it, and the loss as the forward pass of both, which is how
+    gradients are averaged over processes."""
+
+    def __init__(self, model: nn.Module, auxiliary: nn.Module | None, compute: Compute) -> None:
+        super().__init__()
+        self.model, self.auxiliary, self._compute = model, auxiliary, compute
+
+    def forward(self, batch: Batch) -> dict[str, Term]:
+        return self._compute(self.model, batch)
+
+
+class ExactTrainer(Trainer):
+    """transformers' Trainer; each part of the loss is a mean over the whole step, whoever holds it.
 
     Args:
-        compute: the loss of each target token.
-        bf16: run the model's forward pass under bfloat16 autocast.
+        source: where the batches come from; counts what they hold.
+        bf16: run the forward pass under bfloat16 autocast.
         stamp: identifies the data; written into each checkpoint and compared on resume.
     """
 
-    loss_is_scaled_for_ga = True  # compute_loss divides by the tokens of all accumulated batches
+    loss_is_scaled_for_ga = True  # compute_loss divides by the counts of all accumulated batches
 
-    def __init__(self, *args: Any, compute: Compute, bf16: bool, stamp: str, **kwargs: Any) -> None:
+    def __init__(self, *args: Any, source: Source, bf16: bool, stamp: str, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self._compute, self._bf16, self._stamp = compute, bf16, stamp
+        self._source, self._bf16, self._stamp = source, bf16, stamp
+        self._counts: dict[str, Tensor] = {}  # of the present step, over all processes
         self._parts: dict[str, Tensor] = {}  # this process's share, summed since the last log line
         self._steps = 0
 
     def get_batch_samples(
         self, epoch_iterator: Iterator[Batch], num_batches: int, device: torch.device
-    ) -> tuple[list[Batch], Tensor]:
-        """The batches of one optimizer step, and their target tokens over all processes."""
+    ) -> tuple[list[Batch], None]:
+        """The batches of one optimizer step; what they hold over all processes is kept."""
         batches = list(islice(epoch_iterator, num_batches))
-        tokens = sum(batch["input_ids"][:, 1:].numel() for batch in batches)
+        found: dict[str, float] = {}
+        for batch in batches:
+            for unit, count in self._source.counts(batch).items():
+                found[unit] = found.get(unit, 0.0) + count
+        totals = self._summed(torch.tensor(list(found.values()), device=device))
+        self._counts = dict(zip(found, totals.unbind(), strict=True))
         self._steps += 1
-        return batches, self._summed(torch.tensor(float(tokens), device=device))
+        return batches, None
 
     def _summed(self, value: Tensor) -> Tensor:
         """The sum over all processes."""
@@ -167,20 +196,24 @@ class TokenTrainer(Trainer):
 
         The factor undoes the averaging of gradients over the processes.
         """
-        assert num_items_in_batch is not None
         context = (
             torch.autocast(self.args.device.type, torch.bfloat16) if self._bf16 else nullcontext()
         )
         with context:
-            per_token = self._compute(model, inputs)
-        shares = {n: mean_over(v, None, num_items_in_batch) for n, v in per_token.items()}
-        loss = shares.pop("loss")
+            terms: dict[str, Term] = model(inputs)
+        shares = {
+            # a unit that no row of the step has, such as labels, has no values either
+            name: mean_over(term.values, None, self._counts[term.per].clamp_min(1))
+            for name, term in terms.items()
+        }
+        loss = torch.stack([terms[name].weight * share for name, share in shares.items()]).sum()
         if not torch.isfinite(loss):
             raise ConfigError(
                 f"the training loss became {loss.item()} at step {self.state.global_step + 1} with "
                 f"a peak learning rate of {self.args.learning_rate:g}; lower --learning-rate or "
                 "raise --warmup-steps"
             )
+        shares.pop("loss", None)
         for name, value in shares.items():
             self._parts[name] = self._parts.get(name, torch.zeros_like(value)) + value.detach()
         return loss * self.accelerator.num_processes
@@ -272,34 +305,41 @@ class Training:
 
 def fit(
     model: PreTrainedModel,
-    data: Dataset | Tensor,
+    data: Source | Dataset | Tensor,
     *,
     config: TrainConfig,
     state_dir: Path | None = None,
     resume: bool = False,
     compute: Compute = next_token_loss,
+    auxiliary: nn.Module | None = None,
+    watch: Watch | None = None,
 ) -> Training:
-    """Train `model` in place on packed windows and leave it in evaluation mode.
+    """Train `model` in place and leave it in evaluation mode.
 
     Args:
-        model: any causal language model; under `torchrun` every process passes the same weights.
-        data: packed data set (column `input_ids`) or tensor (N, T).
+        model: any model; under `torchrun` every process passes the same weights.
+        data: what to train on; a packed data set (column `input_ids`) or a tensor (N, T) is text
+            for a causal language model.
         state_dir: where checkpoints go; None: none are written.
         resume: go on from the newest complete checkpoint in `state_dir`, if any, to the same
             weights as an uninterrupted run.
-        compute: the loss of each target token.
+        compute: the parts of the loss.
+        auxiliary: what is trained beside the model, such as projections, and used by `compute`; it
+            is in the checkpoints to resume from.
+        watch: looks at the model after some steps and may end the training.
 
     Raises:
         ConfigError: the weights are not float32; the loss or a weight became infinite or NaN (the
             checkpoints are deleted, as going on repeats it); or `resume` meets other data.
         KeyboardInterrupt: after SIGINT or SIGTERM, once a checkpoint is written.
     """
+    source = Windows(data) if isinstance(data, Dataset | Tensor) else data
     if wrong := [n for n, p in model.named_parameters() if p.requires_grad and p.dtype != FLOAT]:
         raise ConfigError(
             f"training needs weights in float32, but {wrong[0]} is not; load the model with "
             "dtype=torch.float32 (bf16 then speeds up the forward pass alone)"
         )
-    stamp = fingerprint(data)
+    stamp = source.fingerprint()
     group = processes()
     if group.is_main_process and state_dir is not None:
         tidy(state_dir, keep=resume)
@@ -313,18 +353,16 @@ def fit(
         * config.gradient_accumulation_steps
         * group.num_processes
     )
-    bf16, use_cache = use_bf16(model, config), model.config.use_cache
-    interrupt, progress = Interrupt(), Progress(batch * len(window(data, 0)))
+    bf16, use_cache = use_bf16(model, config), getattr(model.config, "use_cache", None)
+    interrupt, progress = Interrupt(), Progress(round(batch * source.tokens_per_row))
     with tempfile.TemporaryDirectory() as scratch:
-        trainer = TokenTrainer(
-            model,
+        trainer = ExactTrainer(
+            _Objective(model, auxiliary, compute),
             _arguments(config, state_dir or Path(scratch), save=state_dir is not None),
-            train_dataset=Windows(data, length=config.max_steps * batch, seed=config.seed),
-            data_collator=lambda rows: {
-                name: torch.stack([row[name] for row in rows]) for name in rows[0]
-            },
-            callbacks=[progress, interrupt],
-            compute=compute,
+            train_dataset=order(len(source), length=config.max_steps * batch, seed=config.seed),
+            data_collator=source.batch,
+            callbacks=[progress, interrupt, *([watch] if watch else [])],
+            source=source,
             bf16=bf16,
             stamp=stamp,
         )
@@ -342,7 +380,8 @@ def fit(
             if state_dir and group.is_main_process and newest_checkpoint(state_dir) is None:
                 shutil.rmtree(state_dir, ignore_errors=True)  # nothing in it to resume from
             progress.close()
-            model.config.use_cache = use_cache
+            if use_cache is not None:
+                model.config.use_cache = use_cache
             model.eval()
     if interrupt.asked:
         raise KeyboardInterrupt

@@ -1,7 +1,9 @@
-"""Packed windows of token ids, and the order in which a run sees them."""
+"""What a run trains on, row by row: packed windows of text, and the order in which rows come."""
 
 import hashlib
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -11,35 +13,71 @@ from torch import Tensor
 from attar.errors import ConfigError
 
 Batch = dict[str, Tensor]
-"""`input_ids` (B, T) and `rows` (B,), the position of each window in the packed data set."""
+"""Tensors of one forward pass, such as `input_ids` (B, T) and `rows` (B,), the place of each row in
+the data."""
 
 
-class Windows(torch.utils.data.Dataset[Batch]):
-    """The rows that a whole run sees, in order.
+class Source(Protocol):
+    """Rows to train on."""
 
-    Each pass over the data is a fresh permutation drawn from `seed`.
+    tokens_per_row: float
+    """How much a row holds, on average; for the log."""
+
+    def __len__(self) -> int:
+        """Rows there are."""
+        ...
+
+    def batch(self, rows: Sequence[int]) -> Batch:
+        """These rows as one batch."""
+        ...
+
+    def counts(self, batch: Batch) -> dict[str, float]:
+        """How many of each unit (`tokens`, `items`) a batch holds; the parts of the loss are
+        divided by their sum over the whole step."""
+        ...
+
+    def fingerprint(self) -> str:
+        """The same for the same rows only."""
+        ...
+
+
+class Windows:
+    """Packed text: every token of a window but the first is a target.
 
     Args:
         data: a packed data set (column `input_ids`) or a tensor (N, T).
-        length: rows that the run needs; passes over the data repeat until they are enough.
     """
 
-    def __init__(self, data: Dataset | Tensor, *, length: int, seed: int) -> None:
+    def __init__(self, data: Dataset | Tensor) -> None:
         if len(data) == 0:
             raise ConfigError(
                 "Training needs at least one window of text, but there is none; give more text."
             )
         self.data = data
-        rng = np.random.default_rng(seed)
-        passes = [rng.permutation(len(data)) for _ in range(-(-length // len(data)))]
-        self.order = np.concatenate(passes)[:length]
+        self.tokens_per_row = float(len(window(data, 0)))
 
     def __len__(self) -> int:
-        return len(self.order)
+        return len(self.data)
 
-    def __getitem__(self, index: int) -> Batch:
-        row = int(self.order[index])
-        return {"input_ids": window(self.data, row), "rows": torch.tensor(row)}
+    def batch(self, rows: Sequence[int]) -> Batch:
+        """`input_ids` (B, T) and `rows` (B,)."""
+        ids = torch.stack([window(self.data, row) for row in rows])
+        return {"input_ids": ids, "rows": torch.tensor(rows)}
+
+    def counts(self, batch: Batch) -> dict[str, float]:
+        """The target tokens."""
+        return {"tokens": batch["input_ids"][:, 1:].numel()}
+
+    def fingerprint(self) -> str:
+        """Of all token ids."""
+        return fingerprint(self.data)
+
+
+def order(rows: int, *, length: int, seed: int) -> list[int]:
+    """The rows that a whole run of `length` rows sees: fresh permutations drawn from `seed`."""
+    rng = np.random.default_rng(seed)
+    passes = [rng.permutation(rows) for _ in range(-(-length // rows))]
+    return np.concatenate(passes)[:length].tolist()
 
 
 def window(data: Dataset | Tensor, row: int) -> Tensor:

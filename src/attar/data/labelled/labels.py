@@ -1,0 +1,249 @@
+"""Labels: telling the task by them, reading, numbering and forgetting them."""
+
+import math
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from datasets import ClassLabel
+
+from attar.data.files import reason
+from attar.data.labelled.columns import Rows
+from attar.data.labelled.task import UNLABELLED, TaskKind
+from attar.data.text import SPLITS
+from attar.errors import ConfigError, DataError
+
+
+def infer(texts: Sequence[Any], labels: Sequence[Any], *, origin: str) -> TaskKind:
+    """The kind of task that these labels are of.
+
+    Args:
+        texts: texts or words, one a label.
+        labels: as the source has them, None where unknown.
+        origin: the source as errors call it.
+
+    Raises:
+        DataError: there are no labels.
+    """
+    known = [(text, label) for text, label in zip(texts, labels, strict=True) if label is not None]
+    example = next((label for _, label in known if label != []), None)
+    if example is None:
+        raise _unlabelled(origin)
+    if isinstance(example, dict) or (isinstance(example, list) and isinstance(example[0], dict)):
+        return "question_answering"
+    if isinstance(example, list):
+        words = (len(t.split() if isinstance(t, str) else t) for t, _ in known)
+        each = all(n == len(label) for n, (_, label) in zip(words, known, strict=True))
+        return "token_classification" if each else "multi_label"
+    return "regression" if isinstance(example, float) else "single_label"
+
+
+def class_names(feature: Any) -> tuple[str, ...] | None:
+    """The names of labels in the order of their numbers, if a column of the source has them."""
+    feature = getattr(feature, "feature", feature)  # of a list
+    return tuple(feature.names) if isinstance(feature, ClassLabel) else None
+
+
+def read_labels(
+    splits: Mapping[str, Rows],
+    found: TaskKind,
+    *,
+    order: Sequence[str] | None,
+    column: str,
+    origin: str,
+) -> None:
+    """Check the rows, and bring their labels in place to names, numbers or answers, None where
+    there is none; of token classification also the texts to words.
+
+    Args:
+        splits: the rows of each split.
+        found: the kind of task.
+        order: names of the labels that are numbers, as of `class_names`.
+        column: the labels' column as errors call it.
+        origin: the source as errors call it.
+
+    Raises:
+        DataError: a text is missing, a label is none of this task, or train has no label at all.
+    """
+    for name, rows in splits.items():
+        if found == "token_classification":
+            rows["text"] = [t.split() if isinstance(t, str) else t for t in rows["text"]]
+        _check_texts(rows, found, f"the {name} split of {origin}")
+        labels = rows["label"]
+        if found == "regression" and name != "train" and {*labels} == {-1.0}:
+            labels = [None] * len(labels)  # the test set of STS-B
+        for i, label in enumerate(labels):
+            try:
+                labels[i] = _label(label, found, order)
+                _check_label(labels[i], {key: rows[key][i] for key in rows})
+            except (TypeError, ValueError, KeyError, IndexError, AttributeError) as error:
+                raise DataError(
+                    f"expected the labels of {found.replace('_', ' ')} in column {column!r}, "
+                    f"found {str(label)[:100]!r} in row {i} of the {name} split of {origin} "
+                    f"({reason(error)}); mend the row, or name another task or label_column"
+                ) from error
+        rows["label"] = labels
+    if all(label is None for label in splits["train"]["label"]):
+        raise _unlabelled(origin)
+
+
+def _unlabelled(origin: str) -> DataError:
+    return DataError(
+        f"expected labels in the train split of {origin}, found none; name the right column with "
+        "label_column (--label-column)"
+    )
+
+
+def _check_texts(rows: Rows, found: TaskKind, where: str) -> None:
+    for column in ("text", "text_pair"):
+        for i, text in enumerate(rows.get(column, ())):
+            if not (text if isinstance(text, list) else str(text or "").strip()):
+                raise DataError(
+                    f"expected text in every row of {where}, found none in row {i} ({column}); "
+                    "leave out the row"
+                )
+            if isinstance(text, list) is not (found == "token_classification"):
+                raise DataError(
+                    f"expected {'words' if isinstance(text, str) else 'text'} for {found} in "
+                    f"{where}, found {type(text).__name__} in row {i} ({column}); name another "
+                    "task or text_column"
+                )
+
+
+def _label(value: Any, found: TaskKind, order: Sequence[str] | None) -> Any:
+    """A label as name, number, list of names or answers; None if there is none."""
+    if value is None or value == [UNLABELLED] or value == "":
+        return None
+    if found == "single_label":
+        return _name(value, order)
+    if found == "regression":
+        return None if math.isnan(float(value)) else float(value)
+    if found == "question_answering":
+        if isinstance(value, list):  # one record an answer
+            value = {key: [answer[key] for answer in value] for key in ("text", "answer_start")}
+        value = {"text": [*value["text"]], "answer_start": [*map(int, value["answer_start"])]}
+        return None if UNLABELLED in value["answer_start"] else value
+    if found == "multi_label":
+        value = re.split(r"\s*,\s*", value.strip()) if isinstance(value, str) else value
+        if value and all(isinstance(v, float) for v in value):  # one number a label, 0 or 1
+            value = [i for i, v in enumerate(value) if v]
+        return list(dict.fromkeys(_name(v, order) for v in value))
+    names = [_name(v, order) for v in (value.split() if isinstance(value, str) else value)]
+    return names if any(name is not None for name in names) else None
+
+
+def _name(value: Any, order: Sequence[str] | None) -> str | None:
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, float):
+        if value != int(value):
+            raise ValueError(f"{value} is not a class")
+        value = int(value)
+    if isinstance(value, int):
+        if value in (-1, UNLABELLED):
+            return None
+        return order[value] if order else str(value)
+    if not isinstance(value, str):
+        raise TypeError("not a name or a whole number")
+    return value
+
+
+def _check_label(label: Any, row: Mapping[str, Any]) -> None:
+    """Tags are as many as words, answers stand where they say."""
+    if isinstance(label, dict):
+        for text, start in zip(label["text"], label["answer_start"], strict=True):
+            if start < 0 or row["text_pair"][start : start + len(text)] != text:
+                raise ValueError(f"the context has no {text!r} at character {start}")
+    elif isinstance(row["text"], list) and label and len(label) != len(row["text"]):
+        raise ValueError(f"there are {len(row['text'])} words")
+
+
+def number_labels(
+    splits: Mapping[str, Rows], found: TaskKind, *, order: tuple[str, ...] | None, origin: str
+) -> tuple[str, ...]:
+    """Turn names into numbers in place; the names in the order of their numbers.
+
+    Args:
+        splits: the rows of each split, after `read_labels`.
+        found: the kind of task.
+        order: the names if the source has them; None: sorted.
+        origin: the source as errors call it.
+
+    Raises:
+        DataError: train has a single label, nearly as many as rows, or not all that are named or
+            that the other splits have.
+    """
+    if found == "question_answering":
+        return ()
+    used = {name: Counter(_flat(rows["label"])) for name, rows in splits.items()}
+    classes = used["train"]
+    if len(classes) < 2:
+        raise DataError(
+            f"expected at least two different labels in the train split of {origin}, found "
+            f"{', '.join(map(str, classes))}; give examples of others, or name the right "
+            "column with label_column (--label-column)"
+        )
+    if found == "regression":
+        return ()
+    if found == "single_label" and classes.total() >= 20 and 2 * len(classes) > classes.total():
+        raise DataError(
+            f"expected classes with several examples in {origin}, found {len(classes)} different "
+            f"labels in {classes.total()} rows; name the right column with label_column, or "
+            "regression as the task"
+        )
+    numeric = all(re.fullmatch(r"-?\d+", name) for name in classes)
+    names = order or tuple(sorted(classes, key=int if numeric else str))
+    if unseen := [name for name in names if name not in classes]:
+        raise DataError(
+            f"expected examples of every class in the train split of {origin}, found none of "
+            f"{', '.join(unseen[:10])}; add some, or take the class off the list of names"
+        )
+    for name in SPLITS[1:]:
+        if unknown := sorted(used[name].keys() - classes.keys()):
+            raise DataError(
+                f"expected only labels of the train split in the {name} split of {origin}, found "
+                f"also {', '.join(unknown[:10])}; add examples to train, or leave out those rows"
+            )
+    number = {name: i for i, name in enumerate(names)}
+    for rows in splits.values():
+        for i, label in enumerate(rows["label"]):
+            if isinstance(label, list):
+                rows["label"][i] = [number.get(tag, UNLABELLED) for tag in label]
+            elif label is not None:
+                rows["label"][i] = number[label]
+    return names
+
+
+def _flat(labels: Iterable[Any]) -> Iterable[Any]:
+    for label in labels:
+        yield from (n for n in (label if isinstance(label, list) else [label]) if n is not None)
+
+
+def limited(labels: list[Any], found: TaskKind, *, limit: int, seed: int) -> list[Any]:
+    """Forget all but `limit` labels; those that stay are spread like all.
+
+    Raises:
+        ConfigError: `limit` is below the number of classes.
+    """
+    known = [i for i, label in enumerate(labels) if label is not None]
+    classes = Counter(labels[i] for i in known) if found == "single_label" else Counter()
+    if limit < max(1, len(classes)):
+        raise ConfigError(
+            f"expected limit_labels of at least {max(1, len(classes))}, one a class, found "
+            f"{limit}; raise it"
+        )
+    if limit >= len(known):
+        return labels
+    # Rows of a class are spread evenly over [0, 1), the first of each class at 0, so that a small
+    # choice is part of a larger one.
+    seen: Counter[Any] = Counter()
+    place: dict[int, float] = {}
+    for i in np.random.default_rng(seed).permutation(known).tolist():
+        group = labels[i] if classes else None
+        size = classes[group] if classes else len(known)
+        place[i] = (seen[group] + 0.5) / size if seen[group] else 0.0
+        seen[group] += 1
+    kept = set(sorted(place, key=place.__getitem__)[:limit])
+    return [label if i in kept else None for i, label in enumerate(labels)]

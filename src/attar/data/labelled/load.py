@@ -1,0 +1,92 @@
+"""The way from a source to three splits of labelled examples."""
+
+from pathlib import Path
+
+from datasets import Dataset, DatasetDict
+
+from attar.data.labelled.columns import find_roles, pick_columns, read_files
+from attar.data.labelled.labels import class_names, infer, limited, number_labels, read_labels
+from attar.data.labelled.splits import complete, to_dataset
+from attar.data.labelled.stdlib_tasks import stdlib_tables
+from attar.data.labelled.task import Task, TaskKind
+from attar.data.text import STDLIB, from_hub, name_splits, progress_only_on_terminals
+from attar.errors import ConfigError
+
+
+def load_labelled(
+    source: str | Path | Dataset | DatasetDict,
+    *,
+    task: TaskKind | None = None,
+    config: str | None = None,
+    text_column: str | None = None,
+    pair_column: str | None = None,
+    label_column: str | None = None,
+    limit_labels: int | None = None,
+    seed: int = 0,
+) -> tuple[DatasetDict, Task]:
+    """Load labelled examples as the splits train, validation and test, and what their task is.
+
+    Columns by kind of task: `text`, `text_pair` if there are pairs, and `label` (int; float for
+    regression; a list of ints for multi-label); `words` and `label`, a list of ints, for token
+    classification; `question`, `context` and `answers` (`text`, `answer_start`) for question
+    answering. Always `source`, the row's number in its split.
+
+    Rows without a label (null, empty, or -1 among whole numbers, as in the test sets of GLUE) stay
+    in train as -100, in regression as NaN, and are left out of the other splits. A split that the
+    source lacks, or that has no label at all, is cut from the labelled rows of train, 5% of the
+    distinct texts each, by a hash of the text: equal texts stay together.
+
+    Args:
+        source: a data set on the Hub, a data set object, a file or folder as for `load_text` but
+            without .txt, "python-stdlib:package" or "python-stdlib:docstring". Lines of .csv and
+            .tsv without a header are text and label, or text, second text and label.
+        task: None: by the labels. Strings, truth values and whole numbers are classes, other
+            numbers regression, one label a word token classification, other lists multi-label.
+        config: configuration of a data set on the Hub.
+        text_column: text, words or question. None: the first usual name; so for the next two.
+        pair_column: second text or context. None with `text_column`: no pair.
+        label_column: labels, tags or answers.
+        limit_labels: keep the labels of this many rows of train, spread over the classes as all
+            labels are but at least one a class, and forget the others; None: keep all.
+        seed: draws the splits that are cut and the labels that are kept.
+
+    Raises:
+        DataError: the source cannot be read; columns or task cannot be told; a text is empty; there
+            is one class only, a class without a row in train, or a label that train does not know.
+        ConfigError: `config` with a source that is not on the Hub, or `limit_labels` below the
+            number of classes.
+    """
+    origin = str(source) if isinstance(source, str | Path) else "the given data set"
+    path = Path(source).expanduser() if isinstance(source, str | Path) else None
+    own = path is not None and origin.partition(":")[0] == STDLIB
+    local = path is None or own or path.exists()
+    if config is not None and local:
+        raise ConfigError(
+            f"expected a data set on the Hub with dataset config {config!r}, found {origin}, "
+            "which has no configurations; leave the config out"
+        )
+    named = (text_column, pair_column, label_column)
+    cells = False
+    with progress_only_on_terminals():
+        if own:
+            tables = stdlib_tables(origin)
+        elif path is not None and local:
+            tables, cells = read_files(path, [name for name in named if name])
+        else:
+            loaded = from_hub(origin, config) if isinstance(source, str | Path) else source
+            tables = name_splits(loaded, origin)
+        tables = {name: table.with_format(None) for name, table in tables.items()}
+    roles = find_roles(tables["train"], task, named=named, origin=origin)
+    splits = pick_columns(tables, roles, cells=cells, origin=origin)
+    found = task or infer(splits["train"]["text"], splits["train"]["label"], origin=origin)
+    order = class_names(tables["train"].features[roles.label])
+    read_labels(splits, found, order=order, column=roles.label, origin=origin)
+    splits = complete(splits, seed=seed, origin=origin)
+    names = number_labels(splits, found, order=order, origin=origin)
+    described = Task(found, names, roles.pair is not None)
+    if limit_labels is not None:
+        train = splits["train"]
+        train["label"] = limited(train["label"], found, limit=limit_labels, seed=seed)
+    return DatasetDict(
+        {name: to_dataset(rows, described) for name, rows in splits.items()}
+    ), described

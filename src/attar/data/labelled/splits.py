@@ -1,0 +1,101 @@
+"""Rows of the three splits: cutting those that are missing, and tables of a task's columns."""
+
+import logging
+import math
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import numpy as np
+from datasets import Dataset, Features, List, Value
+
+from attar.data.labelled.columns import Rows
+from attar.data.labelled.task import UNLABELLED, Task
+from attar.data.text import HELD_OUT, SPLITS, hash_of
+from attar.errors import DataError
+
+logger = logging.getLogger(__name__)
+
+
+def complete(splits: Mapping[str, Rows], *, seed: int, origin: str) -> dict[str, Rows]:
+    """Leave out what cannot be scored, and cut the missing splits from train.
+
+    Args:
+        splits: the rows of each split, None as the label where there is none.
+        seed: draws the texts that leave train.
+        origin: the source as errors call it.
+
+    Raises:
+        DataError: train has too few different rows to be cut.
+    """
+    parts: dict[str, Rows] = {}
+    for name, rows in splits.items():
+        known = [i for i, label in enumerate(rows["label"]) if label is not None]
+        lost = len(rows["label"]) - len(known)
+        if name == "train":
+            if lost:
+                logger.info("%d rows of train in %s have no label", lost, origin)
+        elif lost:
+            logger.warning("left out %d rows of %s in %s without a label", lost, name, origin)
+            rows = _take(rows, known)
+        if known or name == "train":
+            parts[name] = rows
+    if missing := [name for name in SPLITS if name not in parts]:
+        train = parts["train"]
+        pairs = train.get("text_pair", [""] * len(train["text"]))
+        texts = (" ".join(t) if isinstance(t, list) else t for t in train["text"])
+        keys = np.asarray(
+            [hash_of(f"{seed} {a}\0{b}") for a, b in zip(texts, pairs, strict=True)],
+            dtype=np.uint64,
+        )
+        known = np.asarray([label is not None for label in train["label"]], dtype=bool)
+        distinct = np.unique(keys[known])
+        if len(distinct) <= len(missing):
+            raise DataError(
+                f"expected labelled rows for train, {' and '.join(missing)} in {origin}, found "
+                f"{len(distinct)} different ones; give more rows"
+            )
+        size = max(1, round(HELD_OUT * len(distinct)))
+        # The place of a text in the order of the hashes; equal texts leave train together.
+        drawn = distinct[: size * len(missing)]
+        place = np.searchsorted(drawn, keys)
+        away = np.isin(keys, drawn)
+        parts["train"] = _take(train, np.flatnonzero(~away))
+        for i, name in enumerate(missing):
+            parts[name] = _take(train, np.flatnonzero(away & known & (place // size == i)))
+    return {name: parts[name] for name in SPLITS}
+
+
+def _take(rows: Rows, which: Iterable[int]) -> Rows:
+    which = [int(i) for i in which]
+    return {name: [column[i] for i in which] for name, column in rows.items()}
+
+
+def to_dataset(rows: Rows, task: Task) -> Dataset:
+    """The rows with the columns and types of this task."""
+    string, whole = Value("string"), Value("int64")
+    label: Any = {
+        "single_label": whole,
+        "regression": Value("float64"),
+        "question_answering": {"text": List(string), "answer_start": List(whole)},
+    }.get(task.kind, List(whole))
+    blank: Any = {
+        "single_label": UNLABELLED,
+        "regression": math.nan,
+        "multi_label": [UNLABELLED],
+        "question_answering": {"text": [""], "answer_start": [UNLABELLED]},
+    }.get(task.kind)
+    texts = ["text", "text_pair"] if task.pair else ["text"]
+    names = {
+        "token_classification": ["words", "label"],
+        "question_answering": ["question", "context", "answers"],
+    }.get(task.kind, [*texts, "label"])
+    columns = {ours: rows[theirs] for ours, theirs in zip(names, [*texts, "label"], strict=True)}
+    columns[names[-1]] = [
+        ([UNLABELLED] * len(text) if blank is None else blank) if known is None else known
+        for text, known in zip(rows["text"], rows["label"], strict=True)
+    ]
+    listed = task.kind == "token_classification"
+    features = dict.fromkeys(names[:-1], List(string) if listed else string)
+    features |= {names[-1]: label, "source": whole}
+    columns["source"] = list(range(len(rows["text"])))
+    return Dataset.from_dict(columns, features=Features(features))

@@ -1,0 +1,112 @@
+"""Labelled tasks that every user has: made of the sources of the running Python."""
+
+import ast
+import textwrap
+import warnings
+from collections import Counter
+from collections.abc import Iterator, Sequence
+
+from datasets import Dataset
+
+from attar.data.text import SPLITS, STDLIB, stdlib_files
+from attar.errors import DataError
+
+PACKAGES = 12
+"""Classes of "python-stdlib:package"."""
+LONGEST = 4_000
+"""Characters of a definition in the tasks of the standard library."""
+
+
+def stdlib_tables(origin: str) -> dict[str, Dataset]:
+    """A task made of the standard library's own definitions; the split of a file hangs on its path
+    alone, and sources that come more than once are left out, so that nothing leaks.
+
+    Raises:
+        DataError: `origin` is neither "python-stdlib:package" nor "python-stdlib:docstring".
+    """
+    make = {"package": _packages, "docstring": _docstrings}.get(origin.partition(":")[2])
+    if make is None:
+        raise DataError(
+            f"expected {STDLIB}:package or {STDLIB}:docstring as a labelled source, found "
+            f"{origin}; give one of them"
+        )
+    found = list(make())
+    times = Counter(row["code"] for _, row in found if row["label"] != "false")
+    tables: dict[str, list[dict[str, str]]] = {name: [] for name in SPLITS}
+    for split, row in found:
+        if times[row["code"]] == 1:
+            code = row.pop("code")
+            tables[split].append(
+                {"text": row["text"], "text_pair": code, "label": row["label"]}
+                if "text" in row
+                else {"text": code, "label": row["label"]}
+            )
+    return {name: Dataset.from_list(rows) for name, rows in tables.items()}
+
+
+def _packages() -> Iterator[tuple[str, dict[str, str]]]:
+    """Definitions of the largest packages: which is it from?"""
+    rows: list[tuple[str, dict[str, str]]] = []
+    for path, split, text in stdlib_files():
+        package, _, within = path.partition("/")
+        if within:
+            rows += [(split, {"code": c, "label": package}) for c, _ in _definitions(text)]
+    sizes = Counter(row["label"] for split, row in rows if split == "train")
+    largest = sorted(sorted(sizes), key=lambda name: -sizes[name])[:PACKAGES]
+    return (row for row in rows if row[1]["label"] in largest)
+
+
+def _docstrings() -> Iterator[tuple[str, dict[str, str]]]:
+    """Every documented function twice: with the first line of its own docstring, and with that of
+    the next function of the file, or of another file where there is none; so neither text alone
+    tells the label."""
+    lonely: dict[str, list[tuple[str, str]]] = {name: [] for name in SPLITS}
+    for _, split, text in stdlib_files():
+        functions = [(code, line) for code, line in _definitions(text, documented=True) if line]
+        if len({line for _, line in functions}) < 2:
+            lonely[split] += functions
+        else:
+            yield from _with_others(functions, split)
+    for split, functions in lonely.items():
+        yield from _with_others(functions, split)
+
+
+def _with_others(
+    functions: Sequence[tuple[str, str]], split: str
+) -> Iterator[tuple[str, dict[str, str]]]:
+    for i, (code, line) in enumerate(functions):
+        others = (other for _, other in (*functions[i + 1 :], *functions[:i]) if other != line)
+        if other := next(others, None):
+            yield split, {"text": line, "code": code, "label": "true"}
+            yield split, {"text": other, "code": code, "label": "false"}
+
+
+def _definitions(text: str, *, documented: bool = False) -> Iterator[tuple[str, str]]:
+    """Source of each function, method and class of three lines or more, and "".
+
+    With `documented` those functions alone that have a docstring: their source without it, and its
+    first line.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of other people's escapes
+            tree = ast.parse(text.replace("\r\n", "\n"))
+    except (SyntaxError, ValueError):
+        return
+    lines = text.replace("\f", " ").splitlines(keepends=True)
+    nodes = [n for top in tree.body for n in (top, *getattr(top, "body", ()))]
+    for node in nodes:
+        if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            continue
+        start, end = node.lineno - 1, node.end_lineno or node.lineno
+        first, doc, said = node.body[0], "", lines[:0]
+        if documented:
+            doc = (ast.get_docstring(node) or "").strip().partition("\n")[0].strip()
+            apart = first.lineno > node.lineno and len(node.body) > 1
+            if isinstance(node, ast.ClassDef) or not (doc and apart):
+                continue
+            said = lines[start : first.lineno - 1]
+            start = first.end_lineno or first.lineno
+        code = textwrap.dedent("".join([*said, *lines[start:end]])).rstrip()
+        if code.count("\n") >= 2:
+            yield code[:LONGEST], doc

@@ -1,0 +1,236 @@
+"""The loss of a distillation pipeline (section 2.1): hard labels, the teacher's predictions, and
+intermediate features over a layer map.
+
+    L = w_h L_hard + w_kd L_pred(z_S, z_T) + w_int sum over (s, t) of L_int(H_s, H_t)
+"""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from attar import divergences
+from attar.data.labelled import Task
+from attar.methods.distiller.config import DistillConfig
+from attar.methods.distiller.mixup import (
+    MixedBatch,
+    drawn,
+    mixed_inputs,
+    mixed_labels,
+    mixed_sources,
+    mixed_targets,
+)
+from attar.methods.distiller.mutual_information import Critic, mi_alpha
+from attar.train.intermediate import (
+    Projection,
+    attention_ce,
+    attention_mse,
+    hidden_ce,
+    hidden_cosine,
+    hidden_mse,
+    pkd,
+)
+from attar.train.layers import LayerMap
+from attar.train.outputs import Outputs, Wanted, run
+from attar.train.processes import gather, processes
+from attar.train.tasks import hard_loss, items
+from attar.train.trainer import Term
+from attar.train.windows import Batch
+
+#: scores of the critic beyond this would overflow in the marginal term (trap 7)
+CLAMP = 50.0
+_PER_TOKEN = {"mse": hidden_mse, "ce": hidden_ce, "cos": hidden_cosine}
+_PER_MAP = {"mse": attention_mse, "ce": attention_ce}
+
+
+def wanted(config: DistillConfig, layer_map: LayerMap | None) -> tuple[Wanted, Wanted]:
+    """The features that the loss reads of the student and of the teacher."""
+    if layer_map is None:
+        return Wanted(), Wanted()
+    sides = []
+    for side in (0, 1):
+        found = {pair[side] for pair in layer_map.pairs}
+        if layer_map.transport:
+            found |= set(layer_map.blocks[side])
+        indices = tuple(sorted(found))
+        if config.intermediate in ("pkd", "mi"):
+            sides.append(Wanted(pooled=indices, pool=config.pool))
+        elif config.features == "attention":
+            sides.append(Wanted(attention=indices))
+        else:
+            sides.append(Wanted(hidden=indices))
+    return sides[0], sides[1]
+
+
+class Beside(nn.Module):
+    """What is trained beside the student and thrown away: projections, critics and baselines."""
+
+    def __init__(
+        self, config: DistillConfig, layer_map: LayerMap | None, *, widths: tuple[int, int]
+    ) -> None:
+        super().__init__()
+        self.projections, self.critics = nn.ModuleDict(), nn.ModuleDict()
+        self._per_pair = config.per_layer or (layer_map is not None and layer_map.transport)
+        if layer_map is None or config.features == "attention":
+            return
+        generator = torch.Generator().manual_seed(config.seed)
+        if config.intermediate == "mi":
+            for name in self._critic_names(layer_map):
+                self.critics[name] = Critic(
+                    *widths,
+                    hidden=config.critic_hidden,
+                    size=config.critic_dim,
+                    baseline="fixed" if config.alpha == 1 else config.baseline,
+                    generator=generator,
+                )
+        elif widths[0] != widths[1]:
+            for index in wanted(config, layer_map)[0].hidden or wanted(config, layer_map)[0].pooled:
+                self.projections[str(index)] = Projection(*widths, generator=generator)
+
+    def _critic_names(self, layer_map: LayerMap) -> list[str]:
+        if not self._per_pair:
+            return ["shared"]
+        pairs = list(layer_map.pairs)
+        if layer_map.transport:
+            pairs += [(s, t) for s in layer_map.blocks[0] for t in layer_map.blocks[1]]
+        return [f"{s}-{t}" for s, t in pairs]
+
+    def critic(self, student: int, teacher: int) -> Critic:
+        """The critic of a pair of layers."""
+        found = self.critics[f"{student}-{teacher}" if self._per_pair else "shared"]
+        assert isinstance(found, Critic)
+        return found
+
+    def project(self, index: int, features: Tensor) -> Tensor:
+        """Features of one of the student's layers at the teacher's width."""
+        name = str(index)
+        return self.projections[name](features) if name in self.projections else features
+
+
+class Objective:
+    """The parts of the loss of a batch: `hard`, `pred` and `intermediate`.
+
+    Args:
+        config: which losses, and their weights.
+        task: what is learnt.
+        layer_map: layers to match; None: no intermediate loss.
+        beside: projections and critics of that map.
+        teacher: the teacher's outputs for a batch; None: hard labels alone.
+        teacher_model: the model itself, for mixed inputs.
+    """
+
+    def __init__(
+        self,
+        config: DistillConfig,
+        *,
+        task: Task,
+        layer_map: LayerMap | None,
+        beside: Beside,
+        teacher: Callable[[Batch], Outputs] | None,
+        teacher_model: PreTrainedModel | None = None,
+    ) -> None:
+        self.config, self.task, self.layer_map, self.beside = config, task, layer_map, beside
+        self.teacher, self.teacher_model = teacher, teacher_model
+        self.wanted = wanted(config, layer_map)[0]
+        self.distance = _prediction_loss(config, task)
+
+    def __call__(self, model: nn.Module, batch: Batch) -> dict[str, Term]:
+        """See `attar.train.trainer.Compute`."""
+        mixed = drawn(batch)
+        student_batch = batch if mixed is None else mixed_inputs(model, batch, mixed=mixed)
+        student = run(model, student_batch, task=self.task, wanted=self.wanted)
+        parts: dict[str, Term] = {}
+        if self.config.hard_weight:
+            values = self._hard(student.logits, batch, mixed)
+            parts["hard"] = Term(values, self.config.hard_weight, per="labelled")
+        if self.teacher is None:
+            return parts
+        if mixed is not None:
+            assert self.teacher_model is not None
+            with torch.no_grad():
+                teacher = self.teacher(mixed_inputs(self.teacher_model, batch, mixed=mixed))
+        else:
+            teacher = self.teacher(batch)
+        if self.config.pred_weight:
+            values = self._predictions(student.logits, teacher.logits, batch)
+            parts["pred"] = Term(values, self.config.pred_weight, per="items")
+        if self.layer_map is not None:
+            mask = student_batch["attention_mask"]
+            values, per = self._intermediate(student, teacher, mask, _same(batch, mixed))
+            parts["intermediate"] = Term(values, self.config.intermediate_weight, per=per)
+        return parts
+
+    def _hard(self, logits: Tensor, batch: Batch, mixed: MixedBatch | None) -> Tensor:
+        if mixed is None:
+            return hard_loss(logits, batch, task=self.task)
+        if self.task.kind != "single_label":
+            labels = {"labels": mixed_targets(batch["labels"], mixed=mixed)}
+            return hard_loss(logits, labels, task=self.task)
+        weight, first, second = mixed_labels(batch["labels"], mixed=mixed)
+        ours = hard_loss(logits, {"labels": first}, task=self.task)
+        theirs = hard_loss(logits, {"labels": second}, task=self.task)
+        return weight * ours + (1 - weight) * theirs
+
+    def _predictions(self, student: Tensor, teacher: Tensor, batch: Batch) -> Tensor:
+        if self.task.kind == "question_answering":  # `(B, 2, T)`: padding is no position
+            padding = batch["attention_mask"][:, None] == 0
+            student, teacher = (x.masked_fill(padding, -torch.inf) for x in (student, teacher))
+        values = self.distance(student, teacher)
+        if self.task.kind == "token_classification":
+            values = torch.where(items(batch, self.task), values, 0.0)
+        return values
+
+    def _intermediate(
+        self, student: Outputs, teacher: Outputs, mask: Tensor, same: Tensor
+    ) -> tuple[Tensor, str]:
+        """The loss over the layer map, and what its sum is to be divided by."""
+        config, layer_map, beside = self.config, self.layer_map, self.beside
+        assert layer_map is not None
+        if config.intermediate == "mi":
+            return layer_map.total(lambda s, t: self._mi(student, teacher, s, t, same)), "rows"
+        if config.intermediate == "pkd":
+            return layer_map.total(
+                lambda s, t: pkd(beside.project(s, student.pooled[s]), teacher.pooled[t])
+            ), "rows"
+        if config.features == "attention":
+            compare = _PER_MAP[config.intermediate]
+            return layer_map.total(
+                lambda s, t: compare(student.attention[s], teacher.attention[t], mask=mask)
+            ), "tokens"
+        distance = _PER_TOKEN[config.intermediate]
+        return layer_map.total(
+            lambda s, t: distance(
+                beside.project(s, student.hidden[s]), teacher.hidden[t], mask=mask
+            )
+        ), "tokens"
+
+    def _mi(self, student: Outputs, teacher: Outputs, s: int, t: int, same: Tensor) -> Tensor:
+        """-I_alpha of one pair of layers, times the items it is over: those of all processes,
+        of which this one answers for its share."""
+        critic, alpha = self.beside.critic(s, t), self.config.alpha
+        scores, log_q = critic(gather(student.pooled[s]), gather(teacher.pooled[t]))
+        if bool(same.all()):  # a single source has nothing to be told apart from
+            return 0.0 * (scores.sum() + log_q.sum())
+        bound = mi_alpha(scores, log_q, alpha=alpha, same=same, clamp=CLAMP)
+        return -bound * (len(scores) / processes().num_processes)
+
+
+def _prediction_loss(config: DistillConfig, task: Task) -> divergences.Divergence:
+    many = task.kind == "multi_label"
+    losses: dict[str, divergences.Divergence] = {
+        "mse": divergences.logit_mse,
+        "ce": divergences.binary_cross_entropy if many else divergences.soft_cross_entropy,
+        "kl": divergences.binary_kl if many else divergences.forward_kl,
+    }
+    return divergences.at_temperature(
+        losses[config.pred_loss], tau=config.temperature, tau_squared=config.tau_squared
+    )
+
+
+def _same(batch: Batch, mixed: MixedBatch | None) -> Tensor:
+    """Which items of all processes share a text: no negatives (trap 8)."""
+    own = batch["source"]
+    pairs = own[:, None] if mixed is None else mixed_sources(own, mixed=mixed)
+    texts = gather(pairs)
+    return (texts[:, None, :, None] == texts[None, :, None, :]).flatten(2).any(-1)

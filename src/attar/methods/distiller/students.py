@@ -1,0 +1,117 @@
+"""Students: an encoder with fewer layers, cut out of its teacher or with random weights."""
+
+import copy
+import re
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from transformers import PreTrainedModel
+
+from attar import checkpoint
+from attar.data.labelled import Task
+from attar.errors import CompatibilityError, ConfigError
+from attar.methods.distiller.config import StudentInit
+from attar.train.tasks import has_head, model_class, new_head
+
+
+def depth(model: PreTrainedModel) -> int:
+    """Blocks of a model."""
+    return int(model.config.get_text_config().num_hidden_layers)
+
+
+def width(model: PreTrainedModel) -> int:
+    """Width of a model's hidden states."""
+    return int(model.config.get_text_config().hidden_size)
+
+
+def make_student(
+    teacher: PreTrainedModel, *, layers: int, init: StudentInit = "cut", seed: int = 0
+) -> PreTrainedModel:
+    """A model of the teacher's class with fewer layers.
+
+    Args:
+        teacher: an encoder with a head; it stays as it is.
+        layers: blocks of the student.
+        init: `cut` copies embeddings, head and evenly spread blocks, the last among them; `random`
+            copies nothing.
+        seed: draws the random weights.
+
+    Raises:
+        ConfigError: the number of layers is not between 1 and the teacher's.
+        CompatibilityError: the blocks of this model cannot be found.
+    """
+    whole = depth(teacher)
+    if not 1 <= layers <= whole:
+        raise ConfigError(
+            f"student_layers must be between 1 and the teacher's {whole}, but it is {layers}"
+        )
+    kept = [(i + 1) * whole // layers - 1 for i in range(layers)]
+    config = _config(teacher.config, kept)
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        student = type(teacher)(config)
+    nn.Module.to(student, teacher.dtype)
+    if init == "cut":
+        prefix = _blocks(teacher)
+        numbers = {f"{prefix}.{new}.": f"{prefix}.{old}." for new, old in enumerate(kept)}
+        stored = teacher.state_dict()
+        wanted = {name: stored[_source(name, numbers)] for name in student.state_dict()}
+        student.load_state_dict(wanted)
+    return student.eval()
+
+
+def load_with_head(
+    model: str | Path | PreTrainedModel, task: Task, *, seed: int = 0
+) -> PreTrainedModel:
+    """An encoder with a head for the task: its own where it fits, else a new one.
+
+    Raises:
+        DataError: there is no such model.
+    """
+    if isinstance(model, PreTrainedModel):
+        return model
+    config = checkpoint.read_config(model)
+    names = tuple(str(v) for v in (config.id2label or {}).values())
+    architecture = (config.architectures or [""])[0]
+    if names == task.labels and has_head(architecture, task):
+        return checkpoint.load(model)
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        loader: Any = model_class(task)
+        return checkpoint.load_body(model, loader=loader, config=new_head(config, task))
+
+
+def _config(config: Any, kept: list[int]) -> Any:
+    """The teacher's configuration for the blocks that are kept."""
+    found = copy.deepcopy(config)
+    whole = config.num_hidden_layers
+    for name, value in config.to_dict().items():
+        if isinstance(value, list) and len(value) == whole and name.startswith("layer"):
+            setattr(found, name, [value[i] for i in kept])  # such as layer_types
+    found.num_hidden_layers = len(kept)
+    return found
+
+
+def _blocks(model: PreTrainedModel) -> str:
+    """The name of the list that holds a model's blocks."""
+    count = depth(model)
+    lists = [
+        name
+        for name, module in model.named_modules()
+        if isinstance(module, nn.ModuleList) and len(module) == count
+    ]
+    if len(lists) != 1:
+        raise CompatibilityError(
+            f"expected one list of {count} blocks in {type(model).__name__}, found {len(lists)}; "
+            "give a student of your own instead of a cut of the teacher"
+        )
+    return lists[0]
+
+
+def _source(name: str, numbers: dict[str, str]) -> str:
+    for new, old in numbers.items():
+        if name.startswith(new):
+            return re.sub(rf"^{re.escape(new)}", old, name)
+    return name

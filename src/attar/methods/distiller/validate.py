@@ -1,0 +1,149 @@
+"""What cannot learn is refused before any training, with the fix."""
+
+from collections import Counter
+
+from datasets import DatasetDict
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from attar import checkpoint
+from attar.data.labelled import Task
+from attar.errors import CompatibilityError, ConfigError, DataError
+from attar.methods.distiller.config import DistillConfig
+from attar.methods.distiller.students import depth
+from attar.train.layers import LayerMap
+from attar.train.tasks import has_head
+
+
+def check_config(config: DistillConfig, *, task: Task, has_teacher: bool) -> None:
+    """Refuse options that cannot learn this task.
+
+    Raises:
+        ConfigError: with what to change.
+    """
+    if not has_teacher:
+        if not config.hard_weight:
+            raise ConfigError(
+                "without a teacher only the labels can teach, but hard_weight is 0; set "
+                "hard_weight to 1, or name a teacher"
+            )
+        return
+    if not config.pred_weight and not config.hard_weight:
+        raise ConfigError(
+            "pred_weight and hard_weight are both 0, so that nothing trains the head: features "
+            "alone leave it as it was; set one of them above 0"
+        )
+    if task.kind == "regression" and config.pred_loss != "mse" and config.pred_weight:
+        raise ConfigError(
+            f"{config.pred_loss} compares distributions over classes, and over the single output "
+            "of a regression it is constant; set pred_loss to mse"
+        )
+    rows = config.per_device_train_batch_size * (1 + config.copies * config.repeated)
+    if config.intermediate == "mi" and config.per_device_train_batch_size < 2:
+        raise ConfigError(
+            f"mi tells the texts of a batch apart and needs at least 2, but "
+            f"per_device_train_batch_size is {config.per_device_train_batch_size} ({rows} rows); "
+            "set it to 8 or more"
+        )
+    words = task.kind in ("token_classification", "question_answering")
+    if config.mixup_beta is not None and words:
+        raise ConfigError(
+            f"mixup blends two texts, in which {task.kind} could not say whose words it tags; "
+            "unset mixup_beta"
+        )
+    if config.repeated and not config.augment:
+        raise ConfigError(
+            "repeated puts augmented copies into a batch; name augmenters to make any"
+        )
+
+
+def check_mixup(config: DistillConfig, *, task: Task, tokenizer: PreTrainedTokenizerBase) -> None:
+    """Refuse to blend the first text of one pair with the second of another.
+
+    Raises:
+        ConfigError: pairs whose two texts are told apart by token types.
+    """
+    typed = "token_type_ids" in tokenizer.model_input_names
+    if config.mixup_beta is not None and task.pair and typed:
+        raise ConfigError(
+            "mixup must not mix across token types, and in pairs of texts they hardly ever agree "
+            "between two rows; unset mixup_beta for this task"
+        )
+
+
+def check_models(
+    student: PreTrainedModel,
+    teacher: PreTrainedModel,
+    *,
+    config: DistillConfig,
+    task: Task,
+    tokenizers: tuple[PreTrainedTokenizerBase, PreTrainedTokenizerBase],
+) -> LayerMap | None:
+    """The layer map of two models that fit; None where no features are compared.
+
+    Raises:
+        CompatibilityError: the outputs differ, or token-wise losses meet two tokenizers.
+        ConfigError: the layer map does not fit the models.
+    """
+    ours, theirs = student.config.num_labels, teacher.config.num_labels
+    if ours != theirs:
+        raise CompatibilityError(
+            f"student and teacher must predict the same, but the student has {ours} outputs and "
+            f"the teacher {theirs}; train the teacher on this data first"
+        )
+    if not same_tokens(*tokenizers):
+        pooled = config.intermediate in ("none", "pkd", "mi")
+        words = task.kind in ("token_classification", "question_answering")
+        if not pooled or words or config.mixup_beta is not None or not config.teacher_cache:
+            raise CompatibilityError(
+                "the tokenizers of student and teacher differ, so their tokens cannot be compared "
+                "one by one: only whole texts can be, with intermediate none, pkd or mi, a teacher "
+                "cache and no mixup; change that, or take a student of the teacher's family"
+            )
+    if config.intermediate == "none":
+        return None
+    return LayerMap.parse(
+        config.layer_map,
+        student_layers=depth(student),
+        teacher_layers=depth(teacher),
+        features=config.features,
+    )
+
+
+def same_tokens(one: PreTrainedTokenizerBase, other: PreTrainedTokenizerBase) -> bool:
+    """Whether two tokenizers give the same ids."""
+    return checkpoint.tokenizer_fingerprint(one) == checkpoint.tokenizer_fingerprint(other)
+
+
+def check_teacher(task: Task, teacher: PreTrainedModel) -> None:
+    """Refuse a teacher that was not trained on this task, or numbers its classes in another way.
+
+    Raises:
+        CompatibilityError: it has no head for the task, or the names of its outputs are the data's
+            in another order.
+    """
+    if not has_head(type(teacher).__name__, task):
+        raise CompatibilityError(
+            f"the teacher must be trained on this task, but {type(teacher).__name__} has no head "
+            f"for {task.kind}; train one with attar distill --student "
+            f"{teacher.name_or_path or 'MODEL'} --config distiller/teacher"
+        )
+    named: dict = dict(teacher.config.id2label or {})
+    names = tuple(str(named[i]) for i in sorted(named))
+    if task.labels and names != task.labels and Counter(names) == Counter(task.labels):
+        raise CompatibilityError(
+            f"the teacher's outputs are {', '.join(names)} and the labels of the data "
+            f"{', '.join(task.labels)}: the same in another order; train the teacher on this data"
+        )
+
+
+def check_data(documents: DatasetDict, *, config: DistillConfig, task: Task) -> None:
+    """Refuse rows that cannot train what is asked for.
+
+    Raises:
+        DataError: there are fewer rows than a batch of mi needs.
+    """
+    if config.intermediate == "mi" and len(documents["train"]) < 2:
+        raise DataError(
+            f"mi needs at least 2 different texts, but train has {len(documents['train'])}; give "
+            "more rows"
+        )

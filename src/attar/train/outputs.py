@@ -1,0 +1,219 @@
+"""What a teacher says of labelled examples: logits and features, live or stored on disk.
+
+`Teacher` in `teachers.py` is the same for text, where only the likeliest tokens can be kept.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from safetensors import safe_open
+from torch import Tensor
+from tqdm import tqdm
+from transformers import PreTrainedModel
+
+from attar import checkpoint
+from attar.data.labelled import Task
+from attar.errors import DataError
+from attar.evaluate import autocast
+from attar.train import shards
+from attar.train.intermediate import pool
+from attar.train.tasks import MODEL_INPUTS, logits_of
+from attar.train.windows import Batch, Source
+
+SHARD = 512  # rows in a file
+
+Pool = Literal["cls", "mean"]
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """Which features are needed beside the logits.
+
+    Attributes:
+        hidden: hidden states of all tokens, by index (0 is the embedding output).
+        pooled: hidden states of which one vector per example is enough.
+        pool: that vector: the first token's, or the mean over the tokens.
+        attention: attention maps, by layer.
+    """
+
+    hidden: tuple[int, ...] = ()
+    pooled: tuple[int, ...] = ()
+    pool: Pool = "cls"
+    attention: tuple[int, ...] = ()
+
+
+@dataclass
+class Outputs:
+    """Of one batch: `logits` as `logits_of` has them; `hidden` `(B, T, d)`, `pooled` `(B, d)` and
+    `attention` `(B, H, T, T)` by index."""
+
+    logits: Tensor
+    hidden: dict[int, Tensor] = field(default_factory=dict)
+    pooled: dict[int, Tensor] = field(default_factory=dict)
+    attention: dict[int, Tensor] = field(default_factory=dict)
+
+
+def run(model: Any, batch: Mapping[str, Tensor], *, task: Task, wanted: Wanted) -> Outputs:
+    """Logits and the features that are wanted, of any model of the task, student or teacher."""
+    names = (*MODEL_INPUTS, "inputs_embeds")
+    inputs = {name: batch[name] for name in names if name in batch}
+    found = model(
+        **inputs,
+        output_hidden_states=bool(wanted.hidden or wanted.pooled),
+        output_attentions=bool(wanted.attention),
+    )
+    mask = batch["attention_mask"]
+    return Outputs(
+        logits=logits_of(found, task),
+        hidden={i: found.hidden_states[i] for i in wanted.hidden},
+        pooled={i: pool(found.hidden_states[i], how=wanted.pool, mask=mask) for i in wanted.pooled},
+        attention={i: found.attentions[i] for i in wanted.attention},
+    )
+
+
+class LiveOutputs:
+    """A teacher that is run on every batch, in evaluation mode and without gradients."""
+
+    def __init__(self, model: PreTrainedModel, *, task: Task, wanted: Wanted) -> None:
+        self.model, self.task, self.wanted = model.eval(), task, wanted
+
+    @torch.no_grad()
+    def __call__(self, batch: Batch) -> Outputs:
+        """Run it."""
+        with autocast(self.model):
+            return run(self.model, batch, task=self.task, wanted=self.wanted)
+
+
+class CachedOutputs:
+    """A teacher's outputs for every row of a source, read by memory map.
+
+    On disk: `manifest.json` and one safetensors file per 512 rows, in which the rows lie one behind
+    the other: features float16, logits float32. Attention maps are not stored: they grow with the
+    square of the length. Rows are padded on the right.
+    """
+
+    def __init__(self, path: Path, *, task: Task, wanted: Wanted) -> None:
+        """Open a finished cache.
+
+        Raises:
+            DataError: it is missing, damaged, unfinished, or lacks what is wanted.
+        """
+        self.task, self.wanted = task, wanted
+        manifest = shards.read_manifest(path)
+        if wanted.attention or not _covers(manifest["wanted"], wanted):
+            raise DataError(
+                f"the teacher cache {path} lacks features that are wanted; build it again"
+            )
+        files = shards.files(path, -(-manifest["rows"] // SHARD))
+        self._shards = [_Shard(file) for file in files]
+
+    @classmethod
+    def build(
+        cls,
+        model: PreTrainedModel,
+        source: Source,
+        *,
+        path: Path,
+        task: Task,
+        wanted: Wanted,
+        batch_size: int = 32,
+    ) -> "CachedOutputs":
+        """Run the teacher over all rows once; a killed build goes on where it stopped.
+
+        Raises:
+            CompatibilityError: `path` holds a cache of another teacher, other rows or features.
+        """
+        manifest = {
+            "teacher": checkpoint.fingerprint(model),
+            "source": source.fingerprint(),
+            "rows": len(source),
+            "wanted": {k: list(v) if isinstance(v, tuple) else v for k, v in vars(wanted).items()},
+        }
+        shards.settle(path, manifest)
+        live = LiveOutputs(model, task=task, wanted=wanted)
+        count = -(-len(source) // SHARD)
+        todo = [i for i in range(count) if not shards.file(path, i).is_file()]
+        for i in tqdm(todo, desc="teacher outputs", unit="file", disable=None, leave=False):
+            rows = range(i * SHARD, min((i + 1) * SHARD, len(source)))
+            parts: list[dict[str, Tensor]] = []
+            for start in range(0, len(rows), batch_size):
+                batch = source.batch(rows[start : start + batch_size])
+                batch = {name: value.to(model.device) for name, value in batch.items()}
+                parts += _split(live(batch), batch["attention_mask"], task)
+            stored = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+            shards.write(path, i, stored)
+        return cls(path, task=task, wanted=wanted)
+
+    def __call__(self, batch: Batch) -> Outputs:
+        """Look the batch's rows up; padding is zero."""
+        ids = batch["input_ids"]
+        found: dict[str, list[Tensor]] = {}
+        for row in batch["rows"].tolist():
+            shard, at = divmod(row, SHARD)
+            for name, value in self._shards[shard].row(at).items():
+                found.setdefault(name, []).append(value)
+        whole = {n: _pad(rows, ids.shape[1], n).to(ids.device) for n, rows in found.items()}
+        if self.task.kind == "question_answering":
+            logits = whole["token.logits"].transpose(1, 2)
+        else:
+            logits = whole["token.logits" if "token.logits" in whole else "row.logits"]
+        return Outputs(
+            logits=logits,
+            hidden={i: whole[f"token.hidden.{i}"].float() for i in self.wanted.hidden},
+            pooled={i: whole[f"row.pooled.{i}"].float() for i in self.wanted.pooled},
+        )
+
+
+class _Shard:
+    """One file: tensors `row.*` have a line per example, `token.*` one per token."""
+
+    def __init__(self, path: Path) -> None:
+        with safe_open(path, "pt") as file:
+            self._tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        self._ends = self._tensors.pop("row.length").cumsum(0).tolist()
+
+    def row(self, at: int) -> dict[str, Tensor]:
+        start, end = self._ends[at - 1] if at else 0, self._ends[at]
+        return {
+            name: value[start:end] if name.startswith("token.") else value[at]
+            for name, value in self._tensors.items()
+        }
+
+
+def _split(outputs: Outputs, mask: Tensor, task: Task) -> list[dict[str, Tensor]]:
+    """The outputs of a batch as one dictionary a row, without padding, ready to be joined."""
+    logits = outputs.logits.float()
+    if task.kind == "question_answering":
+        logits = logits.transpose(1, 2)
+    per_token = {f"token.hidden.{i}": value.half() for i, value in outputs.hidden.items()}
+    per_row = {f"row.pooled.{i}": value.half() for i, value in outputs.pooled.items()}
+    if logits.ndim == 3:
+        per_token["token.logits"] = logits
+    else:
+        per_row["row.logits"] = logits
+    lengths = mask.sum(1).tolist()
+    return [
+        {name: value[row, :length].cpu() for name, value in per_token.items()}
+        | {name: value[row : row + 1].cpu() for name, value in per_row.items()}
+        | {"row.length": torch.tensor([length])}
+        for row, length in enumerate(lengths)
+    ]
+
+
+def _pad(rows: Sequence[Tensor], width: int, name: str) -> Tensor:
+    if name.startswith("row."):
+        return torch.stack(list(rows))
+    whole = rows[0].new_zeros(len(rows), width, *rows[0].shape[1:])
+    for line, row in zip(whole, rows, strict=True):
+        line[: len(row)] = row
+    return whole
+
+
+def _covers(stored: dict[str, Any], wanted: Wanted) -> bool:
+    pooled = set(wanted.pooled)
+    return set(wanted.hidden) <= set(stored["hidden"]) and (
+        not pooled or (pooled <= set(stored["pooled"]) and stored["pool"] == wanted.pool)
+    )

@@ -1,0 +1,90 @@
+"""A folder of numbered safetensors files with a manifest that says what they were made from.
+
+Each file is written beside and renamed, so that a killed build goes on where it stopped.
+"""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from safetensors.torch import save_file
+from torch import Tensor
+
+from attar.checkpoint import write_text
+from attar.errors import CompatibilityError, DataError
+
+FORMAT = 1
+MANIFEST = "manifest.json"
+
+
+def settle(path: Path, manifest: dict[str, Any]) -> None:
+    """Make the folder with this manifest, or check that it is the one there.
+
+    Raises:
+        CompatibilityError: what lies there was built from something else.
+    """
+    path.mkdir(parents=True, exist_ok=True)
+    manifest = {"format": FORMAT} | manifest
+    if (path / MANIFEST).is_file():
+        compare(path, read_manifest(path), manifest)
+        return
+    write_text(path / MANIFEST, json.dumps(manifest, indent=2))
+
+
+def read_manifest(path: Path) -> dict[str, Any]:
+    """What the files in `path` were made from.
+
+    Raises:
+        DataError: there is no such folder, or its manifest is damaged or of another format.
+    """
+    try:
+        manifest = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
+        if manifest["format"] != FORMAT:
+            raise ValueError(f"format {manifest['format']}")
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DataError(
+            f"{path} is not a teacher cache of format {FORMAT} ({error}); build it again"
+        ) from error
+    return manifest
+
+
+def compare(path: Path, stored: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
+    """Refuse a cache that was built from something else.
+
+    Raises:
+        CompatibilityError: it names what differs.
+    """
+    differ = [name for name, value in wanted.items() if stored.get(name) != value]
+    if differ:
+        raise CompatibilityError(
+            f"the teacher cache {path} was built with another {' and another '.join(differ)}; "
+            "delete it or give another folder"
+        )
+
+
+def file(path: Path, number: int) -> Path:
+    """Where shard `number` lies."""
+    return path / f"{number:05d}.safetensors"
+
+
+def files(path: Path, count: int) -> list[Path]:
+    """The `count` shards of a finished cache.
+
+    Raises:
+        DataError: some are missing.
+    """
+    found = [file(path, number) for number in range(count)]
+    if missing := sum(not one.is_file() for one in found):
+        raise DataError(
+            f"the teacher cache {path} lacks {missing} of its {count} shards; build it again with "
+            "resume to add them"
+        )
+    return found
+
+
+def write(path: Path, number: int, tensors: dict[str, Tensor]) -> None:
+    """Write shard `number`, whole or not at all."""
+    beside = path / f"{number:05d}.partial"
+    save_file(tensors, beside)
+    beside.replace(file(path, number))

@@ -1,0 +1,496 @@
+"""Distiller: every loss on every map and encoder, exact steps, and its verb."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from datasets import Dataset, DatasetDict
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+import encoders
+from attar import checkpoint
+from attar.data.labelled import Task
+from attar.errors import CompatibilityError, ConfigError, DataError
+from attar.methods.distiller import DistillConfig, distill
+from attar.methods.distiller.mixup import MixedExamples
+from attar.methods.distiller.objective import Beside, Objective, wanted
+from attar.methods.distiller.students import depth, make_student, width
+from attar.report import Run
+from attar.train.examples import Examples
+from attar.train.layers import LayerMap
+from attar.train.outputs import LiveOutputs
+from attar.train.tasks import encode
+from attar.train.trainer import Term, fit
+
+CONFIG = DistillConfig(
+    max_steps=6,
+    per_device_train_batch_size=8,
+    learning_rate=1e-3,
+    warmup_steps=0,
+    logging_steps=2,
+    save_steps=2,
+    max_length=32,
+)
+LOSSES = [("hidden", name) for name in ("mse", "ce", "cos", "pkd", "mi")]
+LOSSES += [("attention", name) for name in ("mse", "ce")]
+
+
+def source(rows: int = 24, **options: Any) -> Examples:
+    tokenizer = encoders.tokenizer()
+    documents = encoders.documents(rows)["train"]
+    encoded = encode(documents, tokenizer, task=encoders.BINARY, max_length=32)
+    return Examples(encoded, task=encoders.BINARY, tokenizer=tokenizer, **options)
+
+
+def objective(student: Any, teacher: Any, config: DistillConfig) -> Objective:
+    layers = depth(student), depth(teacher)
+    layer_map = None
+    if config.intermediate != "none":
+        layer_map = LayerMap.parse(
+            config.layer_map,
+            student_layers=layers[0],
+            teacher_layers=layers[1],
+            features=config.features,
+        )
+    if config.features == "attention":
+        student.set_attn_implementation("eager")
+        teacher.set_attn_implementation("eager")
+    return Objective(
+        config,
+        task=encoders.BINARY,
+        layer_map=layer_map,
+        beside=Beside(config, layer_map, widths=(width(student), width(teacher))),
+        teacher=LiveOutputs(teacher, task=encoders.BINARY, wanted=wanted(config, layer_map)[1]),
+        teacher_model=teacher,
+    )
+
+
+def total(parts: dict[str, Term], counts: dict[str, float]) -> Tensor:
+    return sum(
+        (p.weight * p.values.sum() / counts[p.per] for p in parts.values()), torch.tensor(0.0)
+    )
+
+
+# ------------------------------------------------------------------------------------ the objective
+
+
+@pytest.mark.parametrize("family", encoders.ENCODERS)
+@pytest.mark.parametrize("layer_map", ["skip", "last", "emd", "0:1,1:3"])
+def test_every_loss_teaches_every_encoder(family: str, layer_map: str) -> None:
+    batch, counts = source().batch(range(8)), source().counts(source().batch(range(8)))
+    for features, name in LOSSES:
+        pairs = "0:1" if (features, layer_map) == ("attention", "0:1,1:3") else layer_map
+        options: dict[str, Any] = {"features": features, "intermediate": name}
+        config = replace(CONFIG, layer_map=pairs, pred_weight=0.0, hard_weight=0.1, **options)
+        teacher = encoders.encoder(family)
+        student = make_student(teacher, layers=2, init="random", seed=1)
+        compute = objective(student, teacher, config)
+        parts = compute(student, batch)
+        assert parts.keys() == {"hard", "intermediate"}
+        loss = total({"intermediate": parts["intermediate"]}, counts)
+        assert torch.isfinite(loss)
+        loss.backward()
+        embeddings: Any = student.get_input_embeddings()
+        assert embeddings.weight.grad.abs().max() > 0
+        assert all(p.grad is None for p in teacher.parameters())
+        for p in compute.beside.parameters():
+            assert p.grad is not None
+
+
+@pytest.mark.parametrize("family", encoders.ENCODERS)
+def test_a_copy_of_the_teacher_has_nothing_to_learn(family: str) -> None:
+    teacher = encoders.encoder(family)
+    student = make_student(teacher, layers=3)
+    batch = source().batch(range(6))
+    for name in ("mse", "cos", "pkd"):
+        for loss in ("mse", "kl"):
+            options: dict[str, Any] = {"intermediate": name, "pred_loss": loss}
+            parts = objective(student, teacher, replace(CONFIG, **options))(student, batch)
+            for part in parts.values():
+                assert part.values.abs().max() < 1e-6
+
+
+def test_a_wider_teacher_is_reached_by_projections_that_learn() -> None:
+    teacher, student = encoders.encoder(hidden_size=48), encoders.encoder(num_hidden_layers=2)
+    for name in ("mse", "ce", "cos", "pkd", "mi"):
+        config = replace(CONFIG, intermediate=name)  # pyright: ignore[reportArgumentType]
+        compute = objective(student, teacher, config)
+        parts = compute(student, source().batch(range(8)))
+        parts["intermediate"].values.sum().backward()
+        learnt = list(compute.beside.parameters())
+        assert learnt
+        assert all(p.grad is not None and p.grad.abs().max() > 0 for p in learnt)
+
+
+@pytest.mark.parametrize(("features", "name"), LOSSES)
+def test_padding_changes_no_loss(features: str, name: str) -> None:
+    teacher, student = encoders.encoder(), encoders.encoder(num_hidden_layers=2, seed=1)
+    options: dict[str, Any] = {"features": features, "intermediate": name, "pool": "mean"}
+    compute = objective(student, teacher, replace(CONFIG, hard_weight=1.0, **options))
+    batch = source().batch(range(6))
+    wide = {
+        name: nn.functional.pad(value, (0, 5), value=7 if name == "input_ids" else 0)
+        if value.ndim == 2
+        else value
+        for name, value in batch.items()
+    }
+    for name, part in compute(student, batch).items():
+        other = compute(student, wide)[name]
+        torch.testing.assert_close(part.values.sum(), other.values.sum(), atol=1e-4, rtol=1e-4)
+
+
+def test_mutual_information_ignores_pairs_of_one_source() -> None:
+    teacher, student = encoders.encoder(), encoders.encoder(seed=1)
+    compute = objective(student, teacher, replace(CONFIG, intermediate="mi", pred_weight=0.0))
+    batch = source().batch(range(6))
+    free = compute(student, batch)["intermediate"].values
+    batch["source"] = torch.tensor([0, 0, 1, 1, 2, 2])
+    tied = compute(student, batch)["intermediate"].values
+    assert free != tied
+    batch["source"] = torch.zeros(6, dtype=torch.long)
+    alone = compute(student, batch)["intermediate"].values
+    assert alone == 0
+    alone.backward()
+
+
+def test_a_mixture_with_oneself_is_the_plain_batch(monkeypatch: pytest.MonkeyPatch) -> None:
+    teacher, student = encoders.encoder(), encoders.encoder(seed=1, num_hidden_layers=2)
+    compute = objective(student, teacher, replace(CONFIG, intermediate="mse", hard_weight=0.5))
+    plain = source()
+    mixed = MixedExamples(plain, beta=0.4, seed=3)
+    batch = mixed.batch(range(8))
+    again = mixed.batch(range(8))
+    assert all(torch.equal(batch[name], again[name]) for name in batch)
+    assert not torch.equal(mixed.batch(range(1, 9))["mix_partner"], batch["mix_partner"])
+    batch["mix_weight"] = torch.ones(8, dtype=torch.float64)
+    found = total(compute(student, batch), mixed.counts(batch))
+    expected = total(compute(student, plain.batch(range(8))), plain.counts(plain.batch(range(8))))
+    torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
+    batch["mix_weight"] = torch.full((8,), 0.5, dtype=torch.float64)
+    assert abs(total(compute(student, batch), mixed.counts(batch)) - expected) > 1e-3
+
+
+@pytest.mark.parametrize("name", ["mse", "pkd"])
+def test_a_batch_may_be_accumulated_from_smaller_ones(name: Any) -> None:
+    teacher, found = encoders.encoder(), []
+    for size, parts in ((8, 1), (2, 4)):
+        student = encoders.encoder(seed=1, num_hidden_layers=2)
+        config = replace(
+            CONFIG,
+            intermediate=name,
+            hard_weight=0.3,
+            per_device_train_batch_size=size,
+            gradient_accumulation_steps=parts,
+        )
+        compute = objective(student, teacher, config)
+        fit(student, source(), config=config, compute=compute, auxiliary=compute.beside)
+        found.append(torch.cat([p.detach().flatten() for p in student.parameters()]))
+    before = encoders.encoder(seed=1, num_hidden_layers=2)
+    moved = torch.cat([p.detach().flatten() for p in before.parameters()]) - found[0]
+    assert moved.abs().max() > 1e-3
+    torch.testing.assert_close(found[0], found[1], atol=3e-5, rtol=0)
+
+
+# ----------------------------------------------------------------------------------------- the verb
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """A teacher that learnt the task, an encoder without a head, and the data as files."""
+    root = tmp_path_factory.mktemp("distiller")
+    (root / "data").mkdir()
+    for name, rows in encoders.documents().items():
+        rows.to_csv(root / "data" / f"{name}.csv")
+    plain = encoders.encoder(hidden_size=32)
+    checkpoint.save(plain.base_model, root / "plain", tokenizer=encoders.tokenizer())
+    distill(
+        root / "plain",
+        root / "data",
+        teacher=None,
+        output_dir=root / "teacher",
+        config=replace(CONFIG, hard_weight=1.0, max_steps=60, learning_rate=3e-3),
+    )
+    return {path.name: path for path in root.iterdir()}
+
+
+def run(folders: dict[str, Path], out: Path, config: DistillConfig, **options: Any) -> Run:
+    given: dict[str, Any] = {"student": None, "student_layers": 2, "teacher": folders["teacher"]}
+    given |= {"output_dir": out, "config": config} | options
+    if given["student"] is not None:
+        given["student_layers"] = None
+    return distill(given.pop("student"), given.pop("data", folders["data"]), **given)
+
+
+def test_a_teacher_is_made_from_labels_and_a_student_follows_it(
+    folders: dict[str, Path], tmp_path: Path
+) -> None:
+    taught = Run.load(folders["teacher"])
+    assert taught.quality["after"]["accuracy"] > 0.95 > 0.7 > taught.quality["before"]["accuracy"]
+    config = replace(CONFIG, max_steps=60, learning_rate=3e-3, intermediate="mse")
+    record = run(folders, tmp_path / "out", config, student_init="random")
+    assert record.quality["after"]["accuracy"] > 0.9
+    assert record.baselines[0]["quality"] == taught.quality["after"]
+    assert record.details["dpr"] == pytest.approx(
+        record.quality["after"]["accuracy"] / taught.quality["after"]["accuracy"]
+    )
+    assert {"pred", "intermediate"} <= record.details["log"][0].keys()
+    assert Run.load(tmp_path / "out").quality == record.quality
+
+
+def test_a_student_needs_no_attar(folders: dict[str, Path], tmp_path: Path) -> None:
+    run(folders, tmp_path / "out", replace(CONFIG, intermediate="mi"))
+    stored = load_file(tmp_path / "out" / "model.safetensors")
+    assert not [name for name in stored if "critic" in name or "projection" in name]
+    program = """
+import json, sys, torch
+from transformers import AutoModelForSequenceClassification, AutoTokenizer
+model = AutoModelForSequenceClassification.from_pretrained(sys.argv[1]).eval()
+ids = AutoTokenizer.from_pretrained(sys.argv[1])("a happy film", return_tensors="pt")
+with torch.no_grad():
+    print(json.dumps(model(**ids).logits.tolist()))
+assert "attar" not in sys.modules
+"""
+    said = subprocess.run(
+        [sys.executable, "-c", program, tmp_path / "out"], capture_output=True, text=True
+    )
+    assert said.returncode == 0, said.stderr
+    model = checkpoint.load(tmp_path / "out")
+    ids = checkpoint.load_tokenizer(tmp_path / "out")("a happy film", return_tensors="pt")
+    with torch.no_grad():
+        torch.testing.assert_close(
+            model(**ids).logits, torch.tensor(json.loads(said.stdout.splitlines()[-1]))
+        )
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"intermediate": "mse", "augment": ("swap", "neighbour"), "copies": 2, "repeated": True},
+        {"intermediate": "mi", "mixup_beta": 0.4},
+        {"intermediate": "ce", "features": "attention"},
+        {"intermediate": "cos", "layer_map": "emd", "teacher_cache": False},
+    ],
+)
+def test_an_interrupted_run_resumes_to_the_same_file(
+    folders: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: Any
+) -> None:
+    config, calls = replace(CONFIG, **change), iter(range(100))
+    plain = Objective.__call__
+
+    def interrupting(self: Objective, *inputs: Any) -> dict[str, Term]:
+        if next(calls) == 3:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return plain(self, *inputs)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Objective, "__call__", interrupting)
+        with pytest.raises(KeyboardInterrupt):
+            run(folders, tmp_path / "cut", config)
+    assert not (tmp_path / "cut").exists()
+    run(folders, tmp_path / "cut", config, resume=True)
+    run(folders, tmp_path / "whole", config)
+    first, second = (load_file(tmp_path / n / "model.safetensors") for n in ("cut", "whole"))
+    assert first.keys() == second.keys()
+    assert all(torch.equal(first[name], second[name]) for name in second)
+
+
+def test_stored_outputs_teach_what_the_teacher_does(
+    folders: dict[str, Path], tmp_path: Path
+) -> None:
+    """Also where copies of unequal lengths share the batch of their text."""
+    config = replace(CONFIG, intermediate="none", augment=("delete",), augment_p=0.4)
+    for name in ("single", "repeated"):
+        copies = replace(config, copies=2, repeated=name == "repeated")
+        run(folders, tmp_path / f"{name}-stored", copies)
+        run(folders, tmp_path / f"{name}-live", replace(copies, teacher_cache=False))
+        stored, live = (
+            load_file(tmp_path / f"{name}-{kind}" / "model.safetensors")
+            for kind in ("stored", "live")
+        )
+        for weight in live:
+            torch.testing.assert_close(stored[weight], live[weight], atol=1e-4, rtol=1e-3)
+
+
+PAIR_OF_PROCESSES = """
+import sys
+from pathlib import Path
+import test_distiller as t
+from dataclasses import replace
+root = Path(sys.argv[1])
+folders = {path.name: path for path in root.iterdir()}
+for name in ("mse", "mi"):
+    config = replace(t.CONFIG, intermediate=name, per_device_train_batch_size=4, hard_weight=0.3)
+    t.run(folders, Path(sys.argv[2]) / name, config)
+"""
+
+
+def test_two_processes_distil_like_one(folders: dict[str, Path], tmp_path: Path) -> None:
+    """For mutual information too: each process compares its texts with those of both."""
+    script = tmp_path / "script.py"
+    script.write_text(PAIR_OF_PROCESSES)
+    done = subprocess.run(
+        [
+            *(sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"),
+            *(script, folders["teacher"].parent, tmp_path / "two"),
+        ],
+        env=os.environ | {"PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), *sys.path])},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    for name in ("mse", "mi"):
+        config = replace(CONFIG, intermediate=name, hard_weight=0.3)  # pyright: ignore
+        one = run(folders, tmp_path / "one" / name, config)
+        two = Run.load(tmp_path / "two" / name)
+        for a, b in zip(one.details["log"], two.details["log"], strict=True):
+            for part in ("loss", "hard", "pred", "intermediate", "grad_norm"):
+                assert a[part] == pytest.approx(b[part], rel=1e-3, abs=1e-5), (name, part)
+        first, second = (
+            load_file(tmp_path / n / name / "model.safetensors") for n in ("one", "two")
+        )
+        for key in first:
+            torch.testing.assert_close(first[key], second[key], atol=5e-5, rtol=0)
+
+
+# --------------------------------------------------------------------------------- what is refused
+
+
+MISTAKES: dict[str, tuple[dict[str, Any], dict[str, Any], type[Exception], str]] = {
+    "nothing teaches": ({}, {"teacher": None, "student": "plain"}, ConfigError, "hard_weight to 1"),
+    "no student": ({}, {"student_layers": None}, ConfigError, "name one"),
+    "too many layers": ({}, {"student_layers": 9}, ConfigError, "between 1 and the teacher's 3"),
+    "map out of range": (
+        {"intermediate": "mse", "layer_map": "0:0,5:1"},
+        {},
+        ConfigError,
+        "are 0 to 2",
+    ),
+    "no map": ({"intermediate": "mse", "layer_map": "first"}, {}, ConfigError, "skip, last, emd"),
+    "one row a batch": (
+        {"intermediate": "mi", "per_device_train_batch_size": 1},
+        {},
+        ConfigError,
+        "at least 2",
+    ),
+    "an untrained head": ({"pred_weight": 0.0}, {}, ConfigError, "above 0"),
+    "copies of nothing": ({"repeated": True}, {}, ConfigError, "name augmenters"),
+    "a mask model that is not named": ({"augment": ("mlm",)}, {}, ConfigError, "--mlm"),
+    "ce on one output": (
+        {"pred_loss": "ce"},
+        {"task": "regression", "label_column": "label"},
+        (ConfigError),
+        "set pred_loss to mse",
+    ),
+    "no data": ({}, {"data": Path("/no/such")}, DataError, "/no/such"),
+    "no teacher there": ({}, {"teacher": "/no/such"}, DataError, "/no/such"),
+    "a teacher without this task": (
+        {},
+        {"teacher": "plain", "student_layers": 2},
+        CompatibilityError,
+        "no head",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", MISTAKES)
+def test_what_cannot_learn_is_refused_before_training(
+    name: str, folders: dict[str, Path], tmp_path: Path
+) -> None:
+    change, options, error, words = MISTAKES[name]
+    options = {k: folders.get(v, v) if isinstance(v, str) else v for k, v in options.items()}
+    with pytest.raises(error, match=words):
+        run(folders, tmp_path / "out", replace(CONFIG, **change), **options)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_other_tokens_can_only_be_compared_text_by_text(
+    folders: dict[str, Path], tmp_path: Path
+) -> None:
+    other = encoders.tokenizer()
+    other.add_tokens(["zebra"])
+    checkpoint.save(encoders.encoder(vocab_size=70), tmp_path / "s", tokenizer=other)
+    with pytest.raises(CompatibilityError, match="text"):
+        run(
+            folders,
+            tmp_path / "out",
+            replace(CONFIG, intermediate="mse"),
+            student=tmp_path / "s",
+        )
+    config = replace(CONFIG, intermediate="mi", pool="mean")
+    record = run(folders, tmp_path / "out", config, student=tmp_path / "s")
+    assert record.details["steps"] == CONFIG.max_steps
+
+
+def test_a_teacher_with_the_classes_in_another_order_is_refused(
+    folders: dict[str, Path], tmp_path: Path
+) -> None:
+    turned = checkpoint.load(folders["teacher"])
+    turned.config.id2label = {0: "1", 1: "0"}
+    turned.config.label2id = {"1": 0, "0": 1}
+    checkpoint.save(turned, tmp_path / "turned", tokenizer=encoders.tokenizer())
+    with pytest.raises(CompatibilityError, match="another order"):
+        run(folders, tmp_path / "out", CONFIG, teacher=tmp_path / "turned")
+
+
+def test_mixup_of_pairs_is_refused(folders: dict[str, Path], tmp_path: Path) -> None:
+    config, typed = replace(CONFIG, mixup_beta=0.4), encoders.tokenizer()
+    typed.model_input_names = ["input_ids", "token_type_ids", "attention_mask"]
+    pairs = encoders.documents(pair=True)
+    with pytest.raises(ConfigError, match="token types"):
+        run(folders, tmp_path / "out", config, data=pairs, tokenizer=typed)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_unlabelled_rows_learn_from_the_teacher_alone(
+    folders: dict[str, Path], tmp_path: Path
+) -> None:
+    config = replace(CONFIG, limit_labels=8, hard_weight=0.5, intermediate="none")
+    record = run(folders, tmp_path / "out", config)
+    assert record.details["rows"] == 160
+    hard = [line["hard"] for line in record.details["log"]]
+    assert 0 < max(hard) < 10
+
+
+@pytest.mark.parametrize("kind", ["regression", "token_classification"])
+def test_other_tasks_distil_too(kind: str, tmp_path: Path) -> None:
+    texts = {name: rows["text"] for name, rows in encoders.documents().items()}
+    if kind == "regression":
+        made = {name: {"text": t, "label": [len(x) / 50 for x in t]} for name, t in texts.items()}
+    else:
+        words = {name: [x.split() for x in t] for name, t in texts.items()}
+        made = {
+            name: {
+                "words": t,
+                "label": [["GOOD" if w in encoders.GOOD else "O" for w in x] for x in t],
+            }
+            for name, t in words.items()
+        }
+    data = DatasetDict({name: Dataset.from_dict(columns) for name, columns in made.items()})
+    checkpoint.save(
+        encoders.encoder().base_model, tmp_path / "plain", tokenizer=encoders.tokenizer()
+    )
+    config = replace(CONFIG, hard_weight=1.0, max_steps=40, learning_rate=3e-3)
+    first = distill(
+        tmp_path / "plain", data, teacher=None, output_dir=tmp_path / "teacher", config=config
+    )
+    assert Task.from_dict(first.details["task"]).kind == kind
+    config = replace(CONFIG, intermediate="mse", hard_weight=0.1)
+    record = distill(
+        None,
+        data,
+        teacher=tmp_path / "teacher",
+        student_layers=2,
+        output_dir=tmp_path / "out",
+        config=config,
+    )
+    assert record.details["primary"] in record.quality["after"]
+    log = record.details["log"]
+    assert log[-1]["loss"] < log[0]["loss"]
