@@ -16,11 +16,16 @@ from attar.train.pretrain import PretrainConfig, pretrain
 
 
 def arguments(description: str) -> argparse.Namespace:
+    return parse(description).parse_args()
+
+
+def parse(description: str) -> argparse.ArgumentParser:
+    """The options of every benchmark, to which one may add its own."""
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--quick", action="store_true", help="under 50 seconds, a smaller setting")
     parser.add_argument("--data", type=Path, default=Path("../shared/data"), help="further corpora")
     parser.add_argument("--no-write", action="store_true", help="leave results/ as it is")
-    return parser.parse_args()
+    return parser
 
 
 def parent(size: str) -> Path:

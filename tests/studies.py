@@ -1,7 +1,9 @@
 """Studies made up for tests: the effects of the choices on the scores are known."""
 
+import json
 import random
 from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import Any
 
 from attar.methods.distiller.space import Pipeline, enumerate_all, label, narrow, sample
@@ -67,3 +69,10 @@ def several() -> list[Row]:
 
 def scores_of(rows: Iterable[Row], dataset: str) -> list[float]:
     return [row.score for row in rows if row.dataset == dataset and row.score is not None]
+
+
+def write(path: Path, rows: Iterable[Row]) -> Path:
+    """The study as a file."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("".join(json.dumps(row.to_dict()) + "\n" for row in rows))
+    return path

@@ -32,6 +32,7 @@ VERBS = [
     "prune",
     "heal",
     "distill",
+    "recommend",
     "evaluate",
     "cost",
     "compare",

@@ -2,7 +2,6 @@
 that is held out."""
 
 import itertools
-import json
 import math
 import random
 from dataclasses import replace
@@ -14,11 +13,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from attar.errors import CompatibilityError, ConfigError, DataError
-from attar.methods.distiller.recommender import AutoDistiller, expected_best, robust_z
+from attar.errors import ConfigError, DataError
+from attar.methods.distiller import recommender
+from attar.methods.distiller.recommender import (
+    AutoDistiller,
+    expected_best,
+    known_trials,
+    robust_z,
+)
 from attar.methods.distiller.space import Pipeline
-from attar.methods.distiller.study import Row
-from studies import PART, quality, scores_of, several, study, trial
+from attar.methods.distiller.study import STUDY_FILE, Row, read_study
+from studies import PART, quality, scores_of, several, study, trial, write
 
 
 @pytest.fixture(scope="module")
@@ -272,49 +277,26 @@ def test_too_little_to_learn_from_is_refused(rows: list[Row]) -> None:
         AutoDistiller.fit(rows, target="dpr")  # pyright: ignore[reportArgumentType]
 
 
-# ------------------------------------------------------------------------------------------- files
+# ----------------------------------------------------------------------------------------- studies
 
 
-def test_a_saved_recommender_recommends_the_same(fitted: AutoDistiller, tmp_path: Path) -> None:
-    loaded = AutoDistiller.load(fitted.save(tmp_path / "new" / "prior.json"))
-    found, expected = (m.recommend(4, init="cut", candidates=PART) for m in (loaded, fitted))
-    assert found == expected
-    assert (
-        loaded.save(tmp_path / "again.json").read_bytes()
-        == (tmp_path / "new" / "prior.json").read_bytes()
-    )
-    assert [file.name for file in (tmp_path / "new").iterdir()] == ["prior.json"]
-    with pytest.raises(ConfigError, match="no trials to be judged by"):
-        loaded.evaluate()
-
-
-def test_trees_are_not_saved(rows: list[Row], tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="only a ridge can be saved"):
-        AutoDistiller.fit(rows[:30], model="extra_trees").save(tmp_path / "prior.json")
-    assert list(tmp_path.iterdir()) == []
-
-
-@pytest.mark.parametrize(
-    ("change", "error", "message"),
-    [
-        ({"space": "0" * 12}, CompatibilityError, "search space"),
-        ({"schema": 2}, CompatibilityError, "schema 2"),
-        ({"features": []}, DataError, "other features"),
-        ({"coefficients": [1.0]}, DataError, "one weight for each feature"),
-        ({"target": "dpr"}, DataError, "target must be"),
-        ({"radius": None}, DataError, "not a saved recommender"),
-    ],
-)
-def test_a_foreign_or_damaged_prior_is_refused(
-    fitted: AutoDistiller,
-    tmp_path: Path,
-    change: dict[str, Any],
-    error: type[Exception],
-    message: str,
+def test_what_is_known_is_the_shipped_studies_and_ones_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    path = fitted.save(tmp_path / "prior.json")
-    path.write_text(json.dumps({**json.loads(path.read_text()), **change}))
-    with pytest.raises(error, match=message):
-        AutoDistiller.load(path)
-    with pytest.raises(DataError, match="not a saved recommender"):
-        AutoDistiller.load(tmp_path / "none.json")
+    shipped = [write(tmp_path / f"{name}.jsonl", study(name, 4)) for name in "ab"]
+    own = write(tmp_path / "search" / STUDY_FILE, study("c", 3))
+    monkeypatch.setattr(recommender, "shipped", lambda: shipped)
+    assert known_trials() == study("a", 4) + study("b", 4)
+    for place in (own, own.parent):
+        assert known_trials([place, own]) == study("a", 4) + study("b", 4) + study("c", 3)
+    with pytest.raises(DataError, match="has no trials"):
+        known_trials([write(tmp_path / "empty.jsonl", [])])
+    monkeypatch.setattr(recommender, "shipped", list)
+    assert known_trials([own]) == study("c", 3)
+    with pytest.raises(ConfigError, match="give one with --study"):
+        known_trials()
+
+
+def test_every_shipped_study_can_be_learned_from() -> None:
+    for file in recommender.shipped():
+        assert AutoDistiller.fit(read_study(file)).rows

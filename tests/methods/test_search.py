@@ -8,22 +8,42 @@ import sys
 import time
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
+import optuna
 import pytest
 
 import encoders
+import studies
 from attar import checkpoint
-from attar.errors import ConfigError
-from attar.methods.distiller import DistillConfig, SearchConfig, distill, search
-from attar.methods.distiller.search import STUDY_FILE, configured
-from attar.methods.distiller.space import Pipeline
-from attar.methods.distiller.study import Row, read_study
+from attar.data.labelled import TaskKind
+from attar.errors import AttarError, ConfigError, DataError
+from attar.methods.distiller import DistillConfig, SearchConfig, distill, recommender, search
+from attar.methods.distiller.recommender import AutoDistiller, expected_best
+from attar.methods.distiller.results import Best, Summary, summarise, summary
+from attar.methods.distiller.search import configured, possible
+from attar.methods.distiller.space import SPACE, Pipeline, enumerate_all, narrow
+from attar.methods.distiller.study import STUDY_FILE, Row, read_study
 
 TRAINING = DistillConfig(
-    max_steps=8, per_device_train_batch_size=8, learning_rate=3e-3, logging_steps=8, max_length=32
+    max_steps=8,
+    per_device_train_batch_size=8,
+    learning_rate=3e-3,
+    logging_steps=8,
+    max_length=32,
+    seed=3,
 )
-SEARCH = SearchConfig(trials=6, seed=3)
+SEARCH = SearchConfig(trials=6)
+#: leaves eight pipelines
+FEW = {
+    "intermediate": ["none"],
+    "pred_loss": ["mse"],
+    "hard_weight": [0.0],
+    "augment": [("swap",), ("delete",)],
+    "augment_p": [0.1],
+    "copies": [1, 4],
+}
+room = sys.modules[search.__module__]  # the package has a function of that name
 
 
 @pytest.fixture(scope="module")
@@ -46,8 +66,13 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def run(root: Path, out: Path, config: SearchConfig = SEARCH, **changes: Any) -> list[Row]:
-    options: dict[str, Any] = {"training": TRAINING, "student_layers": 1} | changes
-    return search(root / "data", teacher=root / "teacher", output_dir=out, config=config, **options)
+    options: dict[str, Any] = {
+        "teacher": root / "teacher",
+        "student_layers": 1,
+        "config": config,
+        "training": TRAINING,
+    }
+    return search(root / "data", output_dir=out, **options | changes)
 
 
 def test_a_study_holds_distinct_pipelines_and_what_they_scored(root: Path, tmp_path: Path) -> None:
@@ -113,6 +138,40 @@ def test_the_trial_of_a_killed_worker_is_run_again(root: Path, tmp_path: Path) -
     assert all(row.state != "failed" for row in rows)
 
 
+def test_a_worker_may_die_while_it_takes_a_trial(
+    root: Path, tmp_path: Path, quick: list[Pipeline], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def dies(*_: Any) -> Any:
+        raise ZeroDivisionError
+
+    with monkeypatch.context() as patch:
+        patch.setattr("optuna.Trial.set_user_attr", dies)
+        with pytest.raises(ZeroDivisionError):
+            run(root, tmp_path / "study")
+    rows = run(root, tmp_path / "study")
+    assert len({row.pipeline for row in rows}) == len(rows) == len(quick) == 6
+
+
+def test_a_worker_may_die_while_it_lists_the_trials(
+    root: Path, tmp_path: Path, quick: list[Pipeline], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    enqueue, left = optuna.Study.enqueue_trial, [2]
+
+    def dies(*args: Any, **options: Any) -> None:
+        left[0] -= 1
+        if left[0] < 0:
+            raise ZeroDivisionError
+        enqueue(*args, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(optuna.Study, "enqueue_trial", dies)
+        with pytest.raises(ZeroDivisionError):
+            run(root, tmp_path / "study")
+    rows = run(root, tmp_path / "study")
+    assert len({row.pipeline for row in rows}) == len(rows) == 6
+    assert rows == run(root, tmp_path / "study")
+
+
 def test_a_study_of_other_settings_is_refused(root: Path, tmp_path: Path) -> None:
     run(root, tmp_path / "study", replace(SEARCH, trials=1))
     with pytest.raises(ConfigError, match="another search"):
@@ -124,6 +183,227 @@ def test_a_study_of_other_settings_is_refused(root: Path, tmp_path: Path) -> Non
         run(root, tmp_path / "new", student=root / "plain")
 
 
+@pytest.mark.parametrize(
+    ("changes", "error", "message"),
+    [
+        ({"teacher": "nowhere"}, DataError, "nowhere"),
+        ({"student_layers": 9}, ConfigError, "student_layers must be"),
+        ({"config": replace(SEARCH, only={"augment": [("mlm",)]})}, ConfigError, "augment was"),
+        ({"config": SearchConfig(trials=9, only=FEW)}, ConfigError, "9 pipelines .* found 8"),
+        ({"config": replace(SEARCH, recommended=2)}, ConfigError, "give one with --study"),
+        ({"config": replace(SEARCH, storage="foo://x:secret@y")}, ConfigError, r"foo://x:\*\*\*@y"),
+        ({"training": replace(TRAINING, mlm="nowhere")}, ConfigError, "nowhere"),
+    ],
+)
+def test_what_cannot_be_searched_leaves_nothing(
+    root: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    changes: dict[str, Any],
+    error: type[Exception],
+    message: str,
+) -> None:
+    monkeypatch.setattr(recommender, "shipped", list)
+    with pytest.raises(error, match=message) as caught:
+        run(root, tmp_path / "study", **changes)
+    assert "secret" not in str(caught.value)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_of_something_else_is_left_alone(root: Path, tmp_path: Path) -> None:
+    (tmp_path / "recipes.txt").write_text("pancakes")
+    for place in (tmp_path, tmp_path / "recipes.txt"):
+        with pytest.raises(ConfigError, match=r"something else than a study|is a file"):
+            run(root, place)
+    assert [file.name for file in tmp_path.iterdir()] == ["recipes.txt"]
+
+
+def test_bad_numbers_and_choices_are_refused() -> None:
+    for changes, message in (
+        ({"trials": 0}, "trials must be at least 1; found 0"),
+        ({"trials": 3, "recommended": 4}, "between 0 and the number of trials, 3; found 4"),
+        ({"recommended": -1}, "found -1"),
+        ({"only": {"loss": ["mse"]}}, "no choice named loss"),
+        ({"only": {"pred_loss": ["mae"]}}, "pred_loss must be one of mse, ce; found 'mae'"),
+    ):
+        with pytest.raises(ConfigError, match=message):
+            SearchConfig(**changes)
+
+
+# ----------------------------------------------------------------------------------- recommended
+
+
+@pytest.fixture
+def prior(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AutoDistiller:
+    """Learned from the studies that are shipped in this test, of cut and of random students."""
+
+    def other(pipeline: Pipeline) -> float:
+        return 2.0 * (pipeline.intermediate == "mi")
+
+    rows = [
+        row
+        for name in "abc"
+        for row in studies.study(name) + studies.study(name, effect=other, init="random")
+    ]
+    file = studies.write(tmp_path / "prior" / "shipped.jsonl", rows)
+    monkeypatch.setattr(recommender, "shipped", lambda: [file])
+    return AutoDistiller.fit(rows)
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> list[Pipeline]:
+    """Trials that are told their score instead of being trained; what has run."""
+    ran: list[Pipeline] = []
+
+    def train(_: Any, pipeline: Pipeline, watched: Any) -> tuple[float, float | None, bool]:
+        ran.append(pipeline)
+        return _told(pipeline), 0.5, False
+
+    monkeypatch.setattr(room._Runner, "train", train)
+    return ran
+
+
+def _told(pipeline: Pipeline) -> float:
+    return 0.5 + 0.05 * studies.quality(pipeline) + 0.001 * pipeline.alpha
+
+
+def origins(found: Summary) -> dict[Pipeline, str]:
+    return {row.pipeline: origin for row, origin in found.ranked}
+
+
+@pytest.mark.parametrize(
+    ("given", "init"),
+    [
+        ({}, "cut"),
+        ({"student_init": "random"}, "random"),
+        ({"student": "plain", "student_layers": None, "student_init": "random"}, "cut"),
+    ],
+)
+def test_the_recommended_come_first_and_the_drawn_are_the_baseline(
+    root: Path,
+    tmp_path: Path,
+    prior: AutoDistiller,
+    quick: list[Pipeline],
+    given: dict[str, Any],
+    init: str,
+) -> None:
+    out, only = tmp_path / "study", {"pred_loss": ["ce"]}
+    if "student" in given:
+        given = given | {"student": root / given["student"]}
+    rows = run(root, out, SearchConfig(trials=8, recommended=3, only=only), **given)
+    # Nothing that needs a masked language model, which is not there.
+    left = enumerate_all(space=narrow(possible("single_label", mlm=False) | only))
+    wanted = [found.pipeline for found in prior.recommend(3, init=init, candidates=left)]
+    assert quick[:3] == [row.pipeline for row in rows][:3] == wanted
+    assert {row.init for row in rows} == {init}
+    found = summary(out)
+    assert [origins(found)[pipeline] for pipeline in quick] == ["recommended"] * 3 + ["random"] * 5
+    scores = [_told(pipeline) for pipeline in quick]
+    assert found.ranked[0][0].score == max(scores)
+    assert found.recommended == Best(3, max(scores[:3]))
+    assert found.random == Best(5, pytest.approx(expected_best(scores[3:], 5)))
+    assert found.same_budget == Best(3, pytest.approx(expected_best(scores[3:], 3)))
+    assert (found.teacher, found.hard) == (rows[0].teacher_score, rows[0].hard_score)
+    # The seed of the training draws the others, and only those.
+    again = run(
+        root,
+        tmp_path / "other",
+        SearchConfig(trials=8, recommended=3, only=only),
+        training=replace(TRAINING, seed=4),
+        **given,
+    )
+    assert [row.pipeline for row in again][:3] == wanted
+    assert not {row.pipeline for row in again[3:]} & {row.pipeline for row in rows[3:]}
+
+
+def test_ones_own_studies_are_learned_from_too(
+    root: Path, tmp_path: Path, prior: AutoDistiller, quick: list[Pipeline]
+) -> None:
+    def turned(pipeline: Pipeline) -> float:
+        return -5 * studies.quality(pipeline)
+
+    rows = [row for name in "xyzuvw" for row in studies.study(name, 60, effect=turned)]
+    own = studies.write(tmp_path / "own" / STUDY_FILE, rows)
+    run(root, tmp_path / "one", SearchConfig(trials=2, recommended=2))
+    run(root, tmp_path / "two", SearchConfig(trials=2, recommended=2, studies=(str(own),)))
+    assert {pipeline.intermediate for pipeline in quick[:2]} == {"mse"}
+    assert {pipeline.intermediate for pipeline in quick[2:]} == {"none"}
+
+
+def test_a_trial_that_is_run_again_is_still_recommended(
+    root: Path,
+    tmp_path: Path,
+    prior: AutoDistiller,
+    quick: list[Pipeline],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def interrupted(*_: Any) -> Any:
+        raise KeyboardInterrupt
+
+    out, config = tmp_path / "study", SearchConfig(trials=4, recommended=2)
+    with monkeypatch.context() as patch:
+        patch.setattr(room._Runner, "train", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            run(root, out, config)
+    assert run(root, out, config) == read_study(out / STUDY_FILE)
+    assert sorted(origins(summary(out)).values()) == ["random"] * 2 + ["recommended"] * 2
+    assert len(quick) == 4
+
+
+def test_a_study_in_a_database_goes_on_too(
+    root: Path, tmp_path: Path, quick: list[Pipeline]
+) -> None:
+    config = SearchConfig(trials=3, storage=f"sqlite:///{tmp_path}/trials.db")
+    rows = run(root, tmp_path / "study", config)
+    assert run(root, tmp_path / "study", config) == rows
+    assert len(quick) == 3
+    assert [row for row, _ in summary(tmp_path / "study", storage=config.storage).ranked] == sorted(
+        rows, key=lambda row: -(row.score or 0)
+    )
+    with pytest.raises(ConfigError, match="no study 'attar-other'"):
+        summary(tmp_path / "other", storage=config.storage)
+    with pytest.raises(ConfigError, match="no study in"):
+        summary(tmp_path / "study")
+
+
+def test_a_summary_by_hand() -> None:
+    def of(score: float | None, state: str = "complete", **other: Any) -> Row:
+        return studies.trial(Pipeline(), score, state=state, hard_score=0.3, **other)
+
+    drawn = [of(0.4, seed=1), of(0.6, seed=2), of(0.9, "pruned"), of(None, "failed")]
+    first = [of(0.7, seed=3), of(0.5, seed=4)]
+    found = summarise(
+        [*((row, "recommended") for row in first), *((row, "random") for row in drawn)]
+    )
+    assert [row.score for row, _ in found.ranked] == [0.7, 0.6, 0.5, 0.4]
+    assert (found.pruned, found.failed, found.missing) == (1, 1, 0)
+    assert (found.teacher, found.hard) == (1.0, 0.3)
+    # A pruned trial counts as it was, a failed one as the worst.
+    assert found.random == Best(4, pytest.approx(0.9))
+    assert found.same_budget == Best(2, pytest.approx((3 * 0.9 + 2 * 0.6 + 0.4) / 6))
+    assert found.recommended == Best(2, 0.7)
+    few = summarise([(of(0.7), "recommended"), (of(0.6), "recommended"), (of(0.5), "random")])
+    assert (few.random, few.same_budget) == (Best(1, 0.5), None)
+    alone = summarise([(of(0.5), "recommended")])
+    assert (alone.random, alone.same_budget) == (None, None)
+    with pytest.raises(AttarError, match="none of the 1 trials"):
+        summarise([(of(None, "failed"), "random")])
+
+
+def test_the_choices_that_a_task_leaves_open() -> None:
+    chains = {kind: possible(kind, mlm=True)["augment"] for kind in get_args(TaskKind)}
+    assert {name for chain in chains["token_classification"] for name in chain} == {
+        "neighbour",
+        "mlm",
+    }
+    assert chains["question_answering"] == [()]
+    assert possible(None, mlm=True) == {"augment": list(SPACE["augment"])}
+    assert not any("mlm" in chain for chain in possible(None, mlm=False)["augment"])
+    assert possible("regression", mlm=False)["pred_loss"] == ["mse"]
+    for kind, pair, fine in (("single_label", True, False), ("single_label", False, True)):
+        assert ("mixup" not in possible(kind, pair=pair, mlm=False)) == fine
+
+
 def test_a_pipeline_sets_its_options_and_no_other() -> None:
     pipeline = Pipeline(
         intermediate="mi", alpha=0.5, mixup=True, augment=("swap",), copies=4, hard_weight=0.5
@@ -133,3 +413,6 @@ def test_a_pipeline_sets_its_options_and_no_other() -> None:
     assert (found.augment, found.copies, found.hard_weight) == (("swap",), 4, 0.5)
     searched = {name: getattr(TRAINING, name) for name in pipeline.to_dict() if name != "mixup"}
     assert replace(found, **searched, mixup_beta=None) == TRAINING
+    repeated = replace(TRAINING, repeated=True)
+    assert configured(repeated, pipeline).repeated
+    assert not configured(repeated, Pipeline()).repeated  # there is no copy to put anywhere

@@ -25,12 +25,15 @@ _VERBS = {
     "prune": "Prune a model to a budget (Bonsai and baselines).",
     "heal": "Repair a pruned model by distilling from its parent.",
     "distill": "Train a small encoder for a task from a larger one (Distiller).",
+    "recommend": "Which distillation pipelines to try first on new data (AutoDistiller).",
     "evaluate": "Perplexity, bits per byte, speed and benchmark tasks of a model.",
     "cost": "What a model costs: parameters, bytes, MACs, cache, latency.",
     "compare": "Put the records of several runs side by side.",
     "recipe": "List, show and copy the recipes that come with Attar.",
     "env": "Versions and hardware, for a bug report.",
 }
+#: verbs that have verbs of their own
+_GROUPS = frozenset({"distill"})
 _EPILOGUE = """\
 Every verb has its own --help. Options can come from a recipe, flags override it:
 `attar pretrain --config pocket/1m --output-dir my-model`.
@@ -66,7 +69,8 @@ def build_app(verb: str | None = None) -> App:
     )
     app.meta.suppress_keyboard_interrupt = False
     for name, text in _VERBS.items():
-        app.command(f"attar.cli.{name}:{name}", name=name, help=None if name == verb else text)
+        what = "app" if name in _GROUPS else name
+        app.command(f"attar.cli.{name}:{what}", name=name, help=None if name == verb else text)
 
     @app.meta.default
     def _launch(
@@ -80,6 +84,10 @@ def build_app(verb: str | None = None) -> App:
             from attar.cli.recipe import read_recipe
 
             options = read_recipe(config)
+            if tokens[:2] == ("distill", "search"):
+                from attar.cli.distill_search import without_searched
+
+                options = without_searched(options)
             app.config = (Dict(options, source=config, use_commands_as_keys=False),)
         return app(tokens, exit_on_error=False, print_error=False)
 

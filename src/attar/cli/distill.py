@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Annotated
 
-from cyclopts import Group, Parameter
+from cyclopts import App, Group, Parameter
 
 from attar.cli.app import ExitCode, require_folder_option
 from attar.cli.output import show
@@ -21,6 +21,7 @@ def distill(
     teacher: str | None = None,
     student: str | None = None,
     student_layers: int | None = None,
+    student_width: int | None = None,
     student_init: StudentInit = "cut",
     output_dir: Annotated[Path | None, Parameter(alias="-o")] = None,
     task: TaskKind | None = None,
@@ -36,6 +37,8 @@ def distill(
     Example: `attar distill --teacher my-teacher --student-layers 2 --data reviews.csv -o small`
 
     Without --teacher the labels alone teach (set --hard-weight 1): that is how a teacher is made.
+    `attar distill search` tries many pipelines, and `attar distill importance` tells which choices
+    mattered.
 
     Parameters
     ----------
@@ -48,6 +51,8 @@ def distill(
         Folder or Hub name of the encoder to train.
     student_layers
         Instead of --student: this many layers of the teacher.
+    student_width
+        With --student-init random: the width of its hidden states; the teacher's when not given.
     student_init
         cut copies the teacher's weights into those layers, random does not.
     output_dir
@@ -75,6 +80,7 @@ def distill(
         output_dir=folder,
         config=options,
         student_layers=student_layers,
+        student_width=student_width,
         student_init=student_init,
         task=task,
         text_column=text_column,
@@ -86,3 +92,17 @@ def distill(
     show(str(run))
     show(f"\nWritten to {folder}.")
     return ExitCode.DONE
+
+
+def __getattr__(name: str) -> App:
+    """`app` is the verb with its sub-commands: a new one each time, as the command line that takes
+    it in changes it."""
+    if name != "app":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from attar.cli.distill_search import importance, search
+
+    app = App(name="distill")
+    app.default(distill)
+    app.command(search)
+    app.command(importance)
+    return app

@@ -17,7 +17,6 @@ from transformers import PreTrainedModel
 from attar import checkpoint
 from attar.data.labelled import Task
 from attar.errors import DataError
-from attar.evaluate import autocast
 from attar.train import shards
 from attar.train.intermediate import pool
 from attar.train.tasks import MODEL_INPUTS, logits_of
@@ -77,13 +76,17 @@ def run(model: Any, batch: Mapping[str, Tensor], *, task: Task, wanted: Wanted) 
 class LiveOutputs:
     """A teacher that is run on every batch, in evaluation mode and without gradients."""
 
-    def __init__(self, model: PreTrainedModel, *, task: Task, wanted: Wanted) -> None:
+    def __init__(
+        self, model: PreTrainedModel, *, task: Task, wanted: Wanted, bf16: bool = False
+    ) -> None:
         self.model, self.task, self.wanted = model.eval(), task, wanted
+        self._bf16 = bf16
 
     @torch.no_grad()
     def __call__(self, batch: Batch) -> Outputs:
-        """Run it."""
-        with autocast(self.model):
+        """Run it, under bfloat16 autocast if so asked and else in float32, whatever the student
+        does."""
+        with torch.autocast(self.model.device.type, torch.bfloat16, enabled=self._bf16):
             return run(self.model, batch, task=self.task, wanted=self.wanted)
 
 
@@ -120,6 +123,7 @@ class CachedOutputs:
         task: Task,
         wanted: Wanted,
         batch_size: int = 32,
+        bf16: bool = False,
     ) -> "CachedOutputs":
         """Run the teacher over all rows once; a killed build goes on where it stopped.
 
@@ -130,10 +134,11 @@ class CachedOutputs:
             "teacher": checkpoint.fingerprint(model),
             "source": source.fingerprint(),
             "rows": len(source),
+            "bf16": bf16,
             "wanted": {k: list(v) if isinstance(v, tuple) else v for k, v in vars(wanted).items()},
         }
         shards.settle(path, manifest)
-        live = LiveOutputs(model, task=task, wanted=wanted)
+        live = LiveOutputs(model, task=task, wanted=wanted, bf16=bf16)
         count = -(-len(source) // SHARD)
         todo = [i for i in range(count) if not shards.file(path, i).is_file()]
         for i in tqdm(todo, desc="teacher outputs", unit="file", disable=None, leave=False):
@@ -154,7 +159,7 @@ class CachedOutputs:
         for row in batch["rows"].tolist():
             shard, at = divmod(row, SHARD)
             for name, value in self._shards[shard].row(at).items():
-                found.setdefault(name, []).append(value)
+                found.setdefault(name, []).append(value.float())  # autocast stacks no float16
         whole = {n: _pad(rows, ids.shape[1], n).to(ids.device) for n, rows in found.items()}
         if self.task.kind == "question_answering":
             logits = whole["token.logits"].transpose(1, 2)
@@ -162,8 +167,8 @@ class CachedOutputs:
             logits = whole["token.logits" if "token.logits" in whole else "row.logits"]
         return Outputs(
             logits=logits,
-            hidden={i: whole[f"token.hidden.{i}"].float() for i in self.wanted.hidden},
-            pooled={i: whole[f"row.pooled.{i}"].float() for i in self.wanted.pooled},
+            hidden={i: whole[f"token.hidden.{i}"] for i in self.wanted.hidden},
+            pooled={i: whole[f"row.pooled.{i}"] for i in self.wanted.pooled},
         )
 
 

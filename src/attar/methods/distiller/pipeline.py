@@ -43,7 +43,7 @@ from attar.train.outputs import CachedOutputs, LiveOutputs, Wanted
 from attar.train.processes import broadcast, place, processes, shared_workspace
 from attar.train.scoring import score_on
 from attar.train.tasks import encode
-from attar.train.trainer import Training, fit
+from attar.train.trainer import Training, fit, use_bf16
 from attar.train.windows import source_name
 
 PAPER = Paper(
@@ -70,6 +70,7 @@ def distill(
     output_dir: str | Path,
     config: DistillConfig = DistillConfig(),
     student_layers: int | None = None,
+    student_width: int | None = None,
     student_init: StudentInit = "cut",
     tokenizer: PreTrainedTokenizerBase | None = None,
     task: TaskKind | None = None,
@@ -91,6 +92,7 @@ def distill(
         output_dir: where the checkpoint goes; it appears when it is complete.
         config: the pipeline.
         student_layers: blocks of a student made from the teacher.
+        student_width: width of its hidden states, if it starts at random; None: the teacher's.
         student_init: `cut` copies the teacher's weights into it, `random` does not.
         tokenizer: the student's; None: the one in its folder, or the teacher's.
         task: None: inferred from the labels.
@@ -120,6 +122,7 @@ def distill(
         "teacher": _name(teacher),
         "data": source_name(data),
         "student_layers": student_layers,
+        "student_width": student_width,
         "student_init": student_init if student_layers else None,
         "task": task,
         "text_column": text_column,
@@ -141,7 +144,15 @@ def distill(
             seed=config.seed,
         )
         job = Job(
-            student, teacher, documents, found, config, student_layers, student_init, tokenizer
+            student,
+            teacher,
+            documents,
+            found,
+            config,
+            student_layers=student_layers,
+            student_width=student_width,
+            student_init=student_init,
+            tokenizer=tokenizer,
         )
         run = job.run(settings, space.state, resume=space.resuming)
         if run is not None:
@@ -176,10 +187,11 @@ class Job:
         documents: DatasetDict,
         task: Task,
         config: DistillConfig,
-        student_layers: int | None,
-        student_init: StudentInit,
-        tokenizer: PreTrainedTokenizerBase | None,
         *,
+        student_layers: int | None,
+        student_width: int | None,
+        student_init: StudentInit,
+        tokenizer: PreTrainedTokenizerBase | None = None,
         watch: Watch | None = None,
         cache: Path | None = None,
     ) -> None:
@@ -194,7 +206,11 @@ class Job:
             assert self.teacher is not None
             assert student_layers is not None
             self.student = make_student(
-                self.teacher, layers=student_layers, init=student_init, seed=config.seed
+                self.teacher,
+                layers=student_layers,
+                width=student_width,
+                init=student_init,
+                seed=config.seed,
             )
         else:
             self.student = load_with_head(student, task, seed=config.seed)
@@ -275,6 +291,10 @@ class Job:
         rows = self._rows()
         copies = self.config.copies if self.config.repeated else 0
         source = self._examples(rows, self.tokenizer, copies=copies)
+        if not self._taught:  # rows without a label would be empty steps
+            known = [i for i in range(len(rows)) if source.counts(source.batch([i]))["labelled"]]
+            rows = rows.select(known)
+            source = self._examples(rows, self.tokenizer)
         config = replace(self.config, max_steps=self._steps(source))
         return self._train(source, rows, config, state, resume=resume), len(rows)
 
@@ -294,6 +314,14 @@ class Job:
         encoded = encode(rows, tokenizer, task=self.task, max_length=self.config.max_length)
         return Examples(encoded, task=self.task, tokenizer=tokenizer, copies=copies)
 
+    @property
+    def _taught(self) -> bool:
+        """Whether the teacher says anything in this pipeline."""
+        config = self.config
+        return self.teacher is not None and (
+            config.pred_weight > 0 or config.intermediate != "none"
+        )
+
     def _steps(self, source: Examples) -> int:
         epochs, c = self.config.num_train_epochs, self.config
         if epochs is None:
@@ -311,7 +339,7 @@ class Job:
         resume: bool,
     ) -> Training:
         layer_map, teacher = self.layer_map, None
-        if self.teacher is not None:
+        if self._taught:
             needed = wanted(config, layer_map)[1]
             teacher = self._teacher(source, rows, needed, state)
         widths = (width(self.student), width(self.teacher or self.student))
@@ -344,20 +372,22 @@ class Job:
         self, source: Examples, rows: Dataset, needed: Wanted, state: Path | None
     ) -> LiveOutputs | CachedOutputs:
         assert self.teacher is not None
-        config = self.config
+        config, bf16 = self.config, use_bf16(self.teacher, self.config)
         live = not config.teacher_cache or config.mixup_beta is not None or needed.attention
         if live or (state is None and self.cache is None):
-            return LiveOutputs(self.teacher, task=self.task, wanted=needed)
+            return LiveOutputs(self.teacher, task=self.task, wanted=needed, bf16=bf16)
         if len(source) < len(rows) or not same_tokens(self.tokenizer, self.teacher_tokenizer):
             # the cache has every row in its place, whatever rows share a batch
             source = self._examples(rows, self.teacher_tokenizer)
         if self.cache is not None:
-            path = self.cache / _digest(source.fingerprint(), needed)
+            path = self.cache / _digest(source.fingerprint(), needed, bf16)
         else:
             assert state is not None
             path = state / "teacher"
         if processes().is_main_process:
-            CachedOutputs.build(self.teacher, source, path=path, task=self.task, wanted=needed)
+            CachedOutputs.build(
+                self.teacher, source, path=path, task=self.task, wanted=needed, bf16=bf16
+            )
         place(self.teacher, "cpu")  # its memory is free for the student
         processes().wait_for_everyone()
         return CachedOutputs(path, task=self.task, wanted=needed)

@@ -7,11 +7,10 @@ ridge regression on one-hot choices, not a stack of ensembles, and sees no featu
 as a handful of data sets teaches no more than that. `target="raw"` restores the paper's.
 """
 
-import json
-import logging
 import math
 from collections.abc import Callable, Collection, Hashable, Iterable, Sequence
 from dataclasses import dataclass, fields
+from importlib.resources import files
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -22,24 +21,15 @@ from sklearn.ensemble import ExtraTreesRegressor
 from sklearn.linear_model import Ridge
 from sklearn.model_selection import GroupKFold, LeaveOneGroupOut, cross_val_predict
 
-from attar.errors import CompatibilityError, ConfigError, DataError
+from attar.errors import ConfigError, DataError
 from attar.methods.distiller.space import (
     AUGMENTERS,
     SPACE,
     Pipeline,
     enumerate_all,
     label,
-    space_id,
 )
-from attar.methods.distiller.study import (
-    SCHEMA,
-    Row,
-    by_context,
-    dpr,
-    same_space,
-)
-
-logger = logging.getLogger(__name__)
+from attar.methods.distiller.study import Row, by_context, dpr, read_study
 
 Model = Literal["ridge", "extra_trees"]
 Target = Literal["z", "rank", "raw"]
@@ -124,8 +114,34 @@ class HeldOut:
     random_regret: float
 
 
+def shipped() -> list[Path]:
+    """The studies that come with Attar, by name."""
+    folder = files("attar.methods.distiller").joinpath("studies")
+    if not folder.is_dir():
+        return []
+    found = [Path(str(file)) for file in folder.iterdir() if file.name.endswith(".jsonl")]
+    return sorted(found)
+
+
+def known_trials(studies: Iterable[str | Path] = ()) -> list[Row]:
+    """The trials that there are to learn from: those that come with Attar, and those of `studies`.
+
+    Raises:
+        ConfigError: there is no study at all.
+        DataError: a study cannot be read, or has no trials.
+        CompatibilityError: a study comes from a search in another space.
+    """
+    every = [*shipped(), *studies]
+    if not every:
+        raise ConfigError(
+            "no study comes with this Attar, so that there is nothing to learn from; give one with "
+            "--study, such as the folder of attar distill search"
+        )
+    return read_study(every)
+
+
 class AutoDistiller:
-    """Predicts how well pipelines do beside each other; made by `fit` or `load`."""
+    """Predicts how well pipelines do beside each other; made by `fit`."""
 
     def __init__(
         self,
@@ -137,14 +153,12 @@ class AutoDistiller:
         predict: Callable[[Array], Array],
         background: Array,
         radius: float,
-        rows: tuple[Row, ...] = (),
-        linear: tuple[Array, float, float] | None = None,
+        rows: tuple[Row, ...],
     ) -> None:
         self.model: Model = model
         self.target: Target = target
         self.seed, self.inits, self.rows = seed, inits, rows
         self._predict, self._background, self._radius = predict, background, radius
-        self._linear = linear  # coefficients, intercept and penalty of a ridge
 
     @classmethod
     def fit(
@@ -195,13 +209,11 @@ class AutoDistiller:
         errors = {alpha: y - unseen(Ridge(alpha=alpha)) for alpha in _ALPHAS}
         alpha = min(errors, key=lambda alpha: float(np.square(errors[alpha]).mean()))
         ridge = Ridge(alpha=alpha).fit(x, y)
-        linear = np.asarray(ridge.coef_), float(ridge.intercept_), alpha
         return cls(
             **made,
-            predict=_line(*linear[:2]),
+            predict=_line(np.asarray(ridge.coef_), float(ridge.intercept_)),
             background=x.mean(0, keepdims=True),  # all that the mean of a linear function needs
             radius=_radius(errors[alpha]),
-            linear=linear,
         )
 
     def recommend(
@@ -224,7 +236,7 @@ class AutoDistiller:
         Raises:
             ConfigError: an `init` that no trial had, or `n` below 1.
         """
-        _option("init", init, self.inits)
+        self._check(init)
         if n < 1:
             raise ConfigError(f"n must be at least 1; found {n}")
         given = enumerate_all() if candidates is None else (c.canonical() for c in candidates)
@@ -255,9 +267,16 @@ class AutoDistiller:
         Raises:
             ConfigError: an `init` that no trial had.
         """
-        _option("init", init, self.inits)
+        self._check(init)
         x = _design([(pipeline.canonical(), init)], self.inits)[0]
         return self._contributions(x)
+
+    def _check(self, init: str) -> None:
+        if init not in self.inits:
+            raise ConfigError(
+                f"init must be {' or '.join(self.inits)}, as of the students in the studies; found "
+                f"{init!r}, so add a study of such students or do without recommendations"
+            )
 
     def _contributions(self, x: Array) -> dict[str, float]:
         here = float(self._predict(x[None])[0])
@@ -281,13 +300,8 @@ class AutoDistiller:
         pipelines are left out.
 
         Raises:
-            ConfigError: this model was loaded, and has no trials.
             DataError: fewer than two data sets.
         """
-        if not self.rows:
-            raise ConfigError(
-                "a loaded recommender has no trials to be judged by; fit one on the study"
-            )
         names = list(dict.fromkeys(row.dataset for row in self.rows))
         if len(names) < 2:
             raise DataError(
@@ -332,79 +346,6 @@ class AutoDistiller:
             regret=float(true.max() - true[picks].max()),
             random_regret=float(true.max()) - expected_best(true, k),
         )
-
-    def save(self, path: str | Path) -> Path:
-        """Write the weights as JSON, without the trials.
-
-        Raises:
-            ConfigError: the model is not a ridge; trees are not stored.
-        """
-        if self._linear is None:
-            raise ConfigError(
-                "only a ridge can be saved, but this model is extra_trees; keep the study and fit "
-                "again, which takes seconds"
-            )
-        coefficients, intercept, alpha = self._linear
-        stored = {
-            "schema": SCHEMA,
-            "space": space_id(),
-            "target": self.target,
-            "seed": self.seed,
-            "inits": self.inits,
-            "features": [feature for _, feature in _columns(self.inits)],
-            "coefficients": coefficients.tolist(),
-            "intercept": intercept,
-            "alpha": alpha,
-            "means": self._background[0].tolist(),
-            "radius": self._radius,
-        }
-        path = Path(path)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        beside = path.with_name(f"{path.name}.partial")
-        beside.write_text(json.dumps(stored, indent=2) + "\n", encoding="utf-8")
-        return beside.replace(path)
-
-    @classmethod
-    def load(cls, path: str | Path) -> "AutoDistiller":
-        """Read `save` back. It recommends as before; `evaluate` needs the trials.
-
-        Raises:
-            DataError: the file cannot be read.
-            CompatibilityError: it was made in another space or has another schema.
-        """
-        try:
-            stored = json.loads(Path(path).read_text(encoding="utf-8"))
-            if stored["schema"] != SCHEMA:
-                raise CompatibilityError(
-                    f"{path} has schema {stored['schema']!r}, but this Attar reads {SCHEMA}; "
-                    "fit and save it again"
-                )
-            same_space(stored["space"])
-            inits = tuple(map(str, stored["inits"]))
-            _option("target", stored["target"], get_args(Target))
-            if stored["features"] != [feature for _, feature in _columns(inits)]:
-                raise ValueError("other features")
-            coefficients = np.array(stored["coefficients"], dtype=np.float64)
-            background = np.array([stored["means"]], dtype=np.float64)
-            if background[0].shape != coefficients.shape or len(coefficients) != len(
-                stored["features"]
-            ):
-                raise ValueError("not one weight for each feature")
-            intercept = float(stored["intercept"])
-            return cls(
-                model="ridge",
-                target=stored["target"],
-                seed=int(stored["seed"]),
-                inits=inits,
-                predict=_line(coefficients, intercept),
-                background=background,
-                radius=float(stored["radius"]),
-                linear=(coefficients, intercept, float(stored["alpha"])),
-            )
-        except (OSError, ValueError, KeyError, TypeError, ConfigError) as error:
-            raise DataError(
-                f"{path} is not a saved recommender ({error}); fit and save it again"
-            ) from error
 
 
 def _targets(rows: Sequence[Row], target: Target) -> Array:

@@ -1,8 +1,9 @@
 """Search: run many pipelines on one data set and write down how each did (section 2.6).
 
-The trials are drawn before the first one runs and wait in an Optuna storage, from which any number
-of workers take them: each runs once. A worker that dies leaves its trial behind, and another one on
-the same machine, running or started later, runs it again.
+The trials are chosen before the first one runs, some by the recommender and the others at random,
+and wait in an Optuna storage, from which any number of workers take them: each runs once. A worker
+that dies leaves its trial behind, and another one on the same machine, running or started later,
+runs it again.
 """
 
 import json
@@ -14,15 +15,12 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from statistics import mean
 from typing import Any
 
 import optuna
 from datasets import Dataset, DatasetDict
-from filelock import FileLock
-from optuna.storages.journal import JournalFileBackend
+from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, TrialState
-from transformers import PreTrainedModel
 
 from attar import checkpoint
 from attar.data.labelled import Task, TaskKind, load_labelled
@@ -30,17 +28,28 @@ from attar.errors import AttarError, ConfigError
 from attar.methods.distiller.config import DistillConfig, StudentInit
 from attar.methods.distiller.mixup import BETA
 from attar.methods.distiller.pipeline import Job
+from attar.methods.distiller.recommender import AutoDistiller, known_trials
+from attar.methods.distiller.results import (
+    Origin,
+    check_folder,
+    open_storage,
+    study_lock,
+    study_name,
+    write_study,
+)
 from attar.methods.distiller.space import (
     SPACE,
     Choices,
     Pipeline,
+    enumerate_all,
     label,
     narrow,
     sample,
     space_id,
     suggest,
 )
-from attar.methods.distiller.study import SCHEMA, Row
+from attar.methods.distiller.study import Row
+from attar.methods.distiller.words import MaskedLM
 from attar.train.callbacks import Watch
 from attar.train.metrics import primary
 from attar.train.scoring import score_on
@@ -48,7 +57,6 @@ from attar.train.windows import source_name
 
 logger = logging.getLogger(__name__)
 
-STUDY_FILE = "study.jsonl"
 #: a trial is looked at after these shares of its steps
 _LOOKS = (0.25, 0.5)
 #: trials that must have come as far before one is called hopeless
@@ -61,6 +69,11 @@ class SearchConfig:
 
     trials: int = 40
     """Pipelines that are run, all workers together."""
+    recommended: int = 0
+    """That many of the trials are the first ones of the recommender; the others are drawn, and are
+    the baseline with the same budget."""
+    studies: tuple[str, ...] = ()
+    """What the recommender learns from beside the studies that come with Attar."""
     only: Mapping[str, Sequence[Any]] | None = None
     """Choices with fewer values than the whole space, such as `{"pred_loss": ["mse"]}`."""
     prune: bool = True
@@ -69,12 +82,16 @@ class SearchConfig:
     storage: str | None = None
     """URL of a database that many machines share, such as postgresql://...; unset: a journal file
     in the study's folder, for workers on one machine."""
-    seed: int = 0
-    """Draws the pipelines."""
 
     def __post_init__(self) -> None:
         if self.trials < 1:
             raise ConfigError(f"trials must be at least 1; found {self.trials}")
+        if not 0 <= self.recommended <= self.trials:
+            raise ConfigError(
+                f"recommended must be between 0 and the number of trials, {self.trials}; found "
+                f"{self.recommended}"
+            )
+        narrow(self.only or {})
 
 
 def search(
@@ -83,6 +100,7 @@ def search(
     teacher: str | Path,
     student: str | Path | None = None,
     student_layers: int | None = None,
+    student_width: int | None = None,
     student_init: StudentInit = "cut",
     output_dir: str | Path,
     config: SearchConfig = SearchConfig(),
@@ -102,10 +120,12 @@ def search(
         teacher: folder or Hub name of an encoder trained on this task.
         student: folder or Hub name of the student; None: `student_layers` of the teacher.
         student_layers: blocks of a student made from the teacher.
+        student_width: of its hidden states, if it starts at random; None: the teacher's.
         student_init: `cut` or `random`.
         output_dir: folder of the study.
         config: what is searched.
-        training: all that is not searched: steps, batch, learning rate, weights.
+        training: all that is not searched: steps, batch, learning rate, weights; its seed also
+            draws the pipelines.
         task: None: inferred from the labels; so for the columns.
         text_column: None: a usual name.
         pair_column: second text.
@@ -116,8 +136,11 @@ def search(
         The trials that have ended, by number.
 
     Raises:
-        ConfigError: the folder holds a study of other settings or of another space.
-        DataError: models or data cannot be read.
+        ConfigError: the folder holds something else, or a study of other settings or of another
+            space; the task leaves too few pipelines open; the storage cannot be opened; there is
+            no study to recommend from.
+        CompatibilityError: student and teacher do not fit together.
+        DataError: models, data or studies cannot be read.
     """
     if (student is None) == (student_layers is None):
         raise ConfigError("expected either a student or student_layers; give one of the two")
@@ -131,99 +154,128 @@ def search(
         limit_labels=training.limit_labels,
         seed=training.seed,
     )
+    init: StudentInit = student_init if student is None else "cut"
     settings = {
         "space": space_id(),
         "data": source_name(data),
+        "task": found.kind,
+        "columns": [text_column, pair_column, label_column],
+        "data_config": data_config,
         "teacher": str(teacher),
         "student": None if student is None else str(student),
         "student_layers": student_layers,
-        "student_init": student_init,
+        "student_width": student_width,
+        "student_init": init,
         "search": asdict(replace(config, storage=None)),
         "training": asdict(training),
     }
     folder = Path(output_dir)
-    folder.mkdir(parents=True, exist_ok=True)
-    space = narrow({**_possible(found, documents, training), **(config.only or {})})
-    study = _open(folder, config, settings, space)
-    runner = _Runner(
-        documents, found, teacher, student, student_layers, student_init, training, folder, study
+    check_folder(folder)
+    space = _remaining(
+        possible(found.kind, pair=found.pair, mlm=training.mlm is not None), config.only or {}
     )
-    runner.measure_references()
-    while (trial := _take(study, folder)) is not None:
+    plan = _plan(space, config, init=init, seed=training.seed)
+    made = {name: settings[name] for name in ("student_layers", "student_width", "student_init")}
+    runner = _Runner(documents, found, teacher, student, made, training, folder)
+    storage = None if config.storage is None else open_storage(folder, config.storage)
+    folder.mkdir(parents=True, exist_ok=True)
+    study = _open(folder, storage or open_storage(folder, None), settings, plan)
+    runner.measure_references(study)
+    while (trial := _take(study, folder, shared=storage is not None)) is not None:
         _run(runner, study, trial, space, config)
         write_study(folder, study)
     return write_study(folder, study)
 
 
-def _possible(task: Task, documents: DatasetDict, training: DistillConfig) -> dict[str, Any]:
-    """The choices that this task leaves open."""
+def possible(kind: TaskKind | None, *, pair: bool = False, mlm: bool) -> dict[str, Any]:
+    """The choices that a task leaves open, where it does not leave all.
+
+    Args:
+        kind: None: any.
+        pair: whether the input is two texts.
+        mlm: whether there is a masked language model, which one augmenter asks for.
+    """
     only: dict[str, Any] = {}
-    if task.kind == "regression":
+    if kind == "regression":
         only["pred_loss"] = ["mse"]
-    if task.pair or task.kind in ("token_classification", "question_answering"):
+    if pair or kind in ("token_classification", "question_answering"):
         only["mixup"] = [False]
-    usable = ["swap", "delete", "neighbour"] + (["mlm"] if training.mlm else [])
-    if task.kind == "token_classification":
+    usable = ["swap", "delete", "neighbour"] + (["mlm"] if mlm else [])
+    if kind == "token_classification":
         usable = [name for name in usable if name in ("neighbour", "mlm")]
-    if task.kind == "question_answering":
+    if kind == "question_answering":
         usable = []
     only["augment"] = [chain for chain in SPACE["augment"] if set(chain) <= set(usable)]
     return only
 
 
+def _remaining(open_: Mapping[str, Any], only: Mapping[str, Sequence[Any]]) -> Choices:
+    """The space of what both the task and the user leave open."""
+    task, wanted = narrow(open_), narrow(only)
+    both = {name: [v for v in wanted[name] if v in task[name]] for name in SPACE}
+    for name, values in both.items():
+        if not values:
+            raise ConfigError(
+                f"{name} was narrowed to {', '.join(label(name, v) for v in wanted[name])}, but on "
+                f"this task it must be {', '.join(label(name, v) for v in task[name])} (of the "
+                "augmenters, mlm asks for a masked language model); leave one of those"
+            )
+    return narrow(both)
+
+
+def _plan(
+    space: Choices, config: SearchConfig, *, init: StudentInit, seed: int
+) -> list[tuple[Pipeline, Origin]]:
+    """The trials: first those of the recommender, then others that are drawn."""
+    every = enumerate_all(space=space)
+    if len(every) < config.trials:
+        raise ConfigError(
+            f"expected at least {config.trials} pipelines for as many trials, found {len(every)} "
+            "in what the task and the choices leave open; run fewer trials, or leave more open"
+        )
+    plan: dict[Pipeline, Origin] = {}
+    if config.recommended:
+        learned = AutoDistiller.fit(known_trials(config.studies))
+        best = learned.recommend(config.recommended, init=init, candidates=every)
+        plan |= {found.pipeline: "recommended" for found in best}
+    rng = random.Random(seed)
+    while len(plan) < config.trials:
+        plan.setdefault(sample(rng, space=space).canonical(), "random")
+    return list(plan.items())
+
+
 def _open(
-    folder: Path, config: SearchConfig, settings: dict[str, Any], space: Choices
+    folder: Path,
+    storage: BaseStorage,
+    settings: dict[str, Any],
+    plan: Sequence[tuple[Pipeline, Origin]],
 ) -> optuna.Study:
     """The study in this folder, filled with waiting trials by whoever comes first."""
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     settings = json.loads(json.dumps(settings, default=str))
-    storage: Any = config.storage
-    if storage is None:
-        journal = folder / "journal.log"
-        lock: Any = _JournalLock(journal)
-        file = JournalFileBackend(str(journal), lock_obj=lock)
-        storage = optuna.storages.JournalStorage(file)
-    name = f"attar-{folder.absolute().name}"
-    with _lock(folder):
+    with study_lock(folder):
         study = optuna.create_study(
-            study_name=name, storage=storage, direction="maximize", load_if_exists=True
+            study_name=study_name(folder),
+            storage=storage,
+            direction="maximize",
+            load_if_exists=True,
         )
         stored = study.user_attrs.get("settings")
         if stored is None:
             study.set_user_attr("settings", settings)
-            rng, seen = random.Random(config.seed), set()
-            while len(seen) < config.trials:
-                pipeline = sample(rng, space=space).canonical()
-                if pipeline not in seen:
-                    seen.add(pipeline)
-                    study.enqueue_trial(
-                        _params(pipeline), user_attrs={"pipeline": pipeline.to_json()}
-                    )
         elif stored != settings:
             differ = [key for key in settings if stored.get(key) != settings[key]]
             raise ConfigError(
                 f"the study in {folder} was made with another {' and another '.join(differ)}; "
                 "give the same settings to go on with it, or another folder"
             )
+        there = {trial.user_attrs.get("pipeline") for trial in study.get_trials(deepcopy=False)}
+        for pipeline, origin in plan:
+            attrs = {"pipeline": pipeline.to_json(), "origin": origin}
+            if len(there) < len(plan) and attrs["pipeline"] not in there:
+                there.add(attrs["pipeline"])
+                study.enqueue_trial(_params(pipeline), user_attrs=attrs)
     return study
-
-
-class _JournalLock:
-    """What Optuna asks of a lock: one that the system takes from a dead worker at once; Optuna's own waits 30 seconds."""
-
-    def __init__(self, journal: Path) -> None:
-        self._lock = FileLock(f"{journal}.lock")
-
-    def acquire(self) -> bool:
-        self._lock.acquire()
-        return True
-
-    def release(self) -> None:
-        self._lock.release()
-
-
-def _lock(folder: Path) -> FileLock:
-    return FileLock(folder / "study.lock")
 
 
 def _params(pipeline: Pipeline) -> dict[str, Any]:
@@ -233,21 +285,23 @@ def _params(pipeline: Pipeline) -> dict[str, Any]:
     }
 
 
-def _rescue(study: optuna.Study) -> None:
+def _rescue(study: optuna.Study, *, shared: bool) -> None:
     """Put the trials of dead workers of this machine back into the queue."""
     for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
         host, _, process = trial.user_attrs.get("worker", "").partition(":")
-        if host == socket.gethostname() and not _alive(int(process)):
+        # Without a name the worker died while it took the trial; or takes it, on another machine.
+        died = not shared if not host else host == socket.gethostname() and not _alive(int(process))
+        if died:
             _requeue(study, trial)
 
 
 def _requeue(study: optuna.Study, trial: FrozenTrial | optuna.Trial) -> None:
     """Let another worker run a trial from its beginning."""
-    stored = trial.user_attrs["pipeline"]
+    attrs = {name: trial.user_attrs[name] for name in ("pipeline", "origin")}
     study.tell(trial.number, state=TrialState.FAIL, skip_if_finished=True)
     study.enqueue_trial(
-        _params(Pipeline.from_json(stored)),
-        user_attrs={"pipeline": stored, "instead_of": trial.number},
+        _params(Pipeline.from_json(attrs["pipeline"])),
+        user_attrs=attrs | {"instead_of": trial.number},
     )
 
 
@@ -261,10 +315,10 @@ def _alive(process: int) -> bool:
     return True
 
 
-def _take(study: optuna.Study, folder: Path) -> optuna.Trial | None:
+def _take(study: optuna.Study, folder: Path, *, shared: bool) -> optuna.Trial | None:
     """The next waiting trial, which no other worker gets; None if there is none."""
-    with _lock(folder):  # so that a trial is never seen without the worker that runs it
-        _rescue(study)
+    with study_lock(folder):  # so that a trial is never seen without the worker that runs it
+        _rescue(study, shared=shared)
         if not study.get_trials(deepcopy=False, states=(TrialState.WAITING,)):
             return None
         trial = study.ask()
@@ -285,7 +339,8 @@ def _run(
     pipeline = suggest(trial, space=space).canonical()
     began = time.perf_counter()
     try:
-        score, test, pruned = runner.train(pipeline, trial if config.prune else None)
+        watched = (study, trial) if config.prune else None
+        score, test, pruned = runner.train(pipeline, watched)
     except KeyboardInterrupt:
         _requeue(study, trial)
         raise
@@ -315,55 +370,75 @@ class _Runner:
         task: Task,
         teacher: str | Path,
         student: str | Path | None,
-        student_layers: int | None,
-        student_init: StudentInit,
+        made: dict[str, Any],
         training: DistillConfig,
         folder: Path,
-        study: optuna.Study,
     ) -> None:
-        self.documents, self.task, self.training, self.study = documents, task, training, study
+        self.documents, self.task, self.training = documents, task, training
         self.teacher = checkpoint.load(teacher)
         self.tokenizer = checkpoint.load_tokenizer(teacher)
-        self.student, self.student_layers = student, student_layers
-        self.student_init: StudentInit = student_init
-        self.folder = folder
+        self.student, self.made, self.folder = student, made, folder
+        self._alone()  # what does not fit together is told before there is a study
+        if training.mlm is not None:
+            MaskedLM.load(training.mlm)
 
-    def measure_references(self) -> None:
+    def _alone(self) -> Job:
+        """The student without a teacher."""
+        return self._job(
+            replace(
+                self.training,
+                intermediate="none",
+                pred_weight=0.0,
+                hard_weight=1.0,
+                augment=(),
+                repeated=False,
+                mixup_beta=None,
+            ),
+            None,
+        )
+
+    def measure_references(self, study: optuna.Study) -> None:
         """The scores of the teacher, and of the student without one, once for the study."""
-        if "teacher_score" not in self.study.user_attrs:
-            self.study.set_user_attr("teacher_score", self._score(self.teacher, "validation"))
-        if "hard_score" not in self.study.user_attrs:
-            alone = replace(
-                self.training, intermediate="none", pred_weight=0.0, hard_weight=1.0, augment=()
+        if "teacher_score" not in study.user_attrs:
+            found = score_on(
+                self.teacher,
+                self.tokenizer,
+                self.documents["validation"],
+                self.task,
+                max_length=self.training.max_length,
             )
-            job = self._job(alone, None)
+            study.set_user_attr("teacher_score", found[primary(self.task)])
+        if "hard_score" not in study.user_attrs:
+            job = self._alone()
             job.train(None)
-            self.study.set_user_attr("hard_score", self._score(job.student, "validation"))
+            study.set_user_attr("hard_score", self._score(job, "validation"))
 
     def train(
-        self, pipeline: Pipeline, trial: optuna.Trial | None
+        self, pipeline: Pipeline, watched: tuple[optuna.Study, optuna.Trial] | None
     ) -> tuple[float, float | None, bool]:
-        """Validation score, test score, and whether the training was ended early."""
+        """Validation score, test score, and whether the training was ended early, as may happen to
+        a trial that is `watched` beside the others of its study."""
         config = configured(self.training, pipeline)
         given_up = False
         job: Job
 
         def hopeless(step: int) -> bool:
             nonlocal given_up
-            assert trial is not None
-            score = self._score(job.student, "validation")
+            assert watched is not None
+            study, trial = watched
+            score = self._score(job, "validation")
             trial.report(score, step)
-            given_up = _below_median(self.study, step, score)
+            given_up = _below_median(study, step, score)
             return given_up
 
         watch = None
-        if trial is not None:
+        if watched is not None:
             steps = [round(share * config.max_steps) for share in _LOOKS]
             watch = Watch(hopeless, steps=[step for step in steps if step > 0])
         job = self._job(config, watch)
         job.train(None)
-        score = self._score(job.student, "validation")
-        return score, None if given_up else self._score(job.student, "test"), given_up
+        score = self._score(job, "validation")
+        return score, None if given_up else self._score(job, "test"), given_up
 
     def _job(self, config: DistillConfig, watch: Watch | None) -> Job:
         return Job(
@@ -372,22 +447,14 @@ class _Runner:
             self.documents,
             self.task,
             config,
-            self.student_layers,
-            self.student_init,
-            self.tokenizer if self.student is None else None,
+            **self.made,
+            tokenizer=self.tokenizer if self.student is None else None,
             watch=watch,
             cache=self.folder / "teacher",
         )
 
-    def _score(self, model: PreTrainedModel, split: str) -> float:
-        found = score_on(
-            model,
-            self.tokenizer,
-            self.documents[split],
-            self.task,
-            max_length=self.training.max_length,
-        )
-        return found[primary(self.task)]
+    def _score(self, job: Job, split: str) -> float:
+        return job.score(job.student, job.tokenizer, split)[primary(self.task)]
 
 
 def configured(training: DistillConfig, pipeline: Pipeline) -> DistillConfig:
@@ -395,6 +462,7 @@ def configured(training: DistillConfig, pipeline: Pipeline) -> DistillConfig:
     chosen = pipeline.to_dict()
     mixup = chosen.pop("mixup")
     chosen["augment"] = tuple(chosen["augment"])
+    chosen["repeated"] = training.repeated and bool(chosen["augment"])  # else there are no copies
     return replace(training, **chosen, mixup_beta=BETA if mixup else None)
 
 
@@ -408,65 +476,3 @@ def _below_median(study: optuna.Study, step: int, score: float) -> bool:
         return False
     middle = sorted(others)[len(others) // 2]
     return score < middle
-
-
-def write_study(folder: Path, study: optuna.Study) -> list[Row]:
-    """Write the trials that have ended to `study.jsonl`, and return them."""
-    attrs = study.user_attrs
-    rows = [
-        _row(trial, attrs)
-        for trial in study.get_trials(deepcopy=False)
-        if trial.state.is_finished()
-        and "pipeline" in trial.user_attrs
-        and not _was_replaced(trial, study)
-    ]
-    text = "".join(json.dumps(row.to_dict()) + "\n" for row in rows)
-    checkpoint.write_text(folder / STUDY_FILE, text)
-    return rows
-
-
-def _was_replaced(trial: FrozenTrial, study: optuna.Study) -> bool:
-    return any(
-        other.user_attrs.get("instead_of") == trial.number
-        for other in study.get_trials(deepcopy=False)
-    )
-
-
-def _row(trial: FrozenTrial, attrs: Mapping[str, Any]) -> Row:
-    settings = attrs["settings"]
-    student = settings["student"] or f"{settings['student_layers']} layers"
-    limit = settings["training"]["limit_labels"]
-    state = {TrialState.COMPLETE: "complete", TrialState.PRUNED: "pruned"}.get(
-        trial.state, "failed"
-    )
-    return Row.from_dict(
-        {
-            "schema": SCHEMA,
-            "space": settings["space"],
-            "dataset": Path(settings["data"]).name,
-            "student": student,
-            "teacher": Path(settings["teacher"]).name,
-            "init": settings["student_init"],
-            "setting": "all labels" if limit is None else f"{limit} labels",
-            "pipeline": json.loads(trial.user_attrs["pipeline"]),
-            "seed": settings["training"]["seed"],
-            "score": trial.user_attrs.get("score"),
-            "test_score": trial.user_attrs.get("test_score"),
-            "teacher_score": attrs["teacher_score"],
-            "hard_score": attrs["hard_score"],
-            "seconds": trial.user_attrs.get("seconds", 0.0),
-            "state": state,
-        }
-    )
-
-
-def compare_with_random(rows: Sequence[Row], picks: int = 5) -> dict[str, float]:
-    """The best trial, and what the best of `picks` random trials would be on average."""
-    from attar.methods.distiller.recommender import expected_best
-
-    scores = [row.score for row in rows if row.state == "complete" and row.score is not None]
-    return {
-        "best": max(scores),
-        "mean": mean(scores),
-        "random_best": expected_best(scores, min(picks, len(scores))),
-    }

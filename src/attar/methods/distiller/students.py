@@ -27,19 +27,28 @@ def width(model: PreTrainedModel) -> int:
 
 
 def make_student(
-    teacher: PreTrainedModel, *, layers: int, init: StudentInit = "cut", seed: int = 0
+    teacher: PreTrainedModel,
+    *,
+    layers: int,
+    width: int | None = None,
+    init: StudentInit = "cut",
+    seed: int = 0,
 ) -> PreTrainedModel:
-    """A model of the teacher's class with fewer layers.
+    """A model of the teacher's class with fewer layers, and if it starts at random, narrower ones.
 
     Args:
         teacher: an encoder with a head; it stays as it is.
         layers: blocks of the student.
+        width: of its hidden states, for random weights only; its heads are as wide as the
+            teacher's, and its feed-forward layers narrower by the same factor. None: as the
+            teacher.
         init: `cut` copies embeddings, head and evenly spread blocks, the last among them; `random`
             copies nothing.
         seed: draws the random weights.
 
     Raises:
-        ConfigError: the number of layers is not between 1 and the teacher's.
+        ConfigError: the number of layers is not between 1 and the teacher's; a width for a cut, or
+            one that is no whole number of heads.
         CompatibilityError: the blocks of this model cannot be found.
     """
     whole = depth(teacher)
@@ -49,6 +58,13 @@ def make_student(
         )
     kept = [(i + 1) * whole // layers - 1 for i in range(layers)]
     config = _config(teacher.config, kept)
+    if width is not None:
+        if init == "cut":
+            raise ConfigError(
+                "a cut keeps the teacher's width, as its weights are copied; set student_init to "
+                "random for a narrower student, or leave student_width out"
+            )
+        _narrow(config, width)
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         student = type(teacher)(config)
@@ -92,6 +108,21 @@ def _config(config: Any, kept: list[int]) -> Any:
             setattr(found, name, [value[i] for i in kept])  # such as layer_types
     found.num_hidden_layers = len(kept)
     return found
+
+
+def _narrow(config: Any, width: int) -> None:
+    """Set another width, with heads of the same size."""
+    before = config.hidden_size
+    head = before // config.num_attention_heads
+    if not 1 <= width <= before or width % head:
+        raise ConfigError(
+            f"student_width must be a multiple of {head}, the width of a head, up to the teacher's "
+            f"{before}, but it is {width}"
+        )
+    config.hidden_size, config.num_attention_heads = width, width // head
+    for name in ("intermediate_size", "hidden_dim"):  # DistilBERT has the second
+        if hasattr(config, name):
+            setattr(config, name, max(1, getattr(config, name) * width // before))
 
 
 def _blocks(model: PreTrainedModel) -> str:

@@ -1,7 +1,6 @@
 """Studies: trials of pipelines on data sets, as lines of JSON, and which choices matter in them."""
 
 import json
-import logging
 import math
 import random
 from collections.abc import Hashable, Iterable, Mapping
@@ -21,9 +20,8 @@ from attar.methods.distiller.space import (
     space_id,
 )
 
-logger = logging.getLogger(__name__)
-
 SCHEMA = 1
+STUDY_FILE = "study.jsonl"
 State = Literal["complete", "pruned", "failed"]
 #: trials of one context that a forest needs to say anything about importance
 _FEWEST = 8
@@ -114,18 +112,24 @@ class Row:
 
 
 def read_study(paths: str | Path | Iterable[str | Path]) -> list[Row]:
-    """All trials of one or more JSONL files, in order; lines that repeat another are left out.
+    """All trials of one or more studies, in order; lines that repeat another are left out.
+
+    Args:
+        paths: JSONL files, or folders of a search.
 
     Raises:
-        DataError: a file or a line cannot be read.
+        DataError: a file or a line cannot be read, or a file has no trial.
         CompatibilityError: a line comes from a search in another space.
     """
     rows: dict[Row, None] = {}
     for path in [paths] if isinstance(paths, str | Path) else paths:
+        path = Path(path) / STUDY_FILE if Path(path).is_dir() else Path(path)
         try:
-            lines = Path(path).read_text(encoding="utf-8").splitlines()
+            lines = path.read_text(encoding="utf-8").splitlines()
         except (OSError, ValueError) as error:
             raise DataError(f"cannot read the study {path} ({error}); give a JSONL file") from error
+        if not any(line.strip() for line in lines):
+            raise DataError(f"the study {path} has no trials; run the search, or leave it out")
         for number, line in enumerate(lines, 1):
             if not line.strip():
                 continue
@@ -162,8 +166,7 @@ def importance(rows: Iterable[Row], *, seed: int = 0) -> dict[str, float]:
     mark for it would be a second name of the choice that it hangs on, and share its importance.
 
     Args:
-        rows: of `read_study`. Contexts of fewer than 8 finished trials, of one pipeline or with
-            equal scores say nothing and are left out.
+        rows: of `read_study`. Contexts that are `silent` are left out.
         seed: of forests and of those values.
 
     Raises:
@@ -171,12 +174,8 @@ def importance(rows: Iterable[Row], *, seed: int = 0) -> dict[str, float]:
     """
     shares: list[dict[str, float]] = []
     for context in by_context(rows).values():
-        ended = [row for row in context if row.state == "complete"]
-        tried = {row.pipeline.canonical() for row in ended}
-        if len(ended) < _FEWEST or len(tried) < 2 or len({row.score for row in ended}) < 2:
-            logger.info("importance leaves out %s: %d trials", context[0].context, len(ended))
-            continue
-        shares.append(_fanova(ended, seed))
+        if silent(context) is None:
+            shares.append(_fanova([row for row in context if row.state == "complete"], seed))
     if not shares:
         raise DataError(
             f"expected a context with at least {_FEWEST} finished trials of different scores, "
@@ -184,6 +183,17 @@ def importance(rows: Iterable[Row], *, seed: int = 0) -> dict[str, float]:
         )
     mean = {name: math.fsum(share.get(name, 0.0) for share in shares) for name in SPACE}
     return {name: mean[name] / len(shares) for name in sorted(mean, key=lambda n: -mean[n])}
+
+
+def silent(context: Iterable[Row]) -> str | None:
+    """Why the trials of one context say nothing about importance; None if they do: at least 8 have
+    finished, of more than one pipeline and with different scores."""
+    ended = [row for row in context if row.state == "complete"]
+    if len(ended) < _FEWEST:
+        return f"{len(ended)} finished trials, fewer than {_FEWEST}"
+    if len({row.pipeline.canonical() for row in ended}) < 2:
+        return "a single pipeline"
+    return "equal scores" if len({row.score for row in ended}) < 2 else None
 
 
 def _fanova(rows: list[Row], seed: int) -> dict[str, float]:

@@ -2,12 +2,11 @@
 
 from collections import Counter
 
-from datasets import DatasetDict
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from attar import checkpoint
 from attar.data.labelled import Task
-from attar.errors import CompatibilityError, ConfigError, DataError
+from attar.errors import CompatibilityError, ConfigError
 from attar.methods.distiller.config import DistillConfig
 from attar.methods.distiller.students import depth
 from attar.train.layers import LayerMap
@@ -133,17 +132,4 @@ def check_teacher(task: Task, teacher: PreTrainedModel) -> None:
         raise CompatibilityError(
             f"the teacher's outputs are {', '.join(names)} and the labels of the data "
             f"{', '.join(task.labels)}: the same in another order; train the teacher on this data"
-        )
-
-
-def check_data(documents: DatasetDict, *, config: DistillConfig, task: Task) -> None:
-    """Refuse rows that cannot train what is asked for.
-
-    Raises:
-        DataError: there are fewer rows than a batch of mi needs.
-    """
-    if config.intermediate == "mi" and len(documents["train"]) < 2:
-        raise DataError(
-            f"mi needs at least 2 different texts, but train has {len(documents['train'])}; give "
-            "more rows"
         )

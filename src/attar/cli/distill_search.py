@@ -1,0 +1,274 @@
+"""`attar distill search` and `attar distill importance`."""
+
+import re
+import shlex
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+from cyclopts import Group, Parameter
+
+from attar.cli.app import ExitCode, require_folder_option
+from attar.cli.output import note, show, show_pairs
+from attar.cli.pipelines import SEARCHED, differences, parse_only, write_recipe
+from attar.data.labelled import TaskKind
+from attar.errors import ConfigError
+from attar.methods.distiller import DistillConfig, SearchConfig, StudentInit
+from attar.methods.distiller import search as search_pipelines
+from attar.methods.distiller.results import Best, Summary, summary
+from attar.methods.distiller.search import configured
+from attar.methods.distiller.study import STUDY_FILE, Row, read_study, silent
+from attar.methods.distiller.study import importance as shares_of
+from attar.report.tables import NONE, Table
+from attar.report.units import digits
+
+_TRAINING = Group("Training options, the same for all trials", sort_key=1)
+_NOT_SEARCHED = re.compile(rf"^(?!({'|'.join(sorted(SEARCHED))})$)")
+_SHOWN = 5
+
+
+def search(
+    *,
+    data: str | None = None,
+    teacher: str | None = None,
+    student: str | None = None,
+    student_layers: int | None = None,
+    student_width: int | None = None,
+    student_init: StudentInit = "cut",
+    output_dir: Annotated[Path | None, Parameter(alias="-o")] = None,
+    trials: int = 40,
+    recommended: int | None = None,
+    study: Annotated[list[Path] | None, Parameter(consume_multiple=True, negative="")] = None,
+    only: Annotated[list[str] | None, Parameter(negative="")] = None,
+    prune: bool = True,
+    storage: str | None = None,
+    task: TaskKind | None = None,
+    text_column: str | None = None,
+    pair_column: str | None = None,
+    label_column: str | None = None,
+    data_config: str | None = None,
+    options: Annotated[
+        DistillConfig, Parameter(name="*", group=_TRAINING, parse=_NOT_SEARCHED)
+    ] = DistillConfig(),
+) -> int:
+    """Try many distillation pipelines on your data, and keep the best as a recipe (Distiller).
+
+    Example: `attar distill search --teacher my-teacher --student-layers 2 --data reviews.csv --only
+    mixup=false -o study`
+
+    The same command again goes on with the study where it stopped. Started several times at once,
+    on one machine or with --storage on many, it shares the trials out. The folder gets study.jsonl,
+    a line for each trial, and best.yaml, which trains the best pipeline again.
+
+    Parameters
+    ----------
+    data
+        Labelled examples, as for attar distill. Trials are chosen by the validation split.
+    teacher
+        Folder or Hub name of an encoder that was trained on this task.
+    student
+        Folder or Hub name of the encoder to train.
+    student_layers
+        Instead of --student: this many layers of the teacher.
+    student_width
+        With --student-init random: the width of its hidden states; the teacher's when not given.
+    student_init
+        cut copies the teacher's weights into those layers, random does not.
+    output_dir
+        Folder of the study: a new one, or that of a study to go on with.
+    trials
+        Pipelines that are tried, all workers together.
+    recommended
+        That many of them are recommended from other studies, the others drawn; 5, but at most half
+        of the trials, when not given.
+    study
+        Studies to recommend from, beside those that come with Attar: folders or .jsonl files.
+    only
+        A choice and the values that are tried, such as pred_loss=mse,ce or augment=none,swap+mlm;
+        give it once for each choice.
+    prune
+        End a trial whose score at a quarter or half of its steps is below the median.
+    storage
+        URL of a database that several machines share, such as postgresql://...; a file in the
+        folder when not given.
+    task
+        What is predicted; inferred from the labels when not given.
+    text_column
+        Column of the text; a usual name is looked for when not given, as for the next two.
+    pair_column
+        Column of the second text.
+    label_column
+        Column of the labels.
+    data_config
+        Configuration of a data set on the Hub.
+    """
+    config = SearchConfig(
+        trials=trials,
+        recommended=min(5, trials // 2) if recommended is None else recommended,
+        studies=tuple(str(path) for path in study or ()),
+        only=parse_only(only or ()) or None,
+        prune=prune,
+        storage=storage,
+    )
+    folder = require_folder_option(output_dir)
+    if data is None:
+        raise ConfigError("say what to learn from: --data with a file, a folder or a Hub name")
+    if teacher is None:
+        raise ConfigError("say what to learn from: --teacher with an encoder trained on this task")
+    columns: dict[str, Any] = {
+        "task": task,
+        "text_column": text_column,
+        "pair_column": pair_column,
+        "label_column": label_column,
+        "data_config": data_config,
+    }
+    search_pipelines(
+        data,
+        teacher=teacher,
+        student=student,
+        student_layers=student_layers,
+        student_width=student_width,
+        student_init=student_init,
+        output_dir=folder,
+        config=config,
+        training=options,
+        **columns,
+    )
+    found = summary(folder, storage=storage)
+    best = found.ranked[0][0]
+    write_recipe(
+        folder / "best.yaml",
+        configured(options, best.pipeline),
+        comment=f"The best of {_ended(found)} pipelines on {best.dataset}: {_score(best.score)} on "
+        f"validation data, {_score(best.test_score)} on test data.",
+    )
+    show(_table(found).text())
+    show("")
+    show_pairs(_lines(found))
+    show(f"\nWritten to {folder}: {STUDY_FILE} and best.yaml.")
+    again = {
+        "config": folder / "best.yaml",
+        "data": data,
+        "teacher": teacher,
+        "student": student,
+        "student_layers": student_layers,
+        "student_width": student_width,
+        "student_init": None if student_init == "cut" or student else student_init,
+        **columns,
+    }
+    flags = [
+        f"--{name.replace('_', '-')} {shlex.quote(str(value))}"
+        for name, value in again.items()
+        if value is not None
+    ]
+    show(f"Next: attar distill {' '.join(flags)} -o {shlex.quote(f'{folder}-best')}")
+    return ExitCode.DONE
+
+
+def importance(
+    studies: Annotated[list[Path], Parameter(negative="")],
+    /,
+    *,
+    seed: int = 0,
+) -> int:
+    """Tell which choices of a pipeline matter: how much of the scores' variance each explains.
+
+    Example: `attar distill importance study`
+
+    Shares are averaged over contexts: trials of one data set, student, teacher and setting.
+
+    Parameters
+    ----------
+    studies
+        Folders of searches, or .jsonl files.
+    seed
+        Seed of the forests that estimate the shares.
+    """
+    rows = read_study(studies)
+    shares = shares_of(rows, seed=seed)
+    table = [[name.replace("_", " "), f"{100 * share:.1f}%"] for name, share in shares.items()]
+    show(Table(["choice", "share of the variance"], table).text())
+    contexts: dict[tuple[str, ...], list[Row]] = {}
+    for row in rows:
+        contexts.setdefault(row.context, []).append(row)
+    show("")
+    for context, trials in contexts.items():
+        reason = silent(trials)
+        ended = sum(row.state == "complete" for row in trials)
+        state = f"used, {ended} finished trials" if reason is None else f"left out: {reason}"
+        show(f"{_context(context)} {state}")
+    return ExitCode.DONE
+
+
+def without_searched(options: Mapping[str, Any]) -> dict[str, Any]:
+    """A recipe's options without those that are searched; a note names them."""
+    kept = {name: v for name, v in options.items() if name.replace("-", "_") not in SEARCHED}
+    if searched := [name for name in options if name not in kept]:
+        note(
+            f"The recipe's {', '.join(searched)} {'is' if len(searched) == 1 else 'are'} not used: "
+            "the search chooses them, within --only."
+        )
+    return kept
+
+
+def _table(found: Summary) -> Table:
+    """The best trials."""
+    rows = [
+        [
+            differences(row.pipeline),
+            _score(row.score),
+            _score(row.test_score),
+            digits(row.seconds),
+            origin,
+        ]
+        for row, origin in found.ranked[:_SHOWN]
+    ]
+    head = ["differs from the default in", "validation", "test", "seconds", "chosen"]
+    return Table(head, rows)
+
+
+def _lines(found: Summary) -> list[tuple[str, str]]:
+    """What the best trial is measured by; all on validation data."""
+    best = found.ranked[0][0]
+    lines = [
+        ("trials", f"{_ended(found)}, of which {found.pruned} pruned and {found.failed} failed"),
+        ("teacher", _score(found.teacher)),
+        ("hard labels", _score(found.hard)),
+        (
+            "best",
+            f"{_score(best.score)}  (chosen by this score, so that the test score tells more)",
+        ),
+    ]
+    if found.missing:
+        lines.insert(1, ("not yet ended", f"{found.missing}, which other workers run"))
+    if found.random is not None:
+        text = f"{_score(found.random.score)} on average"
+        lines.append((f"best of {found.random.trials} random", text))
+    if found.recommended is not None:
+        text = (
+            f"{_score(found.recommended.score)}, {_verdict(found.recommended, found.same_budget)}"
+        )
+        lines.append((f"best of {found.recommended.trials} recommended", text))
+    return lines
+
+
+def _verdict(recommended: Best, drawn: Best | None) -> str:
+    """What the recommendation was worth at its own budget."""
+    if drawn is None:
+        return "with fewer random ones that have ended there is nothing to compare it with"
+    apart = round(recommended.score - drawn.score, 4)
+    worth = "as good as" if apart == 0 else f"{abs(apart):.4f} {'above' if apart > 0 else 'BELOW'}"
+    return f"{worth} the best of {drawn.trials} random, {_score(drawn.score)} on average"
+
+
+def _ended(found: Summary) -> int:
+    return len(found.ranked) + found.pruned + found.failed
+
+
+def _score(value: float | None) -> str:
+    return NONE if value is None else f"{value:.4f}"
+
+
+def _context(context: tuple[str, ...]) -> str:
+    dataset, student, teacher, init, setting = context
+    return f"{dataset}: {student} ({init}) of {teacher}, {setting};"
