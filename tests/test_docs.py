@@ -133,7 +133,9 @@ def check_python(block: str) -> None:
         if isinstance(node, ast.Call) and (target := resolve(node.func, known)) is not None:
             taken = inspect.signature(target).parameters
             for keyword in node.keywords:
-                assert keyword.arg in taken, f"{ast.unparse(node.func)} has no {keyword.arg}"
+                assert keyword.arg is None or keyword.arg in taken, (
+                    f"{ast.unparse(node.func)} has no {keyword.arg}"
+                )
 
 
 def resolve(function: ast.expr, known: dict[str, Any]) -> Any:

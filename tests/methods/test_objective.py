@@ -8,10 +8,11 @@ import torch
 from torch import Tensor, nn
 
 import encoders
+from attar import checkpoint
 from attar.methods.distiller import DistillConfig
 from attar.methods.distiller.mixup import MixedExamples
 from attar.methods.distiller.objective import Beside, Objective, wanted
-from attar.methods.distiller.students import depth, make_student, width
+from attar.methods.distiller.students import depth, load_with_head, make_student, width
 from attar.train.examples import Examples
 from attar.train.layers import LayerMap
 from attar.train.outputs import LiveOutputs
@@ -67,20 +68,19 @@ def total(parts: dict[str, Term], counts: dict[str, float]) -> Tensor:
     )
 
 
-@pytest.mark.parametrize("family", encoders.ENCODERS)
-@pytest.mark.parametrize("layer_map", ["skip", "last", "emd", "0:1,1:3"])
-def test_every_loss_teaches_every_encoder(family: str, layer_map: str) -> None:
-    batch, counts = source().batch(range(8)), source().counts(source().batch(range(8)))
+def check_every_loss(teacher: Any, texts: Examples, layer_map: str) -> None:
+    """Every loss alone, over this map, moves the student and what learns beside it, and nothing
+    else."""
+    batch = texts.batch(range(len(texts)))
     for features, name in LOSSES:
         pairs = "0:1" if (features, layer_map) == ("attention", "0:1,1:3") else layer_map
         options: dict[str, Any] = {"features": features, "intermediate": name}
         config = replace(CONFIG, layer_map=pairs, pred_weight=0.0, hard_weight=0.1, **options)
-        teacher = encoders.encoder(family)
         student = make_student(teacher, layers=2, init="random", seed=1)
         compute = objective(student, teacher, config)
         parts = compute(student, batch)
         assert parts.keys() == {"hard", "intermediate"}
-        loss = total({"intermediate": parts["intermediate"]}, counts)
+        loss = total({"intermediate": parts["intermediate"]}, texts.counts(batch))
         assert torch.isfinite(loss)
         loss.backward()
         embeddings: Any = student.get_input_embeddings()
@@ -88,6 +88,25 @@ def test_every_loss_teaches_every_encoder(family: str, layer_map: str) -> None:
         assert all(p.grad is None for p in teacher.parameters())
         for p in compute.beside.parameters():
             assert p.grad is not None
+
+
+MAPS = ["skip", "last", "emd", "0:1,1:3"]
+
+
+@pytest.mark.parametrize("family", encoders.ENCODERS)
+@pytest.mark.parametrize("layer_map", MAPS)
+def test_every_loss_teaches_every_encoder(family: str, layer_map: str) -> None:
+    check_every_loss(encoders.encoder(family), source(8), layer_map)
+
+
+@pytest.mark.parametrize("layer_map", MAPS)
+def test_every_loss_teaches_from_a_real_encoder(layer_map: str) -> None:
+    folder = encoders.minilm()
+    tokenizer = checkpoint.load_tokenizer(folder)
+    rows = encoders.documents(4)["train"]
+    encoded = encode(rows, tokenizer, task=encoders.BINARY, max_length=16)
+    texts = Examples(encoded, task=encoders.BINARY, tokenizer=tokenizer)
+    check_every_loss(load_with_head(folder, encoders.BINARY), texts, layer_map)
 
 
 @pytest.mark.parametrize("family", encoders.ENCODERS)
