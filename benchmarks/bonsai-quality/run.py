@@ -110,7 +110,8 @@ def main() -> None:
         | {"max_steps": 20 if args.quick else HEALING, "per_device_train_batch_size": 8}
     )
     packed = pack(documents["train"], tokenizer, block_size=heal_config.block_size or 256)
-    used = packed.select(range(heal_config.max_steps * heal_config.per_device_train_batch_size))
+    rows_used = heal_config.max_steps * heal_config.per_device_train_batch_size
+    used = packed.select(range(min(len(packed), rows_used)))
     cache = checkpoint.home() / "benchmarks" / f"teacher-{folder.name}-{len(used)}"
     CachedTeacher.build(teacher, used, path=cache, tokenizer=tokenizer, k=64, batch_size=8)
     for name in best:

@@ -34,7 +34,6 @@ AUTOCAST_FROM = (
     5_000_000  # below this many parameters, casting costs more than bfloat16 arithmetic saves
 )
 DEFAULT_CONTEXT = 2048
-_LEAST_PASSAGES, _LEAST_PASSAGE = 32, 64  # of a sample: how many, and of how many tokens
 _CHUNK = 2**24  # logits turned to float32 at a time: 64 MiB
 
 
@@ -159,8 +158,8 @@ def score(
             least `context - stride` tokens before it (slower, a little better). None means
             `context`.
         batch_size: windows per model call.
-        max_tokens: score at most so many tokens, in passages of at most `context` tokens spread
-            evenly over all documents (`attar.data.passages`), each with its own EOS before it.
+        max_tokens: score at most so many tokens, in passages spread evenly over all documents
+            (`attar.data.passages`), each with its own EOS before it.
 
     Raises:
         CompatibilityError: the model is no causal LM, or the tokenizer has more ids than the model.
@@ -176,7 +175,7 @@ def score(
         raise ConfigError(
             f"stride must be between 1 and the context of {context}, but is {stride}."
         )
-    ids, size = _stream(tokenizer, documents, max_tokens=max_tokens, context=context)
+    ids, size = _stream(tokenizer, documents, max_tokens=max_tokens)
     _require_fit(model, tokenizer, ids)
     with _inference(model):
         _require_no_foresight(model, ids)
@@ -214,16 +213,10 @@ def _sum_over_windows(
 
 
 def _stream(
-    tokenizer: "PreTrainedTokenizerBase",
-    documents: "Dataset",
-    *,
-    max_tokens: int | None,
-    context: int,
+    tokenizer: "PreTrainedTokenizerBase", documents: "Dataset", *, max_tokens: int | None
 ) -> tuple[Tensor, int]:
-    """Ids of `EOS doc EOS doc ...` as `(S,)` and the UTF-8 bytes of the documents in them.
-
-    At most `max_tokens` ids follow the first, in passages of at most `context` ids.
-    """
+    """Ids of `EOS doc EOS doc ...` as `(S,)` and the UTF-8 bytes of the documents in them; at most
+    `max_tokens` ids follow the first."""
     if max_tokens is not None and max_tokens < 1:
         raise ConfigError(f"max_tokens must be 1 or more, but is {max_tokens}.")
     ends = (tokenizer.eos_token_id, tokenizer.bos_token_id, tokenizer.sep_token_id)
@@ -239,13 +232,11 @@ def _stream(
         )
     texts = [text for text in documents["text"] if text]
     if max_tokens is not None:
-        passage = min(context, max(_LEAST_PASSAGE, max_tokens // _LEAST_PASSAGES))
         # the first id of the stream is not scored, so one more fits
-        texts = spread(texts, partial(_encode, tokenizer), tokens=max_tokens + 1, passage=passage)
+        texts = spread(texts, partial(_encode, tokenizer), tokens=max_tokens + 1)
     if not texts:
         raise DataError(
-            "there is no text to score: every document is empty (or max_tokens leaves nothing of "
-            "the first)."
+            "there is no text to score: every document is empty (or max_tokens leaves nothing)."
         )
     ids = [token for text in texts for token in (eos, *_encode(tokenizer, text))]
     return torch.tensor(ids), sum(len(text.encode()) for text in texts)
