@@ -227,9 +227,10 @@ def test_workspace_appears_only_when_complete(tmp_path):
 
 def test_workspace_leaves_nothing_after_bad_input_and_state_after_a_break(tmp_path):
     final = tmp_path / "out"
-    with pytest.raises(DataError), checkpoint.workspace(final, settings={}):
-        raise DataError("bad")
-    assert list(tmp_path.iterdir()) == []
+    for folder in (final, tmp_path / "deep" / "er" / "out"):
+        with pytest.raises(DataError), checkpoint.workspace(folder, settings={}):
+            raise DataError("bad")
+        assert list(tmp_path.iterdir()) == []
     with pytest.raises(KeyboardInterrupt), checkpoint.workspace(final, settings={"a": 1}) as space:
         (space.state / "step").write_text("7")
         raise KeyboardInterrupt

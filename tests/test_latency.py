@@ -38,6 +38,15 @@ def test_between_two_widths_the_time_is_on_the_line() -> None:
     assert table.at("neurons", 1) == 1.0  # below the grid nothing is promised
 
 
+def test_a_unit_saves_what_the_way_to_the_next_faster_width_saves() -> None:
+    table = made(neurons=((8, 1.0), (24, 2.0), (48, 2.0)))
+    assert table.saving("kv_groups", 4) == 0.75
+    assert table.saving("kv_groups", 3) == 0.75
+    assert table.saving("neurons", 48) == 1 / 40  # flat down to 24
+    assert table.saving("neurons", 16) == 0.5 / 8
+    assert table.saving("neurons", 8) == 0
+
+
 @given(ARCHS, st.integers(0, 2), st.sampled_from(["kv_groups", "neurons"]))
 def test_a_narrower_network_never_takes_longer(arch: Arch, index: int, unit: str) -> None:
     table, layers = made(), list(arch.layers)

@@ -196,6 +196,19 @@ def test_comparison_holds_the_parent_once_and_ratios_to_it() -> None:
     assert [row[blocks] for row in table.rows] == ["100%", "50%", "50%", "25%", "25%"]
 
 
+def test_a_healed_model_is_compared_with_the_parent_of_what_was_pruned() -> None:
+    healed = make("heal", 0.5, model="half", cost={"before": cost(0.5), "after": cost(0.5)})
+    healed.baselines = []
+    table = report.comparison([make("bonsai", 0.5), healed], names=["half", "healed"])
+    assert [(r["run"], r["role"]) for r in table.records] == [
+        ("parent-1m", "parent"),
+        ("half", "result"),
+        ("random", "baseline"),
+        ("healed", "result"),
+    ]
+    assert table.records[-1]["bytes_ratio"] == 0.5
+
+
 def test_a_model_made_from_nothing_has_no_parent() -> None:
     quality = {"before": {"bits_per_byte": 3.5}, "after": {"bits_per_byte": 1.5}}
     table = report.comparison([Run("pretrain", cost={"after": cost(1.0)}, quality=quality)])
@@ -212,6 +225,7 @@ def test_runs_scored_on_other_text_are_told_apart() -> None:
     assert found is not None
     assert "10 bytes of a, 2,000 bytes of a" in found
     assert scored_apart([scored("a", 10), scored("b", 10)]) is not None
+    assert scored_apart([scored("a", 10), scored("./a", 10)]) is None
 
 
 def test_columns_that_nothing_fills_are_left_out() -> None:

@@ -183,7 +183,10 @@ def _read(what: str, path: str | Path, call: Any) -> Any:
             f"Hugging Face Hub"
         )
     if folder.is_dir() and not (folder / "config.json").exists():
-        raise DataError(f"the folder {str(path)!r} holds no config.json, so it is no checkpoint")
+        raise DataError(
+            f"the folder {str(path)!r} holds no config.json, so it is no checkpoint; give the "
+            "folder that a model was saved to"
+        )
     try:
         return call()
     except HFValidationError:
@@ -196,12 +199,12 @@ def _read(what: str, path: str | Path, call: Any) -> Any:
         reason = " ".join(str(error).split())[:300]
         if folder.is_dir():
             raise DataError(
-                f"cannot read the {what} of the checkpoint {str(path)!r}; it may be damaged: "
-                f"{reason}"
+                f"cannot read the {what} of the checkpoint {str(path)!r}, which may be damaged; "
+                f"save or download it again ({reason})"
             ) from error
         raise DataError(
             f"no {what} named {str(path)!r}: it is no folder here and the Hugging Face Hub did not "
-            f"give it ({reason})"
+            f"give it; check the name and the connection ({reason})"
         ) from error
 
 
@@ -368,7 +371,7 @@ def workspace(
             f"expected an empty or new output folder; {str(final)!r} holds something: choose "
             f"another or empty it"
         )
-    noted = partial / "state" / "settings.json"
+    noted, above = partial / "state" / "settings.json", list[Path]()
     wanted = json.loads(json.dumps(settings, sort_keys=True, default=str))
     resuming = partial.exists()
     if resuming and not resume:
@@ -381,6 +384,7 @@ def workspace(
     else:
         with contextlib.suppress(FileNotFoundError):
             shutil.rmtree(partial)
+        above = [folder for folder in partial.parents if not folder.exists()]
         try:
             noted.parent.mkdir(parents=True)
         except OSError as error:
@@ -395,6 +399,8 @@ def workspace(
         mistake = isinstance(error, AttarError) and not resuming  # it would only happen again
         if mistake or [p.name for p in work.state.iterdir()] == [noted.name]:
             shutil.rmtree(partial)
+            for folder in above:  # the nearest first
+                folder.rmdir()
         raise
     if final.is_dir():
         final.rmdir()

@@ -69,6 +69,20 @@ class LatencyTable:
             "neurons", shape.intermediate_size
         )
 
+    def saving(self, unit: Unit, width: int) -> float:
+        """Milliseconds that a unit of a layer of this width is worth: the mean over all units down
+        to the nearest width of the table that is faster. 0 if none is.
+
+        Where a few units less save nothing, many may: kernels work in blocks.
+        """
+        here = self.at(unit, width)
+        grid = self.groups if unit == "kv_groups" else self.neurons
+        faster = [(w, time) for w, time in grid if w < width and time < here]
+        if not faster:
+            return 0.0
+        narrower, time = max(faster)
+        return (here - time) / (width - narrower)
+
     def at(self, unit: Unit, width: int) -> float:
         """Milliseconds per layer of this part at this width, read off the table by linear
         interpolation.

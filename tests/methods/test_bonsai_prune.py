@@ -1,6 +1,7 @@
 """`prune`: checkpoint, record, plan and card from a model, data and a budget."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -144,6 +145,8 @@ def test_bad_requests_leave_nothing_behind(parent, text, tmp_path):
         (BudgetError, {"budget": "half"}),
         (DataError, {"data": tmp_path / "none.txt"}),
         (DataError, {"config": BonsaiConfig(windows=10_000)}),
+        (ConfigError, {"config": replace(QUICK, window_tokens=100_000)}),
+        (ConfigError, {"config": replace(QUICK, iterative=True)}),
     ]
     for error, change in cases:
         options = {"model": parent, "data": text, "budget": "params<=50%", "config": QUICK} | change
@@ -190,6 +193,26 @@ def test_a_clock_that_cannot_be_predicted_is_refused(parent, text, tmp_path, mon
     with pytest.raises(BudgetError, match=r"prefill cannot be budgeted .* off its measured time"):
         prune(parent, text, budget="prefill<=70%", **options)
     assert list(tmp_path.iterdir()) == []
+    # whole layers are taken without a word about widths
+    prune(parent, text, budget="prefill<=70%", layout="depth", **options | {"method": "random"})
+
+
+def test_a_latency_budget_is_met_across_widths_that_save_nothing(
+    parent, text, tmp_path, monkeypatch
+):
+    """A clock that only feels whole blocks of 24 neurons, so that eight less are no faster."""
+
+    def blocks(model, *_):
+        widths = Arch.of(model).layers
+        time = 5 + sum(-(-w.intermediate_size // 24) + 0.1 * w.num_key_value_heads for w in widths)
+        return lambda: time
+
+    for module in ("attar.budget", "attar.latency"):
+        monkeypatch.setattr(f"{module}.prefill_call", blocks)
+    options = {"output_dir": tmp_path / "o", "method": "wanda", "config": QUICK}
+    record = prune(parent, text, budget="prefill<=85%", **options)
+    assert record.budget is not None
+    assert record.budget["met"]
 
 
 def test_a_latency_budget_that_the_parent_meets_changes_nothing(parent, text):

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
-from attar.cli.output import show_pairs, write_json
+from attar.cli.output import require_target, show_pairs, write_json
 
 if TYPE_CHECKING:
     from attar.budget import Cost
@@ -66,6 +66,7 @@ def cost(
     ):
         if value < least:
             raise ConfigError(f"{option} must be {least} or more, but is {value}.")
+    require_target(json_to)
     loaded = load(model, revision=revision, trust_remote_code=trust_remote_code)
     place(loaded)
     found = budget.cost_of(loaded, context=context)

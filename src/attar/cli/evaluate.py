@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
-from attar.cli.output import show_pairs, write_json
+from attar.cli.output import require_target, show_pairs, write_json
 
 if TYPE_CHECKING:
     from attar.budget import Cost
@@ -78,6 +78,7 @@ def evaluate(
     from attar.evaluate import tasks as score_tasks
     from attar.train.processes import place
 
+    require_target(json_to)
     loaded = load(model, revision=revision, trust_remote_code=trust_remote_code)
     place(loaded)
     tokenizer = load_tokenizer(model, revision=revision)

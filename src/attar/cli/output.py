@@ -27,6 +27,22 @@ def show_pairs(pairs: Iterable[tuple[str, str]]) -> None:
         show(f"{label:<{width}}  {text}".rstrip())
 
 
+def require_target(target: str | None) -> None:
+    """Refuse a file for JSON that cannot be written, before the work is done.
+
+    Raises:
+        ConfigError: its folder is missing or closed.
+    """
+    if target in (None, "-"):
+        return
+    folder = Path(target).absolute().parent
+    if not (folder.is_dir() and os.access(folder, os.W_OK)):
+        raise ConfigError(
+            f"cannot write --json {target!r}: {str(folder)!r} is not a folder that you may write "
+            "to; make it or give another file"
+        )
+
+
 def write_json(target: str, value: Any) -> None:
     """Write JSON to a file, or to stdout for `-`; NaN and infinities become null.
 

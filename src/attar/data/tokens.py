@@ -77,7 +77,7 @@ def pack(
     if len(blocks) == 0:
         raise DataError(
             f"expected at least one block of {block_size} tokens, found fewer in "
-            f"{len(documents)} documents; give more text or a smaller block size"
+            f"{len(documents)} documents; give more text, or ask for shorter blocks"
         )
     return blocks
 

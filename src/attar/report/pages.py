@@ -59,6 +59,7 @@ def html_report(
         .get_template("report.html")
         .render(
             title=title,
+            warning=tables.scored_apart(runs),
             table=Markup(tables.comparison(runs, names=shown).html()),
             charts=[Markup(svg) for svg in _charts(runs, shown)],
             sections=[_section(run, name) for run, name in zip(runs, shown, strict=True)],

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from html import escape
+from os.path import normpath
 from pathlib import PurePath
 from typing import Any, NamedTuple
 
@@ -157,9 +158,12 @@ def comparison(
     parents: list[Any] = []
     for run, name in zip(runs, names or names_of(runs), strict=True):
         before = side(run.cost, "before"), side(run.quality, "before")
+        pruned = _result_among(models, run.model, before[0])
+        if pruned is not None:  # a healed model is compared with the parent of what was pruned
+            before = pruned
         # Timings of one parent differ from run to run; what it is does not.
         identity = run.model, *(before[0].get(key) for key in ("params", "bytes")), before[1]
-        if run.model is not None and any(before) and identity not in parents:
+        if pruned is None and run.model is not None and any(before) and identity not in parents:
             parents.append(identity)
             models.append((short(run.model), "parent", before, before))
         after = side(run.cost, "after"), side(run.quality, "after")
@@ -171,13 +175,24 @@ def comparison(
     return _table([_record(*model, columns) for model in models], columns, ratios=ratios)
 
 
+def _result_among(
+    models: Sequence[tuple[str, str, _Figures, _Figures]], model: str | None, cost: dict[str, Any]
+) -> _Figures | None:
+    """The parent of an earlier run's result, if that result is this model."""
+    for name, role, own, parent in models:
+        same = short(name) == short(model) and own[0].get("params") == cost.get("params")
+        if role == "result" and same:
+            return parent
+    return None
+
+
 def scored_apart(runs: Sequence[Run]) -> str | None:
     """A warning if the results were not all scored on the same text; None if they were."""
     seen: dict[tuple[str, int], None] = {}
     for run in runs:
         size = side(run.quality, "after").get("bytes")
         if size is not None:
-            seen[str(run.data), int(size)] = None
+            seen[normpath(run.data) if run.data else "some text", int(size)] = None
     if len(seen) < 2:
         return None
     texts = ", ".join(f"{size:,} bytes of {data}" for data, size in seen)

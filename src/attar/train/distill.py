@@ -101,7 +101,8 @@ class HealConfig(TrainConfig):
         for name in ("lora_r", "block_size", "eval_tokens"):
             value = getattr(self, name)
             if value is not None and value < (2 if name == "block_size" else 1):
-                raise ConfigError(f"{name} is too small: {value}.")
+                least = 2 if name == "block_size" else 1
+                raise ConfigError(f"{name} must be at least {least}, but it is {value}.")
         if not 0 <= self.lora_dropout < 1:
             raise ConfigError(
                 f"lora_dropout must be at least 0 and below 1, but it is {self.lora_dropout}."

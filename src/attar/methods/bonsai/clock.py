@@ -11,12 +11,12 @@ from attar.budget import Budget, Cost, Latency
 from attar.checkpoint import write_text
 from attar.errors import BudgetError
 from attar.latency import LatencyTable, Mode, measure_table
-from attar.methods.bonsai.config import BonsaiConfig
+from attar.methods.bonsai.config import BonsaiConfig, Layout
 
 _TIMED = ("latency", "prefill")
 #: how far below a latency limit the search aims
 _MARGIN = 0.03
-#: a table that errs by more than this cannot steer (section 5.1)
+#: a table that errs by more than this cannot steer
 _ERROR = 0.15
 
 
@@ -47,14 +47,15 @@ def _steady(model: PreTrainedModel, mode: Mode, round_to: int) -> LatencyTable:
     return min(table, again, key=lambda t: abs(t.error))
 
 
-def check(goal: Budget, tables: dict[str, LatencyTable]) -> None:
-    """Refuse to steer by a table that does not predict.
+def check(goal: Budget, tables: dict[str, LatencyTable], *, layout: Layout) -> None:
+    """Refuse to steer by a table that does not predict. Where whole layers go nothing is predicted
+    from widths.
 
     Raises:
         BudgetError: a limit that the parent misses is in a currency whose table errs too much.
     """
     for constraint in goal.constraints:
-        table = tables.get(constraint.key)
+        table = None if layout == "depth" else tables.get(constraint.key)
         if table is not None and constraint.limit < table.base and abs(table.error) > _ERROR:
             raise BudgetError(
                 f"{constraint.key} cannot be budgeted on this machine now: the table predicts a "

@@ -43,24 +43,19 @@ class Ledger:
     def __init__(self, model: PreTrainedModel, tables: dict[str, LatencyTable]) -> None:
         self._model = model
         self._body = Body(model)
-        self._tables = tables
+        self.tables = tables
 
     def total(self, constraint: Constraint) -> float:
         """The model's present figure; latencies are predicted from the table."""
-        if constraint.key in self._tables:
-            return self._tables[constraint.key].predict(Arch.of(self._model))
+        if constraint.key in self.tables:
+            return self.tables[constraint.key].predict(Arch.of(self._model))
         return constraint.value(cost_of(self._model))
 
     def unit(self, key: str, layer: int, unit: Unit) -> float:
         """What one unit of this module costs, in the base unit of the currency."""
         here = self._body.layers[layer]
-        if key in self._tables:
-            table, width = self._tables[key], here.count(unit)
-            step = 1 if unit == "kv_groups" else min(8, width)
-            narrower = max(1, width - step)
-            # a step to the side, as timings have noise; never below zero
-            saved = table.at(unit, width) - table.at(unit, narrower)
-            return max(0.0, saved / max(1, width - narrower))
+        if key in self.tables:
+            return self.tables[key].saving(unit, here.count(unit))
         if key == "kv_bytes":
             size = next(self._model.parameters()).element_size()
             return 2.0 * (self._body.head_dim or 0) * size if unit == "kv_groups" else 0.0
@@ -96,8 +91,8 @@ class Ledger:
             return float(
                 sum(p.numel() * (p.element_size() if key == "bytes" else 1) for p in tensors)
             )
-        if key in self._tables:
-            arch, table = Arch.of(self._model), self._tables[key]
+        if key in self.tables:
+            arch, table = Arch.of(self._model), self.tables[key]
             rest = arch.layers[: piece.layer] + arch.layers[piece.layer + 1 :]
             return max(0.0, table.predict(arch) - table.predict(Arch(rest)))
         if key == "macs":

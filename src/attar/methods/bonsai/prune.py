@@ -17,6 +17,7 @@ from attar import checkpoint, evaluate
 from attar.budget import Budget, Cost, cost_of, has_cache, measure
 from attar.data import load_text, pack
 from attar.errors import BudgetError, CompatibilityError, ConfigError, DataError
+from attar.families import Body
 from attar.latency import LatencyTable
 from attar.methods.bonsai import clock
 from attar.methods.bonsai.config import BonsaiConfig, Layout, Method
@@ -126,6 +127,11 @@ class _Job:
         self.layout: Layout = layout
         self.config, self.metric = config, metric
         self.eval_tokens, self.text_column, self.data_config = eval_tokens, text_column, data_config
+        if config.iterative and method in ("bonsai", "blockwise"):
+            raise ConfigError(
+                f"iterative is for methods that cut in one step, and {method} always takes "
+                "several; leave it out"
+            )
         loaded = isinstance(model, PreTrainedModel)
         if loaded and layout == "padded":
             raise ConfigError(
@@ -161,6 +167,7 @@ class _Job:
         else:
             self.model = checkpoint.load(self.source)
             place(self.model)
+        Body(self.model)  # what cannot be cut is refused before any text is read
         self.tokenizer = tokenizer or checkpoint.load_tokenizer(self.name)
         _check_currencies(self.budget, self.model)
         documents = load_text(
@@ -171,13 +178,12 @@ class _Job:
         quality = self._quality(documents["test"], windows)
         cost = _known_parent(state, parent["hash"], windows) or measure(self.model)
         _keep_parent(state, parent["hash"], windows, cost)
-        before = {"cost": cost, "quality": quality()}
         tables = clock.tables(self.model, self.budget, config=self.config, state=state)
         cost = clock.by_table(cost, tables)
-        before["cost"] = cost
+        before = {"cost": cost, "quality": quality()}
         budget = self.budget.resolve(cost)
         goal = clock.with_margin(budget, cost)
-        clock.check(goal, tables)
+        clock.check(goal, tables, layout=self.layout)
         self.found = search(
             self.model,
             windows,
@@ -257,6 +263,7 @@ class _Job:
                     "predicted": predicted,
                     "measured": found.median,
                     "error": predicted / found.median - 1,
+                    "table_error": tables[key].error,
                 }
         return details
 
@@ -345,7 +352,12 @@ def calibration_windows(
             "give the tokenizer that the model was trained with"
         )
     context = getattr(model.config, "max_position_embeddings", None) or 512
-    length = min(config.window_tokens or 512, context)
+    if config.window_tokens and config.window_tokens > context:
+        raise ConfigError(
+            f"window_tokens must be at most the model's context of {context}, but it is "
+            f"{config.window_tokens}; lower it"
+        )
+    length = config.window_tokens or min(512, context)
     if len(documents) > _DOCUMENTS:
         documents = documents.shuffle(seed=config.seed).select(range(_DOCUMENTS))
     packed = pack(documents, tokenizer, block_size=length, vocab_size=rows)

@@ -238,9 +238,12 @@ class _Run:
             )
             pool = self._pool(constraint, amount, priors, rows)
             if not pool:
+                timed = constraint.key in self.limits.ledger.tables
                 raise BudgetError(
-                    f"no piece that is left saves any {constraint.name}, and the budget "
+                    f"no piece that is left saves any {constraint.name}"
+                    f"{' by the timings of this machine' if timed else ''}, and the budget "
                     f"{self.limits.budget.text!r} is not met yet; raise it"
+                    f"{', or bound macs instead' if timed else ''}"
                 )
             costs = self.limits.ledger.pieces(constraint.key, pool)
             utility = self._utility(rows, log)
