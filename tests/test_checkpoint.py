@@ -231,6 +231,12 @@ def test_workspace_leaves_nothing_after_bad_input_and_state_after_a_break(tmp_pa
         with pytest.raises(DataError), checkpoint.workspace(folder, settings={}):
             raise DataError("bad")
         assert list(tmp_path.iterdir()) == []
+    shared = tmp_path / "deep" / "out"
+    with pytest.raises(DataError), checkpoint.workspace(shared, settings={}):
+        (tmp_path / "deep" / "other").mkdir()  # of another run
+        raise DataError("bad")
+    (tmp_path / "deep" / "other").rmdir()
+    (tmp_path / "deep").rmdir()
     with pytest.raises(KeyboardInterrupt), checkpoint.workspace(final, settings={"a": 1}) as space:
         (space.state / "step").write_text("7")
         raise KeyboardInterrupt

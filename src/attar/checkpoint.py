@@ -399,8 +399,9 @@ def workspace(
         mistake = isinstance(error, AttarError) and not resuming  # it would only happen again
         if mistake or [p.name for p in work.state.iterdir()] == [noted.name]:
             shutil.rmtree(partial)
-            for folder in above:  # the nearest first
-                folder.rmdir()
+            with contextlib.suppress(OSError):  # something else lies in it by now
+                for folder in above:  # the nearest first
+                    folder.rmdir()
         raise
     if final.is_dir():
         final.rmdir()
