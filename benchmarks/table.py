@@ -40,8 +40,20 @@ def table(page: Path, found: dict[str, dict[str, Any]]) -> str:
             f"| [{name}]({link}) | {figure} | {record['baseline']} | {ratio:.3g} | "
             f"{sign} {record['target']} | {met} | `python benchmarks/{name}/run.py` |"
         )
+    for name in waiting(page):
+        link = os.path.relpath(HERE / name / "README.md", page.parent)
+        rows.append(
+            f"| [{name}]({link}) | not run yet | | | | | `python benchmarks/{name}/run.py` |"
+        )
     notes = [line for name, record in found.items() for line in _notes(name, record)]
     return "\n".join([*rows, "", *notes])
+
+
+def waiting(page: Path) -> list[str]:
+    """Benchmarks that a page is about and that have no committed result."""
+    here = f"{page.stem}-" if page.parent == METHODS else ""
+    names = sorted(file.parent.name for file in HERE.glob("*/run.py"))
+    return [name for name in names if name.startswith(here) and name not in results()]
 
 
 def _notes(name: str, record: dict[str, Any]) -> list[str]:

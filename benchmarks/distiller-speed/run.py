@@ -1,0 +1,254 @@
+"""Does the trainer cost more than the loop that one would write by hand, or TextBrewer's?
+
+Ratio: our seconds per step over the bare loop's, same models, rows, losses and optimizer, float32,
+the teacher run in every step. Beside it: TextBrewer, and our step with stored teacher outputs.
+"""
+
+import copy
+import logging
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+import torch
+import torch.nn.functional as F
+from common import arguments, finish
+from labelled import CORPORA, corpus, minilm
+from torch.nn.utils import clip_grad_norm_
+from transformers import get_constant_schedule
+
+from attar import checkpoint
+from attar.data.labelled import load_labelled
+from attar.methods.distiller import DistillConfig
+from attar.methods.distiller.objective import Beside, Objective, wanted
+from attar.methods.distiller.students import load_with_head, make_student
+from attar.train.examples import Examples
+from attar.train.layers import LayerMap
+from attar.train.outputs import CachedOutputs, LiveOutputs
+from attar.train.tasks import encode
+from attar.train.trainer import fit
+from attar.train.windows import order
+
+TARGETS = {"bare": 1.05, "cached": 1.3}
+PAIRS = ((0, 0), (1, 3), (2, 6))  # what skip gives for two layers of six
+ROWS, LENGTH, RATE, CLIP = 32, 64, 5e-4, 1.0
+
+
+class Clock:
+    """Seconds between one step's forward pass and the next one's."""
+
+    def __init__(self) -> None:
+        self.ticks: list[float] = []
+
+    def tick(self) -> None:
+        self.ticks.append(time.perf_counter())
+
+    def steps(self) -> list[float]:
+        """Without the first two, in which memory is allocated."""
+        return [b - a for a, b in zip(self.ticks[2:-1], self.ticks[3:], strict=True)]
+
+
+class Bench:
+    """One student and teacher, and the ways to train the one from the other."""
+
+    def __init__(self, data: Path, steps: int, rows: int) -> None:
+        name = "sst2" if (data / CORPORA["sst2"].path).is_dir() else "python-stdlib:package"
+        documents, self.task = load_labelled(corpus(name, data))
+        tokenizer = checkpoint.load_tokenizer(minilm())
+        encoded = encode(
+            documents["train"].select(range(rows)), tokenizer, task=self.task, max_length=LENGTH
+        )
+        self.name, self.steps = name, steps
+        self.source = Examples(encoded, task=self.task, tokenizer=tokenizer)
+        self.teacher = load_with_head(minilm(), self.task).eval()
+        self.student = make_student(self.teacher, layers=2)
+        self.config = DistillConfig(
+            intermediate="mse",
+            per_device_train_batch_size=ROWS,
+            learning_rate=RATE,
+            lr_scheduler_type="constant",
+            warmup_steps=0,
+            weight_decay=0.0,
+            max_grad_norm=CLIP,
+            max_steps=steps,
+            max_length=LENGTH,
+            logging_steps=steps,
+            bf16=False,
+        )
+        self.layer_map = LayerMap.parse("skip", student_layers=2, teacher_layers=6)
+        assert self.layer_map.pairs == PAIRS
+
+    def batches(self) -> Iterator[dict[str, torch.Tensor]]:
+        """The batches that `fit` draws, in its order."""
+        rows = order(len(self.source), length=self.steps * ROWS, seed=self.config.seed)
+        for start in range(0, len(rows), ROWS):
+            yield self.source.batch(rows[start : start + ROWS])
+
+    def ours(self, teacher: Any, *, bf16: bool = False) -> tuple[list[float], float]:
+        clock, student = Clock(), copy.deepcopy(self.student)
+        objective = Objective(
+            self.config,
+            task=self.task,
+            layer_map=self.layer_map,
+            beside=Beside(self.config, self.layer_map, widths=(384, 384)),
+            teacher=teacher,
+        )
+
+        def compute(model: Any, batch: Any) -> Any:
+            clock.tick()
+            return objective(model, batch)
+
+        config = self.config if not bf16 else DistillConfig(**vars(self.config) | {"bf16": True})
+        done = fit(student, self.source, config=config, compute=compute)
+        return clock.steps(), done.log[0]["loss"]
+
+    def bare(self) -> tuple[list[float], float]:
+        """What one would write by hand."""
+        clock, student = Clock(), copy.deepcopy(self.student).train()
+        decayed = torch.optim.AdamW(student.parameters(), lr=RATE, weight_decay=0.0)
+        total = 0.0
+        torch.manual_seed(self.config.seed)
+        for batch in self.batches():
+            clock.tick()
+            inputs = {k: batch[k] for k in ("input_ids", "attention_mask", "token_type_ids")}
+            with torch.no_grad():
+                theirs = self.teacher(**inputs, output_hidden_states=True)
+            found = student(**inputs, output_hidden_states=True)
+            loss = F.mse_loss(found.logits, theirs.logits)
+            mask = batch["attention_mask"][..., None]
+            count = mask.sum() * 384
+            for s, t in PAIRS:
+                apart = (found.hidden_states[s] - theirs.hidden_states[t]) ** 2
+                loss = loss + (apart * mask).sum() / count
+            loss.backward()
+            clip_grad_norm_(student.parameters(), CLIP)
+            decayed.step()
+            decayed.zero_grad()
+            total += loss.item()
+        return clock.steps(), total / self.steps
+
+    def textbrewer(self) -> tuple[list[float], float]:
+        from textbrewer import DistillationConfig, GeneralDistiller, TrainingConfig
+
+        clock, student = Clock(), copy.deepcopy(self.student).train()
+        losses: list[float] = []
+
+        def adaptor(batch: Any, found: Any) -> dict[str, Any]:
+            return {
+                "logits": found.logits,
+                "hidden": found.hidden_states,
+                "inputs_mask": batch["attention_mask"],
+            }
+
+        def adaptor_student(batch: Any, found: Any) -> dict[str, Any]:
+            clock.tick()
+            return adaptor(batch, found)
+
+        matches = [
+            {"layer_T": t, "layer_S": s, "feature": "hidden", "loss": "hidden_mse", "weight": 1}
+            for s, t in PAIRS
+        ]
+        with tempfile.TemporaryDirectory() as folder:
+            distiller = GeneralDistiller(
+                TrainingConfig(device="cpu", output_dir=folder, ckpt_steps=10**9, ckpt_frequency=1),
+                DistillationConfig(temperature=1, kd_loss_type="mse", intermediate_matches=matches),
+                self.teacher,
+                student,
+                adaptor,
+                adaptor_student,
+            )
+            plain = distiller.compute_loss
+
+            def compute(*inputs: Any) -> Any:
+                total, parts = plain(*inputs)
+                losses.append(float(total.detach()))
+                return total, parts
+
+            distiller.compute_loss = compute
+            distiller.save_and_callback = lambda *_: None  # no checkpoints, as elsewhere
+            optimizer = torch.optim.AdamW(student.parameters(), lr=RATE, weight_decay=0.0)
+            names = ("input_ids", "attention_mask", "token_type_ids")
+            loader = [{k: batch[k] for k in names} for batch in self.batches()]
+            torch.manual_seed(self.config.seed)
+            self.teacher.config.output_hidden_states = student.config.output_hidden_states = True
+            try:
+                distiller.train(
+                    optimizer,
+                    loader,
+                    num_steps=self.steps,
+                    scheduler=get_constant_schedule(optimizer),
+                    max_grad_norm=CLIP,
+                )
+            finally:
+                self.teacher.config.output_hidden_states = False
+        return clock.steps(), statistics.mean(losses)
+
+
+def main() -> None:
+    args = arguments(__doc__ or "")
+    torch.set_num_threads(2)
+    logging.disable(logging.INFO)
+    steps, repeats = (12, 2) if args.quick else (40, 5)
+    bench = Bench(args.data, steps, rows=steps * ROWS)
+    needed = wanted(bench.config, bench.layer_map)[1]
+    live = LiveOutputs(bench.teacher, task=bench.task, wanted=needed)
+    with tempfile.TemporaryDirectory() as folder:
+        began = time.perf_counter()
+        stored = CachedOutputs.build(
+            bench.teacher, bench.source, path=Path(folder) / "t", task=bench.task, wanted=needed
+        )
+        building = time.perf_counter() - began
+        ways: dict[str, Callable[[], tuple[list[float], float]]] = {
+            "bare": bench.bare,
+            "ours": lambda: bench.ours(live),
+            "textbrewer": bench.textbrewer,
+            "ours, stored outputs": lambda: bench.ours(stored),
+            "ours, stored, bfloat16": lambda: bench.ours(stored, bf16=True),
+        }
+        seconds: dict[str, list[float]] = {name: [] for name in ways}
+        medians: dict[str, list[float]] = {name: [] for name in ways}
+        losses: dict[str, float] = {}
+        for _ in range(repeats):
+            for name, way in ways.items():
+                taken, losses[name] = way()
+                seconds[name] += taken
+                medians[name].append(statistics.median(taken))
+    each = {name: statistics.median(found) for name, found in seconds.items()}
+    print(f"{bench.name}, {steps} steps of {ROWS} rows, {repeats} rounds")
+    print(f"{'':26}{'s/step':>8}{'of bare':>9}{'mean loss':>11}")
+    for name, value in each.items():
+        print(f"{name:26}{value:>8.3f}{value / each['bare']:>9.3f}{losses[name]:>11.4f}")
+
+    def against(name: str, other: str) -> float:
+        """Median over the rounds: both sides of a ratio were measured next to each other."""
+        pairs = zip(medians[name], medians[other], strict=True)
+        return statistics.median(a / b for a, b in pairs)
+
+    ratio, gain = against("ours", "bare"), against("ours", "ours, stored outputs")
+    brewer = against("ours", "textbrewer")
+    saved = each["ours"] - each["ours, stored outputs"]
+    line = {
+        "claim": "distiller-speed",
+        "figure": round(each["ours"], 4),
+        "unit": "seconds per step, teacher of 22M parameters to 2 layers, batch 32",
+        "baseline": f"bare loop: {each['bare']:.4f}",
+        "ratio": round(ratio, 4),
+        "target": TARGETS["bare"],
+        "ok": bool(ratio <= TARGETS["bare"] and brewer < 1 and gain >= TARGETS["cached"]),
+        "over_textbrewer": round(brewer, 4),
+        "live_over_stored": round(gain, 4),
+        "live_over_stored_target": TARGETS["cached"],
+        "epochs_to_repay": round(building / (saved * steps), 2),
+    }
+    details = {"seconds": each, "rounds": medians, "losses": losses, "build": building}
+    finish(__file__, line, details | {"data": bench.name}, args)
+
+
+if __name__ == "__main__":
+    main()
