@@ -22,6 +22,7 @@ from attar.methods.distiller import DistillConfig, distill
 from attar.methods.distiller.objective import Objective
 from attar.methods.distiller.students import width
 from attar.report import Run
+from attar.train.outputs import CachedOutputs
 from attar.train.trainer import Term
 
 CONFIG = DistillConfig(
@@ -39,9 +40,10 @@ CONFIG = DistillConfig(
 def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """A teacher that learnt the task, an encoder without a head, and the data as files."""
     root = tmp_path_factory.mktemp("distiller")
-    (root / "data").mkdir()
-    for name, rows in encoders.documents().items():
-        rows.to_csv(root / "data" / f"{name}.csv")
+    for folder, documents in (("data", encoders.documents()), ("few", encoders.documents(12))):
+        (root / folder).mkdir()
+        for name, rows in documents.items():
+            rows.to_csv(root / folder / f"{name}.csv")
     plain = encoders.encoder(hidden_size=32)
     checkpoint.save(plain.base_model, root / "plain", tokenizer=encoders.tokenizer())
     distill(
@@ -60,6 +62,20 @@ def run(folders: dict[str, Path], out: Path, config: DistillConfig, **options: A
     if given["student"] is not None:
         given["student_layers"] = None
     return distill(given.pop("student"), given.pop("data", folders["data"]), **given)
+
+
+@pytest.fixture
+def built(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
+    """Where teachers' outputs were stored."""
+    paths: list[Path] = []
+    build = CachedOutputs.build
+
+    def spy(*args: Any, path: Path, **options: Any) -> CachedOutputs:
+        paths.append(path)
+        return build(*args, path=path, **options)
+
+    monkeypatch.setattr(CachedOutputs, "build", spy)
+    return paths
 
 
 def test_a_teacher_is_made_from_labels_and_a_student_follows_it(
@@ -117,6 +133,7 @@ def test_an_interrupted_run_resumes_to_the_same_file(
 ) -> None:
     config, calls = replace(CONFIG, **change), iter(range(100))
     plain = Objective.__call__
+    few: dict[str, Any] = {"data": folders["few"]}  # seen again: outputs are stored
 
     def interrupting(self: Objective, *inputs: Any) -> dict[str, Term]:
         if next(calls) == 3:
@@ -126,10 +143,10 @@ def test_an_interrupted_run_resumes_to_the_same_file(
     with monkeypatch.context() as patch:
         patch.setattr(Objective, "__call__", interrupting)
         with pytest.raises(KeyboardInterrupt):
-            run(folders, tmp_path / "cut", config)
+            run(folders, tmp_path / "cut", config, **few)
     assert not (tmp_path / "cut").exists()
-    run(folders, tmp_path / "cut", config, resume=True)
-    run(folders, tmp_path / "whole", config)
+    run(folders, tmp_path / "cut", config, resume=True, **few)
+    run(folders, tmp_path / "whole", config, **few)
     first, second = (load_file(tmp_path / n / "model.safetensors") for n in ("cut", "whole"))
     assert first.keys() == second.keys()
     assert all(torch.equal(first[name], second[name]) for name in second)
@@ -147,10 +164,12 @@ def test_labels_alone_teach_from_labelled_rows_alone(
 @pytest.mark.parametrize("name", ["mse", "pkd", "mi"])
 @pytest.mark.parametrize("layer_map", ["skip", "emd"])
 def test_stored_outputs_teach_in_bfloat16(
-    folders: dict[str, Path], tmp_path: Path, name: Any, layer_map: str
+    folders: dict[str, Path], tmp_path: Path, built: list[Path], name: Any, layer_map: str
 ) -> None:
     config = replace(CONFIG, intermediate=name, layer_map=layer_map, bf16=True, max_steps=2)
-    assert run(folders, tmp_path / "out", config).details["steps"] == 2
+    record = run(folders, tmp_path / "out", config, data=folders["few"])
+    assert record.details["steps"] == 2
+    assert len(built) == 1
 
 
 def test_a_narrow_student_is_made_at_random(folders: dict[str, Path], tmp_path: Path) -> None:
@@ -167,20 +186,32 @@ def test_a_narrow_student_is_made_at_random(folders: dict[str, Path], tmp_path: 
 
 
 def test_stored_outputs_teach_what_the_teacher_does(
-    folders: dict[str, Path], tmp_path: Path
+    folders: dict[str, Path], tmp_path: Path, built: list[Path]
 ) -> None:
     """Also where copies of unequal lengths share the batch of their text."""
     config = replace(CONFIG, intermediate="none", augment=("delete",), augment_p=0.4)
     for name in ("single", "repeated"):
         copies = replace(config, copies=2, repeated=name == "repeated")
-        run(folders, tmp_path / f"{name}-stored", copies)
-        run(folders, tmp_path / f"{name}-live", replace(copies, teacher_cache=False))
+        few: dict[str, Any] = {"data": folders["few"]}
+        run(folders, tmp_path / f"{name}-stored", copies, **few)
+        run(folders, tmp_path / f"{name}-live", replace(copies, teacher_cache=False), **few)
         stored, live = (
             load_file(tmp_path / f"{name}-{kind}" / "model.safetensors")
             for kind in ("stored", "live")
         )
         for weight in live:
             torch.testing.assert_close(stored[weight], live[weight], atol=1e-4, rtol=1e-3)
+    assert len(built) == 2
+
+
+def test_outputs_are_stored_where_rows_are_seen_again(
+    folders: dict[str, Path], tmp_path: Path, built: list[Path]
+) -> None:
+    config = replace(CONFIG, max_steps=2, intermediate="none")
+    run(folders, tmp_path / "many", config)
+    assert not built
+    run(folders, tmp_path / "few", config, data=folders["few"])
+    assert len(built) == 1
 
 
 PAIR_OF_PROCESSES = """

@@ -18,9 +18,10 @@ from attar import checkpoint
 from attar.data.labelled import Task
 from attar.errors import DataError
 from attar.train import shards
+from attar.train.examples import Examples
 from attar.train.intermediate import pool
 from attar.train.tasks import MODEL_INPUTS, logits_of
-from attar.train.windows import Batch, Source
+from attar.train.windows import Batch
 
 SHARD = 512  # rows in a file
 
@@ -117,7 +118,7 @@ class CachedOutputs:
     def build(
         cls,
         model: PreTrainedModel,
-        source: Source,
+        source: Examples,
         *,
         path: Path,
         task: Task,
@@ -143,12 +144,17 @@ class CachedOutputs:
         todo = [i for i in range(count) if not shards.file(path, i).is_file()]
         for i in tqdm(todo, desc="teacher outputs", unit="file", disable=None, leave=False):
             rows = range(i * SHARD, min((i + 1) * SHARD, len(source)))
-            parts: list[dict[str, Tensor]] = []
+            by_length = sorted(rows, key=source.length)  # little padding is run through the model
+            parts: dict[int, dict[str, Tensor]] = {}
             for start in range(0, len(rows), batch_size):
-                batch = source.batch(rows[start : start + batch_size])
+                some = by_length[start : start + batch_size]
+                batch = source.batch(some)
                 batch = {name: value.to(model.device) for name, value in batch.items()}
-                parts += _split(live(batch), batch["attention_mask"], task)
-            stored = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+                parts.update(
+                    zip(some, _split(live(batch), batch["attention_mask"], task), strict=True)
+                )
+            names = parts[rows[0]]
+            stored = {name: torch.cat([parts[row][name] for row in rows]) for name in names}
             shards.write(path, i, stored)
         return cls(path, task=task, wanted=wanted)
 

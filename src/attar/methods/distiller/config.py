@@ -71,8 +71,8 @@ class DistillConfig(TrainConfig):
     num_train_epochs: float | None = None
     """Passes over the training rows; unset: `max_steps` decides."""
     teacher_cache: bool = True
-    """Run the teacher over all rows once and keep its outputs on disk. Mixup and attention maps
-    need it live."""
+    """Run the teacher over all rows once and keep its outputs on disk, if the run sees them more
+    than once. Mixup and attention maps need it live."""
     limit_labels: int | None = None
     """Use the labels of this many rows only; the others teach through the teacher."""
 

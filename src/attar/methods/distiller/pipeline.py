@@ -374,7 +374,7 @@ class Job:
         assert self.teacher is not None
         config, bf16 = self.config, use_bf16(self.teacher, self.config)
         live = not config.teacher_cache or config.mixup_beta is not None or needed.attention
-        if live or (state is None and self.cache is None):
+        if live or not self._stored(source, len(rows), config, state):
             return LiveOutputs(self.teacher, task=self.task, wanted=needed, bf16=bf16)
         if len(source) < len(rows) or not same_tokens(self.tokenizer, self.teacher_tokenizer):
             # the cache has every row in its place, whatever rows share a batch
@@ -391,6 +391,17 @@ class Job:
         place(self.teacher, "cpu")  # its memory is free for the student
         processes().wait_for_everyone()
         return CachedOutputs(path, task=self.task, wanted=needed)
+
+    def _stored(
+        self, source: Examples, rows: int, config: DistillConfig, state: Path | None
+    ) -> bool:
+        """Whether outputs for all rows pay: in a run that sees more rows than there are, and where
+        other runs share those of the plain texts."""
+        if self.cache is not None and not config.augment:
+            return True
+        batch = config.per_device_train_batch_size * config.gradient_accumulation_steps
+        seen = config.max_steps * batch * processes().num_processes * (rows // len(source))
+        return (state is not None or self.cache is not None) and seen > rows
 
     def score(
         self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, split: str
