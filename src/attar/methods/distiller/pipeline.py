@@ -18,6 +18,7 @@ from attar.budget import cost_of
 from attar.data.labelled import Task, TaskKind, load_labelled
 from attar.errors import ConfigError
 from attar.methods.distiller.augment import (
+    NO_RESOURCES,
     AugmentConfig,
     Resources,
     augment,
@@ -176,8 +177,9 @@ _PIPELINES = {
 class Job:
     """One run: its models, its rows, and what they give.
 
-    Arguments as of `distill`; `watch` looks at the student while it trains, and `cache` is a folder
-    in which several runs share the teacher's outputs (None: each has its own).
+    Arguments as of `distill`; `watch` looks at the student while it trains, `cache` is a folder in
+    which several runs share the teacher's outputs (None: each has its own), and `resources` is what
+    an earlier run with this teacher made for its augmenters.
     """
 
     def __init__(
@@ -194,6 +196,7 @@ class Job:
         tokenizer: PreTrainedTokenizerBase | None = None,
         watch: Watch | None = None,
         cache: Path | None = None,
+        resources: Resources = NO_RESOURCES,
     ) -> None:
         self.documents, self.task = documents, task
         self.watch, self.cache = watch, cache
@@ -236,21 +239,23 @@ class Job:
                 task=task,
                 tokenizers=(self.tokenizer, self.teacher_tokenizer),
             )
-        self.resources = self._resources()
+        self.resources = self._resources(resources)
         place(self.student)
 
-    def _resources(self) -> Resources:
+    def _resources(self, given: Resources) -> Resources:
+        """What the augmenters need beside what is given."""
         chain = self.config.augment
         if not chain:
-            return Resources()
+            return given
         if self.teacher is None:
             raise ConfigError(
                 "augmented texts have no labels but the teacher's; name a teacher, or leave the "
                 "augmenters out"
             )
-        mlm = MaskedLM.load(self.config.mlm) if "mlm" in chain and self.config.mlm else None
-        near = None
-        if "neighbour" in chain:
+        mlm, near = given.mlm, given.neighbours
+        if "mlm" in chain and self.config.mlm and mlm is None:
+            mlm = MaskedLM.load(self.config.mlm)
+        if "neighbour" in chain and near is None:
             table: Any = self.teacher.get_input_embeddings()
             near = Neighbours.of(table.weight.detach(), self.teacher_tokenizer)
         found = Resources(mlm=mlm, neighbours=near)

@@ -25,6 +25,7 @@ from optuna.trial import FrozenTrial, TrialState
 from attar import checkpoint
 from attar.data.labelled import Task, TaskKind, load_labelled
 from attar.errors import AttarError, ConfigError
+from attar.methods.distiller.augment import Resources
 from attar.methods.distiller.config import DistillConfig, StudentInit
 from attar.methods.distiller.mixup import BETA
 from attar.methods.distiller.pipeline import Job
@@ -378,9 +379,8 @@ class _Runner:
         self.teacher = checkpoint.load(teacher)
         self.tokenizer = checkpoint.load_tokenizer(teacher)
         self.student, self.made, self.folder = student, made, folder
+        self.resources = Resources(mlm=MaskedLM.load(training.mlm) if training.mlm else None)
         self._alone()  # what does not fit together is told before there is a study
-        if training.mlm is not None:
-            MaskedLM.load(training.mlm)
 
     def _alone(self) -> Job:
         """The student without a teacher."""
@@ -441,7 +441,7 @@ class _Runner:
         return score, None if given_up else self._score(job, "test"), given_up
 
     def _job(self, config: DistillConfig, watch: Watch | None) -> Job:
-        return Job(
+        job = Job(
             self.student,
             self.teacher,
             self.documents,
@@ -451,7 +451,10 @@ class _Runner:
             tokenizer=self.tokenizer if self.student is None else None,
             watch=watch,
             cache=self.folder / "teacher",
+            resources=self.resources,
         )
+        self.resources = job.resources
+        return job
 
     def _score(self, job: Job, split: str) -> float:
         return job.score(job.student, job.tokenizer, split)[primary(self.task)]
