@@ -11,6 +11,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from datasets import ClassLabel, Dataset, DatasetDict, Features, List, Value
 from hypothesis import given
@@ -360,9 +361,15 @@ def test_bad_files_are_said(tmp_path: Path) -> None:
 
 def test_the_standard_library_is_a_task_without_leaks() -> None:
     data, task = load_labelled("python-stdlib:package")
-    assert len(task.labels) == 12
+    assert len(task.labels) == 10
     assert {"asyncio", "email"} <= {*task.labels}
     assert len(set(pooled(data))) == len(pooled(data)) > 4000
+    classes = range(len(task.labels))
+    shares = {n: np.bincount(data[n]["label"], minlength=10) / len(data[n]) for n in SPLITS}
+    for name in ("validation", "test"):
+        assert 0.08 < len(data[name]) / len(pooled(data)) < 0.13
+        assert {*data[name]["label"]} == {*classes}
+        np.testing.assert_allclose(shares[name], shares["train"], atol=0.15)
 
 
 def test_neither_docstring_nor_code_alone_tells_the_label(

@@ -5,21 +5,27 @@ import textwrap
 import warnings
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from itertools import islice
 
 from datasets import Dataset
+from sklearn.model_selection import StratifiedGroupKFold
 
 from attar.data.text import SPLITS, STDLIB, stdlib_files
 from attar.errors import DataError
 
-PACKAGES = 12
+PACKAGES = 10
 """Classes of "python-stdlib:package"."""
+OF_A_FILE = 100
+"""Definitions, at most, so that no file of a package outweighs the others."""
+FOLDS = 10
+"""Of its files; one is for validation and one for test."""
 LONGEST = 4_000
 """Characters of a definition in the tasks of the standard library."""
 
 
 def stdlib_tables(origin: str) -> dict[str, Dataset]:
-    """A task made of the standard library's own definitions; the split of a file hangs on its path
-    alone, and sources that come more than once are left out, so that nothing leaks.
+    """A task made of the standard library's own definitions; those of a file stay in one split, and
+    sources that come more than once are left out, so that nothing leaks.
 
     Raises:
         DataError: `origin` is neither "python-stdlib:package" nor "python-stdlib:docstring".
@@ -45,15 +51,29 @@ def stdlib_tables(origin: str) -> dict[str, Dataset]:
 
 
 def _packages() -> Iterator[tuple[str, dict[str, str]]]:
-    """Definitions of the largest packages: which is it from?"""
-    rows: list[tuple[str, dict[str, str]]] = []
-    for path, split, text in stdlib_files():
+    """Definitions of the packages with most files: which is it from?
+
+    The files are dealt so that every split has all packages; by their paths alone it would not.
+    """
+    rows: list[tuple[str, str, str]] = []
+    for path, _, text in stdlib_files():
         package, _, within = path.partition("/")
         if within:
-            rows += [(split, {"code": c, "label": package}) for c, _ in _definitions(text)]
-    sizes = Counter(row["label"] for split, row in rows if split == "train")
+            definitions = islice(_definitions(text), OF_A_FILE)
+            rows += [(path, package, code) for code, _ in definitions]
+    sizes = Counter(package for _, package in {row[:2] for row in rows})
     largest = sorted(sorted(sizes), key=lambda name: -sizes[name])[:PACKAGES]
-    return (row for row in rows if row[1]["label"] in largest)
+    rows = [row for row in rows if row[1] in largest]
+    paths, packages, codes = zip(*rows, strict=True)
+    folds = StratifiedGroupKFold(FOLDS, shuffle=True, random_state=0)
+    splits = ["train"] * len(rows)
+    for name, (_, held_out) in zip(
+        ("validation", "test"), folds.split(codes, packages, paths), strict=False
+    ):
+        for i in held_out:
+            splits[i] = name
+    for split, package, code in zip(splits, packages, codes, strict=True):
+        yield split, {"code": code, "label": package}
 
 
 def _docstrings() -> Iterator[tuple[str, dict[str, str]]]:
