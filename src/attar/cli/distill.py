@@ -6,30 +6,23 @@ from typing import Annotated
 from cyclopts import App, Group, Parameter
 
 from attar.cli.app import ExitCode, require_folder_option
+from attar.cli.labelled import ColumnOptions, Columns, Student, StudentOptions
 from attar.cli.output import show
-from attar.data.labelled import TaskKind
 from attar.errors import ConfigError
-from attar.methods.distiller import DistillConfig, StudentInit
+from attar.methods.distiller import DistillConfig
 from attar.methods.distiller import distill as distill_model
 
-_PIPELINE = Group("Pipeline and training options", sort_key=1)
+_PIPELINE = Group("Pipeline and training options", sort_key=3)
 
 
 def distill(
     *,
     data: str | None = None,
     teacher: str | None = None,
-    student: str | None = None,
-    student_layers: int | None = None,
-    student_width: int | None = None,
-    student_init: StudentInit = "cut",
     output_dir: Annotated[Path | None, Parameter(alias="-o")] = None,
-    task: TaskKind | None = None,
-    text_column: str | None = None,
-    pair_column: str | None = None,
-    label_column: str | None = None,
-    data_config: str | None = None,
     resume: bool = False,
+    student: StudentOptions = Student(),
+    columns: ColumnOptions = Columns(),
     options: Annotated[DistillConfig, Parameter(name="*", group=_PIPELINE)] = DistillConfig(),
 ) -> int:
     """Train an encoder for a task from a larger one, by any distillation pipeline (Distiller).
@@ -47,26 +40,8 @@ def distill(
         them, python-stdlib:package or python-stdlib:docstring.
     teacher
         Folder or Hub name of an encoder that was trained on this task.
-    student
-        Folder or Hub name of the encoder to train.
-    student_layers
-        Instead of --student: this many layers of the teacher.
-    student_width
-        With --student-init random: the width of its hidden states; the teacher's when not given.
-    student_init
-        cut copies the teacher's weights into those layers, random does not.
     output_dir
         Where the student goes; must be new or empty.
-    task
-        What is predicted; inferred from the labels when not given.
-    text_column
-        Column of the text; a usual name is looked for when not given, as for the next two.
-    pair_column
-        Column of the second text.
-    label_column
-        Column of the labels.
-    data_config
-        Configuration of a data set on the Hub.
     resume
         Go on with an interrupted run in the same folder.
     """
@@ -74,20 +49,13 @@ def distill(
     if data is None:
         raise ConfigError("say what to learn from: --data with a file, a folder or a Hub name")
     run = distill_model(
-        student,
-        data,
+        data=data,
         teacher=teacher,
         output_dir=folder,
         config=options,
-        student_layers=student_layers,
-        student_width=student_width,
-        student_init=student_init,
-        task=task,
-        text_column=text_column,
-        pair_column=pair_column,
-        label_column=label_column,
-        data_config=data_config,
         resume=resume,
+        **vars(student),
+        **vars(columns),
     )
     show(str(run))
     show(f"\nWritten to {folder}.")

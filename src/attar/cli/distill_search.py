@@ -9,11 +9,11 @@ from typing import Annotated, Any
 from cyclopts import Group, Parameter
 
 from attar.cli.app import ExitCode, require_folder_option
+from attar.cli.labelled import ColumnOptions, Columns, Student, StudentOptions
 from attar.cli.output import note, show, show_pairs
 from attar.cli.pipelines import SEARCHED, differences, parse_only, write_recipe
-from attar.data.labelled import TaskKind
 from attar.errors import ConfigError
-from attar.methods.distiller import DistillConfig, SearchConfig, StudentInit
+from attar.methods.distiller import DistillConfig, SearchConfig
 from attar.methods.distiller import search as search_pipelines
 from attar.methods.distiller.results import Best, Summary, summary
 from attar.methods.distiller.search import configured
@@ -22,7 +22,7 @@ from attar.methods.distiller.study import importance as shares_of
 from attar.report.tables import NONE, Table
 from attar.report.units import digits
 
-_TRAINING = Group("Training options, the same for all trials", sort_key=1)
+_TRAINING = Group("Training options, the same for all trials", sort_key=3)
 _NOT_SEARCHED = re.compile(rf"^(?!({'|'.join(sorted(SEARCHED))})$)")
 _SHOWN = 5
 
@@ -31,10 +31,6 @@ def search(
     *,
     data: str | None = None,
     teacher: str | None = None,
-    student: str | None = None,
-    student_layers: int | None = None,
-    student_width: int | None = None,
-    student_init: StudentInit = "cut",
     output_dir: Annotated[Path | None, Parameter(alias="-o")] = None,
     trials: int = 40,
     recommended: int | None = None,
@@ -42,11 +38,8 @@ def search(
     only: Annotated[list[str] | None, Parameter(negative="")] = None,
     prune: bool = True,
     storage: str | None = None,
-    task: TaskKind | None = None,
-    text_column: str | None = None,
-    pair_column: str | None = None,
-    label_column: str | None = None,
-    data_config: str | None = None,
+    student: StudentOptions = Student(),
+    columns: ColumnOptions = Columns(),
     options: Annotated[
         DistillConfig, Parameter(name="*", group=_TRAINING, parse=_NOT_SEARCHED)
     ] = DistillConfig(),
@@ -66,14 +59,6 @@ def search(
         Labelled examples, as for attar distill. Trials are chosen by the validation split.
     teacher
         Folder or Hub name of an encoder that was trained on this task.
-    student
-        Folder or Hub name of the encoder to train.
-    student_layers
-        Instead of --student: this many layers of the teacher.
-    student_width
-        With --student-init random: the width of its hidden states; the teacher's when not given.
-    student_init
-        cut copies the teacher's weights into those layers, random does not.
     output_dir
         Folder of the study: a new one, or that of a study to go on with.
     trials
@@ -91,16 +76,6 @@ def search(
     storage
         URL of a database that several machines share, such as postgresql://...; a file in the
         folder when not given.
-    task
-        What is predicted; inferred from the labels when not given.
-    text_column
-        Column of the text; a usual name is looked for when not given, as for the next two.
-    pair_column
-        Column of the second text.
-    label_column
-        Column of the labels.
-    data_config
-        Configuration of a data set on the Hub.
     """
     config = SearchConfig(
         trials=trials,
@@ -115,24 +90,14 @@ def search(
         raise ConfigError("say what to learn from: --data with a file, a folder or a Hub name")
     if teacher is None:
         raise ConfigError("say what to learn from: --teacher with an encoder trained on this task")
-    columns: dict[str, Any] = {
-        "task": task,
-        "text_column": text_column,
-        "pair_column": pair_column,
-        "label_column": label_column,
-        "data_config": data_config,
-    }
     search_pipelines(
         data,
         teacher=teacher,
-        student=student,
-        student_layers=student_layers,
-        student_width=student_width,
-        student_init=student_init,
         output_dir=folder,
         config=config,
         training=options,
-        **columns,
+        **vars(student),
+        **vars(columns),
     )
     found = summary(folder, storage=storage)
     best = found.ranked[0][0]
@@ -150,12 +115,11 @@ def search(
         "config": folder / "best.yaml",
         "data": data,
         "teacher": teacher,
-        "student": student,
-        "student_layers": student_layers,
-        "student_width": student_width,
-        "student_init": None if student_init == "cut" or student else student_init,
-        **columns,
+        **vars(student),
+        **vars(columns),
     }
+    if student.student is not None or student.student_init == "cut":
+        del again["student_init"]
     flags = [
         f"--{name.replace('_', '-')} {shlex.quote(str(value))}"
         for name, value in again.items()

@@ -1,15 +1,17 @@
 """`attar recommend`: which pipelines to try first."""
 
 import shlex
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
 from cyclopts import Parameter
 
 from attar.cli.app import ExitCode, require_folder_option
+from attar.cli.labelled import ColumnOptions, Columns
 from attar.cli.output import show, show_pairs
 from attar.cli.pipelines import differences, options_of, write_recipe
-from attar.data.labelled import TaskKind, load_labelled
+from attar.data.labelled import load_labelled
 from attar.errors import ConfigError, DataError
 from attar.methods.distiller import StudentInit
 from attar.methods.distiller.recommender import (
@@ -34,11 +36,7 @@ def recommend(
     count: Annotated[int, Parameter(alias="-n")] = 5,
     mlm: str | None = None,
     output_dir: Annotated[Path | None, Parameter(alias="-o")] = None,
-    task: TaskKind | None = None,
-    text_column: str | None = None,
-    pair_column: str | None = None,
-    label_column: str | None = None,
-    data_config: str | None = None,
+    columns: ColumnOptions = Columns(),
 ) -> int:
     """Recommend distillation pipelines for new data from studies of other data (AutoDistiller).
 
@@ -66,29 +64,13 @@ def recommend(
     output_dir
         Write each pipeline as a recipe for attar distill into this folder: 1.yaml, 2.yaml, ...;
         must be new or empty.
-    task
-        What is predicted; inferred from the labels when not given.
-    text_column
-        Column of the text; a usual name is looked for when not given, as for the next two.
-    pair_column
-        Column of the second text.
-    label_column
-        Column of the labels.
-    data_config
-        Configuration of a data set on the Hub.
     """
     folder = None if output_dir is None else _new_folder(output_dir)
     rows = known_trials(study or ())
-    pair = False
+    task, pair = columns.task, False
     if data is not None:
-        _, found = load_labelled(
-            data,
-            task=task,
-            config=data_config,
-            text_column=text_column,
-            pair_column=pair_column,
-            label_column=label_column,
-        )
+        given = asdict(columns)
+        _, found = load_labelled(data, config=given.pop("data_config"), **given)
         task, pair = found.kind, found.pair
     learned = AutoDistiller.fit(rows, model=model)
     space = narrow(possible(task, pair=pair, mlm=mlm is not None))
