@@ -30,7 +30,7 @@ LABELLED = 500  # of the training rows; the others teach through the teacher
 #: how the student starts -> its shape, steps, batch and learning rate
 STARTS: dict[StudentInit, dict[str, Any]] = {
     "cut": {"width": None, "steps": 100, "batch": 16, "rate": 2e-4},
-    "random": {"width": 128, "steps": 300, "batch": 16, "rate": 1e-3},
+    "random": {"width": 128, "steps": 200, "batch": 16, "rate": 1e-3},
 }
 
 

@@ -461,9 +461,13 @@ class _Runner:
 
 
 def configured(training: DistillConfig, pipeline: Pipeline) -> DistillConfig:
-    """The options of a run of this pipeline; all that is not searched as in `training`."""
+    """The options of a run of this pipeline; all that is not searched as in `training`, but for the
+    batch: with mixup half as many texts, so that with their mixtures it has as many rows."""
     chosen = pipeline.to_dict()
     mixup = chosen.pop("mixup")
+    if mixup:
+        half = training.per_device_train_batch_size // 2
+        chosen["per_device_train_batch_size"] = max(2, half)
     chosen["augment"] = tuple(chosen["augment"])
     chosen["repeated"] = training.repeated and bool(chosen["augment"])  # else there are no copies
     return replace(training, **chosen, mixup_beta=BETA if mixup else None)
