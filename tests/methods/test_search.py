@@ -412,6 +412,9 @@ def test_a_pipeline_sets_its_options_and_no_other() -> None:
     assert (found.intermediate, found.alpha, found.mixup_beta) == ("mi", 0.5, 0.4)
     assert (found.augment, found.copies, found.hard_weight) == (("swap",), 4, 0.5)
     searched = {name: getattr(TRAINING, name) for name in pipeline.to_dict() if name != "mixup"}
+    rows = TRAINING.per_device_train_batch_size
+    assert found.per_device_train_batch_size == rows // 2  # and as many mixtures
+    searched["per_device_train_batch_size"] = rows
     assert replace(found, **searched, mixup_beta=None) == TRAINING
     repeated = replace(TRAINING, repeated=True)
     assert configured(repeated, pipeline).repeated

@@ -10,7 +10,7 @@ import yaml
 from attar import checkpoint
 from attar.errors import ConfigError
 from attar.methods.distiller import DistillConfig
-from attar.methods.distiller.mixup import BETA
+from attar.methods.distiller.search import configured
 from attar.methods.distiller.space import SPACE, Pipeline, label
 
 #: the options of `attar distill` that a search chooses
@@ -70,7 +70,9 @@ def options_of(pipeline: Pipeline) -> dict[str, Any]:
     """The options of `attar distill` that make a pipeline; those without an effect are left out."""
     options = pipeline.active()
     if options.pop("mixup"):
-        options["mixup_beta"] = BETA
+        made = configured(DistillConfig(), pipeline)
+        mixed = ("mixup_beta", "per_device_train_batch_size")
+        options |= {name: getattr(made, name) for name in mixed}
     return options
 
 
