@@ -26,7 +26,7 @@ from labelled import corpus, flat, keep, teacher
 from attar import checkpoint
 from attar.data.labelled import load_labelled
 from attar.methods.distiller import DistillConfig
-from attar.methods.distiller.pipeline import Job
+from attar.methods.distiller.job import Job
 from attar.methods.distiller.recommender import AutoDistiller, shipped
 from attar.methods.distiller.search import configured
 from attar.methods.distiller.space import Pipeline, enumerate_all, narrow, sample

@@ -122,6 +122,9 @@ def load_body(path: str | Path, *, loader: Any, config: Any) -> PreTrainedModel:
             f"the checkpoint {str(path)!r} lacks {len(lost)} tensors of {type(model).__name__}, "
             f"such as {lost[0]!r}; fetch or save it anew"
         )
+    for name, module in model.named_modules():  # an old head of the same shape was read, too
+        if name and not f"{name}.".startswith(prefix):
+            model._init_weights(module)
     return model.eval()
 
 

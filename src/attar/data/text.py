@@ -54,22 +54,20 @@ def load_text(
     *,
     config: str | None = None,
     text_column: str = "text",
-    seed: int = 0,
 ) -> DatasetDict:
     """Load documents as the splits train, validation and test, each with one column `text`.
 
     A split that the source lacks is cut from train (5% each): a long or single .txt by position, so
     that neighbouring lines stay together, everything else by a hash of the document, so that equal
-    documents stay together. In a folder, files named train*, valid*, val*, dev* or test* are those
-    splits; without such names all files are pooled. Joined, the rows of a .txt give back the file.
+    documents stay together and another reading gives the same splits. In a folder, files named
+    train*, valid*, val*, dev* or test* are those splits; without such names all files are pooled.
+    Joined, the rows of a .txt give back the file.
 
     Args:
         source: a data set on the Hub, a file or folder (.txt, .jsonl, .parquet, .csv, .tsv, each
             also with .gz; .txt is read into memory whole), a data set object, or "python-stdlib".
         config: configuration of a data set on the Hub.
         text_column: the column that holds the documents (not used by .txt and "python-stdlib").
-        seed: draws the documents of splits that are cut by hash. "python-stdlib" does not depend on
-            it: everybody has the same files in the same split.
 
     Raises:
         DataError: the source is missing, damaged, not text, or too small for three splits.
@@ -87,12 +85,12 @@ def load_text(
         if source == STDLIB:
             parts = _stdlib()
         elif path is not None and local:
-            parts = _from_files(path, text_column, seed)
+            parts = _from_files(path, text_column)
         else:
             loaded = from_hub(origin, config) if isinstance(source, str | Path) else source
             splits = name_splits(loaded, origin)
             tables = {name: [_text_only(d, text_column, origin)] for name, d in splits.items()}
-            parts = _complete(tables, seed)
+            parts = _complete(tables)
     return _check_splits(parts, origin)
 
 
@@ -204,7 +202,7 @@ def _check_splits(parts: dict[str, list[Dataset]], origin: str) -> DatasetDict:
     return DatasetDict({name: datasets.concatenate_datasets(d) for name, d in tables.items()})
 
 
-def _from_files(path: Path, column: str, seed: int) -> dict[str, list[Dataset]]:
+def _from_files(path: Path, column: str) -> dict[str, list[Dataset]]:
     groups = group_by_split(path)
     missing = [name for name in SPLITS if name not in groups]
     parts: dict[str, list[Dataset]] = {}
@@ -224,20 +222,20 @@ def _from_files(path: Path, column: str, seed: int) -> dict[str, list[Dataset]]:
             else:
                 texts.extend(_rows(text))
         parts[split] = [_dataset(texts), *tables]
-    parts = _complete(parts, seed)
+    parts = _complete(parts)
     return {name: [*by_position[name], *parts.get(name, [])] for name in SPLITS}
 
 
 # ---------------------------------------------------------------------------------------- cutting
 
 
-def _complete(parts: dict[str, list[Dataset]], seed: int) -> dict[str, list[Dataset]]:
+def _complete(parts: dict[str, list[Dataset]]) -> dict[str, list[Dataset]]:
     """Draw missing splits from train by a hash of the text: order does not matter, nor doubles."""
     missing = [name for name in SPLITS if name not in parts]
     if not missing:
         return parts
     pool = datasets.concatenate_datasets(parts["train"])
-    keys = np.asarray([hash_of(f"{seed} {text}") for text in pool["text"]], dtype=np.uint64)
+    keys = np.asarray([hash_of(text) for text in pool["text"]], dtype=np.uint64)
     distinct = np.unique(keys)
     if len(distinct) <= len(missing):
         return parts

@@ -249,9 +249,7 @@ def _heal_in(
 ) -> Run | None:
     """Everything between opening and closing the work folder; the record on the first process."""
     began, main = time.perf_counter(), processes().is_main_process
-    documents = load_text(
-        data, config=config.data_config, text_column=config.text_column, seed=config.seed
-    )
+    documents = load_text(data, config=config.data_config, text_column=config.text_column)
     windows = _needed_windows(documents["train"], tokenizer, model, config)
 
     def assess(judged: PreTrainedModel) -> dict[str, Any]:

@@ -131,9 +131,7 @@ def pretrain(
     settings |= {"processes": processes().num_processes} | asdict(config)
     with shared_workspace(Path(output_dir), settings=settings, resume=resume) as space:
         began = time.perf_counter()
-        documents = load_text(
-            data, config=config.data_config, text_column=config.text_column, seed=config.seed
-        )
+        documents = load_text(data, config=config.data_config, text_column=config.text_column)
         tokenizer = train_tokenizer(
             documents["train"], vocab_size=config.vocab_size, context=config.context
         )

@@ -341,7 +341,7 @@ def labelled(batch: Batch, task: Task) -> Tensor:
     if task.kind == "regression":
         return ~targets.isnan()
     if task.kind == "multi_label":
-        return targets[:, 0] != UNLABELLED
+        return (targets[:, 0] != UNLABELLED) & ~targets[:, 0].isnan()
     return targets != UNLABELLED
 
 

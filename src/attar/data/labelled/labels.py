@@ -74,6 +74,14 @@ def read_labels(
         labels = rows["label"]
         if found == "regression" and name != "train" and {*labels} == {-1.0}:
             labels = [None] * len(labels)  # the test set of STS-B
+        if found == "single_label" and order is None and -1 in labels:
+            if any(label not in (-1, UNLABELLED, None) for label in labels):
+                raise DataError(
+                    f"expected names or numbers from 0 as the labels in column {column!r}, found "
+                    f"-1 among others in the {name} split of {origin}; leave the cells of unknown "
+                    "labels empty, or give the class another name"
+                )
+            labels = [None] * len(labels)  # the test sets of GLUE
         for i, label in enumerate(labels):
             try:
                 labels[i] = _label(label, found, order)

@@ -31,8 +31,9 @@ def load_labelled(
     classification; `question`, `context` and `answers` (`text`, `answer_start`) for question
     answering. Always `source`, the row's number in its split.
 
-    Rows without a label (null, empty, or -1 among whole numbers, as in the test sets of GLUE) stay
-    in train as -100, in regression as NaN, and are left out of the other splits. A split that the
+    Rows without a label (null, empty, -100, or -1 in a column of named classes or all over a split,
+    as in the test sets of GLUE) stay in train as -100, in regression as NaN, and are left out of
+    the other splits. A split that the
     source lacks, or that has no label at all, is cut from the labelled rows of train, 5% of the
     distinct texts each, by a hash of the text: equal texts stay together.
 
@@ -48,7 +49,8 @@ def load_labelled(
         label_column: labels, tags or answers.
         limit_labels: keep the labels of this many rows of train, spread over the classes as all
             labels are but at least one a class, and forget the others; None: keep all.
-        seed: draws the splits that are cut and the labels that are kept.
+        seed: draws the labels that are kept. Splits that are cut do not depend on it, so that a
+            student is never scored on texts that its teacher learnt.
 
     Raises:
         DataError: the source cannot be read; columns or task cannot be told; a text is empty; there
@@ -81,7 +83,7 @@ def load_labelled(
     found = task or infer(splits["train"]["text"], splits["train"]["label"], origin=origin)
     order = class_names(tables["train"].features[roles.label])
     read_labels(splits, found, order=order, column=roles.label, origin=origin)
-    splits = complete(splits, seed=seed, origin=origin)
+    splits = complete(splits, origin=origin)
     names = number_labels(splits, found, order=order, origin=origin)
     described = Task(found, names, roles.pair is not None)
     if limit_labels is not None:

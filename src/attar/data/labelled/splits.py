@@ -16,12 +16,11 @@ from attar.errors import DataError
 logger = logging.getLogger(__name__)
 
 
-def complete(splits: Mapping[str, Rows], *, seed: int, origin: str) -> dict[str, Rows]:
+def complete(splits: Mapping[str, Rows], *, origin: str) -> dict[str, Rows]:
     """Leave out what cannot be scored, and cut the missing splits from train.
 
     Args:
         splits: the rows of each split, None as the label where there is none.
-        seed: draws the texts that leave train.
         origin: the source as errors call it.
 
     Raises:
@@ -44,7 +43,7 @@ def complete(splits: Mapping[str, Rows], *, seed: int, origin: str) -> dict[str,
         pairs = train.get("text_pair", [""] * len(train["text"]))
         texts = (" ".join(t) if isinstance(t, list) else t for t in train["text"])
         keys = np.asarray(
-            [hash_of(f"{seed} {a}\0{b}") for a, b in zip(texts, pairs, strict=True)],
+            [hash_of(f"{a}\0{b}") for a, b in zip(texts, pairs, strict=True)],
             dtype=np.uint64,
         )
         known = np.asarray([label is not None for label in train["label"]], dtype=bool)

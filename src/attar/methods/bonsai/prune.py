@@ -170,9 +170,7 @@ class _Job:
         Body(self.model)  # what cannot be cut is refused before any text is read
         self.tokenizer = tokenizer or checkpoint.load_tokenizer(self.name)
         _check_currencies(self.budget, self.model)
-        documents = load_text(
-            self.data, config=self.data_config, text_column=self.text_column, seed=self.config.seed
-        )
+        documents = load_text(self.data, config=self.data_config, text_column=self.text_column)
         windows = calibration_windows(self.model, self.tokenizer, documents["train"], self.config)
         parent = {"hash": checkpoint.fingerprint(self.model), "widths": kept_widths(self.model)}
         quality = self._quality(documents["test"], windows)

@@ -34,7 +34,7 @@ from attar.train.intermediate import (
 from attar.train.layers import LayerMap
 from attar.train.outputs import Outputs, Wanted, run
 from attar.train.processes import gather, processes
-from attar.train.tasks import hard_loss, items
+from attar.train.tasks import hard_loss, items, real_classes
 from attar.train.trainer import Term
 from attar.train.windows import Batch
 
@@ -173,9 +173,8 @@ class Objective:
         return weight * ours + (1 - weight) * theirs
 
     def _predictions(self, student: Tensor, teacher: Tensor, batch: Batch) -> Tensor:
-        if self.task.kind == "question_answering":  # `(B, 2, T)`: padding is no position
-            padding = batch["attention_mask"][:, None] == 0
-            student, teacher = (x.masked_fill(padding, -torch.inf) for x in (student, teacher))
+        if (real := real_classes(batch, self.task)) is not None:
+            student, teacher = (x.masked_fill(~real, -torch.inf) for x in (student, teacher))
         values = self.distance(student, teacher)
         if self.task.kind == "token_classification":
             values = torch.where(items(batch, self.task), values, 0.0)

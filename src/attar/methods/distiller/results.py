@@ -1,98 +1,28 @@
-"""What a search leaves behind: the storage that its trials wait in, `study.jsonl`, and a summary.
+"""What a search leaves behind: `study.jsonl`, and a summary.
 
 A trial is one of the recommender's or drawn at random (its origin). The drawn ones are the
 baseline: the best of the recommended is compared with what the best of equally many drawn ones
 scores on average.
 """
 
+import hashlib
 import json
-import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import optuna
-from filelock import FileLock
-from optuna.storages import BaseStorage, JournalStorage
-from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, TrialState
 
 from attar import checkpoint
 from attar.errors import AttarError, ConfigError
+from attar.methods.distiller.queue import JOURNAL, Origin, open_storage, study_lock, study_name
 from attar.methods.distiller.recommender import PICKS, expected_best
+from attar.methods.distiller.space import Pipeline
 from attar.methods.distiller.study import SCHEMA, STUDY_FILE, Row
 
-Origin = Literal["recommended", "random"]
-_JOURNAL = "journal.log"
-_LOCK = "study.lock"
 _STATES = {TrialState.COMPLETE: "complete", TrialState.PRUNED: "pruned"}
-
-
-def open_storage(folder: Path, url: str | None) -> BaseStorage:
-    """The database at a URL, or the journal file in the study's folder for None.
-
-    Raises:
-        ConfigError: the URL leads to no database that can be opened.
-    """
-    if url is None:
-        journal = folder / _JOURNAL
-        lock: Any = _JournalLock(journal)
-        return JournalStorage(JournalFileBackend(str(journal), lock_obj=lock))
-    try:
-        return optuna.storages.get_storage(url)
-    except Exception as error:  # each database has errors of its own
-        reason = str(error).strip().split("\n")[0].rstrip(".")
-        raise ConfigError(
-            f"the storage {_without_password(url)} cannot be opened ({reason}); check the URL and "
-            "that the Python driver of the database is installed, or leave --storage out"
-        ) from error
-
-
-def _without_password(url: str) -> str:
-    return re.sub(r"(://[^/@]*?):[^/]*@", r"\1:***@", url)
-
-
-class _JournalLock:
-    """A lock in the form that Optuna asks for, which the system takes from a dead worker at once;
-    those of Optuna wait 30 seconds."""
-
-    def __init__(self, journal: Path) -> None:
-        self._lock = FileLock(f"{journal}.lock")
-
-    def acquire(self) -> bool:
-        self._lock.acquire()
-        return True
-
-    def release(self) -> None:
-        self._lock.release()
-
-
-def study_lock(folder: Path) -> FileLock:
-    """Held while a worker of this machine takes a trial or writes results."""
-    return FileLock(folder / _LOCK)
-
-
-def study_name(folder: Path) -> str:
-    """The study's name in its storage; machines that share a database name their folders alike."""
-    return f"attar-{folder.absolute().name}"
-
-
-def check_folder(folder: Path) -> None:
-    """Refuse a folder that holds something else than a study.
-
-    Raises:
-        ConfigError: so it does, or it is a file.
-    """
-    try:
-        inside = [file.name for file in folder.iterdir()] if folder.exists() else []
-    except NotADirectoryError as error:
-        raise ConfigError(f"{folder} is a file; give a folder for the study") from error
-    if inside and not {_JOURNAL, _LOCK, STUDY_FILE} & {*inside}:
-        raise ConfigError(
-            f"the folder {folder} holds something else than a study, such as {min(inside)}; give a "
-            "new or an empty one"
-        )
 
 
 def write_study(folder: Path, study: optuna.Study) -> list[Row]:
@@ -124,16 +54,15 @@ def _row(trial: FrozenTrial, attrs: Mapping[str, Any]) -> Row:
     if student is None:
         student = f"{settings['student_layers']} layers"
         student += "" if width is None else f" of width {width}"
-    limit = settings["training"]["limit_labels"]
     return Row.from_dict(
         {
             "schema": SCHEMA,
             "space": settings["space"],
-            "dataset": Path(settings["data"]).name,
+            "dataset": _dataset(settings),
             "student": student,
             "teacher": Path(settings["teacher"]).name,
             "init": settings["student_init"],
-            "setting": "all labels" if limit is None else f"{limit} labels",
+            "setting": _setting(settings["training"]),
             "pipeline": json.loads(trial.user_attrs["pipeline"]),
             "seed": settings["training"]["seed"],
             "score": trial.user_attrs.get("score"),
@@ -143,6 +72,33 @@ def _row(trial: FrozenTrial, attrs: Mapping[str, Any]) -> Row:
             "seconds": trial.user_attrs.get("seconds", 0.0),
             "state": _STATES.get(trial.state, "failed"),
         }
+    )
+
+
+def _dataset(settings: Mapping[str, Any]) -> str:
+    """The data set, so far as its name tells it from others: `reviews/train.csv`, `glue/sst2`."""
+    path = Path(settings["data"])
+    name = f"{path.parent.name}/{path.name}" if path.suffix and path.parent.name else path.name
+    label = settings["columns"][-1]
+    return "".join(
+        [
+            name,
+            "" if settings["data_config"] is None else f"/{settings['data_config']}",
+            "" if label is None else f", {label}",
+        ]
+    )
+
+
+def _setting(training: Mapping[str, Any]) -> str:
+    """How a trial was trained: in words what matters most, and a digest of all that is the same in
+    every trial, since scores of other trainings do not compare."""
+    searched = {field.name for field in fields(Pipeline)} | {"mixup_beta", "seed"}
+    same = {name: value for name, value in training.items() if name not in searched}
+    digest = hashlib.sha256(json.dumps(same, sort_keys=True).encode()).hexdigest()[:6]
+    limit = training["limit_labels"]
+    return (
+        f"{'all' if limit is None else limit} labels, {training['max_steps']} steps of "
+        f"{training['per_device_train_batch_size']} ({digest})"
     )
 
 
@@ -195,7 +151,7 @@ def summary(folder: str | Path, *, storage: str | None = None) -> Summary:
         AttarError: no trial was trained to its end.
     """
     folder = Path(folder)
-    if storage is None and not (folder / _JOURNAL).exists():
+    if storage is None and not (folder / JOURNAL).exists():
         raise ConfigError(f"there is no study in {folder}; give the folder of a search")
     found = open_storage(folder, storage)
     try:

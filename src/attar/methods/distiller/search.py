@@ -8,9 +8,8 @@ runs it again.
 
 import json
 import logging
-import os
 import random
-import socket
+import shutil
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -19,25 +18,18 @@ from typing import Any
 
 import optuna
 from datasets import Dataset, DatasetDict
-from optuna.storages import BaseStorage
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import TrialState
 
 from attar import checkpoint
 from attar.data.labelled import Task, TaskKind, load_labelled
-from attar.errors import AttarError, ConfigError
+from attar.errors import AttarError, ConfigError, DataError
 from attar.methods.distiller.augment import Resources
 from attar.methods.distiller.config import DistillConfig, StudentInit
+from attar.methods.distiller.job import Job
 from attar.methods.distiller.mixup import BETA
-from attar.methods.distiller.pipeline import Job
+from attar.methods.distiller.queue import Origin, Queue, check_folder, parameters, study_lock
 from attar.methods.distiller.recommender import AutoDistiller, known_trials
-from attar.methods.distiller.results import (
-    Origin,
-    check_folder,
-    open_storage,
-    study_lock,
-    study_name,
-    write_study,
-)
+from attar.methods.distiller.results import write_study
 from attar.methods.distiller.space import (
     SPACE,
     Choices,
@@ -50,9 +42,11 @@ from attar.methods.distiller.space import (
     suggest,
 )
 from attar.methods.distiller.study import Row
+from attar.methods.distiller.validate import same_inputs
 from attar.methods.distiller.words import MaskedLM
 from attar.train.callbacks import Watch
 from attar.train.metrics import primary
+from attar.train.processes import place
 from attar.train.scoring import score_on
 from attar.train.windows import source_name
 
@@ -156,6 +150,11 @@ def search(
         seed=training.seed,
     )
     init: StudentInit = student_init if student is None else "cut"
+    if training.num_train_epochs is not None:
+        raise ConfigError(
+            "a search counts in steps, so that all trials train alike, however many copies of the "
+            "texts they make: give max_steps, and leave num_train_epochs out"
+        )
     settings = {
         "space": space_id(),
         "data": source_name(data),
@@ -172,35 +171,44 @@ def search(
     }
     folder = Path(output_dir)
     check_folder(folder)
-    space = _remaining(
-        possible(found.kind, pair=found.pair, mlm=training.mlm is not None), config.only or {}
+    alike = student is None or same_inputs(
+        checkpoint.load_tokenizer(student), checkpoint.load_tokenizer(teacher), task=found
     )
+    left = possible(found.kind, pair=found.pair, mlm=training.mlm is not None, alike=alike)
+    space = _remaining(left, config.only or {})
     plan = _plan(space, config, init=init, seed=training.seed)
     made = {name: settings[name] for name in ("student_layers", "student_width", "student_init")}
     runner = _Runner(documents, found, teacher, student, made, training, folder)
-    storage = None if config.storage is None else open_storage(folder, config.storage)
-    folder.mkdir(parents=True, exist_ok=True)
-    study = _open(folder, storage or open_storage(folder, None), settings, plan)
-    runner.measure_references(study)
-    while (trial := _take(study, folder, shared=storage is not None)) is not None:
-        _run(runner, study, trial, space, config)
-        write_study(folder, study)
-    return write_study(folder, study)
+    settings = json.loads(json.dumps(settings, default=str))
+    with Queue.open(folder, config.storage, settings=settings, plan=plan) as queue:
+        runner.measure_references(queue.study)
+        while (trial := queue.take()) is not None:
+            _run(runner, queue, trial, space, config)
+            write_study(folder, queue.study)
+        with study_lock(folder):
+            if not queue.count(TrialState.WAITING, TrialState.RUNNING):
+                shutil.rmtree(runner.cache, ignore_errors=True)
+        return write_study(folder, queue.study)
 
 
-def possible(kind: TaskKind | None, *, pair: bool = False, mlm: bool) -> dict[str, Any]:
-    """The choices that a task leaves open, where it does not leave all.
+def possible(
+    kind: TaskKind | None, *, pair: bool = False, mlm: bool, alike: bool = True
+) -> dict[str, Any]:
+    """The choices that a task and two models leave open, where they do not leave all.
 
     Args:
         kind: None: any.
         pair: whether the input is two texts.
         mlm: whether there is a masked language model, which one augmenter asks for.
+        alike: whether student and teacher read the same batch.
     """
     only: dict[str, Any] = {}
     if kind == "regression":
         only["pred_loss"] = ["mse"]
-    if pair or kind in ("token_classification", "question_answering"):
+    if pair or not alike or kind in ("token_classification", "question_answering"):
         only["mixup"] = [False]
+    if not alike:
+        only |= {"intermediate": ["none", "pkd", "mi"], "features": ["hidden"]}
     usable = ["swap", "delete", "neighbour"] + (["mlm"] if mlm else [])
     if kind == "token_classification":
         usable = [name for name in usable if name in ("neighbour", "mlm")]
@@ -245,108 +253,21 @@ def _plan(
     return list(plan.items())
 
 
-def _open(
-    folder: Path,
-    storage: BaseStorage,
-    settings: dict[str, Any],
-    plan: Sequence[tuple[Pipeline, Origin]],
-) -> optuna.Study:
-    """The study in this folder, filled with waiting trials by whoever comes first."""
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    settings = json.loads(json.dumps(settings, default=str))
-    with study_lock(folder):
-        study = optuna.create_study(
-            study_name=study_name(folder),
-            storage=storage,
-            direction="maximize",
-            load_if_exists=True,
-        )
-        stored = study.user_attrs.get("settings")
-        if stored is None:
-            study.set_user_attr("settings", settings)
-        elif stored != settings:
-            differ = [key for key in settings if stored.get(key) != settings[key]]
-            raise ConfigError(
-                f"the study in {folder} was made with another {' and another '.join(differ)}; "
-                "give the same settings to go on with it, or another folder"
-            )
-        there = {trial.user_attrs.get("pipeline") for trial in study.get_trials(deepcopy=False)}
-        for pipeline, origin in plan:
-            attrs = {"pipeline": pipeline.to_json(), "origin": origin}
-            if len(there) < len(plan) and attrs["pipeline"] not in there:
-                there.add(attrs["pipeline"])
-                study.enqueue_trial(_params(pipeline), user_attrs=attrs)
-    return study
-
-
-def _params(pipeline: Pipeline) -> dict[str, Any]:
-    return {
-        name: label(name, value) if name == "augment" else value
-        for name, value in pipeline.active().items()
-    }
-
-
-def _rescue(study: optuna.Study, *, shared: bool) -> None:
-    """Put the trials of dead workers of this machine back into the queue."""
-    for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
-        host, _, process = trial.user_attrs.get("worker", "").partition(":")
-        # Without a name the worker died while it took the trial; or takes it, on another machine.
-        died = not shared if not host else host == socket.gethostname() and not _alive(int(process))
-        if died:
-            _requeue(study, trial)
-
-
-def _requeue(study: optuna.Study, trial: FrozenTrial | optuna.Trial) -> None:
-    """Let another worker run a trial from its beginning."""
-    attrs = {name: trial.user_attrs[name] for name in ("pipeline", "origin")}
-    study.tell(trial.number, state=TrialState.FAIL, skip_if_finished=True)
-    study.enqueue_trial(
-        _params(Pipeline.from_json(attrs["pipeline"])),
-        user_attrs=attrs | {"instead_of": trial.number},
-    )
-
-
-def _alive(process: int) -> bool:
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        pass
-    return True
-
-
-def _take(study: optuna.Study, folder: Path, *, shared: bool) -> optuna.Trial | None:
-    """The next waiting trial, which no other worker gets; None if there is none."""
-    with study_lock(folder):  # so that a trial is never seen without the worker that runs it
-        _rescue(study, shared=shared)
-        if not study.get_trials(deepcopy=False, states=(TrialState.WAITING,)):
-            return None
-        trial = study.ask()
-        if "pipeline" not in trial.user_attrs:  # on a shared database another machine was faster
-            study.tell(trial, state=TrialState.FAIL)
-            return None
-        trial.set_user_attr("worker", f"{socket.gethostname()}:{os.getpid()}")
-        return trial
-
-
 def _run(
-    runner: "_Runner",
-    study: optuna.Study,
-    trial: optuna.Trial,
-    space: Choices,
-    config: SearchConfig,
+    runner: "_Runner", queue: Queue, trial: optuna.Trial, space: Choices, config: SearchConfig
 ) -> None:
+    study = queue.study
     pipeline = suggest(trial, space=space).canonical()
     began = time.perf_counter()
     try:
         watched = (study, trial) if config.prune else None
         score, test, pruned = runner.train(pipeline, watched)
-    except KeyboardInterrupt:
-        _requeue(study, trial)
+    except (KeyboardInterrupt, OSError):  # not the pipeline's fault, such as a full disk
+        queue.put_back(trial)
         raise
-    except AttarError as error:
-        logger.warning("trial %d failed: %s", trial.number, error)
+    except Exception as error:  # one pipeline must not end the search, such as one too large
+        unexpected = not isinstance(error, AttarError)
+        logger.warning("trial %d failed: %s", trial.number, error, exc_info=unexpected)
         trial.set_user_attr("error", str(error))
         study.tell(trial, state=TrialState.FAIL)
         return
@@ -358,7 +279,7 @@ def _run(
     logger.info(
         "trial %d: %.4f%s in %.0f s  %s",
         *(trial.number, score, " (pruned)" if pruned else "", time.perf_counter() - began),
-        json.dumps(_params(pipeline)),
+        json.dumps(parameters(pipeline)),
     )
 
 
@@ -378,7 +299,7 @@ class _Runner:
         self.documents, self.task, self.training = documents, task, training
         self.teacher = checkpoint.load(teacher)
         self.tokenizer = checkpoint.load_tokenizer(teacher)
-        self.student, self.made, self.folder = student, made, folder
+        self.student, self.made, self.cache = student, made, folder / "teacher"
         self.resources = Resources(mlm=MaskedLM.load(training.mlm) if training.mlm else None)
         self._alone()  # what does not fit together is told before there is a study
 
@@ -400,6 +321,7 @@ class _Runner:
     def measure_references(self, study: optuna.Study) -> None:
         """The scores of the teacher, and of the student without one, once for the study."""
         if "teacher_score" not in study.user_attrs:
+            place(self.teacher)
             found = score_on(
                 self.teacher,
                 self.tokenizer,
@@ -407,7 +329,13 @@ class _Runner:
                 self.task,
                 max_length=self.training.max_length,
             )
-            study.set_user_attr("teacher_score", found[primary(self.task)])
+            score = found[primary(self.task)]
+            if not score > 0:
+                raise DataError(
+                    f"the teacher scores {score:.3f} ({primary(self.task)}) on the validation "
+                    "split, so that students cannot be compared with it; train it on this task"
+                )
+            study.set_user_attr("teacher_score", score)
         if "hard_score" not in study.user_attrs:
             job = self._alone()
             job.train(None)
@@ -450,7 +378,7 @@ class _Runner:
             **self.made,
             tokenizer=self.tokenizer if self.student is None else None,
             watch=watch,
-            cache=self.folder / "teacher",
+            cache=self.cache,
             resources=self.resources,
         )
         self.resources = job.resources

@@ -68,7 +68,7 @@ def make_student(
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         student = type(teacher)(config)
-    nn.Module.to(student, teacher.dtype)
+    student.float()  # whatever the teacher's weights are: training in half precision loses steps
     if init == "cut":
         prefix = _blocks(teacher)
         numbers = {f"{prefix}.{new}.": f"{prefix}.{old}." for new, old in enumerate(kept)}
@@ -81,7 +81,8 @@ def make_student(
 def load_with_head(
     model: str | Path | PreTrainedModel, task: Task, *, seed: int = 0
 ) -> PreTrainedModel:
-    """An encoder with a head for the task: its own where it fits, else a new one.
+    """An encoder in float32 with a head for the task: its own where that has the labels of the
+    task, else a new one.
 
     Raises:
         DataError: there is no such model.
@@ -92,7 +93,7 @@ def load_with_head(
     names = tuple(str(v) for v in (config.id2label or {}).values())
     architecture = (config.architectures or [""])[0]
     if names == task.labels and has_head(architecture, task):
-        return checkpoint.load(model)
+        return checkpoint.load(model).float()
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         loader: Any = model_class(task)

@@ -1,6 +1,7 @@
 """What cannot learn is refused before any training, with the fix."""
 
 from collections import Counter
+from typing import Any
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
@@ -19,14 +20,12 @@ def check_config(config: DistillConfig, *, task: Task, has_teacher: bool) -> Non
     Raises:
         ConfigError: with what to change.
     """
-    if not has_teacher:
-        if not config.hard_weight:
-            raise ConfigError(
-                "without a teacher only the labels can teach, but hard_weight is 0; set "
-                "hard_weight to 1, or name a teacher"
-            )
-        return
-    if not config.pred_weight and not config.hard_weight:
+    if not has_teacher and not config.hard_weight:
+        raise ConfigError(
+            "without a teacher only the labels can teach, but hard_weight is 0; set hard_weight to "
+            "1, or name a teacher"
+        )
+    if has_teacher and not config.pred_weight and not config.hard_weight:
         raise ConfigError(
             "pred_weight and hard_weight are both 0, so that nothing trains the head: features "
             "alone leave it as it was; set one of them above 0"
@@ -36,12 +35,11 @@ def check_config(config: DistillConfig, *, task: Task, has_teacher: bool) -> Non
             f"{config.pred_loss} compares distributions over classes, and over the single output "
             "of a regression it is constant; set pred_loss to mse"
         )
-    rows = config.per_device_train_batch_size * (1 + config.copies * config.repeated)
-    if config.intermediate == "mi" and config.per_device_train_batch_size < 2:
+    if has_teacher and config.intermediate == "mi" and config.per_device_train_batch_size < 2:
         raise ConfigError(
             f"mi tells the texts of a batch apart and needs at least 2, but "
-            f"per_device_train_batch_size is {config.per_device_train_batch_size} ({rows} rows); "
-            "set it to 8 or more"
+            f"per_device_train_batch_size is {config.per_device_train_batch_size}; set it to 8 or "
+            "more"
         )
     words = task.kind in ("token_classification", "question_answering")
     if config.mixup_beta is not None and words:
@@ -80,23 +78,24 @@ def check_models(
     """The layer map of two models that fit; None where no features are compared.
 
     Raises:
-        CompatibilityError: the outputs differ, or token-wise losses meet two tokenizers.
+        CompatibilityError: what compares tokens one by one, or needs the teacher in every step,
+            meets two tokenizers.
         ConfigError: the layer map does not fit the models.
     """
-    ours, theirs = student.config.num_labels, teacher.config.num_labels
-    if ours != theirs:
+    apart = not same_inputs(*tokenizers, task=task)
+    if apart and (config.mixup_beta is not None or config.features == "attention"):
         raise CompatibilityError(
-            f"student and teacher must predict the same, but the student has {ours} outputs and "
-            f"the teacher {theirs}; train the teacher on this data first"
+            "the tokenizers of student and teacher differ, and mixup and attention maps need one "
+            "batch for both; leave them out, or take a student of the teacher's family"
         )
     if not same_tokens(*tokenizers):
         pooled = config.intermediate in ("none", "pkd", "mi")
         words = task.kind in ("token_classification", "question_answering")
-        if not pooled or words or config.mixup_beta is not None or not config.teacher_cache:
+        if not pooled or words:
             raise CompatibilityError(
                 "the tokenizers of student and teacher differ, so their tokens cannot be compared "
-                "one by one: only whole texts can be, with intermediate none, pkd or mi, a teacher "
-                "cache and no mixup; change that, or take a student of the teacher's family"
+                "one by one: only whole texts can be, with intermediate none, pkd or mi; change "
+                "that, or take a student of the teacher's family"
             )
     if config.intermediate == "none":
         return None
@@ -108,17 +107,60 @@ def check_models(
     )
 
 
+def check_outputs(side: str, model: PreTrainedModel, task: Task) -> None:
+    """Refuse a model whose head is of another task.
+
+    Raises:
+        CompatibilityError: it has more or fewer outputs.
+    """
+    if (found := model.config.num_labels) != task.outputs:
+        raise CompatibilityError(
+            f"{task.kind} on this data takes {task.outputs} outputs, but the {side} has {found}; "
+            f"train the {side} on this data, or give another"
+        )
+
+
+def check_length(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, length: int) -> None:
+    """Refuse texts that are longer than a model has positions for.
+
+    Raises:
+        ConfigError: with the longest that it takes.
+    """
+    positions = getattr(model.config, "max_position_embeddings", None)
+    if positions is None or positions < 0:
+        return
+    # RoBERTa and its kin number positions from after that of padding.
+    table: Any = getattr(getattr(model.base_model, "embeddings", None), "position_embeddings", None)
+    padding = getattr(table, "padding_idx", None)
+    offset = 0 if padding is None else padding + 1
+    most = min(positions - offset, tokenizer.model_max_length)
+    if length > most:
+        raise ConfigError(
+            f"max_length must be at most {most}, which {model.name_or_path or 'the model'} has "
+            f"positions for, but it is {length}; lower it, and longer texts are cut"
+        )
+
+
 def same_tokens(one: PreTrainedTokenizerBase, other: PreTrainedTokenizerBase) -> bool:
     """Whether two tokenizers give the same ids."""
     return checkpoint.tokenizer_fingerprint(one) == checkpoint.tokenizer_fingerprint(other)
+
+
+def same_inputs(
+    one: PreTrainedTokenizerBase, other: PreTrainedTokenizerBase, *, task: Task
+) -> bool:
+    """Whether a batch of one tokenizer can be given to the model of the other: the ids are the
+    same, and where there are two texts, both tell them apart in the same way."""
+    typed = ["token_type_ids" in tokenizer.model_input_names for tokenizer in (one, other)]
+    return same_tokens(one, other) and (not task.pair or typed[0] == typed[1])
 
 
 def check_teacher(task: Task, teacher: PreTrainedModel) -> None:
     """Refuse a teacher that was not trained on this task, or numbers its classes in another way.
 
     Raises:
-        CompatibilityError: it has no head for the task, or the names of its outputs are the data's
-            in another order.
+        CompatibilityError: it has no head for the task, as many outputs as another, or the names of
+            its outputs are the data's in another order.
     """
     if not has_head(type(teacher).__name__, task):
         raise CompatibilityError(
@@ -126,6 +168,7 @@ def check_teacher(task: Task, teacher: PreTrainedModel) -> None:
             f"for {task.kind}; train one with attar distill --student "
             f"{teacher.name_or_path or 'MODEL'} --config distiller/teacher"
         )
+    check_outputs("teacher", teacher, task)
     named: dict = dict(teacher.config.id2label or {})
     names = tuple(str(named[i]) for i in sorted(named))
     if task.labels and names != task.labels and Counter(names) == Counter(task.labels):

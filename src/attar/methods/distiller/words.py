@@ -18,6 +18,7 @@ from transformers import AutoModelForMaskedLM, PreTrainedModel, PreTrainedTokeni
 from attar.checkpoint import load_tokenizer
 from attar.data.files import reason
 from attar.errors import CompatibilityError, ConfigError, DataError
+from attar.train.processes import place
 
 
 @dataclass(frozen=True)
@@ -153,6 +154,7 @@ class MaskedLM:
                 f"--mlm must name a model that fills masks, but the tokenizer of {str(path)!r} has "
                 "no mask token; give another"
             )
+        place(model)
         return cls(model.eval(), tokenizer, batch_size=batch_size)
 
     @cached_property
