@@ -204,8 +204,8 @@ class MaskedLM:
             seen[text] += 1
         places = sample_top_p(logits, p=self.top_p, draws=torch.tensor(numbers)).tolist()
         filled: list[list[str]] = [[] for _ in texts]
-        for text, place in zip(owners, places, strict=True):
-            filled[text].append(self.vocabulary.words[place])
+        for text, at in zip(owners, places, strict=True):
+            filled[text].append(self.vocabulary.words[at])
         return filled
 
 
