@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from datasets import Dataset
 from hypothesis import given
 from hypothesis import strategies as st
@@ -18,10 +19,10 @@ from transformers import AutoConfig, BertTokenizerFast, PreTrainedTokenizerFast
 from attar.data import train_tokenizer
 from attar.data.labelled import Task, TaskKind
 from attar.errors import CompatibilityError, ConfigError, DataError
+from attar.train.examples import Examples
 from attar.train.metrics import answer, entities, normalise, overlap, primary, score_predictions
 from attar.train.tasks import (
     MODEL_INPUTS,
-    Collate,
     encode,
     hard_loss,
     items,
@@ -94,9 +95,25 @@ def rows(kind: TaskKind, pair: bool = False) -> Dataset:
     return Dataset.from_dict(columns | second | {"source": [7, 8, 9]})
 
 
-def batch_of(kind: TaskKind, tokenizer: PreTrainedTokenizerFast, multiple: int | None) -> Batch:
+def examples(kind: TaskKind, tokenizer: PreTrainedTokenizerFast) -> Examples:
     encoded = encode(rows(kind), tokenizer, task=TASKS[kind])
-    return Collate(0, TASKS[kind], pad_to_multiple_of=multiple)(list(encoded))
+    return Examples(encoded, task=TASKS[kind], tokenizer=tokenizer)
+
+
+def batch_of(kind: TaskKind, tokenizer: PreTrainedTokenizerFast, multiple: int | None) -> Batch:
+    """All rows, padded further to a multiple."""
+    source = examples(kind, tokenizer)
+    batch = source.batch(range(len(source)))
+    if multiple is None:
+        return batch
+    width = batch["input_ids"].shape[1]
+    filler = {"input_ids": tokenizer.pad_token_id, "labels": -100}
+    return {
+        name: F.pad(value, (0, -width % multiple), value=filler.get(name, 0))
+        if value.ndim == 2 and value.shape[1] == width
+        else value
+        for name, value in batch.items()
+    }
 
 
 # --------------------------------------------------------------------------------------- encoding
@@ -200,8 +217,7 @@ def test_padding_changes_neither_logits_nor_loss(
     torch.manual_seed(0)
     model = model_class(task).from_config(new_head(config, task)).eval()
     assert config.num_labels == 2
-    encoded = encode(rows(kind), bert, task=task)
-    wide = Collate(0, task, pad_to_multiple_of=32)(list(encoded))
+    source, wide = examples(kind, bert), batch_of(kind, bert, 32)
     assert wide["input_ids"].shape == (3, 32)
     with torch.no_grad():
         padded = logits_of(model(**{k: v for k, v in wide.items() if k in MODEL_INPUTS}), task)
@@ -211,8 +227,8 @@ def test_padding_changes_neither_logits_nor_loss(
             items(wide, task),
         )
         assert loss.shape == known.shape == distilled.shape == padded.shape[:-1]
-        for i, row in enumerate(encoded):
-            narrow = Collate(0, task)([row])
+        for i in range(len(source)):
+            narrow = source.batch([i])
             length = narrow["input_ids"].shape[1]
             one = logits_of(model(**{k: v for k, v in narrow.items() if k in MODEL_INPUTS}), task)
             alone = hard_loss(one, narrow, task=task)[0]

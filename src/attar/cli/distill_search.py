@@ -17,7 +17,7 @@ from attar.methods.distiller import DistillConfig, SearchConfig
 from attar.methods.distiller import search as search_pipelines
 from attar.methods.distiller.results import Best, Summary, summary
 from attar.methods.distiller.search import configured
-from attar.methods.distiller.study import STUDY_FILE, Row, read_study, silent
+from attar.methods.distiller.study import STUDY_FILE, Row, gap_closed, read_study, silent
 from attar.methods.distiller.study import importance as shares_of
 from attar.report.tables import NONE, Table
 from attar.report.units import digits
@@ -203,6 +203,9 @@ def _lines(found: Summary) -> list[tuple[str, str]]:
             f"{_score(best.score)}  (chosen by this score, so that the test score tells more)",
         ),
     ]
+    if found.hard is not None and found.teacher > found.hard:
+        share = gap_closed(best.score or 0.0, found.teacher, hard=found.hard)
+        lines.append(("gap closed", f"{100 * share:.0f}% of the way from hard labels to teacher"))
     if found.missing:
         lines.insert(1, ("not yet ended", f"{found.missing}, which other workers run"))
     if found.random is not None:

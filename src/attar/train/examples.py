@@ -56,7 +56,9 @@ class Examples:
             if task.kind == "token_classification":
                 self._flat[name] = _flatten(encoded[name], np.int64)
             else:
-                self._dense[name] = np.asarray(encoded[name])
+                values = np.asarray(encoded[name])
+                floats = np.issubdtype(values.dtype, np.floating)
+                self._dense[name] = values.astype(np.float32) if floats else values
         named = "source" in encoded.column_names
         self._dense["source"] = np.asarray(encoded["source"] if named else range(len(encoded)))
         self.tokens_per_row = float(np.mean(lengths)) * (1 + copies)

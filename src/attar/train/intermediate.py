@@ -16,6 +16,8 @@ from torch.nn import functional as F
 
 from attar.errors import CompatibilityError, ConfigError
 
+Pool = Literal["cls", "mean"]
+"""How one vector is made of a text: from its first token, or from all."""
 FLOOR = 1e-6
 """Attention below this is as good as none: dropout and half precision turn small values into 0,
 whose logarithm would be infinite."""
@@ -115,9 +117,7 @@ def attention_ce(student: Tensor, teacher: Tensor, *, mask: Tensor | None = None
     return torch.where(mask, found, 0.0)
 
 
-def pool(
-    features: Tensor, *, how: Literal["cls", "mean"] = "cls", mask: Tensor | None = None
-) -> Tensor:
+def pool(features: Tensor, *, how: Pool = "cls", mask: Tensor | None = None) -> Tensor:
     """One vector per item, float32: (B, T, d) -> (B, d).
 
     Args:

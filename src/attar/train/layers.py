@@ -205,13 +205,5 @@ def emd_flow(cost: Tensor) -> Tensor:
     return torch.from_numpy(np.asarray(plan)).to(cost.device, torch.float32)
 
 
-def emd_loss(cost: Tensor) -> Tensor:
-    """The earth mover's distance of a cost (L_S, L_T), a scalar in the units of the cost.
-
-    The gradient is that of the cost under a fixed plan. Never above the mean of the cost.
-    """
-    return (emd_flow(cost) * cost.float()).sum()
-
-
 def _text(pairs: Iterable[Pair]) -> str:
     return ",".join(f"{student}:{teacher}" for student, teacher in pairs)

@@ -6,7 +6,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from safetensors import safe_open
@@ -19,13 +19,11 @@ from attar.data.labelled import Task
 from attar.errors import DataError
 from attar.train import shards
 from attar.train.examples import Examples
-from attar.train.intermediate import pool
+from attar.train.intermediate import Pool, pool
 from attar.train.tasks import MODEL_INPUTS, logits_of
 from attar.train.windows import Batch
 
 SHARD = 512  # rows in a file
-
-Pool = Literal["cls", "mean"]
 
 
 @dataclass(frozen=True)

@@ -6,9 +6,7 @@ the two ends of an answer. Logits, losses and masks of a batch have one shape, `
 """
 
 import copy
-import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -202,39 +200,6 @@ def _span(answers: Mapping[str, Sequence[Any]], offsets: Sequence[Sequence[int]]
     if start == UNLABELLED or not within or offsets[within[-1]][1] < end:
         return [UNLABELLED, UNLABELLED]
     return [within[0], within[-1]]
-
-
-@dataclass(frozen=True)
-class Collate:
-    """Rows of `encode` as a batch of tensors, padded on the right to the longest of them.
-
-    `input_ids` (B, T), `attention_mask` (B, T) and what else a model takes; the labels, (B,),
-    (B, C) or (B, T); `word_starts` (B, T); `rows` and `source` (B,). Labels are padded with -100.
-    What is no number of a batch (`offsets`, `context`, `answers`) is left out.
-    """
-
-    pad_id: int
-    task: Task
-    pad_to_multiple_of: int | None = None
-
-    def __call__(self, rows: Sequence[Mapping[str, Any]]) -> Batch:
-        """Collate, for a `DataLoader`."""
-        length = max(len(row["input_ids"]) for row in rows)
-        if self.pad_to_multiple_of is not None:
-            length = math.ceil(length / self.pad_to_multiple_of) * self.pad_to_multiple_of
-        fill = {"input_ids": self.pad_id, "labels": UNLABELLED}
-        batch: Batch = {}
-        for name in rows[0].keys() - {"offsets", "context", "answers"}:
-            values = [row[name] for row in rows]
-            if isinstance(values[0], Sequence | Tensor) and (
-                name != "labels" or self.task.kind == "token_classification"
-            ):
-                pad = fill.get(name, 0)
-                values = [[*map(int, v), *[pad] * (length - len(v))] for v in values]
-            batch[name] = torch.tensor(values)
-        if "labels" in batch and self.task.kind in ("regression", "multi_label"):
-            batch["labels"] = batch["labels"].float()
-        return batch
 
 
 # ------------------------------------------------------------------------------------------ heads

@@ -6,7 +6,6 @@ processes with half a batch each take the same step. The rows of every step are 
 the seed alone.
 """
 
-import logging
 import math
 import shutil
 import tempfile
@@ -40,8 +39,6 @@ from attar.train.resume import (
     tidy,
 )
 from attar.train.windows import Batch, Source, Windows, order
-
-logger = logging.getLogger(__name__)
 
 FLOAT = torch.float32  # of weights in training: smaller types swallow small updates
 

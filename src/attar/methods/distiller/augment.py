@@ -19,9 +19,9 @@ from tqdm.auto import tqdm
 
 from attar.data.labelled import UNLABELLED
 from attar.errors import ConfigError, DataError
+from attar.methods.distiller.space import AUGMENTERS
 from attar.methods.distiller.words import MaskedLM, Neighbours
 
-AUGMENTERS = ("swap", "delete", "mlm", "neighbour")
 ONE_FOR_ONE = ("mlm", "neighbour")
 """Augmenters that put one word in the place of one word, so that positions stay."""
 

@@ -1,12 +1,16 @@
 """Options of one distillation run."""
 
 from dataclasses import dataclass
-from typing import Literal
+from types import MappingProxyType
+from typing import Literal, get_args
 
-from attar.errors import ConfigError
+from attar.methods.distiller.space import IntermediateName, PredictionLoss, require
+from attar.train.intermediate import Pool
+from attar.train.layers import Features
 from attar.train.trainer import TrainConfig
 
-Intermediate = Literal["auto", "none", "mse", "ce", "cos", "pkd", "mi"]
+Intermediate = Literal["auto"] | IntermediateName
+Baseline = Literal["learned", "fixed"]
 StudentInit = Literal["cut", "random"]
 
 
@@ -18,7 +22,7 @@ class DistillConfig(TrainConfig):
     those of the published code.
     """
 
-    pred_loss: Literal["mse", "ce", "kl"] = "mse"
+    pred_loss: PredictionLoss = "mse"
     """Loss between the predictions of student and teacher."""
     temperature: float = 1.0
     """Divides the logits in `pred_loss`."""
@@ -34,16 +38,16 @@ class DistillConfig(TrainConfig):
     pre-trained weights."""
     intermediate_weight: float = 1.0
     """Weight of the intermediate loss, which is summed over the layer map."""
-    features: Literal["hidden", "attention"] = "hidden"
+    features: Features = "hidden"
     """What mse and ce compare: hidden states or attention maps."""
     layer_map: str = "skip"
     """Which layer learns from which: skip, last, emd, or pairs of student:teacher such as
     0:0,1:2,2:4."""
-    pool: Literal["cls", "mean"] = "cls"
+    pool: Pool = "cls"
     """One vector per text for pkd and mi: the first token's, or the mean over the tokens."""
     alpha: float = 0.9
     """Of mi: 1 is InfoNCE, 0 is TUBA."""
-    baseline: Literal["learned", "fixed"] = "learned"
+    baseline: Baseline = "learned"
     """Of mi: fixed makes alpha 0 the bound of Nguyen, Wainwright and Jordan (NWJ)."""
     critic_hidden: int = 128
     """Width of the critic's hidden layers."""
@@ -89,31 +93,33 @@ class DistillConfig(TrainConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         object.__setattr__(self, "augment", tuple(self.augment))
+        for name, words in _WORDS.items():
+            require(getattr(self, name) in words, name, getattr(self, name), " or ".join(words))
         for name in ("pred_weight", "hard_weight", "intermediate_weight"):
-            _check(getattr(self, name) >= 0, name, getattr(self, name), "zero or more")
-        _check(self.temperature > 0, "temperature", self.temperature, "above 0")
-        _check(0 <= self.alpha <= 1, "alpha", self.alpha, "between 0 and 1")
-        _check(
+            require(getattr(self, name) >= 0, name, getattr(self, name), "zero or more")
+        require(self.temperature > 0, "temperature", self.temperature, "above 0")
+        require(0 <= self.alpha <= 1, "alpha", self.alpha, "between 0 and 1")
+        require(
             self.mixup_beta is None or self.mixup_beta > 0,
             "mixup_beta",
             self.mixup_beta,
             "above 0, or unset for no mixup",
         )
         for name in ("critic_hidden", "critic_dim", "copies", "max_length"):
-            _check(getattr(self, name) >= 1, name, getattr(self, name), "at least 1")
-        _check(
+            require(getattr(self, name) >= 1, name, getattr(self, name), "at least 1")
+        require(
             self.num_train_epochs is None or self.num_train_epochs > 0,
             "num_train_epochs",
             self.num_train_epochs,
             "above 0",
         )
-        _check(
+        require(
             self.features == "hidden" or self.intermediate in ("auto", "none", "mse", "ce"),
             "intermediate",
             self.intermediate,
             "mse or ce where features is attention",
         )
-        _check(
+        require(
             self.limit_labels is None or self.limit_labels >= 2,
             "limit_labels",
             self.limit_labels,
@@ -121,6 +127,12 @@ class DistillConfig(TrainConfig):
         )
 
 
-def _check(fine: bool, name: str, value: object, wanted: str) -> None:
-    if not fine:
-        raise ConfigError(f"{name} must be {wanted}; found {value!r}")
+_WORDS = MappingProxyType(
+    {
+        "pred_loss": get_args(PredictionLoss),
+        "intermediate": ("auto", *get_args(IntermediateName)),
+        "features": get_args(Features),
+        "pool": get_args(Pool),
+        "baseline": get_args(Baseline),
+    }
+)

@@ -33,12 +33,6 @@ class MixedBatch:
     partner: Tensor
     """Row of each text's partner, (B,): a permutation."""
 
-    @property
-    def mixed_share(self) -> float:
-        """Share of the texts that have another text as their partner."""
-        own = torch.arange(len(self.partner), device=self.partner.device)
-        return (self.partner != own).double().mean().item()
-
 
 def mix(
     batch: Mapping[str, Tensor], *, beta: float = BETA, generator: torch.Generator

@@ -17,13 +17,13 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from attar.errors import ConfigError
+from attar.train.intermediate import Pool
+from attar.train.layers import Features
 
 if TYPE_CHECKING:
     import optuna
 
 IntermediateName = Literal["none", "mse", "ce", "cos", "pkd", "mi"]
-Features = Literal["hidden", "attention"]
-Pool = Literal["cls", "mean"]
 LayerMapName = Literal["skip", "last", "emd"]
 PredictionLoss = Literal["mse", "ce", "kl"]
 Augmenter = Literal["swap", "delete", "neighbour", "mlm"]
@@ -73,21 +73,21 @@ class Pipeline:
 
     def __post_init__(self) -> None:
         for name, values in _LITERALS.items():
-            _check(getattr(self, name) in values, name, getattr(self, name), " or ".join(values))
+            require(getattr(self, name) in values, name, getattr(self, name), " or ".join(values))
         for name in ("alpha", "temperature", "hard_weight", "augment_p"):
             value = getattr(self, name)
             fine = isinstance(value, int | float) and not isinstance(value, bool)
-            _check(fine and math.isfinite(value), name, value, "a number")
+            require(fine and math.isfinite(value), name, value, "a number")
             object.__setattr__(self, name, float(value))  # 1 and 1.0 must be written alike
         object.__setattr__(self, "augment", _chain(self.augment))
-        _check(0 <= self.alpha <= 1, "alpha", self.alpha, "between 0 and 1")
-        _check(self.temperature > 0, "temperature", self.temperature, "above 0")
-        _check(self.hard_weight >= 0, "hard_weight", self.hard_weight, "at least 0")
-        _check(isinstance(self.mixup, bool), "mixup", self.mixup, "true or false")
-        _check(0 < self.augment_p <= 1, "augment_p", self.augment_p, "a share in (0, 1]")
+        require(0 <= self.alpha <= 1, "alpha", self.alpha, "between 0 and 1")
+        require(self.temperature > 0, "temperature", self.temperature, "above 0")
+        require(self.hard_weight >= 0, "hard_weight", self.hard_weight, "at least 0")
+        require(isinstance(self.mixup, bool), "mixup", self.mixup, "true or false")
+        require(0 < self.augment_p <= 1, "augment_p", self.augment_p, "a share in (0, 1]")
         whole = isinstance(self.copies, int) and not isinstance(self.copies, bool)
-        _check(whole and self.copies >= 1, "copies", self.copies, "a whole number, at least 1")
-        _check(
+        require(whole and self.copies >= 1, "copies", self.copies, "a whole number, at least 1")
+        require(
             self.features == "hidden" or self.intermediate in ("none", "mse", "ce"),
             "features",
             self.features,
@@ -206,7 +206,7 @@ def narrow(only: Mapping[str, Sequence[Any]]) -> Choices:
     found = dict(SPACE)
     for name, values in only.items():
         listed = isinstance(values, Iterable) and not isinstance(values, str)
-        _check(listed and bool(list(values)), name, values, "a list with at least one value")
+        require(listed and bool(list(values)), name, values, "a list with at least one value")
         kept = tuple(_chain(value) if name == "augment" else value for value in values)
         for value in kept:
             # In Python True is 1 and 1.0; here only numbers may stand for each other.
@@ -214,7 +214,7 @@ def narrow(only: Mapping[str, Sequence[Any]]) -> Choices:
                 value == own and isinstance(value, bool) == isinstance(own, bool)
                 for own in SPACE[name]
             )
-            _check(fine, name, value, f"one of {', '.join(label(name, v) for v in SPACE[name])}")
+            require(fine, name, value, f"one of {', '.join(label(name, v) for v in SPACE[name])}")
         found[name] = tuple(value for value in SPACE[name] if value in kept)
     return MappingProxyType(found)
 
@@ -281,7 +281,7 @@ def _chain(value: Any) -> tuple[Any, ...]:
     listed = isinstance(value, Iterable) and not isinstance(value, str)
     chain = tuple(value) if listed else ()
     fine = listed and all(name in AUGMENTERS for name in chain) and len({*chain}) == len(chain)
-    _check(fine, "augment", value, f"a list of {', '.join(AUGMENTERS)}, each at most once")
+    require(fine, "augment", value, f"a list of {', '.join(AUGMENTERS)}, each at most once")
     return chain
 
 
@@ -294,6 +294,11 @@ def _known(names: Iterable[str]) -> None:
         )
 
 
-def _check(fine: bool, name: str, value: object, wanted: str) -> None:
+def require(fine: bool, name: str, value: object, wanted: str) -> None:
+    """Refuse a value.
+
+    Raises:
+        ConfigError: it is not `fine`; says what is wanted.
+    """
     if not fine:
         raise ConfigError(f"{name} must be {wanted}; found {value!r}")
