@@ -57,9 +57,12 @@ ENCODERS: dict[str, dict[str, Any]] = {
 _NAMES = {"hidden_size": "dim", "num_hidden_layers": "n_layers", "num_attention_heads": "n_heads"}
 
 
-def tokenizer() -> PreTrainedTokenizerFast:
-    """One token a word."""
-    raw = Tokenizer(models.WordLevel(_WORDS, unk_token="[UNK]"))
+def tokenizer(*, reverse: bool = False) -> PreTrainedTokenizerFast:
+    """One token a word; `reverse` numbers the words the other way round."""
+    words, last = dict(_WORDS), len(_WORDS) - 1
+    if reverse:
+        words = {w: i if w.startswith("[") else last + 5 - i for w, i in words.items()}
+    raw = Tokenizer(models.WordLevel(words, unk_token="[UNK]"))
     raw.pre_tokenizer = pre_tokenizers.Whitespace()
     raw.post_processor = processors.TemplateProcessing(
         single="[CLS] $A [SEP]",

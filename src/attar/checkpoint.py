@@ -124,6 +124,8 @@ def load_body(path: str | Path, *, loader: Any, config: Any) -> PreTrainedModel:
         )
     for name, module in model.named_modules():  # an old head of the same shape was read, too
         if name and not f"{name}.".startswith(prefix):
+            for weight in module.parameters(recurse=False):
+                weight._is_hf_initialized = False  # pyright: ignore[reportAttributeAccessIssue]
             model._init_weights(module)
     return model.eval()
 

@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from attar.data.labelled import Task
 from attar.errors import CompatibilityError, ConfigError, DataError
 from attar.methods.distiller import DistillConfig, distill
 from attar.methods.distiller.objective import Objective
-from attar.methods.distiller.students import width
+from attar.methods.distiller.students import load_with_head, width
 from attar.report import Run
 from attar.train.outputs import CachedOutputs
 from attar.train.trainer import Term
@@ -275,6 +276,19 @@ MISTAKES: dict[str, tuple[dict[str, Any], dict[str, Any], type[Exception], str]]
         ConfigError,
         "at least 2",
     ),
+    "one row a batch, for the loss that is chosen": (
+        {"intermediate": "auto", "per_device_train_batch_size": 1},
+        {},
+        ConfigError,
+        "at least 2",
+    ),
+    "mixup of words without a teacher": (
+        {"hard_weight": 1.0, "mixup_beta": 0.4, "intermediate": "none"},
+        {"teacher": None, "student": "plain", "data": "words"},
+        ConfigError,
+        "unset mixup_beta",
+    ),
+    "more tokens than positions": ({"max_length": 65}, {}, ConfigError, "at most 64"),
     "an untrained head": ({"pred_weight": 0.0}, {}, ConfigError, "above 0"),
     "copies of nothing": ({"repeated": True}, {}, ConfigError, "name augmenters"),
     "a mask model that is not named": ({"augment": ("mlm",)}, {}, ConfigError, "--mlm"),
@@ -295,19 +309,30 @@ MISTAKES: dict[str, tuple[dict[str, Any], dict[str, Any], type[Exception], str]]
 }
 
 
+def words() -> DatasetDict:
+    """Every word is tagged as good or not."""
+    made = {}
+    for name, rows in encoders.documents().items():
+        texts = [text.split() for text in rows["text"]]
+        tags = [["GOOD" if word in encoders.GOOD else "O" for word in text] for text in texts]
+        made[name] = Dataset.from_dict({"words": texts, "label": tags})
+    return DatasetDict(made)
+
+
 @pytest.mark.parametrize("name", MISTAKES)
 def test_what_cannot_learn_is_refused_before_training(
     name: str, folders: dict[str, Path], tmp_path: Path
 ) -> None:
-    change, options, error, words = MISTAKES[name]
-    options = {k: folders.get(v, v) if isinstance(v, str) else v for k, v in options.items()}
-    with pytest.raises(error, match=words):
+    change, options, error, said = MISTAKES[name]
+    given = folders | {"words": words()}
+    options = {k: given.get(v, v) if isinstance(v, str) else v for k, v in options.items()}
+    with pytest.raises(error, match=said):
         run(folders, tmp_path / "out", replace(CONFIG, **change), **options)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_other_tokens_can_only_be_compared_text_by_text(
-    folders: dict[str, Path], tmp_path: Path
+    folders: dict[str, Path], tmp_path: Path, built: list[Path]
 ) -> None:
     other = encoders.tokenizer()
     other.add_tokens(["zebra"])
@@ -319,9 +344,74 @@ def test_other_tokens_can_only_be_compared_text_by_text(
             replace(CONFIG, intermediate="mse"),
             student=tmp_path / "s",
         )
-    config = replace(CONFIG, intermediate="mi", pool="mean")
-    record = run(folders, tmp_path / "out", config, student=tmp_path / "s")
-    assert record.details["steps"] == CONFIG.max_steps
+    for name in ("none", "mi"):
+        config = replace(CONFIG, intermediate=name, pool="mean", teacher_cache=False)  # pyright: ignore[reportArgumentType]
+        record = run(folders, tmp_path / name, config, student=tmp_path / "s")
+        assert record.details["steps"] == CONFIG.max_steps
+    assert len(built) == 2  # a teacher that is run on every batch would read the student's tokens
+    with pytest.raises(CompatibilityError, match="one batch for both"):
+        changed = replace(CONFIG, intermediate="mi", mixup_beta=0.4)
+        run(folders, tmp_path / "mixed", changed, student=tmp_path / "s")
+
+
+def test_a_teacher_reads_its_own_tokens(
+    folders: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The student's tokenizer gives other ids; the stored logits are those of the teacher's own."""
+    ours = encoders.tokenizer()
+    other = encoders.tokenizer(reverse=True)
+    assert ours("good film")["input_ids"] != other("good film")["input_ids"]
+    checkpoint.save(encoders.encoder(), tmp_path / "s", tokenizer=other)
+    seen: list[torch.Tensor] = []
+    look_up = CachedOutputs.__call__
+
+    def spy(self: CachedOutputs, batch: Any) -> Any:
+        found = look_up(self, batch)
+        texts = [documents[i] for i in batch["source"].tolist()]
+        inputs = ours(texts, return_tensors="pt", padding=True)
+        with torch.no_grad():
+            seen.append((found.logits - teacher(**inputs).logits).abs().max())
+        return found
+
+    documents = encoders.documents(12)["train"]["text"]
+    teacher = checkpoint.load(folders["teacher"])
+    monkeypatch.setattr(CachedOutputs, "__call__", spy)
+    config = replace(CONFIG, intermediate="none", bf16=False)
+    run(folders, tmp_path / "out", config, student=tmp_path / "s", data=folders["few"])
+    assert len(seen) == CONFIG.max_steps
+    assert max(seen) < 1e-4
+
+
+def test_a_teacher_of_another_task_is_refused(folders: dict[str, Path], tmp_path: Path) -> None:
+    three = encoders.documents()
+    for name, rows in three.items():
+        labels = [i % 3 for i in range(len(rows))]
+        three[name] = rows.remove_columns("label").add_column("label", labels)  # pyright: ignore
+    with pytest.raises(CompatibilityError, match="takes 3 outputs, but the teacher has 2"):
+        run(folders, tmp_path / "out", CONFIG, data=three)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_teacher_in_half_precision_makes_a_student_in_float32(
+    folders: dict[str, Path], tmp_path: Path
+) -> None:
+    half = checkpoint.load(folders["teacher"]).bfloat16()
+    checkpoint.save(half, tmp_path / "half", tokenizer=encoders.tokenizer())
+    run(folders, tmp_path / "out", CONFIG, teacher=tmp_path / "half")
+    assert {
+        value.dtype for value in load_file(tmp_path / "out" / "model.safetensors").values()
+    } == {torch.float32}
+
+
+def test_the_head_of_another_task_is_drawn_anew(folders: dict[str, Path]) -> None:
+    task = Task("single_label", ("no", "yes"))
+    own = checkpoint.load(folders["teacher"])
+    new, same = (load_with_head(folders["teacher"], task, seed=3) for _ in range(2))
+    heads = [m.get_submodule("classifier").state_dict()["weight"] for m in (own, new, same)]
+    assert not torch.equal(heads[0], heads[1])
+    assert torch.equal(heads[1], heads[2])
+    body, kept = (m.base_model.state_dict() for m in (own, new))
+    assert all(torch.equal(body[name], kept[name]) for name in body)
 
 
 def test_a_teacher_with_the_classes_in_another_order_is_refused(
@@ -354,21 +444,24 @@ def test_unlabelled_rows_learn_from_the_teacher_alone(
     assert 0 < max(hard) < 10
 
 
-@pytest.mark.parametrize("kind", ["regression", "token_classification"])
+@pytest.mark.parametrize(
+    "kind", ["regression", "token_classification", "multi_label", "question_answering"]
+)
 def test_other_tasks_distil_too(kind: str, tmp_path: Path) -> None:
     texts = {name: rows["text"] for name, rows in encoders.documents().items()}
-    if kind == "regression":
-        made = {name: {"text": t, "label": [len(x) / 50 for x in t]} for name, t in texts.items()}
-    else:
-        words = {name: [x.split() for x in t] for name, t in texts.items()}
-        made = {
-            name: {
-                "words": t,
-                "label": [["GOOD" if w in encoders.GOOD else "O" for w in x] for x in t],
-            }
-            for name, t in words.items()
-        }
-    data = DatasetDict({name: Dataset.from_dict(columns) for name, columns in made.items()})
+    columns: dict[str, Callable[[list[str]], dict[str, Any]]] = {
+        "regression": lambda t: {"text": t, "label": [len(x) / 50 for x in t]},
+        "multi_label": lambda t: {"text": t, "label": [_properties(x) for x in t]},
+        "question_answering": lambda t: {
+            "question": ["last"] * len(t),
+            "context": t,
+            "answers": [{"text": [x.split()[-1]], "answer_start": [x.rindex(" ") + 1]} for x in t],
+        },
+    }
+    data = words()
+    if kind in columns:
+        data = {name: Dataset.from_dict(columns[kind](t)) for name, t in texts.items()}
+    data = DatasetDict(data)
     checkpoint.save(
         encoders.encoder().base_model, tmp_path / "plain", tokenizer=encoders.tokenizer()
     )
@@ -377,7 +470,9 @@ def test_other_tasks_distil_too(kind: str, tmp_path: Path) -> None:
         tmp_path / "plain", data, teacher=None, output_dir=tmp_path / "teacher", config=config
     )
     assert Task.from_dict(first.details["task"]).kind == kind
-    config = replace(CONFIG, intermediate="mse", hard_weight=0.1)
+    config = replace(CONFIG, intermediate="mse", hard_weight=0.1, limit_labels=40)
+    if kind in ("regression", "multi_label"):  # a mixture with an unlabelled text has no label
+        config = replace(config, mixup_beta=0.4)
     record = distill(
         None,
         data,
@@ -389,3 +484,8 @@ def test_other_tasks_distil_too(kind: str, tmp_path: Path) -> None:
     assert record.details["primary"] in record.quality["after"]
     log = record.details["log"]
     assert log[-1]["loss"] < log[0]["loss"]
+
+
+def _properties(text: str) -> list[str]:
+    good = any(word in encoders.GOOD for word in text.split())
+    return ["good"] * good + ["long"] * (len(text) > 40)
