@@ -5,6 +5,7 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -19,6 +20,7 @@ from attar import checkpoint
 from attar.data.labelled import TaskKind
 from attar.errors import AttarError, ConfigError, DataError
 from attar.methods.distiller import DistillConfig, SearchConfig, distill, recommender, search
+from attar.methods.distiller.queue import Queue, open_storage
 from attar.methods.distiller.recommender import AutoDistiller, expected_best
 from attar.methods.distiller.results import Best, Summary, summarise, summary
 from attar.methods.distiller.search import configured, possible
@@ -96,6 +98,7 @@ def test_a_study_holds_distinct_pipelines_and_what_they_scored(root: Path, tmp_p
 WORKER = """
 import logging
 import sys
+import threading
 from pathlib import Path
 import test_search as t
 logging.basicConfig(level=logging.INFO, format="%(message)s")
@@ -172,13 +175,161 @@ def test_a_worker_may_die_while_it_lists_the_trials(
     assert rows == run(root, tmp_path / "study")
 
 
-def test_a_study_of_other_settings_is_refused(root: Path, tmp_path: Path) -> None:
+def test_a_trial_that_kills_its_workers_is_given_up(
+    root: Path, tmp_path: Path, quick: list[Pipeline], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The others go on: three workers die of it, and a fourth has nothing left but the rest."""
+    plain, poison = room._run, []
+
+    def dies(runner: Any, queue: Any, trial: Any, *rest: Any) -> None:
+        poison[:] = poison or [trial.user_attrs["pipeline"]]
+        if trial.user_attrs["pipeline"] == poison[0]:
+            raise SystemExit  # as if the system had killed it
+        plain(runner, queue, trial, *rest)
+
+    monkeypatch.setattr(room, "_run", dies)
+    deaths = 0
+    for _ in range(9):
+        try:
+            rows = run(root, tmp_path / "study")
+            break
+        except SystemExit:
+            deaths += 1
+    assert deaths == 3
+    assert [row.state for row in rows].count("failed") == 1
+    assert len({row.pipeline for row in rows}) == len(rows) == 6
+    assert len(quick) == 5
+
+
+def test_a_pipeline_that_breaks_fails_alone_but_a_full_disk_ends_the_worker(
+    root: Path, tmp_path: Path, quick: list[Pipeline], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain, errors = room._Runner.train, [RuntimeError("out of memory"), OSError("disk full")]
+
+    def breaks(runner: Any, *rest: Any) -> Any:
+        if errors:
+            raise errors.pop(0)
+        return plain(runner, *rest)
+
+    monkeypatch.setattr(room._Runner, "train", breaks)
+    with pytest.raises(OSError, match="disk full"):
+        run(root, tmp_path / "study")
+    rows = run(root, tmp_path / "study")
+    assert [row.state for row in rows].count("failed") == 1
+    assert len({row.pipeline for row in rows}) == len(rows) == 6
+    assert len(quick) == 5
+
+
+def test_a_living_worker_keeps_its_trial(root: Path, tmp_path: Path) -> None:
+    """Until it is gone, whatever its process or machine is called."""
+    plan = [(Pipeline(), "random"), (Pipeline(intermediate="none"), "random")]
+    given: dict[str, Any] = {"settings": {"a": 1}, "plan": plan}
+    first, second = (Queue.open(tmp_path / "study", None, **given) for _ in range(2))
+    with second:
+        with first:
+            taken, other = first.take(), second.take()
+            assert taken is not None
+            assert other is not None
+            assert {taken.number, other.number} == {0, 1}
+            assert second.take() is None
+        again = second.take()
+        assert again is not None
+        assert again.user_attrs["instead_of"] == taken.number
+    assert list((tmp_path / "study" / "workers").iterdir()) == []
+
+
+def test_machines_that_share_a_database_list_the_trials_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url = f"sqlite:///{tmp_path}/trials.db"
+    open_storage(tmp_path, url)  # its tables are there
+    plan = [(Pipeline(alpha=i / 8, intermediate="mi"), "random") for i in range(8)]
+    enqueue, listed, ran = optuna.Study.enqueue_trial, [], []
+    one_at_a_time = threading.Lock()
+
+    def slowly(*args: Any, **options: Any) -> None:
+        time.sleep(0.1)
+        listed.append(threading.current_thread())
+        enqueue(*args, **options)
+
+    def machine(folder: Path) -> None:
+        with Queue.open(folder, url, settings={"a": 1}, plan=plan) as queue:  # pyright: ignore[reportArgumentType]
+            while True:
+                with one_at_a_time:  # as the rows of a database server are locked; SQLite's are not
+                    trial = queue.take()
+                if trial is None:
+                    return
+                ran.append(trial.user_attrs["pipeline"])
+                queue.study.tell(trial, 0.5)
+
+    monkeypatch.setattr(optuna.Study, "enqueue_trial", slowly)
+    folders = [tmp_path / name / "study" for name in ("one", "two", "three")]
+    machines = [threading.Thread(target=machine, args=(folder,)) for folder in folders]
+    for one in machines:
+        one.start()
+    for one in machines:
+        one.join()
+    assert len(listed) == 8
+    assert len(set(listed)) == 1
+    assert len(ran) == len(set(ran)) == 8
+
+
+def test_other_tokens_leave_what_compares_whole_texts(
+    root: Path, tmp_path: Path, quick: list[Pipeline]
+) -> None:
+    other = encoders.tokenizer(reverse=True)
+    checkpoint.save(encoders.encoder(), tmp_path / "s", tokenizer=other)
+    given: dict[str, Any] = {"student": tmp_path / "s", "student_layers": None}
+    rows = run(root, tmp_path / "study", replace(SEARCH, trials=20), **given)
+    assert all(row.state != "failed" for row in rows)
+    assert {pipeline.intermediate for pipeline in quick} == {"none", "pkd", "mi"}
+    assert not any(pipeline.mixup for pipeline in quick)
+
+
+def test_what_is_stored_for_the_trials_goes_with_the_last(root: Path, tmp_path: Path) -> None:
+    config = SearchConfig(trials=2, only=FEW | {"mixup": [False]})
+    run(root, tmp_path / "study", config)
+    assert not (tmp_path / "study" / "teacher").exists()
+
+
+def test_contexts_tell_data_and_trainings_apart(
+    root: Path, tmp_path: Path, quick: list[Pipeline]
+) -> None:
+    one = run(root, tmp_path / "one", replace(SEARCH, trials=1))
+    longer = replace(TRAINING, max_steps=9)
+    other = run(root, tmp_path / "other", replace(SEARCH, trials=1), training=longer)
+    reseeded = replace(TRAINING, seed=9)
+    same = run(root, tmp_path / "same", replace(SEARCH, trials=1), training=reseeded)
+    assert one[0].context == same[0].context != other[0].context
+    (tmp_path / "data").mkdir()
+    encoders.documents(400)["train"].to_csv(tmp_path / "data" / "train.csv")
+    single = search(
+        tmp_path / "data" / "train.csv",
+        teacher=root / "teacher",
+        student_layers=1,
+        output_dir=tmp_path / "file",
+        config=replace(SEARCH, trials=1),
+        training=TRAINING,
+        label_column="label",
+    )
+    assert single[0].dataset == "data/train.csv, label"
+
+
+def test_a_study_of_other_settings_is_refused(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     run(root, tmp_path / "study", replace(SEARCH, trials=1))
     with pytest.raises(ConfigError, match="another search"):
         run(root, tmp_path / "study", replace(SEARCH, trials=2))
     with pytest.raises(ConfigError, match="another training"):
         changed = replace(TRAINING, max_steps=9)
         run(root, tmp_path / "study", replace(SEARCH, trials=1), training=changed)
+    with pytest.raises(ConfigError, match="max_steps, and leave num_train_epochs out"):
+        run(root, tmp_path / "new", training=replace(TRAINING, num_train_epochs=1.0))
+    with monkeypatch.context() as patch:
+        patch.setattr(room, "space_id", lambda: "an older one")
+        with pytest.raises(ConfigError, match="another space"):
+            run(root, tmp_path / "study", replace(SEARCH, trials=1))
     with pytest.raises(ConfigError, match="one of the two"):
         run(root, tmp_path / "new", student=root / "plain")
 
