@@ -38,11 +38,12 @@ DATA = ("sst2", "agnews", "python-stdlib:package")
 ROWS = {"train": 3_000, "validation": 1_000, "test": 2_000}
 LABELLED = 1_000
 DRAWN = 5
+BATCH = 16  # rows; with mixup half of them are mixtures
 #: no masked language model is at hand here, so that its augmenter is left out
 OPEN = {"augment": [c for c in narrow({})["augment"] if "mlm" not in c]}
 STARTS: dict[str, dict[str, Any]] = {
-    "cut": {"width": None, "max_steps": 200, "learning_rate": 2e-4},
-    "random": {"width": 128, "max_steps": 600, "learning_rate": 1e-3},
+    "cut": {"width": None, "max_steps": 150, "learning_rate": 2e-4},
+    "random": {"width": 128, "max_steps": 400, "learning_rate": 1e-3},
 }
 #: name -> pipeline; None: labels alone
 TABLE = {
@@ -87,7 +88,7 @@ def measure(
     config = DistillConfig(
         max_steps=shape["max_steps"] // (8 if quick else 1),
         learning_rate=shape["learning_rate"],
-        per_device_train_batch_size=32,
+        per_device_train_batch_size=BATCH,
         max_length=64,
         logging_steps=100,
         seed=seed,
