@@ -288,7 +288,7 @@ MISTAKES: dict[str, tuple[dict[str, Any], dict[str, Any], type[Exception], str]]
         ConfigError,
         "unset mixup_beta",
     ),
-    "more tokens than positions": ({"max_length": 65}, {}, ConfigError, "at most 64"),
+    "more tokens than positions": ({"max_length": 71}, {}, ConfigError, "at most 70"),
     "an untrained head": ({"pred_weight": 0.0}, {}, ConfigError, "above 0"),
     "copies of nothing": ({"repeated": True}, {}, ConfigError, "name augmenters"),
     "a mask model that is not named": ({"augment": ("mlm",)}, {}, ConfigError, "--mlm"),

@@ -100,14 +100,14 @@ class Job:
         self.tokenizer = tokenizer or checkpoint.load_tokenizer(
             name_of(teacher if student is None else student)
         )
-        check_length(self.student, self.tokenizer, config.max_length)
+        check_length(self.student, config.max_length)
         check_mixup(config, task=task, tokenizer=self.tokenizer)
         self.teacher_tokenizer = self.tokenizer
         self.layer_map = None
         if self.teacher is not None:
             if name := name_of(teacher):  # a model in memory without one shares the student's
                 self.teacher_tokenizer = checkpoint.load_tokenizer(name)
-            check_length(self.teacher, self.teacher_tokenizer, config.max_length)
+            check_length(self.teacher, config.max_length)
             self.layer_map = check_models(
                 self.student,
                 self.teacher,

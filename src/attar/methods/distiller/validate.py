@@ -120,7 +120,7 @@ def check_outputs(side: str, model: PreTrainedModel, task: Task) -> None:
         )
 
 
-def check_length(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, length: int) -> None:
+def check_length(model: PreTrainedModel, length: int) -> None:
     """Refuse texts that are longer than a model has positions for.
 
     Raises:
@@ -133,8 +133,7 @@ def check_length(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, len
     table: Any = getattr(getattr(model.base_model, "embeddings", None), "position_embeddings", None)
     padding = getattr(table, "padding_idx", None)
     offset = 0 if padding is None else padding + 1
-    most = min(positions - offset, tokenizer.model_max_length)
-    if length > most:
+    if length > (most := positions - offset):
         raise ConfigError(
             f"max_length must be at most {most}, which {model.name_or_path or 'the model'} has "
             f"positions for, but it is {length}; lower it, and longer texts are cut"
