@@ -9,8 +9,11 @@ import logging
 import statistics
 import sys
 import tempfile
+import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +41,7 @@ from attar.train.windows import order
 TARGETS = {"bare": 1.05, "cached": 1.3}
 PAIRS = ((0, 0), (1, 3), (2, 6))  # what skip gives for two layers of six
 ROWS, LENGTH, RATE, CLIP = 32, 64, 5e-4, 1.0
+WARM = 2  # first steps, in which memory is allocated
 
 
 def adamw(student: torch.nn.Module) -> torch.optim.AdamW:
@@ -45,18 +49,49 @@ def adamw(student: torch.nn.Module) -> torch.optim.AdamW:
     return torch.optim.AdamW(student.parameters(), lr=RATE, weight_decay=0.0, fused=True)
 
 
-class Clock:
-    """Seconds between one step's forward pass and the next one's."""
+Way = Callable[[Callable[[], None]], float]
+"""Trains, calls what it is given at the start of every step, and returns the mean loss."""
 
-    def __init__(self) -> None:
-        self.ticks: list[float] = []
 
-    def tick(self) -> None:
-        self.ticks.append(time.perf_counter())
+class Turns:
+    """Several ways to train, a step of each in turn: a machine drifts, and so all drift alike."""
 
-    def steps(self) -> list[float]:
-        """Without the first two, in which memory is allocated."""
-        return [b - a for a, b in zip(self.ticks[2:-1], self.ticks[3:], strict=True)]
+    def __init__(self, names: Iterable[str]) -> None:
+        self.seconds: dict[str, list[float]] = {name: [] for name in names}
+        self._order = list(self.seconds)  # whose turn it is comes first
+        self._changed = threading.Condition()
+
+    def run(self, ways: dict[str, Way]) -> dict[str, float]:
+        """Train in all ways; the losses. `seconds` then has those of each step but the last."""
+        with ThreadPoolExecutor(len(ways)) as pool:
+            started = {name: pool.submit(self._run, name, way) for name, way in ways.items()}
+        return {name: one.result() for name, one in started.items()}
+
+    def _run(self, name: str, way: Way) -> float:
+        began: list[float] = []
+
+        def tick() -> None:
+            if began:
+                self.seconds[name].append(time.perf_counter() - began.pop())
+                self._end_turn(name, leave=False)
+                self._wait(name)
+            began.append(time.perf_counter())
+
+        self._wait(name)
+        try:
+            return way(tick)
+        finally:
+            self._end_turn(name, leave=True)
+
+    def _wait(self, name: str) -> None:
+        with self._changed:
+            self._changed.wait_for(lambda: self._order[0] == name)
+
+    def _end_turn(self, name: str, *, leave: bool) -> None:
+        with self._changed:
+            self._order.remove(name)
+            self._order += [] if leave else [name]
+            self._changed.notify_all()
 
 
 class Bench:
@@ -72,6 +107,8 @@ class Bench:
         self.name, self.steps = name, steps
         self.source = Examples(encoded, task=self.task, tokenizer=tokenizer)
         self.teacher = load_with_head(minilm(), self.task).eval()
+        for name in ("hidden_dropout_prob", "attention_probs_dropout_prob"):
+            setattr(self.teacher.config, name, 0.0)  # the student's: so all losses must agree
         self.student = make_student(self.teacher, layers=2)
         self.config = DistillConfig(
             intermediate="mse",
@@ -95,8 +132,8 @@ class Bench:
         for start in range(0, len(rows), ROWS):
             yield self.source.batch(rows[start : start + ROWS])
 
-    def ours(self, teacher: Any, *, bf16: bool = False) -> tuple[list[float], float]:
-        clock, student = Clock(), copy.deepcopy(self.student)
+    def ours(self, tick: Callable[[], None], *, teacher: Any, bf16: bool = False) -> float:
+        student = copy.deepcopy(self.student)
         objective = Objective(
             self.config,
             task=self.task,
@@ -106,21 +143,20 @@ class Bench:
         )
 
         def compute(model: Any, batch: Any) -> Any:
-            clock.tick()
+            tick()
             return objective(model, batch)
 
         config = self.config if not bf16 else DistillConfig(**vars(self.config) | {"bf16": True})
         done = fit(student, self.source, config=config, compute=compute)
-        return clock.steps(), done.log[0]["loss"]
+        return done.log[0]["loss"]
 
-    def bare(self) -> tuple[list[float], float]:
+    def bare(self, tick: Callable[[], None]) -> float:
         """What one would write by hand."""
-        clock, student = Clock(), copy.deepcopy(self.student).train()
+        student = copy.deepcopy(self.student).train()
         optimizer = adamw(student)
         total = 0.0
-        torch.manual_seed(self.config.seed)
         for batch in self.batches():
-            clock.tick()
+            tick()
             inputs = {k: batch[k] for k in ("input_ids", "attention_mask", "token_type_ids")}
             with torch.no_grad():
                 theirs = self.teacher(**inputs, output_hidden_states=True)
@@ -136,12 +172,12 @@ class Bench:
             optimizer.step()
             optimizer.zero_grad()
             total += loss.item()
-        return clock.steps(), total / self.steps
+        return total / self.steps
 
-    def textbrewer(self) -> tuple[list[float], float]:
+    def textbrewer(self, tick: Callable[[], None]) -> float:
         from textbrewer import DistillationConfig, GeneralDistiller, TrainingConfig
 
-        clock, student = Clock(), copy.deepcopy(self.student).train()
+        student = copy.deepcopy(self.student).train()
         losses: list[float] = []
 
         def adaptor(batch: Any, found: Any) -> dict[str, Any]:
@@ -152,7 +188,7 @@ class Bench:
             }
 
         def adaptor_student(batch: Any, found: Any) -> dict[str, Any]:
-            clock.tick()
+            tick()
             return adaptor(batch, found)
 
         matches = [
@@ -180,7 +216,6 @@ class Bench:
             optimizer = adamw(student)
             names = ("input_ids", "attention_mask", "token_type_ids")
             loader = [{k: batch[k] for k in names} for batch in self.batches()]
-            torch.manual_seed(self.config.seed)
             self.teacher.config.output_hidden_states = student.config.output_hidden_states = True
             try:
                 distiller.train(
@@ -192,14 +227,14 @@ class Bench:
                 )
             finally:
                 self.teacher.config.output_hidden_states = False
-        return clock.steps(), statistics.mean(losses)
+        return statistics.mean(losses)
 
 
 def main() -> None:
     args = arguments(__doc__ or "")
     torch.set_num_threads(2)
     logging.disable(logging.INFO)
-    steps, repeats = (8, 2) if args.quick else (10, 16)
+    steps = 8 if args.quick else 100
     bench = Bench(args.data, steps, rows=steps * ROWS)
     needed = wanted(bench.config, bench.layer_map)[1]
     live = LiveOutputs(bench.teacher, task=bench.task, wanted=needed)
@@ -209,31 +244,25 @@ def main() -> None:
             bench.teacher, bench.source, path=Path(folder) / "t", task=bench.task, wanted=needed
         )
         building = time.perf_counter() - began
-        ways: dict[str, Callable[[], tuple[list[float], float]]] = {
+        ways: dict[str, Way] = {
             "bare": bench.bare,
-            "ours": lambda: bench.ours(live),
+            "ours": partial(bench.ours, teacher=live),
             "textbrewer": bench.textbrewer,
-            "ours, stored outputs": lambda: bench.ours(stored),
-            "ours, stored, bfloat16": lambda: bench.ours(stored, bf16=True),
+            "ours, stored outputs": partial(bench.ours, teacher=stored),
+            "ours, stored, bfloat16": partial(bench.ours, teacher=stored, bf16=True),
         }
-        seconds: dict[str, list[float]] = {name: [] for name in ways}
-        medians: dict[str, list[float]] = {name: [] for name in ways}
-        losses: dict[str, float] = {}
-        for i in range(repeats):  # a machine drifts: short rounds, each in another order
-            turn = i % len(ways)
-            for name in [*list(ways)[turn:], *list(ways)[:turn]]:
-                taken, losses[name] = ways[name]()
-                seconds[name] += taken
-                medians[name].append(statistics.median(taken))
+        turns = Turns(ways)
+        losses = turns.run(ways)
+    seconds = {name: found[WARM:] for name, found in turns.seconds.items()}
     each = {name: statistics.median(found) for name, found in seconds.items()}
-    print(f"{bench.name}, {steps} steps of {ROWS} rows, {repeats} rounds")
+    print(f"{bench.name}, {steps} steps of {ROWS} rows, a step of each in turn")
     print(f"{'':26}{'s/step':>8}{'of bare':>9}{'mean loss':>11}")
     for name, value in each.items():
         print(f"{name:26}{value:>8.3f}{value / each['bare']:>9.3f}{losses[name]:>11.4f}")
 
     def against(name: str, other: str) -> float:
-        """Median over the rounds: both sides of a ratio were measured next to each other."""
-        pairs = zip(medians[name], medians[other], strict=True)
+        """Median over the steps: both were taken one after the other, on the same rows."""
+        pairs = zip(seconds[name], seconds[other], strict=True)
         return statistics.median(a / b for a, b in pairs)
 
     ratio, gain = against("ours", "bare"), against("ours", "ours, stored outputs")
@@ -252,7 +281,7 @@ def main() -> None:
         "live_over_stored_target": TARGETS["cached"],
         "epochs_to_repay": round(building / (saved * steps), 2),
     }
-    details = {"seconds": each, "rounds": medians, "losses": losses, "build": building}
+    details = {"seconds": each, "steps": seconds, "losses": losses, "build": building}
     finish(__file__, line, details | {"data": bench.name}, args)
 
 
