@@ -37,8 +37,10 @@ def hidden_mse(student: Tensor, teacher: Tensor, *, mask: Tensor | None = None) 
     Raises:
         CompatibilityError: the shapes differ.
     """
-    student, teacher, mask = _hidden(student, teacher, mask)
-    return torch.where(mask, (student - teacher).square().mean(-1), 0.0)
+    _require_same(student, teacher)
+    mask = _mask(mask, student.shape[:2], student.device)
+    # One pass over the features: this loss is the default one, and memory traffic its cost.
+    return _only(student.float() - teacher.detach().float(), mask[..., None]).square().mean(-1)
 
 
 def hidden_ce(student: Tensor, teacher: Tensor, *, mask: Tensor | None = None) -> Tensor:
