@@ -3,6 +3,7 @@
 import hashlib
 import math
 import shutil
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -249,7 +250,9 @@ class Job:
             # the cache has every row in its place, whatever rows share a batch
             source = self._examples(rows, self.teacher_tokenizer)
         if self.cache is not None:
-            path = self.cache / _digest(source.fingerprint(), needed, bf16)
+            # Other workers share what is said of the plain texts; of augmented ones each has its own.
+            own = uuid.uuid4().hex if config.augment else ""
+            path = self.cache / _digest(source.fingerprint(), needed, bf16, own)
         else:
             assert state is not None
             path = state / "teacher"

@@ -92,9 +92,10 @@ class Queue:
         self._life.acquire()
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, error: type[BaseException] | None, *_: object) -> None:
         self._life.release()
-        Path(self._life.lock_file).unlink(missing_ok=True)
+        if error is None:  # else the file tells the others that its trial was left behind
+            Path(self._life.lock_file).unlink(missing_ok=True)
 
     def take(self) -> optuna.Trial | None:
         """The next waiting trial, which no other worker gets; None if there is none."""
