@@ -250,7 +250,7 @@ class Job:
             # the cache has every row in its place, whatever rows share a batch
             source = self._examples(rows, self.teacher_tokenizer)
         if self.cache is not None:
-            # Other workers share what is said of the plain texts; of augmented ones each has its own.
+            # Other workers share the outputs of plain texts; of augmented ones each has its own.
             own = uuid.uuid4().hex if config.augment else ""
             path = self.cache / _digest(source.fingerprint(), needed, bf16, own)
         else:
