@@ -5,7 +5,6 @@ import re
 import signal
 import subprocess
 import sys
-import threading
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -20,7 +19,6 @@ from attar import checkpoint
 from attar.data.labelled import TaskKind
 from attar.errors import AttarError, ConfigError, DataError
 from attar.methods.distiller import DistillConfig, SearchConfig, distill, recommender, search
-from attar.methods.distiller.queue import Queue, open_storage
 from attar.methods.distiller.recommender import AutoDistiller, expected_best
 from attar.methods.distiller.results import Best, Summary, summarise, summary
 from attar.methods.distiller.search import configured, possible
@@ -218,60 +216,6 @@ def test_a_pipeline_that_breaks_fails_alone_but_a_full_disk_ends_the_worker(
     assert [row.state for row in rows].count("failed") == 1
     assert len({row.pipeline for row in rows}) == len(rows) == 6
     assert len(quick) == 5
-
-
-def test_a_living_worker_keeps_its_trial(root: Path, tmp_path: Path) -> None:
-    """Until it is gone, whatever its process or machine is called."""
-    plan = [(Pipeline(), "random"), (Pipeline(intermediate="none"), "random")]
-    given: dict[str, Any] = {"settings": {"a": 1}, "plan": plan}
-    first, second = (Queue.open(tmp_path / "study", None, **given) for _ in range(2))
-    with second:
-        with first:
-            taken, other = first.take(), second.take()
-            assert taken is not None
-            assert other is not None
-            assert {taken.number, other.number} == {0, 1}
-            assert second.take() is None
-        again = second.take()
-        assert again is not None
-        assert again.user_attrs["instead_of"] == taken.number
-    assert list((tmp_path / "study" / "workers").iterdir()) == []
-
-
-def test_machines_that_share_a_database_list_the_trials_once(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    url = f"sqlite:///{tmp_path}/trials.db"
-    open_storage(tmp_path, url)  # its tables are there
-    plan = [(Pipeline(alpha=i / 8, intermediate="mi"), "random") for i in range(8)]
-    enqueue, listed, ran = optuna.Study.enqueue_trial, [], []
-    one_at_a_time = threading.Lock()
-
-    def slowly(*args: Any, **options: Any) -> None:
-        time.sleep(0.1)
-        listed.append(threading.current_thread())
-        enqueue(*args, **options)
-
-    def machine(folder: Path) -> None:
-        with Queue.open(folder, url, settings={"a": 1}, plan=plan) as queue:  # pyright: ignore[reportArgumentType]
-            while True:
-                with one_at_a_time:  # as the rows of a database server are locked; SQLite's are not
-                    trial = queue.take()
-                if trial is None:
-                    return
-                ran.append(trial.user_attrs["pipeline"])
-                queue.study.tell(trial, 0.5)
-
-    monkeypatch.setattr(optuna.Study, "enqueue_trial", slowly)
-    folders = [tmp_path / name / "study" for name in ("one", "two", "three")]
-    machines = [threading.Thread(target=machine, args=(folder,)) for folder in folders]
-    for one in machines:
-        one.start()
-    for one in machines:
-        one.join()
-    assert len(listed) == 8
-    assert len(set(listed)) == 1
-    assert len(ran) == len(set(ran)) == 8
 
 
 def test_other_tokens_leave_what_compares_whole_texts(
