@@ -56,10 +56,10 @@ def main() -> None:
         "target": TARGET,
         "ok": bool(ratio <= TARGET),
         "note": f"rank correlation with what ran {mean['spearman']:.2f}, mean place of the picks "
-        f"{mean['percentile']:.2f} (chance 0.50). The picks beat chance on {better} of {len(each)} data "
-        f"sets; without {largest['dataset']}, where chance loses most, the ratio is {without:.2f}. The paper's way (ratio to the teacher as target, "
-        f"here by extra-trees on the choices) has a regret of {paper['regret']:.4f}. "
-        f"{finished} finished trials.",
+        f"{mean['percentile']:.2f} (chance 0.50). The picks beat chance on {better} of {len(each)} "
+        f"data sets; without {largest['dataset']}, where chance loses most, the ratio is "
+        f"{without:.2f}. The paper's way (ratio to the teacher as target, here by extra-trees on "
+        f"the choices) has a regret of {paper['regret']:.4f}. {finished} finished trials.",
     }
     finish(__file__, line, {"tables": tables, "importance": shares}, args)
 
