@@ -231,7 +231,8 @@ def test_recommend_prints_pipelines_and_how_good_such_advice_is(
     best = wanted(3)
     shown = table(said, "differs from the default in")
     assert [cells[0] for cells in shown] == ["1", "2", "3"]
-    assert [float(cells[-2]) for cells in shown] == [round(one.predicted, 2) for one in best]
+    assert [float(cells[-3]) for cells in shown] == [round(one.predicted, 2) for one in best]
+    assert [int(cells[-1].split()[0]) for cells in shown] == [one.ran_on for one in best]
     assert all("mlm" not in cells[1] for cells in shown)
     for one in best:
         assert f"{one.interval[0]:+.2f} to {one.interval[1]:+.2f}" in said

@@ -98,10 +98,6 @@ def test_recommendations_hold_no_repeat_and_nothing_excluded(fitted: AutoDistill
     first = fitted.recommend(3, init="cut", candidates=PART)
     again = fitted.recommend(6, init="cut", candidates=PART)
     assert again[:3] == first
-    # Without candidates the whole space is searched, so that none is better.
-    whole = fitted.recommend(1, init="cut")[0]
-    assert whole.predicted >= first[0].predicted
-    assert whole.pipeline.canonical() == whole.pipeline
     # Excluded in a form that differs only in what has no effect.
     known = [replace(r.pipeline, alpha=0.123) for r in first]
     assert all(p != r.pipeline for p, r in zip(known, first, strict=True))
@@ -112,6 +108,37 @@ def test_recommendations_hold_no_repeat_and_nothing_excluded(fitted: AutoDistill
         fitted.recommend(init="random")
     with pytest.raises(ConfigError, match="at least 1"):
         fitted.recommend(0, init="cut")
+
+
+def test_what_ran_comes_before_what_only_looks_good() -> None:
+    """The choices of the best pipeline that never ran did well, but apart."""
+    tried = [
+        Pipeline(intermediate="mse"),
+        Pipeline(intermediate="mi", mixup=True),
+        Pipeline(intermediate="cos"),
+    ]
+    rows = [
+        trial(pipeline, score, dataset=dataset)
+        for dataset in "ab"
+        for pipeline, score in zip(tried, (0.8, 0.7, 0.5), strict=True)
+    ]
+    rows += [
+        trial(Pipeline(intermediate="pkd"), 0.9, state="pruned"),
+        trial(Pipeline(intermediate="ce"), 0.9, init="random"),
+        trial(Pipeline(intermediate="none"), 0.6, init="random"),
+    ]
+    fitted = AutoDistiller.fit(rows)
+    both = Pipeline(intermediate="mse", mixup=True).canonical()
+    asked = [both, *(row.pipeline for row in rows)]
+    found = fitted.recommend(9, init="cut", candidates=asked)
+    assert [r.ran_on for r in found] == [2, 2, 2, 0, 0, 0, 0]
+    best, first = (next(r for r in found if r.pipeline == p) for p in (both, tried[0].canonical()))
+    assert best.predicted > first.predicted
+    assert found[0] == first
+    # Where nothing asked for ran, and in the whole space, the predictions are all there is.
+    assert fitted.recommend(1, init="cut", candidates=[both])[0] == best
+    assert fitted.recommend(4, init="cut")[3].predicted >= best.predicted
+    assert fitted.recommend(1, init="random", candidates=asked)[0].ran_on == 1
 
 
 def test_random_and_cut_students_may_want_different_losses() -> None:

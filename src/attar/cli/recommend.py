@@ -113,10 +113,11 @@ def _show_pipelines(best: list[Recommendation]) -> None:
             f"{number}  {differences(one.pipeline)}",
             f"{one.predicted:+.2f}",
             f"{one.interval[0]:+.2f} to {one.interval[1]:+.2f}",
+            f"{one.ran_on} data set{'s' * (one.ran_on != 1)}",
         ]
         for number, one in enumerate(best, 1)
     ]
-    head = ["differs from the default in", "predicted z", "8 of 10 trials within"]
+    head = ["differs from the default in", "predicted z", "8 of 10 trials within", "ran on"]
     show(f"\n{Table(head, rows).text()}\n")
     show(
         "z is the distance from the median pipeline on the same data, in standard deviations. What "

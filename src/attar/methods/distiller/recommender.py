@@ -4,10 +4,13 @@ and tell which choices matter (section 2.7 of the specification).
 Deviations (paper; here; why): the target is a trial's standing *within its context*, not the ratio
 to the teacher, because that differs more between data sets than between pipelines; the model is a
 ridge regression on one-hot choices, not a stack of ensembles, and sees no features of the data set,
-as a handful of data sets teaches no more than that. `target="raw"` restores the paper's.
+as a handful of data sets teaches no more than that; pipelines that ran somewhere are recommended
+before those that never ran, not the best of the whole space, whose predictions nothing has tested.
+`target="raw"` restores the paper's target.
 """
 
 import math
+from collections import Counter
 from collections.abc import Callable, Collection, Hashable, Iterable, Sequence
 from dataclasses import dataclass, fields
 from importlib.resources import files
@@ -83,12 +86,14 @@ class Recommendation:
             the model had not seen.
         reasons: up to three choices that add most to the prediction, and how much each adds against
             the average over the trials that were learned from.
+        ran_on: how many data sets it ran on to its end, with a student that starts like this one.
     """
 
     pipeline: Pipeline
     predicted: float
     interval: tuple[float, float]
     reasons: tuple[tuple[str, float], ...]
+    ran_on: int
 
 
 @dataclass(frozen=True)
@@ -226,6 +231,9 @@ class AutoDistiller:
     ) -> list[Recommendation]:
         """The pipelines that should do best, best first.
 
+        What ran on some data set with such a student comes before what never ran. The largest of
+        thousands of predictions is large mostly by error, and only what ran could be evaluated.
+
         Args:
             n: how many, if there are as many.
             init: how the student will start, one of `inits`.
@@ -246,14 +254,16 @@ class AutoDistiller:
             return []
         x = _design([(pipeline, init) for pipeline in pool], self.inits)
         predicted = self._predict(x)
-        # Equal predictions keep the order of the space.
-        best = np.argsort(-predicted, kind="stable")[:n]
+        ran_on = self._ran_on(init)
+        never = np.array([pipeline not in ran_on for pipeline in pool])
+        best = np.lexsort((-predicted, never))[:n]  # stable: equal ones keep the order of the space
         return [
             Recommendation(
                 pipeline=pool[i],
                 predicted=float(predicted[i]),
                 interval=(float(predicted[i] - self._radius), float(predicted[i] + self._radius)),
                 reasons=self._reasons(pool[i], x[i]),
+                ran_on=ran_on.get(pool[i], 0),
             )
             for i in best
         ]
@@ -270,6 +280,15 @@ class AutoDistiller:
         self._check(init)
         x = _design([(pipeline.canonical(), init)], self.inits)[0]
         return self._contributions(x)
+
+    def _ran_on(self, init: str) -> dict[Pipeline, int]:
+        """The pipelines that ended on students with such a start, and on how many data sets."""
+        ended = {
+            (row.pipeline.canonical(), row.dataset)
+            for row in self.rows
+            if row.init == init and row.state == "complete"
+        }
+        return Counter(pipeline for pipeline, _ in ended)
 
     def _check(self, init: str) -> None:
         if init not in self.inits:
