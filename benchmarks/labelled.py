@@ -41,7 +41,7 @@ CORPORA = {
     "subjectivity": Corpus("subjectivity"),
     "agnews": Corpus("agnews/dev.tsv.gz"),
     "rte": Corpus("rte", length=128, epochs=4.0),
-    "python-stdlib:package": Corpus(None, rows=5_000),
+    "python-stdlib:package": Corpus(None, rows=5_000, epochs=6.0),
     "python-stdlib:docstring": Corpus(None, rows=5_000, length=128),
 }
 

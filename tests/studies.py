@@ -38,7 +38,15 @@ def trial(pipeline: Pipeline, score: float | None, **other: Any) -> Row:
     """One trial of a student that was cut from its teacher."""
     known = {"dataset": "a", "student": "s", "teacher": "t", "init": "cut", "setting": "all"}
     return Row(
-        **{**known, "pipeline": pipeline, "seed": 0, "teacher_score": 1.0, **other}, score=score
+        **{
+            **known,
+            "pipeline": pipeline,
+            "seed": 0,
+            "examples": 10**6,
+            "teacher_score": 1.0,
+            **other,
+        },
+        score=score,
     )
 
 

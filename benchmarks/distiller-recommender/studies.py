@@ -55,7 +55,7 @@ def study(name: str, init: StudentInit, data: Path) -> Path:
         max_steps=start["steps"],
         per_device_train_batch_size=start["batch"],
         learning_rate=start["rate"],
-        max_length=64,
+        max_length=CORPORA[name].length,
         limit_labels=LABELLED,
         logging_steps=start["steps"],
         seed=SEEDS.get(name, SHARED)[init],

@@ -259,12 +259,26 @@ def test_contexts_tell_data_and_trainings_apart(
     assert single[0].dataset == "data/train.csv, label"
 
 
+def test_a_study_may_be_given_more_trials(
+    root: Path, tmp_path: Path, quick: list[Pipeline]
+) -> None:
+    first = run(root, tmp_path / "study", replace(SEARCH, trials=2))
+    rows = run(root, tmp_path / "study", replace(SEARCH, trials=5))
+    assert rows[:2] == first
+    assert len(quick) == len({row.pipeline for row in rows}) == 5
+    assert run(root, tmp_path / "study", replace(SEARCH, trials=2)) == rows
+
+
 def test_a_study_of_other_settings_is_refused(
     root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run(root, tmp_path / "study", replace(SEARCH, trials=1))
     with pytest.raises(ConfigError, match="another search"):
-        run(root, tmp_path / "study", replace(SEARCH, trials=2))
+        run(root, tmp_path / "study", replace(SEARCH, trials=1, prune=False))
+    with monkeypatch.context() as patch:
+        patch.setattr(room, "_digest", lambda documents: "of other rows")
+        with pytest.raises(ConfigError, match="another rows"):
+            run(root, tmp_path / "study", replace(SEARCH, trials=1))
     with pytest.raises(ConfigError, match="another training"):
         changed = replace(TRAINING, max_steps=9)
         run(root, tmp_path / "study", replace(SEARCH, trials=1), training=changed)

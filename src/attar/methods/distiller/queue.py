@@ -13,6 +13,7 @@ import re
 import time
 import uuid
 from collections.abc import Callable, Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal
 
@@ -82,9 +83,9 @@ class Queue:
                 if url is not None:  # another machine may be listing them
                     _wait(lambda: "listed" in study.user_attrs)
             _check_settings(study, settings, folder)
-            if "listed" not in study.user_attrs:
+            if study.user_attrs.get("listed", 0) < len(plan):  # new, or more are asked for now
                 _enqueue(study, plan)
-                study.set_user_attr("listed", True)
+                study.set_user_attr("listed", len(plan))
         return cls(folder, study, shared=url is not None)
 
     def __enter__(self) -> "Queue":
@@ -115,38 +116,52 @@ class Queue:
         many as before."""
         attrs = {name: trial.user_attrs[name] for name in ("pipeline", "origin")}
         attrs["lives"] = trial.user_attrs.get("lives", _LIVES) if lives is None else lives
-        self.study.tell(trial.number, state=TrialState.FAIL, skip_if_finished=True)
-        self.study.enqueue_trial(
-            parameters(Pipeline.from_json(attrs["pipeline"])),
-            user_attrs=attrs | {"instead_of": trial.number},
-        )
+        with study_lock(self.folder):  # so that nobody thinks that all is done
+            # First the new one: to die in between must not lose the trial.
+            again = {"instead_of": trial.number}
+            if not any(t.user_attrs.get("instead_of") == trial.number for t in self._trials()):
+                self.study.enqueue_trial(
+                    parameters(Pipeline.from_json(attrs["pipeline"])), user_attrs=attrs | again
+                )
+            self.study.tell(trial.number, state=TrialState.FAIL, skip_if_finished=True)
 
     def count(self, *states: TrialState) -> int:
         """Trials in these states."""
-        return len(self.study.get_trials(deepcopy=False, states=states))
+        return len(self._trials(*states))
+
+    def _trials(self, *states: TrialState) -> list[FrozenTrial]:
+        return self.study.get_trials(deepcopy=False, states=states or None)
 
     def _rescue(self) -> None:
         """Put the trials of dead workers back."""
-        for trial in self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
-            if self._alive(trial.user_attrs.get("worker")):
+        for trial in self._trials(TrialState.RUNNING):
+            if self._alive(trial):
                 continue
-            if left := trial.user_attrs.get("lives", _LIVES) - 1:
+            left = trial.user_attrs.get("lives", _LIVES) - 1
+            if "pipeline" not in trial.user_attrs:  # asked for when another machine was faster
+                self.study.tell(trial.number, state=TrialState.FAIL, skip_if_finished=True)
+            elif left:
                 self.put_back(trial, lives=left)
-                continue
-            logger.warning("trial %d failed: %d workers died of it", trial.number, _LIVES)
-            self.study.tell(trial.number, state=TrialState.FAIL, skip_if_finished=True)
+            else:
+                logger.warning("trial %d failed: %d workers died of it", trial.number, _LIVES)
+                self.study.tell(trial.number, state=TrialState.FAIL, skip_if_finished=True)
+            if worker := trial.user_attrs.get("worker"):
+                (self.folder / _WORKERS / worker).unlink(missing_ok=True)
 
-    def _alive(self, worker: str | None) -> bool:
-        # Without a name the worker died while it took the trial; or takes it, on another machine.
-        file = self.folder / _WORKERS / (worker or "")
-        if worker is None or not file.exists():
+    def _alive(self, trial: FrozenTrial) -> bool:
+        worker = trial.user_attrs.get("worker")
+        if worker is None:  # it died while it took the trial; or takes it now, on another machine
+            began = trial.datetime_start
+            age = 0.0 if began is None else (datetime.now() - began).total_seconds()
+            return self._shared and age < _PATIENCE
+        file = self.folder / _WORKERS / worker
+        if not file.exists():
             return self._shared
         try:
             with FileLock(file, blocking=False):
-                file.unlink(missing_ok=True)
+                return False
         except Timeout:
             return True
-        return False
 
 
 def parameters(pipeline: Pipeline) -> dict[str, Any]:
@@ -179,7 +194,7 @@ def open_storage(folder: Path, url: str | None) -> BaseStorage:
 
 def study_lock(folder: Path) -> FileLock:
     """Held while a worker of this machine takes a trial or writes results."""
-    return FileLock(folder / _LOCK)
+    return FileLock(folder / _LOCK, is_singleton=True)  # who holds it may take it again
 
 
 def study_name(folder: Path) -> str:

@@ -62,9 +62,10 @@ def _row(trial: FrozenTrial, attrs: Mapping[str, Any]) -> Row:
             "student": student,
             "teacher": Path(settings["teacher"]).name,
             "init": settings["student_init"],
-            "setting": _setting(settings["training"]),
+            "setting": _setting(settings),
             "pipeline": json.loads(trial.user_attrs["pipeline"]),
             "seed": settings["training"]["seed"],
+            "examples": settings["examples"],
             "score": trial.user_attrs.get("score"),
             "test_score": trial.user_attrs.get("test_score"),
             "teacher_score": attrs["teacher_score"],
@@ -89,11 +90,13 @@ def _dataset(settings: Mapping[str, Any]) -> str:
     )
 
 
-def _setting(training: Mapping[str, Any]) -> str:
-    """How a trial was trained: in words what matters most, and a digest of all that is the same in
-    every trial, since scores of other trainings do not compare."""
+def _setting(settings: Mapping[str, Any]) -> str:
+    """How a trial was trained: in words what matters most, and a digest of the rows, the teacher's
+    weights and all that is the same in every trial, since scores of others do not compare."""
+    training = settings["training"]
     searched = {field.name for field in fields(Pipeline)} | {"mixup_beta", "seed"}
     same = {name: value for name, value in training.items() if name not in searched}
+    same |= {name: settings[name] for name in ("rows", "weights")}
     digest = hashlib.sha256(json.dumps(same, sort_keys=True).encode()).hexdigest()[:6]
     limit = training["limit_labels"]
     return (

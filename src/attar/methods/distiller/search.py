@@ -6,10 +6,12 @@ that dies leaves its trial behind, and another one on the same machine, running 
 runs it again.
 """
 
+import hashlib
 import json
 import logging
 import random
 import shutil
+import statistics
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -155,9 +157,11 @@ def search(
             "a search counts in steps, so that all trials train alike, however many copies of the "
             "texts they make: give max_steps, and leave num_train_epochs out"
         )
-    settings = {
+    settings: dict[str, Any] = {
         "space": space_id(),
         "data": source_name(data),
+        "rows": _digest(documents),
+        "examples": len(documents["validation"]),
         "task": found.kind,
         "columns": [text_column, pair_column, label_column],
         "data_config": data_config,
@@ -166,7 +170,7 @@ def search(
         "student_layers": student_layers,
         "student_width": student_width,
         "student_init": init,
-        "search": asdict(replace(config, storage=None)),
+        "search": {k: v for k, v in asdict(config).items() if k not in ("storage", "trials")},
         "training": asdict(training),
     }
     folder = Path(output_dir)
@@ -179,6 +183,7 @@ def search(
     plan = _plan(space, config, init=init, seed=training.seed)
     made = {name: settings[name] for name in ("student_layers", "student_width", "student_init")}
     runner = _Runner(documents, found, teacher, student, made, training, folder)
+    settings["weights"] = checkpoint.fingerprint(runner.teacher)
     settings = json.loads(json.dumps(settings, default=str))
     with Queue.open(folder, config.storage, settings=settings, plan=plan) as queue:
         runner.measure_references(queue.study)
@@ -401,13 +406,22 @@ def configured(training: DistillConfig, pipeline: Pipeline) -> DistillConfig:
     return replace(training, **chosen, mixup_beta=BETA if mixup else None)
 
 
+def _digest(documents: DatasetDict) -> str:
+    """Of all rows: data sets of one name are not always the same."""
+    digest = hashlib.sha256()
+    for split, rows in sorted(documents.items()):
+        for name in sorted(rows.column_names):
+            digest.update(f"{split} {name}".encode())
+            digest.update(json.dumps(rows[name][:], default=str).encode())
+    return digest.hexdigest()[:16]
+
+
 def _below_median(study: optuna.Study, step: int, score: float) -> bool:
     others = [
         trial.intermediate_values[step]
-        for trial in study.get_trials(deepcopy=False)
-        if trial.state.is_finished() and step in trial.intermediate_values
+        for trial in study.get_trials(
+            deepcopy=False, states=(TrialState.COMPLETE, TrialState.PRUNED)
+        )
+        if step in trial.intermediate_values
     ]
-    if len(others) < _STARTUP:
-        return False
-    middle = sorted(others)[len(others) // 2]
-    return score < middle
+    return len(others) >= _STARTUP and score < statistics.median(others)

@@ -44,6 +44,8 @@ class Row:
     """What else sets it apart, such as `1k labels`."""
     pipeline: Pipeline
     seed: int
+    examples: int
+    """How many validation examples the score is of."""
     score: float | None
     """On validation data; None where the trial did not get that far."""
     teacher_score: float
@@ -63,6 +65,8 @@ class Row:
             expect(isinstance(getattr(self, name), str), name, getattr(self, name), "text")
         expect(self.state in get_args(State), "state", self.state, " or ".join(get_args(State)))
         expect(isinstance(self.seed, int), "seed", self.seed, "a whole number")
+        fine = isinstance(self.examples, int) and self.examples > 0
+        expect(fine, "examples", self.examples, "a whole number above 0")
         expect(finite(self.seconds), "seconds", self.seconds, "a number")
         if self.state != "complete" and not finite(self.score):
             object.__setattr__(self, "score", None)  # a diverged trial may have left NaN
