@@ -22,6 +22,7 @@ import tiny
 from attar import checkpoint
 from attar.cli import env, pretrain
 from attar.cli.app import ExitCode
+from attar.cli.recipe import overruled
 from attar.errors import AttarError, BudgetError, ConfigError
 from attar.train.pretrain import PretrainConfig
 from scene import run
@@ -172,6 +173,14 @@ def test_options_come_from_a_recipe_or_a_file_and_flags_override(
     file.write_text(f"output_dir: x\ndata: {tmp_path}\nmax_steps: 9\n")
     assert run(["pretrain", "--config", str(file)]) == 0
     assert seen[-1].max_steps == 9
+
+
+def test_steps_that_are_typed_go_before_a_recipe_s_epochs() -> None:
+    given = {"num-train-epochs": 3, "learning_rate": 0.1}
+    for typed in (["--max-steps", "5"], ["--max_steps=5"]):
+        assert overruled(given, ["distill", *typed]) == {"learning_rate": 0.1}
+    assert overruled(given, ["distill", "--seed", "1"]) == given
+    assert overruled({"max_steps": 3}, ["--max-steps=5"]) == {"max_steps": 3}
 
 
 # ---------------------------------------------------------------------------------------- mistakes

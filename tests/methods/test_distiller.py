@@ -14,8 +14,10 @@ import pytest
 import torch
 from datasets import Dataset, DatasetDict
 from safetensors.torch import load_file
+from transformers import LlamaForSequenceClassification
 
 import encoders
+import tiny
 from attar import checkpoint
 from attar.data.labelled import Task
 from attar.errors import CompatibilityError, ConfigError, DataError
@@ -23,6 +25,7 @@ from attar.methods.distiller import DistillConfig, distill
 from attar.methods.distiller.objective import Objective
 from attar.methods.distiller.students import load_with_head, width
 from attar.report import Run
+from attar.report.tables import comparison
 from attar.train.outputs import CachedOutputs
 from attar.train.trainer import Term
 
@@ -83,11 +86,19 @@ def test_a_teacher_is_made_from_labels_and_a_student_follows_it(
     folders: dict[str, Path], tmp_path: Path
 ) -> None:
     taught = Run.load(folders["teacher"])
-    assert taught.quality["after"]["accuracy"] > 0.95 > 0.7 > taught.quality["before"]["accuracy"]
+    untrained = taught.baselines[0]["quality"]["accuracy"]
+    assert taught.quality["after"]["accuracy"] > 0.95 > 0.7 > untrained
     config = replace(CONFIG, max_steps=60, learning_rate=3e-3, intermediate="mse")
     record = run(folders, tmp_path / "out", config, student_init="random")
     assert record.quality["after"]["accuracy"] > 0.9
-    assert record.baselines[0]["quality"] == taught.quality["after"]
+    assert record.quality["before"] == taught.quality["after"]
+    assert record.cost["before"] == taught.cost["after"]
+    assert record.baselines[0]["name"] == "untrained"
+    assert record.baselines[0]["quality"]["accuracy"] < 0.9
+    card = (tmp_path / "out" / "README.md").read_text()
+    assert "AutoModelForSequenceClassification.from_pretrained" in card
+    shown = [row["run"] for row in comparison([taught, record]).records]
+    assert shown == ["distill", "untrained", "teacher", "distiller", "untrained"]
     assert record.details["dpr"] == pytest.approx(
         record.quality["after"]["accuracy"] / taught.quality["after"]["accuracy"]
     )
@@ -290,6 +301,19 @@ MISTAKES: dict[str, tuple[dict[str, Any], dict[str, Any], type[Exception], str]]
     ),
     "more tokens than positions": ({"max_length": 71}, {}, ConfigError, "at most 70"),
     "an untrained head": ({"pred_weight": 0.0}, {}, ConfigError, "above 0"),
+    "augmented texts that nobody labels": (
+        {"augment": ("swap",), "pred_weight": 0.0, "hard_weight": 1.0, "intermediate": "none"},
+        {},
+        ConfigError,
+        "set pred_weight to 1",
+    ),
+    "a decoder as a student": (
+        {"hard_weight": 1.0},
+        {"teacher": None, "student": "decoder"},
+        CompatibilityError,
+        "must be an encoder.*of type llama",
+    ),
+    "a decoder as a teacher": ({}, {"teacher": "decoder"}, CompatibilityError, "use attar prune"),
     "copies of nothing": ({"repeated": True}, {}, ConfigError, "name augmenters"),
     "a mask model that is not named": ({"augment": ("mlm",)}, {}, ConfigError, "--mlm"),
     "ce on one output": (
@@ -319,12 +343,21 @@ def words() -> DatasetDict:
     return DatasetDict(made)
 
 
+@pytest.fixture(scope="module")
+def decoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    config = tiny.model("llama").config
+    config.num_labels = 2
+    folder = tmp_path_factory.mktemp("decoder")
+    checkpoint.save(LlamaForSequenceClassification(config), folder, tokenizer=encoders.tokenizer())
+    return folder
+
+
 @pytest.mark.parametrize("name", MISTAKES)
 def test_what_cannot_learn_is_refused_before_training(
-    name: str, folders: dict[str, Path], tmp_path: Path
+    name: str, folders: dict[str, Path], tmp_path: Path, decoder: Path
 ) -> None:
     change, options, error, said = MISTAKES[name]
-    given = folders | {"words": words()}
+    given = folders | {"words": words(), "decoder": decoder}
     options = {k: given.get(v, v) if isinstance(v, str) else v for k, v in options.items()}
     with pytest.raises(error, match=said):
         run(folders, tmp_path / "out", replace(CONFIG, **change), **options)
@@ -469,10 +502,14 @@ def test_other_tasks_distil_too(kind: str, tmp_path: Path) -> None:
     first = distill(
         tmp_path / "plain", data, teacher=None, output_dir=tmp_path / "teacher", config=config
     )
-    assert Task.from_dict(first.details["task"]).kind == kind
+    assert first.details["task"]["kind"] == kind
     config = replace(CONFIG, intermediate="mse", hard_weight=0.1, limit_labels=40)
     if kind in ("regression", "multi_label"):  # a mixture with an unlabelled text has no label
         config = replace(config, mixup_beta=0.4)
+    task = Task.from_dict(first.details["task"])
+    own, kept = checkpoint.load(tmp_path / "teacher"), load_with_head(tmp_path / "teacher", task)
+    for name, value in own.state_dict().items():
+        torch.testing.assert_close(kept.state_dict()[name], value)
     record = distill(
         None,
         data,

@@ -8,8 +8,13 @@ from typing import Any
 import optuna
 import pytest
 
+from attar.methods.distiller import queue
 from attar.methods.distiller.queue import Queue, open_storage
 from attar.methods.distiller.space import Pipeline
+
+
+def _dies(*_: object, **__: object) -> None:
+    raise KeyboardInterrupt
 
 
 def test_a_living_worker_keeps_its_trial(tmp_path: Path) -> None:
@@ -80,3 +85,36 @@ def test_on_a_database_a_failed_worker_leaves_its_trial(tmp_path: Path) -> None:
         assert again.user_attrs["instead_of"] == 0
         assert other.take() is None
     assert list((tmp_path / "study" / "workers").iterdir()) == []
+
+
+def test_a_death_while_a_trial_is_put_back_loses_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given: dict[str, Any] = {"settings": {"a": 1}, "plan": [(Pipeline(), "random")]}
+    with Queue.open(tmp_path / "study", None, **given) as first:
+        taken = first.take()
+        assert taken is not None
+        with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+            patch.setattr(optuna.Study, "tell", _dies)
+            first.put_back(taken)
+        assert not first.done_here()
+    with Queue.open(tmp_path / "study", None, **given) as second:
+        again = second.take()
+        assert again is not None
+        assert again.user_attrs["instead_of"] == taken.number
+        assert second.take() is None  # nor is it there twice
+
+
+def test_a_trial_that_another_machine_never_named_is_taken_up_in_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url = f"sqlite:///{tmp_path}/trials.db"
+    given: dict[str, Any] = {"settings": {"a": 1}, "plan": [(Pipeline(), "random")]}
+    Queue.open(tmp_path / "one" / "study", url, **given).study.ask()  # and dies
+    with Queue.open(tmp_path / "two" / "study", url, **given) as other:
+        assert other.take() is None
+        assert other.done_here()
+        monkeypatch.setattr(queue, "_PATIENCE", 0.0)
+        again = other.take()
+        assert again is not None
+        assert again.user_attrs["instead_of"] == 0

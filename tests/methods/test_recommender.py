@@ -17,11 +17,10 @@ from attar.errors import ConfigError, DataError
 from attar.methods.distiller import recommender
 from attar.methods.distiller.recommender import (
     AutoDistiller,
-    expected_best,
     known_trials,
-    robust_z,
 )
 from attar.methods.distiller.space import Pipeline
+from attar.methods.distiller.standing import expected_best, robust_z, targets_of
 from attar.methods.distiller.study import STUDY_FILE, Row, read_study
 from studies import PART, quality, scores_of, several, study, trial, write
 
@@ -76,6 +75,18 @@ def test_z_by_hand() -> None:
     np.testing.assert_array_equal(robust_z([math.nan]), [-3])
 
 
+def test_chance_is_not_stretched() -> None:
+    close = [0.5, 0.501, 0.5, 0.502, 0.499]
+    assert np.abs(robust_z(close)).max() > 1
+    np.testing.assert_allclose(robust_z(close, noise=0.1), (np.array(close) - 0.5) / 0.1)
+    far = [0.1, 0.5, 0.6, 0.7, 0.9]
+    np.testing.assert_array_equal(robust_z(far, noise=0.1), robust_z(far))
+    # A share of 0.5 of 100 right answers has a standard error of 0.05; the teacher scores 0.8.
+    rows = [trial(Pipeline(), s, examples=100, teacher_score=0.8) for s in close]
+    np.testing.assert_allclose(targets_of(rows, "z"), (np.array(close) - 0.5) / 0.05)
+    assert np.isfinite(targets_of([replace(row, score=1.0) for row in rows], "z")).all()
+
+
 # ------------------------------------------------------------------------------------ recommender
 
 
@@ -106,8 +117,9 @@ def test_recommendations_hold_no_repeat_and_nothing_excluded(fitted: AutoDistill
     assert fitted.recommend(5, init="cut", exclude=known, candidates=known) == []
     with pytest.raises(ConfigError, match="init must be cut"):
         fitted.recommend(init="random")
-    with pytest.raises(ConfigError, match="at least 1"):
-        fitted.recommend(0, init="cut")
+    for n in (0, 101):
+        with pytest.raises(ConfigError, match=f"between 1 and 100; found {n}"):
+            fitted.recommend(n, init="cut")
 
 
 def test_what_ran_comes_before_what_only_looks_good() -> None:
@@ -324,6 +336,12 @@ def test_what_is_known_is_the_shipped_studies_and_ones_own(
         known_trials()
 
 
-def test_every_shipped_study_can_be_learned_from() -> None:
+def test_the_shipped_studies_are_what_the_project_says() -> None:
+    trials: dict[str, int] = {}
     for file in recommender.shipped():
-        assert AutoDistiller.fit(read_study(file)).rows
+        learned = AutoDistiller.fit(read_study(file))
+        for row in learned.rows:
+            trials[row.dataset] = trials.get(row.dataset, 0) + 1
+    assert len(trials) >= 7
+    assert sum(name.startswith("python-stdlib") for name in trials) == 2
+    assert min(trials.values()) >= 40

@@ -81,9 +81,9 @@ def build_app(verb: str | None = None) -> App:
         ] = None,
     ) -> Any:
         if config is not None:
-            from attar.cli.recipe import read_recipe
+            from attar.cli.recipe import overruled, read_recipe
 
-            options = read_recipe(config)
+            options = overruled(read_recipe(config), tokens)
             if tokens[:2] == ("distill", "search"):
                 from attar.cli.distill_search import without_searched
 

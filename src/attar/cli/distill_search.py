@@ -90,7 +90,7 @@ def search(
         raise ConfigError("say what to learn from: --data with a file, a folder or a Hub name")
     if teacher is None:
         raise ConfigError("say what to learn from: --teacher with an encoder trained on this task")
-    search_pipelines(
+    rows = search_pipelines(
         data,
         teacher=teacher,
         output_dir=folder,
@@ -99,6 +99,9 @@ def search(
         **vars(student),
         **vars(columns),
     )
+    if not any(row.state == "complete" for row in rows) and (left := trials - len(rows)) > 0:
+        show(f"Other workers run the {left} trials that are left; there is nothing to show yet.")
+        return ExitCode.DONE
     found = summary(folder, storage=storage)
     best = found.ranked[0][0]
     write_recipe(
@@ -207,7 +210,8 @@ def _lines(found: Summary) -> list[tuple[str, str]]:
         share = gap_closed(best.score or 0.0, found.teacher, hard=found.hard)
         lines.append(("gap closed", f"{100 * share:.0f}% of the way from hard labels to teacher"))
     if found.missing:
-        lines.insert(1, ("not yet ended", f"{found.missing}, which other workers run"))
+        text = f"{found.missing}, which other workers run; the same command shows all in the end"
+        lines.insert(1, ("not yet ended", text))
     if found.random is not None:
         text = f"{_score(found.random.score)} on average"
         lines.append((f"best of {found.random.trials} random", text))

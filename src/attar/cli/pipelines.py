@@ -56,14 +56,15 @@ def _is(word: str, value: float) -> bool:
 
 
 def differences(pipeline: Pipeline) -> str:
-    """The choices in which a pipeline differs from the default, such as `intermediate=mi`."""
+    """The choices in which a pipeline differs from the default, such as `layer_map=last`; the
+    intermediate loss always, as its default hangs on the student."""
     default = Pipeline()
     found = [
         f"{name}={label(name, value)}"
         for name, value in pipeline.active().items()
-        if value != getattr(default, name)
+        if name == "intermediate" or value != getattr(default, name)
     ]
-    return " ".join(found) or "nothing"
+    return " ".join(found)
 
 
 def options_of(pipeline: Pipeline) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """`attar recipe`: the settings files that come with Attar."""
 
 import re
+from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
 from importlib.resources import files
 from importlib.resources.abc import Traversable
@@ -99,6 +100,18 @@ def read_recipe(name: str) -> dict[str, Any]:
             f"'max_steps: 500'; found {type(options).__name__} {str(options)[:60]!r}"
         )
     return options
+
+
+def overruled(options: Mapping[str, Any], tokens: Iterable[str]) -> dict[str, Any]:
+    """A recipe's options without its epochs where the command line counts in steps: epochs go
+    before steps, and what is typed goes before a recipe."""
+    typed = {_option(token.split("=")[0]) for token in tokens if token.startswith("--")}
+    gone = {"num_train_epochs"} if "max_steps" in typed else set()
+    return {name: value for name, value in options.items() if _option(name) not in gone}
+
+
+def _option(name: str) -> str:
+    return name.lstrip("-").replace("-", "_")
 
 
 def _headline(file: Traversable) -> str:

@@ -1,5 +1,6 @@
 """`attar recommend`: which pipelines to try first."""
 
+import math
 import shlex
 from dataclasses import asdict
 from pathlib import Path
@@ -24,7 +25,7 @@ from attar.methods.distiller.recommender import (
 )
 from attar.methods.distiller.search import possible
 from attar.methods.distiller.space import enumerate_all, narrow
-from attar.report.tables import Table
+from attar.report.tables import NONE, Table
 
 
 def recommend(
@@ -150,6 +151,7 @@ def _show_evaluation(learned: AutoDistiller) -> None:
         if row.target != learned.target and row.dataset == "mean"
     ]
     head = ["left out", "pipelines", "Spearman", "percentile", f"regret of {PICKS}", "of random"]
+    head += ["above labels"]
     show(f"\n{Table(head, rows).text()}\n\n{_reading(own[-1])}")
 
 
@@ -161,6 +163,7 @@ def _judged(name: str, row: HeldOut) -> list[str]:
         f"{row.percentile:.2f}",
         f"{row.regret:.4f}",
         f"{row.random_regret:.4f}",
+        NONE if math.isnan(row.above_labels) else f"{100 * row.above_labels:.0f}%",
     ]
 
 

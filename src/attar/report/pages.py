@@ -17,6 +17,14 @@ from attar.report import tables
 from attar.report.charts import importance_plot, pareto_plot, widths_plot
 from attar.report.record import Run
 
+#: what a model does on the Hub -> the class of transformers that loads it
+_AUTO_CLASSES = {
+    "text-generation": "AutoModelForCausalLM",
+    "text-classification": "AutoModelForSequenceClassification",
+    "token-classification": "AutoModelForTokenClassification",
+    "question-answering": "AutoModelForQuestionAnswering",
+    None: "AutoModel",
+}
 _CHART_COSTS = (
     ("bytes", "bytes of weights"),
     ("macs", "multiply-accumulates per token"),
@@ -124,6 +132,7 @@ def model_card(
     run: Run,
     *,
     base_model: str | None = None,
+    made_from: str | None = None,
     license: str | None = None,
     tags: Sequence[str] = (),
     datasets: Sequence[str] = (),
@@ -134,15 +143,18 @@ def model_card(
 
     Args:
         run: the record of the model's making.
-        base_model: the parent's Hub id; None takes `run.model` where that looks like one and is no
-            local path.
+        base_model: the Hub id of what it was made from; None takes `made_from` where that looks
+            like one and is no local path.
+        made_from: the model whose weights it started from; None: `run.model`.
         license: as the Hub names licences (`apache-2.0`); left out when not known.
         tags: more tags.
         datasets: Hub ids of the data.
-        pipeline_tag: what the model does; None leaves it out.
+        pipeline_tag: what the model does, which also says the class that loads it; None leaves it
+            out, as for an encoder without a head.
         plain: the checkpoint loads in plain transformers; False says that it needs `import attar`.
     """
-    base = base_model or (run.model if _is_hub_id(run.model) else None)
+    origin = made_from or run.model
+    base = base_model or (origin if _is_hub_id(origin) else None)
     header: dict[str, Any] = {"library_name": "transformers"}
     optional = {
         "base_model": base,
@@ -162,7 +174,7 @@ def model_card(
             header=yaml.safe_dump(header, sort_keys=False, allow_unicode=True).strip(),
             name=_text("-".join(filter(None, [run.model and tables.short(run.model), run.method])))
             or run.command,
-            parent=_text(base or tables.short(run.model)) if run.model else None,
+            parent=_text(base or tables.short(origin)) if origin else None,
             table=own.markdown() if own.rows else None,
             budget=[(label.strip(), _text(line)) for label, line in tables.budget_lines(run)],
             baselines=tables.comparison([run], ratios=False).markdown() if run.baselines else None,
@@ -170,6 +182,7 @@ def model_card(
             if run.data and not _is_hub_id(run.data)
             else run.data,
             plain=plain,
+            auto_class=_AUTO_CLASSES[pipeline_tag],
             bibtex=run.paper.bibtex() if run.paper else None,
             paper=_text(str(run.paper)) if run.paper else None,
             versions=run.versions,

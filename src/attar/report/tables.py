@@ -178,11 +178,12 @@ def comparison(
 def _result_among(
     models: Sequence[tuple[str, str, _Figures, _Figures]], model: str | None, cost: dict[str, Any]
 ) -> _Figures | None:
-    """The parent of an earlier run's result, if that result is this model."""
+    """The parent of an earlier run's result, if that result is this model; the result itself if it
+    has none, as a teacher that was made from labels."""
     for name, role, own, parent in models:
         same = short(name) == short(model) and own[0].get("params") == cost.get("params")
         if role == "result" and same:
-            return parent
+            return parent if any(parent) else own
     return None
 
 

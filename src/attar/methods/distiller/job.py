@@ -12,7 +12,7 @@ from typing import Any
 
 from datasets import Dataset, DatasetDict, concatenate_datasets
 from filelock import FileLock
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from attar import checkpoint
 from attar.data.labelled import Task
@@ -30,6 +30,7 @@ from attar.methods.distiller.objective import Beside, Objective, wanted
 from attar.methods.distiller.students import load_with_head, make_student, width
 from attar.methods.distiller.validate import (
     check_config,
+    check_encoder,
     check_length,
     check_mixup,
     check_models,
@@ -82,6 +83,9 @@ class Job:
             config = replace(config, intermediate=choice)
         self.config = config
         check_config(config, task=task, has_teacher=teacher is not None)
+        for side, given in (("teacher", teacher), ("student", student)):
+            if given is not None:
+                check_encoder(side, _config(given), name=name_of(given))
         self.teacher = None if teacher is None else _load(teacher)
         if self.teacher is not None:
             check_teacher(task, self.teacher)
@@ -98,6 +102,10 @@ class Job:
         else:
             self.student = load_with_head(student, task, seed=config.seed)
             check_outputs("student", self.student, task)
+        if not (tokenizer or name_of(teacher if student is None else student)):
+            raise ConfigError(
+                "a model in memory brings no tokenizer along; give one as `tokenizer`"
+            )
         self.tokenizer = tokenizer or checkpoint.load_tokenizer(
             name_of(teacher if student is None else student)
         )
@@ -311,6 +319,10 @@ def _digest(*parts: object) -> str:
 
 def _load(model: str | Path | PreTrainedModel) -> PreTrainedModel:
     return checkpoint.load(model) if isinstance(model, str | Path) else model
+
+
+def _config(model: str | Path | PreTrainedModel) -> PreTrainedConfig:
+    return checkpoint.read_config(model) if isinstance(model, str | Path) else model.config
 
 
 def name_of(model: str | Path | PreTrainedModel | None) -> str:

@@ -1,5 +1,6 @@
 """The public verb: train a student from a teacher with one pipeline, and say how good it is."""
 
+import math
 import shutil
 import time
 from dataclasses import asdict
@@ -15,6 +16,7 @@ from attar.data.labelled import TaskKind, load_labelled
 from attar.errors import ConfigError
 from attar.methods.distiller.config import DistillConfig, StudentInit
 from attar.methods.distiller.job import Job, name_of
+from attar.methods.distiller.study import dpr
 from attar.report import Paper, Run, model_card
 from attar.train.metrics import primary
 from attar.train.processes import broadcast, place, processes, shared_workspace
@@ -78,8 +80,9 @@ def distill(
         resume: go on with an interrupted run of the same settings.
 
     Returns:
-        The record, also written to `attar.json`: scores of the student before and after and of the
-        teacher on the test split, the ratio of the two (`details.dpr`), the training log.
+        The record, also written to `attar.json`: cost and scores of the teacher (before) and of
+        the student (after) on the test split, the ratio of the two (`details.dpr`), what the
+        student scored untrained, and the training log.
 
     Raises:
         ConfigError: the output folder is taken, or the pipeline cannot learn this task.
@@ -133,7 +136,8 @@ def distill(
         if run is not None:
             form = checkpoint.save(job.student, space.path, tokenizer=job.tokenizer)
             run.details["form"] = form
-            card = model_card(run, plain=True, pipeline_tag=_PIPELINES[found.kind])
+            base = settings["student"] or settings["teacher"]
+            card = model_card(run, made_from=base, pipeline_tag=_PIPELINES[found.kind])
             checkpoint.write_text(space.path / "README.md", card)
             run.save(space.path)
         return broadcast(run)
@@ -174,7 +178,7 @@ def _record(
     done: tuple[Training, int],
     began: float,
 ) -> Run:
-    before, parent = scores
+    untrained, parent = scores
     training, rows = done
     after = job.score(job.student, job.tokenizer, "test")
     validation = job.score(job.student, job.tokenizer, "validation")
@@ -186,24 +190,24 @@ def _record(
         "split": "test",
         "validation": validation,
         "rows": rows,
+        "test_rows": len(job.documents["test"]),
         "intermediate": job.config.intermediate,
         **asdict(training),
     }
-    baselines = []
+    cost = {"after": cost_of(job.student).to_dict()}
     if job.teacher is not None:
-        cost = cost_of(job.teacher).to_dict()
-        baselines = [{"name": "teacher", "cost": cost, "quality": parent}]
-        details["dpr"] = after[main] / parent[main] if parent[main] else None
+        cost["before"] = cost_of(job.teacher).to_dict()
+        details["dpr"] = None if math.isnan(ratio := dpr(after[main], parent[main])) else ratio
     return Run(
         command="distill",
         method="distiller" if job.teacher is not None else None,
         paper=PAPER if job.teacher is not None else None,
-        model=settings["student"] or settings["teacher"],
+        model=settings["teacher"] or settings["student"],
         data=settings["data"],
         settings=settings,
-        cost={"after": cost_of(job.student).to_dict()},
-        quality={"before": before, "after": after},
-        baselines=baselines,
+        cost=cost,
+        quality={"before": parent, "after": after} if parent else {"after": after},
+        baselines=[{"name": "untrained", "cost": cost["after"], "quality": untrained}],
         details=details,
         seed=job.config.seed,
         seconds=time.perf_counter() - began,

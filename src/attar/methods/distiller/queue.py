@@ -12,7 +12,7 @@ import logging
 import re
 import time
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal
@@ -35,6 +35,8 @@ Origin = Literal["recommended", "random"]
 JOURNAL = "journal.log"
 _LOCK = "study.lock"
 _WORKERS = "workers"
+#: of what other settings tell by its content
+_NAMES = ("data", "teacher")
 #: a trial whose workers died so often is not tried again
 _LIVES = 3
 #: seconds in which another machine has listed the trials, or is taken for dead
@@ -128,6 +130,12 @@ class Queue:
     def count(self, *states: TrialState) -> int:
         """Trials in these states."""
         return len(self._trials(*states))
+
+    def done_here(self) -> bool:
+        """Whether no other worker of this folder runs a trial, and none waits."""
+        running = {t.user_attrs.get("worker") for t in self._trials(TrialState.RUNNING)}
+        here = {file.name for file in (self.folder / _WORKERS).iterdir()} - {self._name}
+        return not self.count(TrialState.WAITING) and not running & here
 
     def _trials(self, *states: TrialState) -> list[FrozenTrial]:
         return self.study.get_trials(deepcopy=False, states=states or None)
@@ -238,12 +246,21 @@ def _check_settings(study: optuna.Study, settings: dict[str, Any], folder: Path)
     stored = study.user_attrs.get("settings")
     if stored is None:  # whoever made the study died
         study.set_user_attr("settings", settings)
-    elif stored != settings:
-        differ = [key for key in settings if stored.get(key) != settings[key]]
+    elif differ := sorted(_differences(stored, settings)):
         raise ConfigError(
-            f"the study in {folder} was made with another {' and another '.join(differ)}; give the "
-            "same settings to go on with it, or another folder"
+            f"the study in {folder} was made with other settings ({'; '.join(differ)}); give the "
+            "same to go on with it, or another folder"
         )
+
+
+def _differences(stored: Mapping[str, Any], settings: Mapping[str, Any]) -> Iterator[str]:
+    """Where two settings differ, such as `max_steps 300, now 400`."""
+    for name in stored.keys() | settings.keys():
+        old, new = stored.get(name), settings.get(name)
+        if isinstance(old, Mapping) and isinstance(new, Mapping):
+            yield from _differences(old, new)
+        elif old != new and name not in _NAMES:
+            yield f"{name} {old}, now {new}"
 
 
 def _enqueue(study: optuna.Study, plan: Sequence[tuple[Pipeline, Origin]]) -> None:

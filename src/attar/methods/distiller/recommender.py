@@ -19,7 +19,7 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import rankdata, spearmanr
+from scipy.stats import rankdata
 from sklearn.ensemble import ExtraTreesRegressor
 from sklearn.linear_model import Ridge
 from sklearn.model_selection import GroupKFold, LeaveOneGroupOut, cross_val_predict
@@ -32,47 +32,23 @@ from attar.methods.distiller.space import (
     enumerate_all,
     label,
 )
-from attar.methods.distiller.study import Row, by_context, dpr, read_study
+from attar.methods.distiller.standing import (
+    Array,
+    Target,
+    expected_best,
+    rank_correlation,
+    targets_of,
+)
+from attar.methods.distiller.study import Row, by_context, read_study
 
 Model = Literal["ridge", "extra_trees"]
-Target = Literal["z", "rank", "raw"]
-Array = NDArray[np.float64]
-
-#: robust z-scores end here, so that one failure does not outweigh all that went well
-WINSOR = 3.0
 #: the recommended pipelines that `evaluate` runs, as in the paper
 PICKS = 5
+#: pipelines that can be asked for: nobody tries more
+MOST = 100
 #: share of trials of an unseen context that the interval of a recommendation should hold
 COVERAGE = 0.8
 _ALPHAS = tuple(float(alpha) for alpha in np.logspace(-1, 3, 9))
-
-
-def robust_z(scores: Sequence[float] | Array) -> Array:
-    """Distance of each score from the median in robust standard deviations, `(N,)`, within +-3.
-
-    The deviation is 1.4826 times the median absolute deviation, or 1.2533 times the mean one where
-    most scores are equal; both are the standard deviation of a normal law. NaN marks a trial that
-    did not finish: it gets -3.
-    """
-    scores = np.asarray(scores, dtype=np.float64)
-    ended = scores[~np.isnan(scores)]
-    if not len(ended):
-        return np.full(len(scores), -WINSOR)
-    apart = np.abs(ended - np.median(ended))
-    scale = 1.4826 * np.median(apart) or 1.2533 * np.mean(apart) or 1.0
-    z = np.clip((scores - np.median(ended)) / scale, -WINSOR, WINSOR)
-    return np.where(np.isnan(scores), -WINSOR, z)
-
-
-def expected_best(values: Sequence[float] | Array, k: int) -> float:
-    """Mean, over all subsets of `k` of the values, of the best in the subset.
-
-    Exactly: the i-th smallest of N is the best of C(i - 1, k - 1) among C(N, k) subsets.
-    """
-    if not 1 <= k <= len(values):
-        raise ConfigError(f"k must lie between 1 and the {len(values)} values; found {k}")
-    ordered, total = sorted(values), math.comb(len(values), k)
-    return math.fsum(v * (math.comb(i, k - 1) / total) for i, v in enumerate(ordered))
 
 
 @dataclass(frozen=True)
@@ -82,8 +58,8 @@ class Recommendation:
     Attributes:
         pipeline: in canonical form.
         predicted: its expected target, by default the robust z-score among pipelines.
-        interval: where the target should fall in 8 of 10 trials, from the errors on contexts that
-            the model had not seen.
+        interval: where the target should fall in 8 of 10 trials, from the errors on data sets
+            that the model had not seen.
         reasons: up to three choices that add most to the prediction, and how much each adds against
             the average over the trials that were learned from.
         ran_on: how many data sets it ran on to its end, with a student that starts like this one.
@@ -108,6 +84,8 @@ class HeldOut:
         percentile: mean place of the five pipelines picked, from 0 (worst) to 1 (best).
         regret: ratio to the teacher lost by running those five rather than all.
         random_regret: the same for five drawn at random, in expectation.
+        above_labels: share of the pipelines that taught more than labels alone, of those where
+            that is known; NaN where it is not.
     """
 
     dataset: str
@@ -117,6 +95,7 @@ class HeldOut:
     percentile: float
     regret: float
     random_regret: float
+    above_labels: float
 
 
 def shipped() -> list[Path]:
@@ -175,7 +154,7 @@ class AutoDistiller:
 
         Args:
             rows: of `read_study`; the more data sets, the better.
-            model: ridge, its penalty chosen by leaving out one context at a time; or extra_trees.
+            model: ridge, its penalty chosen by leaving out one data set at a time; or extra_trees.
             target: z, the robust z-score within the context; rank, the rank in it from 0 to 1; raw,
                 the ratio to the teacher as in the paper. Trials that failed or were pruned count
                 as the worst of their context.
@@ -196,9 +175,9 @@ class AutoDistiller:
             )
         inits = tuple(sorted({row.init for row in rows}))
         x = _design([(p, row.init) for p, row in zip(pipelines, rows, strict=True)], inits)
-        y = np.concatenate([_targets(group, target) for group in by_context(rows).values()])
-        # With a single context, what is new is a pipeline.
-        groups, folds = _numbered([row.context for row in rows]), LeaveOneGroupOut()
+        y = np.concatenate([targets_of(group, target) for group in by_context(rows).values()])
+        # With a single data set, what is new is a pipeline.
+        groups, folds = _numbered([row.dataset for row in rows]), LeaveOneGroupOut()
         if groups.max() == 0:
             groups = _numbered(pipelines)
             folds = GroupKFold(min(10, int(groups.max()) + 1))
@@ -242,11 +221,11 @@ class AutoDistiller:
                 whole space.
 
         Raises:
-            ConfigError: an `init` that no trial had, or `n` below 1.
+            ConfigError: an `init` that no trial had, or `n` out of range.
         """
         self._check(init)
-        if n < 1:
-            raise ConfigError(f"n must be at least 1; found {n}")
+        if not 1 <= n <= MOST:
+            raise ConfigError(f"n must lie between 1 and {MOST}; found {n}")
         given = enumerate_all() if candidates is None else (c.canonical() for c in candidates)
         known = {pipeline.canonical() for pipeline in exclude}
         pool = [pipeline for pipeline in dict.fromkeys(given) if pipeline not in known]
@@ -345,7 +324,7 @@ class AutoDistiller:
 
     def _judge(self, rows: list[Row]) -> HeldOut | None:
         values: dict[Pipeline, list[float]] = {}
-        for row, ratio in zip(rows, _targets(rows, "raw"), strict=True):
+        for row, ratio in zip(rows, targets_of(rows, "raw"), strict=True):
             values.setdefault(row.pipeline.canonical(), []).append(float(ratio))
         # A fixed order, so that ties do not go to what a search happened to run first.
         ran = sorted(values, key=Pipeline.to_json)
@@ -360,29 +339,12 @@ class AutoDistiller:
             dataset=rows[0].dataset,
             target=self.target,
             pipelines=len(ran),
-            spearman=_spearman(predicted, true),
+            spearman=rank_correlation(predicted, true),
             percentile=float((rankdata(true)[picks] - 1).mean() / (len(ran) - 1)),
             regret=float(true.max() - true[picks].max()),
             random_regret=float(true.max()) - expected_best(true, k),
+            above_labels=_above_labels(rows),
         )
-
-
-def _targets(rows: Sequence[Row], target: Target) -> Array:
-    """The target of every trial of one context, `(N,)`."""
-    ratios = np.array(
-        [
-            dpr(row.score, row.teacher_score)
-            if row.state == "complete" and row.score is not None
-            else math.nan
-            for row in rows
-        ]
-    )
-    if target == "z":
-        return robust_z(ratios)
-    if target == "raw":
-        return np.where(np.isnan(ratios), np.nanmin(ratios), ratios)
-    ranks = rankdata(np.where(np.isnan(ratios), -np.inf, ratios))
-    return (ranks - 1) / (len(rows) - 1) if len(rows) > 1 else np.full(1, 0.5)
 
 
 def _columns(inits: Sequence[str]) -> list[tuple[str, str]]:
@@ -432,12 +394,13 @@ def _numbered(keys: Sequence[Hashable]) -> NDArray[np.int64]:
     return np.array([numbers[key] for key in keys], dtype=np.int64)
 
 
-def _spearman(predicted: Array, true: Array) -> float:
-    """Rank correlation; 0 where either side does not rank at all."""
-    if np.ptp(true) == 0 or np.ptp(predicted) == 0:
-        return 0.0
-    found: Any = spearmanr(predicted, true)
-    return float(found.statistic)
+def _above_labels(rows: Sequence[Row]) -> float:
+    above = [
+        row.score > row.hard_score
+        for row in rows
+        if row.state == "complete" and row.score is not None and row.hard_score is not None
+    ]
+    return float(np.mean(above)) if above else math.nan
 
 
 def _mean(dataset: str, target: Target, rows: Sequence[HeldOut]) -> HeldOut:

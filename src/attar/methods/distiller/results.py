@@ -18,8 +18,9 @@ from optuna.trial import FrozenTrial, TrialState
 from attar import checkpoint
 from attar.errors import AttarError, ConfigError
 from attar.methods.distiller.queue import JOURNAL, Origin, open_storage, study_lock, study_name
-from attar.methods.distiller.recommender import PICKS, expected_best
+from attar.methods.distiller.recommender import PICKS
 from attar.methods.distiller.space import Pipeline
+from attar.methods.distiller.standing import expected_best
 from attar.methods.distiller.study import SCHEMA, STUDY_FILE, Row
 
 _STATES = {TrialState.COMPLETE: "complete", TrialState.PRUNED: "pruned"}

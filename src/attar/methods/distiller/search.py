@@ -159,7 +159,7 @@ def search(
         )
     settings: dict[str, Any] = {
         "space": space_id(),
-        "data": source_name(data),
+        "data": _place(data),
         "rows": _digest(documents),
         "examples": len(documents["validation"]),
         "task": found.kind,
@@ -191,7 +191,7 @@ def search(
             _run(runner, queue, trial, space, config)
             write_study(folder, queue.study)
         with study_lock(folder):
-            if not queue.count(TrialState.WAITING, TrialState.RUNNING):
+            if queue.done_here():
                 shutil.rmtree(runner.cache, ignore_errors=True)
         return write_study(folder, queue.study)
 
@@ -404,6 +404,14 @@ def configured(training: DistillConfig, pipeline: Pipeline) -> DistillConfig:
     chosen["augment"] = tuple(chosen["augment"])
     chosen["repeated"] = training.repeated and bool(chosen["augment"])  # else there are no copies
     return replace(training, **chosen, mixup_beta=BETA if mixup else None)
+
+
+def _place(data: str | Path | Dataset | DatasetDict) -> str:
+    """How data is named in a study: a path in full, from wherever it was typed."""
+    name = source_name(data)
+    return (
+        str(Path(name).resolve()) if isinstance(data, str | Path) and Path(data).exists() else name
+    )
 
 
 def _digest(documents: DatasetDict) -> str:

@@ -13,7 +13,7 @@ from attar import checkpoint
 from attar.data.labelled import Task
 from attar.errors import CompatibilityError, ConfigError
 from attar.methods.distiller.config import StudentInit
-from attar.train.tasks import has_head, model_class, new_head
+from attar.train.tasks import has_head, head_options, model_class, new_head
 
 
 def depth(model: PreTrainedModel) -> int:
@@ -90,9 +90,9 @@ def load_with_head(
     if isinstance(model, PreTrainedModel):
         return model
     config = checkpoint.read_config(model)
-    names = tuple(str(v) for v in (config.id2label or {}).values())
+    own, wanted = ((c or {}).values() for c in (config.id2label, head_options(task)["id2label"]))
     architecture = (config.architectures or [""])[0]
-    if names == task.labels and has_head(architecture, task):
+    if [str(v) for v in own] == list(wanted) and has_head(architecture, task):
         return checkpoint.load(model).float()
     with torch.random.fork_rng():
         torch.manual_seed(seed)

@@ -104,7 +104,11 @@ class Row:
                 f"expected schema {SCHEMA}, found {stored['schema']!r}; use the version of Attar "
                 "that wrote it"
             )
-        expect(not wrong, "keys", f"{', '.join(wrong)} too many or missing", ", ".join(known))
+        if wrong:
+            raise DataError(
+                "expected a trial as attar distill search writes it, found a line with too many or "
+                f"too few keys ({', '.join(wrong)}); give another file, or leave out the line"
+            )
         same_space(stored["space"])
         row = cls(**{**stored, "pipeline": Pipeline.from_dict(stored["pipeline"])})
         if not contains(row.pipeline):
@@ -131,7 +135,10 @@ def read_study(paths: str | Path | Iterable[str | Path]) -> list[Row]:
         try:
             lines = path.read_text(encoding="utf-8").splitlines()
         except (OSError, ValueError) as error:
-            raise DataError(f"cannot read the study {path} ({error}); give a JSONL file") from error
+            raise DataError(
+                f"cannot read the study {path} ({error}); give the folder of attar distill search, "
+                "or a JSONL file of one"
+            ) from error
         if not any(line.strip() for line in lines):
             raise DataError(f"the study {path} has no trials; run the search, or leave it out")
         for number, line in enumerate(lines, 1):
@@ -177,13 +184,14 @@ def importance(rows: Iterable[Row], *, seed: int = 0) -> dict[str, float]:
         DataError: no context is left.
     """
     shares: list[dict[str, float]] = []
-    for context in by_context(rows).values():
+    contexts = by_context(rows).values()
+    for context in contexts:
         if silent(context) is None:
             shares.append(_fanova([row for row in context if row.state == "complete"], seed))
     if not shares:
         raise DataError(
             f"expected a context with at least {_FEWEST} finished trials of different scores, "
-            "found none; run more trials"
+            f"found {' and '.join(str(silent(c)) for c in contexts) or 'no trial'}; run more trials"
         )
     mean = {name: math.fsum(share.get(name, 0.0) for share in shares) for name in SPACE}
     return {name: mean[name] / len(shares) for name in sorted(mean, key=lambda n: -mean[n])}

@@ -3,7 +3,8 @@
 from collections import Counter
 from typing import Any
 
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_NAMES as ENCODERS
 
 from attar import checkpoint
 from attar.data.labelled import Task
@@ -20,6 +21,12 @@ def check_config(config: DistillConfig, *, task: Task, has_teacher: bool) -> Non
     Raises:
         ConfigError: with what to change.
     """
+    taught = config.pred_weight > 0 or config.intermediate != "none"
+    if has_teacher and config.augment and not taught:
+        raise ConfigError(
+            "augmented texts have no labels but the teacher's, which pred_weight 0 and "
+            "intermediate none leave out; set pred_weight to 1, or leave the augmenters out"
+        )
     if not has_teacher and not config.hard_weight:
         raise ConfigError(
             "without a teacher only the labels can teach, but hard_weight is 0; set hard_weight to "
@@ -114,8 +121,9 @@ def check_outputs(side: str, model: PreTrainedModel, task: Task) -> None:
         CompatibilityError: it has more or fewer outputs.
     """
     if (found := model.config.num_labels) != task.outputs:
+        many = "output" if task.outputs == 1 else "outputs"
         raise CompatibilityError(
-            f"{task.kind} on this data takes {task.outputs} outputs, but the {side} has {found}; "
+            f"{task.kind} on this data takes {task.outputs} {many}, but the {side} has {found}; "
             f"train the {side} on this data, or give another"
         )
 
@@ -152,6 +160,21 @@ def same_inputs(
     same, and where there are two texts, both tell them apart in the same way."""
     typed = ["token_type_ids" in tokenizer.model_input_names for tokenizer in (one, other)]
     return same_tokens(one, other) and (not task.pair or typed[0] == typed[1])
+
+
+def check_encoder(side: str, config: PreTrainedConfig, *, name: str) -> None:
+    """Refuse what does not read a text from both sides.
+
+    Raises:
+        CompatibilityError: a decoder, or an encoder-decoder.
+    """
+    kind = config.model_type
+    if kind not in ENCODERS or config.is_encoder_decoder or getattr(config, "is_decoder", False):
+        raise CompatibilityError(
+            f"the {side} must be an encoder, such as BERT, RoBERTa, DistilBERT, ELECTRA or "
+            f"ModernBERT, but {name or 'it'} is of type {kind}; to make a decoder small, use "
+            "attar prune and attar heal"
+        )
 
 
 def check_teacher(task: Task, teacher: PreTrainedModel) -> None:
