@@ -12,6 +12,7 @@ import statistics
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -27,7 +28,7 @@ from attar import checkpoint
 from attar.data.labelled import load_labelled
 from attar.methods.distiller import DistillConfig
 from attar.methods.distiller.job import Job
-from attar.methods.distiller.recommender import AutoDistiller, shipped
+from attar.methods.distiller.recommender import AutoDistiller, family, shipped
 from attar.methods.distiller.search import configured
 from attar.methods.distiller.space import Pipeline, enumerate_all, narrow, sample
 from attar.methods.distiller.study import read_study
@@ -35,15 +36,15 @@ from attar.train.metrics import primary
 
 TARGETS = {"hard": 5.0, "logits": 2.0}
 DATA = ("sst2", "agnews", "python-stdlib:package")
-ROWS = {"train": 3_000, "validation": 1_000, "test": 2_000}
+ROWS = {"train": 8_000, "validation": 1_000, "test": 2_000}  # all, so far as there are as many
 LABELLED = 1_000
 DRAWN = 5
 BATCH = 16  # rows; with mixup half of them are mixtures
 #: no masked language model is at hand here, so that its augmenter is left out
 OPEN = {"augment": [c for c in narrow({})["augment"] if "mlm" not in c]}
 STARTS: dict[str, dict[str, Any]] = {
-    "cut": {"width": None, "max_steps": 150, "learning_rate": 2e-4},
-    "random": {"width": 128, "max_steps": 400, "learning_rate": 1e-3},
+    "cut": {"width": None, "max_steps": 200, "learning_rate": 2e-4},
+    "random": {"width": 128, "max_steps": 600, "learning_rate": 1e-3},
 }
 #: name -> pipeline; None: labels alone
 TABLE = {
@@ -59,7 +60,7 @@ RECOMMENDED = "recommended"
 @cache
 def recommended(name: str, start: str) -> Pipeline:
     """The first choice of a recommender that was fitted on the other data sets."""
-    rows = [row for row in read_study(shipped()) if row.dataset != flat(name)]
+    rows = [row for row in read_study(shipped()) if family(row.dataset) != family(flat(name))]
     fitted = AutoDistiller.fit(rows)
     candidates = enumerate_all(space=narrow(OPEN))
     return fitted.recommend(1, init=start, candidates=candidates)[0].pipeline
@@ -125,10 +126,19 @@ def cells(*, quick: bool) -> Iterator[tuple[str, str, int, str, Pipeline | None]
                 yield from ((name, start, seed, row, found[row]) for row in found)
 
 
+def cell(name: str, start: str, seed: int, pipeline: Pipeline | None) -> str:
+    """What tells one run from another: not the row's name, as what is recommended may change."""
+    return f"{name} {start} {seed} {'labels' if pipeline is None else pipeline.to_json()}"
+
+
 def read(file: Path) -> dict[str, dict[str, float]]:
     """What was measured so far, by cell."""
-    lines = file.read_text(encoding="utf-8").splitlines() if file.exists() else []
-    return {line["cell"]: line["found"] for line in map(json.loads, lines)}
+    found = {}
+    for line in file.read_text(encoding="utf-8").splitlines() if file.exists() else []:
+        with suppress(json.JSONDecodeError):  # of a run that was killed while it wrote
+            stored = json.loads(line)
+            found[stored["cell"]] = stored["found"]
+    return found
 
 
 def work(file: Path, data: Path, *, share: tuple[int, int], quick: bool) -> None:
@@ -136,13 +146,16 @@ def work(file: Path, data: Path, *, share: tuple[int, int], quick: bool) -> None
     torch.set_num_threads(1 if share[1] > 1 else 2)
     known = read(file)
     for i, (name, start, seed, row, pipeline) in enumerate(cells(quick=quick)):
-        cell = f"{name} {start} {seed} {row}"
-        if i % share[1] != share[0] or cell in known:
+        key = cell(name, start, seed, pipeline)
+        if i % share[1] != share[0] or key in known:
             continue
         found = measure(name, start, seed, pipeline, data, quick=quick)
         with file.open("a", encoding="utf-8") as out:
-            out.write(json.dumps({"cell": cell, "found": found}) + "\n")
-        print(f"{cell}: {found['test']:.1f} in {found['seconds']:.0f} s", flush=True)
+            out.write(json.dumps({"cell": key, "found": found}) + "\n")
+        print(
+            f"{name} {start} {seed} {row}: {found['test']:.1f} in {found['seconds']:.0f} s",
+            flush=True,
+        )
 
 
 def main() -> None:
@@ -176,8 +189,8 @@ def main() -> None:
 def report(found: dict[str, dict[str, float]], args: Any) -> None:
     """Print the tables, and write the result."""
     groups: dict[tuple[str, str], dict[str, list[dict[str, float]]]] = {}
-    for name, start, seed, row, _ in cells(quick=args.quick):
-        one = found[f"{name} {start} {seed} {row}"]
+    for name, start, seed, row, pipeline in cells(quick=args.quick):
+        one = found[cell(name, start, seed, pipeline)]
         groups.setdefault((name, start), {}).setdefault(row, []).append(one)
     tables: dict[str, dict[str, Any]] = {}
     for (name, start), rows in groups.items():
