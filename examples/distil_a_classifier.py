@@ -47,7 +47,7 @@ def main() -> None:
             config=config,
             output_dir=folder / f"student-{name}",
         )
-        taught = run.baselines[0]["quality"]["accuracy"]
+        taught = run.quality["before"]["accuracy"]
         print(f"{name}: accuracy {run.quality['after']['accuracy']:.3f}, teacher {taught:.3f}")
     print(f"Teacher and students: {folder}")
 

@@ -39,7 +39,7 @@ def test_the_command_line_reads_it_as_python_does(
 
     def capture(*_: Any, config: Any, **__: Any) -> Run:
         seen.append(config)
-        details = {"form": "uniform", "notes": []}
+        details = {"form": "uniform", "notes": [], "test_rows": 9}
         return Run(command="captured", details=details, quality={"after": {}})
 
     monkeypatch.setattr(pretrain, "train_model", capture)

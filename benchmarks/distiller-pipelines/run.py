@@ -101,9 +101,9 @@ def measure(
     job = Job(
         None,
         teacher(name, data),
-        documents,
-        task,
-        config,
+        documents=documents,
+        task=task,
+        config=config,
         student_layers=2,
         student_width=shape["width"],
         student_init=start,  # pyright: ignore[reportArgumentType]
@@ -111,9 +111,7 @@ def measure(
     )
     done, _ = job.train(None)
     main = primary(task)
-    validation, test = (
-        100 * job.score(job.student, job.tokenizer, split)[main] for split in ("validation", "test")
-    )
+    validation, test = (100 * job.score(split)[main] for split in ("validation", "test"))
     return {"validation": validation, "test": test, "seconds": done.seconds}
 
 

@@ -213,6 +213,25 @@ def test_importance_shows_shares_and_what_they_come_from(
     assert re.search(r"^lost: .* left out: 0 finished trials", said, re.MULTILINE)
 
 
+# ----------------------------------------------------------------------------------------- evaluate
+
+
+def test_an_encoder_is_evaluated_on_its_task(
+    root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked = ["evaluate", str(root / "teacher"), "--data", str(root / "data"), "--no-speed"]
+    assert run([*asked, "--context", "32", "--json", str(tmp_path / "scores.json")]) == 0
+    recorded = Run.load(root / "teacher").quality["after"]
+    stored = json.loads((tmp_path / "scores.json").read_text())
+    assert stored["score"] == recorded
+    said = capsys.readouterr().out
+    assert f"accuracy  {recorded['accuracy']:.4f}" in said
+    assert f"(test), {stored['examples']} examples" in said
+    other = ["evaluate", str(root / "teacher"), "--data", str(root / "numbers.csv")]
+    assert run(other) == 2
+    assert "the model has 2" in capsys.readouterr().err
+
+
 # ---------------------------------------------------------------------------------------- recommend
 
 

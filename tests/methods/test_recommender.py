@@ -304,7 +304,7 @@ def test_the_papers_own_target_is_listed_once(rows: list[Row]) -> None:
 
 
 def test_too_little_to_learn_from_is_refused(rows: list[Row]) -> None:
-    with pytest.raises(DataError, match="two data sets, found only a"):
+    with pytest.raises(DataError, match="two data sets of different texts, found only a"):
         AutoDistiller.fit(rows[:40]).evaluate()
     failed = [trial(Pipeline(mixup=x), None, state="failed") for x in (True, False)]
     for few in ([], rows[:1], failed):

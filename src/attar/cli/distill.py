@@ -58,7 +58,7 @@ def distill(
         **vars(columns),
     )
     show(str(run))
-    show(f"\nWritten to {folder}.")
+    show(f"\nThe scores are of {run.details['test_rows']:,} test examples. Written to {folder}.")
     return ExitCode.DONE
 
 

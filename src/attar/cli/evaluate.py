@@ -8,8 +8,10 @@ from cyclopts import Parameter
 from attar.cli.output import require_target, show_pairs, write_json
 
 if TYPE_CHECKING:
-    from attar.budget import Cost
-    from attar.evaluate import Score
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+Lines = list[tuple[str, str]]
+_HEADS = ("ForSequenceClassification", "ForTokenClassification", "ForQuestionAnswering")
 
 
 def evaluate(
@@ -19,7 +21,9 @@ def evaluate(
     data: str = "python-stdlib",
     split: Literal["train", "validation", "test"] = "test",
     data_config: str | None = None,
-    text_column: str = "text",
+    text_column: str | None = None,
+    pair_column: str | None = None,
+    label_column: str | None = None,
     context: int | None = None,
     stride: int | None = None,
     batch_size: int = 8,
@@ -32,7 +36,8 @@ def evaluate(
     trust_remote_code: bool = False,
     json_to: Annotated[str | None, Parameter(name="--json", allow_leading_hyphen=True)] = None,
 ) -> int:
-    """Measure perplexity, bits per byte and speed of a causal language model.
+    """Measure perplexity, bits per byte and speed of a causal language model, or how well an
+    encoder that was trained for a task does on labelled data.
 
     Compare models with different tokenizers by bits per byte only.
 
@@ -41,15 +46,21 @@ def evaluate(
     model
         A folder or a name on the Hugging Face Hub.
     data
-        `python-stdlib`, a file or folder (.txt, .jsonl, .parquet, .csv, .tsv) or a Hub data set.
+        `python-stdlib`, a file or folder (.txt, .jsonl, .parquet, .csv, .tsv) or a Hub data set;
+        labelled for a model with a head, as `attar distill` takes it.
     split
         Which part of the data to score.
     data_config
         The configuration of a Hub data set, such as `wikitext-2-raw-v1`.
     text_column
-        The column that holds the text.
+        The column that holds the text; `text`, or of labelled data a usual name, when not given.
+    pair_column
+        Of labelled data: the column of the second text.
+    label_column
+        Of labelled data: the column of the labels.
     context
-        Tokens per window; as many as the model takes, at most 2048, when not given.
+        Tokens per window; as many as the model takes, at most 2048, when not given. Of labelled
+        data the tokens of a text, by default 128.
     stride
         New tokens per window; less than the context gives every token more to go on.
     batch_size
@@ -73,58 +84,119 @@ def evaluate(
     """
     from attar.budget import measure
     from attar.checkpoint import load, load_tokenizer
-    from attar.data import load_text
-    from attar.evaluate import score
-    from attar.evaluate import tasks as score_tasks
+    from attar.cli.cost import speed_lines
     from attar.train.processes import place
 
     require_target(json_to)
     loaded = load(model, revision=revision, trust_remote_code=trust_remote_code)
     place(loaded)
     tokenizer = load_tokenizer(model, revision=revision)
-    documents = load_text(data, config=data_config, text_column=text_column)[split]
-    names = [name.strip() for name in (tasks or "").split(",") if name.strip()]
-    results: dict[str, dict[str, float]] = {}
-    if names:  # first, so that a missing extra or a wrong name shows at once
-        results = score_tasks(
+    if type(loaded).__name__.endswith(_HEADS):
+        lines, figures = _task_scores(
             loaded,
             tokenizer,
-            names,
+            data=data,
+            split=split,
+            max_length=context or 128,
+            config=data_config,
+            text_column=text_column,
+            pair_column=pair_column,
+            label_column=label_column,
+        )
+        named = []
+    else:
+        named, results = _harness_scores(
+            loaded,
+            tokenizer,
+            names=[name.strip() for name in (tasks or "").split(",") if name.strip()],
             limit=limit,
             batch_size=batch_size,
             include_path=include_path,
+        )  # first, so that a missing extra or a wrong name shows at once
+        lines, figures = _text_scores(
+            loaded,
+            tokenizer,
+            data=data,
+            split=split,
+            config=data_config,
+            text_column=text_column or "text",
+            context=context,
+            stride=stride,
+            batch_size=batch_size,
+            max_tokens=max_tokens,
         )
-    found = score(
-        loaded,
-        tokenizer,
-        documents,
-        context=context,
-        stride=stride,
-        batch_size=batch_size,
-        max_tokens=max_tokens,
-    )
+        figures["tasks"] = results
     cost = measure(loaded) if speed else None
     if json_to != "-":
-        show_pairs(_lines(f"{data} ({split})", found, cost, results))
+        show_pairs(lines + (speed_lines(cost) if cost else []) + named)
     if json_to:
-        figures: dict[str, Any] = {"model": model, "data": data, "split": split}
-        figures |= {"score": found.to_dict(), "tasks": results or None}
-        write_json(json_to, figures | {"cost": cost.to_dict() if cost else None})
+        about = {"model": model, "data": data, "split": split}
+        write_json(json_to, about | figures | {"cost": cost.to_dict() if cost else None})
     return 0
 
 
-def _lines(
-    data: str, found: "Score", cost: "Cost | None", tasks: dict[str, dict[str, float]]
-) -> list[tuple[str, str]]:
-    from attar.cli.cost import speed_lines
+def _text_scores(
+    model: "PreTrainedModel",
+    tokenizer: "PreTrainedTokenizerBase",
+    *,
+    data: str,
+    split: str,
+    config: str | None,
+    text_column: str,
+    **options: Any,
+) -> tuple[Lines, dict[str, Any]]:
+    from attar.data import load_text
+    from attar.evaluate import score
 
+    documents = load_text(data, config=config, text_column=text_column)[split]
+    found = score(model, tokenizer, documents, **options)
     lines = [
-        ("data", data),
+        ("data", f"{data} ({split})"),
         ("scored", f"{found.tokens:,} tokens, {found.bytes:,} bytes"),
         ("perplexity", f"{found.perplexity:.3f}  ({found.nll:.4f} nats per token)"),
         ("bits per byte", f"{found.bits_per_byte:.4f}"),
     ]
-    lines += speed_lines(cost) if cost else []
-    for task, metrics in tasks.items():
-        lines += [(task, f"{metric} {value:.4g}") for metric, value in metrics.items()]
-    return lines
+    return lines, {"score": found.to_dict()}
+
+
+def _harness_scores(
+    model: "PreTrainedModel",
+    tokenizer: "PreTrainedTokenizerBase",
+    *,
+    names: list[str],
+    **options: Any,
+) -> tuple[Lines, dict[str, dict[str, float]] | None]:
+    from attar.evaluate import tasks
+
+    if not names:
+        return [], None
+    found = tasks(model, tokenizer, names, **options)
+    lines = [
+        (task, f"{metric} {value:.4g}")
+        for task, metrics in found.items()
+        for metric, value in metrics.items()
+    ]
+    return lines, found
+
+
+def _task_scores(
+    model: "PreTrainedModel",
+    tokenizer: "PreTrainedTokenizerBase",
+    *,
+    data: str,
+    split: str,
+    max_length: int,
+    **columns: Any,
+) -> tuple[Lines, dict[str, Any]]:
+    from attar.data.labelled import load_labelled
+    from attar.methods.distiller.validate import check_length, check_trained
+    from attar.train.scoring import score_on
+
+    documents, task = load_labelled(data, **columns)
+    check_trained("model", model, task=task)
+    check_length(model, max_length)
+    rows = documents[split]
+    found = score_on(model, rows, tokenizer=tokenizer, task=task, max_length=max_length)
+    lines = [("data", f"{data} ({split}), {len(rows):,} examples")]
+    lines += [(name.replace("_", " "), f"{value:.4f}") for name, value in found.items()]
+    return lines, {"score": found, "examples": len(rows)}

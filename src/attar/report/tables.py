@@ -49,12 +49,16 @@ def tokens_per_second(cost: Mapping[str, Any], phase: str) -> float | None:
     return tokens * 1000 / latency["median"] or None
 
 
+def _kv_bytes(cost: Mapping[str, Any], quality: Mapping[str, Any]) -> float | None:
+    return cost.get("kv_bytes") or None  # an encoder stores nothing
+
+
 COLUMNS = (
     Column("params", "params", lambda c, q: c.get("params"), count),
     Column("block_params", "block params", lambda c, q: c.get("block_params"), count),
     Column("bytes", "bytes", lambda c, q: c.get("bytes"), size, "bytes ratio"),
     Column("macs", "MACs", lambda c, q: c.get("macs"), count, "MACs ratio"),
-    Column("kv_bytes", "KV bytes/token", lambda c, q: c.get("kv_bytes"), size, "KV ratio"),
+    Column("kv_bytes", "KV bytes/token", _kv_bytes, size, "KV ratio"),
     Column("peak_memory", "peak memory", lambda c, q: c.get("peak_memory"), size),
     Column("bits_per_byte", "bits per byte", lambda c, q: q.get("bits_per_byte"), fixed),
     Column("perplexity", "perplexity", lambda c, q: q.get("perplexity"), fixed),

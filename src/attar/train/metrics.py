@@ -103,8 +103,14 @@ def _classes(scores: Any, known: Any) -> dict[str, float]:
     return {
         "accuracy": float((found == known).mean()),
         "macro_f1": _f1(known, found, "macro"),
-        "matthews": float(measures.matthews_corrcoef(known, found)),
+        "matthews": _matthews(known, found),
     }
+
+
+def _matthews(known: Any, found: Any) -> float:
+    if len(np.union1d(known, found)) == 1:  # all alike: nothing to correlate
+        return 0.0
+    return float(measures.matthews_corrcoef(known, found))
 
 
 def _f1(known: Any, found: Any, average: str) -> float:

@@ -36,10 +36,10 @@ def _unpadded(logits: Tensor, length: int, task: Task) -> Tensor:
 
 def score_on(
     model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
     documents: Dataset,
-    task: Task,
     *,
+    tokenizer: PreTrainedTokenizerBase,
+    task: Task,
     max_length: int = 128,
 ) -> dict[str, float]:
     """The task's metrics of a model on rows of `load_labelled`; its mode is restored."""

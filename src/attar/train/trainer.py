@@ -3,7 +3,9 @@
 Each part of the loss of a step is a sum over the global batch divided by the number of what it is
 summed over (target tokens, examples), so that a batch of 8, 4 batches of 2 accumulated, and 2
 processes with half a batch each take the same step. The rows of every step are fixed beforehand by
-the seed alone.
+the seed alone. What compares the rows of one forward pass with each other cannot be split like
+this: it says so where it is defined (mixup, the plan of the earth mover's distance, mutual
+information under accumulation).
 """
 
 import math
@@ -62,7 +64,8 @@ class TrainConfig:
     """Options of the training loop, named as in transformers' `TrainingArguments`.
 
     A step sees `per_device_train_batch_size * gradient_accumulation_steps * (number of processes)`
-    rows. Keep that product to keep the result: how it is split makes no difference but rounding.
+    rows. Keep that product to keep the result: how it is split makes no difference but rounding,
+    except to a loss that compares the rows of one forward pass with each other.
     """
 
     max_steps: int = 500

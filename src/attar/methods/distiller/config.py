@@ -76,7 +76,8 @@ class DistillConfig(TrainConfig):
     """Passes over the training rows; unset: `max_steps` decides."""
     teacher_cache: bool = True
     """Run the teacher over all rows once and keep its outputs on disk, if the run sees them more
-    than once. Mixup and attention maps need it live."""
+    than once. Mixup and attention maps need it live; other tokens than the student's need it
+    stored."""
     limit_labels: int | None = None
     """Use the labels of this many rows only; the others teach through the teacher."""
 

@@ -35,7 +35,7 @@ from attar.methods.distiller.validate import (
     check_mixup,
     check_models,
     check_outputs,
-    check_teacher,
+    check_trained,
     same_inputs,
 )
 from attar.methods.distiller.words import MaskedLM, Neighbours
@@ -60,10 +60,10 @@ class Job:
         self,
         student: str | Path | PreTrainedModel | None,
         teacher: str | Path | PreTrainedModel | None,
+        *,
         documents: DatasetDict,
         task: Task,
         config: DistillConfig,
-        *,
         student_layers: int | None,
         student_width: int | None,
         student_init: StudentInit,
@@ -88,7 +88,7 @@ class Job:
                 check_encoder(side, _config(given), name=name_of(given))
         self.teacher = None if teacher is None else _load(teacher)
         if self.teacher is not None:
-            check_teacher(task, self.teacher)
+            check_trained("teacher", self.teacher, task=task)
         if student is None:
             assert self.teacher is not None
             assert student_layers is not None
@@ -101,7 +101,7 @@ class Job:
             )
         else:
             self.student = load_with_head(student, task, seed=config.seed)
-            check_outputs("student", self.student, task)
+            check_outputs("student", self.student, task=task)
         if not (tokenizer or name_of(teacher if student is None else student)):
             raise ConfigError(
                 "a model in memory brings no tokenizer along; give one as `tokenizer`"
@@ -261,9 +261,13 @@ class Job:
             # Other workers share the outputs of plain texts; of augmented ones each has its own.
             own = uuid.uuid4().hex if config.augment else ""
             path = self.cache / _digest(source.fingerprint(), needed, bf16, own)
-        else:
-            assert state is not None
+        elif state is not None:
             path = state / "teacher"
+        else:
+            raise ConfigError(
+                "the tokenizers of student and teacher differ, so that the teacher's outputs are "
+                "stored; say where, as `state` or `cache`"
+            )
         if processes().is_main_process:
             path.parent.mkdir(parents=True, exist_ok=True)
             with FileLock(f"{path}.lock"):  # other runs may want the same
@@ -289,12 +293,23 @@ class Job:
         seen = config.max_steps * batch * processes().num_processes * (rows // len(source))
         return (state is not None or self.cache is not None) and seen > rows
 
-    def score(
-        self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, split: str
-    ) -> dict[str, float]:
-        """The task's metrics on a split; the primary one first."""
+    def score(self, split: str, *, teacher: bool = False) -> dict[str, float]:
+        """The metrics of the student, or of its teacher, on a split; the primary one first.
+
+        Raises:
+            ConfigError: there is no teacher.
+        """
+        model, tokenizer = self.student, self.tokenizer
+        if teacher:
+            if self.teacher is None:
+                raise ConfigError("there is no teacher to score; name one")
+            model, tokenizer = self.teacher, self.teacher_tokenizer
         return score_on(
-            model, tokenizer, self.documents[split], self.task, max_length=self.config.max_length
+            model,
+            self.documents[split],
+            tokenizer=tokenizer,
+            task=self.task,
+            max_length=self.config.max_length,
         )
 
 

@@ -124,9 +124,9 @@ def distill(
         job = Job(
             student,
             teacher,
-            documents,
-            found,
-            config,
+            documents=documents,
+            task=found,
+            config=config,
             student_layers=student_layers,
             student_width=student_width,
             student_init=student_init,
@@ -155,11 +155,11 @@ _PIPELINES = {
 def _run(job: Job, settings: dict[str, Any], state: Path, *, resume: bool) -> Run | None:
     """Train; the record on the first process."""
     began, main = time.perf_counter(), processes().is_main_process
-    before = job.score(job.student, job.tokenizer, "test") if main else {}
+    before = job.score("test") if main else {}
     parent = {}
     if job.teacher is not None:
         place(job.teacher)
-        parent = job.score(job.teacher, job.teacher_tokenizer, "test") if main else {}
+        parent = job.score("test", teacher=True) if main else {}
     try:
         training, rows = job.train(state, resume=resume)
     except ConfigError:
@@ -180,8 +180,8 @@ def _record(
 ) -> Run:
     untrained, parent = scores
     training, rows = done
-    after = job.score(job.student, job.tokenizer, "test")
-    validation = job.score(job.student, job.tokenizer, "validation")
+    after = job.score("test")
+    validation = job.score("validation")
     place(job.student, "cpu")
     main = primary(job.task)
     details: dict[str, Any] = {

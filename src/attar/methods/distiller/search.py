@@ -182,7 +182,15 @@ def search(
     space = _remaining(left, config.only or {})
     plan = _plan(space, config, init=init, seed=training.seed)
     made = {name: settings[name] for name in ("student_layers", "student_width", "student_init")}
-    runner = _Runner(documents, found, teacher, student, made, training, folder)
+    runner = _Runner(
+        documents,
+        found,
+        teacher=teacher,
+        student=student,
+        made=made,
+        training=training,
+        folder=folder,
+    )
     settings["weights"] = checkpoint.fingerprint(runner.teacher)
     settings = json.loads(json.dumps(settings, default=str))
     with Queue.open(folder, config.storage, settings=settings, plan=plan) as queue:
@@ -295,6 +303,7 @@ class _Runner:
         self,
         documents: DatasetDict,
         task: Task,
+        *,
         teacher: str | Path,
         student: str | Path | None,
         made: dict[str, Any],
@@ -329,9 +338,9 @@ class _Runner:
             place(self.teacher)
             found = score_on(
                 self.teacher,
-                self.tokenizer,
                 self.documents["validation"],
-                self.task,
+                tokenizer=self.tokenizer,
+                task=self.task,
                 max_length=self.training.max_length,
             )
             score = found[primary(self.task)]
@@ -377,9 +386,9 @@ class _Runner:
         job = Job(
             self.student,
             self.teacher,
-            self.documents,
-            self.task,
-            config,
+            documents=self.documents,
+            task=self.task,
+            config=config,
             **self.made,
             tokenizer=self.tokenizer if self.student is None else None,
             watch=watch,
@@ -390,7 +399,7 @@ class _Runner:
         return job
 
     def _score(self, job: Job, split: str) -> float:
-        return job.score(job.student, job.tokenizer, split)[primary(self.task)]
+        return job.score(split)[primary(self.task)]
 
 
 def configured(training: DistillConfig, pipeline: Pipeline) -> DistillConfig:

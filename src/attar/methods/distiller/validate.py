@@ -114,7 +114,7 @@ def check_models(
     )
 
 
-def check_outputs(side: str, model: PreTrainedModel, task: Task) -> None:
+def check_outputs(side: str, model: PreTrainedModel, *, task: Task) -> None:
     """Refuse a model whose head is of another task.
 
     Raises:
@@ -177,24 +177,24 @@ def check_encoder(side: str, config: PreTrainedConfig, *, name: str) -> None:
         )
 
 
-def check_teacher(task: Task, teacher: PreTrainedModel) -> None:
-    """Refuse a teacher that was not trained on this task, or numbers its classes in another way.
+def check_trained(side: str, model: PreTrainedModel, *, task: Task) -> None:
+    """Refuse a model that was not trained on this task, or numbers its classes in another way.
 
     Raises:
         CompatibilityError: it has no head for the task, as many outputs as another, or the names of
             its outputs are the data's in another order.
     """
-    if not has_head(type(teacher).__name__, task):
+    if not has_head(type(model).__name__, task):
         raise CompatibilityError(
-            f"the teacher must be trained on this task, but {type(teacher).__name__} has no head "
+            f"the {side} must be trained on this task, but {type(model).__name__} has no head "
             f"for {task.kind}; train one with attar distill --student "
-            f"{teacher.name_or_path or 'MODEL'} --config distiller/teacher"
+            f"{model.name_or_path or 'MODEL'} --config distiller/teacher"
         )
-    check_outputs("teacher", teacher, task)
-    named: dict = dict(teacher.config.id2label or {})
+    check_outputs(side, model, task=task)
+    named: dict = dict(model.config.id2label or {})
     names = tuple(str(named[i]) for i in sorted(named))
     if task.labels and names != task.labels and Counter(names) == Counter(task.labels):
         raise CompatibilityError(
-            f"the teacher's outputs are {', '.join(names)} and the labels of the data "
-            f"{', '.join(task.labels)}: the same in another order; train the teacher on this data"
+            f"the {side}'s outputs are {', '.join(names)} and the labels of the data "
+            f"{', '.join(task.labels)}: the same in another order; train the {side} on this data"
         )
