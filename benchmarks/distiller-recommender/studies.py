@@ -24,7 +24,7 @@ from attar.methods.distiller.config import StudentInit
 from attar.methods.distiller.results import STUDY_FILE
 
 PACKAGED = Path(__file__).resolve().parents[2] / "src/attar/methods/distiller/studies"
-TRIALS = 20  # of each start of the student, so 40 of each data set
+TRIALS = 40  # of each start of the student, so 80 of each data set
 ROWS = {"train": 1_000, "validation": 1_000, "test": 500}
 LABELLED = 500  # of the training rows; the others teach through the teacher
 #: how the student starts -> its shape, steps, batch and learning rate
