@@ -1,0 +1,175 @@
+"""From logits to the probabilities that a token is drawn from, and the draws.
+
+What plain decoding would draw from at a position depends on the tokens before it: penalties and
+bans look at them. Speculative decoding scores many positions at once, so that each of them needs a
+prefix of its own, which holds the drafted tokens before it.
+"""
+
+import copy
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers.generation import logits_process as lib
+from transformers.generation.logits_process import LogitsProcessor, LogitsProcessorList
+
+from attar.errors import CompatibilityError
+
+Prefix = Callable[[int, int], Tensor]
+"""(row, position) -> the tokens before that position, `(1, T)`."""
+
+#: they look at no token before, so that they take all positions of all rows at once
+_WITHOUT_PREFIX = (
+    lib.TemperatureLogitsWarper,
+    lib.TopPLogitsWarper,
+    lib.TopKLogitsWarper,
+    lib.TopHLogitsWarper,
+    lib.MinPLogitsWarper,
+    lib.TypicalLogitsWarper,
+    lib.EpsilonLogitsWarper,
+    lib.EtaLogitsWarper,
+    lib.InfNanRemoveLogitsProcessor,
+    lib.LogitNormalization,
+    lib.SuppressTokensLogitsProcessor,
+)
+#: they remember what they were called with, or want rows that are not texts
+_WITH_STATE = (
+    lib.ClassifierFreeGuidanceLogitsProcessor,
+    lib.UnbatchedClassifierFreeGuidanceLogitsProcessor,
+    lib.SynthIDTextWatermarkLogitsProcessor,
+    lib.AlternatingCodebooksLogitsProcessor,
+    lib.WhisperNoSpeechDetection,
+    lib.DiaClassifierFreeGuidanceLogitsProcessor,
+    lib.DiaEOSChannelFilterLogitsProcessor,
+    lib.DiaEOSDelayPatternLogitsProcessor,
+)
+
+
+@dataclass(frozen=True)
+class Warp:
+    """What is done to logits before a token is drawn, as `generate` does it.
+
+    Attributes:
+        greedy: the likeliest token is taken, and nothing drawn.
+        processors: in the order of `generate`.
+    """
+
+    greedy: bool
+    processors: tuple[LogitsProcessor, ...] = ()
+
+    @classmethod
+    def of(cls, processors: Sequence[LogitsProcessor], *, do_sample: bool) -> "Warp":
+        """The processors that `generate` prepared.
+
+        Raises:
+            CompatibilityError: one of them cannot look at several positions of a text at once.
+        """
+        for one in processors:
+            if isinstance(one, _WITH_STATE):
+                raise CompatibilityError(
+                    f"{type(one).__name__} keeps a state from token to token, which speculative "
+                    "decoding cannot take back where a draft is rejected; leave that option out, "
+                    "or use plain generation"
+                )
+        return cls(greedy=not do_sample, processors=tuple(processors))
+
+    def __call__(
+        self, logits: Tensor, prefix: Prefix, *, first: Sequence[int], numbers: Sequence[int]
+    ) -> Tensor:
+        """Processed logits in float32.
+
+        Args:
+            logits: `(B, L, V)`.
+            prefix: gives the tokens before a position of a row.
+            numbers: which text of the call each row is.
+            first: for each row the position, counted in tokens, that `logits[:, 0]` predicts.
+                Where it is negative there is nothing to predict yet, up to position 0.
+
+        Returns:
+            `(B, L, V)`.
+        """
+        scores = logits.float()
+        ahead = self._prefixed()
+        if ahead:
+            # A processor may write into what it is given, and the logits belong to the caller.
+            scores = scores.clone() if scores is logits else scores
+            for row, position in enumerate(first):
+                own = [_of_text(one, numbers[row]) for one in self.processors[:ahead]]
+                for i in range(max(0, 1 - position), scores.shape[1]):
+                    now = LogitsProcessorList(own)
+                    tokens: torch.LongTensor = prefix(row, position + i)  # pyright: ignore[reportAssignmentType]
+                    scores[row, i] = now(tokens, scores[row, i][None])[0]  # pyright: ignore[reportArgumentType]
+        flat = scores.flatten(0, 1)
+        for one in self.processors[ahead:]:
+            flat = one(None, flat)  # pyright: ignore[reportArgumentType]
+        return flat.view_as(scores)
+
+    def at(self, temperature: float | None) -> "Warp":
+        """The same at another temperature; at 0 the likeliest token; None changes nothing."""
+        if temperature is None or (self.greedy and not temperature):
+            return self
+        if not temperature:
+            return Warp(greedy=True)
+        others = [p for p in self.processors if not isinstance(p, lib.TemperatureLogitsWarper)]
+        return Warp(False, (*others, lib.TemperatureLogitsWarper(temperature)))
+
+    def _prefixed(self) -> int:
+        """How many processors, from the first on, are called position by position."""
+        marks = [i for i, p in enumerate(self.processors) if type(p) not in _WITHOUT_PREFIX]
+        return marks[-1] + 1 if marks else 0
+
+
+def _of_text(processor: LogitsProcessor, number: int) -> LogitsProcessor:
+    """The same for one text of a batch, where it holds something for each."""
+    one: Any = copy.copy(processor)
+    if isinstance(getattr(one, "prompt_ignore_length", None), Tensor):
+        one.prompt_ignore_length = one.prompt_ignore_length[number : number + 1]
+    if isinstance(processor, lib.PrefixConstrainedLogitsProcessor):
+        allowed = one._prefix_allowed_tokens_fn
+        one._prefix_allowed_tokens_fn = lambda _, ids: allowed(number, ids)
+    if isinstance(processor, lib.EncoderRepetitionPenaltyLogitsProcessor):
+        one.encoder_input_ids = one.encoder_input_ids[number : number + 1]
+    if isinstance(processor, lib.EncoderNoRepeatNGramLogitsProcessor):
+        one.generated_ngrams = one.generated_ngrams[number : number + 1]
+        one.batch_size = 1
+    return one
+
+
+def draw(probabilities: Tensor, uniforms: Tensor) -> Tensor:
+    """Tokens by the inverse of the cumulated law: `(..., V)` and `(...)` in [0, 1) -> `(...)`.
+
+    The rows need not sum to one. A token of probability zero is never drawn.
+    """
+    cumulated = probabilities.double().cumsum(-1)
+    points = uniforms.double()[..., None] * cumulated[..., -1:]
+    return torch.searchsorted(cumulated, points, right=True)[..., 0]
+
+
+class Uniforms:
+    """Random numbers in [0, 1), each row from a generator of its own, so that what a text becomes
+    does not depend on its neighbours in the batch."""
+
+    #: numbers drawn from a generator at once; what a row gets does not depend on it
+    CHUNK = 256
+
+    def __init__(self, generators: Sequence[torch.Generator]) -> None:
+        self._generators = list(generators)
+        self._stores = [torch.empty(0)] * len(self._generators)
+
+    def take(self, counts: Sequence[int]) -> Tensor:
+        """The next numbers of each row, `(B, max(counts))` in float32, zeros behind the end."""
+        taken = torch.zeros(len(counts), max(counts, default=0))
+        for row, count in enumerate(counts):
+            while len(self._stores[row]) < count:
+                fresh = torch.rand(self.CHUNK, generator=self._generators[row])
+                self._stores[row] = torch.cat([self._stores[row], fresh])
+            taken[row, :count] = self._stores[row][:count]
+            self._stores[row] = self._stores[row][count:]
+        return taken
+
+    def select(self, rows: Sequence[int]) -> None:
+        """Keep these rows only, in this order."""
+        self._generators = [self._generators[row] for row in rows]
+        self._stores = [self._stores[row] for row in rows]

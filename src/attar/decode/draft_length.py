@@ -1,0 +1,229 @@
+"""How many tokens to draft: fixed, by what was accepted, by how sure the draft is, or by time.
+
+The decision may look at anything that is known, also at what was drafted, so long as nothing that
+was drawn is thrown away for its own value: it is kept, and then no more is drafted. So the law of
+the text stays the target's.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Block:
+    """What one block of speculative decoding cost and gave.
+
+    Attributes:
+        drafted: tokens that were drafted for each row.
+        kept: how many of them stayed.
+        passes: forward passes of the draft.
+        draft_seconds: what drafting took.
+        verify_seconds: what the target's forward pass took.
+        other_seconds: all else.
+        first: the pass read the prompt too, so that its times mean nothing for the next one.
+    """
+
+    drafted: Sequence[int]
+    kept: Sequence[int]
+    passes: int
+    draft_seconds: float
+    verify_seconds: float
+    other_seconds: float
+    first: bool = False
+
+
+class DraftLength(Protocol):
+    """Decides how many tokens are drafted."""
+
+    def start(self, rows: int) -> None:
+        """A new batch of so many rows."""
+        ...
+
+    def counts(self) -> list[int]:
+        """At most so many tokens for each row, in the next block."""
+        ...
+
+    def go_on(self, row: int, drafted: int, chance: float) -> bool:
+        """Whether to draft another after the last one, whose probability this is."""
+        ...
+
+    def learn(self, block: Block) -> None:
+        """Take note of a block."""
+        ...
+
+    def select(self, rows: Sequence[int]) -> None:
+        """Keep these rows of the batch only, in this order."""
+        ...
+
+
+@dataclass
+class Constant:
+    """Always as many."""
+
+    length: int
+    _rows: int = field(default=0, init=False)
+
+    def start(self, rows: int) -> None:
+        """A new batch."""
+        self._rows = rows
+
+    def counts(self) -> list[int]:
+        """The same for every row."""
+        return [self.length] * self._rows
+
+    def go_on(self, row: int, drafted: int, chance: float) -> bool:
+        """Always."""
+        return True
+
+    def learn(self, block: Block) -> None:
+        """There is nothing to learn."""
+
+    def select(self, rows: Sequence[int]) -> None:
+        """Keep these rows."""
+        self._rows = len(rows)
+
+
+@dataclass
+class Confidence(Constant):
+    """Until the draft is not sure: it stops after a token less likely than `threshold`."""
+
+    threshold: float = 0.4
+
+    def go_on(self, row: int, drafted: int, chance: float) -> bool:
+        """While the draft is sure."""
+        return chance >= self.threshold
+
+
+@dataclass
+class Heuristic(Constant):
+    """Two more after a draft that was accepted whole, one fewer after another, at least one (as
+    transformers does)."""
+
+    _lengths: list[int] = field(default_factory=list, init=False)
+
+    def start(self, rows: int) -> None:
+        """All rows begin at `length`."""
+        super().start(rows)
+        self._lengths = [self.length] * rows
+
+    def counts(self) -> list[int]:
+        """Of each row its own."""
+        return list(self._lengths)
+
+    def learn(self, block: Block) -> None:
+        """Two up or one down."""
+        self._lengths = [
+            length + 2 if kept == drafted else max(1, length - 1)
+            for length, drafted, kept in zip(self._lengths, block.drafted, block.kept, strict=True)
+        ]
+
+    def select(self, rows: Sequence[int]) -> None:
+        """Keep these rows."""
+        super().select(rows)
+        self._lengths = [self._lengths[row] for row in rows]
+
+
+class CostModel:
+    """The length that gives most tokens a second, by what was measured so far; none at all where no
+    draft pays.
+
+    With a_i the share of drafts that stay at position i, given that they stayed before, a block of
+    length g gives 1 + sum over i of a_1 ... a_i tokens and takes g draft passes, one pass of the
+    target over g + 1 tokens, and the loop itself. The first blocks try different lengths; where
+    none pays it looks again now and then.
+
+    Args:
+        most: the longest draft.
+    """
+
+    #: lengths of the first blocks
+    TRIED = (4, 2, 0, 6)
+    #: after so many blocks without a draft another one is tried
+    RETRY = 32
+    _FADE = 0.97
+    #: what is assumed of a position before it was seen, worth one draft
+    _PRIOR = 0.7
+
+    def __init__(self, most: int = 8) -> None:
+        self.most = most
+        self._rows = self._blocks = self._without = 0
+        self._reached, self._stayed = np.zeros(most), np.zeros(most)
+        self._verify: dict[int, float] = {}
+        self._draft: float | None = None
+        self._other: float | None = None
+
+    def start(self, rows: int) -> None:
+        """What was learned of an earlier batch is kept, but for times where the size differs."""
+        if rows != self._rows:
+            self._verify.clear()
+            self._draft = self._other = None
+            self._blocks = 0
+        self._rows = rows
+
+    def counts(self) -> list[int]:
+        """The same for every row."""
+        length = self.length()
+        self._without = 0 if length else self._without + 1
+        return [length] * self._rows
+
+    def length(self) -> int:
+        """The length that pays most."""
+        if self._blocks < len(self.TRIED):
+            return min(self.TRIED[self._blocks], self.most)
+        rates = self.rates()
+        best = int(np.argmax(rates))
+        if best == 0 and self._without >= self.RETRY:
+            return 1 + int(np.argmax(rates[1:])) if self.most else 0
+        return best
+
+    def rates(self) -> list[float]:
+        """Tokens a second, of a row, that each length from 0 to `most` should give."""
+        if self._draft is None or not self._verify:
+            return [0.0] * (self.most + 1)
+        share = (self._stayed + self._PRIOR) / (self._reached + 1)
+        tokens = 1 + np.concatenate([[0], np.cumsum(np.cumprod(share))])
+        seconds = [
+            g * self._draft + self.verify_seconds(g + 1) + (self._other or 0.0)
+            for g in range(self.most + 1)
+        ]
+        return [float(t / s) for t, s in zip(tokens, seconds, strict=True)]
+
+    def verify_seconds(self, width: int) -> float:
+        """Of a pass over so many tokens: measured, or on a line between measurements."""
+        widths = sorted(self._verify)
+        times = np.maximum.accumulate([self._verify[w] for w in widths])
+        if width <= widths[-1] or len(widths) == 1:
+            return float(np.interp(width, widths, times))
+        slope = (times[-1] - times[0]) / (widths[-1] - widths[0])
+        return float(times[-1] + slope * (width - widths[-1]))
+
+    def go_on(self, row: int, drafted: int, chance: float) -> bool:
+        """Always."""
+        return True
+
+    def learn(self, block: Block) -> None:
+        """Count what stayed, and take the times."""
+        self._reached *= self._FADE
+        self._stayed *= self._FADE
+        for drafted, kept in zip(block.drafted, block.kept, strict=True):
+            self._reached[: min(drafted, kept + 1)] += 1
+            self._stayed[:kept] += 1
+        if block.first:
+            return
+        self._blocks += 1
+        if block.passes:
+            self._draft = _faded(self._draft, block.draft_seconds / block.passes)
+        width = max(block.drafted) + 1
+        self._verify[width] = _faded(self._verify.get(width), block.verify_seconds)
+        self._other = _faded(self._other, block.other_seconds)
+
+    def select(self, rows: Sequence[int]) -> None:
+        """Keep these rows; times follow by and by."""
+        self._rows = len(rows)
+
+
+def _faded(before: float | None, now: float) -> float:
+    return now if before is None else 0.8 * before + 0.2 * now

@@ -1,0 +1,205 @@
+"""What proposes the next tokens of a text: a small model, the first layers of the target itself, or
+the text so far.
+
+All speak one protocol, for a batch of rows at once. Whatever they propose, the text's law stays the
+target's; how much of it is accepted decides what is gained.
+"""
+
+import copy
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from attar.decode.cache import CachedModel, cached
+from attar.decode.distributions import Prefix, Uniforms, Warp, draw
+from attar.errors import ConfigError
+from attar.families import Body
+
+Rows = Sequence[Sequence[int]]
+GoOn = Callable[[int, int, float], bool]
+"""(row, tokens drafted so far, the last one's probability) -> whether to draft another."""
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """Drafted tokens.
+
+    Attributes:
+        tokens: of each row, as many as were asked for or fewer.
+        q: the law that each was drawn from, (B, G, V) with G the longest draft, float32; None where
+            each token was certain to be proposed.
+        passes: forward passes of a draft model that it took.
+    """
+
+    tokens: list[list[int]]
+    q: Tensor | None
+    passes: int
+
+
+class Drafter(Protocol):
+    """Proposes tokens for the rows of a batch."""
+
+    def start(self, padding: Sequence[Sequence[int]], **extra: Any) -> None:
+        """Begin a batch: what stands before each row in the input of `generate`, and what every
+        pass of a draft model is given beside tokens."""
+        ...
+
+    def propose(
+        self, rows: Rows, counts: Sequence[int], *, uniforms: Uniforms, go_on: GoOn
+    ) -> Proposal:
+        """Up to so many tokens for each row, which is given from its beginning."""
+        ...
+
+    def keep(self, lengths: Sequence[int]) -> None:
+        """All tokens of row r from `lengths[r]` on were rejected, or are not known yet."""
+        ...
+
+    def select(self, rows: Sequence[int]) -> None:
+        """Keep these rows of the batch only, in this order."""
+        ...
+
+
+class ModelDrafter:
+    """A small model that drafts token by token.
+
+    Args:
+        model: in evaluation mode, with the target's tokenizer.
+        warp: what its tokens are drawn from; need not be the target's.
+        size: of the vocabulary that both models share; other tokens are never drafted.
+        stops: tokens after which nothing is drafted.
+    """
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        *,
+        warp: Warp,
+        size: int,
+        stops: Sequence[int] = (),
+    ) -> None:
+        self.model, self._warp, self._size = model, warp, size
+        self._stops = frozenset(stops)
+        self._last = model.config.get_text_config(decoder=True).vocab_size - 1
+        self._reader: CachedModel
+        self._padding: list[list[int]]
+        self._numbers: list[int]
+
+    def start(self, padding: Sequence[Sequence[int]], **extra: Any) -> None:
+        """Begin with an empty cache."""
+        self._reader = cached(self.model, len(padding), **extra)
+        self._padding = [list(tokens) for tokens in padding]
+        self._numbers = list(range(len(padding)))
+
+    def propose(
+        self, rows: Rows, counts: Sequence[int], *, uniforms: Uniforms, go_on: GoOn
+    ) -> Proposal:
+        """As the protocol says; greedy drafts are certain."""
+        # A token that only the target has is read as another: any draft leaves the law as it is.
+        texts = [[min(token, self._last) for token in row] for row in rows]
+        drafted: list[list[int]] = [[] for _ in rows]
+        laws: list[Tensor] = []
+        active = [count > 0 for count in counts]
+        passes = 0
+        while any(active):
+            wanted = [int(on) for on in active]
+            logits = self._reader.score(texts, wanted=wanted)[..., : self._size]
+            passes += 1
+            first = [len(pad) + len(text) for pad, text in zip(self._padding, texts, strict=True)]
+            scores = self._warp(logits, self._prefix(texts), first=first, numbers=self._numbers)[
+                :, 0
+            ]
+            law = scores.softmax(-1)
+            if self._warp.greedy:
+                picked = scores.argmax(-1)
+            else:
+                laws.append(law)
+                picked = draw(law, uniforms.take(wanted)[:, 0].to(law.device))
+            chances = law.gather(1, picked[:, None])[:, 0].tolist()
+            for r, token in enumerate(picked.tolist()):
+                if not active[r]:
+                    continue
+                drafted[r].append(token)
+                texts[r].append(token)
+                more = len(drafted[r]) < counts[r] and token not in self._stops
+                active[r] = more and go_on(r, len(drafted[r]), chances[r])
+        return Proposal(drafted, torch.stack(laws, 1) if laws else None, passes)
+
+    def keep(self, lengths: Sequence[int]) -> None:
+        """Take the rejected tokens out of the cache."""
+        self._reader.keep(lengths)
+
+    def select(self, rows: Sequence[int]) -> None:
+        """Keep these rows of the cache."""
+        self._reader.select(rows)
+        self._padding = [self._padding[row] for row in rows]
+        self._numbers = [self._numbers[row] for row in rows]
+
+    def _prefix(self, texts: Rows) -> Prefix:
+        return lambda row, position: torch.tensor([[*self._padding[row], *texts[row]][:position]])
+
+
+class PromptLookupDrafter:
+    """Proposes what followed the last tokens when they stood in the text before.
+
+    Args:
+        longest: tokens that are looked for, at most; fewer are tried when that many are new.
+        shortest: at least so many must agree.
+    """
+
+    def __init__(self, *, longest: int = 3, shortest: int = 1, stops: Sequence[int] = ()) -> None:
+        if not 1 <= shortest <= longest:
+            raise ConfigError(
+                f"expected 1 <= shortest <= longest, found {shortest} and {longest} tokens"
+            )
+        self._sizes = range(longest, shortest - 1, -1)
+        self._stops = frozenset(stops)
+
+    def start(self, padding: Sequence[Sequence[int]], **extra: Any) -> None:
+        """There is nothing to begin."""
+
+    def propose(
+        self, rows: Rows, counts: Sequence[int], *, uniforms: Uniforms, go_on: GoOn
+    ) -> Proposal:
+        """The same text always has the same draft."""
+        found = [self._after(row, count) for row, count in zip(rows, counts, strict=True)]
+        return Proposal(found, None, 0)
+
+    def _after(self, row: Sequence[int], count: int) -> list[int]:
+        for size in self._sizes:
+            last = tuple(row[-size:])
+            for start in range(len(row) - size - 1, -1, -1):  # the latest place says most
+                if tuple(row[start : start + size]) == last:
+                    follows = list(row[start + size : start + size + count])
+                    ends = [i for i, token in enumerate(follows) if token in self._stops]
+                    return follows[: ends[0] + 1] if ends else follows
+        return []
+
+    def keep(self, lengths: Sequence[int]) -> None:
+        """Nothing is kept."""
+
+    def select(self, rows: Sequence[int]) -> None:
+        """Nothing is kept."""
+
+
+def first_layers(model: PreTrainedModel, count: int) -> PreTrainedModel:
+    """A model of the first so many layers of a decoder, which shares all its weights.
+
+    Raises:
+        CompatibilityError: a family whose layers are not known.
+        ConfigError: not between 1 and one fewer than the model has.
+    """
+    whole = model.config.num_hidden_layers
+    if not 1 <= count < whole:
+        raise ConfigError(f"expected between 1 and {whole - 1} layers, found {count}")
+    Body(model)  # a family that is not known is told before anything is copied
+    shared = {id(weight): weight for weight in model.parameters()}
+    twin = copy.deepcopy(model, shared)
+    del Body(twin).layer_list[count:]
+    twin.config.num_hidden_layers = count
+    if kinds := getattr(twin.config, "layer_types", None):
+        twin.config.layer_types = list(kinds)[:count]
+    return twin

@@ -1,0 +1,494 @@
+"""Speculative decoding: a draft proposes several tokens, the target reads them in one pass, and
+what is kept has exactly the target's law.
+
+Leviathan, Kalman, Matias: *Fast Inference from Transformers via Speculative Decoding*, 2023, arXiv
+2211.17192; Chen et al., 2023, arXiv 2302.01318. Here for batches whose rows accept different
+numbers of tokens.
+"""
+
+import time
+from dataclasses import dataclass, field
+from typing import Any, Literal, get_args
+
+import torch
+from torch import Tensor
+from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
+from transformers.generation.stopping_criteria import StoppingCriteriaList, StopStringCriteria
+from transformers.generation.utils import (
+    GenerateDecoderOnlyOutput,
+    GenerateEncoderDecoderOutput,
+)
+
+from attar.decode.cache import CachedModel, cached
+from attar.decode.distributions import Prefix, Uniforms, Warp
+from attar.decode.draft_length import Block, Confidence, Constant, CostModel, DraftLength, Heuristic
+from attar.decode.drafters import Drafter, ModelDrafter, Proposal
+from attar.decode.stopping import Stops
+from attar.decode.verification import BlockRule, Drafts, Rule, TokenRule, verify, verify_greedy
+from attar.errors import CompatibilityError, ConfigError
+
+Policy = Literal["cost", "constant", "heuristic", "confidence"]
+Verification = Literal["token", "block"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class SpecConfig:
+    """How a text is drafted and verified. None of it changes the law of the text."""
+
+    policy: Policy = "cost"
+    """How many tokens are drafted: `cost` takes what was fastest so far, and drafts nothing where
+    nothing pays; `constant`; `heuristic`, more while all is accepted; `confidence`, while the draft
+    is sure."""
+    draft_tokens: int = 5
+    """Tokens of a draft: always, to begin with, or at most."""
+    threshold: float = 0.4
+    """Of `confidence`: it goes on after a token at least so likely."""
+    verification: Verification = "token"
+    """`token` judges one token after another, `block` the whole draft together."""
+    draft_temperature: float | None = None
+    """Of the draft, if it is not to be the target's; 0 takes its likeliest token."""
+    seed: int | None = None
+    """Of the first row; the next one has the next number. Unset: drawn from torch's generator."""
+
+    def __post_init__(self) -> None:
+        for name, words in (("policy", Policy), ("verification", Verification)):
+            if getattr(self, name) not in get_args(words):
+                raise ConfigError(
+                    f"{name} must be {' or '.join(get_args(words))}; found {getattr(self, name)!r}"
+                )
+        if self.draft_tokens < 1:
+            raise ConfigError(f"draft_tokens must be at least 1; found {self.draft_tokens}")
+        if not 0 <= self.threshold <= 1:
+            raise ConfigError(f"threshold must lie between 0 and 1; found {self.threshold}")
+        if self.draft_temperature is not None and self.draft_temperature < 0:
+            raise ConfigError(
+                f"draft_temperature must be 0 or more; found {self.draft_temperature}"
+            )
+
+    def draft_length(self) -> DraftLength:
+        """The policy, with nothing learned yet."""
+        if self.policy == "cost":
+            return CostModel(max(self.draft_tokens, 8))
+        if self.policy == "confidence":
+            return Confidence(self.draft_tokens, threshold=self.threshold)
+        return (Heuristic if self.policy == "heuristic" else Constant)(self.draft_tokens)
+
+
+@dataclass
+class SpecStats:
+    """What was drafted and accepted in one call, all rows together.
+
+    Attributes:
+        tokens: that were written.
+        blocks: passes of the target, each over all rows that were not done.
+        row_blocks: the same, counted once for each of these rows.
+        draft_passes: passes of the draft model.
+        drafted: tokens that were drafted at position 1, 2, ... of a block.
+        accepted: how many of these stayed.
+        draft_seconds: in the draft.
+        verify_seconds: in the target.
+        seconds: of all, with the prompt.
+    """
+
+    tokens: int = 0
+    blocks: int = 0
+    row_blocks: int = 0
+    draft_passes: int = 0
+    drafted: list[int] = field(default_factory=list)
+    accepted: list[int] = field(default_factory=list)
+    draft_seconds: float = 0.0
+    verify_seconds: float = 0.0
+    seconds: float = 0.0
+
+    @property
+    def block_efficiency(self) -> float:
+        """Tokens for each pass of the target, of a row: tau, from 1 to the draft's length + 1."""
+        return self.tokens / self.row_blocks if self.row_blocks else 0.0
+
+    @property
+    def acceptance(self) -> list[float]:
+        """Share of drafted tokens that stayed, by position."""
+        return [a / d for a, d in zip(self.accepted, self.drafted, strict=True)]
+
+    @property
+    def other_seconds(self) -> float:
+        """In the loop, outside both models."""
+        return self.seconds - self.draft_seconds - self.verify_seconds
+
+    def count(self, block: Block, *, written: int) -> None:
+        """Add a block."""
+        self.tokens += written
+        self.blocks += 1
+        self.row_blocks += len(block.drafted)
+        self.draft_passes += block.passes
+        self.draft_seconds += block.draft_seconds
+        self.verify_seconds += block.verify_seconds
+        more = max(block.drafted) - len(self.drafted)
+        self.drafted += [0] * more
+        self.accepted += [0] * more
+        for drafted, kept in zip(block.drafted, block.kept, strict=True):
+            for i in range(drafted):
+                self.drafted[i] += 1
+                self.accepted[i] += i < kept
+
+
+@dataclass(frozen=True)
+class Generated:
+    """Texts and what they cost.
+
+    Attributes:
+        sequences: `(B, T)` token ids with their prompts, padded behind.
+        stats: of this call.
+    """
+
+    sequences: Tensor
+    stats: SpecStats
+
+
+@dataclass
+class _Row:
+    """One text."""
+
+    number: int
+    padding: list[int]
+    tokens: list[int]
+
+    @property
+    def text(self) -> list[int]:
+        """As plain generation has it, padding in front."""
+        return [*self.padding, *self.tokens]
+
+
+class SpeculativeDecoder:
+    """Generates as `target.generate` does, and faster where the draft agrees.
+
+    It is a function for transformers' `custom_generate`, so that `target.generate(**inputs,
+    custom_generate=decoder, ...)` takes all of its options.
+
+    Args:
+        target: the model whose texts are wanted, in evaluation mode.
+        draft: a small model of the same vocabulary, or another drafter.
+        config: how to draft.
+
+    Raises:
+        CompatibilityError: the two do not fit together.
+    """
+
+    def __init__(
+        self,
+        target: PreTrainedModel,
+        draft: PreTrainedModel | Drafter,
+        *,
+        config: SpecConfig = SpecConfig(),
+    ) -> None:
+        self.target, self.draft, self.config = target, draft, config
+        self.stats = SpecStats()
+        self._length = config.draft_length()
+        self._size = target.config.get_text_config(decoder=True).vocab_size
+        if isinstance(draft, PreTrainedModel):
+            check_pair(target, draft)
+            self._size = min(self._size, draft.config.get_text_config(decoder=True).vocab_size)
+
+    def generate(
+        self,
+        inputs: Tensor,
+        *,
+        generation_config: GenerationConfig | None = None,
+        streamer: Any = None,
+        stop_strings: str | list[str] | None = None,
+        tokenizer: PreTrainedTokenizerBase | None = None,
+        **options: Any,
+    ) -> Generated:
+        """`target.generate` with this decoder.
+
+        Args:
+            inputs: prompts, `(B, T)`, padded in front if they differ in length.
+            generation_config: None: the target's own.
+            streamer: is given the tokens as they come; one prompt only.
+            stop_strings: end a text; with `tokenizer`.
+            tokenizer: the target's.
+            options: as of `generate`, such as `attention_mask` and `max_new_tokens`.
+
+        Raises:
+            ConfigError: an option that speculative decoding does not have.
+            CompatibilityError: a processor of logits that keeps a state, or a model that does.
+        """
+        criteria = StoppingCriteriaList(options.pop("stopping_criteria", None) or [])
+        if stop_strings is not None:  # transformers 5.23 does not hand on the tokenizer
+            if tokenizer is None:
+                raise ConfigError("stop_strings are told by their tokens: give the tokenizer too")
+            criteria.append(StopStringCriteria(tokenizer, stop_strings))
+        if streamer is not None:
+            options["text_streamer"] = streamer
+        model: Any = self.target
+        found = model.generate(
+            inputs,
+            generation_config=generation_config,
+            stopping_criteria=criteria,
+            custom_generate=self,
+            **options,
+        )
+        sequences = found if isinstance(found, Tensor) else found.sequences
+        return Generated(sequences, self.stats)
+
+    @torch.no_grad()
+    def __call__(
+        self,
+        model: PreTrainedModel,
+        input_ids: Tensor,
+        *,
+        logits_processor: Any = (),
+        stopping_criteria: Any = (),
+        generation_config: GenerationConfig,
+        text_streamer: Any = None,
+        synced_gpus: bool = False,
+        inputs_tensor: Tensor | None = None,
+        **inputs: Any,
+    ) -> Any:
+        """What `generate` calls, with all that it prepared.
+
+        transformers 5.23 keeps `streamer` from functions like this one; give it as
+        `text_streamer`.
+        """
+        began = time.perf_counter()
+        if model is not self.target:
+            raise ConfigError("this decoder was made for another target; make one for this model")
+        if (generation_config.num_beams or 1) > 1:
+            raise ConfigError(
+                f"speculative decoding draws or takes the likeliest token; found "
+                f"num_beams={generation_config.num_beams}, so leave beams out"
+            )
+        if text_streamer is not None:
+            if len(input_ids) > 1:
+                raise ConfigError(f"a streamer takes one text at a time; found {len(input_ids)}")
+            text_streamer.put(input_ids.cpu())
+        run = _Run(
+            self,
+            input_ids,
+            warp=Warp.of(
+                logits_processor,
+                do_sample=bool(generation_config.do_sample),
+            ),
+            stops=Stops.of(stopping_criteria),
+            mask=inputs.get("attention_mask"),
+            encoded=inputs if model.config.is_encoder_decoder else None,
+            source=inputs_tensor,
+            generators=self._generators(len(input_ids)),
+        )
+        for new in run.blocks():
+            if text_streamer is not None:
+                text_streamer.put(torch.tensor(new))
+        if text_streamer is not None:
+            text_streamer.end()
+        run.stats.seconds = time.perf_counter() - began
+        self.stats = run.stats
+        padding = generation_config._pad_token_tensor  # pyright: ignore[reportAttributeAccessIssue]
+        sequences = run.sequences(0 if padding is None else int(padding)).to(input_ids.device)
+        if not generation_config.return_dict_in_generate:
+            return sequences
+        kind = (
+            GenerateEncoderDecoderOutput
+            if model.config.is_encoder_decoder
+            else GenerateDecoderOnlyOutput
+        )
+        return kind(sequences=sequences)  # pyright: ignore[reportArgumentType, reportCallIssue]
+
+    def _generators(self, rows: int) -> list[torch.Generator]:
+        first = self.config.seed
+        if first is None:
+            first = int(torch.randint(2**31, (1,)))
+        return [torch.Generator().manual_seed(first + row) for row in range(rows)]
+
+    def drafter(self, warp: Warp, stops: Stops) -> Drafter:
+        """The drafter for a call."""
+        if not isinstance(self.draft, PreTrainedModel):
+            return self.draft
+        return ModelDrafter(
+            self.draft,
+            warp=warp.at(self.config.draft_temperature),
+            size=self._size,
+            stops=sorted(stops.tokens),
+        )
+
+
+class _Run:
+    """One call: the rows that are not done, and both models' caches."""
+
+    def __init__(
+        self,
+        decoder: SpeculativeDecoder,
+        input_ids: Tensor,
+        *,
+        warp: Warp,
+        stops: Stops,
+        mask: Tensor | None,
+        encoded: dict[str, Any] | None,
+        source: Tensor | None,
+        generators: list[torch.Generator],
+    ) -> None:
+        self._decoder, self._warp, self._stops = decoder, warp, stops
+        self._rows = _rows(input_ids, mask if encoded is None else None)
+        self._all = list(self._rows)
+        self._uniforms = Uniforms(generators)
+        self._length = decoder._length
+        self._length.start(len(self._rows))
+        self._reader: CachedModel = cached(
+            decoder.target, len(self._rows), **_of_encoder(encoded or {})
+        )
+        self._drafter = decoder.drafter(warp, stops)
+        self._drafter.start(
+            [row.padding for row in self._rows], **self._draft_inputs(encoded, source)
+        )
+        self._size = decoder._size
+        self._rule: Rule = BlockRule() if decoder.config.verification == "block" else TokenRule()
+        self.stats = SpecStats()
+
+    def _draft_inputs(
+        self, encoded: dict[str, Any] | None, source: Tensor | None
+    ) -> dict[str, Any]:
+        """What the passes of a draft model are given: its own reading of the source."""
+        draft: Any = self._decoder.draft
+        if encoded is None or source is None or not isinstance(draft, PreTrainedModel):
+            return {}
+        mask = encoded.get("attention_mask")
+        times = len(self._rows) // len(source)  # several texts from one source
+        source = source.repeat_interleave(times, 0)
+        read = draft.get_encoder()(input_ids=source, attention_mask=mask, return_dict=True)
+        return _of_encoder({"encoder_outputs": read, "attention_mask": mask})
+
+    def blocks(self) -> Any:
+        """Run block after block; the new tokens of the first row that is left."""
+        while self._rows:
+            yield self._block()
+
+    def sequences(self, padding: int) -> Tensor:
+        """All texts, `(B, T)`."""
+        texts = [row.text for row in self._all]
+        longest = max(map(len, texts))
+        return torch.tensor([text + [padding] * (longest - len(text)) for text in texts])
+
+    def _block(self) -> list[int]:
+        start = time.perf_counter()
+        texts = [row.tokens for row in self._rows]
+        room = [self._stops.length - len(row.text) - 1 for row in self._rows]  # one is the target's
+        counts = [max(0, min(n, r)) for n, r in zip(self._length.counts(), room, strict=True)]
+        first = not self.stats.blocks
+        drafting = time.perf_counter()
+        if any(counts):
+            proposal = self._drafter.propose(
+                texts, counts, uniforms=self._uniforms, go_on=self._length.go_on
+            )
+        else:
+            proposal = Proposal([[] for _ in texts], None, 0)
+        drafted = proposal.tokens
+        verifying = time.perf_counter()
+        long = [text + new for text, new in zip(texts, drafted, strict=True)]
+        logits = self._reader.score(long, wanted=[len(new) + 1 for new in drafted])
+        verified = time.perf_counter()
+        kept, token = self._verify(logits, proposal)
+        written, first_new, left = 0, [], []
+        for r, row in enumerate(self._rows):
+            new = [*drafted[r][: kept[r]], token[r]]
+            end = self._stops.first(row.text, new)
+            row.tokens += new[:end]
+            written += len(new[:end])
+            first_new = first_new or new[:end]
+            if end is None and not self._stops.late(row.text):
+                left.append(r)
+        self._reader.keep([len(row.tokens) - 1 for row in self._rows])
+        self._drafter.keep([len(row.tokens) - 1 for row in self._rows])
+        drafting, verifying = verifying - drafting, verified - verifying
+        block = Block(
+            drafted=[len(new) for new in drafted],
+            kept=kept,
+            passes=proposal.passes,
+            draft_seconds=drafting,
+            verify_seconds=verifying,
+            other_seconds=time.perf_counter() - start - drafting - verifying,
+            first=first,
+        )
+        self._length.learn(block)
+        self.stats.count(block, written=written)
+        if len(left) < len(self._rows):
+            self._rows = [self._rows[r] for r in left]
+            if left:
+                for part in (self._reader, self._drafter, self._uniforms, self._length):
+                    part.select(left)
+        return first_new
+
+    def _verify(self, logits: Tensor, proposal: Proposal) -> tuple[list[int], list[int]]:
+        """How many drafted tokens of each row stay, and the token behind them."""
+        device = logits.device
+        lengths = [len(new) for new in proposal.tokens]
+        most = max(lengths)
+        tokens = torch.zeros(len(lengths), most, dtype=torch.long)
+        for r, new in enumerate(proposal.tokens):
+            tokens[r, : len(new)] = torch.tensor(new, dtype=torch.long)
+        tokens, counts = tokens.to(device), torch.tensor(lengths, device=device)
+        ends = [len(row.text) for row in self._rows]
+        first = [end + n - most for end, n in zip(ends, lengths, strict=True)]
+        texts = [row.text + new for row, new in zip(self._rows, proposal.tokens, strict=True)]
+        prefix: Prefix = lambda row, position: torch.tensor([texts[row][:position]])  # noqa: E731
+        numbers = [row.number for row in self._rows]
+        scores = self._warp(logits, prefix, first=first, numbers=numbers)
+        if most and min(lengths) < most:  # rows are aligned at their ends: align them at the front
+            index = torch.arange(most + 1, device=device) + (most - counts)[:, None]
+            index = index.clamp_max(most)[..., None].expand(-1, -1, scores.shape[2])
+            scores = scores.gather(1, index)
+        if self._warp.greedy:
+            kept, token = verify_greedy(tokens, counts, scores.argmax(-1))
+            return kept.tolist(), token.tolist()
+        taken = self._uniforms.take([n + 1 for n in lengths])
+        uniforms = torch.zeros(len(lengths), most + 1)
+        uniforms[:, :most] = taken[:, :most]
+        uniforms[:, -1] = taken[torch.arange(len(lengths)), torch.tensor(lengths)]
+        q = proposal.q
+        if q is not None and q.shape[2] < scores.shape[2]:
+            q = torch.nn.functional.pad(q, (0, scores.shape[2] - q.shape[2]))
+        drafts = Drafts(tokens, counts, scores.softmax(-1), q)
+        kept, token = verify(drafts, uniforms.to(device), rule=self._rule)
+        return kept.tolist(), token.tolist()
+
+
+def check_pair(target: PreTrainedModel, draft: PreTrainedModel) -> None:
+    """Refuse a draft that cannot serve a target.
+
+    Raises:
+        CompatibilityError: it is larger, of the other kind, or on another device.
+    """
+    if target.config.is_encoder_decoder != draft.config.is_encoder_decoder:
+        kinds = [
+            "an encoder-decoder" if m.config.is_encoder_decoder else "a decoder"
+            for m in (target, draft)
+        ]
+        raise CompatibilityError(
+            f"target and draft must be of one kind, but the target is {kinds[0]} and the draft "
+            f"{kinds[1]}; give another draft"
+        )
+    sizes = [sum(p.numel() for p in model.parameters()) for model in (target, draft)]
+    if sizes[1] > sizes[0]:
+        raise CompatibilityError(
+            f"the draft must be smaller than the target, but it has {sizes[1]:,} parameters and "
+            f"the target {sizes[0]:,}; swap them, or give another draft"
+        )
+    if target.device != draft.device:
+        raise CompatibilityError(
+            f"target and draft must be on one device, but they are on {target.device} and "
+            f"{draft.device}; move the draft"
+        )
+
+
+def _rows(input_ids: Tensor, mask: Tensor | None) -> list[_Row]:
+    """The texts without their padding, which is in front."""
+    texts = input_ids.tolist()
+    pads = [0] * len(texts) if mask is None else (mask == 0).sum(1).tolist()
+    return [
+        _Row(number, text[:pad], text[pad:])
+        for number, (text, pad) in enumerate(zip(texts, pads, strict=True))
+    ]
+
+
+def _of_encoder(inputs: dict[str, Any]) -> dict[str, Any]:
+    """What every pass of an encoder-decoder is given."""
+    names = ("encoder_outputs", "attention_mask")
+    return {name: inputs[name] for name in names if inputs.get(name) is not None}

@@ -1,0 +1,70 @@
+"""How many tokens are drafted: by what is accepted, and by time."""
+
+import random
+
+import pytest
+
+from attar.decode.draft_length import Block, Confidence, Constant, CostModel, Heuristic
+
+
+def feed(
+    policy: CostModel, *, draft: float, verify: float, share: float, blocks: int = 60
+) -> list[int]:
+    """Blocks of one row on a machine where a pass of the target takes `verify` (+ 10% for each
+    further token) and one of the draft `draft`, and each drafted token stays with chance `share`;
+    the lengths that were asked for."""
+    policy.start(1)
+    lengths, rng = [], random.Random(0)
+    for _ in range(blocks):
+        (length,) = policy.counts()
+        lengths.append(length)
+        kept = next((i for i in range(length) if rng.random() >= share), length)
+        seconds = verify * (1 + 0.1 * length)
+        policy.learn(Block([length], [kept], length, draft * length, seconds, 0.0))
+    return lengths
+
+
+def test_a_cheap_draft_that_agrees_is_long_and_a_dear_one_off() -> None:
+    assert feed(CostModel(8), draft=0.02, verify=1.0, share=0.95)[-1] >= 6
+    assert 1 <= feed(CostModel(8), draft=0.2, verify=1.0, share=0.7)[-1] <= 4
+    for dear in ({"draft": 0.9, "share": 0.5}, {"draft": 0.1, "share": 0.02}):
+        lengths = feed(CostModel(8), verify=1.0, blocks=200, **dear)
+        assert lengths[10:].count(0) > 0.9 * len(lengths[10:])
+        assert any(lengths[40:])  # it looks again now and then
+
+
+def test_the_first_block_reads_the_prompt_and_tells_no_times() -> None:
+    policy = CostModel(4)
+    policy.start(1)
+    policy.learn(Block([4], [4], 4, 100.0, 100.0, 100.0, first=True))
+    assert policy.rates() == [0.0] * 5
+    assert policy.counts() == [4]
+
+
+def test_times_between_measurements_are_on_a_line() -> None:
+    policy = CostModel(8)
+    policy.start(1)
+    for length, seconds in ((0, 1.0), (4, 1.4), (2, 1.1)):
+        policy.learn(Block([length], [0], length, 0.1 * length, seconds, 0.0))
+    assert policy.verify_seconds(3) == pytest.approx(1.1)
+    assert policy.verify_seconds(4) == pytest.approx(1.25)
+    assert policy.verify_seconds(9) == pytest.approx(1.4 + 4 * 0.1)
+
+
+def test_the_simple_policies() -> None:
+    constant, unsure, steps = Constant(3), Confidence(6, threshold=0.5), Heuristic(4)
+    for policy in (constant, unsure, steps):
+        policy.start(2)
+    assert constant.counts() == [3, 3]
+    assert unsure.counts() == [6, 6]
+    assert unsure.go_on(0, 1, 0.5)
+    assert not unsure.go_on(0, 1, 0.49)
+    steps.learn(Block([4, 4], [4, 3], 4, 0.0, 0.0, 0.0))
+    assert steps.counts() == [6, 3]
+    for _ in range(5):
+        steps.learn(Block(steps.counts(), [0, 0], 4, 0.0, 0.0, 0.0))
+    assert steps.counts() == [1, 1]
+    steps.select([1])
+    constant.select([0])
+    assert steps.counts() == [1]
+    assert constant.counts() == [3]

@@ -1,0 +1,148 @@
+"""What is written is what the target alone would write, whoever drafts."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+
+import decoders
+import tiny
+from attar.decode.distributions import Uniforms
+from attar.decode.drafters import GoOn, PromptLookupDrafter, Proposal, first_layers
+from attar.decode.speculative import SpecConfig, SpeculativeDecoder
+
+PAD = 0
+
+
+class Wrong:
+    """Always proposes something else than the target wants."""
+
+    def __init__(self, target: PreTrainedModel) -> None:
+        self.target: Any = target
+
+    def start(self, padding: Sequence[Sequence[int]], **extra: Any) -> None:
+        pass
+
+    def propose(
+        self,
+        rows: Sequence[Sequence[int]],
+        counts: Sequence[int],
+        *,
+        uniforms: Uniforms,
+        go_on: GoOn,
+    ) -> Proposal:
+        drafted = []
+        for row, count in zip(rows, counts, strict=True):
+            best = int(self.target(input_ids=torch.tensor([list(row)])).logits[0, -1].argmax())
+            drafted.append([(best + 1) % tiny.VOCAB] * count)
+        return Proposal(drafted, None, 0)
+
+    def keep(self, lengths: Sequence[int]) -> None:
+        pass
+
+    def select(self, rows: Sequence[int]) -> None:
+        pass
+
+
+def draft_of(name: str, target: PreTrainedModel) -> Any:
+    if name == "wrong":
+        return Wrong(target)
+    if name == "lookup":
+        return PromptLookupDrafter()
+    if name == "layers":
+        return first_layers(target, 1)
+    if name == "itself":
+        return target
+    return tiny.model("llama", seed=9, num_hidden_layers=1).to(target.dtype)
+
+
+def padded(rows: Sequence[Sequence[int]]) -> dict[str, Tensor]:
+    width = max(map(len, rows))
+    ids = torch.tensor([[PAD] * (width - len(row)) + list(row) for row in rows])
+    mask = torch.tensor([[0] * (width - len(row)) + [1] * len(row) for row in rows])
+    return {"inputs": ids, "attention_mask": mask}
+
+
+def prompts(count: int) -> dict[str, Tensor]:
+    return padded([tiny.ids(1, 3 + 2 * i, seed=i)[0].tolist() for i in range(count)])
+
+
+OPTIONS: dict[str, Any] = {"max_new_tokens": 24, "do_sample": False, "pad_token_id": PAD}
+
+
+def plain(target: Any, inputs: dict[str, Tensor], **options: Any) -> Tensor:
+    return target.generate(**inputs, **(OPTIONS | options))
+
+
+def assert_same(found: Tensor, wanted: Tensor) -> None:
+    assert found.shape == wanted.shape
+    assert found.tolist() == wanted.tolist()
+
+
+@pytest.mark.parametrize("draft", ["model", "layers", "lookup", "wrong", "itself"])
+@pytest.mark.parametrize("rows", [1, 5])
+@pytest.mark.parametrize("policy", ["cost", "constant", "heuristic", "confidence"])
+def test_greedy_texts_are_the_target_s(draft: str, rows: int, policy: Any) -> None:
+    target = decoders.model_of("llama")
+    config = SpecConfig(policy=policy, draft_tokens=4)
+    decoder = SpeculativeDecoder(target, draft_of(draft, target), config=config)
+    found = decoder.generate(**prompts(rows), **OPTIONS)
+    wanted = plain(target, prompts(rows))
+    assert_same(found.sequences, wanted)
+    lines = wanted[:, -24:].tolist()
+    assert found.stats.tokens == sum(line.index(2) + 1 if 2 in line else 24 for line in lines)
+    if draft == "wrong":
+        assert sum(found.stats.accepted) == 0
+    if draft == "itself" and policy == "constant":
+        assert set(found.stats.acceptance) == {1.0}
+
+
+@pytest.mark.parametrize("family", [f for f in tiny.CAUSAL if f != "llama"])
+@pytest.mark.parametrize("rows", [1, 4])
+def test_every_family(family: str, rows: int) -> None:
+    target = decoders.model_of(family)
+    config = SpecConfig(policy="constant", draft_tokens=3)
+    decoder = SpeculativeDecoder(target, first_layers(target, 2), config=config)
+    found = decoder.generate(**prompts(rows), **OPTIONS)
+    assert_same(found.sequences, plain(target, prompts(rows)))
+
+
+def test_an_encoder_decoder() -> None:
+    target, draft = decoders.encoder_decoder(), decoders.encoder_decoder()
+    noise = torch.randn(draft.lm_head.weight.shape, dtype=torch.float64)
+    with torch.no_grad():
+        draft.lm_head.weight.add_(0.1 * noise)
+    inputs = {"inputs": tiny.ids(3, 7), "attention_mask": torch.ones(3, 7, dtype=torch.long)}
+    inputs["attention_mask"][1, 5:] = 0
+    options = OPTIONS | {"eos_token_id": 1}
+    decoder = SpeculativeDecoder(target, draft, config=SpecConfig(policy="constant"))
+    found = decoder.generate(**inputs, **options)
+    assert_same(found.sequences, target.generate(**inputs, **options))
+    assert sum(found.stats.accepted) > 0
+
+
+def test_processors_see_the_text_of_each_position() -> None:
+    target = decoders.model_of("llama")
+    options = {"repetition_penalty": 1.7, "no_repeat_ngram_size": 2, "min_new_tokens": 6}
+    for rows in (1, 3):
+        decoder = SpeculativeDecoder(target, first_layers(target, 2))
+        found = decoder.generate(**prompts(rows), **OPTIONS, **options)
+        assert_same(found.sequences, plain(target, prompts(rows), **options))
+
+
+def test_a_text_ends_inside_a_block() -> None:
+    target = decoders.model_of("llama")
+    free = plain(target, prompts(1))[0, 3:].tolist()
+    config = SpecConfig(policy="constant")
+    for place in (2, 5, 9):
+        stop = free[place]
+        decoder = SpeculativeDecoder(target, target, config=config)
+        found = decoder.generate(**prompts(1), **(OPTIONS | {"eos_token_id": stop}))
+        assert found.sequences[0, 3:].tolist() == free[: free.index(stop) + 1]
+    for most in range(1, 9):
+        decoder = SpeculativeDecoder(target, target, config=config)
+        found = decoder.generate(**prompts(1), **(OPTIONS | {"max_new_tokens": most}))
+        assert found.sequences[0, 3:].tolist() == free[:most]
