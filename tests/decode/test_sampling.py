@@ -154,6 +154,55 @@ def test_a_padded_vocabulary_is_cut() -> None:
                 assert found.sequences.tolist() == wanted.tolist()
 
 
+# ------------------------------------------------------------------------------------------ lossy
+
+
+def kept(target: Any, **options: Any) -> tuple[list[list[int]], float]:
+    config = SpecConfig(policy="constant", draft_tokens=3, seed=7, **options)
+    draft = tiny.model("llama", seed=7, num_hidden_layers=1).double()
+    decoder = SpeculativeDecoder(target, draft, config=config)
+    found = decoder.generate(tiny.ids(6, 5), max_new_tokens=40, min_new_tokens=40, **SAMPLED)
+    assert found.stats.lossy == options.get("lossy")
+    return found.sequences.tolist(), found.stats.block_efficiency
+
+
+@pytest.mark.parametrize("lossy", ["lin", "sq", "exp", "ensemble"])
+def test_a_lossy_verification_keeps_more_and_at_one_nothing_else(lossy: str) -> None:
+    target = softer(softer(decoders.model_of("llama")))
+    exact, least = kept(target)
+    assert kept(target, lossy=lossy, epsilon=1.0) == (exact, least)
+    texts, mild = kept(target, lossy=lossy, epsilon=0.6)
+    assert texts != exact
+    _, much = kept(target, lossy=lossy, epsilon=0.05)
+    assert least < mild < much
+
+
+def test_typical_tokens_are_kept() -> None:
+    target = softer(softer(decoders.model_of("llama")))
+    assert kept(target, lossy="typical", epsilon=0.09)[1] > kept(target)[1]
+
+
+def test_a_lenient_greedy_text_takes_what_is_nearly_as_likely() -> None:
+    target = softer(softer(decoders.model_of("llama")))
+    options: dict[str, Any] = {"max_new_tokens": 32, "min_new_tokens": 32, "do_sample": False}
+    options["pad_token_id"] = 0
+    wanted = target.generate(tiny.ids(4, 5), **options)
+    draft = tiny.model("llama", seed=7, num_hidden_layers=1).double()
+    found = []
+    for epsilon in (1.0, 0.5, 0.01):
+        config = SpecConfig(policy="constant", lossy="lin", epsilon=epsilon)
+        decoder = SpeculativeDecoder(target, draft, config=config)
+        found.append(decoder.generate(tiny.ids(4, 5), **options))
+    assert found[0].sequences.tolist() == wanted.tolist()
+    assert found[0].stats.block_efficiency < found[2].stats.block_efficiency
+    with torch.no_grad():  # every token is at least half as likely as the likeliest
+        chances = target(input_ids=found[1].sequences).logits[:, 4:-1].softmax(-1)
+    taken = chances.gather(-1, found[1].sequences[:, 5:, None])[..., 0]
+    free = chances.clone()
+    free[..., 2] = 0  # the end of the text was not allowed
+    assert bool((taken >= 0.5 * free.amax(-1) - 1e-9).all())
+
+
 # ------------------------------------------------------------------------------------------ draws
 
 
@@ -194,6 +243,10 @@ def test_what_cannot_be_taken_back_is_refused() -> None:
         ({"draft_tokens": 0}, "at least 1; found 0"),
         ({"threshold": 2.0}, "between 0 and 1; found 2"),
         ({"draft_temperature": -1.0}, "0 or more; found -1"),
+        ({"lossy": "much"}, "lossy must be lin or sq"),
+        ({"epsilon": 0.5}, "lossy is unset"),
+        ({"lossy": "lin", "epsilon": 0.0}, "above 0 and at most 1; found 0"),
+        ({"lossy": "lin", "verification": "block"}, "goes token by token"),
     ):
         with pytest.raises(ConfigError, match=message):
             SpecConfig(**changes)

@@ -24,7 +24,16 @@ from attar.decode.distributions import Prefix, Uniforms, Warp
 from attar.decode.draft_length import Block, Confidence, Constant, CostModel, DraftLength, Heuristic
 from attar.decode.drafters import Drafter, ModelDrafter, Proposal
 from attar.decode.stopping import Stops
-from attar.decode.verification import BlockRule, Drafts, Rule, TokenRule, verify, verify_greedy
+from attar.decode.verification import (
+    BlockRule,
+    Drafts,
+    LossyKind,
+    LossyRule,
+    Rule,
+    TokenRule,
+    verify,
+    verify_greedy,
+)
 from attar.errors import CompatibilityError, ConfigError
 
 Policy = Literal["cost", "constant", "heuristic", "confidence"]
@@ -33,7 +42,7 @@ Verification = Literal["token", "block"]
 
 @dataclass(frozen=True, kw_only=True)
 class SpecConfig:
-    """How a text is drafted and verified. None of it changes the law of the text."""
+    """How a text is drafted and verified. Only `lossy` changes the law of the text."""
 
     policy: Policy = "cost"
     """How many tokens are drafted: `cost` takes what was fastest so far, and drafts nothing where
@@ -47,6 +56,11 @@ class SpecConfig:
     """`token` judges one token after another, `block` the whole draft together."""
     draft_temperature: float | None = None
     """Of the draft, if it is not to be the target's; 0 takes its likeliest token."""
+    lossy: LossyKind | None = None
+    """Keep more of the draft than the target's law allows: faster, and another text. With
+    `verification` token only."""
+    epsilon: float = 1.0
+    """How strict `lossy` is, from 0 to 1; 1 is not lossy, but for `typical`."""
     seed: int | None = None
     """Of the first row; the next one has the next number. Unset: drawn from torch's generator."""
 
@@ -64,6 +78,25 @@ class SpecConfig:
             raise ConfigError(
                 f"draft_temperature must be 0 or more; found {self.draft_temperature}"
             )
+
+        if self.lossy is not None and self.lossy not in get_args(LossyKind):
+            kinds = " or ".join(get_args(LossyKind))
+            raise ConfigError(f"lossy must be {kinds}, or unset; found {self.lossy!r}")
+        if self.lossy is None and self.epsilon != 1:
+            raise ConfigError(
+                f"epsilon {self.epsilon} says how strict a lossy verification is, but lossy is "
+                "unset; set it to lin, or leave epsilon out"
+            )
+        if not 0 < self.epsilon <= 1:
+            raise ConfigError(f"epsilon must be above 0 and at most 1; found {self.epsilon}")
+        if self.lossy is not None and self.verification == "block":
+            raise ConfigError("a lossy verification goes token by token; set verification to token")
+
+    def rule(self) -> Rule:
+        """How drafted tokens are judged."""
+        if self.lossy is not None:
+            return LossyRule(self.lossy, self.epsilon)
+        return BlockRule() if self.verification == "block" else TokenRule()
 
     def draft_length(self) -> DraftLength:
         """The policy, with nothing learned yet."""
@@ -88,8 +121,10 @@ class SpecStats:
         draft_seconds: in the draft.
         verify_seconds: in the target.
         seconds: of all, with the prompt.
+        lossy: how the text's law was changed; None where it was not.
     """
 
+    lossy: LossyKind | None = None
     tokens: int = 0
     blocks: int = 0
     row_blocks: int = 0
@@ -340,8 +375,8 @@ class _Run:
             [row.padding for row in self._rows], **self._draft_inputs(encoded, source)
         )
         self._size = decoder._size
-        self._rule: Rule = BlockRule() if decoder.config.verification == "block" else TokenRule()
-        self.stats = SpecStats()
+        self._rule = decoder.config.rule()
+        self.stats = SpecStats(lossy=decoder.config.lossy)
 
     def _draft_inputs(
         self, encoded: dict[str, Any] | None, source: Tensor | None
@@ -436,7 +471,13 @@ class _Run:
             index = index.clamp_max(most)[..., None].expand(-1, -1, scores.shape[2])
             scores = scores.gather(1, index)
         if self._warp.greedy:
-            kept, token = verify_greedy(tokens, counts, scores.argmax(-1))
+            best = scores.argmax(-1)
+            if isinstance(self._rule, LossyRule):
+                drafts = Drafts(tokens, counts, scores.softmax(-1), None)
+                best = torch.cat(
+                    [torch.where(self._rule.greedy(drafts), tokens, best[:, :-1]), best[:, -1:]], 1
+                )
+            kept, token = verify_greedy(tokens, counts, best)
             return kept.tolist(), token.tolist()
         taken = self._uniforms.take([n + 1 for n in lengths])
         uniforms = torch.zeros(len(lengths), most + 1)

@@ -12,13 +12,16 @@ how likely each length is to be reached (`stay`), and what the next token is dra
 """
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Literal, Protocol
 
 import torch
 from torch import Tensor
 
 from attar.decode.distributions import draw
 
+LossyKind = Literal["lin", "sq", "exp", "ensemble", "typical"]
+#: of the threshold of `typical`, as in Medusa's published runs
+_TYPICAL = 0.3
 #: what p has more than q sums to less than this only by rounding
 _NOTHING = 1e-12
 
@@ -103,6 +106,44 @@ class TokenRule:
     def rest(self, drafts: Drafts, kept: Tensor) -> Tensor:
         """What p has more than q; p itself behind the draft."""
         return _more(drafts.p_at(kept), drafts.q_at(kept))
+
+
+@dataclass(frozen=True)
+class LossyRule(TokenRule):
+    """Keeps more than the target's law allows, for speed: the text's law is another one.
+
+    With p and q of the drafted token, it stays with probability min(1, f(p) / q) where f(p) is
+    p / epsilon (`lin`), p / epsilon^2 (`sq`) or p^epsilon (`exp`; DistillSpec, section 5.3), or
+    epsilon p + (1 - epsilon) q (`ensemble`, arXiv 2604.07622); or where p is above the smaller of
+    epsilon and 0.3 exp(-entropy of p) (`typical`, Medusa). At epsilon 1 the first four keep what
+    `TokenRule` keeps. What follows the first rejected token is drawn as there.
+    """
+
+    kind: LossyKind
+    epsilon: float
+
+    def stay(self, drafts: Drafts) -> Tensor:
+        """(B, G)."""
+        p, q = drafts.p_of_token, drafts.q_of_token
+        if self.kind == "typical":
+            entropy = -torch.special.xlogy(drafts.p, drafts.p).sum(-1)[:, :-1]
+            least = (_TYPICAL * (-entropy).exp()).clamp_max(self.epsilon)
+            return (p > least).to(p.dtype)
+        raised = {
+            "lin": p / self.epsilon,
+            "sq": p / self.epsilon**2,
+            "exp": p**self.epsilon,
+            "ensemble": self.epsilon * p + (1 - self.epsilon) * q,
+        }[self.kind]
+        return _ratio(raised, q)
+
+    def greedy(self, drafts: Drafts) -> Tensor:
+        """The same where the target takes its likeliest token, p being its probabilities at
+        temperature 1: (B, G) bool. A token stays if it is at least epsilon times as likely as the
+        likeliest."""
+        if self.kind == "typical":
+            return self.stay(drafts) > 0
+        return drafts.p_of_token >= self.epsilon * drafts.p[:, :-1].amax(-1)
 
 
 @dataclass(frozen=True)
