@@ -13,6 +13,7 @@ import tiny
 from attar.decode.distributions import Uniforms
 from attar.decode.drafters import GoOn, PromptLookupDrafter, Proposal, first_layers
 from attar.decode.speculative import SpecConfig, SpeculativeDecoder
+from attar.errors import ConfigError
 
 PAD = 0
 
@@ -146,3 +147,15 @@ def test_a_text_ends_inside_a_block() -> None:
         decoder = SpeculativeDecoder(target, target, config=config)
         found = decoder.generate(**prompts(1), **(OPTIONS | {"max_new_tokens": most}))
         assert found.sequences[0, 3:].tolist() == free[:most]
+
+
+def test_a_draft_of_fewer_positions_rests_behind_them() -> None:
+    target = decoders.model_of("llama")
+    draft = tiny.model("gpt2", n_positions=16, n_layer=1).double()
+    for rows in (1, 4):
+        decoder = SpeculativeDecoder(target, draft, config=SpecConfig(policy="constant"))
+        found = decoder.generate(**prompts(rows), **OPTIONS)
+        assert_same(found.sequences, plain(target, prompts(rows)))
+        assert found.stats.draft_passes > 0
+    with pytest.raises(ConfigError, match="the 256 positions of the model; found 3 and 254"):
+        decoder.generate(**prompts(1), **(OPTIONS | {"max_new_tokens": 254}))

@@ -84,6 +84,7 @@ class ModelDrafter:
         self.model, self._warp, self._size = model, warp, size
         self._stops = frozenset(stops)
         self._last = model.config.get_text_config(decoder=True).vocab_size - 1
+        self._positions = positions_of(model) or 2**31
         self._reader: CachedModel
         self._padding: list[list[int]]
         self._numbers: list[int]
@@ -100,6 +101,12 @@ class ModelDrafter:
         """As the protocol says; greedy drafts are certain."""
         # A token that only the target has is read as another: any draft leaves the law as it is.
         texts = [[min(token, self._last) for token in row] for row in rows]
+        counts = [
+            min(n, self._positions - len(text)) for n, text in zip(counts, texts, strict=True)
+        ]
+        for r, count in enumerate(counts):
+            if count <= 0:  # nor is more read than there are positions for
+                texts[r] = texts[r][: self._reader.fed[r]]
         drafted: list[list[int]] = [[] for _ in rows]
         laws: list[Tensor] = []
         active = [count > 0 for count in counts]
@@ -183,6 +190,12 @@ class PromptLookupDrafter:
 
     def select(self, rows: Sequence[int]) -> None:
         """Nothing is kept."""
+
+
+def positions_of(model: PreTrainedModel) -> int | None:
+    """The longest text that a model was made for; None where it has no bound."""
+    found = getattr(model.config.get_text_config(decoder=True), "max_position_embeddings", None)
+    return found if isinstance(found, int) and found > 0 else None
 
 
 def first_layers(model: PreTrainedModel, count: int) -> PreTrainedModel:

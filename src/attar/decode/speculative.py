@@ -22,7 +22,7 @@ from transformers.generation.utils import (
 from attar.decode.cache import CachedModel, cached
 from attar.decode.distributions import Prefix, Uniforms, Warp
 from attar.decode.draft_length import Block, Confidence, Constant, CostModel, DraftLength, Heuristic
-from attar.decode.drafters import Drafter, ModelDrafter, Proposal
+from attar.decode.drafters import Drafter, ModelDrafter, Proposal, positions_of
 from attar.decode.stopping import Stops
 from attar.decode.verification import (
     BlockRule,
@@ -297,6 +297,14 @@ class SpeculativeDecoder:
             if len(input_ids) > 1:
                 raise ConfigError(f"a streamer takes one text at a time; found {len(input_ids)}")
             text_streamer.put(input_ids.cpu())
+        stops = Stops.of(stopping_criteria)
+        most = positions_of(model)
+        if most is not None and stops.length > most:
+            raise ConfigError(
+                f"the prompt and the new tokens must fit into the {most} positions of the model; "
+                f"found {input_ids.shape[1]} and {stops.length - input_ids.shape[1]}, so shorten "
+                "the prompt or lower max_new_tokens"
+            )
         run = _Run(
             self,
             input_ids,
@@ -304,7 +312,7 @@ class SpeculativeDecoder:
                 logits_processor,
                 do_sample=bool(generation_config.do_sample),
             ),
-            stops=Stops.of(stopping_criteria),
+            stops=stops,
             mask=inputs.get("attention_mask"),
             encoded=inputs if model.config.is_encoder_decoder else None,
             source=inputs_tensor,
