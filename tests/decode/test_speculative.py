@@ -1,19 +1,22 @@
 """What is written is what the target alone would write, whoever drafts."""
 
+import copy
+import random
 from collections.abc import Sequence
 from typing import Any
 
 import pytest
 import torch
+from tokenizers import Tokenizer, models, pre_tokenizers
 from torch import Tensor
-from transformers import PreTrainedModel
+from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 import decoders
 import tiny
 from attar.decode.distributions import Uniforms
 from attar.decode.drafters import GoOn, PromptLookupDrafter, Proposal, first_layers
 from attar.decode.speculative import SpecConfig, SpeculativeDecoder
-from attar.errors import ConfigError
+from attar.errors import CompatibilityError, ConfigError
 
 PAD = 0
 
@@ -159,3 +162,48 @@ def test_a_draft_of_fewer_positions_rests_behind_them() -> None:
         assert found.stats.draft_passes > 0
     with pytest.raises(ConfigError, match="the 256 positions of the model; found 3 and 254"):
         decoder.generate(**prompts(1), **(OPTIONS | {"max_new_tokens": 254}))
+
+
+def tokenizer_of(words: Sequence[str]) -> PreTrainedTokenizerFast:
+    built = Tokenizer(models.WordLevel({word: i for i, word in enumerate(words)}, unk_token="u"))
+    built.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    return PreTrainedTokenizerFast(tokenizer_object=built, unk_token="u")
+
+
+def renumbered(model: Any, order: list[int]) -> Any:
+    """The same model for a tokenizer that numbers its words in another way."""
+    other = copy.deepcopy(model)
+    with torch.no_grad():
+        for name in ("get_input_embeddings", "get_output_embeddings"):
+            weight = getattr(other, name)().weight
+            weight.copy_(weight[order])
+    return other
+
+
+@pytest.mark.parametrize("family", ["llama", "mistral"])
+@pytest.mark.parametrize("rows", [1, 3])
+def test_a_draft_with_other_tokens(family: str, rows: int) -> None:
+    """It is the target but for the numbers of its words; two words it lacks."""
+    target = decoders.model_of(family)
+    words = ["u", *(f"w{i}" for i in range(1, tiny.VOCAB))]
+    order = random.Random(1).sample(range(tiny.VOCAB), tiny.VOCAB)
+    theirs = [words[i] for i in order]
+    config = SpecConfig(policy="constant", draft_tokens=3)
+    given = {"config": config, "tokenizer": tokenizer_of(words)}
+    draft = renumbered(target, order)
+    wanted = plain(target, prompts(rows))
+    decoder = SpeculativeDecoder(target, draft, draft_tokenizer=tokenizer_of(theirs), **given)
+    found = decoder.generate(**prompts(rows), **OPTIONS)
+    assert_same(found.sequences, wanted)
+    assert set(found.stats.acceptance) == {1.0}
+    sampled = {**OPTIONS, "do_sample": True, "top_k": 0}
+    assert set(decoder.generate(**prompts(rows), **sampled).stats.acceptance) == {1.0}
+    for word in (int(wanted[0, -2]), int(wanted[-1, -6])):  # no longer known to the draft
+        theirs[order.index(word)] = f"other {word}"
+    decoder = SpeculativeDecoder(target, draft, draft_tokenizer=tokenizer_of(theirs), **given)
+    found = decoder.generate(**prompts(rows), **OPTIONS)
+    assert_same(found.sequences, wanted)
+    assert 0 < found.stats.acceptance[0] < 1
+    strange = tokenizer_of(["u", *(f"x{i}" for i in range(60))])
+    with pytest.raises(CompatibilityError, match="must share tokens"):
+        SpeculativeDecoder(target, draft, draft_tokenizer=strange, **given)

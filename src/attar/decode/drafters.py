@@ -12,10 +12,12 @@ from typing import Any, Protocol
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 from transformers import PreTrainedModel
 
 from attar.decode.cache import CachedModel, cached
 from attar.decode.distributions import Prefix, Uniforms, Warp, draw
+from attar.decode.vocabularies import Translation
 from attar.errors import ConfigError
 from attar.families import Body
 
@@ -67,10 +69,11 @@ class ModelDrafter:
     """A small model that drafts token by token.
 
     Args:
-        model: in evaluation mode, with the target's tokenizer.
+        model: in evaluation mode.
         warp: what its tokens are drawn from; need not be the target's.
-        size: of the vocabulary that both models share; other tokens are never drafted.
+        size: of the target's vocabulary.
         stops: tokens after which nothing is drafted.
+        translation: where its tokenizer is another.
     """
 
     def __init__(
@@ -80,45 +83,47 @@ class ModelDrafter:
         warp: Warp,
         size: int,
         stops: Sequence[int] = (),
+        translation: Translation | None = None,
     ) -> None:
         self.model, self._warp, self._size = model, warp, size
-        self._stops = frozenset(stops)
-        self._last = model.config.get_text_config(decoder=True).vocab_size - 1
+        self._stops, self._translation = frozenset(stops), translation
+        self._own = model.config.get_text_config(decoder=True).vocab_size
         self._positions = positions_of(model) or 2**31
         self._reader: CachedModel
         self._padding: list[list[int]]
         self._numbers: list[int]
+        #: where tokenizers differ: how many of its own tokens end each of the target's, by row
+        self._ends: list[list[int]]
 
     def start(self, padding: Sequence[Sequence[int]], **extra: Any) -> None:
         """Begin with an empty cache."""
         self._reader = cached(self.model, len(padding), **extra)
         self._padding = [list(tokens) for tokens in padding]
         self._numbers = list(range(len(padding)))
+        self._ends = [[] for _ in padding]
 
     def propose(
         self, rows: Rows, counts: Sequence[int], *, uniforms: Uniforms, go_on: GoOn
     ) -> Proposal:
         """As the protocol says; greedy drafts are certain."""
-        # A token that only the target has is read as another: any draft leaves the law as it is.
-        texts = [[min(token, self._last) for token in row] for row in rows]
-        counts = [
-            min(n, self._positions - len(text)) for n, text in zip(counts, texts, strict=True)
-        ]
-        for r, count in enumerate(counts):
-            if count <= 0:  # nor is more read than there are positions for
-                texts[r] = texts[r][: self._reader.fed[r]]
+        texts = [list(row) for row in rows]
+        own = [self._read(r, row) for r, row in enumerate(rows)]
+        room = [self._positions - len(text) for text in own]
+        counts = [min(count, left) for count, left in zip(counts, room, strict=True)]
+        for r, left in enumerate(room):
+            if left <= 0:  # nor is more read than there are positions for
+                own[r] = own[r][: self._reader.fed[r]]
         drafted: list[list[int]] = [[] for _ in rows]
         laws: list[Tensor] = []
         active = [count > 0 for count in counts]
         passes = 0
         while any(active):
             wanted = [int(on) for on in active]
-            logits = self._reader.score(texts, wanted=wanted)[..., : self._size]
+            logits = self._logits(self._reader.score(own, wanted=wanted))
             passes += 1
             first = [len(pad) + len(text) for pad, text in zip(self._padding, texts, strict=True)]
-            scores = self._warp(logits, self._prefix(texts), first=first, numbers=self._numbers)[
-                :, 0
-            ]
+            prefix = self._prefix(texts)
+            scores = self._warp(logits, prefix, first=first, numbers=self._numbers)[:, 0]
             law = scores.softmax(-1)
             if self._warp.greedy:
                 picked = scores.argmax(-1)
@@ -131,12 +136,17 @@ class ModelDrafter:
                     continue
                 drafted[r].append(token)
                 texts[r].append(token)
+                own[r] = self._read(r, texts[r])
                 more = len(drafted[r]) < counts[r] and token not in self._stops
                 active[r] = more and go_on(r, len(drafted[r]), chances[r])
         return Proposal(drafted, torch.stack(laws, 1) if laws else None, passes)
 
     def keep(self, lengths: Sequence[int]) -> None:
         """Take the rejected tokens out of the cache."""
+        if self._translation is not None:
+            for ends, length in zip(self._ends, lengths, strict=True):
+                del ends[length:]
+            lengths = [ends[-1] if ends else 0 for ends in self._ends]
         self._reader.keep(lengths)
 
     def select(self, rows: Sequence[int]) -> None:
@@ -144,6 +154,30 @@ class ModelDrafter:
         self._reader.select(rows)
         self._padding = [self._padding[row] for row in rows]
         self._numbers = [self._numbers[row] for row in rows]
+        self._ends = [self._ends[row] for row in rows]
+
+    def _read(self, row: int, tokens: Sequence[int]) -> list[int]:
+        """A text in the draft's tokens."""
+        if self._translation is None:
+            if self._own >= self._size:
+                return list(tokens)
+            # A token that only the target has is read as another: the law stays the target's.
+            return [min(token, self._own - 1) for token in tokens]
+        found: list[int] = []
+        ends = []
+        for token in tokens:
+            found += self._translation.pieces(token)
+            ends.append(len(found))
+        self._ends[row] = ends
+        return found
+
+    def _logits(self, logits: Tensor) -> Tensor:
+        """The draft's as of the target's tokens, -inf where it has none."""
+        if self._translation is not None:
+            return self._translation.logits(logits, size=self._size)
+        missing = max(0, self._size - logits.shape[-1])
+        logits = logits[..., : self._size]
+        return F.pad(logits, (0, missing), value=-torch.inf) if missing else logits
 
     def _prefix(self, texts: Rows) -> Prefix:
         return lambda row, position: torch.tensor([[*self._padding[row], *texts[row]][:position]])

@@ -34,6 +34,7 @@ from attar.decode.verification import (
     verify,
     verify_greedy,
 )
+from attar.decode.vocabularies import translation
 from attar.errors import CompatibilityError, ConfigError
 
 Policy = Literal["cost", "constant", "heuristic", "confidence"]
@@ -204,6 +205,8 @@ class SpeculativeDecoder:
         target: the model whose texts are wanted, in evaluation mode.
         draft: a small model of the same vocabulary, or another drafter.
         config: how to draft.
+        tokenizer: the target's; with `draft_tokenizer`, if the two may differ.
+        draft_tokenizer: the draft's.
 
     Raises:
         CompatibilityError: the two do not fit together.
@@ -215,6 +218,8 @@ class SpeculativeDecoder:
         draft: PreTrainedModel | Drafter,
         *,
         config: SpecConfig = SpecConfig(),
+        tokenizer: PreTrainedTokenizerBase | None = None,
+        draft_tokenizer: PreTrainedTokenizerBase | None = None,
     ) -> None:
         self.target, self.draft, self.config = target, draft, config
         self.stats = SpecStats()
@@ -222,7 +227,9 @@ class SpeculativeDecoder:
         self._size = target.config.get_text_config(decoder=True).vocab_size
         if isinstance(draft, PreTrainedModel):
             check_pair(target, draft)
-            self._size = min(self._size, draft.config.get_text_config(decoder=True).vocab_size)
+        self._translation = None
+        if tokenizer is not None and draft_tokenizer is not None:
+            self._translation = translation(tokenizer, draft_tokenizer)
 
     def generate(
         self,
@@ -351,6 +358,7 @@ class SpeculativeDecoder:
             warp=warp.at(self.config.draft_temperature),
             size=self._size,
             stops=sorted(stops.tokens),
+            translation=self._translation,
         )
 
 
@@ -491,10 +499,7 @@ class _Run:
         uniforms = torch.zeros(len(lengths), most + 1)
         uniforms[:, :most] = taken[:, :most]
         uniforms[:, -1] = taken[torch.arange(len(lengths)), torch.tensor(lengths)]
-        q = proposal.q
-        if q is not None and q.shape[2] < scores.shape[2]:
-            q = torch.nn.functional.pad(q, (0, scores.shape[2] - q.shape[2]))
-        drafts = Drafts(tokens, counts, scores.softmax(-1), q)
+        drafts = Drafts(tokens, counts, scores.softmax(-1), proposal.q)
         kept, token = verify(drafts, uniforms.to(device), rule=self._rule)
         return kept.tolist(), token.tolist()
 
