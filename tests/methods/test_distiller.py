@@ -447,6 +447,18 @@ def test_the_head_of_another_task_is_drawn_anew(folders: dict[str, Path]) -> Non
     assert all(torch.equal(body[name], kept[name]) for name in body)
 
 
+def test_a_student_larger_than_its_teacher_is_told(
+    folders: dict[str, Path], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    checkpoint.save(
+        encoders.encoder(num_hidden_layers=5), tmp_path / "large", tokenizer=encoders.tokenizer()
+    )
+    config = replace(CONFIG, intermediate="none", max_steps=1)
+    given = {"student": tmp_path / "large", "student_layers": None}
+    run(folders, tmp_path / "out", config, **given)
+    assert "more than its teacher's" in caplog.text
+
+
 def test_a_teacher_with_the_classes_in_another_order_is_refused(
     folders: dict[str, Path], tmp_path: Path
 ) -> None:

@@ -1,5 +1,6 @@
 """The public verb: train a student from a teacher with one pipeline, and say how good it is."""
 
+import logging
 import math
 import shutil
 import time
@@ -22,6 +23,8 @@ from attar.train.metrics import primary
 from attar.train.processes import broadcast, place, processes, shared_workspace
 from attar.train.trainer import Training
 from attar.train.windows import source_name
+
+logger = logging.getLogger(__name__)
 
 PAPER = Paper(
     title="Distiller: A Systematic Study of Model Distillation Methods in Natural Language "
@@ -132,6 +135,8 @@ def distill(
             student_init=student_init,
             tokenizer=tokenizer,
         )
+        if job.teacher is not None and (sizes := _sizes(job))[0] > sizes[1]:
+            logger.warning("the student has %d parameters, more than its teacher's %d", *sizes)
         run = _run(job, settings, space.state, resume=space.resuming)
         if run is not None:
             form = checkpoint.save(job.student, space.path, tokenizer=job.tokenizer)
@@ -141,6 +146,11 @@ def distill(
             checkpoint.write_text(space.path / "README.md", card)
             run.save(space.path)
         return broadcast(run)
+
+
+def _sizes(job: Job) -> list[int]:
+    """Parameters of student and teacher."""
+    return [sum(p.numel() for p in m.parameters()) for m in (job.student, job.teacher) if m]
 
 
 _PIPELINES = {
