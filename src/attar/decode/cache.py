@@ -42,6 +42,8 @@ class CachedModel(ABC):
     def __init__(self, model: PreTrainedModel, rows: int, **extra: Any) -> None:
         self.model: Any = model
         self._extra = extra
+        # asked once, as it reads a signature
+        self._keeps_logits = bool(self.model._supports_logits_to_keep())
         self.fed = [0] * rows
         self.cache: Any = _new_cache(model)
 
@@ -76,7 +78,7 @@ class CachedModel(ABC):
             inputs["decoder_input_ids"] = ids.to(device)
         else:
             inputs["input_ids"] = ids.to(device)
-            if self.model._supports_logits_to_keep():
+            if self._keeps_logits:
                 inputs["logits_to_keep"] = last
         found = self.model(**inputs, **self._extra, past_key_values=self.cache, use_cache=True)
         return found.logits[:, -last:]
@@ -147,6 +149,7 @@ class Steps(CachedModel):
 
     def __init__(self, model: PreTrainedModel, rows: int, **extra: Any) -> None:
         super().__init__(model, rows, **extra)
+        self._takes_positions = _takes_positions(model)
         self.cache.activate_past_recording()
         self._size = 0  # slots
         self._padding: list[int] | None = None  # of them before the first token of each row
@@ -168,7 +171,7 @@ class Steps(CachedModel):
             slots, padding = torch.arange(max(ends)), torch.tensor(self._padding)[:, None]
             if any(self._padding):
                 inputs["attention_mask"] = (slots >= padding).long()
-            if _takes_positions(self.model):
+            if self._takes_positions:
                 inputs["position_ids"] = (slots[start:] - padding).clamp_min(0)
         elif any(self._padding):
             raise CompatibilityError(
