@@ -124,14 +124,19 @@ def _stdlib() -> dict[str, list[Dataset]]:
     return {name: [_dataset(texts)] for name, texts in rows.items()}
 
 
-def from_hub(name: str, config: str | None) -> DatasetDict | Dataset:
+def from_hub(name: str, config: str | None, *, accepted: str = ACCEPTED) -> DatasetDict | Dataset:
     """A data set of the Hub with all its splits and columns.
+
+    Args:
+        name: on the Hub.
+        config: which of its configurations.
+        accepted: what else the caller takes, for the message.
 
     Raises:
         DataError: `name` cannot be a name on the Hub, or loading fails.
     """
     if not _HUB_NAME.fullmatch(name) or kind(Path(name)) is not None:
-        raise DataError(f"there is no file or folder {name!r}; {ACCEPTED}")
+        raise DataError(f"there is no file or folder {name!r}; {accepted}")
     try:
         return datasets.load_dataset(name, config)  # pyright: ignore[reportReturnType]
     except Exception as error:
@@ -139,7 +144,7 @@ def from_hub(name: str, config: str | None) -> DatasetDict | Dataset:
         raise DataError(
             f"there is no file or folder {name!r}, and loading it as a data set of the Hub"
             f"{f' with config {config!r}' if config else ''} failed{offline} "
-            f"({reason(error)}); {ACCEPTED}"
+            f"({reason(error)}); {accepted}"
         ) from error
 
 

@@ -12,6 +12,11 @@ from attar.data.labelled.task import Task, TaskKind
 from attar.data.text import STDLIB, from_hub, name_splits, progress_only_on_terminals
 from attar.errors import ConfigError
 
+_ACCEPTED = (
+    "give a Hub name, a file or folder of .jsonl, .parquet, .csv or .tsv (each also with .gz), "
+    "python-stdlib:package or python-stdlib:docstring"
+)
+
 
 def load_labelled(
     source: str | Path | Dataset | DatasetDict,
@@ -75,8 +80,9 @@ def load_labelled(
         elif path is not None and local:
             tables, cells = read_files(path, [name for name in named if name])
         else:
-            loaded = from_hub(origin, config) if isinstance(source, str | Path) else source
-            tables = name_splits(loaded, origin)
+            if isinstance(source, str | Path):
+                source = from_hub(origin, config, accepted=_ACCEPTED)
+            tables = name_splits(source, origin)
         tables = {name: table.with_format(None) for name, table in tables.items()}
     roles = find_roles(tables["train"], task, named=named, origin=origin)
     splits = pick_columns(tables, roles, cells=cells, origin=origin)
