@@ -7,8 +7,8 @@ numbers of tokens.
 """
 
 import time
-from dataclasses import dataclass, field
-from typing import Any, Literal, get_args
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -20,152 +20,15 @@ from transformers.generation.utils import (
 )
 
 from attar.decode.cache import CachedModel, cached
-from attar.decode.distributions import Prefix, Uniforms, Warp
-from attar.decode.draft_length import Block, Confidence, Constant, CostModel, DraftLength, Heuristic
+from attar.decode.distributions import Uniforms, Warp
+from attar.decode.draft_length import Block
 from attar.decode.drafters import Drafter, ModelDrafter, Proposal, positions_of
+from attar.decode.settings import SpecConfig
+from attar.decode.stats import SpecStats
 from attar.decode.stopping import Stops
-from attar.decode.verification import (
-    BlockRule,
-    Drafts,
-    LossyKind,
-    LossyRule,
-    Rule,
-    TokenRule,
-    verify,
-    verify_greedy,
-)
+from attar.decode.verification import Drafts, LossyRule, verify, verify_greedy
 from attar.decode.vocabularies import translation
 from attar.errors import CompatibilityError, ConfigError
-
-Policy = Literal["cost", "constant", "heuristic", "confidence"]
-Verification = Literal["token", "block"]
-
-
-@dataclass(frozen=True, kw_only=True)
-class SpecConfig:
-    """How a text is drafted and verified. Only `lossy` changes the law of the text."""
-
-    policy: Policy = "cost"
-    """How many tokens are drafted: `cost` takes what was fastest so far, and drafts nothing where
-    nothing pays; `constant`; `heuristic`, more while all is accepted; `confidence`, while the draft
-    is sure."""
-    draft_tokens: int = 5
-    """Tokens of a draft: always, to begin with, or at most."""
-    threshold: float = 0.4
-    """Of `confidence`: it goes on after a token at least so likely."""
-    verification: Verification = "token"
-    """`token` judges one token after another, `block` the whole draft together."""
-    draft_temperature: float | None = None
-    """Of the draft, if it is not to be the target's; 0 takes its likeliest token."""
-    lossy: LossyKind | None = None
-    """Keep more of the draft than the target's law allows: faster, and another text. With
-    `verification` token only."""
-    epsilon: float = 1.0
-    """How strict `lossy` is, from 0 to 1; 1 is not lossy, but for `typical`."""
-    seed: int | None = None
-    """Of the first row; the next one has the next number. Unset: drawn from torch's generator."""
-
-    def __post_init__(self) -> None:
-        for name, words in (("policy", Policy), ("verification", Verification)):
-            if getattr(self, name) not in get_args(words):
-                raise ConfigError(
-                    f"{name} must be {' or '.join(get_args(words))}; found {getattr(self, name)!r}"
-                )
-        if self.draft_tokens < 1:
-            raise ConfigError(f"draft_tokens must be at least 1; found {self.draft_tokens}")
-        if not 0 <= self.threshold <= 1:
-            raise ConfigError(f"threshold must lie between 0 and 1; found {self.threshold}")
-        if self.draft_temperature is not None and self.draft_temperature < 0:
-            raise ConfigError(
-                f"draft_temperature must be 0 or more; found {self.draft_temperature}"
-            )
-
-        if self.lossy is not None and self.lossy not in get_args(LossyKind):
-            kinds = " or ".join(get_args(LossyKind))
-            raise ConfigError(f"lossy must be {kinds}, or unset; found {self.lossy!r}")
-        if self.lossy is None and self.epsilon != 1:
-            raise ConfigError(
-                f"epsilon {self.epsilon} says how strict a lossy verification is, but lossy is "
-                "unset; set it to lin, or leave epsilon out"
-            )
-        if not 0 < self.epsilon <= 1:
-            raise ConfigError(f"epsilon must be above 0 and at most 1; found {self.epsilon}")
-        if self.lossy is not None and self.verification == "block":
-            raise ConfigError("a lossy verification goes token by token; set verification to token")
-
-    def rule(self) -> Rule:
-        """How drafted tokens are judged."""
-        if self.lossy is not None:
-            return LossyRule(self.lossy, self.epsilon)
-        return BlockRule() if self.verification == "block" else TokenRule()
-
-    def draft_length(self) -> DraftLength:
-        """The policy, with nothing learned yet."""
-        if self.policy == "cost":
-            return CostModel(max(self.draft_tokens, 8))
-        if self.policy == "confidence":
-            return Confidence(self.draft_tokens, threshold=self.threshold)
-        return (Heuristic if self.policy == "heuristic" else Constant)(self.draft_tokens)
-
-
-@dataclass
-class SpecStats:
-    """What was drafted and accepted in one call, all rows together.
-
-    Attributes:
-        tokens: that were written.
-        blocks: passes of the target, each over all rows that were not done.
-        row_blocks: the same, counted once for each of these rows.
-        draft_passes: passes of the draft model.
-        drafted: tokens that were drafted at position 1, 2, ... of a block.
-        accepted: how many of these stayed.
-        draft_seconds: in the draft.
-        verify_seconds: in the target.
-        seconds: of all, with the prompt.
-        lossy: how the text's law was changed; None where it was not.
-    """
-
-    lossy: LossyKind | None = None
-    tokens: int = 0
-    blocks: int = 0
-    row_blocks: int = 0
-    draft_passes: int = 0
-    drafted: list[int] = field(default_factory=list)
-    accepted: list[int] = field(default_factory=list)
-    draft_seconds: float = 0.0
-    verify_seconds: float = 0.0
-    seconds: float = 0.0
-
-    @property
-    def block_efficiency(self) -> float:
-        """Tokens for each pass of the target, of a row: tau, from 1 to the draft's length + 1."""
-        return self.tokens / self.row_blocks if self.row_blocks else 0.0
-
-    @property
-    def acceptance(self) -> list[float]:
-        """Share of drafted tokens that stayed, by position."""
-        return [a / d for a, d in zip(self.accepted, self.drafted, strict=True)]
-
-    @property
-    def other_seconds(self) -> float:
-        """In the loop, outside both models."""
-        return self.seconds - self.draft_seconds - self.verify_seconds
-
-    def count(self, block: Block, *, written: int) -> None:
-        """Add a block."""
-        self.tokens += written
-        self.blocks += 1
-        self.row_blocks += len(block.drafted)
-        self.draft_passes += block.passes
-        self.draft_seconds += block.draft_seconds
-        self.verify_seconds += block.verify_seconds
-        more = max(block.drafted) - len(self.drafted)
-        self.drafted += [0] * more
-        self.accepted += [0] * more
-        for drafted, kept in zip(block.drafted, block.kept, strict=True):
-            for i in range(drafted):
-                self.drafted[i] += 1
-                self.accepted[i] += i < kept
 
 
 @dataclass(frozen=True)
@@ -193,6 +56,9 @@ class _Row:
     def text(self) -> list[int]:
         """As plain generation has it, padding in front."""
         return [*self.padding, *self.tokens]
+
+    def __len__(self) -> int:
+        return len(self.padding) + len(self.tokens)
 
 
 class SpeculativeDecoder:
@@ -390,7 +256,6 @@ class _Run:
         self._drafter.start(
             [row.padding for row in self._rows], **self._draft_inputs(encoded, source)
         )
-        self._size = decoder._size
         self._rule = decoder.config.rule()
         self.stats = SpecStats(lossy=decoder.config.lossy)
 
@@ -421,7 +286,7 @@ class _Run:
     def _block(self) -> list[int]:
         start = time.perf_counter()
         texts = [row.tokens for row in self._rows]
-        room = [self._stops.length - len(row.text) - 1 for row in self._rows]  # one is the target's
+        room = [self._stops.length - len(row) - 1 for row in self._rows]  # one is the target's
         counts = [max(0, min(n, r)) for n, r in zip(self._length.counts(), room, strict=True)]
         first = not self.stats.blocks
         drafting = time.perf_counter()
@@ -476,10 +341,11 @@ class _Run:
         for r, new in enumerate(proposal.tokens):
             tokens[r, : len(new)] = torch.tensor(new, dtype=torch.long)
         tokens, counts = tokens.to(device), torch.tensor(lengths, device=device)
-        ends = [len(row.text) for row in self._rows]
-        first = [end + n - most for end, n in zip(ends, lengths, strict=True)]
-        texts = [row.text + new for row, new in zip(self._rows, proposal.tokens, strict=True)]
-        prefix: Prefix = lambda row, position: torch.tensor([texts[row][:position]])  # noqa: E731
+        first = [len(row) + n - most for row, n in zip(self._rows, lengths, strict=True)]
+
+        def prefix(row: int, position: int) -> Tensor:  # few processors ask for it
+            return torch.tensor([[*self._rows[row].text, *proposal.tokens[row]][:position]])
+
         numbers = [row.number for row in self._rows]
         scores = self._warp(logits, prefix, first=first, numbers=numbers)
         if most and min(lengths) < most:  # rows are aligned at their ends: align them at the front

@@ -1,0 +1,77 @@
+"""The options of speculative decoding, and the rule and policy that they name."""
+
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+from attar.decode.draft_length import Confidence, Constant, CostModel, DraftLength, Heuristic
+from attar.decode.verification import BlockRule, LossyKind, LossyRule, Rule, TokenRule
+from attar.errors import ConfigError
+
+Policy = Literal["cost", "constant", "heuristic", "confidence"]
+Verification = Literal["token", "block"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class SpecConfig:
+    """How a text is drafted and verified. Only `lossy` changes the law of the text."""
+
+    policy: Policy = "cost"
+    """How many tokens are drafted: `cost` takes what was fastest so far, and drafts nothing where
+    nothing pays; `constant`; `heuristic`, more while all is accepted; `confidence`, while the draft
+    is sure."""
+    draft_tokens: int = 5
+    """Tokens of a draft: always, to begin with, or at most."""
+    threshold: float = 0.4
+    """Of `confidence`: it goes on after a token at least so likely."""
+    verification: Verification = "token"
+    """`token` judges one token after another, `block` the whole draft together."""
+    draft_temperature: float | None = None
+    """Of the draft, if it is not to be the target's; 0 takes its likeliest token."""
+    lossy: LossyKind | None = None
+    """Keep more of the draft than the target's law allows: faster, and another text. With
+    `verification` token only."""
+    epsilon: float = 1.0
+    """How strict `lossy` is, from 0 to 1; 1 is not lossy, but for `typical`."""
+    seed: int | None = None
+    """Of the first row; the next one has the next number. Unset: drawn from torch's generator."""
+
+    def __post_init__(self) -> None:
+        for name, words in (("policy", Policy), ("verification", Verification)):
+            if getattr(self, name) not in get_args(words):
+                raise ConfigError(
+                    f"{name} must be {' or '.join(get_args(words))}; found {getattr(self, name)!r}"
+                )
+        if self.draft_tokens < 1:
+            raise ConfigError(f"draft_tokens must be at least 1; found {self.draft_tokens}")
+        if not 0 <= self.threshold <= 1:
+            raise ConfigError(f"threshold must lie between 0 and 1; found {self.threshold}")
+        if self.draft_temperature is not None and self.draft_temperature < 0:
+            raise ConfigError(
+                f"draft_temperature must be 0 or more; found {self.draft_temperature}"
+            )
+        if self.lossy is not None and self.lossy not in get_args(LossyKind):
+            kinds = " or ".join(get_args(LossyKind))
+            raise ConfigError(f"lossy must be {kinds}, or unset; found {self.lossy!r}")
+        if self.lossy is None and self.epsilon != 1:
+            raise ConfigError(
+                f"epsilon {self.epsilon} says how strict a lossy verification is, but lossy is "
+                "unset; set it to lin, or leave epsilon out"
+            )
+        if not 0 < self.epsilon <= 1:
+            raise ConfigError(f"epsilon must be above 0 and at most 1; found {self.epsilon}")
+        if self.lossy is not None and self.verification == "block":
+            raise ConfigError("a lossy verification goes token by token; set verification to token")
+
+    def rule(self) -> Rule:
+        """How drafted tokens are judged."""
+        if self.lossy is not None:
+            return LossyRule(self.lossy, self.epsilon)
+        return BlockRule() if self.verification == "block" else TokenRule()
+
+    def draft_length(self) -> DraftLength:
+        """The policy, with nothing learned yet."""
+        if self.policy == "cost":
+            return CostModel(max(self.draft_tokens, 8))
+        if self.policy == "confidence":
+            return Confidence(self.draft_tokens, threshold=self.threshold)
+        return (Heuristic if self.policy == "heuristic" else Constant)(self.draft_tokens)

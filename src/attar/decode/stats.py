@@ -1,0 +1,66 @@
+"""What speculative decoding drafted, kept and took."""
+
+from dataclasses import dataclass, field
+
+from attar.decode.draft_length import Block
+from attar.decode.verification import LossyKind
+
+
+@dataclass
+class SpecStats:
+    """What was drafted and accepted in one call, all rows together.
+
+    Attributes:
+        tokens: that were written.
+        blocks: passes of the target, each over all rows that were not done.
+        row_blocks: the same, counted once for each of these rows.
+        draft_passes: passes of the draft model.
+        drafted: tokens that were drafted at position 1, 2, ... of a block.
+        accepted: how many of these stayed.
+        draft_seconds: in the draft.
+        verify_seconds: in the target.
+        seconds: of all, with the prompt.
+        lossy: how the text's law was changed; None where it was not.
+    """
+
+    lossy: LossyKind | None = None
+    tokens: int = 0
+    blocks: int = 0
+    row_blocks: int = 0
+    draft_passes: int = 0
+    drafted: list[int] = field(default_factory=list)
+    accepted: list[int] = field(default_factory=list)
+    draft_seconds: float = 0.0
+    verify_seconds: float = 0.0
+    seconds: float = 0.0
+
+    @property
+    def block_efficiency(self) -> float:
+        """Tokens for each pass of the target, of a row: tau, from 1 to the draft's length + 1."""
+        return self.tokens / self.row_blocks if self.row_blocks else 0.0
+
+    @property
+    def acceptance(self) -> list[float]:
+        """Share of drafted tokens that stayed, by position."""
+        return [a / d for a, d in zip(self.accepted, self.drafted, strict=True)]
+
+    @property
+    def other_seconds(self) -> float:
+        """In the loop, outside both models."""
+        return self.seconds - self.draft_seconds - self.verify_seconds
+
+    def count(self, block: Block, *, written: int) -> None:
+        """Add a block."""
+        self.tokens += written
+        self.blocks += 1
+        self.row_blocks += len(block.drafted)
+        self.draft_passes += block.passes
+        self.draft_seconds += block.draft_seconds
+        self.verify_seconds += block.verify_seconds
+        more = max(block.drafted) - len(self.drafted)
+        self.drafted += [0] * more
+        self.accepted += [0] * more
+        for drafted, kept in zip(block.drafted, block.kept, strict=True):
+            for i in range(drafted):
+                self.drafted[i] += 1
+                self.accepted[i] += i < kept
