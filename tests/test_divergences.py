@@ -15,14 +15,18 @@ from attar.divergences import (
     Divergence,
     forward_kl,
     js,
+    lk,
     log_mass_outside,
+    log_overlap,
     mean_over,
+    overlap,
     reverse_kl,
     topk_forward_kl,
+    tvd,
 )
 from attar.errors import ConfigError
 
-ALL = [forward_kl, reverse_kl, js]
+ALL = [forward_kl, reverse_kl, js, tvd, lk, log_overlap]
 
 
 def logits(seed: int, *, scale: float = 2.0, size: tuple[int, ...] = (2, 3, 11)) -> Tensor:
@@ -67,6 +71,46 @@ def test_closed_forms_over_two_tokens() -> None:
     to_m = [p * math.log(p / x) for p, x in zip((0.5, 0.5), m, strict=True)]
     from_q = [q * math.log(q / x) for q, x in zip((0.25, 0.75), m, strict=True)]
     assert js(student, teacher).item() == pytest.approx(0.5 * sum(to_m) + 0.5 * sum(from_q))
+
+
+@given(seed=st.integers(0, 10_000))
+def test_what_two_distributions_share_is_one_less_their_distance(seed: int) -> None:
+    p, q = logits(seed), logits(seed + 1)
+    common = torch.minimum(p.softmax(-1), q.softmax(-1)).sum(-1)
+    torch.testing.assert_close(overlap(q, p), common)
+    torch.testing.assert_close(tvd(q, p), 1 - common)
+    torch.testing.assert_close(log_overlap(q, p), -common.log(), atol=1e-6, rtol=1e-4)
+    assert (tvd(q, p) ** 2 <= forward_kl(q, p) / 2 + 1e-6).all()  # Pinsker
+    share = (-3 * common).exp()
+    torch.testing.assert_close(lk(q, p), share * forward_kl(q, p) + (1 - share) * (1 - common))
+
+
+def test_lk_takes_its_share_as_a_constant() -> None:
+    p, q = logits(0), logits(1).requires_grad_()
+    share = (-3 * overlap(q, p)).exp().detach()
+    fixed = share * forward_kl(q, p) + (1 - share) * tvd(q, p)
+    for a, b in zip(
+        torch.autograd.grad(lk(q, p).sum(), q), torch.autograd.grad(fixed.sum(), q), strict=True
+    ):
+        torch.testing.assert_close(a, b)
+
+
+@pytest.mark.parametrize("divergence", ALL)
+def test_gradients_are_those_of_finite_differences(divergence: Divergence) -> None:
+    # In float32, as all of them are computed there; lk holds one of its factors constant.
+    p, q = logits(0, size=(1, 1, 5)), logits(1, size=(1, 1, 5)).requires_grad_()
+    share = (-3 * overlap(q, p)).exp().detach()
+
+    def value(x: Tensor) -> Tensor:
+        if divergence is lk:
+            return (share * forward_kl(x, p) + (1 - share) * tvd(x, p)).sum()
+        return divergence(x, p).sum()
+
+    (gradient,) = torch.autograd.grad(divergence(q, p).sum(), q)
+    steps = 1e-2 * torch.eye(5)[:, None, None]
+    with torch.no_grad():
+        expected = torch.stack([(value(q + s) - value(q - s)) / 2e-2 for s in steps])
+    torch.testing.assert_close(gradient.flatten(), expected, atol=2e-3, rtol=1e-2)
 
 
 def test_js_is_symmetric_and_bounded() -> None:

@@ -45,6 +45,39 @@ def js(student_logits: Tensor, teacher_logits: Tensor, *, beta: float = 0.5) -> 
     return beta * _kl(p, m) + (1 - beta) * _kl(q, m)
 
 
+def tvd(student_logits: Tensor, teacher_logits: Tensor) -> Tensor:
+    """Total variation distance, `(B, T, V)` each -> `(B, T)`: half the summed difference of the
+    probabilities. One less the chance that speculative decoding accepts a token of the student's.
+    """
+    gap = student_logits.float().softmax(-1) - teacher_logits.float().softmax(-1)
+    return gap.abs().sum(-1) / 2
+
+
+def overlap(student_logits: Tensor, teacher_logits: Tensor) -> Tensor:
+    """What both distributions have in common, the sum of the smaller probabilities, `(B, T, V)`
+    each -> `(B, T)`, from 0 to 1."""
+    q, p = student_logits.float().softmax(-1), teacher_logits.float().softmax(-1)
+    return torch.minimum(p, q).sum(-1)
+
+
+def log_overlap(student_logits: Tensor, teacher_logits: Tensor) -> Tensor:
+    """Negative log of the overlap, `(B, T, V)` each -> `(B, T)`: the acceptance loss of LK losses
+    (arXiv 2602.23881). Unlike `tvd` its gradient does not fade where the two hardly overlap."""
+    log_q, log_p = _log_softmax(student_logits), _log_softmax(teacher_logits)
+    return -torch.minimum(log_p, log_q).logsumexp(-1).clamp_max(0.0)
+
+
+def lk(student_logits: Tensor, teacher_logits: Tensor) -> Tensor:
+    """The hybrid of LK losses (arXiv 2602.23881), `(B, T, V)` each -> `(B, T)`.
+
+    a KL(teacher || student) + (1 - a) TVD with a = exp(-3 overlap), taken as a constant: as good as
+    forward KL where the two hardly overlap, and nearer to `tvd` the more they do.
+    """
+    distance = tvd(student_logits, teacher_logits)
+    share = (-3 * (1 - distance.detach())).exp()
+    return share * forward_kl(student_logits, teacher_logits) + (1 - share) * distance
+
+
 def soft_cross_entropy(student_logits: Tensor, teacher_logits: Tensor) -> Tensor:
     """Cross-entropy with the teacher's distribution, `(..., V)` each -> `(...)`.
 

@@ -58,6 +58,10 @@ class Term:
 Compute = Callable[[nn.Module, Batch], dict[str, Term]]
 """A loss: (model, batch) -> its parts by name. All are logged, but for one called "loss"."""
 
+Prepare = Callable[[PreTrainedModel, Batch, int], Batch]
+"""(model, batch, steps done) -> the batch to train on, such as with texts that the model writes. It
+must not hang on the state of a random generator, so that a resumed run sees the same."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class TrainConfig:
@@ -152,15 +156,24 @@ class ExactTrainer(Trainer):
 
     Args:
         source: where the batches come from; counts what they hold.
+        prepare: what the batches of a step go through when the weights for it are known.
         bf16: run the forward pass under bfloat16 autocast.
         stamp: identifies the data; written into each checkpoint and compared on resume.
     """
 
     loss_is_scaled_for_ga = True  # compute_loss divides by the counts of all accumulated batches
 
-    def __init__(self, *args: Any, source: Source, bf16: bool, stamp: str, **kwargs: Any) -> None:
+    def __init__(
+        self,
+        *args: Any,
+        source: Source,
+        prepare: Prepare | None,
+        bf16: bool,
+        stamp: str,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(*args, **kwargs)
-        self._source, self._bf16, self._stamp = source, bf16, stamp
+        self._source, self._prepare, self._bf16, self._stamp = source, prepare, bf16, stamp
         self._counts: dict[str, Tensor] = {}  # of the present step, over all processes
         self._parts: dict[str, Tensor] = {}  # this process's share, summed since the last log line
         self._steps = 0
@@ -170,6 +183,10 @@ class ExactTrainer(Trainer):
     ) -> tuple[list[Batch], None]:
         """The batches of one optimizer step; what they hold over all processes is kept."""
         batches = list(islice(epoch_iterator, num_batches))
+        if self._prepare is not None:
+            model: Any = self.model
+            done = self.state.global_step
+            batches = [self._prepare(model.model, batch, done) for batch in batches]
         found: dict[str, float] = {}
         for batch in batches:
             for unit, count in self._source.counts(batch).items():
@@ -311,6 +328,7 @@ def fit(
     state_dir: Path | None = None,
     resume: bool = False,
     compute: Compute = next_token_loss,
+    prepare: Prepare | None = None,
     auxiliary: nn.Module | None = None,
     watch: Watch | None = None,
 ) -> Training:
@@ -324,6 +342,7 @@ def fit(
         resume: go on from the newest complete checkpoint in `state_dir`, if any, to the same
             weights as an uninterrupted run.
         compute: the parts of the loss.
+        prepare: what is made of each batch before its step, with the weights that step begins with.
         auxiliary: what is trained beside the model, such as projections, and used by `compute`; it
             is in the checkpoints to resume from.
         watch: looks at the model after some steps and may end the training.
@@ -363,6 +382,7 @@ def fit(
             data_collator=source.batch,
             callbacks=[progress, interrupt, *([watch] if watch else [])],
             source=source,
+            prepare=prepare,
             bf16=bf16,
             stamp=stamp,
         )
