@@ -90,8 +90,8 @@ def load_text(
             loaded = from_hub(origin, config) if isinstance(source, str | Path) else source
             splits = name_splits(loaded, origin)
             tables = {name: [_text_only(d, text_column, origin)] for name, d in splits.items()}
-            parts = _complete(tables)
-    return _check_splits(parts, origin)
+            parts = complete(tables)
+    return check_splits(parts, origin)
 
 
 def stdlib_files() -> Iterator[tuple[str, str, str]]:
@@ -196,7 +196,12 @@ def _text_only(dataset: Dataset, column: str, origin: str) -> Dataset:
     return dataset if dataset.features == _TEXT else dataset.cast(_TEXT)
 
 
-def _check_splits(parts: dict[str, list[Dataset]], origin: str) -> DatasetDict:
+def check_splits(parts: dict[str, list[Dataset]], origin: str) -> DatasetDict:
+    """The tables of each split put together.
+
+    Raises:
+        DataError: one has no row.
+    """
     tables = {name: [d for d in parts.get(name, []) if len(d)] for name in SPLITS}
     if empty := [name for name, found in tables.items() if not found]:
         counts = ", ".join(f"{name} {sum(map(len, tables[name]))}" for name in SPLITS)
@@ -227,15 +232,16 @@ def _from_files(path: Path, column: str) -> dict[str, list[Dataset]]:
             else:
                 texts.extend(_rows(text))
         parts[split] = [_dataset(texts), *tables]
-    parts = _complete(parts)
+    parts = complete(parts)
     return {name: [*by_position[name], *parts.get(name, [])] for name in SPLITS}
 
 
 # ---------------------------------------------------------------------------------------- cutting
 
 
-def _complete(parts: dict[str, list[Dataset]]) -> dict[str, list[Dataset]]:
-    """Draw missing splits from train by a hash of the text: order does not matter, nor doubles."""
+def complete(parts: dict[str, list[Dataset]]) -> dict[str, list[Dataset]]:
+    """Draw missing splits from train by a hash of the column `text`: order does not matter, nor
+    doubles."""
     missing = [name for name in SPLITS if name not in parts]
     if not missing:
         return parts

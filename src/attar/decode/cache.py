@@ -149,7 +149,7 @@ class Steps(CachedModel):
 
     def __init__(self, model: PreTrainedModel, rows: int, **extra: Any) -> None:
         super().__init__(model, rows, **extra)
-        self._takes_positions = _takes_positions(model)
+        self._takes_positions = takes_positions(model)
         self.cache.activate_past_recording()
         self._size = 0  # slots
         self._padding: list[int] | None = None  # of them before the first token of each row
@@ -228,7 +228,7 @@ def cached(model: PreTrainedModel, rows: int, **extra: Any) -> CachedModel:
             "keeps a running state that cannot be; use plain generation"
         )
     apart = not model.config.is_encoder_decoder and not any(cache.is_sliding)
-    return (Holes if apart and _takes_positions(model) else Steps)(model, rows, **extra)
+    return (Holes if apart and takes_positions(model) else Steps)(model, rows, **extra)
 
 
 def _new_cache(model: PreTrainedModel) -> Any:
@@ -239,7 +239,8 @@ def _new_cache(model: PreTrainedModel) -> Any:
     return EncoderDecoderCache(cache, DynamicCache(config=config))
 
 
-def _takes_positions(model: PreTrainedModel) -> bool:
+def takes_positions(model: PreTrainedModel) -> bool:
+    """Whether a forward pass is told the position of each token."""
     return "position_ids" in inspect.signature(model.forward).parameters
 
 

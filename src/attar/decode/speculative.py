@@ -23,6 +23,7 @@ from attar.decode.cache import CachedModel, cached
 from attar.decode.distributions import Uniforms, Warp
 from attar.decode.draft_length import Block
 from attar.decode.drafters import Drafter, ModelDrafter, Proposal, positions_of
+from attar.decode.sampling import read_source
 from attar.decode.settings import SpecConfig
 from attar.decode.stats import SpecStats
 from attar.decode.stopping import Stops
@@ -266,11 +267,9 @@ class _Run:
         draft: Any = self._decoder.draft
         if encoded is None or source is None or not isinstance(draft, PreTrainedModel):
             return {}
-        mask = encoded.get("attention_mask")
         times = len(self._rows) // len(source)  # several texts from one source
         source = source.repeat_interleave(times, 0)
-        read = draft.get_encoder()(input_ids=source, attention_mask=mask, return_dict=True)
-        return _of_encoder({"encoder_outputs": read, "attention_mask": mask})
+        return read_source(draft, source, encoded.get("attention_mask"))
 
     def blocks(self) -> Any:
         """Run block after block; the new tokens of the first row that is left."""

@@ -1,0 +1,224 @@
+"""Prompts, with what follows them: of a table with a prompt a row, or cut from plain text."""
+
+import logging
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import datasets
+from datasets import Dataset, DatasetDict
+from transformers import PreTrainedTokenizerBase
+
+from attar.data.files import LOADERS, group_by_split, kind, load_table
+from attar.data.text import (
+    STDLIB,
+    check_splits,
+    complete,
+    from_hub,
+    load_text,
+    name_splits,
+    progress_only_on_terminals,
+)
+from attar.errors import ConfigError, DataError
+
+logger = logging.getLogger(__name__)
+
+#: columns that hold prompts, where none is named; messages go through the tokenizer's chat template
+USUAL = ("prompt", "messages")
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """Token ids of a prompt, at least one, and of what follows it, which may be none."""
+
+    ids: tuple[int, ...]
+    completion: tuple[int, ...] = ()
+
+
+def load_prompts(
+    source: str | Path | Dataset | DatasetDict,
+    tokenizer: PreTrainedTokenizerBase,
+    *,
+    prompt_tokens: int,
+    completion_tokens: int,
+    encoder_decoder: bool = False,
+    config: str | None = None,
+    prompt_column: str | None = None,
+    completion_column: str = "completion",
+    text_column: str = "text",
+) -> dict[str, list[Prompt]]:
+    """Prompts in the splits train, validation and test.
+
+    A table with a column of prompts gives them as they are; lists of messages go through the chat
+    template of the tokenizer. A last message of the assistant is what follows. From any other
+    source come pieces of its documents, each cut into a prompt and what follows it.
+
+    Args:
+        source: whatever `attar.data.load_text` takes, with a column of prompts or of text.
+        tokenizer: of the model.
+        prompt_tokens: of a prompt cut from text; a prompt of a table may have as many too, and
+            longer ones lose their beginning.
+        completion_tokens: of what follows, at most.
+        encoder_decoder: an encoder reads the prompt, which then ends with EOS.
+        config: configuration of a data set on the Hub.
+        prompt_column: None: `prompt` or `messages`, if there is one.
+        completion_column: what follows the prompt; need not be there.
+        text_column: documents, where there are no prompts.
+
+    Raises:
+        DataError: the source cannot be read, has no such column, or is too short.
+        ConfigError: lengths that are not positive.
+    """
+    if min(prompt_tokens, completion_tokens) < 1:
+        raise ConfigError(
+            "prompt and completion must have at least 1 token, found "
+            f"{prompt_tokens} and {completion_tokens}"
+        )
+    origin = str(source) if isinstance(source, str | Path) else "the given data set"
+    tables = _tables(source, config)
+    column = _column(tables, prompt_column, origin)
+    lengths = (prompt_tokens, completion_tokens)
+    if tables is None or column is None:
+        documents = load_text(source, config=config, text_column=text_column)
+        found = {
+            split: list(_pieces(rows, tokenizer, *lengths, closed=encoder_decoder))
+            for split, rows in documents.items()
+        }
+    else:
+        parts = {
+            split: [_rendered(rows, column, completion_column, tokenizer, origin)]
+            for split, rows in tables.items()
+        }
+        splits = check_splits(complete(parts), origin)
+        plain = not isinstance(tables["train"][0][column], list)  # a template has them already
+        found = {
+            split: list(_pairs(rows, tokenizer, *lengths, special=plain))
+            for split, rows in splits.items()
+        }
+    if empty := [split for split, prompts in found.items() if not prompts]:
+        raise DataError(
+            f"expected prompts of {prompt_tokens} tokens in {origin}, found too little text for "
+            f"{' and '.join(map(str, empty))}; give more text, or ask for shorter prompts"
+        )
+    return {str(split): prompts for split, prompts in found.items()}
+
+
+def _tables(
+    source: str | Path | Dataset | DatasetDict, config: str | None
+) -> dict[str, Dataset] | None:
+    """All columns of each split; None where there is nothing but text."""
+    if not isinstance(source, str | Path):
+        return name_splits(source, "the given data set")
+    path = Path(source).expanduser()
+    if source == STDLIB:
+        return None
+    with progress_only_on_terminals():
+        if not path.exists():
+            return name_splits(from_hub(str(source), config), str(source))
+        groups = group_by_split(path)
+        loaders = {file: LOADERS[kind(file) or ""] for files in groups.values() for file in files}
+        if not all(loaders.values()):
+            return None
+        return {
+            split: datasets.concatenate_datasets(
+                [load_table(file, str(loaders[file])) for file in files]
+            )
+            for split, files in groups.items()
+        }
+
+
+def _column(tables: dict[str, Dataset] | None, named: str | None, origin: str) -> str | None:
+    """The column that holds the prompts; None: there are none, but text."""
+    names = list(tables["train"].column_names) if tables else []
+    if named is None:
+        return next((name for name in USUAL if name in names), None)
+    if named not in names:
+        raise DataError(
+            f"expected a column of prompts {named!r} in {origin}, found "
+            f"{'the columns ' + ', '.join(names) if names else 'plain text'}; name the right one "
+            "with prompt_column (--prompt-column)"
+        )
+    return named
+
+
+def _rendered(
+    rows: Dataset, column: str, after: str, tokenizer: PreTrainedTokenizerBase, origin: str
+) -> Dataset:
+    """Prompts as `text`, and what follows as `completion`."""
+    rows = rows.with_format(None)
+    prompts: list[Any] = rows[column][:]
+    follows: list[Any] = rows[after][:] if after in rows.column_names else [""] * len(rows)
+    texts, completions = [], []
+    for prompt, follow in zip(prompts, follows, strict=True):
+        if isinstance(prompt, list):
+            prompt, follow = _chat(prompt, follow, tokenizer, origin)
+        if not isinstance(prompt, str) or not prompt:
+            raise DataError(
+                f"expected text or messages in column {column!r} of {origin}, found "
+                f"{type(prompt).__name__} {str(prompt)[:40]!r}; mend or leave out that row"
+            )
+        texts.append(prompt)
+        completions.append(follow or "")
+    return Dataset.from_dict({"text": texts, "completion": completions})
+
+
+def _chat(
+    messages: list[dict[str, str]], follow: Any, tokenizer: PreTrainedTokenizerBase, origin: str
+) -> tuple[str, str]:
+    """A conversation up to the assistant's turn, and what the assistant says."""
+    if not tokenizer.chat_template:
+        raise DataError(
+            f"{origin} holds conversations, but the tokenizer has no chat template; give prompts "
+            "as text"
+        )
+    if messages and messages[-1].get("role") == "assistant":
+        messages, follow = messages[:-1], messages[-1].get("content")
+    text = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+    return str(text), follow if isinstance(follow, str) else ""
+
+
+def _pairs(
+    rows: Dataset,
+    tokenizer: PreTrainedTokenizerBase,
+    prompt_tokens: int,
+    completion_tokens: int,
+    *,
+    special: bool,
+) -> Iterator[Prompt]:
+    eos = tokenizer.eos_token_id
+    ends = (eos,) if isinstance(eos, int) else ()
+    prompts = _encode(tokenizer, rows["text"][:], special=special)
+    for ids, follow in zip(prompts, _encode(tokenizer, rows["completion"][:]), strict=True):
+        after = (*follow, *ends)[:completion_tokens] if follow else ()
+        if ids:
+            yield Prompt(tuple(ids[-prompt_tokens:]), tuple(after))
+
+
+def _pieces(
+    rows: Dataset,
+    tokenizer: PreTrainedTokenizerBase,
+    prompt_tokens: int,
+    completion_tokens: int,
+    *,
+    closed: bool,
+) -> Iterator[Prompt]:
+    """Pieces of each document; the rest that is no longer than a prompt is left out."""
+    size = prompt_tokens + completion_tokens
+    eos = tokenizer.eos_token_id
+    ends = (eos,) if isinstance(eos, int) else ()
+    for ids in _encode(tokenizer, rows["text"][:]):
+        whole = (*ids, *ends)
+        for start in range(0, len(whole) - prompt_tokens, size):
+            piece = whole[start : start + size]
+            prompt = piece[:prompt_tokens]
+            yield Prompt((*prompt, *ends) if closed else prompt, piece[prompt_tokens:])
+
+
+def _encode(
+    tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], *, special: bool = False
+) -> list[list[int]]:
+    if not texts:
+        return []
+    found = tokenizer(list(texts), add_special_tokens=special, verbose=False)
+    return found["input_ids"]  # pyright: ignore[reportReturnType]

@@ -1,0 +1,163 @@
+"""How well a draft agrees with its target, read off the target's own texts without decoding one.
+
+Given a text `x` that the target wrote, a drafted token stays where speculative decoding reaches
+position t with probability min(1, q(x_t) / p(x_t)), whatever happened before: in the law of drafted
+and kept tokens it is the chance that x_t was accepted rather than drawn anew. So the number of
+blocks that a text takes is known exactly for drafts of any length, from one pass of each model.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from attar.decode.forced import Ids, answers, batch_of
+from attar.decode.sampling import sample
+
+#: rows of a pass
+_BATCH = 16
+
+
+@dataclass(frozen=True)
+class Texts:
+    """What a target wrote behind some prompts at one temperature."""
+
+    prompts: Sequence[Ids]
+    completions: Sequence[Ids]
+    temperature: float
+
+    @classmethod
+    def of(
+        cls,
+        target: PreTrainedModel,
+        prompts: Sequence[Ids],
+        *,
+        temperature: float,
+        max_new_tokens: int,
+        seed: int = 0,
+        stops: Sequence[int] = (),
+    ) -> "Texts":
+        """Let the target write."""
+        written: list[Ids] = []
+        for start in range(0, len(prompts), _BATCH):
+            some = prompts[start : start + _BATCH]
+            written += sample(
+                target,
+                some,
+                max_new_tokens=max_new_tokens,
+                seeds=range(seed + start, seed + start + len(some)),
+                temperature=temperature,
+                stops=stops,
+            )
+        return cls(prompts, written, temperature)
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """Of a draft with its target, token by token of the target's texts.
+
+    Attributes:
+        overlap: summed smaller probabilities, one less the total variation distance; at temperature
+            0 one where both have the same likeliest token, else zero.
+        stay: the chance that the token of the text is accepted where a block reaches it.
+    """
+
+    overlap: Sequence[np.ndarray]
+    stay: Sequence[np.ndarray]
+
+    @property
+    def alpha(self) -> float:
+        """Mean overlap over all tokens: the acceptance rate of a token."""
+        return float(np.concatenate(self.overlap).mean())
+
+    def block_efficiency(self, length: int) -> float:
+        """Tokens for each pass of the target with drafts of this length: tau, from 1 to
+        `length + 1`. Exact for token-wise verification of these texts."""
+        blocks = sum(expected_blocks(stay, length) for stay in self.stay)
+        return sum(map(len, self.stay)) / blocks
+
+    def acceptance(self, length: int) -> list[float]:
+        """The chance that the i-th drafted token is accepted where it is drafted, i from 1, over
+        all blocks of drafts of this length."""
+        reached, stayed = np.zeros(length), np.zeros(length)
+        for stay in self.stay:
+            begins = block_starts(stay, length)
+            for start in np.flatnonzero(begins):
+                chances = stay[start : start + length]
+                before = np.concatenate([[1.0], np.cumprod(chances)])
+                reached[: len(chances)] += begins[start] * before[:-1]
+                stayed[: len(chances)] += begins[start] * before[1:]
+        return (stayed / np.maximum(reached, 1e-12)).tolist()
+
+
+def expected_blocks(stay: np.ndarray, length: int) -> float:
+    """How many blocks a text takes whose tokens stay with these chances, (T,)."""
+    return float(block_starts(stay, length).sum())
+
+
+def block_starts(stay: np.ndarray, length: int) -> np.ndarray:
+    """The chance that a block begins at each token of a text, (T,) -> (T,).
+
+    A block that begins at t keeps tokens up to the first that does not stay, which is drawn anew
+    and ends it; behind a draft that stays whole comes one more token of the target.
+    """
+    begins = np.zeros(len(stay) + length + 2)
+    begins[0] = 1.0
+    for t in range(len(stay)):
+        left = begins[t]
+        for k, chance in enumerate(stay[t : t + length]):
+            begins[t + k + 1] += left * (1 - chance)
+            left *= chance
+        begins[t + len(stay[t : t + length]) + 1] += left
+    return begins[: len(stay)]
+
+
+@torch.no_grad()
+def agreement(target: PreTrainedModel, draft: PreTrainedModel, texts: Texts) -> Agreement:
+    """Let both models read the target's texts.
+
+    Args:
+        target: which wrote them.
+        draft: of the same tokenizer; padded vocabularies may differ.
+        texts: of some length each.
+    """
+    modes = (target.training, draft.training)
+    for model in (target, draft):
+        model.eval()
+    overlap: list[np.ndarray] = []
+    stay: list[np.ndarray] = []
+    pairs = [pair for pair in zip(texts.prompts, texts.completions, strict=True) if pair[1]]
+    for start in range(0, len(pairs), _BATCH):
+        prompts, completions = zip(*pairs[start : start + _BATCH], strict=True)
+        p = laws(target, prompts, completions, texts.temperature)
+        q = laws(draft, prompts, completions, texts.temperature)
+        size = min(p.shape[-1], q.shape[-1])
+        common = torch.minimum(p[..., :size], q[..., :size]).sum(-1)
+        for r, completion in enumerate(completions):
+            ids = torch.tensor(list(completion), device=p.device)[:, None]
+            ours = p[r, : len(ids)].gather(1, ids)[:, 0]
+            theirs = torch.zeros_like(ours)
+            known = ids[:, 0] < q.shape[-1]
+            theirs[known] = q[r, : len(ids)][known].gather(1, ids[known])[:, 0]
+            # what the target wrote it can write; a zero is a tie of greedy decoding, rounded away
+            ratio = torch.where(ours > 0, theirs / ours.clamp_min(1e-30), 0.0).clamp_max(1.0)
+            overlap.append(common[r, : len(ids)].double().cpu().numpy())
+            stay.append(ratio.double().cpu().numpy())
+    for model, mode in zip((target, draft), modes, strict=True):
+        model.train(mode)
+    return Agreement(overlap, stay)
+
+
+def laws(
+    model: PreTrainedModel, prompts: Sequence[Ids], completions: Sequence[Ids], temperature: float
+) -> Tensor:
+    """The model's distribution for each token of the completions, (B, C, V)."""
+    batch = {k: v.to(model.device) for k, v in batch_of(model, prompts, completions).items()}
+    logits: Any = answers(model, batch).float()
+    if temperature:
+        return (logits / temperature).softmax(-1)
+    return torch.zeros_like(logits).scatter_(-1, logits.argmax(-1, keepdim=True), 1.0)

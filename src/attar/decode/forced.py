@@ -1,0 +1,68 @@
+"""Teacher forcing: what a model says of texts that are there already, in one pass."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from attar.decode.cache import takes_positions
+from attar.decode.sampling import starts
+
+Ids = Sequence[int]
+
+_INPUTS = ("input_ids", "attention_mask", "position_ids", "decoder_input_ids")
+
+
+def batch_of(
+    model: PreTrainedModel, prompts: Sequence[Ids], completions: Sequence[Ids]
+) -> dict[str, Tensor]:
+    """Prompts and what follows them, B of each, for `answers`.
+
+    A decoder's prompts are padded in front and completions behind, so that all completions begin in
+    one column; an encoder-decoder reads the prompts with its encoder.
+
+    Returns:
+        `mask`, true where a completion has a token, (B, C); and the inputs of a forward pass.
+    """
+    after, mask = _padded(completions, behind=True)
+    begun = starts(model, prompts)
+    if model.config.is_encoder_decoder:
+        ids, known = _padded(prompts, behind=True)
+        decoder = torch.cat([torch.tensor(begun), after], 1)
+        found = {"input_ids": ids, "attention_mask": known.long(), "decoder_input_ids": decoder}
+    else:
+        before, known = _padded(begun, behind=False)
+        whole = torch.cat([known, mask], 1)
+        found = {
+            "input_ids": torch.cat([before, after], 1),
+            "attention_mask": whole.long(),
+            "position_ids": (whole.cumsum(1) - 1).clamp_min(0),
+        }
+    return found | {"mask": mask}
+
+
+def answers(model: nn.Module, batch: dict[str, Tensor]) -> Tensor:
+    """Logits of a model for each token of the completions, (B, C, V); where `mask` is false they
+    mean nothing."""
+    count = batch["mask"].shape[1]
+    coder: Any = model
+    inputs: dict[str, Any] = {name: batch[name] for name in _INPUTS if name in batch}
+    if not takes_positions(coder):
+        inputs.pop("position_ids", None)
+    if coder._supports_logits_to_keep():
+        inputs["logits_to_keep"] = count + 1  # those of the prompt would take most of the memory
+    return coder(**inputs, use_cache=False).logits[:, -count - 1 : -1]
+
+
+def _padded(rows: Sequence[Ids], *, behind: bool) -> tuple[Tensor, Tensor]:
+    """Ids and whether they are, both (B, T)."""
+    longest = max(map(len, rows))
+    ids = torch.zeros(len(rows), longest, dtype=torch.long)
+    for r, row in enumerate(rows):
+        if row:
+            place = slice(0, len(row)) if behind else slice(-len(row), None)
+            ids[r, place] = torch.tensor(list(row))
+    places = torch.arange(longest) if behind else torch.arange(longest).flip(0)
+    return ids, places < torch.tensor([len(row) for row in rows])[:, None]

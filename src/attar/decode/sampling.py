@@ -1,0 +1,96 @@
+"""Plain decoding of many prompts at once, each with random numbers of its own.
+
+What a prompt becomes hangs on its seed alone (but for rounding), and so not on its neighbours in
+the batch, as training on generated text needs: a resumed run, or one that splits its batches
+otherwise, sees the same texts.
+"""
+
+from collections.abc import Collection, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from attar.decode.cache import cached
+from attar.decode.distributions import Uniforms, draw
+
+
+@torch.no_grad()
+def sample(
+    model: PreTrainedModel,
+    prompts: Sequence[Sequence[int]],
+    *,
+    max_new_tokens: int,
+    seeds: Sequence[int],
+    temperature: float = 1.0,
+    stops: Collection[int] = (),
+) -> list[list[int]]:
+    """Continue each prompt, from the whole distribution of the model.
+
+    Args:
+        model: a decoder; or an encoder-decoder, which reads the prompts with its encoder.
+        prompts: token ids, at least one each.
+        max_new_tokens: of a prompt, at most.
+        seeds: of the random numbers of each prompt.
+        temperature: 0 takes the likeliest token.
+        stops: tokens after which a text ends; they belong to it.
+
+    Returns:
+        The new tokens of each prompt.
+    """
+    was_training = model.training
+    model.eval()
+    texts = [list(row) for row in starts(model, prompts)]
+    lengths = [len(text) for text in texts]
+    reader = cached(model, len(texts), **encoded(model, prompts))
+    uniforms = Uniforms([torch.Generator().manual_seed(seed) for seed in seeds])
+    active = list(range(len(texts)))
+    for left in reversed(range(max_new_tokens)):
+        ones = [1] * len(active)
+        logits = reader.score([texts[r] for r in active], wanted=ones)[:, -1].float()
+        if temperature:
+            numbers = uniforms.take(ones)[:, 0].to(logits.device)
+            tokens = draw((logits / temperature).softmax(-1), numbers)
+        else:
+            tokens = logits.argmax(-1)
+        going = []
+        for i, (row, token) in enumerate(zip(active, tokens.tolist(), strict=True)):
+            texts[row].append(token)
+            if token not in stops:
+                going.append(i)
+        if not (going and left):
+            break
+        if len(going) < len(active):
+            active = [active[i] for i in going]
+            reader.select(going)
+            uniforms.select(going)
+    model.train(was_training)
+    return [text[length:] for text, length in zip(texts, lengths, strict=True)]
+
+
+def starts(model: PreTrainedModel, prompts: Sequence[Sequence[int]]) -> list[list[int]]:
+    """What the decoder begins with: the prompts, or where an encoder reads them one start token."""
+    if not model.config.is_encoder_decoder:
+        return [list(prompt) for prompt in prompts]
+    return [[int(model.config.decoder_start_token_id)] for _ in prompts]
+
+
+def encoded(model: PreTrainedModel, prompts: Sequence[Sequence[int]]) -> dict[str, Any]:
+    """What every pass of an encoder-decoder is given beside tokens: its reading of the prompts."""
+    if not model.config.is_encoder_decoder:
+        return {}
+    longest = max(map(len, prompts))
+    ids, mask = torch.zeros(2, len(prompts), longest, dtype=torch.long)
+    for r, prompt in enumerate(prompts):
+        ids[r, : len(prompt)] = torch.tensor(list(prompt))
+        mask[r, : len(prompt)] = 1
+    return read_source(model, ids.to(model.device), mask.to(model.device))
+
+
+def read_source(model: PreTrainedModel, ids: Tensor, mask: Tensor | None) -> dict[str, Any]:
+    """The same from `input_ids` and `attention_mask`, both (B, S)."""
+    coder: Any = model
+    read = coder.get_encoder()(input_ids=ids, attention_mask=mask, return_dict=True)
+    found = {"encoder_outputs": read, "attention_mask": mask}
+    return {name: value for name, value in found.items() if value is not None}
