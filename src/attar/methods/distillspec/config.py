@@ -1,0 +1,101 @@
+"""How a draft is trained."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from attar import divergences
+from attar.divergences import Divergence
+from attar.errors import ConfigError
+from attar.train.trainer import TrainConfig
+
+Distance = Literal["forward_kl", "reverse_kl", "js", "tvd", "lk"]
+DIVERGENCES: Mapping[Distance, Divergence] = {
+    "forward_kl": divergences.forward_kl,
+    "reverse_kl": divergences.reverse_kl,
+    "js": divergences.js,
+    "tvd": divergences.tvd,
+    "lk": divergences.lk,
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class DistillSpecConfig(TrainConfig):
+    """How a draft is trained against its target.
+
+    The divergence, the texts and the average over each text are DistillSpec's (sections 4 and 5.1);
+    steps, batch and lengths are for small models on small machines.
+    """
+
+    divergence: Distance = "forward_kl"
+    """Distance of the draft's next-token distribution from the target's, over the whole
+    vocabulary, at temperature 1."""
+    student_share: float = 1.0
+    """Share of steps whose texts the draft writes itself (on-policy; lambda of GKD)."""
+    target_share: float = 0.0
+    """Share of steps whose texts the target writes; in all others they are what follows the
+    prompts in the data."""
+    sampling_temperature: float = 1.0
+    """At which draft and target write; 0 takes the likeliest token."""
+    average: Literal["sequence", "token"] = "sequence"
+    """`sequence`: over the tokens of each text, then over texts, as in the paper; `token`: over all
+    tokens."""
+    prompt_tokens: int = 32
+    """Tokens of a prompt that is cut from text; of one that is given, at most."""
+    max_new_tokens: int = 64
+    """Tokens that follow a prompt, at most."""
+    prompt_column: str | None = None
+    """Column of a table that holds prompts, as text or messages; unset: `prompt` or `messages`, if
+    there is one."""
+    completion_column: str = "completion"
+    """Column with what follows the prompt; need not be there."""
+    text_column: str = "text"
+    """Column that holds documents, where there are no prompts."""
+    data_config: str | None = None
+    """Configuration of a data set on the Hub."""
+    temperature: float = 1.0
+    """At which the draft will serve: the best weights are those with most tokens for a pass of the
+    target there. Greedy decoding: 0."""
+    draft_tokens: int = 5
+    """Length of a draft where that is measured."""
+    select_best: bool = True
+    """Keep the best weights that were measured, not the last."""
+    eval_steps: int = 50
+    """Steps between two measurements on held-out prompts."""
+    eval_prompts: int = 64
+    """Held-out prompts, at most."""
+
+    max_steps: int = 300
+    per_device_train_batch_size: int = 16
+    learning_rate: float = 5e-4
+    warmup_steps: float = 0.05
+    logging_steps: int = 25
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.divergence not in DIVERGENCES:
+            raise ConfigError(
+                f"divergence must be one of {', '.join(DIVERGENCES)}, "
+                f"but it is {self.divergence!r}."
+            )
+        if self.average not in ("sequence", "token"):
+            raise ConfigError(f"average must be sequence or token, but it is {self.average!r}.")
+        shares = (self.student_share, self.target_share)
+        if min(shares) < 0 or sum(shares) > 1 + 1e-9:
+            raise ConfigError(
+                "student_share and target_share must be zero or more and one together at most, but "
+                f"they are {self.student_share:g} and {self.target_share:g}."
+            )
+        for name in ("prompt_tokens", "max_new_tokens", "draft_tokens", "eval_steps"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"{name} must be at least 1, but it is {getattr(self, name)}.")
+        if self.eval_prompts < 2:
+            raise ConfigError(f"eval_prompts must be at least 2, but it is {self.eval_prompts}.")
+        for name in ("sampling_temperature", "temperature"):
+            if not getattr(self, name) >= 0:
+                raise ConfigError(f"{name} must be zero or more, but it is {getattr(self, name)}.")
+
+    @property
+    def data_share(self) -> float:
+        """Share of steps whose texts are from the data."""
+        return max(0.0, 1 - self.student_share - self.target_share)

@@ -1,0 +1,178 @@
+"""The training loop of DistillSpec, and the choice of the best weights on the way."""
+
+import json
+import logging
+import tempfile
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from attar.data.prompts import Prompt
+from attar.decode.agreement import Texts, agreement
+from attar.decode.forced import answers
+from attar.evaluate import autocast
+from attar.methods.distillspec.config import DIVERGENCES, DistillSpecConfig
+from attar.methods.distillspec.texts import Prompts, Writer
+from attar.train.callbacks import Watch
+from attar.train.processes import place, processes
+from attar.train.trainer import Compute, Term, Training, fit
+from attar.train.windows import Batch
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A draft on held-out prompts after some steps, at the temperature that it is to serve at.
+
+    Attributes:
+        step: optimizer steps done.
+        alpha: acceptance rate of a token, from 0 to 1.
+        tau: tokens for each pass of the target.
+    """
+
+    step: int
+    alpha: float
+    tau: float
+
+
+def sequence_mean(values: Tensor, mask: Tensor) -> Tensor:
+    """Mean of each text over its own tokens, `(B, C)` and `(B, C)` -> `(B,)`; 0 for a text without
+    one. GKD and DistillSpec weigh all texts alike, however long (DistillSpec, equation 2)."""
+    kept = torch.where(mask, values, 0.0)
+    return kept.sum(1) / mask.sum(1).clamp_min(1)
+
+
+def draft_loss(target: PreTrainedModel, config: DistillSpecConfig) -> Compute:
+    """The divergence of the draft from the target on the tokens behind the prompts.
+
+    Where one vocabulary is padded, both are compared on the tokens that they share. No gradient
+    goes through the writing of the texts.
+    """
+    divergence = DIVERGENCES[config.divergence]
+
+    def compute(draft: nn.Module, batch: Batch) -> dict[str, Term]:
+        draft.eval()  # without dropout, as it serves
+        q = answers(draft, batch)
+        with torch.no_grad(), autocast(target):
+            p = answers(target, batch)
+        size = min(p.shape[-1], q.shape[-1])
+        distances = divergence(q[..., :size], p[..., :size])
+        mask = batch["mask"]
+        if config.average == "sequence":
+            return {"loss": Term(sequence_mean(distances, mask), per="texts")}
+        return {"loss": Term(torch.where(mask, distances, 0.0), per="tokens")}
+
+    return compute
+
+
+def train_draft(
+    draft: PreTrainedModel,
+    target: PreTrainedModel,
+    prompts: Sequence[Prompt],
+    *,
+    held_out: Texts,
+    config: DistillSpecConfig,
+    stops: Sequence[int] = (),
+    state_dir: Path | None = None,
+    resume: bool = False,
+) -> tuple[Training, list[Measured]]:
+    """Train a draft in place, and leave it with the best weights that were measured.
+
+    Args:
+        draft: in float32.
+        target: of the same tokenizer; frozen.
+        prompts: to train on.
+        held_out: what the target writes behind other prompts.
+        config: how.
+        stops: tokens that end a text.
+        state_dir: where checkpoints go; None: none are written.
+        resume: go on from the newest checkpoint in `state_dir`.
+
+    Returns:
+        What the training did, and the draft's measurements by step, the first before all training.
+
+    Raises:
+        ConfigError: training diverged, or there is nothing to learn from.
+    """
+    place(draft)
+    place(target)
+    source = Prompts(prompts, config)
+    writer = Writer(target, prompts, config=config, stops=stops)
+    with ExitStack() as stack:
+        kept = state_dir or Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        best = _Best(draft, target, held_out, config=config, folder=kept / "best", resume=resume)
+        best.look(0)
+        steps = {*range(0, config.max_steps, config.eval_steps), config.max_steps} - {0}
+        training = fit(
+            draft,
+            source,
+            config=config,
+            state_dir=state_dir and state_dir / "trainer",
+            resume=resume,
+            compute=draft_loss(target, config),
+            prepare=writer,
+            watch=Watch(best.look, steps=steps),
+        )
+        if config.select_best:
+            best.restore()
+        return training, [best.measured[step] for step in sorted(best.measured)]
+
+
+class _Best:
+    """Measures the draft now and then, and remembers the best weights in a folder."""
+
+    def __init__(
+        self,
+        draft: PreTrainedModel,
+        target: PreTrainedModel,
+        held_out: Texts,
+        *,
+        config: DistillSpecConfig,
+        folder: Path,
+        resume: bool,
+    ) -> None:
+        self._draft, self._target, self._held_out = draft, target, held_out
+        self._length, self._folder = config.draft_tokens, folder
+        self.measured: dict[int, Measured] = {}
+        if processes().is_main_process:
+            folder.mkdir(parents=True, exist_ok=True)
+            log = folder / "measured.json"
+            if resume and log.is_file():
+                lines = json.loads(log.read_text(encoding="utf-8"))
+                self.measured = {line["step"]: Measured(**line) for line in lines}
+
+    def look(self, step: int) -> bool:
+        """Measure; never asks to stop. The first process does it for all."""
+        if not processes().is_main_process or step in self.measured:
+            return False
+        was_training = self._draft.training
+        found = agreement(self._target, self._draft, self._held_out)
+        self._draft.train(was_training)
+        now = Measured(step, found.alpha, found.block_efficiency(self._length))
+        logger.info("step %d  tau %.3f  alpha %.3f", step, now.tau, now.alpha)
+        if all(now.tau > other.tau for other in self.measured.values()):
+            weights = {n: p.detach().cpu().clone() for n, p in self._draft.named_parameters()}
+            beside = self._folder / "weights.partial"
+            save_file(weights, beside)
+            beside.replace(self._folder / "weights.safetensors")
+        self.measured[step] = now  # after the weights: a killed run measures once more
+        beside = self._folder / "measured.partial"
+        beside.write_text(json.dumps([asdict(m) for m in self.measured.values()]), encoding="utf-8")
+        beside.replace(self._folder / "measured.json")
+        return False
+
+    def restore(self) -> None:
+        """Give the draft its best weights back."""
+        if not processes().is_main_process:
+            return
+        weights = load_file(self._folder / "weights.safetensors")
+        with torch.no_grad():
+            for name, parameter in self._draft.named_parameters():
+                parameter.copy_(weights[name])

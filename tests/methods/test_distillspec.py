@@ -1,0 +1,238 @@
+"""DistillSpec: who writes, what is learned from it, and that nothing hangs on chance."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+import decoders
+import tiny
+from attar.data.prompts import Prompt
+from attar.decode.agreement import Texts, agreement
+from attar.decode.forced import answers, batch_of
+from attar.decode.sampling import sample
+from attar.divergences import forward_kl
+from attar.errors import ConfigError
+from attar.methods.distillspec.config import DistillSpecConfig
+from attar.methods.distillspec.loop import draft_loss, sequence_mean, train_draft
+from attar.methods.distillspec.texts import Prompts, Writer
+
+PROMPTS = [
+    Prompt(tuple(tiny.ids(1, 4 + i % 3, seed=i)[0].tolist()), tuple(range(20, 23 + i % 4)))
+    for i in range(24)
+]
+CONFIG = DistillSpecConfig(
+    max_steps=8,
+    per_device_train_batch_size=4,
+    learning_rate=3e-3,
+    max_new_tokens=6,
+    eval_steps=4,
+    eval_prompts=4,
+    save_steps=3,
+    logging_steps=2,
+    seed=3,
+)
+
+
+def pair(family: str = "llama") -> tuple[Any, Any]:
+    """A target, and a draft that is the target with noise."""
+    made = [
+        decoders.encoder_decoder().float() if family == "t5" else tiny.model(family)
+        for _ in range(2)
+    ]
+    noise = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for weight in made[1].parameters():
+            weight.add_(0.15 * torch.randn(weight.shape, generator=noise))
+        for model in made:
+            model.get_output_embeddings().weight.mul_(0.5)
+    return made[0], made[1]
+
+
+def held_out(target: PreTrainedModel) -> Texts:
+    prompts = [prompt.ids for prompt in PROMPTS[20:]]
+    return Texts.of(target, prompts, temperature=1.0, max_new_tokens=6, seed=100)
+
+
+def weights(model: nn.Module) -> Tensor:
+    return torch.cat([p.detach().flatten() for p in model.parameters()])
+
+
+def trained(config: DistillSpecConfig, *, family: str = "llama", **options: Any) -> tuple[Any, ...]:
+    target, draft = pair(family)
+    found = train_draft(
+        draft, target, PROMPTS[:20], held_out=held_out(target), config=config, stops=[2], **options
+    )
+    return draft, *found
+
+
+@pytest.mark.parametrize("divergence", ["forward_kl", "reverse_kl", "js", "tvd", "lk"])
+@pytest.mark.parametrize("share", [(1.0, 0.0), (0.0, 1.0), (0.0, 0.0), (0.4, 0.3)])
+def test_a_draft_comes_nearer(divergence: Any, share: tuple[float, float]) -> None:
+    config = replace(
+        CONFIG,
+        max_steps=24,
+        divergence=divergence,
+        student_share=share[0],
+        target_share=share[1],
+        eval_steps=9,
+    )
+    draft, training, measured = trained(config)
+    assert training.steps == 24
+    assert [m.step for m in measured] == [0, 9, 18, 24]
+    assert measured[-1].alpha > measured[0].alpha + 0.01
+    target = pair()[0]
+    now = agreement(target, draft, held_out(target))  # the weights are the best that were measured
+    assert now.block_efficiency(CONFIG.draft_tokens) == max(m.tau for m in measured)
+
+
+def test_the_last_weights_may_be_kept_instead() -> None:
+    config = replace(
+        CONFIG, max_steps=6, eval_steps=2, learning_rate=10.0, divergence="tvd", select_best=False
+    )
+    target = pair()[0]
+    draft, _, measured = trained(config)
+    now = agreement(target, draft, held_out(target))
+    assert now.block_efficiency(CONFIG.draft_tokens) == measured[-1].tau
+    assert measured[-1].tau < measured[0].tau
+    kept, _, _ = trained(replace(config, select_best=True))
+    assert torch.equal(weights(kept), weights(pair()[1]))  # no step was better than none
+
+
+@pytest.mark.parametrize("family", ["gpt2", "gpt_neox", "gemma2", "qwen2", "t5"])
+def test_families(family: str) -> None:
+    _, _, measured = trained(replace(CONFIG, max_steps=16, eval_steps=16), family=family)
+    assert measured[-1].alpha > measured[0].alpha
+
+
+def test_the_loss_is_the_mean_of_each_text_and_then_of_all() -> None:
+    target, draft = pair()
+    texts = [[21, 22, 23, 24, 25], [31, 32]]
+    batch = batch_of(draft, [[5, 9, 33], [7]], texts) | {"rows": torch.arange(2)}
+    found = draft_loss(target, CONFIG)(draft, batch)["loss"]
+    assert found.per == "texts"
+    for row, (prompt, text) in enumerate(zip([[5, 9, 33], [7]], texts, strict=True)):
+        ids = torch.tensor([[*prompt, *text]])
+        with torch.no_grad():
+            p, q = (m(input_ids=ids).logits[:, len(prompt) - 1 : -1] for m in (target, draft))
+        expected = forward_kl(q, p).mean()
+        torch.testing.assert_close(found.values[row], expected, atol=1e-5, rtol=1e-4)
+    tokens = draft_loss(target, replace(CONFIG, average="token"))(draft, batch)["loss"]
+    assert tokens.per == "tokens"
+    torch.testing.assert_close(
+        sequence_mean(tokens.values, batch["mask"]), found.values, atol=1e-6, rtol=1e-5
+    )
+
+
+def test_prompts_and_what_follows_the_end_have_no_gradient() -> None:
+    target, draft = pair()
+    batch = batch_of(draft, [[5, 9, 33], [7]], [[21, 22, 23], [31, 2]])
+    logits = answers(draft, batch).detach().requires_grad_()
+    p = answers(target, batch).detach()
+    values = sequence_mean(forward_kl(logits, p), batch["mask"])
+    (gradient,) = torch.autograd.grad(values.sum(), logits)
+    assert gradient[1, 2].abs().sum() == 0
+    assert (gradient[0].abs().sum(-1) > 0).all()
+    assert (gradient[1, :2].abs().sum(-1) > 0).all()
+
+
+def test_the_writer_is_drawn_for_each_step() -> None:
+    target, draft = pair()
+    config = replace(CONFIG, student_share=0.5, target_share=0.25)
+    writer = Writer(target, PROMPTS, config=config, stops=[2])
+    authors = [writer.author(draft, step) for step in range(400)]
+    shares = [sum(a is who for a in authors) / 400 for who in (draft, target, None)]
+    assert shares == pytest.approx([0.5, 0.25, 0.25], abs=0.08)
+    rows = torch.tensor([0, 5, 3])
+    for step, author in enumerate(authors[:12]):
+        batch = writer(draft, {"rows": rows}, step)
+        again = writer(draft, {"rows": rows[[0]]}, step)
+        size = int(again["mask"].sum())
+        start = batch["input_ids"].shape[1] - batch["mask"].shape[1]
+        text = batch["input_ids"][0, start : start + int(batch["mask"][0].sum())].tolist()
+        assert text == again["input_ids"][0, -size:].tolist()  # whoever its neighbours are
+        if author is None:
+            assert tuple(text) == PROMPTS[0].completion
+        else:
+            assert text in [
+                sample(author, [PROMPTS[0].ids], max_new_tokens=6, seeds=[seed], stops=[2])[0]
+                for seed in [_seed_of(writer, step, 0)]
+            ]
+
+
+def _seed_of(writer: Writer, step: int, row: int) -> int:
+    from attar.methods.distillspec.texts import _seed
+
+    return _seed(CONFIG.seed, step, row)
+
+
+def test_texts_are_those_of_the_weights_of_their_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[tuple[int, Tensor]] = []
+    plain = Writer.__call__
+
+    def spy(self: Writer, draft: PreTrainedModel, batch: Any, step: int) -> Any:
+        seen.append((step, weights(draft)))
+        return plain(self, draft, batch, step)
+
+    monkeypatch.setattr(Writer, "__call__", spy)
+    trained(replace(CONFIG, max_steps=4, select_best=False, gradient_accumulation_steps=2))
+    assert [step for step, _ in seen] == [0, 0, 1, 1, 2, 2, 3, 3]
+    assert torch.equal(seen[4][1], seen[5][1])
+    assert not torch.equal(seen[5][1], seen[6][1])
+
+
+def test_a_batch_may_be_accumulated_from_smaller_ones() -> None:
+    whole, *_ = trained(replace(CONFIG, select_best=False))
+    parts, *_ = trained(
+        replace(
+            CONFIG, per_device_train_batch_size=1, gradient_accumulation_steps=4, select_best=False
+        )
+    )
+    torch.testing.assert_close(weights(whole), weights(parts), atol=2e-5, rtol=0)
+    assert (weights(whole) - weights(pair()[1])).abs().max() > 1e-3
+
+
+@pytest.mark.parametrize("share", [1.0, 0.5])
+def test_a_resumed_run_is_an_uninterrupted_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, share: float
+) -> None:
+    config = replace(CONFIG, student_share=share, max_steps=9)
+    whole, _, measured = trained(config)
+    plain, dead = Writer.__call__, [5]
+
+    def dying(self: Writer, draft: PreTrainedModel, batch: Any, step: int) -> Any:
+        if step == dead[0]:
+            raise RuntimeError("killed")
+        return plain(self, draft, batch, step)
+
+    monkeypatch.setattr(Writer, "__call__", dying)
+    with pytest.raises(RuntimeError, match="killed"):
+        trained(config, state_dir=tmp_path)
+    dead[0] = -1
+    resumed, _, again = trained(config, state_dir=tmp_path, resume=True)
+    assert torch.equal(weights(whole), weights(resumed))
+    assert measured == again
+
+
+def test_a_text_that_is_missing_is_told() -> None:
+    bare = [*PROMPTS[:3], Prompt((5, 6))]
+    Prompts(bare, CONFIG)
+    with pytest.raises(ConfigError, match="1 of 4 prompts"):
+        Prompts(bare, replace(CONFIG, student_share=0.5))
+
+
+def test_options_are_checked() -> None:
+    for bad, said in (
+        ({"divergence": "kl"}, "divergence"),
+        ({"student_share": 0.8, "target_share": 0.3}, "together"),
+        ({"average": "mean"}, "average"),
+        ({"temperature": -1.0}, "temperature"),
+        ({"max_new_tokens": 0}, "max_new_tokens"),
+        ({"eval_prompts": 1}, "eval_prompts"),
+    ):
+        with pytest.raises(ConfigError, match=said):
+            replace(CONFIG, **bad)  # pyright: ignore[reportArgumentType]
