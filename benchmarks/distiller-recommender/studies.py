@@ -20,8 +20,8 @@ from labelled import CORPORA, corpus, flat, keep, teacher
 
 from attar import checkpoint
 from attar.methods.distiller import DistillConfig, SearchConfig, search
-from attar.methods.distiller.config import StudentInit
 from attar.methods.distiller.results import STUDY_FILE
+from attar.train.students import StudentInit
 
 PACKAGED = Path(__file__).resolve().parents[2] / "src/attar/methods/distiller/studies"
 TRIALS = 20  # of each start of the student, so 40 of each data set

@@ -23,10 +23,11 @@ from attar.data.labelled import Task
 from attar.errors import CompatibilityError, ConfigError, DataError
 from attar.methods.distiller import DistillConfig, distill
 from attar.methods.distiller.objective import Objective
-from attar.methods.distiller.students import load_with_head, width
+from attar.methods.distiller.students import load_with_head
 from attar.report import Run
 from attar.report.tables import comparison
 from attar.train.outputs import CachedOutputs
+from attar.train.students import width
 from attar.train.trainer import Term
 
 CONFIG = DistillConfig(
@@ -273,7 +274,7 @@ def test_two_processes_distil_like_one(folders: dict[str, Path], tmp_path: Path)
 MISTAKES: dict[str, tuple[dict[str, Any], dict[str, Any], type[Exception], str]] = {
     "nothing teaches": ({}, {"teacher": None, "student": "plain"}, ConfigError, "hard_weight to 1"),
     "no student": ({}, {"student_layers": None}, ConfigError, "name one"),
-    "too many layers": ({}, {"student_layers": 9}, ConfigError, "between 1 and the teacher's 3"),
+    "too many layers": ({}, {"student_layers": 9}, ConfigError, "between 1 and 3 layers"),
     "map out of range": (
         {"intermediate": "mse", "layer_map": "0:0,5:1"},
         {},

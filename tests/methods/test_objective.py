@@ -12,10 +12,11 @@ from attar import checkpoint
 from attar.methods.distiller import DistillConfig
 from attar.methods.distiller.mixup import MixedExamples
 from attar.methods.distiller.objective import Beside, Objective, wanted
-from attar.methods.distiller.students import depth, load_with_head, make_student, width
+from attar.methods.distiller.students import load_with_head
 from attar.train.examples import Examples
 from attar.train.layers import LayerMap
 from attar.train.outputs import LiveOutputs
+from attar.train.students import depth, make_student, width
 from attar.train.tasks import encode
 from attar.train.trainer import Term, fit
 

@@ -297,7 +297,7 @@ def test_a_study_of_other_settings_is_refused(
     ("changes", "error", "message"),
     [
         ({"teacher": "nowhere"}, DataError, "nowhere"),
-        ({"student_layers": 9}, ConfigError, "student_layers must be"),
+        ({"student_layers": 9}, ConfigError, "between 1 and 3 layers"),
         ({"config": replace(SEARCH, only={"augment": [("mlm",)]})}, ConfigError, "augment was"),
         ({"config": SearchConfig(trials=9, only=FEW)}, ConfigError, "9 pipelines .* found 8"),
         ({"config": replace(SEARCH, recommended=2)}, ConfigError, "give one with --study"),

@@ -6,7 +6,7 @@ from typing import Annotated
 from cyclopts import Group, Parameter
 
 from attar.data.labelled import TaskKind
-from attar.methods.distiller import StudentInit
+from attar.train.students import StudentInit
 
 
 @dataclass(frozen=True)

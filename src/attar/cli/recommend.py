@@ -14,7 +14,6 @@ from attar.cli.output import show, show_pairs
 from attar.cli.pipelines import differences, options_of, write_recipe
 from attar.data.labelled import load_labelled
 from attar.errors import ConfigError, DataError
-from attar.methods.distiller import StudentInit
 from attar.methods.distiller.recommender import (
     PICKS,
     AutoDistiller,
@@ -26,6 +25,7 @@ from attar.methods.distiller.recommender import (
 from attar.methods.distiller.search import possible
 from attar.methods.distiller.space import enumerate_all, narrow
 from attar.report.tables import NONE, Table
+from attar.train.students import StudentInit
 
 
 def recommend(

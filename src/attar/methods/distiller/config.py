@@ -11,7 +11,6 @@ from attar.train.trainer import TrainConfig
 
 Intermediate = Literal["auto"] | IntermediateName
 Baseline = Literal["learned", "fixed"]
-StudentInit = Literal["cut", "random"]
 
 
 @dataclass(frozen=True, kw_only=True)

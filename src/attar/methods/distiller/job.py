@@ -24,10 +24,10 @@ from attar.methods.distiller.augment import (
     augment,
     check_augment,
 )
-from attar.methods.distiller.config import DistillConfig, StudentInit
+from attar.methods.distiller.config import DistillConfig
 from attar.methods.distiller.mixup import MixedExamples
 from attar.methods.distiller.objective import Beside, Objective, wanted
-from attar.methods.distiller.students import load_with_head, make_student, width
+from attar.methods.distiller.students import load_with_head
 from attar.methods.distiller.validate import (
     check_config,
     check_encoder,
@@ -44,6 +44,7 @@ from attar.train.examples import Examples
 from attar.train.outputs import CachedOutputs, LiveOutputs, Wanted
 from attar.train.processes import place, processes
 from attar.train.scoring import score_on
+from attar.train.students import StudentInit, make_student, width
 from attar.train.tasks import encode
 from attar.train.trainer import Training, fit, use_bf16
 

@@ -15,12 +15,13 @@ from attar import checkpoint
 from attar.budget import cost_of
 from attar.data.labelled import TaskKind, load_labelled
 from attar.errors import ConfigError
-from attar.methods.distiller.config import DistillConfig, StudentInit
+from attar.methods.distiller.config import DistillConfig
 from attar.methods.distiller.job import Job, name_of
 from attar.methods.distiller.study import dpr
 from attar.report import Paper, Run, model_card
 from attar.train.metrics import primary
 from attar.train.processes import broadcast, place, processes, shared_workspace
+from attar.train.students import StudentInit
 from attar.train.trainer import Training
 from attar.train.windows import source_name
 

@@ -26,7 +26,7 @@ from attar import checkpoint
 from attar.data.labelled import Task, TaskKind, load_labelled
 from attar.errors import AttarError, ConfigError, DataError
 from attar.methods.distiller.augment import Resources
-from attar.methods.distiller.config import DistillConfig, StudentInit
+from attar.methods.distiller.config import DistillConfig
 from attar.methods.distiller.job import Job
 from attar.methods.distiller.mixup import BETA
 from attar.methods.distiller.queue import Origin, Queue, check_folder, parameters, study_lock
@@ -50,6 +50,7 @@ from attar.train.callbacks import Watch
 from attar.train.metrics import primary
 from attar.train.processes import place
 from attar.train.scoring import score_on
+from attar.train.students import StudentInit
 from attar.train.windows import source_name
 
 logger = logging.getLogger(__name__)

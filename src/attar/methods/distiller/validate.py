@@ -10,8 +10,8 @@ from attar import checkpoint
 from attar.data.labelled import Task
 from attar.errors import CompatibilityError, ConfigError
 from attar.methods.distiller.config import DistillConfig
-from attar.methods.distiller.students import depth
 from attar.train.layers import LayerMap
+from attar.train.students import depth
 from attar.train.tasks import has_head
 
 

@@ -1,0 +1,152 @@
+"""Smaller models: fewer layers of a larger one, cut out of it or with random weights."""
+
+import copy
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from attar.errors import CompatibilityError, ConfigError
+
+StudentInit = Literal["cut", "random"]
+
+
+def depth(model: PreTrainedModel) -> int:
+    """Blocks of a model."""
+    return int(model.config.get_text_config().num_hidden_layers)
+
+
+def width(model: PreTrainedModel) -> int:
+    """Width of a model's hidden states."""
+    return int(model.config.get_text_config().hidden_size)
+
+
+def make_student(
+    teacher: PreTrainedModel,
+    *,
+    layers: int | Sequence[int],
+    width: int | None = None,
+    init: StudentInit = "cut",
+    seed: int = 0,
+) -> PreTrainedModel:
+    """A model of the teacher's class with fewer layers, and if it starts at random, narrower ones.
+
+    Args:
+        teacher: an encoder, decoder or encoder-decoder; it stays as it is.
+        layers: how many blocks (an encoder-decoder has so many on each side), or which blocks of
+            the teacher, counted from 0.
+        width: of its hidden states, for random weights only; its heads are as wide as the
+            teacher's, and its feed-forward layers narrower by the same factor. None: as the
+            teacher.
+        init: `cut` copies embeddings, head and evenly spread blocks, the last among them; `random`
+            copies nothing.
+        seed: draws the random weights.
+
+    Raises:
+        ConfigError: the number of layers is not between 1 and the teacher's; a width for a cut, or
+            one that is no whole number of heads.
+        CompatibilityError: the blocks of this model cannot be found.
+    """
+    kept = _kept(layers, depth(teacher))
+    if getattr(teacher.config, "is_heterogeneous", False):
+        raise CompatibilityError(
+            "the layers of this model differ in width, so that none of them can stand in for "
+            "another; make the smaller model from its parent, before pruning"
+        )
+    config = _config(teacher.config, kept)
+    if width is not None:
+        if init == "cut":
+            raise ConfigError(
+                "a cut keeps the width of the larger model, as its weights are copied; let a "
+                "narrower one start at random (--student-init random), or leave its width out"
+            )
+        _narrow(config, width)
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        student = type(teacher)(config)
+    student.float()  # whatever the teacher's weights are: training in half precision loses steps
+    if init == "cut":
+        numbers = {
+            f"{prefix}.{new}.": f"{prefix}.{old}."
+            for prefix in _blocks(teacher)
+            for new, old in enumerate(kept)
+        }
+        stored = teacher.state_dict()
+        wanted = {name: _stored(name, numbers, stored) for name in student.state_dict()}
+        student.load_state_dict(wanted)
+    if teacher.can_generate():
+        student.generation_config = copy.deepcopy(teacher.generation_config)
+    return student.eval()
+
+
+def _kept(layers: int | Sequence[int], whole: int) -> list[int]:
+    """Which blocks: evenly spread, the last among them, or those that are named."""
+    if isinstance(layers, int):
+        if not 1 <= layers <= whole:
+            raise ConfigError(
+                f"expected between 1 and {whole} layers, as the larger model has, found {layers}"
+            )
+        return [(i + 1) * whole // layers - 1 for i in range(layers)]
+    kept = list(layers)
+    if not kept or kept != sorted(set(kept)) or not 0 <= kept[0] <= kept[-1] < whole:
+        raise ConfigError(
+            f"expected numbers of layers from 0 to {whole - 1} in ascending order, found "
+            f"{', '.join(map(str, kept)) or 'none'}"
+        )
+    return kept
+
+
+def _config(config: Any, kept: list[int]) -> Any:
+    """The teacher's configuration for the blocks that are kept."""
+    found = copy.deepcopy(config)
+    whole = config.num_hidden_layers
+    for name, value in config.to_dict().items():
+        if isinstance(value, list) and len(value) == whole and name.startswith("layer"):
+            setattr(found, name, [value[i] for i in kept])  # such as layer_types
+    found.num_hidden_layers = len(kept)
+    if hasattr(found, "num_decoder_layers"):
+        found.num_decoder_layers = len(kept)
+    return found
+
+
+def _narrow(config: Any, width: int) -> None:
+    """Set another width, with heads of the same size."""
+    before = config.hidden_size
+    head = before // config.num_attention_heads
+    if not 1 <= width <= before or width % head:
+        raise ConfigError(
+            f"the width of a smaller model must be a multiple of {head}, the width of a head, up "
+            f"to {before}, as the larger one has, but it is {width}"
+        )
+    config.hidden_size, config.num_attention_heads = width, width // head
+    for name in ("intermediate_size", "hidden_dim"):  # DistilBERT has the second
+        if hasattr(config, name):
+            setattr(config, name, max(1, getattr(config, name) * width // before))
+
+
+def _blocks(model: PreTrainedModel) -> list[str]:
+    """The names of the lists that hold a model's blocks: one, or an encoder's and a decoder's."""
+    count, sides = depth(model), 2 if model.config.is_encoder_decoder else 1
+    lists: list[str] = []
+    for name, module in model.named_modules():
+        inner = any(name.startswith(f"{other}.") for other in lists)
+        if isinstance(module, nn.ModuleList) and len(module) == count and not inner:
+            lists.append(name)
+    if len(lists) != sides:
+        raise CompatibilityError(
+            f"expected {sides} list{'s' * (sides > 1)} of {count} blocks in "
+            f"{type(model).__name__}, found {len(lists)}; give a smaller model of your own instead "
+            "of a cut"
+        )
+    return lists
+
+
+def _stored(name: str, numbers: Mapping[str, str], stored: Mapping[str, Tensor]) -> Tensor:
+    """The weight that the student's `name` gets. T5 has its positions in the first block alone."""
+    for new, old in numbers.items():
+        if name.startswith(new):
+            return stored.get(re.sub(rf"^{re.escape(new)}", old, name), stored.get(name))  # pyright: ignore[reportReturnType, reportCallIssue, reportArgumentType]
+    return stored[name]

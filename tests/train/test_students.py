@@ -1,0 +1,100 @@
+"""Smaller models: the blocks of a larger one, and whatever surrounds them."""
+
+from typing import Any
+
+import pytest
+import torch
+from transformers import PreTrainedModel
+
+import decoders
+import tiny
+from attar.errors import CompatibilityError, ConfigError
+from attar.train.students import depth, make_student
+
+
+def without(model: Any, dropped: list[int]) -> PreTrainedModel:
+    """The model with the identity for some of its layers."""
+
+    class Skip(torch.nn.Module):
+        def __init__(self, layer: torch.nn.Module) -> None:
+            super().__init__()
+            self.layer = layer  # some models ask it for what it is
+
+        def __getattr__(self, name: str) -> Any:
+            if name == "layer":
+                return super().__getattr__(name)
+            return getattr(super().__getattr__("layer"), name)
+
+        def forward(self, hidden: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
+            return hidden
+
+    from attar.families import Body
+
+    layers = Body(model).layer_list
+    for i in dropped:
+        layers[i] = Skip(layers[i])
+    return model
+
+
+@pytest.mark.parametrize("family", tiny.CAUSAL)
+def test_a_cut_is_the_model_without_the_other_layers(family: str) -> None:
+    target = tiny.model(family)
+    kept = [0, 2]
+    if target.config.to_dict().get("layer_types"):  # the kind of a layer hangs on its number
+        assert make_student(target, layers=kept).config.layer_types == [
+            target.config.layer_types[i] for i in kept
+        ]
+    draft = make_student(target, layers=kept)
+    assert depth(draft) == 2
+    ids = tiny.ids()
+    with torch.no_grad():
+        expected = without(tiny.model(family), [1])(input_ids=ids, use_cache=False).logits
+        torch.testing.assert_close(draft(input_ids=ids).logits, expected, atol=1e-5, rtol=1e-4)
+    assert draft.generation_config.to_dict() == target.generation_config.to_dict()  # pyright: ignore
+
+
+def test_all_layers_are_the_model_itself() -> None:
+    for target in (tiny.model("qwen2"), decoders.encoder_decoder().float()):
+        ids = tiny.ids()
+        more = {"decoder_input_ids": ids} if target.config.is_encoder_decoder else {}
+        whole = make_student(target, layers=depth(target))
+        with torch.no_grad():
+            expected = target(input_ids=ids, **more).logits
+            torch.testing.assert_close(whole(input_ids=ids, **more).logits, expected)
+
+
+def test_an_encoder_decoder_is_cut_on_both_sides() -> None:
+    target = decoders.encoder_decoder()
+    draft: Any = make_student(target, layers=1)
+    assert len(draft.encoder.block) == len(draft.decoder.block) == 1
+    for side in ("encoder", "decoder"):
+        ours, theirs = getattr(draft, side).block[0], getattr(target, side).block
+        assert torch.equal(
+            ours.layer[0].SelfAttention.q.weight, theirs[1].layer[0].SelfAttention.q.weight.float()
+        )
+        bias = theirs[0].layer[0].SelfAttention.relative_attention_bias.weight
+        assert torch.equal(ours.layer[0].SelfAttention.relative_attention_bias.weight, bias.float())
+
+
+def test_a_narrow_draft_starts_at_random() -> None:
+    draft = make_student(tiny.model("llama"), layers=1, width=16, init="random")
+    assert draft.config.hidden_size == 16
+    assert draft.config.num_attention_heads == 4
+    with torch.no_grad():
+        assert draft(input_ids=tiny.ids()).logits.shape == (2, 12, tiny.VOCAB)
+
+
+def test_what_cannot_be_is_told() -> None:
+    target = tiny.model("llama")
+    for layers, said in (
+        (4, "between 1 and 3"),
+        (0, "between 1"),
+        ([2, 1], "ascending"),
+        ([3], "from 0 to 2"),
+        ([], "found none"),
+    ):
+        with pytest.raises(ConfigError, match=said):
+            make_student(target, layers=layers)
+    target.config.per_layer_config = {0: {"intermediate_size": 8}}
+    with pytest.raises(CompatibilityError, match="differ in width"):
+        make_student(target, layers=1)
