@@ -136,7 +136,7 @@ def agreement(target: PreTrainedModel, draft: PreTrainedModel, texts: Texts) -> 
         p = laws(target, prompts, completions, texts.temperature)
         q = laws(draft, prompts, completions, texts.temperature)
         size = min(p.shape[-1], q.shape[-1])
-        common = torch.minimum(p[..., :size], q[..., :size]).sum(-1)
+        common = torch.minimum(p[..., :size], q[..., :size]).sum(-1).clamp_max(1.0)
         for r, completion in enumerate(completions):
             ids = torch.tensor(list(completion), device=p.device)[:, None]
             ours = p[r, : len(ids)].gather(1, ids)[:, 0]

@@ -1,0 +1,275 @@
+"""Whether a draft pays on this machine: how much of it is accepted, what each part costs, what
+follows from that, and what is then measured.
+
+Leviathan et al. (2023) predict a speed-up of tau / (c g + 1) for drafts of g tokens, with c the
+draft's time over the target's. It holds where a pass over g + 1 tokens takes as long as one over a
+single token, which on a processor it does not. So the times are measured: with t_1 a token of
+plain decoding, t_d a drafted one, t_v(g + 1) the verification and t_o all else in a block,
+
+    speed-up(g) = tau(g) t_1 / (g t_d + t_v(g + 1) + t_o).
+"""
+
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
+
+import numpy as np
+import torch
+from transformers import PreTrainedModel
+
+from attar.decode.agreement import Texts, agreement
+from attar.decode.cache import cached
+from attar.decode.distributions import Uniforms, Warp
+from attar.decode.drafters import ModelDrafter
+from attar.decode.forced import Ids
+from attar.decode.race import Race, generate_one, race, settle
+from attar.decode.sampling import encoded, starts
+from attar.decode.settings import SpecConfig
+from attar.decode.speculative import SpeculativeDecoder
+from attar.decode.stats import SpecStats
+from attar.errors import ConfigError
+
+#: repeats of each timing within a round
+_TIMES = 7
+
+
+@dataclass(frozen=True)
+class Times:
+    """Seconds of the parts of decoding, batch 1.
+
+    Attributes:
+        plain: of a token of plain decoding, by `generate`.
+        verify: of a pass of the target over so many tokens, with a cache.
+        draft: of a drafted token.
+        other: of all else in a block.
+    """
+
+    plain: float
+    verify: dict[int, float]
+    draft: float
+    other: float
+
+    @property
+    def cost(self) -> float:
+        """c: the time of a drafted token over that of the target's pass over one."""
+        return self.draft / self.verify[1]
+
+    def block(self, length: int) -> float:
+        """Seconds of a block with a draft of so many tokens."""
+        widths = sorted(self.verify)
+        verify = float(np.interp(length + 1, widths, [self.verify[w] for w in widths]))
+        return length * self.draft + verify + self.other
+
+
+@dataclass(frozen=True)
+class Outlook:
+    """What drafts of some length give at one temperature.
+
+    Attributes:
+        length: tokens of a draft.
+        tau: tokens for each pass of the target, told by the target's texts.
+        published: speed-up by the published formula, tau / (c g + 1).
+        predicted: speed-up by measured times.
+    """
+
+    length: int
+    tau: float
+    published: float
+    predicted: float
+
+
+@dataclass(frozen=True)
+class Profile:
+    """A pair at one temperature.
+
+    Attributes:
+        temperature: 0 is greedy.
+        alpha: acceptance rate of a token.
+        acceptance: of the first, second, ... drafted token, where it is drafted.
+        outlooks: for each length of a draft.
+        times: of the parts.
+        races: what was then measured.
+    """
+
+    temperature: float
+    alpha: float
+    acceptance: list[float]
+    outlooks: list[Outlook]
+    times: Times
+    races: list[Race] = field(default_factory=list)
+
+    @property
+    def best(self) -> Outlook:
+        """The length that promises most."""
+        return max(self.outlooks, key=lambda one: one.predicted)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON."""
+        return asdict(self) | {"best": self.best.length, "c": self.times.cost}
+
+
+def profile(
+    target: PreTrainedModel,
+    draft: PreTrainedModel,
+    prompts: Sequence[Ids],
+    *,
+    temperature: float,
+    max_new_tokens: int = 64,
+    lengths: Sequence[int] = range(1, 9),
+    rounds: int = 3,
+    stops: Sequence[int] = (),
+    config: SpecConfig = SpecConfig(),
+    seed: int = 0,
+) -> Profile:
+    """Measure a pair at one temperature.
+
+    Args:
+        target: in evaluation mode.
+        draft: in evaluation mode, of the same tokenizer.
+        prompts: token ids.
+        temperature: 0 is greedy.
+        max_new_tokens: of a text.
+        lengths: of drafts.
+        rounds: of the races, plain and with drafts in turns; 0: none are run.
+        stops: tokens that end a text.
+        config: how drafts are verified in the races; lengths are set here.
+        seed: of what the target writes.
+
+    Raises:
+        ConfigError: there is no prompt, or no length.
+    """
+    if not prompts or not lengths:
+        raise ConfigError("a profile needs at least one prompt and one length of a draft")
+    texts = Texts.of(
+        target,
+        prompts,
+        temperature=temperature,
+        max_new_tokens=max_new_tokens,
+        seed=seed,
+        stops=stops,
+    )
+    agreed = agreement(target, draft, texts)
+    times = time_parts(
+        target, draft, prompts[0], lengths=lengths, temperature=temperature, tokens=max_new_tokens
+    )
+    taus = [agreed.block_efficiency(length) for length in lengths]
+    found = Profile(
+        temperature=temperature,
+        alpha=agreed.alpha,
+        acceptance=agreed.acceptance(max(lengths)),
+        outlooks=[
+            Outlook(
+                length,
+                tau,
+                tau / (times.cost * length + 1),
+                tau * times.plain / times.block(length),
+            )
+            for length, tau in zip(lengths, taus, strict=True)
+        ],
+        times=times,
+    )
+    if not rounds:
+        return found
+    policies = [replace(config, policy="constant", draft_tokens=found.best.length)]
+    policies.append(replace(config, policy="cost", draft_tokens=max(lengths)))
+    races = race(
+        target,
+        draft,
+        prompts,
+        policies=policies,
+        temperature=temperature,
+        max_new_tokens=max_new_tokens,
+        rounds=rounds,
+        stops=stops,
+    )
+    return replace(found, races=races)
+
+
+# ----------------------------------------------------------------------------------------- timing
+
+
+def time_parts(
+    target: PreTrainedModel,
+    draft: PreTrainedModel,
+    prompt: Ids,
+    *,
+    lengths: Sequence[int],
+    temperature: float,
+    tokens: int,
+) -> Times:
+    """Time the parts of decoding behind one prompt, each on its own, as medians."""
+    widths = sorted({1, *(length + 1 for length in lengths)})
+    longest = max(lengths)
+    verify = time_passes(target, prompt, widths)
+    warp = _warp(temperature)
+    drafter = ModelDrafter(
+        draft, warp=warp, size=target.config.get_text_config(decoder=True).vocab_size
+    )
+    uniforms = Uniforms([torch.Generator().manual_seed(0)])
+
+    def propose() -> None:
+        drafter.propose(rows, [longest], uniforms=uniforms, go_on=lambda *_: True)
+
+    rows = starts(draft, [prompt])
+    with torch.no_grad():
+        drafter.start([[]], **encoded(draft, [prompt]))
+        propose()
+        drafter.keep([len(rows[0]) - 1])
+        drafted = _median(propose, after=lambda: drafter.keep([len(rows[0]) - 1]))
+    decoder = SpeculativeDecoder(
+        target, draft, config=SpecConfig(policy="constant", draft_tokens=longest, seed=0)
+    )
+    few = min(tokens, 32)
+    stats = SpecStats()
+    for _ in range(2):  # the first one warms up
+        stats = generate_one(
+            target, prompt, tokens=few, decoder=decoder, temperature=temperature
+        ).stats
+    plain, begun = [], []
+    for _ in range(3):
+        begun.append(generate_one(target, prompt, tokens=1, temperature=temperature).seconds)
+        plain.append(generate_one(target, prompt, tokens=1 + few, temperature=temperature).seconds)
+    per_token = (statistics.median(plain) - statistics.median(begun)) / few
+    return Times(
+        plain=max(per_token, 1e-9),
+        verify=verify,
+        draft=drafted / longest,
+        other=stats.other_seconds / max(stats.blocks, 1),
+    )
+
+
+@torch.no_grad()
+def time_passes(model: PreTrainedModel, prompt: Ids, widths: Sequence[int]) -> dict[int, float]:
+    """Seconds of a pass over so many tokens behind a prompt, with a cache: medians, in turns."""
+    reader = cached(model, 1, **encoded(model, [prompt]))
+    row = starts(model, [prompt])[0]
+    reader.score([row], wanted=[1])
+    start = len(row)
+    long = [*row, *[row[-1]] * max(widths)]
+    found: dict[int, list[float]] = {width: [] for width in widths}
+    for turn in range(_TIMES + 1):
+        for width in widths:
+            began = time.perf_counter()
+            logits = reader.score([long[: start + width]], wanted=[width])
+            settle(logits)
+            took = time.perf_counter() - began
+            reader.keep([start])
+            if turn:  # the first one warms up
+                found[width].append(took)
+    return {width: statistics.median(times) for width, times in found.items()}
+
+
+def _median(call: Callable[[], object], *, after: Callable[[], object]) -> float:
+    times = []
+    for _ in range(_TIMES):
+        began = time.perf_counter()
+        call()
+        times.append(time.perf_counter() - began)
+        after()
+    return statistics.median(times)
+
+
+def _warp(temperature: float) -> Warp:
+    return Warp(greedy=True) if not temperature else Warp(greedy=False).at(temperature)

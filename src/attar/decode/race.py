@@ -1,0 +1,160 @@
+"""Plain decoding against decoding with drafts: the same prompts, in turns, on this machine."""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from transformers import PreTrainedModel
+
+from attar.decode.drafters import Drafter
+from attar.decode.forced import Ids, answers, batch_of
+from attar.decode.settings import SpecConfig
+from attar.decode.speculative import SpeculativeDecoder
+from attar.decode.stats import SpecStats
+
+
+@dataclass(frozen=True)
+class Race:
+    """Plain decoding against decoding with the draft, on the same prompts, in turns.
+
+    Attributes:
+        policy: how long drafts were: a number of tokens, or `cost` for the cost model.
+        speedup: plain seconds over ours, of all prompts together, median over rounds.
+        speedup_mean: the same, but the mean over prompts of their own ratios.
+        speedup_decode: of all prompts together, without the reading of the prompt.
+        tau: tokens for each pass of the target that were counted.
+        equal: share of prompts with the same text as plain decoding; None at a temperature above 0,
+            where equal laws give different texts.
+        margin: at temperature 0, the gap between the target's two largest logits where texts first
+            differ, the largest of all prompts; 0 where none does.
+    """
+
+    policy: str
+    speedup: float
+    speedup_mean: float
+    speedup_decode: float
+    tau: float
+    equal: float | None
+    margin: float | None
+
+
+@dataclass(frozen=True)
+class Written:
+    """The new tokens of one text, and what they took."""
+
+    ids: list[int]
+    seconds: float
+    stats: SpecStats
+
+
+def generate_one(
+    target: PreTrainedModel,
+    prompt: Ids,
+    *,
+    temperature: float,
+    tokens: int,
+    stops: Sequence[int] = (),
+    decoder: SpeculativeDecoder | None = None,
+) -> Written:
+    """One text by `generate`, with the decoder or plainly."""
+    model: Any = target
+    ids = torch.tensor([list(prompt)], device=target.device)
+    options: dict[str, Any] = {"custom_generate": decoder} if decoder else {}
+    if temperature:
+        options |= {"temperature": temperature, "top_k": 0, "top_p": 1.0}
+    began = time.perf_counter()
+    found = model.generate(
+        ids,
+        attention_mask=torch.ones_like(ids),
+        do_sample=temperature > 0,
+        max_new_tokens=tokens,
+        min_new_tokens=None if stops else tokens,
+        eos_token_id=list(stops) or None,
+        pad_token_id=0,
+        **options,
+    )
+    settle(found)
+    new = found[0, 1 if model.config.is_encoder_decoder else len(prompt) :].tolist()
+    seconds = time.perf_counter() - began
+    return Written(new, seconds, decoder.stats if decoder else SpecStats())
+
+
+def race(
+    target: PreTrainedModel,
+    draft: PreTrainedModel | Drafter,
+    prompts: Sequence[Ids],
+    *,
+    policies: Sequence[SpecConfig],
+    temperature: float,
+    max_new_tokens: int,
+    rounds: int = 3,
+    stops: Sequence[int] = (),
+) -> list[Race]:
+    """Plain decoding and decoding with drafts, prompt by prompt, in turns.
+
+    Returns:
+        One for each policy.
+    """
+    decoders = [SpeculativeDecoder(target, draft, config=policy) for policy in policies]
+    runners: list[SpeculativeDecoder | None] = [None, *decoders]
+
+    def run(runner: SpeculativeDecoder | None, prompt: Ids, tokens: int) -> Written:
+        return generate_one(
+            target, prompt, temperature=temperature, tokens=tokens, stops=stops, decoder=runner
+        )
+
+    for runner in runners:  # the first call of each prepares what later ones find ready
+        run(runner, prompts[0], min(8, max_new_tokens))
+    shape = (len(runners), rounds, len(prompts))
+    whole, begun = np.zeros(shape), np.zeros(shape)
+    first: list[list[Written]] = [[] for _ in runners]
+    for turn in range(rounds):
+        for p, prompt in enumerate(prompts):
+            for r, runner in enumerate(runners):
+                written = run(runner, prompt, max_new_tokens)
+                whole[r, turn, p] = written.seconds
+                begun[r, turn, p] = run(runner, prompt, 1).seconds
+                if turn == 0:
+                    first[r].append(written)
+    found = []
+    for r, policy in enumerate(policies, 1):
+        texts = list(zip(prompts, first[0], first[r], strict=True))
+        decode = (whole[0] - begun[0]).sum(1) / (whole[r] - begun[r]).sum(1)
+        greedy = not temperature
+        found.append(
+            Race(
+                policy="cost" if policy.policy == "cost" else str(policy.draft_tokens),
+                speedup=float(np.median(whole[0].sum(1) / whole[r].sum(1))),
+                speedup_mean=float(np.median((whole[0] / whole[r]).mean(1))),
+                speedup_decode=float(np.median(decode)),
+                tau=sum(w.stats.tokens for w in first[r])
+                / max(1, sum(w.stats.row_blocks for w in first[r])),
+                equal=sum(a.ids == b.ids for _, a, b in texts) / len(texts) if greedy else None,
+                margin=max(_margin(target, p, a.ids, b.ids) for p, a, b in texts)
+                if greedy
+                else None,
+            )
+        )
+    return found
+
+
+@torch.no_grad()
+def _margin(target: PreTrainedModel, prompt: Ids, a: Sequence[int], b: Sequence[int]) -> float:
+    """The gap between the two largest logits where two texts first differ; 0 if they do not. Tiny
+    where rounding alone made the difference."""
+    at = next((i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), None)
+    if at is None:
+        return 0.0
+    batch = batch_of(target, [prompt], [a[: at + 1]])
+    logits = answers(target, {k: v.to(target.device) for k, v in batch.items()})[0, at]
+    two = logits.float().topk(2).values
+    return float(two[0] - two[1])
+
+
+def settle(tensor: torch.Tensor) -> None:
+    """Wait for the device, before a clock is read."""
+    if tensor.is_cuda:
+        torch.cuda.synchronize()

@@ -1,0 +1,114 @@
+"""Profiles: predictions follow from the parts, and races count what decoding does."""
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+
+import decoders
+from attar.decode.bench import Times, profile
+from attar.decode.drafters import PromptLookupDrafter
+from attar.decode.race import race
+from attar.decode.settings import SpecConfig
+from attar.errors import ConfigError
+
+PROMPTS = [[5, 9, 33, 5], [7, 8, 7, 8]]
+
+
+def pair(family: str = "llama") -> tuple[Any, Any]:
+    make = decoders.encoder_decoder if family == "t5" else lambda: decoders.model_of(family)
+    target, draft = make(), make()
+    with torch.no_grad():
+        for weight in draft.parameters():
+            weight.add_(0.05 * torch.randn(weight.shape, dtype=weight.dtype))
+    return target, draft
+
+
+def test_the_time_of_a_block_is_that_of_its_parts() -> None:
+    times = Times(plain=1.0, verify={1: 1.0, 3: 1.2, 5: 2.0}, draft=0.1, other=0.05)
+    assert times.cost == 0.1
+    assert times.block(2) == pytest.approx(0.2 + 1.2 + 0.05)
+    assert times.block(3) == pytest.approx(0.3 + 1.6 + 0.05)
+
+
+@pytest.mark.parametrize("family", ["llama", "t5"])
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+def test_a_profile(temperature: float, family: str) -> None:
+    target, draft = pair(family)
+    found = profile(
+        target,
+        draft,
+        PROMPTS,
+        temperature=temperature,
+        max_new_tokens=10,
+        lengths=(1, 2, 4),
+        rounds=1,
+    )
+    assert 0 < found.alpha <= 1
+    assert [one.length for one in found.outlooks] == [1, 2, 4]
+    taus = [one.tau for one in found.outlooks]
+    assert taus == sorted(taus)
+    assert all(1 <= one.tau <= one.length + 1 for one in found.outlooks)
+    for one in found.outlooks:
+        c = found.times.cost
+        assert one.published == pytest.approx(one.tau / (c * one.length + 1))
+        expected = one.tau * found.times.plain / found.times.block(one.length)
+        assert one.predicted == pytest.approx(expected)
+    constant, cost = found.races
+    assert (constant.policy, cost.policy) == (str(found.best.length), "cost")
+    if temperature:
+        assert constant.equal is None
+    else:
+        assert constant.equal == cost.equal == 1
+        assert constant.margin == cost.margin == 0
+        assert constant.tau == pytest.approx(found.best.tau)
+    assert constant.speedup > 0
+    stored = found.to_dict()
+    assert stored["best"] == found.best.length
+    assert stored["times"]["verify"][1] > 0
+
+
+def test_a_draft_that_is_the_target_is_seen() -> None:
+    target, _ = pair()
+    found = profile(
+        target, target, PROMPTS, temperature=0.0, max_new_tokens=9, lengths=(2,), rounds=0
+    )
+    assert found.alpha == 1
+    assert found.best.tau == 3
+    assert found.acceptance == [1, 1]
+    assert not found.races
+
+
+def test_a_lossy_text_that_differs_is_told() -> None:
+    target, draft = pair()
+    lossy = SpecConfig(policy="constant", draft_tokens=4, lossy="lin", epsilon=1e-6)
+    (found,) = race(
+        target, draft, PROMPTS, policies=[lossy], temperature=0.0, max_new_tokens=12, rounds=1
+    )
+    assert found.equal is not None
+    assert found.equal < 1
+    assert found.margin
+    assert found.margin > 0
+    assert found.tau >= 4
+
+
+def test_other_drafters_race_too() -> None:
+    target, _ = pair()
+    policies = [replace(SpecConfig(), policy="constant")]
+    (found,) = race(
+        target,
+        PromptLookupDrafter(),
+        PROMPTS,
+        policies=policies,
+        temperature=0.0,
+        max_new_tokens=12,
+        rounds=1,
+    )
+    assert found.equal == 1
+
+
+def test_nothing_to_measure_is_told() -> None:
+    target, draft = pair()
+    with pytest.raises(ConfigError, match="at least one prompt"):
+        profile(target, draft, [], temperature=0.0)
