@@ -312,6 +312,13 @@ def _as_mistral(model: PreTrainedModel) -> PreTrainedModel:
     return twin
 
 
+def name_of(model: str | Path | PreTrainedModel | None) -> str:
+    """Folder or Hub name of a model; empty for none, and for one that was never stored."""
+    if model is None:
+        return ""
+    return model.name_or_path or "" if isinstance(model, PreTrainedModel) else str(model)
+
+
 def fingerprint(model: PreTrainedModel) -> str:
     """A short hash of a model: names, shapes, types and a spread of at most 4,096 values of every
     tensor.

@@ -223,13 +223,17 @@ def heal(
     config = config or HealConfig()
     if config.kl_weight > 0 and teacher is None:
         raise ConfigError("kl_weight needs a teacher, but none is given; name the parent model.")
-    settings = {"student": _name(student), "teacher": _name(teacher), "data": source_name(data)}
+    settings = {
+        "student": checkpoint.name_of(student),
+        "teacher": checkpoint.name_of(teacher),
+        "data": source_name(data),
+    }
     settings |= {"processes": processes().num_processes} | asdict(config)
     model, parent = _load(student), None if teacher is None else _load(teacher)
     stored = model.dtype  # the artefact keeps it; training needs float32
     if parent is not None:
         require_same_vocabulary(model, parent)
-    tokenizer = tokenizer or checkpoint.load_tokenizer(_name(student))
+    tokenizer = tokenizer or checkpoint.load_tokenizer(checkpoint.name_of(student))
     if isinstance(teacher, str | Path):
         require_same_tokenizer(tokenizer, checkpoint.load_tokenizer(teacher))
     with shared_workspace(Path(output_dir), settings=settings, resume=resume) as space:
@@ -302,10 +306,6 @@ def _heal_in(
 
 def _load(model: str | Path | PreTrainedModel) -> PreTrainedModel:
     return checkpoint.load(model) if isinstance(model, str | Path) else model
-
-
-def _name(model: str | Path | PreTrainedModel | None) -> str:
-    return model.name_or_path or "" if isinstance(model, PreTrainedModel) else str(model)
 
 
 def _needed_windows(

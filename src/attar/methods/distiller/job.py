@@ -86,7 +86,7 @@ class Job:
         check_config(config, task=task, has_teacher=teacher is not None)
         for side, given in (("teacher", teacher), ("student", student)):
             if given is not None:
-                check_encoder(side, _config(given), name=name_of(given))
+                check_encoder(side, _config(given), name=checkpoint.name_of(given))
         self.teacher = None if teacher is None else _load(teacher)
         if self.teacher is not None:
             check_trained("teacher", self.teacher, task=task)
@@ -103,19 +103,21 @@ class Job:
         else:
             self.student = load_with_head(student, task, seed=config.seed)
             check_outputs("student", self.student, task=task)
-        if not (tokenizer or name_of(teacher if student is None else student)):
+        if not (tokenizer or checkpoint.name_of(teacher if student is None else student)):
             raise ConfigError(
                 "a model in memory brings no tokenizer along; give one as `tokenizer`"
             )
         self.tokenizer = tokenizer or checkpoint.load_tokenizer(
-            name_of(teacher if student is None else student)
+            checkpoint.name_of(teacher if student is None else student)
         )
         check_length(self.student, config.max_length)
         check_mixup(config, task=task, tokenizer=self.tokenizer)
         self.teacher_tokenizer = self.tokenizer
         self.layer_map = None
         if self.teacher is not None:
-            if name := name_of(teacher):  # a model in memory without one shares the student's
+            if name := checkpoint.name_of(
+                teacher
+            ):  # a model in memory without one shares the student's
                 self.teacher_tokenizer = checkpoint.load_tokenizer(name)
             check_length(self.teacher, config.max_length)
             self.layer_map = check_models(
@@ -339,10 +341,3 @@ def _load(model: str | Path | PreTrainedModel) -> PreTrainedModel:
 
 def _config(model: str | Path | PreTrainedModel) -> PreTrainedConfig:
     return checkpoint.read_config(model) if isinstance(model, str | Path) else model.config
-
-
-def name_of(model: str | Path | PreTrainedModel | None) -> str:
-    """Folder or Hub name of a model; empty for none, and for one that was never stored."""
-    if model is None:
-        return ""
-    return model.name_or_path or "" if isinstance(model, PreTrainedModel) else str(model)

@@ -16,7 +16,7 @@ from attar.budget import cost_of
 from attar.data.labelled import TaskKind, load_labelled
 from attar.errors import ConfigError
 from attar.methods.distiller.config import DistillConfig
-from attar.methods.distiller.job import Job, name_of
+from attar.methods.distiller.job import Job
 from attar.methods.distiller.study import dpr
 from attar.report import Paper, Run, model_card
 from attar.train.metrics import primary
@@ -100,8 +100,8 @@ def distill(
     if student is not None and student_layers is not None:
         raise ConfigError("student_layers makes a student from the teacher: leave the student out")
     settings = {
-        "student": name_of(student),
-        "teacher": name_of(teacher),
+        "student": checkpoint.name_of(student),
+        "teacher": checkpoint.name_of(teacher),
         "data": source_name(data),
         "student_layers": student_layers,
         "student_width": student_width,
