@@ -14,6 +14,7 @@ from transformers import PreTrainedModel
 
 from attar.decode.cache import cached
 from attar.decode.distributions import Uniforms, draw
+from attar.errors import ConfigError
 
 
 @torch.no_grad()
@@ -38,6 +39,9 @@ def sample(
 
     Returns:
         The new tokens of each prompt.
+
+    Raises:
+        ConfigError: the model gives no numbers, as one whose training diverged.
     """
     was_training = model.training
     model.eval()
@@ -49,6 +53,11 @@ def sample(
     for left in reversed(range(max_new_tokens)):
         ones = [1] * len(active)
         logits = reader.score([texts[r] for r in active], wanted=ones)[:, -1].float()
+        if torch.isnan(logits).any():
+            raise ConfigError(
+                "no text can be drawn from a model whose logits are not numbers; if it is in "
+                "training, lower --learning-rate or raise --warmup-steps"
+            )
         if temperature:
             numbers = uniforms.take(ones)[:, 0].to(logits.device)
             tokens = draw((logits / temperature).softmax(-1), numbers)

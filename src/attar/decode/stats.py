@@ -64,3 +64,17 @@ class SpecStats:
             for i in range(drafted):
                 self.drafted[i] += 1
                 self.accepted[i] += i < kept
+
+    def __str__(self) -> str:
+        accepted = ", ".join(f"{share:.0%}" for share in self.acceptance)
+        seconds = max(self.seconds, 1e-9)
+        parts = [
+            f"{self.tokens} tokens in {self.seconds:.2f} s ({self.tokens / seconds:.1f} tokens/s)",
+            f"{self.block_efficiency:.2f} tokens for each pass of the model",
+            f"drafted tokens that stayed, by place: {accepted or 'none were drafted'}",
+            f"{self.draft_seconds / seconds:.0%} of the time in the draft, "
+            f"{self.verify_seconds / seconds:.0%} in the model",
+        ]
+        if self.lossy:
+            parts.append(f"lossy verification ({self.lossy}): the text is not the model's own")
+        return "; ".join(parts)

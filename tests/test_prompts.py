@@ -1,0 +1,125 @@
+"""Prompts: of tables as they are, of text cut within its documents."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from datasets import Dataset, DatasetDict
+
+import scene
+from attar.data.prompts import Prompt, load_prompts
+from attar.errors import ConfigError, DataError
+
+LENGTHS = {"prompt_tokens": 6, "completion_tokens": 5}
+
+
+@pytest.fixture(scope="module")
+def text(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return scene.write_text(tmp_path_factory.mktemp("text"))
+
+
+@pytest.fixture
+def tokenizer(text: Path) -> Any:
+    return scene.tokenizer(text)
+
+
+def rows(count: int, **more: Any) -> Dataset:
+    prompts = [f"def return {i} class" for i in range(count)]
+    return Dataset.from_dict({"prompt": prompts, **{k: [v] * count for k, v in more.items()}})
+
+
+def test_pieces_joined_are_the_documents(text: Path, tokenizer: Any) -> None:
+    documents = ["def return import class self none true range\n" * i for i in (1, 3, 2)]
+    data = DatasetDict(
+        {name: Dataset.from_dict({"text": documents}) for name in ("train", "validation", "test")}
+    )
+    found = load_prompts(data, tokenizer, **LENGTHS)["train"]
+    streams = [
+        [*ids, tokenizer.eos_token_id]
+        for ids in tokenizer(documents, add_special_tokens=False)["input_ids"]
+    ]
+    pieces = [list(prompt.ids + prompt.completion) for prompt in found]
+    for stream in streams:  # no piece goes from one document to the next
+        count = sum(1 for start in range(0, len(stream) - 6, 11))
+        own, pieces = pieces[:count], pieces[count:]
+        joined = [token for piece in own for token in piece]
+        assert joined == stream[: len(joined)]
+        assert len(stream) - len(joined) <= 6
+    assert not pieces
+    assert all(len(prompt.ids) == 6 and 1 <= len(prompt.completion) <= 5 for prompt in found)
+
+
+def test_every_source_of_text_has_prompts(text: Path, tokenizer: Any) -> None:
+    found = load_prompts(text, tokenizer, **LENGTHS)
+    assert set(found) == {"train", "validation", "test"}
+    assert len(found["train"]) > 100
+    assert load_prompts("python-stdlib", tokenizer, **LENGTHS)["test"]
+
+
+def test_a_table_of_prompts(tokenizer: Any) -> None:
+    found = load_prompts(rows(40, completion="self none"), tokenizer, **LENGTHS)
+    assert sum(map(len, found.values())) == 40
+    after = tokenizer("self none", add_special_tokens=False)["input_ids"]
+    for prompt in found["train"]:
+        assert prompt.completion == tuple([*after, tokenizer.eos_token_id][:5])
+        assert len(prompt.ids) <= 6
+    bare = load_prompts(rows(40), tokenizer, **LENGTHS)
+    assert bare["train"][0].completion == ()
+    assert [p.ids for p in bare["train"]] == [p.ids for p in found["train"]]
+
+
+def test_a_long_prompt_loses_its_beginning(tokenizer: Any) -> None:
+    whole = tokenizer("def return 7 class")["input_ids"]
+    found = load_prompts(rows(40), tokenizer, prompt_tokens=3, completion_tokens=5)
+    prompts = {prompt.ids for split in found.values() for prompt in split}
+    assert tuple(whole[-3:]) in prompts
+
+
+def test_conversations_go_through_the_template(tmp_path: Path, tokenizer: Any) -> None:
+    talk = [
+        [{"role": "user", "content": f"import {i}"}, {"role": "assistant", "content": "true"}]
+        for i in range(40)
+    ]
+    file = tmp_path / "talk.jsonl"
+    file.write_text("\n".join(json.dumps({"messages": one}) for one in talk))
+    with pytest.raises(DataError, match="no chat template"):
+        load_prompts(file, tokenizer, **LENGTHS)
+    tokenizer.chat_template = (
+        "{% for m in messages %}[{{ m.role }}] {{ m.content }}\n{% endfor %}"
+        "{% if add_generation_prompt %}[assistant] {% endif %}"
+    )
+    found = load_prompts(file, tokenizer, prompt_tokens=60, completion_tokens=5)
+    texts = {tokenizer.decode(prompt.ids) for split in found.values() for prompt in split}
+    assert "[user] import 3\n[assistant] " in texts
+    assert tokenizer.decode(found["train"][0].completion).startswith("true")
+
+
+def test_an_encoder_s_prompt_ends(text: Path, tokenizer: Any) -> None:
+    found = load_prompts(text, tokenizer, encoder_decoder=True, **LENGTHS)
+    assert all(prompt.ids[-1] == tokenizer.eos_token_id for prompt in found["train"])
+
+
+def test_files_of_other_columns(tmp_path: Path, tokenizer: Any) -> None:
+    file = tmp_path / "asked.csv"
+    rows(40).rename_column("prompt", "question").to_csv(file)
+    found = load_prompts(file, tokenizer, prompt_column="question", **LENGTHS)
+    assert sum(map(len, found.values())) == 40
+    with pytest.raises(DataError, match=r"column of prompts 'query'.*question"):
+        load_prompts(file, tokenizer, prompt_column="query", **LENGTHS)
+    with pytest.raises(DataError, match="text column 'text'"):
+        load_prompts(file, tokenizer, **LENGTHS)
+
+
+def test_what_cannot_be_is_told(text: Path, tokenizer: Any) -> None:
+    with pytest.raises(ConfigError, match="at least 1 token"):
+        load_prompts(text, tokenizer, prompt_tokens=0, completion_tokens=4)
+    with pytest.raises(DataError, match="too little text"):
+        load_prompts(text, tokenizer, prompt_tokens=100_000, completion_tokens=4)
+    with pytest.raises(DataError, match="expected text or messages"):
+        load_prompts(Dataset.from_dict({"prompt": [1, 2, 3]}), tokenizer, **LENGTHS)
+    with pytest.raises(DataError, match="plain text"):
+        load_prompts(text, tokenizer, prompt_column="prompt", **LENGTHS)
+    with pytest.raises(DataError, match="no file or folder"):
+        load_prompts("nowhere.jsonl", tokenizer, **LENGTHS)
+    assert Prompt((1,)).completion == ()
