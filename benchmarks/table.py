@@ -10,8 +10,16 @@ from typing import Any
 
 HERE = Path(__file__).resolve().parent
 METHODS = HERE.parent / "docs" / "methods"
-PAGES = (HERE.parent / "README.md", METHODS / "bonsai.md", METHODS / "distiller.md")
-AT_LEAST = ("bonsai-speed", "distiller-pipelines")  # for the others less is better
+PAGES = (
+    HERE.parent / "README.md",
+    METHODS / "bonsai.md",
+    METHODS / "distiller.md",
+    METHODS / "distillspec.md",
+)
+#: pages whose benchmarks do not all begin with the method's name
+OWN = {"distillspec": ("distillspec", "speculative")}
+#: for the others less is better
+AT_LEAST = ("bonsai-speed", "distiller-pipelines", "speculative-speed")
 BEGIN, END = "<!-- results:begin -->", "<!-- results:end -->"
 
 
@@ -24,7 +32,7 @@ def results() -> dict[str, dict[str, Any]]:
 def table(page: Path, found: dict[str, dict[str, Any]]) -> str:
     """The Markdown table for one page, links relative to it: a method's page has its own."""
     if page.parent == METHODS:
-        found = {name: r for name, r in found.items() if name.startswith(f"{page.stem}-")}
+        found = {name: r for name, r in found.items() if is_of(page, name)}
     rows = [
         "| Claim | Figure | Baseline | Ratio | Target | Met | Command |",
         "| --- | --- | --- | --- | --- | --- | --- |",
@@ -51,9 +59,15 @@ def table(page: Path, found: dict[str, dict[str, Any]]) -> str:
 
 def waiting(page: Path) -> list[str]:
     """Benchmarks that a page is about and that have no committed result."""
-    here = f"{page.stem}-" if page.parent == METHODS else ""
     names = sorted(file.parent.name for file in HERE.glob("*/run.py"))
-    return [name for name in names if name.startswith(here) and name not in results()]
+    return [name for name in names if is_of(page, name) and name not in results()]
+
+
+def is_of(page: Path, name: str) -> bool:
+    """Whether a page shows a benchmark; the README shows all."""
+    if page.parent != METHODS:
+        return True
+    return any(f"{name}-".startswith(f"{own}-") for own in OWN.get(page.stem, (page.stem,)))
 
 
 def _notes(name: str, record: dict[str, Any]) -> list[str]:

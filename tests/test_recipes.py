@@ -7,10 +7,11 @@ from typing import Any
 import pytest
 
 import scene
-from attar.cli import distill, heal, pretrain, prune
+from attar.cli import distill, draft, heal, pretrain, prune
 from attar.cli.recipe import read_recipe, recipes
 from attar.methods.bonsai import BonsaiConfig
 from attar.methods.distiller import DistillConfig
+from attar.methods.distillspec import DistillSpecConfig
 from attar.report import Run
 from attar.train.distill import HealConfig
 from attar.train.pretrain import PretrainConfig
@@ -24,6 +25,8 @@ def config_class(name: str) -> type:
         return PretrainConfig
     if name.startswith("distiller/"):
         return DistillConfig
+    if name.startswith("distillspec/"):
+        return DistillSpecConfig
     return HealConfig if "heal" in name else BonsaiConfig
 
 
@@ -40,17 +43,20 @@ def test_the_command_line_reads_it_as_python_does(
     def capture(*_: Any, config: Any, **__: Any) -> Run:
         seen.append(config)
         details = {"form": "uniform", "notes": [], "test_rows": 9}
+        details |= {"best_length": 3, "predicted_speedup": 1.0, "best_step": 0, "draft_tokens": 5}
         return Run(command="captured", details=details, quality={"after": {}})
 
     monkeypatch.setattr(pretrain, "train_model", capture)
     monkeypatch.setattr(prune, "prune_model", capture)
     monkeypatch.setattr(heal, "heal_model", capture)
     monkeypatch.setattr(distill, "distill_model", capture)
+    monkeypatch.setattr(draft, "distill_draft", capture)
     kind = config_class(name)
     command = {
         PretrainConfig: ["pretrain"],
         BonsaiConfig: ["prune", "m", "--budget", "params<=50%"],
         HealConfig: ["heal", "m", "--teacher", "t"],
+        DistillSpecConfig: ["draft", "distill", "t", "m"],
         DistillConfig: ["distill", "--student", "m", "--data", "d", "--teacher", "t"],
     }[kind]
     assert run([*command, "--config", name, "-o", "x"]) == 0

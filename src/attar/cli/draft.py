@@ -192,7 +192,7 @@ def profile(
     lossy: LossyKind | None = None,
     epsilon: float = 1.0,
     seed: int = 0,
-    json_to: Annotated[str | None, Parameter(name="--json")] = None,
+    json_to: Annotated[str | None, Parameter(name="--json", allow_leading_hyphen=True)] = None,
 ) -> int:
     """Tell whether a draft pays on this machine: acceptance, times, prediction and measurement.
 

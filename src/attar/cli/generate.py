@@ -25,7 +25,7 @@ def generate(
     model: str,
     prompt: str | None = None,
     *,
-    prompts: Path | None = None,
+    prompts: Annotated[Path | None, Parameter(allow_leading_hyphen=True)] = None,
     draft: str | None = None,
     max_new_tokens: int = 128,
     temperature: float = 0.0,
@@ -47,9 +47,9 @@ def generate(
     model
         Folder or Hub name.
     prompt
-        The text to continue; - reads it from stdin.
+        The text to continue.
     prompts
-        Instead of a prompt: a text file with one on each line.
+        Instead of a prompt: a text file with one on each line; - reads them from stdin.
     draft
         Folder or Hub name of a small model, as `attar draft` makes; layers:N for the first N layers
         of the model itself; lookup to propose what followed the last words before.
@@ -116,11 +116,12 @@ def _texts(prompt: str | None, file: Path | None) -> list[str]:
         raise ConfigError('give a prompt, as in attar generate my-model "Once", or --prompts FILE')
     if file is not None:
         try:
-            found = file.read_text(encoding="utf-8").splitlines()
+            text = sys.stdin.read() if file == Path("-") else file.read_text(encoding="utf-8")
+            found = text.splitlines()
         except (OSError, UnicodeDecodeError) as error:
             raise ConfigError(f"cannot read prompts from {str(file)!r}: {error}") from error
     else:
-        found = [sys.stdin.read() if prompt == "-" else str(prompt)]
+        found = [str(prompt)]
     if not found or not all(text.strip() for text in found):
         empty = next((i for i, text in enumerate(found, 1) if not text.strip()), 0)
         where = f"line {empty} of {str(file)!r}" if file and found else "there"
@@ -176,6 +177,8 @@ def _continue(
     """Each text with what follows it; of a chat and of an encoder-decoder only what follows."""
     import torch
 
+    from attar.decode.drafters import require_positions
+
     if chat and not tokenizer.chat_template:
         raise ConfigError("--chat needs a model with a chat template; this one has none")
     rendered = [
@@ -209,12 +212,13 @@ def _continue(
     if stops:
         options |= {"stop_strings": stops, "tokenizer": tokenizer}
     ids = inputs.pop("input_ids")
+    read = 1 if model.config.is_encoder_decoder else ids.shape[1]
+    require_positions(model, prompt=read, new=max_new_tokens)
     runner: Any = model
     if decoder is not None:
         found = decoder.generate(ids, **inputs, **options).sequences
     else:
         found = runner.generate(ids, **inputs, **options)
-    skip = 1 if model.config.is_encoder_decoder else ids.shape[1]
     for text, row in zip(texts, found, strict=True):
-        new = tokenizer.decode(row[skip:], skip_special_tokens=True)
+        new = tokenizer.decode(row[read:], skip_special_tokens=True)
         yield str(new) if chat or model.config.is_encoder_decoder else f"{text}{new}"

@@ -232,6 +232,20 @@ def positions_of(model: PreTrainedModel) -> int | None:
     return found if isinstance(found, int) and found > 0 else None
 
 
+def require_positions(model: PreTrainedModel, *, prompt: int, new: int) -> None:
+    """Refuse texts that are longer than those a model was made for.
+
+    Raises:
+        ConfigError: they are.
+    """
+    most = positions_of(model)
+    if most is not None and prompt + new > most:
+        raise ConfigError(
+            f"the prompt and the new tokens must fit into the {most} positions of the model; "
+            f"found {prompt} and {new}, so shorten the prompt or lower max_new_tokens"
+        )
+
+
 def first_layers(model: PreTrainedModel, count: int) -> PreTrainedModel:
     """A model of the first so many layers of a decoder, which shares all its weights.
 

@@ -33,7 +33,9 @@ class SpecConfig:
     epsilon: float = 1.0
     """How strict `lossy` is, from 0 to 1; 1 is not lossy, but for `typical`."""
     seed: int | None = None
-    """Of the first row; the next one has the next number. Unset: drawn from torch's generator."""
+    """Of the first text; the next one has the next number. Unset: drawn from torch's generator.
+    With the policy `cost` drafts are as long as the clock says, and drawn texts differ with them:
+    take another to repeat a text."""
 
     def __post_init__(self) -> None:
         for name, words in (("policy", Policy), ("verification", Verification)):

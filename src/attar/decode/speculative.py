@@ -22,7 +22,7 @@ from transformers.generation.utils import (
 from attar.decode.cache import CachedModel, cached
 from attar.decode.distributions import Uniforms, Warp
 from attar.decode.draft_length import Block
-from attar.decode.drafters import Drafter, ModelDrafter, Proposal, positions_of
+from attar.decode.drafters import Drafter, ModelDrafter, Proposal, require_positions
 from attar.decode.sampling import read_source
 from attar.decode.settings import SpecConfig
 from attar.decode.stats import SpecStats
@@ -172,13 +172,8 @@ class SpeculativeDecoder:
                 raise ConfigError(f"a streamer takes one text at a time; found {len(input_ids)}")
             text_streamer.put(input_ids.cpu())
         stops = Stops.of(stopping_criteria)
-        most = positions_of(model)
-        if most is not None and stops.length > most:
-            raise ConfigError(
-                f"the prompt and the new tokens must fit into the {most} positions of the model; "
-                f"found {input_ids.shape[1]} and {stops.length - input_ids.shape[1]}, so shorten "
-                "the prompt or lower max_new_tokens"
-            )
+        prompt = input_ids.shape[1]
+        require_positions(model, prompt=prompt, new=stops.length - prompt)
         run = _Run(
             self,
             input_ids,

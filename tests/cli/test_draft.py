@@ -1,0 +1,229 @@
+"""Drafts and generation through the door that users take."""
+
+import io
+import json
+import re
+import shlex
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import scene
+from attar import checkpoint
+from scene import run
+
+QUICK = (
+    "--max-steps 2 --per-device-train-batch-size 2 --prompt-tokens 8 --max-new-tokens 6 "
+    "--eval-steps 2 --eval-prompts 3"
+)
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("draft")
+    text = scene.write_text(folder / "text")
+    scene.write_parent(folder / "target", text)
+    assert run(["draft", "init", f"{folder / 'target'}", "-o", f"{folder / 'draft'}"]) == 0
+    small: Any = checkpoint.load(folder / "draft")
+    checkpoint.save(small, folder / "other", tokenizer=scene.tokenizer(text, vocab_size=270))
+    (folder / "prompts.txt").write_text("def return\nimport class self\nnone\n")
+    (folder / "gaps.txt").write_text("def return\n\nnone\n")
+    (folder / "bare.jsonl").write_text(
+        "\n".join(json.dumps({"prompt": f"def return {i} class self none"}) for i in range(60))
+    )
+    (folder / "taken").mkdir()
+    (folder / "taken" / "recipes.txt").write_text("pancakes")
+    return folder
+
+
+def command(root: Path, text: str) -> list[str]:
+    names = ("target", "draft", "other", "text", "prompts.txt", "gaps.txt", "bare.jsonl", "taken")
+    words = shlex.split(text)
+    verb = 2 if words[0] == "draft" else 1
+    return words[:verb] + [str(root / word) if word in names else word for word in words[verb:]]
+
+
+def test_from_a_target_to_a_draft_that_is_measured(
+    root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "trained"
+    assert run(command(root, f"draft distill target draft --data text {QUICK} -o {out}")) == 0
+    said = capsys.readouterr().out
+    assert "tau at 0" in said
+    assert "Predicted here" in said
+    assert {"attar.json", "speculation.json", "model.safetensors"} <= {
+        f.name for f in out.iterdir()
+    }
+    profile = f"draft profile target {out} --data text --prompts 3 --longest 2 --rounds 1"
+    profile += " --prompt-tokens 8 --max-new-tokens 6"
+    assert run(command(root, profile)) == 0
+    said = capsys.readouterr().out
+    assert re.search(r"Drafting (pays|does not pay) here: \d", said)
+    assert "100% of the texts the same" in said
+    assert run(command(root, f"{profile} --json - --temperatures 0.5")) == 0
+    stored = json.loads(capsys.readouterr().out)
+    assert stored["profiles"][0]["temperature"] == 0.5
+    assert len(stored["profiles"][0]["outlooks"]) == 2
+
+
+def test_a_search_gives_a_recipe(
+    root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "search"
+    given = f"draft search target draft --data text {QUICK} --divergences js,lk"
+    assert run(command(root, f"{given} --authors student -o {out}")) == 0
+    said = capsys.readouterr().out
+    assert "js" in said
+    assert "(before)" in said
+    trained = f"draft distill target draft --data text {QUICK} --config {out / 'best.yaml'}"
+    assert run(command(root, f"{trained} -o {tmp_path / 'out'}")) == 0
+    record = json.loads((tmp_path / "out" / "attar.json").read_text())
+    assert record["settings"]["divergence"] in ("js", "lk")
+
+
+@pytest.mark.parametrize("draft", ["draft", "other", "layers:1", "lookup"])
+def test_texts_are_those_without_a_draft(
+    root: Path, draft: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    plain = "generate target 'def return' --max-new-tokens 20"
+    assert run(command(root, plain)) == 0
+    expected = capsys.readouterr().out
+    assert expected.startswith("def return")
+    assert run(command(root, f"{plain} --draft {draft} --stats")) == 0
+    found = capsys.readouterr()
+    assert found.out == expected
+    assert "tokens for each pass" in found.err
+    several = "generate target --prompts prompts.txt --max-new-tokens 20 --batch-size 2"
+    assert run(command(root, several)) == 0
+    expected = capsys.readouterr().out
+    assert run(command(root, f"{several} --draft {draft}")) == 0
+    assert capsys.readouterr().out == expected
+
+
+def test_drawn_texts_repeat_by_their_seed(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def text(more: str) -> str:
+        given = "generate target 'def return' --temperature 1 --max-new-tokens 20 --top-p 0.9"
+        assert run(command(root, f"{given} {more}")) == 0
+        return capsys.readouterr().out
+
+    assert text("--seed 3") == text("--seed 3") != text("--seed 4")
+    draft = "--draft draft --policy constant"
+    assert text(f"--seed 3 {draft}") == text(f"--seed 3 {draft}") != text(f"--seed 4 {draft}")
+
+
+def test_a_text_ends_where_it_should(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    long = "generate target 'def return' --max-new-tokens 20"
+    assert run(command(root, long)) == 0
+    whole = capsys.readouterr().out
+    stop = whole.strip()[len("def return") + 8 : len("def return") + 10]
+    for draft in ("", "--draft draft"):
+        assert run([*command(root, f"{long} {draft}"), "--stop", stop]) == 0
+        assert capsys.readouterr().out.rstrip("\n").endswith(stop)
+
+
+def test_lossy_texts_are_told(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    given = "generate target 'def return' --max-new-tokens 8 --draft draft --lossy lin"
+    assert run(command(root, f"{given} --epsilon 0.5")) == 0
+    assert "not the model's own" in capsys.readouterr().err
+
+
+def test_a_draft_of_another_target_is_told(
+    root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "trained"
+    assert run(command(root, f"draft distill target draft --data text {QUICK} -o {out}")) == 0
+    changed = checkpoint.load(root / "target")
+    with torch.no_grad():
+        next(changed.parameters()).add_(0.1)
+    tokenizer = checkpoint.load_tokenizer(root / "target")
+    checkpoint.save(changed, tmp_path / "changed", tokenizer=tokenizer)
+    capsys.readouterr()
+    given = ["--max-new-tokens", "4", "--draft", str(out)]
+    assert run(["generate", str(tmp_path / "changed"), "def", *given]) == 0
+    assert "trained for another model" in capsys.readouterr().err
+
+
+MISTAKES = {
+    "no prompt": ("generate target", "give a prompt"),
+    "two prompts": ("generate target def --prompts prompts.txt", "give a prompt"),
+    "an empty prompt": ("generate target ''", "at least one word"),
+    "an empty line": ("generate target --prompts gaps.txt", "line 2"),
+    "no file": ("generate target --prompts nowhere.txt", "cannot read prompts"),
+    "too long": ("generate target def --max-new-tokens 90", "64 positions"),
+    "too long with a draft": (
+        "generate target def --max-new-tokens 90 --draft draft",
+        "64 positions",
+    ),
+    "no tokens": ("generate target def --max-new-tokens 0", "at least 1"),
+    "a negative temperature": ("generate target def --temperature -1", "0 or more"),
+    "no draft": ("generate target def --draft nowhere/at/all", "nowhere/at/all"),
+    "all layers": ("generate target def --draft layers:3", "between 1 and 2 layers"),
+    "no number": ("generate target def --draft layers:two", "layers:N"),
+    "drafting without a draft": ("generate target def --policy cost --draft-tokens 3", "--draft"),
+    "lossy by accident": ("generate target def --draft draft --epsilon 0.5", "lossy is unset"),
+    "no chat": ("generate target def --chat", "chat template"),
+    "too many layers": ("draft init target --layers 9 -o x", "between 1 and 3"),
+    "layers that are none": ("draft init target --layers some -o x", "found 'some'"),
+    "layers in disorder": ("draft init target --layers 2,0 -o x", "ascending"),
+    "no folder": ("draft init target", "--output-dir"),
+    "a taken folder": ("draft init target -o taken", "holds something"),
+    "another tokenizer": ("draft distill target other --data text -o x", "share one tokenizer"),
+    "a large draft": ("draft distill draft target --data text -o x", "must be smaller"),
+    "no such divergence": (
+        "draft distill target draft --data text --divergence kl -o x",
+        "divergence",
+    ),
+    "no such text": (
+        "draft distill target draft --data nowhere.jsonl --max-new-tokens 8 -o x",
+        "no file or folder",
+    ),
+    "texts that are too long": (
+        "draft distill target draft --data text --max-new-tokens 60 -o x",
+        "64 positions",
+    ),
+    "nothing that follows": (
+        "draft distill target draft --data bare.jsonl --student-share 0 --max-new-tokens 8 -o x",
+        "nothing that follows",
+    ),
+    "shares above one": (
+        "draft distill target draft --data text --target-share 0.5 -o x",
+        "one together",
+    ),
+    "no such writer": (
+        "draft search target draft --data text --authors nobody -o x",
+        "student, target, data",
+    ),
+    "temperatures": ("draft profile target draft --temperatures hot", "--temperatures"),
+    "no length": ("draft profile target draft --longest 0", "--longest"),
+}
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_a_mistake_is_one_sentence(
+    root: Path,
+    tmp_path: Path,
+    mistake: str,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    given, said = MISTAKES[mistake]
+    assert run(command(root, given)) == 2
+    found = capsys.readouterr()
+    lines = [line for line in found.err.splitlines() if line and "Loading weights" not in line]
+    assert len(lines) == 1  # the bars are switched off in a process of its own
+    assert lines[0].startswith("attar: ")
+    assert said in lines[0]
+    assert not list(tmp_path.iterdir())
+
+
+def test_prompts_may_come_from_stdin(
+    root: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.stdin", io.StringIO("def return\nnone\n"))
+    assert run(command(root, "generate target --prompts - --max-new-tokens 3")) == 0
+    said = capsys.readouterr().out
+    assert said.startswith("def return")
+    assert "\nnone" in said
