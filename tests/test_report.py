@@ -226,6 +226,14 @@ def test_runs_scored_on_other_text_are_told_apart() -> None:
     assert "10 bytes of a, 2,000 bytes of a" in found
     assert scored_apart([scored("a", 10), scored("b", 10)]) is not None
     assert scored_apart([scored("a", 10), scored("./a", 10)]) is None
+    taught = [
+        Run("distill", data="a", details={"test_rows": n}, quality={"after": {"accuracy": 0.5}})
+        for n in (60, 60, 1821)
+    ]
+    assert scored_apart(taught[:2]) is None
+    found = scored_apart(taught)
+    assert found is not None
+    assert "60 examples of a, 1,821 examples of a" in found
 
 
 def test_columns_that_nothing_fills_are_left_out() -> None:

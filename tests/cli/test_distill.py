@@ -144,6 +144,13 @@ def test_search_finds_a_pipeline_that_its_recipe_trains_again(
     assert run(given) == 0  # nothing is left to do
     assert capsys.readouterr().out == said
 
+    more = list(given)
+    at = more.index("--recommended")
+    del more[at : at + 2]  # as many as the study began with
+    more[more.index("--trials") + 1] = "5"
+    assert run(more) == 0
+    assert len(read_study(tmp_path / "my study" / STUDY_FILE)) == 5
+
 
 def test_what_a_recipe_says_of_choices_is_left_to_the_search(
     root: Path,
@@ -227,6 +234,8 @@ def test_an_encoder_is_evaluated_on_its_task(
     said = capsys.readouterr().out
     assert f"accuracy  {recorded['accuracy']:.4f}" in said
     assert f"(test), {stored['examples']} examples" in said
+    assert run([*asked, "--context", "32", "--split", "all"]) == 0
+    assert "(all), 164 examples" in capsys.readouterr().out
     other = ["evaluate", str(root / "teacher"), "--data", str(root / "numbers.csv")]
     assert run(other) == 2
     assert "the model has 2" in capsys.readouterr().err

@@ -24,6 +24,7 @@ from attar.errors import CompatibilityError, ConfigError, DataError
 from attar.methods.distiller import DistillConfig, distill
 from attar.methods.distiller.objective import Objective
 from attar.methods.distiller.students import load_with_head
+from attar.methods.distiller.validate import check_trained
 from attar.report import Run
 from attar.report.tables import comparison
 from attar.train.outputs import CachedOutputs
@@ -458,6 +459,37 @@ def test_a_student_larger_than_its_teacher_is_told(
     given = {"student": tmp_path / "large", "student_layers": None}
     run(folders, tmp_path / "out", config, **given)
     assert "more than its teacher's" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("names", "labels", "fits"),
+    [
+        (("bad", "good"), ("cat", "dog"), False),
+        (("NEGATIVE", "POSITIVE"), ("neg", "pos"), True),
+        (("bad", "good"), ("0", "1"), True),
+        (("LABEL_0", "LABEL_1"), ("cat", "dog"), True),
+        (("0", "1"), ("cat", "dog"), True),
+        (("pos", "neg"), ("negative", "positive"), False),
+    ],
+)
+def test_labels_of_other_names_are_another_task(
+    folders: dict[str, Path], names: tuple[str, str], labels: tuple[str, str], fits: bool
+) -> None:
+    teacher = checkpoint.load(folders["teacher"])
+    teacher.config.id2label = dict(enumerate(names))
+    task = Task("single_label", labels, False)
+    if fits:
+        check_trained("teacher", teacher, task=task)
+    else:
+        with pytest.raises(CompatibilityError, match=f"{names[0]}, {names[1]}, but .* {labels[0]}"):
+            check_trained("teacher", teacher, task=task)
+
+
+def test_a_chain_of_augmenters_may_be_one_word() -> None:
+    for one in (("swap,delete",), ("swap+delete",), ("swap", "delete"), ["swap", "delete"]):
+        assert DistillConfig(augment=one).augment == ("swap", "delete")  # pyright: ignore
+    with pytest.raises(ConfigError, match="augment must be of swap"):
+        DistillConfig(augment=("swap,wrong",))
 
 
 def test_a_teacher_with_the_classes_in_another_order_is_refused(

@@ -15,7 +15,7 @@ from attar.cli.pipelines import SEARCHED, differences, parse_only, write_recipe
 from attar.errors import ConfigError
 from attar.methods.distiller import DistillConfig, SearchConfig
 from attar.methods.distiller import search as search_pipelines
-from attar.methods.distiller.results import Best, Summary, summary
+from attar.methods.distiller.results import Best, Summary, settings_of, summary
 from attar.methods.distiller.search import configured
 from attar.methods.distiller.study import STUDY_FILE, Row, gap_closed, read_study, silent
 from attar.methods.distiller.study import importance as shares_of
@@ -65,7 +65,7 @@ def search(
         Pipelines that are tried, all workers together.
     recommended
         That many of them are recommended from other studies, the others drawn; 5, but at most half
-        of the trials, when not given.
+        of the trials, when not given, and as many as before where a study goes on.
     study
         Studies to recommend from, beside those that come with Attar: folders or .jsonl files.
     only
@@ -77,15 +77,15 @@ def search(
         URL of a database that several machines share, such as postgresql://...; a file in the
         folder when not given.
     """
+    folder = require_folder_option(output_dir)
     config = SearchConfig(
         trials=trials,
-        recommended=min(5, trials // 2) if recommended is None else recommended,
+        recommended=_recommended(folder, storage, trials) if recommended is None else recommended,
         studies=tuple(str(path) for path in study or ()),
         only=parse_only(only or ()) or None,
         prune=prune,
         storage=storage,
     )
-    folder = require_folder_option(output_dir)
     if data is None:
         raise ConfigError("say what to learn from: --data with a file, a folder or a Hub name")
     if teacher is None:
@@ -230,6 +230,12 @@ def _verdict(recommended: Best, drawn: Best | None) -> str:
     apart = round(recommended.score - drawn.score, 4)
     worth = "as good as" if apart == 0 else f"{abs(apart):.4f} {'above' if apart > 0 else 'BELOW'}"
     return f"{worth} the best of {drawn.trials} random, {_score(drawn.score)} on average"
+
+
+def _recommended(folder: Path, storage: str | None, trials: int) -> int:
+    """As many as the study in the folder began with."""
+    made = settings_of(folder, storage=storage)
+    return min(5, trials // 2) if made is None else int(made["search"]["recommended"])
 
 
 def _ended(found: Summary) -> int:

@@ -8,6 +8,7 @@ from cyclopts import Parameter
 from attar.cli.output import require_target, show_pairs, write_json
 
 if TYPE_CHECKING:
+    from datasets import Dataset, DatasetDict
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 Lines = list[tuple[str, str]]
@@ -19,7 +20,7 @@ def evaluate(
     /,
     *,
     data: str = "python-stdlib",
-    split: Literal["train", "validation", "test"] = "test",
+    split: Literal["train", "validation", "test", "all"] = "test",
     data_config: str | None = None,
     text_column: str | None = None,
     pair_column: str | None = None,
@@ -49,7 +50,8 @@ def evaluate(
         `python-stdlib`, a file or folder (.txt, .jsonl, .parquet, .csv, .tsv) or a Hub data set;
         labelled for a model with a head, as `attar distill` takes it.
     split
-        Which part of the data to score.
+        Which part of the data to score. Of a file without splits, test is a part cut from it; all
+        is the whole file.
     data_config
         The configuration of a Hub data set, such as `wikitext-2-raw-v1`.
     text_column
@@ -135,6 +137,13 @@ def evaluate(
     return 0
 
 
+def chosen(documents: "DatasetDict", split: str) -> "Dataset":
+    """The rows of a split, or of all of them."""
+    from datasets import concatenate_datasets
+
+    return concatenate_datasets(list(documents.values())) if split == "all" else documents[split]
+
+
 def _text_scores(
     model: "PreTrainedModel",
     tokenizer: "PreTrainedTokenizerBase",
@@ -148,7 +157,7 @@ def _text_scores(
     from attar.data import load_text
     from attar.evaluate import score
 
-    documents = load_text(data, config=config, text_column=text_column)[split]
+    documents = chosen(load_text(data, config=config, text_column=text_column), split)
     found = score(model, tokenizer, documents, **options)
     lines = [
         ("data", f"{data} ({split})"),
@@ -195,7 +204,7 @@ def _task_scores(
     documents, task = load_labelled(data, **columns)
     check_trained("model", model, task=task)
     check_length(model, max_length)
-    rows = documents[split]
+    rows = chosen(documents, split)
     found = score_on(model, rows, tokenizer=tokenizer, task=task, max_length=max_length)
     lines = [("data", f"{data} ({split}), {len(rows):,} examples")]
     lines += [(name.replace("_", " "), f"{value:.4f}") for name, value in found.items()]

@@ -193,15 +193,19 @@ def _result_among(
 
 def scored_apart(runs: Sequence[Run]) -> str | None:
     """A warning if the results were not all scored on the same text; None if they were."""
-    seen: dict[tuple[str, int], None] = {}
+    seen: dict[str, None] = {}
     for run in runs:
+        data = normpath(run.data) if run.data else "some text"
         size = side(run.quality, "after").get("bytes")
+        examples = run.details.get("test_rows")
         if size is not None:
-            seen[normpath(run.data) if run.data else "some text", int(size)] = None
+            seen[f"{int(size):,} bytes of {data}"] = None
+        elif examples is not None:
+            seen[f"{int(examples):,} examples of {data}"] = None
     if len(seen) < 2:
         return None
-    texts = ", ".join(f"{size:,} bytes of {data}" for data, size in seen)
-    return f"not all runs were scored on the same text ({texts}): compare their losses with care"
+    texts = ", ".join(seen)
+    return f"not all runs were scored on the same data ({texts}): compare their scores with care"
 
 
 def _record(

@@ -89,7 +89,7 @@ def read_labels(
             except (TypeError, ValueError, KeyError, IndexError, AttributeError) as error:
                 raise DataError(
                     f"expected the labels of {found.replace('_', ' ')} in column {column!r}, "
-                    f"found {str(label)[:100]!r} in row {i} of the {name} split of {origin} "
+                    f"found {str(label)[:100]!r} in row {i + 1} of the {name} split of {origin} "
                     f"({reason(error)}); mend the row, or name another task or label_column"
                 ) from error
         rows["label"] = labels
@@ -109,13 +109,13 @@ def _check_texts(rows: Rows, found: TaskKind, where: str) -> None:
         for i, text in enumerate(rows.get(column, ())):
             if not (text if isinstance(text, list) else str(text or "").strip()):
                 raise DataError(
-                    f"expected text in every row of {where}, found none in row {i} ({column}); "
+                    f"expected text in every row of {where}, found none in row {i + 1} ({column}); "
                     "leave out the row"
                 )
             if isinstance(text, list) is not (found == "token_classification"):
                 raise DataError(
                     f"expected {'words' if isinstance(text, str) else 'text'} for {found} in "
-                    f"{where}, found {type(text).__name__} in row {i} ({column}); name another "
+                    f"{where}, found {type(text).__name__} in row {i + 1} ({column}); name another "
                     "task or text_column"
                 )
 
@@ -190,8 +190,8 @@ def number_labels(
     if len(classes) < 2:
         raise DataError(
             f"expected at least two different labels in the train split of {origin}, found "
-            f"{', '.join(map(str, classes))}; give examples of others, or name the right "
-            "column with label_column (--label-column)"
+            f"{', '.join(map(str, classes))}{_elsewhere(used)}; give examples of others, or name "
+            "the right column with label_column (--label-column)"
         )
     if found == "regression":
         return ()
@@ -222,6 +222,13 @@ def number_labels(
             elif label is not None:
                 rows["label"][i] = number[label]
     return names
+
+
+def _elsewhere(used: Mapping[str, Counter]) -> str:
+    """Labels that only splits other than train have, as too few rows were left for it."""
+    others = {str(label) for name in used for label in used[name]} - set(map(str, used["train"]))
+    rows = sum(one.total() for one in used.values())
+    return f" (its other splits have {', '.join(sorted(others))}; of {rows} rows)" if others else ""
 
 
 def _flat(labels: Iterable[Any]) -> Iterable[Any]:

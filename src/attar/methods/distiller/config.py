@@ -1,10 +1,11 @@
 """Options of one distillation run."""
 
+import re
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Literal, get_args
 
-from attar.methods.distiller.space import IntermediateName, PredictionLoss, require
+from attar.methods.distiller.space import AUGMENTERS, IntermediateName, PredictionLoss, require
 from attar.train.intermediate import Pool
 from attar.train.layers import Features
 from attar.train.trainer import TrainConfig
@@ -58,8 +59,8 @@ class DistillConfig(TrainConfig):
     """Mix the word embeddings of each batch with weights from Beta(b, b); unset: no mixup. Paper:
     0.4."""
     augment: tuple[str, ...] = ()
-    """Augmenters, applied one after another: swap, delete, neighbour, mlm. The teacher labels what
-    they make."""
+    """Augmenters, applied one after another, such as swap,delete: of swap, delete, neighbour, mlm.
+    The teacher labels what they make."""
     augment_p: float = 0.3
     """Share of the words that each augmenter changes."""
     copies: int = 1
@@ -92,7 +93,10 @@ class DistillConfig(TrainConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        object.__setattr__(self, "augment", tuple(self.augment))
+        chain = [name for part in self.augment for name in re.split(r"[,+]", part) if name]
+        object.__setattr__(self, "augment", tuple(chain))
+        for name in chain:
+            require(name in AUGMENTERS, "augment", name, f"of {', '.join(AUGMENTERS)}")
         for name, words in _WORDS.items():
             require(getattr(self, name) in words, name, getattr(self, name), " or ".join(words))
         for name in ("pred_weight", "hard_weight", "intermediate_weight"):

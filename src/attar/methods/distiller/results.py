@@ -154,19 +154,35 @@ def summary(folder: str | Path, *, storage: str | None = None) -> Summary:
         ConfigError: there is no study, or its storage cannot be opened.
         AttarError: no trial was trained to its end.
     """
-    folder = Path(folder)
-    if storage is None and not (folder / JOURNAL).exists():
+    study = _open(Path(folder), storage)
+    if study is None and storage is not None:
+        name = study_name(Path(folder))
+        raise ConfigError(f"the storage has no study {name!r}; search first")
+    if study is None:
         raise ConfigError(f"there is no study in {folder}; give the folder of a search")
-    found = open_storage(folder, storage)
-    try:
-        study = optuna.load_study(study_name=study_name(folder), storage=found)
-    except KeyError as error:
-        raise ConfigError(
-            f"the storage has no study {study_name(folder)!r}; search first"
-        ) from error
     trials = _ended(study)
     waiting = study.get_trials(deepcopy=False, states=(TrialState.WAITING, TrialState.RUNNING))
     return summarise(trials, missing=len(waiting))
+
+
+def settings_of(folder: str | Path, *, storage: str | None = None) -> dict[str, Any] | None:
+    """What the study in a folder was made with; None where there is none yet.
+
+    Raises:
+        ConfigError: its storage cannot be opened.
+    """
+    study = _open(Path(folder), storage)
+    return None if study is None else study.user_attrs.get("settings")
+
+
+def _open(folder: Path, storage: str | None) -> optuna.Study | None:
+    if storage is None and not (folder / JOURNAL).exists():
+        return None
+    try:
+        found = open_storage(folder, storage)
+        return optuna.load_study(study_name=study_name(folder), storage=found)
+    except KeyError:
+        return None
 
 
 def summarise(trials: Sequence[tuple[Row, Origin]], *, missing: int = 0) -> Summary:

@@ -135,8 +135,9 @@ def read_study(paths: str | Path | Iterable[str | Path]) -> list[Row]:
         try:
             lines = path.read_text(encoding="utf-8").splitlines()
         except (OSError, ValueError) as error:
+            cause = getattr(error, "strerror", None) or error
             raise DataError(
-                f"cannot read the study {path} ({error}); give the folder of attar distill search, "
+                f"cannot read the study {path} ({cause}); give the folder of attar distill search, "
                 "or a JSONL file of one"
             ) from error
         if not any(line.strip() for line in lines):

@@ -1,6 +1,8 @@
 """What cannot learn is refused before any training, with the fix."""
 
+import re
 from collections import Counter
+from collections.abc import Sequence
 from typing import Any
 
 from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
@@ -188,13 +190,30 @@ def check_trained(side: str, model: PreTrainedModel, *, task: Task) -> None:
         raise CompatibilityError(
             f"the {side} must be trained on this task, but {type(model).__name__} has no head "
             f"for {task.kind}; train one with attar distill --student "
-            f"{model.name_or_path or 'MODEL'} --config distiller/teacher"
+            f"{model.name_or_path or 'MODEL'} --data DATA --config distiller/teacher -o TEACHER"
         )
     check_outputs(side, model, task=task)
     named: dict = dict(model.config.id2label or {})
     names = tuple(str(named[i]) for i in sorted(named))
-    if task.labels and names != task.labels and Counter(names) == Counter(task.labels):
+    if not task.labels or names == task.labels:
+        return
+    if Counter(names) == Counter(task.labels):
         raise CompatibilityError(
             f"the {side}'s outputs are {', '.join(names)} and the labels of the data "
             f"{', '.join(task.labels)}: the same in another order; train the {side} on this data"
         )
+    if not _may_be(names, task.labels):
+        raise CompatibilityError(
+            f"the {side}'s outputs are {', '.join(names)}, but the labels of the data are "
+            f"{', '.join(task.labels)}; train the {side} on this data, or give the labels its "
+            "names or their numbers"
+        )
+
+
+def _may_be(names: Sequence[str], labels: Sequence[str]) -> bool:
+    """Whether labels may be meant by names: numbers tell nothing, and one of `neg` and `NEGATIVE`
+    is the other in short."""
+    numbers = all(label.isdecimal() for label in labels)
+    unnamed = all(re.fullmatch(r"LABEL_\d+|\d+", name) for name in names)
+    pairs = [(a.lower(), b.lower()) for a, b in zip(names, labels, strict=True)]
+    return numbers or unnamed or all(a.startswith(b) or b.startswith(a) for a, b in pairs)
