@@ -11,6 +11,7 @@ from typing import Any
 
 from attar import checkpoint
 from attar.cli.recipe import read_recipe
+from attar.data.text import STDLIB
 from attar.report.record import hardware, versions
 from attar.train.pretrain import PretrainConfig, pretrain
 
@@ -28,13 +29,14 @@ def parse(description: str) -> argparse.ArgumentParser:
     return parser
 
 
-def parent(size: str) -> Path:
-    """A pocket model trained on python-stdlib, made once and kept under ATTAR_HOME."""
-    folder = checkpoint.home() / "benchmarks" / f"pocket-{size}"
+def parent(size: str, data: str | Path = STDLIB) -> Path:
+    """A pocket model trained on some text, made once and kept under ATTAR_HOME."""
+    suffix = "" if data == STDLIB else f"-{Path(data).name}"
+    folder = checkpoint.home() / "benchmarks" / f"pocket-{size}{suffix}"
     if not (folder / "attar.json").exists():
         config = PretrainConfig(**read_recipe(f"pocket/{size}"))
         pretrain(
-            "python-stdlib",
+            data,
             config=config,
             output_dir=folder,
             recipe=f"pocket/{size}",

@@ -1,38 +1,34 @@
-"""A pocket model with a draft that was cut out of it and trained, kept under ATTAR_HOME."""
+"""Pocket models with drafts that were cut out of them and trained, kept under ATTAR_HOME."""
 
+import hashlib
+import json
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
-
-from common import parent
 
 from attar import checkpoint
 from attar.methods.distillspec import DistillSpecConfig, distill_draft, init_draft
 
-#: of the draft that the benchmarks of speed use
-STEPS = 600
+LAYERS = 2
 
 
-def draft_of(size: str, *, layers: int, data: str | Path, config: DistillSpecConfig) -> Path:
-    """The trained draft of a pocket model, and beside it the one it began as (`-cut`)."""
-    target = parent(size)
-    home = checkpoint.home() / "benchmarks" / "drafts"
-    label = "-".join(str(value) for value in _key(config))
-    folder = home / f"{size}-{layers}-{Path(str(data)).name}-{label}"
-    cut = cut_of(size, layers=layers)
+def draft_of(target: Path, data: str | Path, *, config: DistillSpecConfig) -> Path:
+    """A draft of some of the target's layers, trained; a killed training goes on."""
+    text = json.dumps(asdict(config), sort_keys=True)
+    key = hashlib.sha256(f"{data} {text}".encode()).hexdigest()[:8]
+    folder = _home() / f"{target.name}-{LAYERS}-{key}"
     if not (folder / "attar.json").exists():
+        cut = cut_of(target)
         distill_draft(cut, data, target=target, output_dir=folder, config=config, resume=True)
     return folder
 
 
-def cut_of(size: str, *, layers: int) -> Path:
+def cut_of(target: Path) -> Path:
     """The draft before any training."""
-    folder = checkpoint.home() / "benchmarks" / "drafts" / f"{size}-{layers}-cut"
+    folder = _home() / f"{target.name}-{LAYERS}-cut"
     if not (folder / "attar.json").exists():
-        init_draft(parent(size), layers=layers, output_dir=folder)
+        init_draft(target, layers=LAYERS, output_dir=folder)
     return folder
 
 
-def _key(config: DistillSpecConfig) -> list[Any]:
-    default = asdict(DistillSpecConfig())
-    return [f"{k[:12]}{v}" for k, v in asdict(config).items() if v != default[k]]
+def _home() -> Path:
+    return checkpoint.home() / "benchmarks" / "drafts"

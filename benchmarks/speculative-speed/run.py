@@ -16,7 +16,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import torch
 from common import arguments, finish, parent
-from drafts import STEPS, draft_of
+from drafts import draft_of
 from grown import grow
 
 from attar import checkpoint
@@ -28,6 +28,7 @@ from attar.methods.distillspec import DistillSpecConfig
 
 OVER_ASSISTED, OVER_PLAIN, OVERHEAD = 1.25, 1.3, 0.10
 PROMPT, NEW = 64, 96
+STEPS = 600  # of the training of the draft
 #: layers and neurons of the grown targets, and their parameters
 SIZES = {"60M": (12, 6400), "30M": (8, 4400)}
 FEW = 512  # neurons in the quick setting
@@ -42,7 +43,7 @@ def main() -> None:
     base = checkpoint.load(folder)
     tokenizer = checkpoint.load_tokenizer(folder)
     config = DistillSpecConfig(max_steps=20 if args.quick else STEPS, temperature=0.0)
-    trained = draft_of(size, layers=2, data="python-stdlib", config=config)
+    trained = draft_of(folder, "python-stdlib", config=config)
     draft: Any = checkpoint.load(trained)
     base.generation_config.eos_token_id = None  # so that all texts are of one length
     draft.generation_config.eos_token_id = None
