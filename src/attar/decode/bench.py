@@ -11,7 +11,7 @@ plain decoding, t_d a drafted one, t_v(g + 1) the verification and t_o all else 
 
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
@@ -31,8 +31,8 @@ from attar.decode.speculative import SpeculativeDecoder
 from attar.decode.stats import SpecStats
 from attar.errors import ConfigError
 
-#: repeats of each timing within a round
-_TIMES = 7
+#: repeats of each timing behind a prompt, and prompts
+_TURNS, _PROMPTS = 3, 4
 
 
 @dataclass(frozen=True)
@@ -152,7 +152,7 @@ def profile(
     )
     agreed = agreement(target, draft, texts)
     times = time_parts(
-        target, draft, prompts[0], lengths=lengths, temperature=temperature, tokens=max_new_tokens
+        target, draft, prompts, lengths=lengths, temperature=temperature, tokens=max_new_tokens
     )
     taus = [agreed.block_efficiency(length) for length in lengths]
     found = Profile(
@@ -193,83 +193,98 @@ def profile(
 def time_parts(
     target: PreTrainedModel,
     draft: PreTrainedModel,
-    prompt: Ids,
+    prompts: Sequence[Ids],
     *,
     lengths: Sequence[int],
     temperature: float,
     tokens: int,
 ) -> Times:
-    """Time the parts of decoding behind one prompt, each on its own, as medians."""
-    widths = sorted({1, *(length + 1 for length in lengths)})
-    longest = max(lengths)
-    verify = time_passes(target, prompt, widths)
-    warp = _warp(temperature)
-    drafter = ModelDrafter(
-        draft, warp=warp, size=target.config.get_text_config(decoder=True).vocab_size
-    )
-    uniforms = Uniforms([torch.Generator().manual_seed(0)])
+    """Time the parts of decoding, as medians over some of the prompts.
 
-    def propose() -> None:
-        drafter.propose(rows, [longest], uniforms=uniforms, go_on=lambda *_: True)
-
-    rows = starts(draft, [prompt])
-    with torch.no_grad():
-        drafter.start([[]], **encoded(draft, [prompt]))
-        propose()
-        drafter.keep([len(rows[0]) - 1])
-        drafted = _median(propose, after=lambda: drafter.keep([len(rows[0]) - 1]))
-    decoder = SpeculativeDecoder(
-        target, draft, config=SpecConfig(policy="constant", draft_tokens=longest, seed=0)
-    )
-    few = min(tokens, 32)
-    stats = SpecStats()
-    for _ in range(2):  # the first one warms up
-        stats = generate_one(
-            target, prompt, tokens=few, decoder=decoder, temperature=temperature
-        ).stats
-    plain, begun = [], []
-    for _ in range(3):
-        begun.append(generate_one(target, prompt, tokens=1, temperature=temperature).seconds)
-        plain.append(generate_one(target, prompt, tokens=1 + few, temperature=temperature).seconds)
-    per_token = (statistics.median(plain) - statistics.median(begun)) / few
+    All parts take turns, so that a slow second of the machine reaches all of them.
+    """
+    verify: dict[int, list[float]] = {1 + length: [] for length in (0, *lengths)}
+    drafted: list[float] = []
+    plain: list[float] = []
+    other: list[float] = []
+    for prompt in prompts[:: max(1, len(prompts) // _PROMPTS)][:_PROMPTS]:
+        _time_block(target, draft, prompt, verify, drafted, temperature=temperature)
+        plain.append(_plain(target, prompt, temperature=temperature, tokens=min(tokens, 32)))
+        other.append(_other(target, draft, prompt, temperature=temperature, length=max(lengths)))
     return Times(
-        plain=max(per_token, 1e-9),
-        verify=verify,
-        draft=drafted / longest,
-        other=stats.other_seconds / max(stats.blocks, 1),
+        plain=statistics.median(plain),
+        verify={width: statistics.median(times) for width, times in verify.items()},
+        draft=statistics.median(drafted),
+        other=statistics.median(other),
     )
 
 
 @torch.no_grad()
-def time_passes(model: PreTrainedModel, prompt: Ids, widths: Sequence[int]) -> dict[int, float]:
-    """Seconds of a pass over so many tokens behind a prompt, with a cache: medians, in turns."""
-    reader = cached(model, 1, **encoded(model, [prompt]))
-    row = starts(model, [prompt])[0]
-    reader.score([row], wanted=[1])
+def _time_block(
+    target: PreTrainedModel,
+    draft: PreTrainedModel,
+    prompt: Ids,
+    verify: dict[int, list[float]],
+    drafted: list[float],
+    *,
+    temperature: float,
+) -> None:
+    """Add the seconds of passes of each width and of a drafted token.
+
+    Drafting and verification come in turns, as they do in decoding: a draft alone would find its
+    weights in the processor's cache, where the target's pass leaves none of them.
+    """
+    reader = cached(target, 1, **encoded(target, [prompt]))
+    drafter = ModelDrafter(
+        draft,
+        warp=Warp(greedy=True) if not temperature else Warp(greedy=False).at(temperature),
+        size=target.config.get_text_config(decoder=True).vocab_size,
+    )
+    drafter.start([[]], **encoded(draft, [prompt]))
+    uniforms = Uniforms([torch.Generator().manual_seed(0)])
+    row = starts(target, [prompt])[0]
     start = len(row)
-    long = [*row, *[row[-1]] * max(widths)]
-    found: dict[int, list[float]] = {width: [] for width in widths}
-    for turn in range(_TIMES + 1):
-        for width in widths:
+    long = [*row, *[row[-1]] * max(verify)]
+    reader.score([row], wanted=[1])
+    for turn in range(_TURNS + 1):
+        for width, times in verify.items():
             began = time.perf_counter()
-            logits = reader.score([long[: start + width]], wanted=[width])
-            settle(logits)
-            took = time.perf_counter() - began
+            if width > 1:
+                drafter.propose([row], [width - 1], uniforms=uniforms, go_on=lambda *_: True)
+                drafter.keep([start - 1])
+            middle = time.perf_counter()
+            settle(reader.score([long[: start + width]], wanted=[width]))
+            end = time.perf_counter()
             reader.keep([start])
             if turn:  # the first one warms up
-                found[width].append(took)
-    return {width: statistics.median(times) for width, times in found.items()}
+                times.append(end - middle)
+                drafted += [(middle - began) / (width - 1)] if width > 1 else []
 
 
-def _median(call: Callable[[], object], *, after: Callable[[], object]) -> float:
-    times = []
-    for _ in range(_TIMES):
-        began = time.perf_counter()
-        call()
-        times.append(time.perf_counter() - began)
-        after()
-    return statistics.median(times)
+def _plain(target: PreTrainedModel, prompt: Ids, *, temperature: float, tokens: int) -> float:
+    """Seconds of a token of plain decoding, without the reading of the prompt."""
+    begun, whole = [], []
+    for _ in range(2):
+        begun.append(generate_one(target, prompt, tokens=1, temperature=temperature).seconds)
+        found = generate_one(target, prompt, tokens=1 + tokens, temperature=temperature)
+        whole.append(found.seconds)
+    return max(1e-9, statistics.median(whole) - statistics.median(begun)) / tokens
 
 
-def _warp(temperature: float) -> Warp:
-    return Warp(greedy=True) if not temperature else Warp(greedy=False).at(temperature)
+def _other(
+    target: PreTrainedModel,
+    draft: PreTrainedModel,
+    prompt: Ids,
+    *,
+    temperature: float,
+    length: int,
+) -> float:
+    """Seconds that a block takes outside both models."""
+    config = SpecConfig(policy="constant", draft_tokens=length, seed=0)
+    decoder = SpeculativeDecoder(target, draft, config=config)
+    stats = SpecStats()
+    for _ in range(2):  # the first one warms up
+        stats = generate_one(
+            target, prompt, tokens=24, decoder=decoder, temperature=temperature
+        ).stats
+    return stats.other_seconds / max(stats.blocks, 1)

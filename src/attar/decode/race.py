@@ -22,7 +22,7 @@ class Race:
 
     Attributes:
         policy: how long drafts were: a number of tokens, or `cost` for the cost model.
-        speedup: plain seconds over ours, of all prompts together, median over rounds.
+        speedup: plain seconds a token over ours, of all prompts together, median over rounds.
         speedup_mean: the same, but the mean over prompts of their own ratios.
         speedup_decode: of all prompts together, without the reading of the prompt.
         tau: tokens for each pass of the target that were counted.
@@ -109,27 +109,30 @@ def race(
     for runner in runners:  # the first call of each prepares what later ones find ready
         run(runner, prompts[0], min(8, max_new_tokens))
     shape = (len(runners), rounds, len(prompts))
-    whole, begun = np.zeros(shape), np.zeros(shape)
+    whole, begun, tokens = np.zeros(shape), np.zeros(shape), np.zeros(shape)
     first: list[list[Written]] = [[] for _ in runners]
     for turn in range(rounds):
         for p, prompt in enumerate(prompts):
             for r, runner in enumerate(runners):
                 written = run(runner, prompt, max_new_tokens)
-                whole[r, turn, p] = written.seconds
+                whole[r, turn, p], tokens[r, turn, p] = written.seconds, len(written.ids)
                 begun[r, turn, p] = run(runner, prompt, 1).seconds
                 if turn == 0:
                     first[r].append(written)
+    # Drawn texts differ in length, so that seconds are compared by the token.
+    rate = whole.sum(2) / tokens.sum(2)
+    decode = (whole - begun).sum(2) / (tokens - 1).sum(2).clip(1)
+    each = whole / tokens
     found = []
     for r, policy in enumerate(policies, 1):
         texts = list(zip(prompts, first[0], first[r], strict=True))
-        decode = (whole[0] - begun[0]).sum(1) / (whole[r] - begun[r]).sum(1)
         greedy = not temperature
         found.append(
             Race(
                 policy="cost" if policy.policy == "cost" else str(policy.draft_tokens),
-                speedup=float(np.median(whole[0].sum(1) / whole[r].sum(1))),
-                speedup_mean=float(np.median((whole[0] / whole[r]).mean(1))),
-                speedup_decode=float(np.median(decode)),
+                speedup=float(np.median(rate[0] / rate[r])),
+                speedup_mean=float(np.median((each[0] / each[r]).mean(1))),
+                speedup_decode=float(np.median(decode[0] / decode[r])),
                 tau=sum(w.stats.tokens for w in first[r])
                 / max(1, sum(w.stats.row_blocks for w in first[r])),
                 equal=sum(a.ids == b.ids for _, a, b in texts) / len(texts) if greedy else None,
