@@ -299,7 +299,7 @@ MISTAKES: dict[str, tuple[str, str]] = {
     # data
     "no such file": (_PRUNE.replace("/text", "/no.txt") + " --budget params<=50%", r"no\.txt"),
     "no such data set": ("evaluate {root}/model --data nobody/nothing", "nobody/nothing"),
-    "no such split": ("evaluate {root}/model --data {root}/text --split all", "all"),
+    "no such split": ("evaluate {root}/model --data {root}/text --split some", "some"),
     "text of another kind": ("evaluate {root}/model --data {root}/bytes.yaml", r"bytes\.yaml"),
     "too little text to prune": (
         f"{_PRUNE} --budget params<=50% --windows 100000",
