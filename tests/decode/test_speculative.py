@@ -13,6 +13,8 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 import decoders
 import tiny
+from attar.decode import cache as room
+from attar.decode.cache import Holes
 from attar.decode.distributions import Uniforms
 from attar.decode.drafters import GoOn, PromptLookupDrafter, Proposal, first_layers
 from attar.decode.speculative import SpecConfig, SpeculativeDecoder
@@ -87,7 +89,7 @@ def assert_same(found: Tensor, wanted: Tensor) -> None:
 
 
 @pytest.mark.parametrize("draft", ["model", "layers", "lookup", "wrong", "itself"])
-@pytest.mark.parametrize("rows", [1, 5])
+@pytest.mark.parametrize("rows", [1, 2, 8])
 @pytest.mark.parametrize("policy", ["cost", "constant", "heuristic", "confidence"])
 def test_greedy_texts_are_the_target_s(draft: str, rows: int, policy: Any) -> None:
     target = decoders.model_of("llama")
@@ -102,6 +104,25 @@ def test_greedy_texts_are_the_target_s(draft: str, rows: int, policy: Any) -> No
         assert sum(found.stats.accepted) == 0
     if draft == "itself" and policy == "constant":
         assert set(found.stats.acceptance) == {1.0}
+
+
+@pytest.mark.parametrize("draft", ["model", "layers", "lookup"])
+def test_gathering_the_cache_changes_nothing(draft: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    gathered, plainly = [], Holes._compact
+
+    def spy(self: Holes) -> None:
+        gathered.append(1)
+        plainly(self)
+
+    monkeypatch.setattr(Holes, "_compact", spy)
+    monkeypatch.setattr(room, "_SMALL", 0)
+    target = decoders.model_of("llama")
+    config = SpecConfig(policy="constant", draft_tokens=6)
+    decoder = SpeculativeDecoder(target, draft_of(draft, target), config=config)
+    options = OPTIONS | {"max_new_tokens": 60}
+    found = decoder.generate(**prompts(8), **options)
+    assert gathered
+    assert_same(found.sequences, plain(target, prompts(8), **options))
 
 
 @pytest.mark.parametrize("family", [f for f in tiny.CAUSAL if f != "llama"])

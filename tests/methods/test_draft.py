@@ -13,7 +13,13 @@ import pytest
 import torch
 import yaml
 from safetensors.torch import load_file
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import (
+    AutoModelForCausalLM,
+    AutoModelForSeq2SeqLM,
+    AutoTokenizer,
+    T5Config,
+    T5ForConditionalGeneration,
+)
 
 import scene
 from attar import checkpoint
@@ -262,6 +268,51 @@ def test_a_profile_of_checkpoints(root: Path, trained: Path) -> None:
     assert found[0].races[0].equal == 1
     assert found[1].alpha == pytest.approx(
         Run.load(trained).quality["after"]["alpha at 1"], abs=0.2
+    )
+
+
+def test_an_encoder_decoder_goes_the_whole_way(root: Path, tmp_path: Path) -> None:
+    tokenizer = checkpoint.load_tokenizer(root / "target")
+    config = T5Config(
+        vocab_size=len(tokenizer),
+        d_model=32,
+        d_kv=8,
+        d_ff=48,
+        num_layers=2,
+        num_heads=4,
+        dropout_rate=0.0,
+        decoder_start_token_id=0,
+        eos_token_id=tokenizer.eos_token_id,
+    )
+    torch.manual_seed(0)
+    checkpoint.save(T5ForConditionalGeneration(config), tmp_path / "target", tokenizer=tokenizer)
+    init_draft(tmp_path / "target", layers=1, output_dir=tmp_path / "draft")
+    run = distill_draft(
+        tmp_path / "draft",
+        root / "text",
+        target=tmp_path / "target",
+        output_dir=tmp_path / "out",
+        config=CONFIG,
+    )
+    assert run.quality["after"]["alpha at 1"] > run.quality["before"]["alpha at 1"]
+    target: Any = AutoModelForSeq2SeqLM.from_pretrained(tmp_path / "target").double()
+    draft: Any = AutoModelForSeq2SeqLM.from_pretrained(tmp_path / "out").double()
+    inputs = tokenizer("def return import", return_tensors="pt", return_token_type_ids=False)
+    plain = target.generate(**inputs, do_sample=False, max_new_tokens=20)
+    decoder = SpeculativeDecoder(target, draft)
+    ours = target.generate(**inputs, do_sample=False, max_new_tokens=20, custom_generate=decoder)
+    assert plain.tolist() == ours.tolist()
+
+
+def test_a_draft_in_another_type_serves(root: Path, trained: Path) -> None:
+    target: Any = checkpoint.load(root / "target")
+    draft = checkpoint.load(trained, dtype=torch.bfloat16)
+    ids = checkpoint.load_tokenizer(trained)("def return", return_tensors="pt")["input_ids"]
+    plain = target.generate(ids, do_sample=False, max_new_tokens=20)
+    decoder = SpeculativeDecoder(target, draft)
+    assert (
+        decoder.generate(ids, do_sample=False, max_new_tokens=20).sequences.tolist()
+        == plain.tolist()
     )
 
 

@@ -24,6 +24,8 @@ from attar.report import Run
 from attar.report.tables import Table
 from attar.train.students import StudentInit
 
+#: a speed-up nearer to 1 than this may be the clock's
+_NOISE = 0.03
 _TRAINING = Group("Training options", sort_key=2)
 
 
@@ -309,7 +311,9 @@ def _described(found: Profile, lossy: str | None) -> str:
         lines.append(f"lossy verification ({lossy}): the texts are not the target's own")
     best = max(found.races, key=lambda race: race.speedup, default=None)
     gain = found.best.predicted if best is None else best.speedup
-    verdict = "pays" if gain > 1 else "does not pay"
+    verdict = "makes no difference"
+    if abs(gain - 1) > _NOISE:
+        verdict = "pays" if gain > 1 else "does not pay"
     lines.append(f"Drafting {verdict} here: {gain:.2f} times plain decoding.")
     return "\n".join(lines)
 
