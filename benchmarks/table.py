@@ -19,7 +19,13 @@ PAGES = (
 #: pages whose benchmarks do not all begin with the method's name
 OWN = {"distillspec": ("distillspec", "speculative")}
 #: for the others less is better
-AT_LEAST = ("bonsai-speed", "distiller-pipelines", "speculative-speed")
+AT_LEAST = (
+    "bonsai-speed",
+    "distiller-pipelines",
+    "distillspec",
+    "distillspec-garden",
+    "speculative-speed",
+)
 BEGIN, END = "<!-- results:begin -->", "<!-- results:end -->"
 
 

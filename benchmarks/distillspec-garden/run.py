@@ -1,0 +1,140 @@
+"""Do the gains of a smaller target and of a draft multiply?
+
+Ratio: tokens a second of the distilled half-depth target with a draft of its own, over those of the
+large target alone; greedy, batch 1, in turns. Beside it what each step costs in bits per byte.
+"""
+
+import logging
+import sys
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+import torch
+from common import arguments, finish, parent
+from drafts import draft_of
+from grown import grow
+
+from attar import HealConfig, checkpoint, heal, score
+from attar.data import load_text
+from attar.data.prompts import load_prompts
+from attar.data.text import STDLIB
+from attar.decode.race import generate_one, race
+from attar.decode.settings import SpecConfig
+from attar.methods.distillspec import DistillSpecConfig, init_draft
+
+PRODUCT, WORSE = 3.0, 0.02
+PROMPT, NEW = 64, 96
+LENGTHS = (3, 5)  # of drafts; the cost model runs too
+NEURONS = 6400
+#: layers of the two targets as they are timed; the small one has half as many
+LARGE, SMALL = 24, 12
+
+
+def main() -> None:
+    args = arguments(__doc__ or "")
+    logging.disable(logging.INFO)
+    torch.set_num_threads(2)
+    large = parent("1m" if args.quick else "6m")
+    small = distilled(large, steps=20 if args.quick else 1200)
+    config = DistillSpecConfig(
+        max_steps=20 if args.quick else 600,
+        max_new_tokens=32 if args.quick else 64,
+        eval_prompts=16 if args.quick else 64,
+        temperature=0.0,
+    )
+    documents = load_text(STDLIB)["test"]
+    tokenizer = checkpoint.load_tokenizer(large)
+    found = load_prompts(STDLIB, tokenizer, prompt_tokens=PROMPT, completion_tokens=NEW)["test"]
+    few = 2 if args.quick else 8
+    prompts = [list(found[i * len(found) // few].ids) for i in range(few)]
+    bars: dict[str, dict[str, Any]] = {}
+    for name, folder, layers in (("large", large, LARGE), ("small", small, SMALL)):
+        model = checkpoint.load(folder)
+        quality = score(model, tokenizer, documents, max_tokens=20_000 if args.quick else None)
+        target = grow(model, layers=layers, neurons=512 if args.quick else NEURONS)
+        bars[name] = {
+            "params": model.num_parameters(),
+            "timed_params": target.num_parameters(),
+            "bits_per_byte": quality.bits_per_byte,
+            "races": {},
+        }
+        draft = checkpoint.load(draft_of(folder, STDLIB, config=config))
+        policies = [SpecConfig(policy="constant", draft_tokens=length) for length in LENGTHS]
+        races = race(
+            target,
+            draft,
+            prompts,
+            policies=[*policies, SpecConfig()],
+            temperature=0.0,
+            max_new_tokens=NEW,
+            rounds=1 if args.quick else 3,
+        )
+        for one in races:
+            bars[name]["races"][one.policy] = {
+                "speedup": one.speedup,
+                "tau": one.tau,
+                "equal": one.equal,
+            }
+        bars[name]["target"] = target
+    rates = plain_rates([bars[name].pop("target") for name in bars], prompts)
+    for name, rate in zip(bars, rates, strict=True):
+        gain = max(one["speedup"] for one in bars[name]["races"].values())
+        bars[name] |= {"rate": rate, "with_draft": rate * gain, "gain": gain}
+        print(
+            f"{name}: {bars[name]['timed_params'] / 1e6:.0f}M, {rate:.1f} tokens/s, with its draft "
+            f"{rate * gain:.1f} ({gain:.2f}), bits per byte {bars[name]['bits_per_byte']:.4f}"
+        )
+    product = bars["small"]["with_draft"] / bars["large"]["rate"]
+    worse = bars["small"]["bits_per_byte"] / bars["large"]["bits_per_byte"] - 1
+    halved = bars["small"]["rate"] / bars["large"]["rate"]
+    line = {
+        "claim": "distillspec-garden",
+        "figure": round(bars["small"]["with_draft"], 1),
+        "unit": "tokens/s of the distilled half-depth target with its draft",
+        "baseline": f"the large target alone: {bars['large']['rate']:.1f}",
+        "ratio": round(product, 3),
+        "target": PRODUCT,
+        "worse": round(worse, 4),
+        "worse_target": WORSE,
+        "ok": bool(product >= PRODUCT and worse < WORSE),
+        "note": (
+            f"bits per byte {worse:+.1%} (target under {WORSE:+.0%}); half the depth alone "
+            f"{halved:.2f} times the large one, the large one with its draft "
+            f"{bars['large']['gain']:.2f}, the small one with its own {bars['small']['gain']:.2f} "
+            "times itself."
+        ),
+    }
+    finish(__file__, line, {"bars": bars, "prompts": few, "new_tokens": NEW}, args)
+
+
+def distilled(large: Path, *, steps: int) -> Path:
+    """Every other layer of the large model, healed by what it says of its text."""
+    home = checkpoint.home() / "benchmarks" / "drafts"
+    cut, folder = home / f"{large.name}-half-cut", home / f"{large.name}-half-{steps}"
+    if not (cut / "attar.json").exists():
+        layers = checkpoint.load(large).config.num_hidden_layers
+        init_draft(large, layers=-(-layers // 2), output_dir=cut)
+    if not (folder / "attar.json").exists():
+        config = HealConfig(max_steps=steps, learning_rate=1e-3, teacher_cache=None)
+        heal(cut, teacher=large, data=STDLIB, config=config, output_dir=folder, resume=True)
+    return folder
+
+
+def plain_rates(targets: list[Any], prompts: list[list[int]]) -> list[float]:
+    """Tokens a second of plain decoding, in turns."""
+    seconds = [0.0] * len(targets)
+    tokens = [0] * len(targets)
+    for turn in range(3):
+        for prompt in prompts:
+            for i, target in enumerate(targets):
+                found = generate_one(target, prompt, temperature=0.0, tokens=NEW)
+                if turn:  # the first round warms up
+                    seconds[i] += found.seconds
+                    tokens[i] += len(found.ids)
+    return [t / s for t, s in zip(tokens, seconds, strict=True)]
+
+
+if __name__ == "__main__":
+    main()
