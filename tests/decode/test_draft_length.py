@@ -33,6 +33,20 @@ def test_a_cheap_draft_that_agrees_is_long_and_a_dear_one_off() -> None:
         assert any(lengths[40:])  # it looks again now and then
 
 
+@pytest.mark.parametrize("found", [0.5, 0.05])
+def test_drafts_that_cost_nothing_are_asked_for_though_there_is_not_always_one(
+    found: float,
+) -> None:
+    policy, rng, lengths = CostModel(8), random.Random(1), []
+    policy.start(1)
+    for _ in range(120):
+        (length,) = policy.counts()
+        lengths.append(length)
+        drafted = length if rng.random() < found else 0
+        policy.learn(Block([drafted], [drafted], 0, 1e-4, 1 + 0.1 * drafted, 0.0))
+    assert lengths[40:].count(0) < 5
+
+
 def test_the_first_block_reads_the_prompt_and_tells_no_times() -> None:
     policy = CostModel(4)
     policy.start(1)

@@ -130,10 +130,11 @@ class CostModel:
     """The length that gives most tokens a second, by what was measured so far; none at all where no
     draft pays.
 
-    With a_i the share of drafts that stay at position i, given that they stayed before, a block of
-    length g gives 1 + sum over i of a_1 ... a_i tokens and takes g draft passes, one pass of the
-    target over g + 1 tokens, and the loop itself. The first blocks try different lengths; where
-    none pays it looks again now and then.
+    With a_i the share of drafts that stay at position i, given that they stayed before, and r the
+    share of the tokens asked for that are drafted (a text that never repeats itself gives none), a
+    block of length g gives 1 + r times the sum over i of a_1 ... a_i tokens and takes the time of
+    r g drafted ones, of a pass of the target over r g + 1 tokens, and of the loop itself. The first
+    blocks try different lengths; where none pays it looks again now and then.
 
     Args:
         most: the longest draft.
@@ -149,8 +150,9 @@ class CostModel:
 
     def __init__(self, most: int = 8) -> None:
         self.most = most
-        self._rows = self._blocks = self._without = 0
+        self._rows = self._blocks = self._without = self._length = 0
         self._reached, self._stayed = np.zeros(most), np.zeros(most)
+        self._asked = self._drafted = 0.0
         self._verify: dict[int, float] = {}
         self._draft: float | None = None
         self._other: float | None = None
@@ -165,7 +167,7 @@ class CostModel:
 
     def counts(self) -> list[int]:
         """The same for every row."""
-        length = self.length()
+        length = self._length = self.length()
         self._without = 0 if length else self._without + 1
         return [length] * self._rows
 
@@ -181,17 +183,20 @@ class CostModel:
 
     def rates(self) -> list[float]:
         """Tokens a second, of a row, that each length from 0 to `most` should give."""
-        if self._draft is None or not self._verify:
+        if not self._verify:
             return [0.0] * (self.most + 1)
         share = (self._stayed + self._PRIOR) / (self._reached + 1)
-        tokens = 1 + np.concatenate([[0], np.cumsum(np.cumprod(share))])
+        given = (self._drafted + 1) / (self._asked + 1)
+        tokens = 1 + given * np.concatenate([[0], np.cumsum(np.cumprod(share))])
         seconds = [
-            g * self._draft + self.verify_seconds(g + 1) + (self._other or 0.0)
+            given * g * (self._draft or 0.0)
+            + self.verify_seconds(given * g + 1)
+            + (self._other or 0.0)
             for g in range(self.most + 1)
         ]
         return [float(t / s) for t, s in zip(tokens, seconds, strict=True)]
 
-    def verify_seconds(self, width: int) -> float:
+    def verify_seconds(self, width: float) -> float:
         """Of a pass over so many tokens: measured, or on a line between measurements."""
         widths = sorted(self._verify)
         times = np.maximum.accumulate([self._verify[w] for w in widths])
@@ -206,19 +211,24 @@ class CostModel:
 
     def learn(self, block: Block) -> None:
         """Count what stayed, and take the times."""
-        self._reached *= self._FADE
-        self._stayed *= self._FADE
+        for counts in (self._reached, self._stayed):
+            counts *= self._FADE
+        self._asked = self._FADE * self._asked + self._length * len(block.drafted)
+        self._drafted = self._FADE * self._drafted + sum(block.drafted)
         for drafted, kept in zip(block.drafted, block.kept, strict=True):
             self._reached[: min(drafted, kept + 1)] += 1
             self._stayed[:kept] += 1
         if block.first:
             return
         self._blocks += 1
-        if block.passes:
-            self._draft = _faded(self._draft, block.draft_seconds / block.passes)
+        other = block.other_seconds
+        if drafted := max(block.drafted):
+            self._draft = _faded(self._draft, block.draft_seconds / drafted)
+        else:  # it was looked for in vain
+            other += block.draft_seconds
         width = max(block.drafted) + 1
         self._verify[width] = _faded(self._verify.get(width), block.verify_seconds)
-        self._other = _faded(self._other, block.other_seconds)
+        self._other = _faded(self._other, other)
 
     def select(self, rows: Sequence[int]) -> None:
         """Keep these rows; times follow by and by."""
