@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from datasets import Dataset, DatasetDict
+from tokenizers.processors import TemplateProcessing
 
 import scene
 from attar.data.prompts import Prompt, load_prompts
@@ -64,6 +65,9 @@ def test_a_table_of_prompts(tokenizer: Any) -> None:
     for prompt in found["train"]:
         assert prompt.completion == tuple([*after, tokenizer.eos_token_id][:5])
         assert len(prompt.ids) <= 6
+    talk = [{"role": "assistant", "content": "self none"}]
+    told = load_prompts(rows(40, completion=talk), tokenizer, **LENGTHS)
+    assert told == found
     bare = load_prompts(rows(40), tokenizer, **LENGTHS)
     assert bare["train"][0].completion == ()
     assert [p.ids for p in bare["train"]] == [p.ids for p in found["train"]]
@@ -93,6 +97,19 @@ def test_conversations_go_through_the_template(tmp_path: Path, tokenizer: Any) -
     texts = {tokenizer.decode(prompt.ids) for split in found.values() for prompt in split}
     assert "[user] import 3\n[assistant] " in texts
     assert tokenizer.decode(found["train"][0].completion).startswith("true")
+
+
+def test_bos_stands_before_every_prompt_where_the_tokenizer_puts_it(text: Path) -> None:
+    tokenizer = scene.tokenizer(text)
+    tokenizer.backend_tokenizer.post_processor = TemplateProcessing(
+        single=f"{tokenizer.bos_token} $A",
+        special_tokens=[(tokenizer.bos_token, tokenizer.bos_token_id)],
+    )
+    for data in (text, rows(60)):
+        found = load_prompts(data, tokenizer, **LENGTHS)["train"]
+        assert all(prompt.ids[0] == tokenizer.bos_token_id for prompt in found)
+        assert all(len(prompt.ids) <= 6 for prompt in found)
+        assert tokenizer.bos_token_id not in found[0].ids[1:]
 
 
 def test_an_encoder_s_prompt_ends(text: Path, tokenizer: Any) -> None:

@@ -65,7 +65,7 @@ def main() -> None:
         races = race(
             target,
             draft,
-            prompts,
+            prompts=prompts,
             policies=[*policies, SpecConfig()],
             temperature=0.0,
             max_new_tokens=NEW,

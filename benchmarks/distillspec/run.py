@@ -178,8 +178,9 @@ def measured(args: Any, size: str) -> list[dict[str, Any]]:
     folder = parent(size)
     config = config_of(DEFAULT, 0, quick=args.quick)
     pair = load_pair(folder, draft_of(folder, STDLIB, config=config))
-    prompts = [prompt.ids for prompt in prompts_of(pair, STDLIB, config)["test"]]
-    some = prompts[:: len(prompts) // (2 if args.quick else 12)]
+    prompts = [prompt.ids for prompt in prompts_of(pair, STDLIB, config=config)["test"]]
+    few = 2 if args.quick else 12
+    some = prompts[:: max(1, len(prompts) // few)][:few]
     layers, neurons = (8, 512) if args.quick else GROWN
     target = grow(checkpoint.load(folder), layers=layers, neurons=neurons)
     found = []
@@ -187,7 +188,7 @@ def measured(args: Any, size: str) -> list[dict[str, Any]]:
         one = profile(
             target,
             pair.draft,
-            some,
+            prompts=some,
             temperature=temperature,
             rounds=1 if args.quick else 5,
             max_new_tokens=config.max_new_tokens,

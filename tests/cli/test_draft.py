@@ -113,6 +113,22 @@ def test_drawn_texts_repeat_by_their_seed(root: Path, capsys: pytest.CaptureFixt
     assert text(f"--seed 3 {draft}") == text(f"--seed 3 {draft}") != text(f"--seed 4 {draft}")
 
 
+@pytest.mark.parametrize("draft", ["", "--draft draft --policy constant"])
+def test_every_prompt_has_random_numbers_of_its_own(
+    root: Path, tmp_path: Path, draft: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "same.txt").write_text("def return\n" * 4)
+    given = f"generate target --prompts {tmp_path / 'same.txt'} --temperature 1 --seed 3 {draft}"
+    said = []
+    for size in (1, 2):
+        assert run(command(root, f"{given} --max-new-tokens 12 --batch-size {size}")) == 0
+        said.append(capsys.readouterr().out)
+    for out in said:
+        assert len(set(out.split("def return")[1:])) == 4
+    if draft:  # nor do they hang on the batch
+        assert said[0] == said[1]
+
+
 def test_a_text_ends_where_it_should(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
     long = "generate target 'def return' --max-new-tokens 20"
     assert run(command(root, long)) == 0

@@ -23,7 +23,7 @@ CHANCES = st.lists(st.sampled_from([0.0, 0.3, 0.9, 1.0]), min_size=1, max_size=1
 @pytest.mark.parametrize("family", [*tiny.CAUSAL, "t5"])
 def test_answers_are_those_of_each_text_alone(family: str) -> None:
     model: Any = decoders.encoder_decoder() if family == "t5" else decoders.model_of(family)
-    batch = batch_of(model, PROMPTS, COMPLETIONS)
+    batch = batch_of(model, prompts=PROMPTS, completions=COMPLETIONS)
     assert batch["mask"].sum(1).tolist() == [4, 1, 2]
     with torch.no_grad():
         found = answers(model, batch)
@@ -85,7 +85,7 @@ def test_decoding_gives_what_is_told(temperature: float, family: str) -> None:
                 weight.add_(0.05 * torch.randn(weight.shape))
     prompts = [prompt] * rows if temperature else [[*prompt, i] for i in range(40, 60)]
     texts = Texts.of(target, prompts, temperature=temperature, max_new_tokens=12, seed=9)
-    told = agreement(target, draft, texts)
+    told = agreement(target, draft, texts=texts)
     config = SpecConfig(policy="constant", draft_tokens=length, seed=10_000)
     decoder = SpeculativeDecoder(target, draft, config=config)
     found = decoder.generate(
@@ -106,3 +106,33 @@ def test_decoding_gives_what_is_told(temperature: float, family: str) -> None:
     if temperature:
         means = np.concatenate(told.stay).mean()
         assert told.alpha == pytest.approx(means, abs=0.02)
+
+
+@pytest.mark.parametrize("rows", [56, 80])
+def test_a_vocabulary_of_another_size_is_read_as_in_decoding(rows: int) -> None:
+    target = tiny.model("llama")
+    draft: Any = tiny.model("llama", vocab_size=rows, num_hidden_layers=2)
+    own = target.state_dict()
+    with torch.no_grad():
+        for part in ("self_attn.o_proj", "mlp.down_proj"):  # so that the last layer does nothing
+            own[f"model.layers.2.{part}.weight"].zero_()
+        for name, weight in draft.state_dict().items():
+            if weight.shape == own[name].shape:
+                weight.copy_(own[name])
+            else:  # what only the draft has would be its likeliest token
+                weight[: tiny.VOCAB] = own[name][:rows]
+    texts = Texts.of(target, PROMPTS, temperature=0.0, max_new_tokens=10)
+    told = agreement(target, draft, texts=texts)
+    decoder = SpeculativeDecoder(
+        target, draft, config=SpecConfig(policy="constant", draft_tokens=3)
+    )
+    tokens = blocks = 0
+    for prompt in PROMPTS:
+        found = decoder.generate(
+            torch.tensor([prompt]), max_new_tokens=10, do_sample=False, eos_token_id=None
+        )
+        tokens += found.stats.tokens
+        blocks += found.stats.row_blocks
+    assert told.block_efficiency(3) == pytest.approx(tokens / blocks)
+    if rows > tiny.VOCAB:
+        assert told.alpha == 1

@@ -39,7 +39,7 @@ def test_a_profile(temperature: float, family: str) -> None:
     found = profile(
         target,
         draft,
-        PROMPTS,
+        prompts=PROMPTS,
         temperature=temperature,
         max_new_tokens=10,
         lengths=(1, 2, 4),
@@ -72,7 +72,7 @@ def test_a_profile(temperature: float, family: str) -> None:
 def test_a_draft_that_is_the_target_is_seen() -> None:
     target, _ = pair()
     found = profile(
-        target, target, PROMPTS, temperature=0.0, max_new_tokens=9, lengths=(2,), rounds=0
+        target, target, prompts=PROMPTS, temperature=0.0, max_new_tokens=9, lengths=(2,), rounds=0
     )
     assert found.alpha == 1
     assert found.best.tau == 3
@@ -84,7 +84,13 @@ def test_a_lossy_text_that_differs_is_told() -> None:
     target, draft = pair()
     lossy = SpecConfig(policy="constant", draft_tokens=4, lossy="lin", epsilon=1e-6)
     (found,) = race(
-        target, draft, PROMPTS, policies=[lossy], temperature=0.0, max_new_tokens=12, rounds=1
+        target,
+        draft,
+        prompts=PROMPTS,
+        policies=[lossy],
+        temperature=0.0,
+        max_new_tokens=12,
+        rounds=1,
     )
     assert found.equal is not None
     assert found.equal < 1
@@ -99,7 +105,7 @@ def test_other_drafters_race_too() -> None:
     (found,) = race(
         target,
         PromptLookupDrafter(),
-        PROMPTS,
+        prompts=PROMPTS,
         policies=policies,
         temperature=0.0,
         max_new_tokens=12,
@@ -111,4 +117,4 @@ def test_other_drafters_race_too() -> None:
 def test_nothing_to_measure_is_told() -> None:
     target, draft = pair()
     with pytest.raises(ConfigError, match="at least one prompt"):
-        profile(target, draft, [], temperature=0.0)
+        profile(target, draft, prompts=[], temperature=0.0)

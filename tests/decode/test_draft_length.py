@@ -78,7 +78,24 @@ def test_the_simple_policies() -> None:
     for _ in range(5):
         steps.learn(Block(steps.counts(), [0, 0], 4, 0.0, 0.0, 0.0))
     assert steps.counts() == [1, 1]
+    before = steps.counts()
+    steps.learn(Block([0, 0], [0, 0], 0, 0.0, 0.0, 0.0))  # nothing was found to be drafted
+    assert steps.counts() == before
     steps.select([1])
     constant.select([0])
     assert steps.counts() == [1]
     assert constant.counts() == [3]
+
+
+def test_times_are_kept_for_batches_of_the_same_size() -> None:
+    policy = CostModel(4)
+    feed(policy, draft=0.1, verify=1.0, share=0.9, blocks=8)
+    policy.start(2)
+    assert policy.rates() == [0.0] * 5
+    policy.learn(Block([4, 4], [4, 4], 4, 0.4, 1.4, 0.0))
+    known = policy.rates()
+    policy.select([1])  # one of them is done
+    policy.start(2)
+    assert policy.rates() == known
+    policy.start(1)
+    assert policy.rates() == [0.0] * 5

@@ -323,3 +323,14 @@ def test_the_draft_s_temperature_is_its_own() -> None:
     assert warp.at(None) is warp
     assert warp.at(0.0).greedy
     assert not Warp.of([], do_sample=False).at(0.5).greedy
+
+
+def test_what_it_does_not_return_or_read_is_told() -> None:
+    target = tiny.model("llama")
+    decoder = SpeculativeDecoder(target, first_layers(target, 1))
+    ids = tiny.ids(1, 4)
+    options: dict[str, Any] = {"max_new_tokens": 3, "pad_token_id": 0, "custom_generate": decoder}
+    with pytest.raises(ConfigError, match="output_scores"):
+        target.generate(ids, output_scores=True, return_dict_in_generate=True, **options)  # pyright: ignore
+    with pytest.raises(ConfigError, match="inputs_embeds"):
+        target.generate(inputs_embeds=torch.randn(1, 4, 32), **options)  # pyright: ignore

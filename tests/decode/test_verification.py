@@ -234,9 +234,9 @@ def test_what_cannot_be_is_never_kept() -> None:
 def test_greedy_drafts_are_compared() -> None:
     best = torch.tensor([[4, 5, 6], [4, 5, 6], [4, 5, 6]])
     tokens, lengths = torch.tensor([[4, 5], [4, 9], [4, 5]]), torch.tensor([2, 2, 1])
-    kept, token = verify_greedy(tokens, lengths, best)
+    kept, token = verify_greedy(tokens, lengths=lengths, best=best)
     assert kept.tolist() == [2, 1, 1]
     assert token.tolist() == [6, 5, 5]
     empty = torch.zeros(3, 0, dtype=torch.long)
-    kept, token = verify_greedy(empty, torch.zeros(3, dtype=torch.long), best[:, :1])
+    kept, token = verify_greedy(empty, lengths=torch.zeros(3, dtype=torch.long), best=best[:, :1])
     assert (kept.tolist(), token.tolist()) == ([0, 0, 0], [4, 4, 4])

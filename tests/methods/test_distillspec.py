@@ -17,6 +17,7 @@ from attar.decode.forced import answers, batch_of
 from attar.decode.sampling import sample
 from attar.divergences import forward_kl
 from attar.errors import ConfigError
+from attar.methods.distillspec import loop
 from attar.methods.distillspec.config import DistillSpecConfig
 from attar.methods.distillspec.loop import draft_loss, sequence_mean, train_draft
 from attar.methods.distillspec.texts import Prompts, Writer
@@ -65,7 +66,13 @@ def weights(model: nn.Module) -> Tensor:
 def trained(config: DistillSpecConfig, *, family: str = "llama", **options: Any) -> tuple[Any, ...]:
     target, draft = pair(family)
     found = train_draft(
-        draft, target, PROMPTS[:20], held_out=held_out(target), config=config, stops=[2], **options
+        draft,
+        target,
+        prompts=PROMPTS[:20],
+        held_out=held_out(target),
+        config=config,
+        stops=[2],
+        **options,
     )
     return draft, *found
 
@@ -86,7 +93,9 @@ def test_a_draft_comes_nearer(divergence: Any, share: tuple[float, float]) -> No
     assert [m.step for m in measured] == [0, 9, 18, 24]
     assert measured[-1].alpha > measured[0].alpha + 0.01
     target = pair()[0]
-    now = agreement(target, draft, held_out(target))  # the weights are the best that were measured
+    now = agreement(
+        target, draft, texts=held_out(target)
+    )  # the weights are the best that were measured
     assert now.block_efficiency(CONFIG.draft_tokens) == max(m.tau for m in measured)
 
 
@@ -96,7 +105,7 @@ def test_the_last_weights_may_be_kept_instead() -> None:
     )
     target = pair()[0]
     draft, _, measured = trained(config)
-    now = agreement(target, draft, held_out(target))
+    now = agreement(target, draft, texts=held_out(target))
     assert now.block_efficiency(CONFIG.draft_tokens) == measured[-1].tau
     assert measured[-1].tau < measured[0].tau
     kept, _, _ = trained(replace(config, select_best=True))
@@ -112,7 +121,9 @@ def test_families(family: str) -> None:
 def test_the_loss_is_the_mean_of_each_text_and_then_of_all() -> None:
     target, draft = pair()
     texts = [[21, 22, 23, 24, 25], [31, 32]]
-    batch = batch_of(draft, [[5, 9, 33], [7]], texts) | {"rows": torch.arange(2)}
+    batch = batch_of(draft, prompts=[[5, 9, 33], [7]], completions=texts) | {
+        "rows": torch.arange(2)
+    }
     found = draft_loss(target, CONFIG)(draft, batch)["loss"]
     assert found.per == "texts"
     for row, (prompt, text) in enumerate(zip([[5, 9, 33], [7]], texts, strict=True)):
@@ -123,18 +134,32 @@ def test_the_loss_is_the_mean_of_each_text_and_then_of_all() -> None:
         torch.testing.assert_close(found.values[row], expected, atol=1e-5, rtol=1e-4)
     tokens = draft_loss(target, replace(CONFIG, average="token"))(draft, batch)["loss"]
     assert tokens.per == "tokens"
+    assert not tokens.values[~batch["mask"]].any()
+    assert (tokens.values[batch["mask"]] > 0).all()
     torch.testing.assert_close(
         sequence_mean(tokens.values, batch["mask"]), found.values, atol=1e-6, rtol=1e-5
     )
 
 
-def test_prompts_and_what_follows_the_end_have_no_gradient() -> None:
+@pytest.mark.parametrize("average", ["sequence", "token"])
+def test_what_follows_the_end_and_the_prompt_s_own_tokens_teach_nothing(
+    average: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     target, draft = pair()
-    batch = batch_of(draft, [[5, 9, 33], [7]], [[21, 22, 23], [31, 2]])
-    logits = answers(draft, batch).detach().requires_grad_()
-    p = answers(target, batch).detach()
-    values = sequence_mean(forward_kl(logits, p), batch["mask"])
-    (gradient,) = torch.autograd.grad(values.sum(), logits)
+    said: list[Tensor] = []
+
+    def spy(model: nn.Module, batch: Any) -> Tensor:
+        found = answers(model, batch)
+        if model is draft:
+            found = found.detach().requires_grad_()
+            said.append(found)
+        return found
+
+    monkeypatch.setattr(loop, "answers", spy)
+    batch = batch_of(draft, prompts=[[5, 9, 33], [7]], completions=[[21, 22, 23], [31, 2]])
+    term = draft_loss(target, replace(CONFIG, average=average))(draft, batch)["loss"]
+    (gradient,) = torch.autograd.grad(term.values.sum(), said[0])
+    assert gradient.shape[:2] == (2, 3)  # of the completions alone
     assert gradient[1, 2].abs().sum() == 0
     assert (gradient[0].abs().sum(-1) > 0).all()
     assert (gradient[1, :2].abs().sum(-1) > 0).all()

@@ -84,6 +84,21 @@ def test_a_narrow_draft_starts_at_random() -> None:
         assert draft(input_ids=tiny.ids()).logits.shape == (2, 12, tiny.VOCAB)
 
 
+def test_heads_that_share_keys_stay_together() -> None:
+    target = tiny.model("llama")  # 8 heads of width 4, two of which share a key/value head
+    draft = make_student(target, layers=1, width=8, init="random")
+    assert (draft.config.num_attention_heads, draft.config.num_key_value_heads) == (2, 1)
+    with torch.no_grad():
+        assert draft(input_ids=tiny.ids()).logits.shape == (2, 12, tiny.VOCAB)
+    with pytest.raises(ConfigError, match="multiple of 8"):
+        make_student(target, layers=1, width=12, init="random")
+
+
+def test_lists_with_an_entry_a_layer_are_cut_too() -> None:
+    target = tiny.model("smollm3", num_hidden_layers=4, no_rope_layers=[1, 1, 1, 0])
+    assert make_student(target, layers=[0, 3]).config.no_rope_layers == [1, 0]
+
+
 def test_what_cannot_be_is_told() -> None:
     target = tiny.model("llama")
     for layers, said in (

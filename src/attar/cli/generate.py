@@ -82,6 +82,8 @@ def generate(
         raise ConfigError(f"--temperature must be 0 or more, found {temperature}")
     if draft is None and options != SpecConfig(seed=options.seed):
         raise ConfigError("options of drafting need --draft: a folder, layers:N or lookup")
+    import torch
+
     from attar.checkpoint import load, load_tokenizer
     from attar.train.processes import place
 
@@ -89,6 +91,8 @@ def generate(
     tokenizer = load_tokenizer(model)
     place(loaded)
     decoder = _decoder(loaded, tokenizer, draft, options) if draft else None
+    if options.seed is not None:
+        torch.manual_seed(options.seed)
     for start in range(0, len(texts), batch_size):
         some = texts[start : start + batch_size]
         for text in _continue(
@@ -98,7 +102,6 @@ def generate(
             decoder,
             chat=chat,
             stops=stop or [],
-            seed=options.seed,
             max_new_tokens=max_new_tokens,
             temperature=temperature,
             top_k=top_k,
@@ -169,14 +172,11 @@ def _continue(
     *,
     chat: bool,
     stops: list[str],
-    seed: int | None,
     max_new_tokens: int,
     temperature: float,
     **sampling: Any,
 ) -> Iterator[str]:
     """Each text with what follows it; of a chat and of an encoder-decoder only what follows."""
-    import torch
-
     from attar.decode.drafters import require_positions
 
     if chat and not tokenizer.chat_template:
@@ -207,8 +207,6 @@ def _continue(
         options |= {"top_p": sampling["top_p"]}
     if sampling["repetition_penalty"] != 1:
         options["repetition_penalty"] = sampling["repetition_penalty"]
-    if seed is not None:
-        torch.manual_seed(seed)
     if stops:
         options |= {"stop_strings": stops, "tokenizer": tokenizer}
     ids = inputs.pop("input_ids")

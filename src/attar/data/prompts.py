@@ -1,6 +1,5 @@
 """Prompts, with what follows them: of a table with a prompt a row, or cut from plain text."""
 
-import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,8 +20,6 @@ from attar.data.text import (
     progress_only_on_terminals,
 )
 from attar.errors import ConfigError, DataError
-
-logger = logging.getLogger(__name__)
 
 #: columns that hold prompts, where none is named; messages go through the tokenizer's chat template
 USUAL = ("prompt", "messages")
@@ -54,6 +51,8 @@ def load_prompts(
     template of the tokenizer. A last message of the assistant is what follows. From any other
     source come pieces of its documents, each cut into a prompt and what follows it.
 
+    Where the tokenizer puts BOS before a text, every prompt begins with it, cut ones too.
+
     Args:
         source: whatever `attar.data.load_text` takes, with a column of prompts or of text.
         tokenizer: of the model.
@@ -63,7 +62,7 @@ def load_prompts(
         encoder_decoder: an encoder reads the prompt, which then ends with EOS.
         config: configuration of a data set on the Hub.
         prompt_column: None: `prompt` or `messages`, if there is one.
-        completion_column: what follows the prompt; need not be there.
+        completion_column: what follows the prompt, as text or messages; need not be there.
         text_column: documents, where there are no prompts.
 
     Raises:
@@ -151,6 +150,8 @@ def _rendered(
     follows: list[Any] = rows[after][:] if after in rows.column_names else [""] * len(rows)
     texts, completions = [], []
     for prompt, follow in zip(prompts, follows, strict=True):
+        if isinstance(follow, list) and follow:
+            follow = follow[-1].get("content")
         if isinstance(prompt, list):
             prompt, follow = _chat(prompt, follow, tokenizer, origin)
         if not isinstance(prompt, str) or not prompt:
@@ -192,7 +193,9 @@ def _pairs(
     for ids, follow in zip(prompts, _encode(tokenizer, rows["completion"][:]), strict=True):
         after = (*follow, *ends)[:completion_tokens] if follow else ()
         if ids:
-            yield Prompt(tuple(ids[-prompt_tokens:]), tuple(after))
+            first = ids[:1] if ids[0] == tokenizer.bos_token_id else []
+            rest = ids[len(first) :][-max(1, prompt_tokens - len(first)) :]
+            yield Prompt((*first, *rest), tuple(after))
 
 
 def _pieces(
@@ -204,6 +207,8 @@ def _pieces(
     closed: bool,
 ) -> Iterator[Prompt]:
     """Pieces of each document; the rest that is no longer than a prompt is left out."""
+    first = _begins(tokenizer)
+    prompt_tokens = max(1, prompt_tokens - len(first))
     size = prompt_tokens + completion_tokens
     eos = tokenizer.eos_token_id
     ends = (eos,) if isinstance(eos, int) else ()
@@ -211,8 +216,15 @@ def _pieces(
         whole = (*ids, *ends)
         for start in range(0, len(whole) - prompt_tokens, size):
             piece = whole[start : start + size]
-            prompt = piece[:prompt_tokens]
+            prompt = (*first, *piece[:prompt_tokens])
             yield Prompt((*prompt, *ends) if closed else prompt, piece[prompt_tokens:])
+
+
+def _begins(tokenizer: PreTrainedTokenizerBase) -> tuple[int, ...]:
+    """BOS, where the tokenizer puts it before a text."""
+    bos = tokenizer.bos_token_id
+    found = _encode(tokenizer, ["a"], special=True)[0]
+    return (bos,) if isinstance(bos, int) and found[:1] == [bos] else ()
 
 
 def _encode(

@@ -8,13 +8,13 @@ blocks that a text takes is known exactly for drafts of any length, from one pas
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from attar.decode.distributions import of_size
 from attar.decode.forced import Ids, answers, batch_of
 from attar.decode.sampling import sample
 
@@ -117,7 +117,7 @@ def block_starts(stay: np.ndarray, length: int) -> np.ndarray:
 
 
 @torch.no_grad()
-def agreement(target: PreTrainedModel, draft: PreTrainedModel, texts: Texts) -> Agreement:
+def agreement(target: PreTrainedModel, draft: PreTrainedModel, *, texts: Texts) -> Agreement:
     """Let both models read the target's texts.
 
     Args:
@@ -133,16 +133,16 @@ def agreement(target: PreTrainedModel, draft: PreTrainedModel, texts: Texts) -> 
     pairs = [pair for pair in zip(texts.prompts, texts.completions, strict=True) if pair[1]]
     for start in range(0, len(pairs), _BATCH):
         prompts, completions = zip(*pairs[start : start + _BATCH], strict=True)
-        p = laws(target, prompts, completions, texts.temperature)
-        q = laws(draft, prompts, completions, texts.temperature)
-        size = min(p.shape[-1], q.shape[-1])
-        common = torch.minimum(p[..., :size], q[..., :size]).sum(-1).clamp_max(1.0)
+        batch = batch_of(target, prompts=prompts, completions=completions)
+        told = [
+            answers(model, {k: v.to(model.device) for k, v in batch.items()}).float()
+            for model in (target, draft)
+        ]
+        p, q = (_law(of_size(one, told[0].shape[-1]), texts.temperature) for one in told)
+        common = torch.minimum(p, q).sum(-1).clamp_max(1.0)
         for r, completion in enumerate(completions):
             ids = torch.tensor(list(completion), device=p.device)[:, None]
-            ours = p[r, : len(ids)].gather(1, ids)[:, 0]
-            theirs = torch.zeros_like(ours)
-            known = ids[:, 0] < q.shape[-1]
-            theirs[known] = q[r, : len(ids)][known].gather(1, ids[known])[:, 0]
+            ours, theirs = (law[r, : len(ids)].gather(1, ids)[:, 0] for law in (p, q))
             # what the target wrote it can write; a zero is a tie of greedy decoding, rounded away
             ratio = torch.where(ours > 0, theirs / ours.clamp_min(1e-30), 0.0).clamp_max(1.0)
             overlap.append(common[r, : len(ids)].double().cpu().numpy())
@@ -152,12 +152,8 @@ def agreement(target: PreTrainedModel, draft: PreTrainedModel, texts: Texts) -> 
     return Agreement(overlap, stay)
 
 
-def laws(
-    model: PreTrainedModel, prompts: Sequence[Ids], completions: Sequence[Ids], temperature: float
-) -> Tensor:
-    """The model's distribution for each token of the completions, (B, C, V)."""
-    batch = {k: v.to(model.device) for k, v in batch_of(model, prompts, completions).items()}
-    logits: Any = answers(model, batch).float()
+def _law(logits: Tensor, temperature: float) -> Tensor:
+    """The distribution that tokens are drawn from, (B, C, V) each."""
     if temperature:
         return (logits / temperature).softmax(-1)
     return torch.zeros_like(logits).scatter_(-1, logits.argmax(-1, keepdim=True), 1.0)

@@ -24,11 +24,11 @@ from attar.decode.cache import cached
 from attar.decode.distributions import Uniforms, Warp
 from attar.decode.drafters import ModelDrafter
 from attar.decode.forced import Ids
-from attar.decode.race import Race, generate_one, race, settle
+from attar.decode.race import Race, generate_one, race
 from attar.decode.sampling import encoded, starts
 from attar.decode.settings import SpecConfig
 from attar.decode.speculative import SpeculativeDecoder
-from attar.decode.stats import SpecStats
+from attar.decode.stats import SpecStats, settle
 from attar.errors import ConfigError
 
 #: repeats of each timing behind a prompt, and prompts
@@ -113,8 +113,8 @@ class Profile:
 def profile(
     target: PreTrainedModel,
     draft: PreTrainedModel,
-    prompts: Sequence[Ids],
     *,
+    prompts: Sequence[Ids],
     temperature: float,
     max_new_tokens: int = 64,
     lengths: Sequence[int] = range(1, 9),
@@ -150,9 +150,14 @@ def profile(
         seed=seed,
         stops=stops,
     )
-    agreed = agreement(target, draft, texts)
+    agreed = agreement(target, draft, texts=texts)
     times = time_parts(
-        target, draft, prompts, lengths=lengths, temperature=temperature, tokens=max_new_tokens
+        target,
+        draft,
+        prompts=prompts,
+        lengths=lengths,
+        temperature=temperature,
+        tokens=max_new_tokens,
     )
     taus = [agreed.block_efficiency(length) for length in lengths]
     found = Profile(
@@ -177,7 +182,7 @@ def profile(
     races = race(
         target,
         draft,
-        prompts,
+        prompts=prompts,
         policies=policies,
         temperature=temperature,
         max_new_tokens=max_new_tokens,
@@ -193,8 +198,8 @@ def profile(
 def time_parts(
     target: PreTrainedModel,
     draft: PreTrainedModel,
-    prompts: Sequence[Ids],
     *,
+    prompts: Sequence[Ids],
     lengths: Sequence[int],
     temperature: float,
     tokens: int,

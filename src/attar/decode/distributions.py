@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 from transformers.generation import logits_process as lib
 from transformers.generation.logits_process import LogitsProcessor, LogitsProcessorList
 
@@ -135,6 +136,13 @@ def _of_text(processor: LogitsProcessor, number: int) -> LogitsProcessor:
         one.generated_ngrams = one.generated_ngrams[number : number + 1]
         one.batch_size = 1
     return one
+
+
+def of_size(logits: Tensor, size: int) -> Tensor:
+    """Logits `(..., V)` as of `size` tokens: cut, or -inf where there are none."""
+    missing = max(0, size - logits.shape[-1])
+    logits = logits[..., :size]
+    return F.pad(logits, (0, missing), value=-torch.inf) if missing else logits
 
 
 def draw(probabilities: Tensor, uniforms: Tensor) -> Tensor:

@@ -116,7 +116,7 @@ class Heuristic(Constant):
     def learn(self, block: Block) -> None:
         """Two up or one down."""
         self._lengths = [
-            length + 2 if kept == drafted else max(1, length - 1)
+            length if not drafted else length + 2 if kept == drafted else max(1, length - 1)
             for length, drafted, kept in zip(self._lengths, block.drafted, block.kept, strict=True)
         ]
 
@@ -151,6 +151,7 @@ class CostModel:
     def __init__(self, most: int = 8) -> None:
         self.most = most
         self._rows = self._blocks = self._without = self._length = 0
+        self._timed = 0  # rows of the batches that times are of
         self._reached, self._stayed = np.zeros(most), np.zeros(most)
         self._asked = self._drafted = 0.0
         self._verify: dict[int, float] = {}
@@ -159,11 +160,11 @@ class CostModel:
 
     def start(self, rows: int) -> None:
         """What was learned of an earlier batch is kept, but for times where the size differs."""
-        if rows != self._rows:
+        if rows != self._timed:
             self._verify.clear()
             self._draft = self._other = None
             self._blocks = 0
-        self._rows = rows
+        self._rows = self._timed = rows
 
     def counts(self) -> list[int]:
         """The same for every row."""

@@ -12,11 +12,10 @@ from typing import Any, Protocol
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 from transformers import PreTrainedModel
 
 from attar.decode.cache import CachedModel, cached
-from attar.decode.distributions import Prefix, Uniforms, Warp, draw
+from attar.decode.distributions import Prefix, Uniforms, Warp, draw, of_size
 from attar.decode.vocabularies import Translation
 from attar.errors import ConfigError
 from attar.families import Body
@@ -175,9 +174,7 @@ class ModelDrafter:
         """The draft's as of the target's tokens, -inf where it has none."""
         if self._translation is not None:
             return self._translation.logits(logits, size=self._size)
-        missing = max(0, self._size - logits.shape[-1])
-        logits = logits[..., : self._size]
-        return F.pad(logits, (0, missing), value=-torch.inf) if missing else logits
+        return of_size(logits, self._size)
 
     def _prefix(self, texts: Rows) -> Prefix:
         return lambda row, position: torch.tensor([[*self._padding[row], *texts[row]][:position]])

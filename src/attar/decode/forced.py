@@ -16,7 +16,7 @@ _INPUTS = ("input_ids", "attention_mask", "position_ids", "decoder_input_ids")
 
 
 def batch_of(
-    model: PreTrainedModel, prompts: Sequence[Ids], completions: Sequence[Ids]
+    model: PreTrainedModel, *, prompts: Sequence[Ids], completions: Sequence[Ids]
 ) -> dict[str, Tensor]:
     """Prompts and what follows them, B of each, for `answers`.
 
@@ -51,6 +51,11 @@ def answers(model: nn.Module, batch: dict[str, Tensor]) -> Tensor:
     inputs: dict[str, Any] = {name: batch[name] for name in _INPUTS if name in batch}
     if not takes_positions(coder):
         inputs.pop("position_ids", None)
+    # An id that the model has not is read as another, as in decoding.
+    most = coder.config.get_text_config(decoder=True).vocab_size - 1
+    for name in ("input_ids", "decoder_input_ids"):
+        if name in inputs:
+            inputs[name] = inputs[name].clamp_max(most)
     if coder._supports_logits_to_keep():
         inputs["logits_to_keep"] = count + 1  # those of the prompt would take most of the memory
     return coder(**inputs, use_cache=False).logits[:, -count - 1 : -1]

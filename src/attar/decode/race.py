@@ -13,7 +13,10 @@ from attar.decode.drafters import Drafter
 from attar.decode.forced import Ids, answers, batch_of
 from attar.decode.settings import SpecConfig
 from attar.decode.speculative import SpeculativeDecoder
-from attar.decode.stats import SpecStats
+from attar.decode.stats import SpecStats, settle
+
+#: tokens after which decoding is under way
+_BEGUN = 2
 
 
 @dataclass(frozen=True)
@@ -85,8 +88,8 @@ def generate_one(
 def race(
     target: PreTrainedModel,
     draft: PreTrainedModel | Drafter,
-    prompts: Sequence[Ids],
     *,
+    prompts: Sequence[Ids],
     policies: Sequence[SpecConfig],
     temperature: float,
     max_new_tokens: int,
@@ -116,12 +119,13 @@ def race(
             for r, runner in enumerate(runners):
                 written = run(runner, prompt, max_new_tokens)
                 whole[r, turn, p], tokens[r, turn, p] = written.seconds, len(written.ids)
-                begun[r, turn, p] = run(runner, prompt, 1).seconds
+                # Behind a first token the draft has not read the prompt yet; behind two it has.
+                begun[r, turn, p] = run(runner, prompt, _BEGUN).seconds
                 if turn == 0:
                     first[r].append(written)
     # Drawn texts differ in length, so that seconds are compared by the token.
     rate = whole.sum(2) / tokens.sum(2)
-    decode = (whole - begun).sum(2) / (tokens - 1).sum(2).clip(1)
+    decode = (whole - begun).sum(2) / (tokens - _BEGUN).sum(2).clip(1)
     each = whole / tokens
     found = []
     for r, policy in enumerate(policies, 1):
@@ -151,13 +155,7 @@ def _margin(target: PreTrainedModel, prompt: Ids, a: Sequence[int], b: Sequence[
     at = next((i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), None)
     if at is None:
         return 0.0
-    batch = batch_of(target, [prompt], [a[: at + 1]])
+    batch = batch_of(target, prompts=[prompt], completions=[a[: at + 1]])
     logits = answers(target, {k: v.to(target.device) for k, v in batch.items()})[0, at]
     two = logits.float().topk(2).values
     return float(two[0] - two[1])
-
-
-def settle(tensor: torch.Tensor) -> None:
-    """Wait for the device, before a clock is read."""
-    if tensor.is_cuda:
-        torch.cuda.synchronize()

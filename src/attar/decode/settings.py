@@ -19,8 +19,9 @@ class SpecConfig:
     """How many tokens are drafted: `cost` takes what was fastest so far, and drafts nothing where
     nothing pays; `constant`; `heuristic`, more while all is accepted; `confidence`, while the draft
     is sure."""
-    draft_tokens: int = 5
-    """Tokens of a draft: always, to begin with, or at most."""
+    draft_tokens: int | None = None
+    """Tokens of a draft: always (`constant`), to begin with (`heuristic`), or at most. Unset: 8 for
+    `cost`, else 5."""
     threshold: float = 0.4
     """Of `confidence`: it goes on after a token at least so likely."""
     verification: Verification = "token"
@@ -33,7 +34,8 @@ class SpecConfig:
     epsilon: float = 1.0
     """How strict `lossy` is, from 0 to 1; 1 is not lossy, but for `typical`."""
     seed: int | None = None
-    """Of the first text; the next one has the next number. Unset: drawn from torch's generator.
+    """Of the first text of a decoder; the next one, also of a later call, has the next number.
+    Unset: drawn from torch's generator.
     With the policy `cost` drafts are as long as the clock says, and drawn texts differ with them:
     take another to repeat a text."""
 
@@ -43,7 +45,7 @@ class SpecConfig:
                 raise ConfigError(
                     f"{name} must be {' or '.join(get_args(words))}; found {getattr(self, name)!r}"
                 )
-        if self.draft_tokens < 1:
+        if self.draft_tokens is not None and self.draft_tokens < 1:
             raise ConfigError(f"draft_tokens must be at least 1; found {self.draft_tokens}")
         if not 0 <= self.threshold <= 1:
             raise ConfigError(f"threshold must lie between 0 and 1; found {self.threshold}")
@@ -73,7 +75,8 @@ class SpecConfig:
     def draft_length(self) -> DraftLength:
         """The policy, with nothing learned yet."""
         if self.policy == "cost":
-            return CostModel(max(self.draft_tokens, 8))
+            return CostModel(self.draft_tokens or 8)
+        length = self.draft_tokens or 5
         if self.policy == "confidence":
-            return Confidence(self.draft_tokens, threshold=self.threshold)
-        return (Heuristic if self.policy == "heuristic" else Constant)(self.draft_tokens)
+            return Confidence(length, threshold=self.threshold)
+        return (Heuristic if self.policy == "heuristic" else Constant)(length)

@@ -7,6 +7,7 @@ numbers of tokens.
 """
 
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,7 +26,7 @@ from attar.decode.draft_length import Block
 from attar.decode.drafters import Drafter, ModelDrafter, Proposal, require_positions
 from attar.decode.sampling import read_source
 from attar.decode.settings import SpecConfig
-from attar.decode.stats import SpecStats
+from attar.decode.stats import SpecStats, settle
 from attar.decode.stopping import Stops
 from attar.decode.verification import Drafts, LossyRule, verify, verify_greedy
 from attar.decode.vocabularies import translation
@@ -91,6 +92,7 @@ class SpeculativeDecoder:
         self.target, self.draft, self.config = target, draft, config
         self.stats = SpecStats()
         self._length = config.draft_length()
+        self._texts = 0  # that were begun, over all calls
         self._size = target.config.get_text_config(decoder=True).vocab_size
         if isinstance(draft, PreTrainedModel):
             check_pair(target, draft)
@@ -171,6 +173,7 @@ class SpeculativeDecoder:
             if len(input_ids) > 1:
                 raise ConfigError(f"a streamer takes one text at a time; found {len(input_ids)}")
             text_streamer.put(input_ids.cpu())
+        _require_plain(inputs, generation_config)
         stops = Stops.of(stopping_criteria)
         prompt = input_ids.shape[1]
         require_positions(model, prompt=prompt, new=stops.length - prompt)
@@ -206,9 +209,11 @@ class SpeculativeDecoder:
         return kind(sequences=sequences)  # pyright: ignore[reportArgumentType, reportCallIssue]
 
     def _generators(self, rows: int) -> list[torch.Generator]:
-        first = self.config.seed
-        if first is None:
+        if self.config.seed is None:
             first = int(torch.randint(2**31, (1,)))
+        else:
+            first = self.config.seed + self._texts
+        self._texts += rows
         return [torch.Generator().manual_seed(first + row) for row in range(rows)]
 
     def drafter(self, warp: Warp, stops: Stops) -> Drafter:
@@ -294,6 +299,7 @@ class _Run:
         verifying = time.perf_counter()
         long = [text + new for text, new in zip(texts, drafted, strict=True)]
         logits = self._reader.score(long, wanted=[len(new) + 1 for new in drafted])
+        settle(logits)
         verified = time.perf_counter()
         kept, token = self._verify(logits, proposal)
         written, first_new, left = 0, [], []
@@ -353,7 +359,7 @@ class _Run:
                 best = torch.cat(
                     [torch.where(self._rule.greedy(drafts), tokens, best[:, :-1]), best[:, -1:]], 1
                 )
-            kept, token = verify_greedy(tokens, counts, best)
+            kept, token = verify_greedy(tokens, lengths=counts, best=best)
             return kept.tolist(), token.tolist()
         taken = self._uniforms.take([n + 1 for n in lengths])
         uniforms = torch.zeros(len(lengths), most + 1)
@@ -389,6 +395,36 @@ def check_pair(target: PreTrainedModel, draft: PreTrainedModel) -> None:
         raise CompatibilityError(
             f"target and draft must be on one device, but they are on {target.device} and "
             f"{draft.device}; move the draft"
+        )
+
+
+#: what `generate` prepares beside token ids, and what is not needed here
+_PREPARED = (
+    "attention_mask",
+    "position_ids",
+    "cache_position",
+    "token_type_ids",
+    "decoder_attention_mask",
+)
+_EXTRA = ("output_scores", "output_logits", "output_attentions", "output_hidden_states")
+
+
+def _require_plain(inputs: Mapping[str, Any], config: GenerationConfig) -> None:
+    """Refuse inputs beside token ids, and outputs beside texts.
+
+    Raises:
+        ConfigError: with the first of them.
+    """
+    tensors = [n for n, v in inputs.items() if isinstance(v, Tensor) and n not in _PREPARED]
+    if tensors:
+        raise ConfigError(
+            f"speculative decoding reads token ids alone, but found {tensors[0]} too; leave it "
+            "out, or use plain generation"
+        )
+    if asked := [name for name in _EXTRA if getattr(config, name, None)]:
+        raise ConfigError(
+            f"speculative decoding returns texts alone, but {asked[0]} is asked for; leave it out, "
+            "or use plain generation"
         )
 
 

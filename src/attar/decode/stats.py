@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass, field
 
+import torch
+
 from attar.decode.draft_length import Block
 from attar.decode.verification import LossyKind
 
@@ -16,7 +18,8 @@ class SpecStats:
         row_blocks: the same, counted once for each of these rows.
         draft_passes: passes of the draft model.
         drafted: tokens that were drafted at position 1, 2, ... of a block.
-        accepted: how many of these stayed.
+        reached: how many of them came behind tokens that all stayed.
+        accepted: how many of these stayed too.
         draft_seconds: in the draft.
         verify_seconds: in the target.
         seconds: of all, with the prompt.
@@ -29,6 +32,7 @@ class SpecStats:
     row_blocks: int = 0
     draft_passes: int = 0
     drafted: list[int] = field(default_factory=list)
+    reached: list[int] = field(default_factory=list)
     accepted: list[int] = field(default_factory=list)
     draft_seconds: float = 0.0
     verify_seconds: float = 0.0
@@ -41,8 +45,8 @@ class SpecStats:
 
     @property
     def acceptance(self) -> list[float]:
-        """Share of drafted tokens that stayed, by position."""
-        return [a / d for a, d in zip(self.accepted, self.drafted, strict=True)]
+        """Share of the drafted tokens that stayed where all before them did, by position."""
+        return [a / max(1, r) for a, r in zip(self.accepted, self.reached, strict=True)]
 
     @property
     def other_seconds(self) -> float:
@@ -59,10 +63,12 @@ class SpecStats:
         self.verify_seconds += block.verify_seconds
         more = max(block.drafted) - len(self.drafted)
         self.drafted += [0] * more
+        self.reached += [0] * more
         self.accepted += [0] * more
         for drafted, kept in zip(block.drafted, block.kept, strict=True):
             for i in range(drafted):
                 self.drafted[i] += 1
+                self.reached[i] += i <= kept
                 self.accepted[i] += i < kept
 
     def __str__(self) -> str:
@@ -78,3 +84,9 @@ class SpecStats:
         if self.lossy:
             parts.append(f"lossy verification ({self.lossy}): the text is not the model's own")
         return "; ".join(parts)
+
+
+def settle(tensor: torch.Tensor) -> None:
+    """Wait for the device, before a clock is read."""
+    if tensor.is_cuda:
+        torch.cuda.synchronize()

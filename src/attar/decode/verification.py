@@ -206,7 +206,7 @@ def verify(drafts: Drafts, uniforms: Tensor, *, rule: Rule) -> tuple[Tensor, Ten
     return kept, draw(rule.rest(drafts, kept), uniforms[:, -1])
 
 
-def verify_greedy(tokens: Tensor, lengths: Tensor, best: Tensor) -> tuple[Tensor, Tensor]:
+def verify_greedy(tokens: Tensor, *, lengths: Tensor, best: Tensor) -> tuple[Tensor, Tensor]:
     """The same where the target's law is its likeliest token.
 
     Args:

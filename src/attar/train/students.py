@@ -104,8 +104,8 @@ def _config(config: Any, kept: list[int]) -> Any:
     found = copy.deepcopy(config)
     whole = config.num_hidden_layers
     for name, value in config.to_dict().items():
-        if isinstance(value, list) and len(value) == whole and name.startswith("layer"):
-            setattr(found, name, [value[i] for i in kept])  # such as layer_types
+        if isinstance(value, list) and len(value) == whole and "layer" in name:
+            setattr(found, name, [value[i] for i in kept])  # such as layer_types, no_rope_layers
     found.num_hidden_layers = len(kept)
     if hasattr(found, "num_decoder_layers"):
         found.num_decoder_layers = len(kept)
@@ -121,6 +121,15 @@ def _narrow(config: Any, width: int) -> None:
             f"the width of a smaller model must be a multiple of {head}, the width of a head, up "
             f"to {before}, as the larger one has, but it is {width}"
         )
+    groups = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
+    shared = config.num_attention_heads // groups  # query heads of a key/value head
+    if width // head % shared:
+        raise ConfigError(
+            f"the width of a smaller model must be a multiple of {head * shared}, the {shared} "
+            f"heads that share a key/value head, but it is {width}"
+        )
+    if getattr(config, "num_key_value_heads", None):
+        config.num_key_value_heads = width // head // shared
     config.hidden_size, config.num_attention_heads = width, width // head
     for name in ("intermediate_size", "hidden_dim"):  # DistilBERT has the second
         if hasattr(config, name):

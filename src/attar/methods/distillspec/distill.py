@@ -91,16 +91,18 @@ def distill_draft(
         began = time.perf_counter()
         pair = load_pair(target, draft, tokenizer=tokenizer)
         stored = pair.draft.dtype  # the artefact keeps it; training needs float32
-        prompts = prompts_of(pair, data, config)
+        prompts = prompts_of(pair, data, config=config)
         main = processes().is_main_process
-        before = quality(pair, prompts["test"], config) if main else {}
+        before = quality(pair, prompts["test"], config=config) if main else {}
         nn.Module.to(pair.draft, FLOAT)
         try:
             training, measured = train_draft(
                 pair.draft,
                 pair.target,
-                prompts["train"],
-                held_out=pair.texts(prompts["validation"], config, temperature=config.temperature),
+                prompts=prompts["train"],
+                held_out=pair.texts(
+                    prompts["validation"], config=config, temperature=config.temperature
+                ),
                 config=config,
                 stops=pair.stops,
                 state_dir=space.state,
@@ -118,15 +120,15 @@ def distill_draft(
         return broadcast(run)
 
 
-def quality(pair: Pair, prompts: list[Prompt], config: DistillSpecConfig) -> dict[str, float]:
+def quality(pair: Pair, prompts: list[Prompt], *, config: DistillSpecConfig) -> dict[str, float]:
     """Acceptance rate and block efficiency, greedy, at temperature 1, and where the draft is to
     serve."""
     place(pair.target)
     place(pair.draft)
     found: dict[str, float] = {}
     for temperature in sorted({0.0, 1.0, config.temperature}):
-        texts = pair.texts(prompts, config, temperature=temperature)
-        agreed = agreement(pair.target, pair.draft, texts)
+        texts = pair.texts(prompts, config=config, temperature=temperature)
+        agreed = agreement(pair.target, pair.draft, texts=texts)
         found[f"tau at {temperature:g}"] = agreed.block_efficiency(config.draft_tokens)
         found[f"alpha at {temperature:g}"] = agreed.alpha
     return found
@@ -142,7 +144,7 @@ def _record(
     began: float,
 ) -> Run:
     training, measured = done
-    after = quality(pair, prompts["test"], config)
+    after = quality(pair, prompts["test"], config=config)
     place(pair.draft, "cpu")
     place(pair.target, "cpu")
     cost = cost_of(pair.draft).to_dict()
@@ -173,13 +175,15 @@ def _record(
 def _save(
     folder: Path, pair: Pair, prompts: list[Prompt], run: Run, config: DistillSpecConfig
 ) -> None:
-    some = [prompt.ids for prompt in prompts[:_PROFILED]]
+    some = [prompt.ids for prompt in prompts[:: max(1, len(prompts) // _PROFILED)][:_PROFILED]]
+    place(pair.target)
+    place(pair.draft)
     temperatures = [config.temperature, *({0.0, 1.0} - {config.temperature})]
     profiles = [
         profile(
             pair.target,
             pair.draft,
-            some,
+            prompts=some,
             temperature=temperature,
             max_new_tokens=config.max_new_tokens,
             rounds=0,
@@ -188,6 +192,7 @@ def _save(
         )
         for temperature in temperatures
     ]
+    place(pair.draft, "cpu")
     best = profiles[0].best
     run.details["best_length"], run.details["predicted_speedup"] = best.length, best.predicted
     assert pair.draft.generation_config is not None
@@ -198,7 +203,7 @@ def _save(
         name: run.settings[name]
         for name in ("divergence", "student_share", "target_share", "data", "max_steps")
     }
-    write_speculation(folder, pair, profiles, trained=trained)
+    write_speculation(folder, pair, profiles=profiles, trained=trained)
     kind = None if pair.draft.config.is_encoder_decoder else "text-generation"
     card = model_card(run, plain=form != "per_layer", pipeline_tag=kind)
     checkpoint.write_text(folder / "README.md", card)

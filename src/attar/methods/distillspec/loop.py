@@ -4,7 +4,7 @@ import json
 import logging
 import tempfile
 from collections.abc import Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -60,7 +60,8 @@ def draft_loss(target: PreTrainedModel, config: DistillSpecConfig) -> Compute:
     def compute(draft: nn.Module, batch: Batch) -> dict[str, Term]:
         draft.eval()  # without dropout, as it serves
         q = answers(draft, batch)
-        with torch.no_grad(), autocast(target):
+        mixed = nullcontext() if config.bf16 is False else autocast(target)
+        with torch.no_grad(), mixed:
             p = answers(target, batch)
         size = min(p.shape[-1], q.shape[-1])
         distances = divergence(q[..., :size], p[..., :size])
@@ -75,8 +76,8 @@ def draft_loss(target: PreTrainedModel, config: DistillSpecConfig) -> Compute:
 def train_draft(
     draft: PreTrainedModel,
     target: PreTrainedModel,
-    prompts: Sequence[Prompt],
     *,
+    prompts: Sequence[Prompt],
     held_out: Texts,
     config: DistillSpecConfig,
     stops: Sequence[int] = (),
@@ -153,7 +154,7 @@ class _Best:
         if not processes().is_main_process or step in self.measured:
             return False
         was_training = self._draft.training
-        found = agreement(self._target, self._draft, self._held_out)
+        found = agreement(self._target, self._draft, texts=self._held_out)
         self._draft.train(was_training)
         now = Measured(step, found.alpha, found.block_efficiency(self._length))
         logger.info("step %d  tau %.3f  alpha %.3f", step, now.tau, now.alpha)

@@ -34,7 +34,7 @@ class Pair:
     stops: tuple[int, ...]
 
     def texts(
-        self, prompts: Sequence[Prompt], config: DistillSpecConfig, *, temperature: float
+        self, prompts: Sequence[Prompt], *, config: DistillSpecConfig, temperature: float
     ) -> Texts:
         """What the target writes behind some prompts."""
         place(self.target)
@@ -102,7 +102,7 @@ def stops_of(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> tupl
 
 
 def prompts_of(
-    pair: Pair, data: str | Path | Dataset | DatasetDict, config: DistillSpecConfig
+    pair: Pair, data: str | Path | Dataset | DatasetDict, *, config: DistillSpecConfig
 ) -> dict[str, list[Prompt]]:
     """Prompts of the data; of the held-out splits `eval_prompts` that are drawn by the seed.
 

@@ -44,14 +44,14 @@ def profile_draft(
         DataError: a model or the data cannot be read.
     """
     pair = load_pair(target, draft, tokenizer=tokenizer)
-    prompts = [prompt.ids for prompt in prompts_of(pair, data, config)["test"]]
+    prompts = [prompt.ids for prompt in prompts_of(pair, data, config=config)["test"]]
     place(pair.target)
     place(pair.draft)
     return [
         profile(
             pair.target,
             pair.draft,
-            prompts,
+            prompts=prompts,
             temperature=temperature,
             max_new_tokens=config.max_new_tokens,
             lengths=lengths,

@@ -10,7 +10,6 @@ import json
 import logging
 import time
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Literal, get_args
@@ -29,6 +28,7 @@ from attar.methods.distillspec.loop import train_draft
 from attar.methods.distillspec.pair import Pair, load_pair, prompts_of
 from attar.methods.distillspec.texts import Prompts
 from attar.report import Run
+from attar.train.processes import processes
 from attar.train.windows import source_name
 
 logger = logging.getLogger(__name__)
@@ -97,10 +97,15 @@ def search_drafts(
         resume: go on with an interrupted search of the same settings.
 
     Raises:
-        ConfigError: nothing to try, or the output folder is taken.
+        ConfigError: nothing to try, several processes, or the output folder is taken.
         CompatibilityError: the draft cannot serve the target.
         DataError: a model or the data cannot be read.
     """
+    if processes().num_processes > 1:
+        raise ConfigError(
+            f"a search runs in one process, found {processes().num_processes}; start it without "
+            "torchrun, and train the best draft with as many as you like"
+        )
     if not divergences or not authors:
         raise ConfigError("a search needs at least one divergence and one writer of texts")
     if wrong := [a for a in authors if a not in SHARES]:
@@ -116,8 +121,8 @@ def search_drafts(
     with checkpoint.workspace(output_dir, settings=settings, resume=resume) as space:
         began = time.perf_counter()
         pair = load_pair(target, draft, tokenizer=tokenizer)
-        prompts = prompts_of(pair, data, config)
-        held_out = pair.texts(prompts["validation"], config, temperature=config.temperature)
+        prompts = prompts_of(pair, data, config=config)
+        held_out = pair.texts(prompts["validation"], config=config, temperature=config.temperature)
         for author in authors:  # before the first training
             Prompts(prompts["train"], _with(config, divergences[0], author))
         search = _Search(pair, prompts["train"], held_out, config, space.state / RESULTS)
@@ -171,7 +176,7 @@ class _Search:
         _, measured = train_draft(
             copy.deepcopy(self._pair.draft).float(),
             self._pair.target,
-            self._prompts,
+            prompts=self._prompts,
             held_out=self._held_out,
             config=_with(self._config, divergence, author),
             stops=self._pair.stops,
@@ -179,8 +184,8 @@ class _Search:
         best, before = max(measured, key=lambda one: one.tau), measured[0].tau
         cell = Cell(divergence, author, best.tau, best.alpha, time.perf_counter() - began)
         self.done[divergence, author] = (cell, before)
-        with self.file.open("a", encoding="utf-8") as out:
-            out.write(json.dumps({"cell": asdict(cell), "before": before}) + "\n")
+        lines = [json.dumps({"cell": asdict(c), "before": b}) for c, b in self.done.values()]
+        checkpoint.write_text(self.file, "\n".join(lines) + "\n")
         logger.info(
             "%s on texts of the %s: tau %.3f, before %.3f", divergence, author, best.tau, before
         )
@@ -192,11 +197,10 @@ def _with(config: DistillSpecConfig, divergence: Distance, author: Author) -> Di
 
 
 def _read(file: Path) -> dict[tuple[Distance, Author], tuple[Cell, float]]:
-    """Finished cells; a line that a killed run left half-written is passed over."""
+    """Finished cells."""
     found: dict[tuple[Distance, Author], tuple[Cell, float]] = {}
     for line in file.read_text(encoding="utf-8").splitlines() if file.exists() else []:
-        with suppress(json.JSONDecodeError):
-            stored = json.loads(line)
-            cell = Cell(**stored["cell"])
-            found[cell.divergence, cell.author] = (cell, stored["before"])
+        stored = json.loads(line)
+        cell = Cell(**stored["cell"])
+        found[cell.divergence, cell.author] = (cell, stored["before"])
     return found

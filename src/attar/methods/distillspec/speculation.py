@@ -17,10 +17,9 @@ _FORMAT = 1
 
 
 def write_speculation(
-    folder: Path, pair: Pair, profiles: list[Profile], *, trained: dict[str, Any]
+    folder: Path, pair: Pair, *, profiles: list[Profile], trained: dict[str, Any]
 ) -> None:
-    """Write it beside the draft, and the best length where transformers' assisted generation looks
-    for it.
+    """Write it beside the draft.
 
     Args:
         folder: of the draft.

@@ -91,7 +91,7 @@ class Writer:
                 temperature=self._config.sampling_temperature,
                 stops=self._stops,
             )
-        made = batch | batch_of(draft, prompts, texts)
+        made = batch | batch_of(draft, prompts=prompts, completions=texts)
         return {name: value.to(batch["rows"].device) for name, value in made.items()}
 
     def author(self, draft: PreTrainedModel, step: int) -> PreTrainedModel | None:
