@@ -225,11 +225,12 @@ def profile(
     text_column
         Column that holds documents, where there are no prompts.
     draft_temperature
-        Of the draft, if it is not to be the target's; 0 takes its likeliest token.
+        Of the draft in the measurement, if not the target's; 0 takes its likeliest token.
     verification
-        token judges one drafted token after another, block the whole draft together.
+        In the measurement: token judges one drafted token after another, block all together.
     lossy
-        Keep more of the draft than the target's law allows: faster, and another text.
+        In the measurement, keep more of the draft than the target's law allows: faster, and
+        another text.
     epsilon
         How strict --lossy is, from 0 to 1.
     seed
