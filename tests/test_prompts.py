@@ -124,7 +124,7 @@ def test_files_of_other_columns(tmp_path: Path, tokenizer: Any) -> None:
     assert sum(map(len, found.values())) == 40
     with pytest.raises(DataError, match=r"column of prompts 'query'.*question"):
         load_prompts(file, tokenizer, prompt_column="query", **LENGTHS)
-    with pytest.raises(DataError, match="text column 'text'"):
+    with pytest.raises(DataError, match=r"prompt or messages.*found the columns question"):
         load_prompts(file, tokenizer, **LENGTHS)
 
 

@@ -378,6 +378,11 @@ def workspace(
     final = Path(output_dir)
     final = final if final.name else final.resolve()  # "." has no name to put .partial behind
     partial = final.with_name(final.name + ".partial")
+    if resume and (final / "attar.json").is_file():
+        raise ConfigError(
+            f"the run in {str(final)!r} is finished, so that there is nothing to resume; choose "
+            "another folder to run it anew"
+        )
     if final.is_file() or (final.is_dir() and any(final.iterdir())):
         raise ConfigError(
             f"expected an empty or new output folder; {str(final)!r} holds something: choose "

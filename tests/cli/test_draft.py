@@ -11,6 +11,7 @@ import pytest
 import torch
 
 import scene
+import tiny
 from attar import checkpoint
 from scene import run
 
@@ -29,7 +30,9 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     small: Any = checkpoint.load(folder / "draft")
     checkpoint.save(small, folder / "other", tokenizer=scene.tokenizer(text, vocab_size=270))
     (folder / "prompts.txt").write_text("def return\nimport class self\nnone\n")
-    (folder / "gaps.txt").write_text("def return\n\nnone\n")
+    (folder / "gaps.txt").write_text("\n\n")
+    (folder / "asked.csv").write_text("question,answer\n" + "def,none\n" * 40)
+    checkpoint.save(tiny.model("bert"), folder / "encoder", tokenizer=scene.tokenizer(text))
     (folder / "bare.jsonl").write_text(
         "\n".join(json.dumps({"prompt": f"def return {i} class self none"}) for i in range(60))
     )
@@ -40,6 +43,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def command(root: Path, text: str) -> list[str]:
     names = ("target", "draft", "other", "text", "prompts.txt", "gaps.txt", "bare.jsonl", "taken")
+    names = (*names, "encoder", "asked.csv")
     words = shlex.split(text)
     verb = 2 if words[0] == "draft" else 1
     return words[:verb] + [str(root / word) if word in names else word for word in words[verb:]]
@@ -81,6 +85,19 @@ def test_a_search_gives_a_recipe(
     assert run(command(root, f"{trained} -o {tmp_path / 'out'}")) == 0
     record = json.loads((tmp_path / "out" / "attar.json").read_text())
     assert record["settings"]["divergence"] in ("js", "lk")
+
+
+def test_a_search_of_bare_prompts_leaves_the_data_out(
+    root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = (
+        f"draft search target draft --data bare.jsonl {QUICK} --divergences js -o {tmp_path / 's'}"
+    )
+    assert run(command(root, given)) == 0
+    said = capsys.readouterr().out
+    assert "student" in said
+    assert "target" in said
+    assert len((tmp_path / "s" / "cells.jsonl").read_text().splitlines()) == 2
 
 
 @pytest.mark.parametrize("draft", ["draft", "other", "layers:1", "lookup"])
@@ -165,7 +182,17 @@ MISTAKES = {
     "no prompt": ("generate target", "give a prompt"),
     "two prompts": ("generate target def --prompts prompts.txt", "give a prompt"),
     "an empty prompt": ("generate target ''", "at least one word"),
-    "an empty line": ("generate target --prompts gaps.txt", "line 2"),
+    "no line": ("generate target --prompts gaps.txt", "found nothing in"),
+    "lossy and not": ("generate target def --draft draft --lossy lin", "smaller epsilon"),
+    "no words": ("generate target def --temperature 1 --top-p 0", "--top-p"),
+    "all of its layers": ("draft init target --layers 3 -o x", "fewer layers"),
+    "an encoder": ("draft init encoder --layers 1 -o x", "must be a decoder"),
+    "an encoder that writes": ("generate encoder def", "must be a decoder"),
+    "other columns": (
+        "draft distill target draft --data asked.csv --max-new-tokens 8 -o x",
+        "prompt or messages",
+    ),
+    "rounds": ("draft profile target draft --rounds -1", "--rounds"),
     "no file": ("generate target --prompts nowhere.txt", "cannot read prompts"),
     "too long": ("generate target def --max-new-tokens 90", "64 positions"),
     "too long with a draft": (

@@ -84,7 +84,7 @@ def test_layers_are_spread_from_the_first_to_the_last(root: Path) -> None:
     assert torch.equal(
         draft["model.layers.0.mlp.up_proj.weight"], target["model.layers.0.mlp.up_proj.weight"]
     )
-    with pytest.raises(ConfigError, match="between 1 and 3"):
+    with pytest.raises(ConfigError, match="between 1 and 3 layers"):
         init_draft(root / "target", layers=4, output_dir=root / "never")
     assert not (root / "never").exists()
 

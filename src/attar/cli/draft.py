@@ -6,6 +6,7 @@ from typing import Annotated, get_args
 from cyclopts import App, Group, Parameter
 
 from attar.cli.app import ExitCode, parse_list, require_folder_option
+from attar.cli.generate import require_lossy
 from attar.cli.output import require_target, show, write_json
 from attar.decode.bench import Profile
 from attar.decode.settings import SpecConfig, Verification
@@ -147,7 +148,8 @@ def search(
     divergences
         To try, with commas; all when not given: forward_kl, reverse_kl, js, tvd, lk.
     authors
-        Whose texts to try, with commas; all when not given: student, target, data.
+        Whose texts to try, with commas: student, target, data. When not given all, but for data
+        where prompts have nothing that follows.
     resume
         Go on with an interrupted search in the same folder.
     """
@@ -159,7 +161,7 @@ def search(
         output_dir=folder,
         config=options,
         divergences=_chosen("divergences", divergences, tuple(DIVERGENCES)),  # pyright: ignore[reportArgumentType]
-        authors=_chosen("authors", authors, get_args(Author)),  # pyright: ignore[reportArgumentType]
+        authors=None if authors is None else _chosen("authors", authors, get_args(Author)),  # pyright: ignore[reportArgumentType]
         resume=resume,
     )
     rows = [
@@ -239,8 +241,11 @@ def profile(
         Write the figures as JSON to this file; `-` prints JSON instead of the table.
     """
     require_target(json_to)
-    if longest < 1:
-        raise ConfigError(f"--longest must be at least 1, but it is {longest}")
+    if longest < 1 or rounds < 0:
+        raise ConfigError(
+            f"--longest must be at least 1 and --rounds 0 or more, found {longest} and {rounds}"
+        )
+    require_lossy(lossy, epsilon)
     decoding = SpecConfig(
         draft_temperature=draft_temperature,
         verification=verification,

@@ -49,7 +49,8 @@ def generate(
     prompt
         The text to continue.
     prompts
-        Instead of a prompt: a text file with one on each line; - reads them from stdin.
+        Instead of a prompt: a text file with one on each line, empty lines left out; - reads
+        them from stdin.
     draft
         Folder or Hub name of a small model, as `attar draft` makes; layers:N for the first N layers
         of the model itself; lookup to propose what followed the last words before.
@@ -80,15 +81,23 @@ def generate(
         )
     if not temperature >= 0:
         raise ConfigError(f"--temperature must be 0 or more, found {temperature}")
+    if not 0 < top_p <= 1 or top_k < 0 or not repetition_penalty > 0:
+        raise ConfigError(
+            "--top-p must be above 0 and at most 1, --top-k 0 or more and --repetition-penalty "
+            f"above 0, found {top_p}, {top_k} and {repetition_penalty}"
+        )
+    require_lossy(options.lossy, options.epsilon)
     if draft is None and options != SpecConfig(seed=options.seed):
         raise ConfigError("options of drafting need --draft: a folder, layers:N or lookup")
     import torch
 
     from attar.checkpoint import load, load_tokenizer
+    from attar.decode.speculative import require_generator
     from attar.train.processes import place
 
     loaded = load(model)
     tokenizer = load_tokenizer(model)
+    require_generator("model", loaded)
     place(loaded)
     decoder = _decoder(loaded, tokenizer, draft, options) if draft else None
     if options.seed is not None:
@@ -114,20 +123,28 @@ def generate(
     return ExitCode.DONE
 
 
+def require_lossy(lossy: str | None, epsilon: float) -> None:
+    """Refuse a lossy verification that is not lossy."""
+    if lossy not in (None, "typical") and epsilon == 1:
+        raise ConfigError(
+            f"--lossy {lossy} keeps no more than the model's own law at --epsilon 1; give a "
+            "smaller epsilon, such as 0.8, or leave --lossy out"
+        )
+
+
 def _texts(prompt: str | None, file: Path | None) -> list[str]:
     if (prompt is None) == (file is None):
         raise ConfigError('give a prompt, as in attar generate my-model "Once", or --prompts FILE')
     if file is not None:
         try:
             text = sys.stdin.read() if file == Path("-") else file.read_text(encoding="utf-8")
-            found = text.splitlines()
+            found = [line for line in text.splitlines() if line.strip()]
         except (OSError, UnicodeDecodeError) as error:
             raise ConfigError(f"cannot read prompts from {str(file)!r}: {error}") from error
     else:
         found = [str(prompt)]
-    if not found or not all(text.strip() for text in found):
-        empty = next((i for i, text in enumerate(found, 1) if not text.strip()), 0)
-        where = f"line {empty} of {str(file)!r}" if file and found else "there"
+    if not found or not found[0].strip():
+        where = f"in {str(file)!r}" if file else "there"
         raise ConfigError(f"a prompt needs at least one word; found nothing {where}")
     return found
 

@@ -78,6 +78,12 @@ def load_prompts(
     tables = _tables(source, config)
     column = _column(tables, prompt_column, origin)
     lengths = (prompt_tokens, completion_tokens)
+    if tables is not None and column is None and text_column not in tables["train"].column_names:
+        raise DataError(
+            f"expected a column of prompts ({' or '.join(USUAL)}) or of text ({text_column}) in "
+            f"{origin}, found the columns {', '.join(tables['train'].column_names)}; name one with "
+            "prompt_column (--prompt-column) or text_column (--text-column)"
+        )
     if tables is None or column is None:
         documents = load_text(source, config=config, text_column=text_column)
         found = {
@@ -149,7 +155,7 @@ def _rendered(
     prompts: list[Any] = rows[column][:]
     follows: list[Any] = rows[after][:] if after in rows.column_names else [""] * len(rows)
     texts, completions = [], []
-    for prompt, follow in zip(prompts, follows, strict=True):
+    for number, (prompt, follow) in enumerate(zip(prompts, follows, strict=True), 1):
         if isinstance(follow, list) and follow:
             follow = follow[-1].get("content")
         if isinstance(prompt, list):
@@ -157,7 +163,8 @@ def _rendered(
         if not isinstance(prompt, str) or not prompt:
             raise DataError(
                 f"expected text or messages in column {column!r} of {origin}, found "
-                f"{type(prompt).__name__} {str(prompt)[:40]!r}; mend or leave out that row"
+                f"{type(prompt).__name__} {str(prompt)[:40]!r} in row {number}; mend or leave out "
+                "that row"
             )
         texts.append(prompt)
         completions.append(follow or "")

@@ -370,12 +370,28 @@ class _Run:
         return kept.tolist(), token.tolist()
 
 
+def require_generator(side: str, model: PreTrainedModel) -> None:
+    """Refuse a model that writes no texts, such as an encoder.
+
+    Raises:
+        CompatibilityError: it is one.
+    """
+    if not model.can_generate():
+        raise CompatibilityError(
+            f"the {side} must be a decoder or an encoder-decoder that generates text, but "
+            f"{model.name_or_path or 'it'} is a {type(model).__name__}; give another model"
+        )
+
+
 def check_pair(target: PreTrainedModel, draft: PreTrainedModel) -> None:
     """Refuse a draft that cannot serve a target.
 
     Raises:
-        CompatibilityError: it is larger, of the other kind, or on another device.
+        CompatibilityError: one writes no texts, or it is larger, of the other kind, or on another
+            device.
     """
+    require_generator("target", target)
+    require_generator("draft", draft)
     if target.config.is_encoder_decoder != draft.config.is_encoder_decoder:
         kinds = [
             "an encoder-decoder" if m.config.is_encoder_decoder else "a decoder"

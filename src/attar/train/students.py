@@ -61,7 +61,7 @@ def make_student(
         if init == "cut":
             raise ConfigError(
                 "a cut keeps the width of the larger model, as its weights are copied; let a "
-                "narrower one start at random (--student-init random), or leave its width out"
+                "narrower one start at random, or leave its width out"
             )
         _narrow(config, width)
     with torch.random.fork_rng():

@@ -14,10 +14,9 @@ from attar.data.prompts import Prompt, load_prompts
 from attar.decode.agreement import Texts
 from attar.decode.drafters import positions_of
 from attar.decode.speculative import check_pair
-from attar.errors import ConfigError
+from attar.errors import CompatibilityError, ConfigError
 from attar.methods.distillspec.config import DistillSpecConfig
 from attar.train.processes import place
-from attar.train.teachers import require_same_tokenizer
 
 
 @dataclass(frozen=True)
@@ -87,8 +86,17 @@ def load_pair(
     if tokenizer is None:
         tokenizer = checkpoint.load_tokenizer(checkpoint.name_of(target))
         if not isinstance(draft, PreTrainedModel):
-            require_same_tokenizer(checkpoint.load_tokenizer(draft), tokenizer)
+            _require_same(checkpoint.load_tokenizer(draft), tokenizer)
     return Pair(models[0], models[1], tokenizer, stops_of(models[0], tokenizer))
+
+
+def _require_same(draft: PreTrainedTokenizerBase, target: PreTrainedTokenizerBase) -> None:
+    if checkpoint.tokenizer_fingerprint(draft) != checkpoint.tokenizer_fingerprint(target):
+        raise CompatibilityError(
+            f"target and draft must share one tokenizer, but those of {target.name_or_path} and "
+            f"{draft.name_or_path} differ; take a draft of the target's family, or make one with "
+            "attar draft init"
+        )
 
 
 def stops_of(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> tuple[int, ...]:

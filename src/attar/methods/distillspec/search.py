@@ -76,7 +76,7 @@ def search_drafts(
     output_dir: str | Path,
     config: DistillSpecConfig = DistillSpecConfig(max_steps=60),
     divergences: Sequence[Distance] = get_args(Distance),
-    authors: Sequence[Author] = get_args(Author),
+    authors: Sequence[Author] | None = None,
     tokenizer: PreTrainedTokenizerBase | None = None,
     resume: bool = False,
 ) -> Found:
@@ -92,7 +92,7 @@ def search_drafts(
             and the record.
         config: of each short training; its divergence and shares are set by the search.
         divergences: to try.
-        authors: to try; `data` needs texts behind the prompts.
+        authors: to try; None: all, but for `data` where prompts have nothing that follows.
         tokenizer: None: the target's.
         resume: go on with an interrupted search of the same settings.
 
@@ -106,16 +106,16 @@ def search_drafts(
             f"a search runs in one process, found {processes().num_processes}; start it without "
             "torchrun, and train the best draft with as many as you like"
         )
-    if not divergences or not authors:
+    if not divergences or authors == []:
         raise ConfigError("a search needs at least one divergence and one writer of texts")
-    if wrong := [a for a in authors if a not in SHARES]:
+    if wrong := [a for a in authors or () if a not in SHARES]:
         raise ConfigError(f"texts come from {', '.join(SHARES)}; found {wrong[0]!r}")
     settings = {
         "draft": checkpoint.name_of(draft),
         "target": checkpoint.name_of(target),
         "data": source_name(data),
         "divergences": list(divergences),
-        "authors": list(authors),
+        "authors": None if authors is None else list(authors),
         **asdict(config),
     }
     with checkpoint.workspace(output_dir, settings=settings, resume=resume) as space:
@@ -123,6 +123,11 @@ def search_drafts(
         pair = load_pair(target, draft, tokenizer=tokenizer)
         prompts = prompts_of(pair, data, config=config)
         held_out = pair.texts(prompts["validation"], config=config, temperature=config.temperature)
+        if authors is None:
+            bare = any(not prompt.completion for prompt in prompts["train"])
+            authors = [a for a in get_args(Author) if a != "data" or not bare]
+            if bare:
+                logger.info("texts of the data are not tried, as prompts have nothing that follows")
         for author in authors:  # before the first training
             Prompts(prompts["train"], _with(config, divergences[0], author))
         search = _Search(pair, prompts["train"], held_out, config, space.state / RESULTS)

@@ -8,6 +8,7 @@ from transformers import PreTrainedModel
 
 from attar import checkpoint
 from attar.budget import cost_of
+from attar.decode.speculative import require_generator
 from attar.errors import ConfigError
 from attar.report import Run, model_card
 from attar.train.students import StudentInit, depth, make_student
@@ -44,7 +45,13 @@ def init_draft(
     settings = {"target": str(target), "layers": layers, "width": width, "init": init}
     with checkpoint.workspace(output_dir, settings=settings) as space:
         model = checkpoint.load(target)
+        require_generator("target", model)
         kept = spread(layers, depth(model)) if isinstance(layers, int) else list(layers)
+        if len(kept) >= depth(model) and width is None:
+            raise ConfigError(
+                f"a draft must have fewer layers than its target's {depth(model)}, but it would "
+                f"have {len(kept)}; take fewer"
+            )
         draft = make_student(model, layers=kept, width=width, init=init, seed=seed)
         tokenizer = checkpoint.load_tokenizer(target)
         run = Run(
