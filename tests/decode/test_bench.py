@@ -1,6 +1,5 @@
 """Profiles: predictions follow from the parts, and races count what decoding does."""
 
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -101,7 +100,7 @@ def test_a_lossy_text_that_differs_is_told() -> None:
 
 def test_other_drafters_race_too() -> None:
     target, _ = pair()
-    policies = [replace(SpecConfig(), policy="constant")]
+    policies = [SpecConfig(policy="constant")]
     (found,) = race(
         target,
         PromptLookupDrafter(),
@@ -111,6 +110,7 @@ def test_other_drafters_race_too() -> None:
         max_new_tokens=12,
         rounds=1,
     )
+    assert found.policy == "5"
     assert found.equal == 1
 
 

@@ -133,7 +133,7 @@ def race(
         greedy = not temperature
         found.append(
             Race(
-                policy="cost" if policy.policy == "cost" else str(policy.draft_tokens),
+                policy="cost" if policy.policy == "cost" else str(policy.length),
                 speedup=float(np.median(rate[0] / rate[r])),
                 speedup_mean=float(np.median((each[0] / each[r]).mean(1))),
                 speedup_decode=float(np.median(decode[0] / decode[r])),

@@ -66,6 +66,11 @@ class SpecConfig:
         if self.lossy is not None and self.verification == "block":
             raise ConfigError("a lossy verification goes token by token; set verification to token")
 
+    @property
+    def length(self) -> int:
+        """`draft_tokens`, or what it is where unset."""
+        return self.draft_tokens or (8 if self.policy == "cost" else 5)
+
     def rule(self) -> Rule:
         """How drafted tokens are judged."""
         if self.lossy is not None:
@@ -75,8 +80,7 @@ class SpecConfig:
     def draft_length(self) -> DraftLength:
         """The policy, with nothing learned yet."""
         if self.policy == "cost":
-            return CostModel(self.draft_tokens or 8)
-        length = self.draft_tokens or 5
+            return CostModel(self.length)
         if self.policy == "confidence":
-            return Confidence(length, threshold=self.threshold)
-        return (Heuristic if self.policy == "heuristic" else Constant)(length)
+            return Confidence(self.length, threshold=self.threshold)
+        return (Heuristic if self.policy == "heuristic" else Constant)(self.length)

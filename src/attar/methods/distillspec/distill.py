@@ -2,6 +2,7 @@
 
 import shutil
 import time
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from attar import checkpoint
 from attar.budget import cost_of
 from attar.data.prompts import Prompt
-from attar.decode.agreement import agreement
+from attar.decode.agreement import Texts, agreement
 from attar.decode.bench import profile
 from attar.errors import ConfigError
 from attar.methods.distillspec.config import DistillSpecConfig
@@ -93,7 +94,8 @@ def distill_draft(
         stored = pair.draft.dtype  # the artefact keeps it; training needs float32
         prompts = prompts_of(pair, data, config=config)
         main = processes().is_main_process
-        before = quality(pair, prompts["test"], config=config) if main else {}
+        written = _written(pair, prompts["test"], config) if main else []
+        before = quality(pair, written, length=config.draft_tokens) if main else {}
         nn.Module.to(pair.draft, FLOAT)
         try:
             training, measured = train_draft(
@@ -115,22 +117,30 @@ def distill_draft(
         if not main:
             return broadcast(None)
         nn.Module.to(pair.draft, stored)
-        run = _record(pair, prompts, settings, config, (training, measured), before, began)
+        after = quality(pair, written, length=config.draft_tokens)
+        run = _record(pair, prompts, settings, config, (training, measured), (before, after), began)
         _save(space.path, pair, prompts["test"], run, config)
         return broadcast(run)
 
 
-def quality(pair: Pair, prompts: list[Prompt], *, config: DistillSpecConfig) -> dict[str, float]:
-    """Acceptance rate and block efficiency, greedy, at temperature 1, and where the draft is to
-    serve."""
+def _written(pair: Pair, prompts: list[Prompt], config: DistillSpecConfig) -> list[Texts]:
+    """What the target writes greedily, at temperature 1, and where the draft is to serve."""
+    return [
+        pair.texts(prompts, config=config, temperature=temperature)
+        for temperature in sorted({0.0, 1.0, config.temperature})
+    ]
+
+
+def quality(pair: Pair, written: Sequence[Texts], *, length: int) -> dict[str, float]:
+    """Acceptance rate, and block efficiency with drafts of `length`, on the target's texts at each
+    temperature."""
     place(pair.target)
     place(pair.draft)
     found: dict[str, float] = {}
-    for temperature in sorted({0.0, 1.0, config.temperature}):
-        texts = pair.texts(prompts, config=config, temperature=temperature)
+    for texts in written:
         agreed = agreement(pair.target, pair.draft, texts=texts)
-        found[f"tau at {temperature:g}"] = agreed.block_efficiency(config.draft_tokens)
-        found[f"alpha at {temperature:g}"] = agreed.alpha
+        found[f"tau at {texts.temperature:g}"] = agreed.block_efficiency(length)
+        found[f"alpha at {texts.temperature:g}"] = agreed.alpha
     return found
 
 
@@ -140,11 +150,11 @@ def _record(
     settings: dict[str, Any],
     config: DistillSpecConfig,
     done: tuple[Training, list[Measured]],
-    before: dict[str, float],
+    scores: tuple[dict[str, float], dict[str, float]],
     began: float,
 ) -> Run:
     training, measured = done
-    after = quality(pair, prompts["test"], config=config)
+    before, after = scores
     place(pair.draft, "cpu")
     place(pair.target, "cpu")
     cost = cost_of(pair.draft).to_dict()
