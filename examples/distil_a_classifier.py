@@ -3,7 +3,7 @@
     python examples/distil_a_classifier.py                     # makes a small encoder first
     python examples/distil_a_classifier.py ENCODER_FOLDER      # or a name on the Hub
 
-The task is one that every Python carries: which package is this function from? Takes about five
+The task is one that every Python carries: which package is this function from? Takes two to five
 minutes without an argument. Everything goes to a new temporary folder.
 """
 
@@ -20,7 +20,7 @@ from attar.data.labelled import load_labelled
 DATA = "python-stdlib:package"  # or a .csv, .tsv, .jsonl or .parquet file, a folder, a Hub name
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 #: only so many labels; the other texts teach through the teacher
-FEW = {"limit_labels": 500, "max_steps": 300, "max_length": 64, "learning_rate": 1e-3}
+FEW = {"limit_labels": 500, "max_steps": 600, "max_length": 64, "learning_rate": 1e-3}
 
 
 def main() -> None:
@@ -35,7 +35,7 @@ def main() -> None:
     )
     ways = {
         "labels": DistillConfig(intermediate="none", pred_weight=0.0, hard_weight=1.0, **FEW),
-        "teacher": DistillConfig(intermediate="mse", **FEW),
+        "teacher": DistillConfig(intermediate="none", **FEW),
     }
     for name, config in ways.items():
         run = attar.distill(
