@@ -1,0 +1,1 @@
+"""Entropy coding in integers: frequencies, an arithmetic coder, and framed bit streams."""
