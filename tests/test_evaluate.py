@@ -13,7 +13,13 @@ import torch
 from cyclopts import App
 from datasets import Dataset
 from tokenizers import Regex, Tokenizer, models, pre_tokenizers
-from transformers import AutoConfig, AutoModelForMaskedLM, PreTrainedTokenizerFast
+from transformers import (
+    AutoConfig,
+    AutoModelForMaskedLM,
+    MambaConfig,
+    MambaForCausalLM,
+    PreTrainedTokenizerFast,
+)
 
 import tiny
 from attar import checkpoint, evaluate
@@ -23,6 +29,7 @@ from attar.cli import env as cli_env
 from attar.cli import evaluate as cli_evaluate
 from attar.data import load_text
 from attar.errors import CompatibilityError, ConfigError, DataError, MissingExtraError
+from attar.evaluate import likelihood
 
 TEXTS = ["hello world", "", "naïve café ☕ and more text here", "x = 1\n\ty = 2\r\n", "final words"]
 # 61 characters take the ids 3..63 of the tiny models; every other one is unknown.
@@ -156,7 +163,7 @@ def test_nll_equals_the_loss_of_transformers(model: Any) -> None:
 def test_large_logits_are_taken_in_parts(model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     ids = tiny.ids(5, 12)
     whole = evaluate.nll(model, ids)
-    monkeypatch.setattr(evaluate, "_CHUNK", 1)
+    monkeypatch.setattr(likelihood, "_CHUNK", 1)
     assert evaluate.nll(model, ids) == pytest.approx(whole, abs=1e-7)
 
 
@@ -253,13 +260,13 @@ def test_autocast_only_where_it_pays(monkeypatch: pytest.MonkeyPatch) -> None:
     large = torch.nn.Linear(evaluate.AUTOCAST_FROM, 1, bias=False)
     small = torch.nn.Linear(8, 8)
     ones = torch.ones(2, 2)
-    monkeypatch.setattr(evaluate, "native_bfloat16", lambda: True)
+    monkeypatch.setattr(likelihood, "native_bfloat16", lambda: True)
     with evaluate.autocast(large):
         assert (ones @ ones).dtype == torch.bfloat16
     for module in (small, large.half(), torch.nn.Identity()):
         with evaluate.autocast(module):
             assert (ones @ ones).dtype == torch.float32
-    monkeypatch.setattr(evaluate, "native_bfloat16", lambda: False)
+    monkeypatch.setattr(likelihood, "native_bfloat16", lambda: False)
     with evaluate.autocast(large.float()):
         assert (ones @ ones).dtype == torch.float32
 
@@ -365,3 +372,68 @@ def test_env_names_versions_and_no_paths(
     assert re.search(rf"torch +{re.escape(torch.__version__)}", out)
     assert re.search(r"HF_HOME +set", out)
     assert "/private" not in out
+
+
+# ------------------------------------------------------------------------------------ bits per byte
+
+
+def test_bits_per_byte_is_the_score_beside_what_knows_nothing(
+    model: Any, tokenizer: PreTrainedTokenizerFast
+) -> None:
+    found = evaluate.bits_per_byte(model, tokenizer, TEXTS, context=16)
+    plain = evaluate.score(model, tokenizer, documents(TEXTS), context=16)
+    assert found.score == plain
+    assert found.bits_per_byte == plain.bits_per_byte
+    assert found.uniform == pytest.approx(math.log2(len(tokenizer)) * plain.tokens / plain.bytes)
+    assert found.unigram < found.uniform
+    assert found.ends == 3  # before the second, third and fourth text; the first is not predicted
+    assert found.steps_per_kilobyte == pytest.approx(1000 * plain.tokens / plain.bytes)
+    body = cost_of(model).macs - model.lm_head.weight.numel()
+    assert found.flops_per_byte == pytest.approx(2 * body * plain.tokens / plain.bytes)
+    both = found.flops_per_byte_with_softmax * plain.bytes / plain.tokens / 2
+    assert both == pytest.approx(cost_of(model).macs)
+
+
+def test_a_model_without_an_opinion_is_uniform_and_has_learned_nothing(
+    model: Any, tokenizer: PreTrainedTokenizerFast
+) -> None:
+    with torch.no_grad():
+        model.lm_head.weight.zero_()
+    found = evaluate.bits_per_byte(model, tokenizer, TEXTS)
+    vocabulary = model.lm_head.weight.shape[0]
+    wanted = math.log2(vocabulary) * found.score.tokens / found.score.bytes
+    assert found.bits_per_byte == pytest.approx(wanted)
+    assert found.learned_nothing == (vocabulary >= len(tokenizer))
+    assert found.to_dict()["learned_nothing"] is found.learned_nothing
+
+
+def test_models_without_a_cache_are_scored(tokenizer: PreTrainedTokenizerFast) -> None:
+    shape = MambaConfig(vocab_size=64, hidden_size=32, num_hidden_layers=1, state_size=4)
+    found = evaluate.bits_per_byte(MambaForCausalLM(shape), tokenizer, TEXTS, context=16)
+    assert found.bits_per_byte > 0
+
+
+def test_the_entropy_of_ids_is_corrected_for_how_few_there_are() -> None:
+    torch.manual_seed(0)
+    rows = [torch.randint(0, 64, (500,)) for _ in range(50)]
+    naive = [
+        torch.distributions.Categorical(torch.bincount(row).float()).entropy() / math.log(2)
+        for row in rows
+    ]
+    mended = [evaluate.unigram_bits(row) for row in rows]
+    assert abs(sum(mended) / 50 - 6) < 0.1 * abs(float(sum(naive)) / 50 - 6)
+    assert abs(evaluate.unigram_bits(torch.zeros(10, dtype=torch.long))) < 1e-12
+
+
+def test_any_tokenizer_of_windows_has_its_bits_in_full(tmp_path: Path) -> None:
+    """A uniform model pays `W * windows / bytes`, however the bits are cut into ids."""
+    from attar.methods.equal_info import EqualInfoConfig, make_tokenizer
+    from scene import sources
+
+    texts, found = sources(80_000), []
+    for bits in (12, 6, 4):
+        config = EqualInfoConfig(window_bits=12, token_bits=bits, order=3)
+        windows = make_tokenizer(texts, config=config)
+        ids = windows.encode_bytes("".join(texts[:3]).encode())
+        found.append(len(ids) * bits)
+    assert found[0] == found[1] == found[2]

@@ -90,17 +90,19 @@ def cost_of(model: PreTrainedModel, *, context: int = 0) -> Cost:
     for p in parameters:
         name = str(p.dtype).removeprefix("torch.")
         dtypes[name] = dtypes.get(name, 0) + p.numel() * p.element_size()
-    linear = sum(
-        m.weight.numel() for m in model.modules() if isinstance(m, LINEAR)
-    )  # a tied head is a matrix product all the same, so its shared weight counts here
     return Cost(
         params=sum(p.numel() for p in parameters),
         block_params=_block_parameters(model),
         bytes=sum(dtypes.values()),
-        macs=linear + context * _attention_macs(model),
+        macs=linear_macs(model) + context * _attention_macs(model),
         kv_bytes=_kv_bytes(model),
         dtypes=dtypes,
     )
+
+
+def linear_macs(model: PreTrainedModel) -> int:
+    """Multiply-accumulates per token in linear layers; a tied head is a product all the same."""
+    return sum(m.weight.numel() for m in model.modules() if isinstance(m, LINEAR))
 
 
 def _block_parameters(model: PreTrainedModel) -> int:

@@ -32,6 +32,7 @@ def evaluate(
     tasks: str | None = None,
     limit: float | None = None,
     include_path: Path | None = None,
+    bpb: bool = False,
     speed: bool = True,
     revision: str | None = None,
     trust_remote_code: bool = False,
@@ -75,6 +76,9 @@ def evaluate(
         Documents per task; below 1, a share of them.
     include_path
         A folder with task files of your own.
+    bpb
+        Beside bits per byte what a model that has learned nothing scores with the same tokenizer,
+        and what a byte costs.
     speed
         Time prefill and decoding on this machine.
     revision
@@ -126,6 +130,7 @@ def evaluate(
             stride=stride,
             batch_size=batch_size,
             max_tokens=max_tokens,
+            bpb=bpb,
         )
         figures["tasks"] = results
     cost = measure(loaded) if speed else None
@@ -152,20 +157,25 @@ def _text_scores(
     split: str,
     config: str | None,
     text_column: str,
+    bpb: bool,
     **options: Any,
 ) -> tuple[Lines, dict[str, Any]]:
+    from attar.cli.output import bits_lines
     from attar.data import load_text
-    from attar.evaluate import score
+    from attar.evaluate import bits_per_byte, score
 
     documents = chosen(load_text(data, config=config, text_column=text_column), split)
-    found = score(model, tokenizer, documents, **options)
+    bits = bits_per_byte(model, tokenizer, documents, **options) if bpb else None
+    found = bits.score if bits else score(model, tokenizer, documents, **options)
     lines = [
         ("data", f"{data} ({split})"),
         ("scored", f"{found.tokens:,} tokens, {found.bytes:,} bytes"),
         ("perplexity", f"{found.perplexity:.3f}  ({found.nll:.4f} nats per token)"),
-        ("bits per byte", f"{found.bits_per_byte:.4f}"),
     ]
-    return lines, {"score": found.to_dict()}
+    lines += (
+        bits_lines(bits.to_dict()) if bits else [("bits per byte", f"{found.bits_per_byte:.4f}")]
+    )
+    return lines, {"score": found.to_dict()} | ({"bits_per_byte": bits.to_dict()} if bits else {})
 
 
 def _harness_scores(

@@ -27,6 +27,23 @@ def show_pairs(pairs: Iterable[tuple[str, str]]) -> None:
         show(f"{label:<{width}}  {text}".rstrip())
 
 
+def bits_lines(found: dict[str, float]) -> list[tuple[str, str]]:
+    """Bits per byte beside what knows nothing scores, and what a byte costs."""
+    verdict = "; the model has learned nothing" if found["learned_nothing"] else ""
+    return [
+        ("bits per byte", f"{found['bits_per_byte']:.4f}{verdict}"),
+        ("  all ids equal", f"{found['uniform']:.4f}"),
+        ("  ids by frequency", f"{found['unigram']:.4f}"),
+        ("bytes per id", f"{found['bytes_per_token']:.3f}"),
+        ("ids per kilobyte", f"{found['steps_per_kilobyte']:.1f}"),
+        (
+            "FLOPs per byte",
+            f"{found['flops_per_byte'] / 1e6:.3g}M, with the output layer "
+            f"{found['flops_per_byte_with_softmax'] / 1e6:.3g}M",
+        ),
+    ]
+
+
 def require_target(target: str | None) -> None:
     """Refuse a file for JSON that cannot be written, before the work is done.
 

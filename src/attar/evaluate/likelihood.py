@@ -1,4 +1,4 @@
-"""How good a causal language model is: perplexity, bits per byte, task scores.
+"""How likely a causal language model finds a text: perplexity and bits per byte.
 
 Perplexity depends on the tokenizer, bits per byte does not: compare models of different
 vocabularies by bits per byte only. All losses are natural logarithms (nats), summed in float64 over
@@ -7,12 +7,10 @@ log-softmax in float32.
 
 import logging
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import cache, partial
-from importlib import import_module
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -22,7 +20,8 @@ from tqdm import tqdm
 
 from attar.budget import evaluation_mode, has_cache
 from attar.data.passages import spread
-from attar.errors import CompatibilityError, ConfigError, DataError, MissingExtraError
+from attar.errors import CompatibilityError, ConfigError, DataError
+from attar.tokenization_equal_info import EqualInfoTokenizer
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -92,7 +91,7 @@ def autocast(model: torch.nn.Module) -> AbstractContextManager[Any]:
 
 
 @contextmanager
-def _inference(model: torch.nn.Module) -> Iterator[None]:
+def inference(model: torch.nn.Module) -> Iterator[None]:
     """Evaluation mode without gradients."""
     # inference_mode would be a little faster, but buffers that a model makes in it (rotary tables)
     # could not be trained with later.
@@ -126,7 +125,7 @@ def nll(model: "PreTrainedModel", input_ids: Tensor, *, batch_size: int = 8) -> 
             f"{tuple(input_ids.shape)}; cut the text with attar.data.pack."
         )
     total = 0.0
-    with _inference(model), autocast(model):
+    with inference(model), autocast(model):
         for batch in input_ids.split(batch_size):
             total += float(_losses(model, batch.to(model.device)).sum(dtype=torch.float64))
     return total / (input_ids.shape[0] * (input_ids.shape[1] - 1))
@@ -166,6 +165,28 @@ def score(
         ConfigError: context or stride do not suit the model.
         DataError: there is no text, or the loss is not finite.
     """
+    return scored(
+        model,
+        tokenizer,
+        documents,
+        context=context,
+        stride=stride,
+        batch_size=batch_size,
+        max_tokens=max_tokens,
+    )[0]
+
+
+def scored(
+    model: "PreTrainedModel",
+    tokenizer: "PreTrainedTokenizerBase",
+    documents: "Dataset",
+    *,
+    context: int | None = None,
+    stride: int | None = None,
+    batch_size: int = 8,
+    max_tokens: int | None = None,
+) -> tuple[Score, Tensor]:
+    """`score`, and the ids `(S,)` that were predicted."""
     _require_decoder(model)
     context = _context(model, tokenizer, context)
     stride = context if stride is None else stride
@@ -177,7 +198,7 @@ def score(
         )
     ids, size = _stream(tokenizer, documents, max_tokens=max_tokens)
     _require_fit(model, tokenizer, ids)
-    with _inference(model):
+    with inference(model):
         _require_no_foresight(model, ids)
         total = _sum_over_windows(model, ids, context, stride, batch_size)
     tokens = len(ids) - 1
@@ -186,7 +207,7 @@ def score(
             f"the loss of {_name(model)} is not finite ({total / tokens}): {_damage(model)}; "
             "take another checkpoint."
         )
-    return Score(total / tokens, tokens, size)
+    return Score(total / tokens, tokens, size), ids[1:]
 
 
 def _sum_over_windows(
@@ -219,8 +240,8 @@ def _stream(
     `max_tokens` ids follow the first."""
     if max_tokens is not None and max_tokens < 1:
         raise ConfigError(f"max_tokens must be 1 or more, but is {max_tokens}.")
-    ends = (tokenizer.eos_token_id, tokenizer.bos_token_id, tokenizer.sep_token_id)
-    eos = next((token for token in ends if isinstance(token, int)), None)
+    inside = ends_inside(tokenizer)
+    eos = separator(tokenizer)
     if eos is None:
         raise DataError(
             "the tokenizer has no end-of-text token to put before a document; "
@@ -238,8 +259,43 @@ def _stream(
         raise DataError(
             "there is no text to score: every document is empty (or max_tokens leaves nothing)."
         )
+    size = sum(len(text.encode()) for text in texts)
+    if inside is not None:
+        found = inside.encode_documents(texts)
+        # The first id is not predicted: its share of its window's bytes does not count.
+        head = len(inside.decode_bytes(found[: -(-inside.window_bits // inside.token_bits)]))
+        return torch.from_numpy(found).long(), size - round(
+            head * min(1, inside.token_bits / inside.window_bits)
+        )
     ids = [token for text in texts for token in (eos, *_encode(tokenizer, text))]
-    return torch.tensor(ids), sum(len(text.encode()) for text in texts)
+    return torch.tensor(ids), size
+
+
+def ends_inside(tokenizer: "PreTrainedTokenizerBase") -> EqualInfoTokenizer | None:
+    """The tokenizer, if it codes the ends of documents inside its windows."""
+    if isinstance(tokenizer, EqualInfoTokenizer) and tokenizer.codec["eos"] == "in_window":
+        return tokenizer
+    return None
+
+
+def count_ends(tokenizer: "PreTrainedTokenizerBase", ids: Tensor) -> int:
+    """How many ends of documents there are in ids."""
+    if (inside := ends_inside(tokenizer)) is not None:
+        return inside.count_ends(ids.numpy())
+    return int((ids == separator(tokenizer)).sum())
+
+
+def emitted(tokenizer: "PreTrainedTokenizerBase") -> int:
+    """Ids that a text with the ends of its documents can have."""
+    if isinstance(tokenizer, EqualInfoTokenizer):
+        return tokenizer.vocab_size + (ends_inside(tokenizer) is None)
+    return len(tokenizer)
+
+
+def separator(tokenizer: "PreTrainedTokenizerBase") -> int | None:
+    """The id that stands before each document."""
+    ends = (tokenizer.eos_token_id, tokenizer.bos_token_id, tokenizer.sep_token_id)
+    return next((token for token in ends if isinstance(token, int)), None)
 
 
 def _encode(tokenizer: "PreTrainedTokenizerBase", text: str) -> list[int]:
@@ -316,59 +372,3 @@ def _damage(model: "PreTrainedModel") -> str:
         if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
             return f"its weights are damaged, {name} holds NaN or infinite values"
     return f"its weights are finite but its logits overflow in {model.dtype}"
-
-
-def tasks(
-    model: "PreTrainedModel",
-    tokenizer: "PreTrainedTokenizerBase",
-    names: Sequence[str],
-    *,
-    limit: int | float | None = None,
-    batch_size: int = 8,
-    include_path: str | Path | None = None,
-) -> dict[str, dict[str, float]]:
-    """Task scores by lm-evaluation-harness, as `{task: {metric: value}}`.
-
-    Args:
-        model: a loaded causal LM.
-        tokenizer: its tokenizer.
-        names: task names as `lm_eval --tasks list` shows them, or of the YAML files under
-            `include_path`.
-        limit: documents per task (a number), or a share below 1; None takes all.
-        batch_size: requests per model call.
-        include_path: a folder with task YAML files of your own.
-
-    Raises:
-        MissingExtraError: lm-eval is not installed.
-        ConfigError: a task of that name does not exist.
-    """
-    try:
-        lm_eval = import_module("lm_eval")
-        huggingface = import_module("lm_eval.models.huggingface")
-        manager_class = import_module("lm_eval.tasks").TaskManager
-    except ImportError as error:
-        raise MissingExtraError(
-            f"task scores need lm-evaluation-harness, which is not installed ({error}); "
-            "pip install 'attar[eval]'."
-        ) from error
-    manager = manager_class(include_path=None if include_path is None else str(include_path))
-    unknown = [name for name in names if name not in manager.all_tasks]
-    if unknown or not names:
-        raise ConfigError(
-            f"lm-eval knows no task called {', '.join(map(repr, unknown)) or '(none given)'}; "
-            "`lm_eval --tasks list` shows all, include_path adds a folder of your own."
-        )
-    with _inference(model):
-        harness = huggingface.HFLM(pretrained=model, tokenizer=tokenizer, batch_size=batch_size)
-        answer = lm_eval.simple_evaluate(
-            model=harness, tasks=list(names), limit=limit, task_manager=manager, bootstrap_iters=0
-        )
-    results = (answer or {}).get("results", {})
-    return {
-        task: {
-            key.removesuffix(",none"): value
-            for key, value in metrics.items()
-            if isinstance(value, int | float)
-        }
-        for task, metrics in results.items()
-    }
