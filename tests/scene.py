@@ -4,6 +4,7 @@ to disk as a user has them; and the command line itself, run in this process.
 
 import logging
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ import tiny
 from attar import checkpoint
 from attar.cli import app
 from attar.data import train_tokenizer
+from attar.data.text import stdlib_files
 
 _WORDS = ["def", "return", "import", "class", "self", "none", "true", "range", "print", "yield"]
 
@@ -28,6 +30,18 @@ def write_text(folder: Path, *, words: int = 4000, seed: int = 0) -> Path:
         lines = [" ".join(rng.choice(_WORDS, 12)) for _ in range(int(words * share) // 12)]
         (folder / f"{split}.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
     return folder
+
+
+@cache
+def sources(size: int) -> list[str]:
+    """Files of Python's standard library, as many as have so many characters."""
+    found: list[str] = []
+    for _, split, text in stdlib_files():
+        if sum(map(len, found)) >= size:
+            break
+        if split == "train":
+            found.append(text)
+    return found
 
 
 def tokenizer(text: Path, *, vocab_size: int = 290, context: int = 64) -> PreTrainedTokenizerFast:

@@ -1,5 +1,6 @@
 """Local files: those in a folder, the split that each belongs to, and what is in one."""
 
+import codecs
 import csv
 import glob
 import gzip
@@ -7,6 +8,7 @@ import io
 import logging
 import re
 import zlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +30,8 @@ ACCEPTED = (
     "give a Hub name, a file or folder of .txt, .jsonl, .parquet, .csv or .tsv (each also with "
     ".gz), or python-stdlib"
 )
+
+_PIECE = 2**22  # bytes of a text file that are read at a time
 
 _SPLIT_STEM = re.compile(r"(train|valid|val|dev|test)(ing|ation)?(?![a-z])", re.IGNORECASE)
 
@@ -84,6 +88,40 @@ def read_text(file: Path) -> str:
             f"expected UTF-8 text in {file}, found byte 0x{raw[error.start]:02x} at offset "
             f"{error.start}; convert the file to UTF-8"
         ) from error
+
+
+def stream_rows(file: Path, *, characters: int) -> Iterator[str]:
+    """The rows of a text file, cut at line ends, of at most so many characters; the file is read a
+    piece at a time.
+
+    Raises:
+        DataError: it cannot be read, or is not UTF-8.
+    """
+    decoder = codecs.getincrementaldecoder("utf-8")()
+    held, offset = "", 0
+    try:
+        with gzip.open(file) if _is_gzip(file) else file.open("rb") as source:
+            while piece := source.read(_PIECE):
+                held += decoder.decode(piece)
+                offset += len(piece)
+                start = 0
+                while len(held) - start > characters:
+                    end = held.rfind("\n", start, start + characters) + 1 or start + characters
+                    yield held[start:end]
+                    start = end
+                held = held[start:]
+            held += decoder.decode(b"", final=True)
+    except UnicodeDecodeError as error:
+        raise DataError(
+            f"expected UTF-8 text in {file}, found byte 0x{error.object[error.start]:02x} after "
+            f"about {offset} bytes; convert the file to UTF-8"
+        ) from error
+    except (OSError, EOFError, zlib.error) as error:
+        raise DataError(
+            f"cannot read {file}: {reason(error)}; mend or leave out the file"
+        ) from error
+    if held:
+        yield held
 
 
 def load_table(file: Path, loader: str) -> Dataset:

@@ -18,6 +18,7 @@ import datasets
 import datasets.config
 import numpy as np
 from datasets import Dataset, DatasetDict, Features, Value
+from datasets.exceptions import DatasetGenerationError
 
 from attar.data.files import (
     ACCEPTED,
@@ -28,6 +29,7 @@ from attar.data.files import (
     load_table,
     read_text,
     reason,
+    stream_rows,
 )
 from attar.errors import ConfigError, DataError
 
@@ -39,6 +41,9 @@ HELD_OUT = 0.05
 """Share of the documents that a split gets when it has to be cut from the training split."""
 ROW_CHARACTERS = 16_384
 """A .txt file is cut at line ends into rows of at most this many characters."""
+
+LARGE = 64_000_000
+"""A .txt file of more bytes is read a piece at a time, and held on disk."""
 
 _HUB_NAME = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?")
 _TEXT = Features({"text": Value("string")})
@@ -65,7 +70,8 @@ def load_text(
 
     Args:
         source: a data set on the Hub, a file or folder (.txt, .jsonl, .parquet, .csv, .tsv, each
-            also with .gz; .txt is read into memory whole), a data set object, or "python-stdlib".
+            also with .gz; a .txt of up to 64 MB is read into memory whole), a data set object, or
+            "python-stdlib".
         config: configuration of a data set on the Hub.
         text_column: the column that holds the documents (not used by .txt and "python-stdlib").
 
@@ -224,6 +230,13 @@ def _from_files(path: Path, column: str) -> dict[str, list[Dataset]]:
             if loader := LOADERS[kind(file) or ""]:
                 tables.append(_text_only(load_table(file, loader), column, str(file)))
                 continue
+            if file.stat().st_size > LARGE:
+                if split != "train":
+                    tables.append(_streamed(file))
+                    continue
+                for name, rows in _cut_rows(_streamed(file), missing).items():
+                    by_position[name].append(rows)
+                continue
             text = read_text(file)
             long = len(files) == 1 or len(text) > ROW_CHARACTERS
             if split == "train" and missing and long:
@@ -234,6 +247,34 @@ def _from_files(path: Path, column: str) -> dict[str, list[Dataset]]:
         parts[split] = [_dataset(texts), *tables]
     parts = complete(parts)
     return {name: [*by_position[name], *parts.get(name, [])] for name in SPLITS}
+
+
+def _streamed(file: Path) -> Dataset:
+    """The rows of a large .txt file, which go to the disk cache and not into memory."""
+    found = file.stat()
+    facts = {"file": str(file.resolve()), "size": found.st_size, "time": found.st_mtime_ns}
+    try:
+        rows = Dataset.from_generator(_generate_rows, gen_kwargs=facts, features=_TEXT)
+    except DatasetGenerationError as error:
+        if isinstance(error.__cause__, DataError):
+            raise error.__cause__ from None
+        raise DataError(f"cannot read {file}: {reason(error)}; make room in HF_HOME") from error
+    assert isinstance(rows, Dataset)  # not streamed
+    return rows
+
+
+def _generate_rows(file: str, size: int, time: int) -> Iterator[dict[str, str]]:
+    """What `datasets` caches under the file's name, size and time."""
+    yield from ({"text": row} for row in stream_rows(Path(file), characters=ROW_CHARACTERS))
+
+
+def _cut_rows(rows: Dataset, missing: Sequence[str]) -> dict[str, Dataset]:
+    """Cut the last rows off, 5% a split."""
+    bounds = [len(rows) - round(HELD_OUT * len(rows)) * i for i in range(len(missing), -1, -1)]
+    parts = {"train": rows.select(range(bounds[0]))}
+    for name, start, stop in zip(missing, bounds, bounds[1:], strict=False):
+        parts[name] = rows.select(range(start, stop))
+    return parts
 
 
 # ---------------------------------------------------------------------------------------- cutting

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import datasets
 import datasets.config
@@ -13,6 +14,7 @@ from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from attar.data.text import progress_only_on_terminals
 from attar.errors import ConfigError, DataError
+from attar.tokenization_equal_info import EqualInfoTokenizer
 
 END_OF_TEXT = "<|endoftext|>"
 
@@ -58,17 +60,21 @@ def pack(
         DataError: no separator, an id outside the vocabulary, or not enough text for one block.
         ConfigError: `block_size` is not positive.
     """
-    if block_size < 1:
-        raise ConfigError(f"expected a block size of at least 1 token, found {block_size}")
     _check_column(documents)
     cutter = _Cutter(tokenizer, _separator(tokenizer), block_size, vocab_size)
-    fingerprint = cutter.fingerprint(documents)
+    return _cut(documents, cutter, column="text")
+
+
+def _cut(rows: Dataset, cutter: "_Cutter", *, column: str) -> Dataset:
+    if cutter.block_size < 1:
+        raise ConfigError(f"expected a block size of at least 1 token, found {cutter.block_size}")
+    fingerprint = cutter.fingerprint(rows)
     with progress_only_on_terminals():
-        blocks = documents.map(
+        blocks = rows.map(
             cutter,
             batched=True,
-            input_columns="text",
-            remove_columns=documents.column_names,
+            input_columns=column,
+            remove_columns=rows.column_names,
             features=_BLOCKS,
             new_fingerprint=fingerprint,
             cache_file_name=_cache_file(fingerprint),
@@ -76,10 +82,26 @@ def pack(
         )
     if len(blocks) == 0:
         raise DataError(
-            f"expected at least one block of {block_size} tokens, found fewer in "
-            f"{len(documents)} documents; give more text, or ask for shorter blocks"
+            f"expected at least one block of {cutter.block_size} tokens, found fewer in "
+            f"{len(rows)} documents; give more text, or ask for shorter blocks"
         )
     return blocks
+
+
+def pack_ids(rows: Dataset, *, block_size: int, vocab_size: int | None = None) -> Dataset:
+    """Join rows of ids that are there already, separators among them, and cut equal blocks as
+    `pack` does.
+
+    Args:
+        rows: a column `input_ids`.
+        block_size: ids in a row.
+        vocab_size: ids of the model that will read the blocks; None: not checked.
+
+    Raises:
+        DataError: an id outside the vocabulary, or not enough ids for one block.
+        ConfigError: `block_size` is not positive.
+    """
+    return _cut(rows, _Cutter(None, 0, block_size, vocab_size), column="input_ids")
 
 
 class _Cutter:
@@ -90,7 +112,7 @@ class _Cutter:
 
     def __init__(
         self,
-        tokenizer: PreTrainedTokenizerBase,
+        tokenizer: PreTrainedTokenizerBase | None,
         separator: int,
         block_size: int,
         vocab_size: int | None,
@@ -101,24 +123,30 @@ class _Cutter:
         self.vocab_size = vocab_size
         self.rest: list[int] = []
 
-    def __call__(self, texts: Sequence[str]) -> Mapping[str, list[list[int]]]:
-        encoded = self.tokenizer(
+    def __call__(self, rows: Sequence[Any]) -> Mapping[str, list[list[int]]]:
+        stream = self.rest
+        for ids in rows if self.tokenizer is None else self._encoded(self.tokenizer, rows):
+            stream.extend(ids)
+        self._check(stream)
+        whole = len(stream) // self.block_size * self.block_size
+        self.rest = stream[whole:]
+        starts = range(0, whole, self.block_size)
+        return {"input_ids": [stream[i : i + self.block_size] for i in starts]}
+
+    def _encoded(
+        self, tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]
+    ) -> Iterator[list[int]]:
+        if isinstance(tokenizer, EqualInfoTokenizer) and tokenizer.codec["eos"] == "in_window":
+            yield tokenizer.encode_documents([text for text in texts if text]).tolist()
+            return
+        found = tokenizer(
             list(texts),
             add_special_tokens=False,
             return_attention_mask=False,
             return_token_type_ids=False,
             verbose=False,  # documents may well be longer than the model's context
         )["input_ids"]
-        stream = self.rest
-        for ids in encoded:
-            if ids:
-                stream.extend(ids)
-                stream.append(self.separator)
-        self._check(stream)
-        whole = len(stream) // self.block_size * self.block_size
-        self.rest = stream[whole:]
-        starts = range(0, whole, self.block_size)
-        return {"input_ids": [stream[i : i + self.block_size] for i in starts]}
+        yield from ([*ids, self.separator] for ids in found if ids)
 
     def _check(self, ids: Sequence[int]) -> None:
         if self.vocab_size is not None and (highest := max(ids, default=0)) >= self.vocab_size:
@@ -129,14 +157,24 @@ class _Cutter:
 
     def fingerprint(self, documents: Dataset) -> str | None:
         """A name for the result, equal in every process; None where `datasets` has to find one."""
+        state = self._state()
+        if state is None:
+            return None
+        options = (self.separator, self.block_size, self.vocab_size)
+        return Hasher.hash((documents._fingerprint, json.dumps(state), options))
+
+    def _state(self) -> dict[str, Any] | None:
+        """What the ids of a text hang on; None where it is not known."""
+        if self.tokenizer is None:
+            return {}
+        if isinstance(self.tokenizer, EqualInfoTokenizer):
+            return {"codec": self.tokenizer.codec, "added": self.tokenizer.added_tokens_encoder}
         if not self.tokenizer.is_fast:
             return None
         backend: Tokenizer = self.tokenizer.backend_tokenizer  # pyright: ignore[reportAssignmentType]
         state = json.loads(backend.to_str())
         # Earlier calls leave their truncation and padding behind; ours sets its own.
-        state = {key: value for key, value in state.items() if key not in ("truncation", "padding")}
-        options = (self.separator, self.block_size, self.vocab_size)
-        return Hasher.hash((documents._fingerprint, json.dumps(state), options))
+        return {key: value for key, value in state.items() if key not in ("truncation", "padding")}
 
 
 def _cache_file(fingerprint: str | None) -> str | None:

@@ -15,9 +15,11 @@ from datasets import Dataset, DatasetDict
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerBase
 
 from attar import budget, checkpoint, evaluate
-from attar.data import load_text, pack, train_tokenizer
+from attar.data import load_encoded, load_text, pack, pack_ids, train_tokenizer
+from attar.data.encoded import is_encoded
 from attar.errors import ConfigError
 from attar.report import Run, model_card
+from attar.tokenization_equal_info import EqualInfoTokenizer
 from attar.train.processes import broadcast, place, processes, shared_workspace
 from attar.train.trainer import TrainConfig, fit
 from attar.train.windows import source_name
@@ -30,7 +32,8 @@ class PretrainConfig(TrainConfig):
     """The shape of the model, and how it is trained. The defaults are the recipe `pocket/1m`."""
 
     vocab_size: int = 2048
-    """Entries of the byte-level BPE tokenizer that is trained on the same text."""
+    """Entries of the byte-level BPE tokenizer that is trained on the same text, where no tokenizer
+    is given."""
     context: int = 256
     """Tokens in one training window, and the longest text the model is made for."""
     hidden_size: int = 128
@@ -105,15 +108,17 @@ def pretrain(
     *,
     config: PretrainConfig = PretrainConfig(),
     output_dir: str | Path,
+    tokenizer: str | Path | None = None,
     recipe: str | None = None,
     resume: bool = False,
 ) -> Run:
     """Train a tokenizer and a model on text and save both as an ordinary Hugging Face checkpoint.
 
     Args:
-        data: whatever `attar.data.load_text` takes. The training split trains, the validation split
-            is scored.
+        data: whatever `attar.data.load_text` takes, or a folder that `attar tokenizer encode`
+            wrote, with its tokenizer. The training split trains, the validation split is scored.
         config: shape and training options.
+        tokenizer: folder or Hub name of one to use; None trains one on the same text.
         output_dir: where the checkpoint goes; it appears when it is complete.
         recipe: name of the recipe that the options came from, for the record.
         resume: go on with an interrupted run of the same settings.
@@ -128,43 +133,76 @@ def pretrain(
         DataError: the text cannot be read or is shorter than one window.
     """
     settings = {"data": source_name(data), "recipe": recipe}
+    settings |= {"tokenizer": tokenizer and str(tokenizer)}
     settings |= {"processes": processes().num_processes} | asdict(config)
     with shared_workspace(Path(output_dir), settings=settings, resume=resume) as space:
         began = time.perf_counter()
-        documents = load_text(data, config=config.data_config, text_column=config.text_column)
-        tokenizer = train_tokenizer(
-            documents["train"], vocab_size=config.vocab_size, context=config.context
-        )
-        windows = pack(documents["train"], tokenizer, block_size=config.context)
-        model = build_model(config, tokenizer)
+        words, windows, validation = _material(data, tokenizer, config)
+        model = build_model(config, words)
         logger.info("%d parameters, %d windows", model.num_parameters(), len(windows))
 
-        def quality() -> dict[str, Any]:
-            found = evaluate.score(
-                model, tokenizer, documents["validation"], max_tokens=config.eval_tokens
-            )
-            return found.to_dict()
+        def quality() -> evaluate.BitsPerByte:
+            return evaluate.bits_per_byte(model, words, validation, max_tokens=config.eval_tokens)
 
         main = processes().is_main_process
-        before = quality() if main else {}
+        before = quality() if main else None
         training = fit(
             model, windows, config=config, state_dir=space.state / "trainer", resume=space.resuming
         )
-        if not main:
+        if before is None:
             return broadcast(None)
         after = quality()
+        if after.learned_nothing:
+            logger.warning(
+                "The model has learned nothing: it is no better than one that finds all ids "
+                "equally likely. Train longer, or check the text and the tokenizer."
+            )
         place(model, "cpu")
         run = Run(
             command="pretrain",
             data=settings["data"],
             settings=settings,
             cost={"after": budget.cost_of(model).to_dict()},
-            quality={"before": before, "after": after},
-            details={"split": "validation", "windows": len(windows)} | asdict(training),
+            quality={"before": before.score.to_dict(), "after": after.score.to_dict()},
+            details={
+                "split": "validation",
+                "windows": len(windows),
+                "bits_per_byte": after.to_dict(),
+            }
+            | asdict(training),
             seed=config.seed,
             seconds=time.perf_counter() - began,
         )
-        checkpoint.save(model, space.path, tokenizer=tokenizer)
+        checkpoint.save(model, space.path, tokenizer=words)
         checkpoint.write_text(space.path / "README.md", model_card(run))
         run.save(space.path)
         return broadcast(run)
+
+
+def _material(
+    data: str | Path | Dataset | DatasetDict, tokenizer: str | Path | None, config: PretrainConfig
+) -> tuple[PreTrainedTokenizerBase, Dataset, Dataset]:
+    """The tokenizer, windows of ids to train on, and documents to score."""
+    if is_encoded(data):
+        if tokenizer is not None:
+            raise ConfigError(
+                f"the text in {str(data)!r} is encoded with a tokenizer already; leave --tokenizer "
+                "out, or give the text"
+            )
+        words = checkpoint.load_tokenizer(str(data))
+        words.model_max_length = config.context
+        rows = load_encoded(str(data))
+        assert isinstance(words, EqualInfoTokenizer)  # nothing else writes such a folder
+        texts = words.decode_documents([i for row in rows["validation"]["input_ids"] for i in row])
+        windows = pack_ids(rows["train"], block_size=config.context)
+        return words, windows, Dataset.from_dict({"text": texts})
+    documents = load_text(data, config=config.data_config, text_column=config.text_column)
+    if tokenizer is None:
+        words = train_tokenizer(
+            documents["train"], vocab_size=config.vocab_size, context=config.context
+        )
+    else:
+        words = checkpoint.load_tokenizer(tokenizer)
+        words.model_max_length = config.context
+    windows = pack(documents["train"], words, block_size=config.context)
+    return words, windows, documents["validation"]
