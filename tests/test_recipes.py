@@ -8,10 +8,12 @@ import pytest
 
 import scene
 from attar.cli import distill, draft, heal, pretrain, prune
+from attar.cli import tokenizer as tokenizer_verbs
 from attar.cli.recipe import read_recipe, recipes
 from attar.methods.bonsai import BonsaiConfig
 from attar.methods.distiller import DistillConfig
 from attar.methods.distillspec import DistillSpecConfig
+from attar.methods.equal_info import EqualInfoConfig
 from attar.report import Run
 from attar.train.distill import HealConfig
 from attar.train.pretrain import PretrainConfig
@@ -27,6 +29,8 @@ def config_class(name: str) -> type:
         return DistillConfig
     if name.startswith("distillspec/"):
         return DistillSpecConfig
+    if name.startswith("equal_info/"):
+        return EqualInfoConfig
     return HealConfig if "heal" in name else BonsaiConfig
 
 
@@ -44,19 +48,22 @@ def test_the_command_line_reads_it_as_python_does(
         seen.append(config)
         details = {"form": "uniform", "notes": [], "test_rows": 9}
         details |= {"best_length": 3, "predicted_speedup": 1.0, "best_step": 0, "draft_tokens": 5}
-        return Run(command="captured", details=details, quality={"after": {}})
+        quality = {"after": {"bytes_per_window": 5.0, "bytes_per_id": 5.0}}
+        return Run(command="captured", details=details, quality=quality)
 
     monkeypatch.setattr(pretrain, "train_model", capture)
     monkeypatch.setattr(prune, "prune_model", capture)
     monkeypatch.setattr(heal, "heal_model", capture)
     monkeypatch.setattr(distill, "distill_model", capture)
     monkeypatch.setattr(draft, "distill_draft", capture)
+    monkeypatch.setattr(tokenizer_verbs, "fit_tokenizer", capture)
     kind = config_class(name)
     command = {
         PretrainConfig: ["pretrain"],
         BonsaiConfig: ["prune", "m", "--budget", "params<=50%"],
         HealConfig: ["heal", "m", "--teacher", "t"],
         DistillSpecConfig: ["draft", "distill", "t", "m"],
+        EqualInfoConfig: ["tokenizer", "fit"],
         DistillConfig: ["distill", "--student", "m", "--data", "d", "--teacher", "t"],
     }[kind]
     assert run([*command, "--config", name, "-o", "x"]) == 0

@@ -33,6 +33,7 @@ from transformers import (
 from attar import modeling_per_layer
 from attar.errors import AttarError, CompatibilityError, ConfigError, DataError
 from attar.families import FAMILIES
+from attar.tokenization_equal_info import CODEC_FILE, EqualInfoTokenizer
 
 MODELLING_FILE = "modeling_per_layer.py"
 _BROKEN = (OSError, ValueError, RuntimeError, SafetensorError, KeyError, TypeError)
@@ -176,7 +177,13 @@ def load_tokenizer(path: str | Path, *, revision: str | None = None) -> PreTrain
             f"the folder {str(path)!r} holds no tokenizer; copy the one that the model was trained "
             "with into it (tokenizer.json, tokenizer_config.json)"
         )
-    return _read("tokenizer", path, lambda: AutoTokenizer.from_pretrained(path, revision=revision))
+    loader: Any = EqualInfoTokenizer if _has_windows(folder) else AutoTokenizer
+    return _read("tokenizer", path, lambda: loader.from_pretrained(path, revision=revision))
+
+
+def _has_windows(folder: Path) -> bool:
+    """Whether a folder holds our own tokenizer, whose code need not be trusted: it is here."""
+    return (folder / CODEC_FILE).exists()
 
 
 def _read(what: str, path: str | Path, call: Any) -> Any:
@@ -187,7 +194,7 @@ def _read(what: str, path: str | Path, call: Any) -> Any:
             f"no {what} at {str(path)!r}: expected a folder with config.json, or a name on the "
             f"Hugging Face Hub"
         )
-    if folder.is_dir() and not (folder / "config.json").exists():
+    if what != "tokenizer" and folder.is_dir() and not (folder / "config.json").exists():
         raise DataError(
             f"the folder {str(path)!r} holds no config.json, so it is no checkpoint; give the "
             "folder that a model was saved to"
@@ -334,7 +341,9 @@ def fingerprint(model: PreTrainedModel) -> str:
 
 def tokenizer_fingerprint(tokenizer: PreTrainedTokenizerBase) -> str:
     """A short hash of a tokenizer's vocabulary: equal exactly when ids mean the same tokens."""
-    vocabulary = sorted(tokenizer.get_vocab().items(), key=lambda item: item[1])
+    vocabulary: list[Any] = sorted(tokenizer.get_vocab().items(), key=lambda item: item[1])
+    if isinstance(tokenizer, EqualInfoTokenizer):  # names of parts of windows say nothing
+        vocabulary.append(tokenizer.codec["sha256"])
     return hashlib.sha256(json.dumps(vocabulary).encode()).hexdigest()[:16]
 
 

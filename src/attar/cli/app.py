@@ -28,6 +28,7 @@ _VERBS = {
     "recommend": "Which distillation pipelines to try first on new data (AutoDistiller).",
     "generate": "Continue a text, faster with a draft and word for word the same.",
     "draft": "Make, train and measure a draft for speculative decoding (DistillSpec).",
+    "tokenizer": "Make and use a tokenizer that a language model built (Equal-Info Windows).",
     "evaluate": "Perplexity, bits per byte, speed and benchmark tasks of a model.",
     "cost": "What a model costs: parameters, bytes, MACs, cache, latency.",
     "compare": "Put the records of several runs side by side.",
@@ -35,7 +36,7 @@ _VERBS = {
     "env": "Versions and hardware, for a bug report.",
 }
 #: verbs that have verbs of their own
-_GROUPS = frozenset({"distill", "draft"})
+_GROUPS = frozenset({"distill", "draft", "tokenizer"})
 _EPILOGUE = """\
 Every verb has its own --help. Options can come from a recipe, flags override it:
 `attar pretrain --config pocket/1m --output-dir my-model`.

@@ -17,6 +17,7 @@ def pretrain(
     *,
     data: str = "python-stdlib",
     output_dir: Annotated[Path | None, Parameter(alias="-o")] = None,
+    tokenizer: str | None = None,
     resume: bool = False,
     options: Annotated[PretrainConfig, Parameter(name="*", group=_TRAINING)] = PretrainConfig(),
 ) -> int:
@@ -27,15 +28,19 @@ def pretrain(
     Parameters
     ----------
     data
-        A Hub name, a .txt, .jsonl, .parquet, .csv or .tsv file (also .gz), a folder of them, or
-        python-stdlib.
+        A Hub name, a .txt, .jsonl, .parquet, .csv or .tsv file (also .gz), a folder of them, a
+        folder that `attar tokenizer encode` wrote, or python-stdlib.
     output_dir
         Where the model goes; must be new or empty.
+    tokenizer
+        Folder or Hub name of the tokenizer to use; when not given, one of --vocab-size entries is
+        trained on the same text.
     resume
         Go on with an interrupted run in the same folder.
     """
     folder = require_folder_option(output_dir)
-    show(str(train_model(data, config=options, output_dir=folder, resume=resume)))
+    run = train_model(data, config=options, output_dir=folder, tokenizer=tokenizer, resume=resume)
+    show(str(run))
     show(
         f'\nWritten to {folder}. Next: attar prune {folder} --budget "params<=50%" -o {folder}-half'
     )

@@ -1,0 +1,169 @@
+"""A tokenizer beside others on text that none of them has seen, and proof that it is sound."""
+
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from functools import partial
+
+import numpy as np
+import torch
+from datasets import Dataset
+
+from attar.data.passages import spread
+from attar.equal_info_windows import COMPILED
+from attar.errors import ConfigError, DataError
+from attar.evaluate import unigram_bits
+from attar.methods.equal_info.baselines import (
+    Encode,
+    arithmetic_ids,
+    bpe,
+    byte_ids,
+    fit_ngrams,
+    gzip_ids,
+    ids_of,
+    unigram,
+)
+from attar.tokenization_equal_info import EqualInfoTokenizer
+
+BASELINES = ("bytes", "bpe", "unigram", "static ac", "ac", "gzip")
+_SUBWORDS = frozenset({"bpe", "unigram"})
+_FIT = 8_000_000  # bytes that baselines are fitted on
+_CODED = 100_000  # bytes that the plain arithmetic coder reads: it is written in Python
+
+
+@dataclass(frozen=True)
+class Row:
+    """One tokenizer on held-out text.
+
+    Attributes:
+        name: equal-info or a baseline.
+        vocabulary: ids, without special tokens.
+        bytes_per_id: of text, in UTF-8.
+        uniform: bits per byte of a model that finds all ids equally likely.
+        unigram: of one that knows how often each occurs.
+        megabytes_per_second: of encoding, one thread, this machine.
+    """
+
+    name: str
+    vocabulary: int
+    bytes_per_id: float
+    uniform: float
+    unigram: float
+    megabytes_per_second: float
+
+    @property
+    def ids_per_kilobyte(self) -> float:
+        """Steps of decoding for 1,000 bytes."""
+        return 1000 / self.bytes_per_id
+
+    def to_dict(self) -> dict[str, float | str]:
+        """All of it."""
+        return asdict(self) | {"ids_per_kilobyte": self.ids_per_kilobyte}
+
+
+def tokenizer_report(
+    tokenizer: EqualInfoTokenizer,
+    texts: Sequence[str],
+    *,
+    train_texts: Sequence[str],
+    baselines: Sequence[str] = BASELINES,
+    max_bytes: int = 1_000_000,
+) -> list[Row]:
+    """A tokenizer beside baselines with as many ids, fitted on the training text.
+
+    It says how much text an id holds, not how well a model learns from it: for that, train one with
+    each (`attar tokenizer train-lm`) and compare bits per byte. BPE is always in it.
+
+    Args:
+        tokenizer: ours.
+        texts: held-out documents.
+        train_texts: what baselines are fitted on, at most 8 MB.
+        baselines: some of `BASELINES`.
+        max_bytes: of `texts` that are read, in passages spread over them; the arithmetic coders
+            read a tenth.
+
+    Raises:
+        ConfigError: there is no such baseline.
+        DataError: there is no text.
+    """
+    if unknown := [name for name in baselines if name not in BASELINES]:
+        raise ConfigError(f"expected baselines among {', '.join(BASELINES)}, found {unknown[0]!r}")
+    texts = spread(texts, str.encode, tokens=max_bytes)
+    known = spread(train_texts, str.encode, tokens=_FIT)
+    if not texts or not known:
+        raise DataError("expected text to report on, found none; give other text")
+    rows = [_row("equal-info", tokenizer.vocab_size, _ours(tokenizer), texts)]
+    wanted = dict.fromkeys((*baselines, "bpe"))
+    return rows + [_baseline(name, tokenizer, texts, known) for name in BASELINES if name in wanted]
+
+
+def _ours(tokenizer: EqualInfoTokenizer) -> Encode:
+    return lambda text: tokenizer.encode_bytes(text.encode()).astype(np.int64)
+
+
+def _baseline(
+    name: str, tokenizer: EqualInfoTokenizer, texts: Sequence[str], known: Sequence[str]
+) -> Row:
+    if name == "bytes":
+        return _row(name, 256, byte_ids, texts)
+    if name == "gzip":
+        return _row(name, 256, gzip_ids, texts)
+    if name in _SUBWORDS:
+        make = bpe if name == "bpe" else unigram
+        size = tokenizer.vocab_size + 1
+        found = make(Dataset.from_dict({"text": list(known)}), vocab_size=max(size, 257))
+        return _row(name, len(found) - 1, ids_of(found), texts)
+    codec = tokenizer.codec
+    order = 1 if name == "static ac" else codec.get("order", 6)
+    model = fit_ngrams(known, order=order, precision=codec["precision_bits"])
+    few = spread(texts, str.encode, tokens=_CODED)
+    return _row(name, 256, partial(arithmetic_ids, model=model), few)
+
+
+def _row(name: str, vocabulary: int, encode: Encode, texts: Sequence[str]) -> Row:
+    encode(texts[0][:100])  # compiles what is compiled on first use
+    began = time.perf_counter()
+    found = [encode(text) for text in texts]
+    seconds = time.perf_counter() - began
+    ids = torch.from_numpy(np.concatenate(found).astype(np.int64))
+    size = sum(len(text.encode()) for text in texts)
+    each = size / len(ids)
+    bits = np.log2(vocabulary)
+    return Row(
+        name=name,
+        vocabulary=vocabulary,
+        bytes_per_id=each,
+        uniform=float(bits / each),
+        unigram=min(float(bits), unigram_bits(ids)) / each,
+        megabytes_per_second=size / 1e6 / seconds,
+    )
+
+
+def verify(tokenizer: EqualInfoTokenizer, texts: Sequence[str]) -> dict[str, int]:
+    """Check that a tokenizer is sound, and that texts and random bytes come back.
+
+    Returns:
+        How much was checked, by name.
+
+    Raises:
+        DataError: something is wrong.
+    """
+    checked = {}
+    dictionary = tokenizer.dictionary
+    if tokenizer.window_bits <= COMPILED:
+        codes = np.arange(len(dictionary.parent))
+        pairs = dictionary.parent.astype(np.int64) * 512 + dictionary.symbol
+        alone = [np.unique(dictionary.symbol[dictionary.parent < 0]).tolist()]
+        if len(np.unique(pairs)) != len(codes) or alone[0][:256] != list(range(256)):
+            raise DataError("the dictionary lacks a byte or has a string twice; fit it anew")
+        if not all(dictionary.encode(dictionary.decode([c])).tolist() == [c] for c in codes):
+            raise DataError("a string of the dictionary is not its own longest match; fit it anew")
+        checked["strings"] = len(codes)
+    rng = np.random.default_rng(0)
+    samples = [rng.integers(0, 256, size, np.uint8).tobytes() for size in (0, 1, 1000, 100_000)]
+    for sample in [*samples, *(text.encode() for text in texts)]:
+        if tokenizer.decode_bytes(tokenizer.encode_bytes(sample)) != sample:
+            raise DataError("a text did not come back as it was; please report this")
+    checked["random bytes"] = sum(map(len, samples))
+    checked["bytes of text"] = sum(len(text.encode()) for text in texts)
+    return checked
