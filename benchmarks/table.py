@@ -15,15 +15,18 @@ PAGES = (
     METHODS / "bonsai.md",
     METHODS / "distiller.md",
     METHODS / "distillspec.md",
+    METHODS / "equal_info.md",
 )
 #: pages whose benchmarks do not all begin with the method's name
-OWN = {"distillspec": ("distillspec", "speculative")}
+OWN = {"distillspec": ("distillspec", "speculative"), "equal_info": ("equal-info",)}
 #: for the others less is better
 AT_LEAST = (
     "bonsai-speed",
     "distiller-pipelines",
     "distillspec",
     "distillspec-garden",
+    "equal-info-codec",
+    "equal-info-speed",
     "speculative-speed",
 )
 BEGIN, END = "<!-- results:begin -->", "<!-- results:end -->"
