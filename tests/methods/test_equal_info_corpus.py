@@ -63,6 +63,7 @@ def text(tmp_path: Path) -> Path:
 @pytest.fixture
 def small_shards(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(corpus, "_SHARD", 200)
+    monkeypatch.setattr(corpus, "_FEW", 8)
 
 
 def table(folder: Path) -> Path:

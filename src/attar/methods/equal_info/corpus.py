@@ -31,9 +31,9 @@ from attar.train.windows import source_name
 
 logger = logging.getLogger(__name__)
 
-_SHARD = 32_000_000
+_SHARD = 16_000_000
 """Bytes of text in a shard: what a process holds at a time, about twice over."""
-_FEW = 8
+_FEW = 16
 """Shards up to which a single worker is this process."""
 _ROWS = 1000  # documents whose lengths are read at a time
 
@@ -183,7 +183,7 @@ def load_equal_info(folder: str | Path) -> EqualInfoTokenizer:
 
 
 def shards_of(documents: DatasetDict, folder: Path) -> Iterator[Shard]:
-    """Cut every split into shards of about 32 MB of text, between documents."""
+    """Cut every split into shards of about 16 MB of text, between documents."""
     for split, rows in documents.items():
         batches: Any = rows.with_format("arrow").iter(_ROWS)
         sizes = [size for batch in batches for size in _sizes(batch["text"])]
