@@ -483,6 +483,11 @@ def test_mistakes_are_one_sentence(
     assert message in capsys.readouterr().err
 
 
+def test_a_folder_is_not_compressed(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["tokenizer", "compress", str(folder), "."]) == 2
+    assert "expected a file that you may read" in capsys.readouterr().err
+
+
 def test_baselines_that_do_not_exist_are_refused(
     folder: Path, text: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -302,7 +302,7 @@ def squeeze(
     output_file
         Where it goes; the file's name with .eqiw when not given.
     """
-    target = output_file or file.with_name(file.name + ".eqiw")
+    target = output_file or Path(f"{file}.eqiw")
     before, after = compress(file, tokenizer=load_equal_info(tokenizer), output_file=target)
     share = f", {8 * after / before:.3f} bits for each byte" if before else ""
     show(f"{before:,} bytes are {after:,}{share}, in {target}")

@@ -181,8 +181,6 @@ def fit_tokenizer(
         quality = {
             split: density(tokenizer, documents[split]["text"]) for split in ("train", "validation")
         }
-        for split, found in quality.items():
-            logger.info("%s: %.2f bytes for each window", split, found["bytes_per_window"])
         run = Run(
             command="tokenizer fit",
             data=settings["data"],
