@@ -87,6 +87,12 @@ class EqualInfoTokenizer(PreTrainedTokenizer):
             )
         self.codec = codec
         self.window_bits, self.token_bits = codec["window_bits"], codec["token_bits"]
+        if not 1 <= self.token_bits <= min(self.window_bits, COMPILED):
+            raise ValueError(
+                f"expected ids of 1 to {min(self.window_bits, COMPILED)} bits for windows of "
+                f"{self.window_bits}, found {self.token_bits} in {codec_file}; it is damaged, take "
+                "another copy"
+            )
         if dictionary is None:
             dictionary = _read_dictionary(dictionary_file, window_bits=self.window_bits)
         if dictionary.digest.hex() != codec["sha256"]:

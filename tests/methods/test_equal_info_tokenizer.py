@@ -31,6 +31,7 @@ SHAPES = {
     "12 in 6": {"window_bits": 12, "token_bits": 6},
     "12 in 8": {"window_bits": 12, "token_bits": 8},
     "12 in window": {"window_bits": 12, "eos": "in_window"},
+    "12 in 6 in window": {"window_bits": 12, "token_bits": 6, "eos": "in_window"},
     "24 in 8": {"window_bits": 24, "token_bits": 8},
 }
 TEXT = "naïve café ☕ def f(x):\n\treturn x  # 日本語\r\n"
@@ -322,6 +323,9 @@ def test_a_dictionary_of_another_tokenizer_or_format_is_refused(tmp_path: Path) 
     with pytest.raises(DataError, match="may be damaged"):
         checkpoint.load_tokenizer(tmp_path)
     codec = json.loads((tmp_path / "codec.json").read_text())
+    (tmp_path / "codec.json").write_text(json.dumps(codec | {"token_bits": 40}))
+    with pytest.raises(DataError, match=r"expected ids of 1 to 12 bits .* found 40"):
+        checkpoint.load_tokenizer(tmp_path)
     (tmp_path / "codec.json").write_text(json.dumps(codec | {"format": 2}))
     with pytest.raises(DataError, match="expected a tokenizer of format 1, found 2"):
         checkpoint.load_tokenizer(tmp_path)
@@ -397,22 +401,23 @@ def test_ids_of_the_same_names_are_told_apart() -> None:
     assert len(prints) == 2
 
 
-@pytest.mark.parametrize("shape", ["12 in window", "12"])
+@pytest.mark.parametrize("shape", ["12 in window", "12", "12 in 6 in window"])
 def test_what_is_scored_is_what_is_trained_on(shape: str) -> None:
     tokenizer, texts = made(shape), sources(150_000)[:3]
     model = small_model(tokenizer)
     _, ids = likelihood.scored(model, tokenizer, Dataset.from_dict({"text": texts}), context=64)
     stream = tokenizer.encode_documents(texts).tolist()
     if shape == "12":  # an end before the first, which is not predicted, and none after the last
-        assert ids.tolist() == stream[:-1]
+        assert ids.tolist() == [tokenizer.eos_token_id, *stream[:-1]]
     else:
-        assert ids.tolist() == stream[1:]
+        assert ids.tolist() == stream
     with torch.no_grad():
         model.lm_head.weight.zero_()
     found = evaluate.bits_per_byte(model, tokenizer, texts, context=64)
     assert found.ends == (2 if shape == "12" else 3)
     size = sum(len(text.encode()) for text in texts)
-    first = len(tokenizer.decode_bytes(stream[:1])) if shape != "12" else 0
+    whole = tokenizer.window_bits // tokenizer.token_bits
+    first = round(len(tokenizer.decode_bytes(stream[:whole])) / whole) if shape != "12" else 0
     assert found.score.bytes == size - first
-    wanted = np.log2(2**12 + (shape == "12")) * len(ids) / (size - first)
+    wanted = np.log2(tokenizer.vocab_size + (shape == "12")) * (len(ids) - 1) / (size - first)
     assert found.uniform == pytest.approx(wanted)

@@ -111,8 +111,8 @@ def bits_per_byte(
     return BitsPerByte(
         score=found,
         uniform=bits / size,
-        unigram=min(bits, unigram_bits(ids)) / size,
-        ends=count_ends(tokenizer, ids),
+        unigram=min(bits, unigram_bits(ids[1:])) / size,
+        ends=count_ends(tokenizer, ids) - count_ends(tokenizer, ids[:1]),
         flops_per_byte=2 * (macs - output) / size,
         flops_per_byte_with_softmax=2 * macs / size,
     )

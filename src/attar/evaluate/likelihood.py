@@ -186,7 +186,7 @@ def scored(
     batch_size: int = 8,
     max_tokens: int | None = None,
 ) -> tuple[Score, Tensor]:
-    """`score`, and the ids `(S,)` that were predicted."""
+    """`score`, and the ids `(S,)`, of which all but the first were predicted."""
     _require_decoder(model)
     context = _context(model, tokenizer, context)
     stride = context if stride is None else stride
@@ -207,7 +207,7 @@ def scored(
             f"the loss of {_name(model)} is not finite ({total / tokens}): {_damage(model)}; "
             "take another checkpoint."
         )
-    return Score(total / tokens, tokens, size), ids[1:]
+    return Score(total / tokens, tokens, size), ids
 
 
 def _sum_over_windows(
