@@ -6,6 +6,7 @@ import pytest
 import torch
 
 import decoders
+from attar.decode import bench
 from attar.decode.bench import Times, profile
 from attar.decode.drafters import PromptLookupDrafter
 from attar.decode.race import race
@@ -66,6 +67,25 @@ def test_a_profile(temperature: float, family: str) -> None:
     stored = found.to_dict()
     assert stored["best"] == found.best.length
     assert stored["times"]["verify"][1] > 0
+
+
+def test_parts_are_timed_before_and_beside_the_races(monkeypatch: pytest.MonkeyPatch) -> None:
+    target, draft = pair()
+    seconds = iter(float(i) for i in range(1, 100))
+    monkeypatch.setattr(bench, "_plain", lambda *_, **__: next(seconds))
+    found = profile(
+        target,
+        draft,
+        prompts=PROMPTS,
+        temperature=0.0,
+        max_new_tokens=4,
+        lengths=(1, 2),
+        rounds=2,
+    )
+    assert next(seconds) == 7  # two prompts, before and in each of two rounds
+    assert found.times.plain == pytest.approx(3.5)
+    for one in found.outlooks:
+        assert one.predicted == pytest.approx(one.tau * 3.5 / found.times.block(one.length))
 
 
 def test_a_draft_that_is_the_target_is_seen() -> None:

@@ -7,6 +7,10 @@ single token, which on a processor it does not. So the times are measured: with 
 plain decoding, t_d a drafted one, t_v(g + 1) the verification and t_o all else in a block,
 
     speed-up(g) = tau(g) t_1 / (g t_d + t_v(g + 1) + t_o).
+
+A shared machine has slow minutes that make a wide pass dearer and one over a single token hardly
+so. Parts are therefore timed beside the races as well, and a prediction holds for the machine that
+a race saw.
 """
 
 import statistics
@@ -86,6 +90,7 @@ class Profile:
 
     Attributes:
         temperature: 0 is greedy.
+        length: of the drafts that promised most before anything was raced.
         alpha: acceptance rate of a token.
         acceptance: of the first, second, ... drafted token, where it is drafted.
         outlooks: for each length of a draft.
@@ -94,6 +99,7 @@ class Profile:
     """
 
     temperature: float
+    length: int
     alpha: float
     acceptance: list[float]
     outlooks: list[Outlook]
@@ -102,8 +108,8 @@ class Profile:
 
     @property
     def best(self) -> Outlook:
-        """The length that promises most."""
-        return max(self.outlooks, key=lambda one: one.predicted)
+        """What drafts of the chosen length give."""
+        return next(one for one in self.outlooks if one.length == self.length)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON."""
@@ -151,33 +157,26 @@ def profile(
         stops=stops,
     )
     agreed = agreement(target, draft, texts=texts)
-    times = time_parts(
-        target,
-        draft,
-        prompts=prompts,
-        lengths=lengths,
-        temperature=temperature,
-        tokens=max_new_tokens,
+    clock = Stopwatch(
+        target, draft, lengths=lengths, temperature=temperature, tokens=max_new_tokens
     )
-    taus = [agreed.block_efficiency(length) for length in lengths]
+    timed = list(prompts[:: max(1, len(prompts) // _PROMPTS)][:_PROMPTS])
+    for prompt in timed:
+        clock.time(prompt)
+    times = clock.times()
+    taus = {length: agreed.block_efficiency(length) for length in lengths}
+    outlooks = _outlooks(taus, times)
     found = Profile(
         temperature=temperature,
+        length=max(outlooks, key=lambda one: one.predicted).length,
         alpha=agreed.alpha,
         acceptance=agreed.acceptance(max(lengths)),
-        outlooks=[
-            Outlook(
-                length,
-                tau,
-                tau / (times.cost * length + 1),
-                tau * times.plain / times.block(length),
-            )
-            for length, tau in zip(lengths, taus, strict=True)
-        ],
+        outlooks=outlooks,
         times=times,
     )
     if not rounds:
         return found
-    policies = [replace(config, policy="constant", draft_tokens=found.best.length)]
+    policies = [replace(config, policy="constant", draft_tokens=found.length)]
     policies.append(replace(config, policy="cost", draft_tokens=max(lengths)))
     races = race(
         target,
@@ -188,40 +187,73 @@ def profile(
         max_new_tokens=max_new_tokens,
         rounds=rounds,
         stops=stops,
+        before=lambda prompt: clock.time(prompt) if prompt in timed else None,
     )
-    return replace(found, races=races)
+    times = clock.times()
+    return replace(found, races=races, times=times, outlooks=_outlooks(taus, times))
+
+
+def _outlooks(taus: dict[int, float], times: Times) -> list[Outlook]:
+    return [
+        Outlook(
+            length,
+            tau,
+            tau / (times.cost * length + 1),
+            tau * times.plain / times.block(length),
+        )
+        for length, tau in taus.items()
+    ]
 
 
 # ----------------------------------------------------------------------------------------- timing
 
 
-def time_parts(
-    target: PreTrainedModel,
-    draft: PreTrainedModel,
-    *,
-    prompts: Sequence[Ids],
-    lengths: Sequence[int],
-    temperature: float,
-    tokens: int,
-) -> Times:
-    """Time the parts of decoding, as medians over some of the prompts.
+class Stopwatch:
+    """Times the parts of decoding, one prompt after the other, as often as it is asked to.
 
-    All parts take turns, so that a slow second of the machine reaches all of them.
+    Each visit to a prompt gives a median, which no hiccup moves; a part's time is the mean over the
+    visits, in which slow minutes count as much as they do in a race.
     """
-    verify: dict[int, list[float]] = {1 + length: [] for length in (0, *lengths)}
-    drafted: list[float] = []
-    plain: list[float] = []
-    other: list[float] = []
-    for prompt in prompts[:: max(1, len(prompts) // _PROMPTS)][:_PROMPTS]:
-        _time_block(target, draft, prompt, verify, drafted, temperature=temperature)
-        plain.append(_plain(target, prompt, temperature=temperature, tokens=min(tokens, 32)))
-        other.append(_other(target, draft, prompt, temperature=temperature, length=max(lengths)))
-    return Times(
-        plain=statistics.median(plain),
-        verify={width: statistics.median(times) for width, times in verify.items()},
-        draft=statistics.median(drafted),
-        other=statistics.median(other),
-    )
+
+    def __init__(
+        self,
+        target: PreTrainedModel,
+        draft: PreTrainedModel,
+        *,
+        lengths: Sequence[int],
+        temperature: float,
+        tokens: int,
+    ) -> None:
+        self._target, self._draft = target, draft
+        self._longest, self._temperature, self._tokens = max(lengths), temperature, min(tokens, 32)
+        self._widths = [1 + length for length in (0, *lengths)]
+        self._visits: list[Times] = []
+
+    def time(self, prompt: Ids) -> None:
+        """Time all parts behind a prompt, in turns."""
+        target, draft, temperature = self._target, self._draft, self._temperature
+        verify, drafted = _time_block(
+            target, draft, prompt, widths=self._widths, temperature=temperature
+        )
+        self._visits.append(
+            Times(
+                plain=_plain(target, prompt, temperature=temperature, tokens=self._tokens),
+                verify=verify,
+                draft=drafted,
+                other=_other(target, draft, prompt, temperature=temperature, length=self._longest),
+            )
+        )
+
+    def times(self) -> Times:
+        """Means over all visits so far."""
+        return Times(
+            plain=statistics.mean(one.plain for one in self._visits),
+            verify={
+                w: statistics.mean(one.verify[w] for one in self._visits) for w in self._widths
+            },
+            draft=statistics.mean(one.draft for one in self._visits),
+            other=statistics.mean(one.other for one in self._visits),
+        )
 
 
 @torch.no_grad()
@@ -229,12 +261,11 @@ def _time_block(
     target: PreTrainedModel,
     draft: PreTrainedModel,
     prompt: Ids,
-    verify: dict[int, list[float]],
-    drafted: list[float],
     *,
+    widths: Sequence[int],
     temperature: float,
-) -> None:
-    """Add the seconds of passes of each width and of a drafted token.
+) -> tuple[dict[int, float], float]:
+    """Seconds of the target's passes by width, and of a drafted token, as medians.
 
     Drafting and verification come in turns, as they do in decoding: a draft alone would find its
     weights in the processor's cache, where the target's pass leaves none of them.
@@ -249,10 +280,12 @@ def _time_block(
     uniforms = Uniforms([torch.Generator().manual_seed(0)])
     row = starts(target, [prompt])[0]
     start = len(row)
-    long = [*row, *[row[-1]] * max(verify)]
+    long = [*row, *[row[-1]] * max(widths)]
+    verify: dict[int, list[float]] = {width: [] for width in widths}
+    drafted: list[float] = []
     reader.score([row], wanted=[1])
     for turn in range(_TURNS + 1):
-        for width, times in verify.items():
+        for width in widths:
             began = time.perf_counter()
             if width > 1:
                 drafter.propose([row], [width - 1], uniforms=uniforms, go_on=lambda *_: True)
@@ -262,8 +295,11 @@ def _time_block(
             end = time.perf_counter()
             reader.keep([start])
             if turn:  # the first one warms up
-                times.append(end - middle)
+                verify[width].append(end - middle)
                 drafted += [(middle - began) / (width - 1)] if width > 1 else []
+    return {w: statistics.median(seconds) for w, seconds in verify.items()}, statistics.median(
+        drafted
+    )
 
 
 def _plain(target: PreTrainedModel, prompt: Ids, *, temperature: float, tokens: int) -> float:

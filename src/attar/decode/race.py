@@ -1,7 +1,7 @@
 """Plain decoding against decoding with drafts: the same prompts, in turns, on this machine."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -95,8 +95,11 @@ def race(
     max_new_tokens: int,
     rounds: int = 3,
     stops: Sequence[int] = (),
+    before: Callable[[Ids], None] | None = None,
 ) -> list[Race]:
     """Plain decoding and decoding with drafts, prompt by prompt, in turns.
+
+    `before` is called with each prompt of each round, for what is to be measured beside the race.
 
     Returns:
         One for each policy.
@@ -116,6 +119,8 @@ def race(
     first: list[list[Written]] = [[] for _ in runners]
     for turn in range(rounds):
         for p, prompt in enumerate(prompts):
+            if before is not None:
+                before(prompt)
             for r, runner in enumerate(runners):
                 written = run(runner, prompt, max_new_tokens)
                 whole[r, turn, p], tokens[r, turn, p] = written.seconds, len(written.ids)
