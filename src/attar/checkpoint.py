@@ -31,9 +31,10 @@ from transformers import (
 )
 
 from attar import modeling_per_layer
-from attar.errors import AttarError, CompatibilityError, ConfigError, DataError
+from attar.errors import AttarError, CompatibilityError, ConfigError, DataError, ResourceError
 from attar.families import FAMILIES
-from attar.tokenization_equal_info import CODEC_FILE, EqualInfoTokenizer
+from attar.new_file import disk_is_full
+from attar.tokenization_equal_info import CODEC_FILE, DICTIONARY_FILE, EqualInfoTokenizer
 
 MODELLING_FILE = "modeling_per_layer.py"
 _BROKEN = (OSError, ValueError, RuntimeError, SafetensorError, KeyError, TypeError)
@@ -165,8 +166,15 @@ def layers_path(base: type[PreTrainedModel], model_type: str) -> str:
     )
 
 
-def load_tokenizer(path: str | Path, *, revision: str | None = None) -> PreTrainedTokenizerBase:
+def load_tokenizer(
+    path: str | Path, *, revision: str | None = None, trust_remote_code: bool = False
+) -> PreTrainedTokenizerBase:
     """Load the tokenizer of a checkpoint.
+
+    Args:
+        path: folder or Hub name.
+        revision: branch, tag or commit on the Hub.
+        trust_remote_code: run code that comes with it. Attar's own needs none.
 
     Raises:
         DataError: the folder has none, or it is damaged.
@@ -177,13 +185,21 @@ def load_tokenizer(path: str | Path, *, revision: str | None = None) -> PreTrain
             f"the folder {str(path)!r} holds no tokenizer; copy the one that the model was trained "
             "with into it (tokenizer.json, tokenizer_config.json)"
         )
-    loader: Any = EqualInfoTokenizer if _has_windows(folder) else AutoTokenizer
-    return _read("tokenizer", path, lambda: loader.from_pretrained(path, revision=revision))
+    if _has_windows(folder):
+        return _read("tokenizer", path, lambda: EqualInfoTokenizer.from_pretrained(path))
+    options: dict[str, Any] = {"revision": revision, "trust_remote_code": trust_remote_code}
+    return _read("tokenizer", path, lambda: AutoTokenizer.from_pretrained(path, **options))
 
 
 def _has_windows(folder: Path) -> bool:
     """Whether a folder holds our own tokenizer, whose code need not be trusted: it is here."""
-    return (folder / CODEC_FILE).exists()
+    found = [name for name in (DICTIONARY_FILE, CODEC_FILE) if (folder / name).exists()]
+    if len(found) == 1:
+        lacks = CODEC_FILE if found[0] == DICTIONARY_FILE else DICTIONARY_FILE
+        raise DataError(
+            f"the tokenizer in {str(folder)!r} lacks {lacks}; copy all files of the tokenizer"
+        )
+    return bool(found)
 
 
 def _read(what: str, path: str | Path, call: Any) -> Any:
@@ -194,6 +210,8 @@ def _read(what: str, path: str | Path, call: Any) -> Any:
             f"no {what} at {str(path)!r}: expected a folder with config.json, or a name on the "
             f"Hugging Face Hub"
         )
+    if folder.is_file():
+        raise DataError(f"expected a folder with a {what}, found the file {str(path)!r}")
     if what != "tokenizer" and folder.is_dir() and not (folder / "config.json").exists():
         raise DataError(
             f"the folder {str(path)!r} holds no config.json, so it is no checkpoint; give the "
@@ -422,12 +440,19 @@ def workspace(
     try:
         yield work
     except BaseException as error:
-        mistake = isinstance(error, AttarError) and not resuming  # it would only happen again
-        if mistake or [p.name for p in work.state.iterdir()] == [noted.name]:
+        mended = isinstance(error, ResourceError) or not isinstance(error, AttarError)
+        mistake = not mended and not resuming  # it would only happen again
+        gone = mistake or [p.name for p in work.state.iterdir()] == [noted.name]
+        if gone:
             shutil.rmtree(partial)
             with contextlib.suppress(OSError):  # something else lies in it by now
                 for folder in above:  # the nearest first
                     folder.rmdir()
+        if disk_is_full(error):
+            raise ResourceError(
+                f"writing {str(final)!r} stopped, as the disk is full; make room and "
+                f"{'do it again' if gone else 'go on with --resume, what was finished stays'}"
+            ) from error
         raise
     if final.is_dir():
         final.rmdir()

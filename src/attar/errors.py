@@ -36,6 +36,10 @@ class CompatibilityError(AttarError):
     exit_code = 2
 
 
+class ResourceError(AttarError):
+    """The machine ran out of disk or memory: the input is right, and what was finished stays."""
+
+
 class MissingExtraError(AttarError):
     """An optional dependency is needed; the message names the extra that installs it."""
 

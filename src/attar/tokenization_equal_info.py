@@ -11,6 +11,7 @@ table is that of Attar's stop-cell coder.
 """
 
 import codecs
+import hashlib
 import json
 import re
 from functools import cache, cached_property
@@ -52,8 +53,15 @@ def _read_dictionary(file, *, window_bits):
     return live.LiveWindows.load(file, window_bits=window_bits)
 
 
-def _bytes_of(text):
+def bytes_of(text):
+    """The UTF-8 bytes of a text, `(S,)` uint8."""
     return np.frombuffer(text.encode("utf-8", "surrogateescape"), np.uint8)
+
+
+def codec_hash(codec):
+    """A hash of what `codec.json` says beside the two hashes in it."""
+    facts = {name: value for name, value in codec.items() if name not in ("sha256", "codec_sha256")}
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 
 
 class EqualInfoTokenizer(PreTrainedTokenizer):
@@ -84,6 +92,11 @@ class EqualInfoTokenizer(PreTrainedTokenizer):
             raise ValueError(
                 f"expected a tokenizer of format {FORMAT}, found {codec['format']}; load it with "
                 "the version of Attar that wrote it"
+            )
+        if codec.get("codec_sha256") != codec_hash(codec):
+            raise ValueError(
+                f"expected a codec with the hash that it names, found another in {codec_file}; it "
+                "was changed, take another copy"
             )
         self.codec = codec
         self.window_bits, self.token_bits = codec["window_bits"], codec["token_bits"]
@@ -179,9 +192,8 @@ class EqualInfoTokenizer(PreTrainedTokenizer):
 
     def decode_bytes(self, ids):
         """The bytes of ids; special tokens give none, nor does an unfinished window."""
-        ids = np.asarray(ids, np.int64)
-        symbols = self._symbols(ids[ids < self.vocab_size])
-        return symbols[symbols < END].astype(np.uint8).tobytes()
+        found = [symbols[symbols < END] for symbols in self._stretches(ids)]
+        return b"".join(one.astype(np.uint8).tobytes() for one in found)
 
     def encode_symbols(self, symbols):
         """Ids of symbols: bytes, and 256 for the end of a document where that is coded."""
@@ -192,20 +204,20 @@ class EqualInfoTokenizer(PreTrainedTokenizer):
     def encode_documents(self, texts):
         """Ids of documents with their ends, `(S,)` int32: what a model trains on."""
         if self._end_text is not None:
-            ended = [part for text in texts for part in (_bytes_of(text), _symbols_of(None, True))]
+            ended = [part for text in texts for part in (bytes_of(text), _symbols_of(None, True))]
             return self.encode_symbols(np.concatenate(ended) if ended else np.zeros(0, np.uint8))
         end = np.asarray([self.eos_token_id], np.int32)
-        parts = [part for text in texts for part in (self.encode_symbols(_bytes_of(text)), end)]
+        parts = [part for text in texts for part in (self.encode_symbols(bytes_of(text)), end)]
         return np.concatenate(parts) if parts else np.zeros(0, np.int32)
 
     def decode_documents(self, ids):
         """The texts between the ends, and what comes after the last one if it is anything."""
-        ids = np.asarray(ids, np.int64)
         if self._end_text is not None:
-            symbols = self._symbols(ids[ids < self.vocab_size])
+            symbols = np.concatenate(list(self._stretches(ids)))
             parts = np.split(symbols, np.flatnonzero(symbols == END))
             data = [part[part < END].astype(np.uint8).tobytes() for part in parts]
         else:
+            ids = np.asarray(ids, np.int64)
             parts = np.split(ids, np.flatnonzero(ids == self.eos_token_id))
             data = [self.decode_bytes(part) for part in parts]
         texts = [one.decode("utf-8", "replace") for one in data]
@@ -213,10 +225,16 @@ class EqualInfoTokenizer(PreTrainedTokenizer):
 
     def count_ends(self, ids):
         """How many ends of documents there are in ids."""
-        ids = np.asarray(ids, np.int64)
         if self._end_text is None:
-            return int((ids == self.eos_token_id).sum())
-        return int((self._symbols(ids[ids < self.vocab_size]) == END).sum())
+            return int((np.asarray(ids, np.int64) == self.eos_token_id).sum())
+        return sum(int((symbols == END).sum()) for symbols in self._stretches(ids))
+
+    def _stretches(self, ids):
+        """Symbols of ids, an array for each stretch between special tokens: windows begin anew
+        behind one. Negative ids, as labels have them, give none."""
+        ids = np.asarray(ids, np.int64)
+        for part in np.split(ids, np.flatnonzero(ids >= self.vocab_size)):
+            yield self._symbols(part[(part >= 0) & (part < self.vocab_size)])
 
     def _symbols(self, ids):
         whole = len(ids) * self.token_bits // self.window_bits
@@ -381,12 +399,13 @@ class EqualInfoTokenizer(PreTrainedTokenizer):
         if not self.one_string_an_id:
             raise ValueError(
                 f"{what} expects an id for every window, found ids of {self.token_bits} bits for "
-                f"windows of {self.window_bits}; make the tokenizer with token_bits=None"
+                f"windows of {self.window_bits}; make one with windows of at most {COMPILED} bits "
+                "and token_bits left out"
             )
 
 
 def _symbols_of(part, special):
-    return np.asarray([END], np.uint16) if special else _bytes_of(part)
+    return np.asarray([END], np.uint16) if special else bytes_of(part)
 
 
 def _characters_of(start, part, special):

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ProcessPoolExecutor
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,7 @@ from transformers import (
 
 from attar import checkpoint
 from attar.data import load_encoded, load_text
-from attar.errors import ConfigError, DataError
+from attar.errors import ConfigError, DataError, ResourceError
 from attar.methods.equal_info import (
     EqualInfoConfig,
     compress,
@@ -172,6 +173,12 @@ def test_ids_of_two_meanings_are_not_mixed(
 def test_a_shard_that_is_missing_or_damaged_is_told(folder: Path, tmp_path: Path) -> None:
     encode_corpus(folder, table(tmp_path / "table"), output_dir=tmp_path / "ids")
     shard = next((tmp_path / "ids").glob("test-*.parquet"))
+    whole = shard.read_bytes()
+    flipped = bytearray(whole)
+    flipped[len(whole) // 8] ^= 1  # in the page of ids, not in the description behind it
+    shard.write_bytes(flipped)
+    with pytest.raises(DataError, match="a file may be damaged"):
+        load_encoded(tmp_path / "ids")
     shard.write_bytes(b"PAR1 damaged")
     with pytest.raises(DataError, match="a file may be damaged"):
         decode_corpus(tmp_path / "ids", output_file=tmp_path / "back.jsonl")
@@ -221,10 +228,38 @@ def test_a_full_disk_is_told_and_shards_stay(
 
     monkeypatch.setattr(corpus, "_encode_all", here)
     monkeypatch.setattr(corpus.parquet, "write_table", full)
-    with pytest.raises(DataError, match=r"No space left on device; make room .* --resume"):
+    with pytest.raises(ResourceError, match=r"the disk is full; make room .* --resume"):
         encode_corpus(folder, data, output_dir=tmp_path / "ids")
     assert len(contents(tmp_path / "ids.partial")) == 2
     assert len(list((tmp_path / "ids.partial" / "state").iterdir())) == 2  # settings and plan
+
+
+def test_bytes_of_blocks_are_those_of_the_text(tmp_path: Path, text: Path) -> None:
+    config = EqualInfoConfig(window_bits=12, token_bits=8, order=4)
+    make_tokenizer(sources(150_000), config=config).save_pretrained(tmp_path / "tokenizer")
+    data = table(tmp_path / "table")
+    sizes = [
+        encode_corpus(
+            tmp_path / "tokenizer", data, output_dir=tmp_path / str(size), block_size=size
+        ).quality["train"]["bytes"]
+        for size in (None, 1)
+    ]
+    assert sizes[0] == sizes[1]
+
+
+def test_a_killed_worker_is_told_and_shards_stay(
+    folder: Path, tmp_path: Path, small_shards: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Broken(ProcessPoolExecutor):
+        def submit(self, *_: Any) -> Any:
+            return super().submit(os._exit, 9)
+
+    data = table(tmp_path / "table")
+    with monkeypatch.context() as patch:
+        patch.setattr(corpus, "ProcessPoolExecutor", Broken)
+        with pytest.raises(ResourceError, match=r"for want of memory; go on with --resume"):
+            encode_corpus(folder, data, output_dir=tmp_path / "ids", workers=2)
+    encode_corpus(folder, data, output_dir=tmp_path / "ids", resume=True)
 
 
 def test_blocks_are_of_one_length_and_ends_lie_inside_windows(tmp_path: Path, text: Path) -> None:
@@ -247,7 +282,7 @@ def test_bad_input_is_one_sentence(folder: Path, text: Path, tmp_path: Path) -> 
         encode_corpus(folder, text, output_dir=tmp_path / "ids", workers=0)
     with pytest.raises(ConfigError, match="block_size of 1 or more"):
         encode_corpus(folder, text, output_dir=tmp_path / "ids", block_size=0)
-    with pytest.raises(DataError, match="expected some files of the split train"):
+    with pytest.raises(DataError, match="expected a folder that attar tokenizer encode wrote"):
         decode_corpus(folder, output_file=tmp_path / "back.jsonl")
     empty = tmp_path / "empty.txt"
     empty.touch()
@@ -420,7 +455,7 @@ def test_a_full_disk_leaves_nothing_behind(
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(files.Chunk, "to_bytes", full)
-    with pytest.raises(DataError, match="No space left on device"):
+    with pytest.raises(DataError, match=r"No space left on device.* make room"):
         compress(tmp_path / "a", tokenizer=made(), output_file=tmp_path / "c.eqiw")
     assert not list(tmp_path.glob("c.*"))
 
@@ -455,6 +490,23 @@ def test_the_verbs_from_fit_to_decompress(
     assert run(["evaluate", f"{place}-lm", "--data", data, "--bpb", "--no-speed"]) == 0
     assert "FLOPs per byte" in capsys.readouterr().out
     assert Run.load(place).quality["validation"]["bytes_per_window"] > 1
+    for made in (place, f"{place}-ids", f"{place}-lm"):
+        paper = Run.load(made).paper
+        assert paper is not None
+        assert paper.arxiv == "2404.03626"
+
+
+def test_the_code_in_a_card_loads_the_model(text: Path, folder: Path, tmp_path: Path) -> None:
+    pretrain(text, config=tiny_shape(), tokenizer=folder, output_dir=tmp_path / "model")
+    card = (tmp_path / "model" / "README.md").read_text()
+    code = card.split("```python\n")[1].split("```")[0]
+    assert "trust_remote_code=True" in code
+    code = code.replace("PATH_OR_NAME", str(tmp_path / "model"))
+    found: dict[str, Any] = {}
+    exec(code, found)
+    assert type(found["tokenizer"]).__name__ == "EqualInfoTokenizer"
+    pretrain(text, config=tiny_shape(), output_dir=tmp_path / "plain")
+    assert "trust_remote_code" not in (tmp_path / "plain" / "README.md").read_text()
 
 
 def test_the_verb_fits_what_python_fits(text: Path, tmp_path: Path) -> None:
@@ -501,7 +553,8 @@ import sys
 from pathlib import Path
 from attar.methods.equal_info import corpus
 corpus._SHARD = 200
-corpus.encode_corpus(*map(Path, sys.argv[1:3]), output_dir=sys.argv[3], resume=True)
+if __name__ == "__main__":
+    corpus.encode_corpus(*map(Path, sys.argv[1:3]), output_dir=sys.argv[3], workers=2, resume=True)
 """
 
 
@@ -509,15 +562,26 @@ corpus.encode_corpus(*map(Path, sys.argv[1:3]), output_dir=sys.argv[3], resume=T
 def test_kill_minus_nine_and_resume(folder: Path, tmp_path: Path, small_shards: None) -> None:
     data = table(tmp_path / "table")
     encode_corpus(folder, data, output_dir=tmp_path / "whole")
-    argv = [sys.executable, "-c", _KILLED, str(folder), str(data), str(tmp_path / "ids")]
+    (tmp_path / "killed.py").write_text(_KILLED)
+    argv = [sys.executable, *(str(tmp_path / name) for name in ("killed.py", "tokenizer"))]
+    argv += [str(data), str(tmp_path / "ids")]
     started = subprocess.Popen(argv, stderr=subprocess.DEVNULL, start_new_session=True)
     partial = tmp_path / "ids.partial"
     for _ in range(600):
         if list(partial.glob("*.parquet")) or started.poll() is not None:
             break
         time.sleep(0.05)
-    os.killpg(started.pid, signal.SIGKILL)
+    started.kill()
     started.wait()
+    for _ in range(2400):  # its processes end with it, once they have begun
+        try:
+            os.killpg(started.pid, 0)
+        except ProcessLookupError:
+            break
+        time.sleep(0.05)
+    else:
+        os.killpg(started.pid, signal.SIGKILL)
+        pytest.fail("a killed run left processes behind")
     if not (tmp_path / "ids").exists():
         encode_corpus(folder, data, output_dir=tmp_path / "ids", resume=True)
     assert contents(tmp_path / "ids") == contents(tmp_path / "whole")

@@ -22,7 +22,7 @@ from attar import checkpoint, evaluate
 from attar.errors import ConfigError, DataError
 from attar.evaluate import likelihood
 from attar.methods.equal_info import EqualInfoConfig, make_tokenizer, verify
-from attar.tokenization_equal_info import EqualInfoTokenizer
+from attar.tokenization_equal_info import EqualInfoTokenizer, codec_hash
 from scene import sources
 
 FIXED = settings(max_examples=40, deadline=None)
@@ -90,6 +90,9 @@ def test_special_tokens_stand_between_windows(tokenizer: EqualInfoTokenizer) -> 
     ids = tokenizer(text)["input_ids"]
     assert tokenizer.decode(ids) == text
     assert tokenizer.decode(ids, skip_special_tokens=True) == "onetwo"
+    other = tokenizer("one<|pad|>two<|pad|>x")["input_ids"]
+    assert tokenizer.decode_bytes(other) == b"onetwox"
+    assert tokenizer.decode_bytes([-100, *other, -100]) == b"onetwox"
     literal = tokenizer(text, split_special_tokens=True)["input_ids"]
     assert tokenizer.decode_bytes(literal) == text.encode()
     if tokenizer.codec["eos"] == "document":
@@ -323,12 +326,48 @@ def test_a_dictionary_of_another_tokenizer_or_format_is_refused(tmp_path: Path) 
     with pytest.raises(DataError, match="may be damaged"):
         checkpoint.load_tokenizer(tmp_path)
     codec = json.loads((tmp_path / "codec.json").read_text())
-    (tmp_path / "codec.json").write_text(json.dumps(codec | {"token_bits": 40}))
+    for change in ({"token_bits": 8}, {"eos": "in_window"}, {"corpus": None}):
+        (tmp_path / "codec.json").write_text(json.dumps(codec | change))
+        with pytest.raises(DataError, match="expected a codec with the hash that it names"):
+            checkpoint.load_tokenizer(tmp_path)
+    damaged = codec | {"token_bits": 40}
+    damaged["codec_sha256"] = codec_hash(damaged)
+    (tmp_path / "codec.json").write_text(json.dumps(damaged))
     with pytest.raises(DataError, match=r"expected ids of 1 to 12 bits .* found 40"):
         checkpoint.load_tokenizer(tmp_path)
     (tmp_path / "codec.json").write_text(json.dumps(codec | {"format": 2}))
     with pytest.raises(DataError, match="expected a tokenizer of format 1, found 2"):
         checkpoint.load_tokenizer(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["codec.json", "equal_info.safetensors"])
+def test_a_folder_that_lacks_a_file_runs_no_code_of_its_own(name: str, tmp_path: Path) -> None:
+    made().save_pretrained(tmp_path)
+    (tmp_path / "tokenization_equal_info.py").write_text("raise SystemExit('was run')\n")
+    (tmp_path / name).unlink()
+    with pytest.raises(DataError, match=f"lacks {name}"):
+        checkpoint.load_tokenizer(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["tokenizer_config.json", "tokenization_equal_info.py"])
+def test_a_tokenizer_that_transformers_cannot_load_is_not_verified(
+    name: str, tmp_path: Path
+) -> None:
+    made().save_pretrained(tmp_path)
+    found: Any = checkpoint.load_tokenizer(tmp_path)
+    assert verify(found, ["a text"])["strings"] == 2**12
+    (tmp_path / name).unlink()
+    with pytest.raises(DataError, match=f"lacks {name}, without which AutoTokenizer"):
+        verify(found, ["a text"])
+
+
+@pytest.mark.parametrize("size", [100, 1000, 5000])
+@pytest.mark.parametrize("eos", ["document", "in_window"])
+def test_the_byte_model_sees_no_more_than_it_may(eos: Any, size: int) -> None:
+    texts = ["a long document " * 200, "", "short ones "] + ["two words "] * 300
+    config = EqualInfoConfig(window_bits=12, order=2, eos=eos, fit_bytes=size)
+    seen = make_tokenizer(texts, config=config).codec["corpus"]["bytes"]
+    assert size / 4 <= seen <= size
 
 
 def test_the_same_text_gives_the_same_tokenizer(tokenizer: EqualInfoTokenizer) -> None:

@@ -291,7 +291,7 @@ def train_lm(
 def squeeze(
     tokenizer: str, file: Path, *, output_file: Annotated[Path | None, Parameter(alias="-o")] = None
 ) -> int:
-    """Compress any file into windows, checked while it is written. xz and zstd make it smaller.
+    """Compress any file into windows, checked while it is written. gzip and xz make it smaller.
 
     Parameters
     ----------

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import datasets
 from datasets import Dataset, DatasetDict
+from pyarrow import parquet
 
 from attar.data.text import SPLITS, progress_only_on_terminals
 from attar.errors import DataError
@@ -42,6 +43,8 @@ def load_encoded(folder: str | Path) -> DatasetDict:
                 f"{len(files)}; encode the text again"
             )
         try:
+            for file in files:
+                _check(file)
             with progress_only_on_terminals():
                 rows = datasets.load_dataset(
                     "parquet", data_files=[str(file) for file in files], split="train"
@@ -54,3 +57,10 @@ def load_encoded(folder: str | Path) -> DatasetDict:
         assert isinstance(rows, Dataset)  # one split, not streamed
         found[split] = rows
     return found
+
+
+def _check(file: Path) -> None:
+    """Compare a file with the checksums in it, which `datasets` does not."""
+    with parquet.ParquetFile(file, page_checksum_verification=True) as opened:
+        for _ in opened.iter_batches():
+            pass

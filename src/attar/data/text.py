@@ -181,6 +181,10 @@ def name_splits(loaded: object, origin: str) -> dict[str, Dataset]:
 def _text_only(dataset: Dataset, column: str, origin: str) -> Dataset:
     """The documents as the only column, `text`, without nulls."""
     if column not in dataset.column_names:
+        if "input_ids" in dataset.column_names:
+            raise DataError(
+                f"expected text in {origin}, found ids; give the text that they were made from"
+            )
         found = ", ".join(dataset.column_names) or "none"
         raise DataError(
             f"expected a text column {column!r} in {origin}, found the columns {found}; "

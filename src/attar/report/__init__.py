@@ -5,7 +5,7 @@ from one.
 """
 
 from attar.report.charts import Point, importance_plot, pareto_front, pareto_plot, widths_plot
-from attar.report.pages import html_report, model_card
+from attar.report.pages import html_report, model_card, save_card
 from attar.report.record import FILE_NAME, SCHEMA, Paper, Run
 from attar.report.tables import Table, comparison, pareto_points
 
@@ -23,5 +23,6 @@ __all__ = [
     "pareto_front",
     "pareto_plot",
     "pareto_points",
+    "save_card",
     "widths_plot",
 ]

@@ -138,6 +138,7 @@ def model_card(
     datasets: Sequence[str] = (),
     pipeline_tag: str | None = "text-generation",
     plain: bool = True,
+    tokenizer_code: bool = False,
 ) -> str:
     """A README.md for the Hub: YAML header, cost and quality, how to load, citation, versions.
 
@@ -152,6 +153,7 @@ def model_card(
         pipeline_tag: what the model does, which also says the class that loads it; None leaves it
             out, as for an encoder without a head.
         plain: the checkpoint loads in plain transformers; False says that it needs `import attar`.
+        tokenizer_code: the tokenizer's class lies beside it as a file.
     """
     origin = made_from or run.model
     base = base_model or (origin if _is_hub_id(origin) else None)
@@ -182,6 +184,7 @@ def model_card(
             if run.data and not _is_hub_id(run.data)
             else run.data,
             plain=plain,
+            tokenizer_code=tokenizer_code,
             auto_class=_AUTO_CLASSES[pipeline_tag],
             bibtex=run.paper.bibtex() if run.paper else None,
             paper=_text(str(run.paper)) if run.paper else None,
@@ -191,6 +194,17 @@ def model_card(
             seed=run.seed,
         )
     )
+
+
+def save_card(folder: Path, run: Run, **options: Any) -> None:
+    """Write `model_card` into a folder that holds its checkpoint, and say how that one loads."""
+    text = model_card(
+        run,
+        plain=not any(folder.glob("modeling_*.py")),
+        tokenizer_code=any(folder.glob("tokenization_*.py")),
+        **options,
+    )
+    (folder / "README.md").write_text(text, encoding="utf-8")
 
 
 def _is_hub_id(name: str | None) -> bool:

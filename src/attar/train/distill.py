@@ -21,7 +21,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from attar import budget, checkpoint, divergences, evaluate
 from attar.data import load_text, pack
 from attar.errors import ConfigError
-from attar.report import Run, model_card
+from attar.report import Run, save_card
 from attar.train.lora import adapters
 from attar.train.processes import broadcast, place, processes, shared_workspace
 from attar.train.teachers import (
@@ -298,8 +298,8 @@ def _heal_in(
         seed=config.seed,
         seconds=time.perf_counter() - began,
     )
-    form = checkpoint.save(model, space.path, tokenizer=tokenizer)
-    checkpoint.write_text(space.path / "README.md", model_card(run, plain=form != "per_layer"))
+    checkpoint.save(model, space.path, tokenizer=tokenizer)
+    save_card(space.path, run)
     run.save(space.path)
     return run
 

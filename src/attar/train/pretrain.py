@@ -18,7 +18,7 @@ from attar import budget, checkpoint, evaluate
 from attar.data import load_encoded, load_text, pack, pack_ids, train_tokenizer
 from attar.data.encoded import is_encoded
 from attar.errors import ConfigError
-from attar.report import Run, model_card
+from attar.report import FILE_NAME, Paper, Run, save_card
 from attar.tokenization_equal_info import EqualInfoTokenizer
 from attar.train.processes import broadcast, place, processes, shared_workspace
 from attar.train.trainer import TrainConfig, fit
@@ -160,6 +160,7 @@ def pretrain(
         place(model, "cpu")
         run = Run(
             command="pretrain",
+            paper=_paper(words),
             data=settings["data"],
             settings=settings,
             cost={"after": budget.cost_of(model).to_dict()},
@@ -174,9 +175,16 @@ def pretrain(
             seconds=time.perf_counter() - began,
         )
         checkpoint.save(model, space.path, tokenizer=words)
-        checkpoint.write_text(space.path / "README.md", model_card(run))
+        save_card(space.path, run)
         run.save(space.path)
         return broadcast(run)
+
+
+def _paper(tokenizer: PreTrainedTokenizerBase) -> Paper | None:
+    """The publication behind a tokenizer that Attar made."""
+    record = Path(tokenizer.name_or_path) / FILE_NAME
+    windows = isinstance(tokenizer, EqualInfoTokenizer) and record.is_file()
+    return Run.load(record.parent).paper if windows else None
 
 
 def _material(

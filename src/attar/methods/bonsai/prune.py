@@ -22,7 +22,7 @@ from attar.latency import LatencyTable
 from attar.methods.bonsai import clock
 from attar.methods.bonsai.config import BonsaiConfig, Layout, Method
 from attar.methods.bonsai.search import Metric, Search, kept_widths, search
-from attar.report import Paper, Run, model_card
+from attar.report import Paper, Run, save_card
 from attar.slicing import SlicePlan, slice_model, zero_out
 from attar.train.processes import place
 
@@ -283,12 +283,8 @@ class _Job:
             "versions": record.versions,
         }
         checkpoint.write_text(path / PLAN_FILE, json.dumps(stored))
-        card = model_card(
-            record,
-            plain=form != "per_layer",
-            pipeline_tag="text-generation" if has_cache(model) else None,
-        )
-        checkpoint.write_text(path / "README.md", card)
+        kind = "text-generation" if has_cache(model) else None
+        save_card(path, record, pipeline_tag=kind)
         record.save(path)
 
 
@@ -459,7 +455,6 @@ def apply_plan(
             details={"form": form, "same_parent": same},
             seconds=time.perf_counter() - began,
         )
-        card = model_card(record, plain=form != "per_layer")
-        checkpoint.write_text(space.path / "README.md", card)
+        save_card(space.path, record)
         record.save(space.path)
     return record

@@ -18,7 +18,7 @@ from attar.errors import ConfigError
 from attar.methods.distiller.config import DistillConfig
 from attar.methods.distiller.job import Job
 from attar.methods.distiller.study import dpr
-from attar.report import Paper, Run, model_card
+from attar.report import Paper, Run, save_card
 from attar.train.metrics import primary
 from attar.train.processes import broadcast, place, processes, shared_workspace
 from attar.train.students import StudentInit
@@ -143,8 +143,7 @@ def distill(
             form = checkpoint.save(job.student, space.path, tokenizer=job.tokenizer)
             run.details["form"] = form
             base = settings["student"] or settings["teacher"]
-            card = model_card(run, made_from=base, pipeline_tag=_PIPELINES[found.kind])
-            checkpoint.write_text(space.path / "README.md", card)
+            save_card(space.path, run, made_from=base, pipeline_tag=_PIPELINES[found.kind])
             run.save(space.path)
         return broadcast(run)
 

@@ -21,7 +21,7 @@ from attar.methods.distillspec.config import DistillSpecConfig
 from attar.methods.distillspec.loop import Measured, train_draft
 from attar.methods.distillspec.pair import Pair, load_pair, prompts_of
 from attar.methods.distillspec.speculation import write_speculation
-from attar.report import Paper, Run, model_card
+from attar.report import Paper, Run, save_card
 from attar.train.processes import broadcast, place, processes, shared_workspace
 from attar.train.trainer import FLOAT, Training
 from attar.train.windows import source_name
@@ -208,13 +208,12 @@ def _save(
     assert pair.draft.generation_config is not None
     pair.draft.generation_config.num_assistant_tokens = best.length
     pair.draft.generation_config.num_assistant_tokens_schedule = "constant"
-    form = checkpoint.save(pair.draft, folder, tokenizer=pair.tokenizer)
+    checkpoint.save(pair.draft, folder, tokenizer=pair.tokenizer)
     trained = {
         name: run.settings[name]
         for name in ("divergence", "student_share", "target_share", "data", "max_steps")
     }
     write_speculation(folder, pair, profiles=profiles, trained=trained)
     kind = None if pair.draft.config.is_encoder_decoder else "text-generation"
-    card = model_card(run, plain=form != "per_layer", pipeline_tag=kind)
-    checkpoint.write_text(folder / "README.md", card)
+    save_card(folder, run, pipeline_tag=kind)
     run.save(folder)

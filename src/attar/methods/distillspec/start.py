@@ -10,7 +10,7 @@ from attar import checkpoint
 from attar.budget import cost_of
 from attar.decode.speculative import require_generator
 from attar.errors import ConfigError
-from attar.report import Run, model_card
+from attar.report import Run, save_card
 from attar.train.students import StudentInit, depth, make_student
 
 
@@ -64,7 +64,7 @@ def init_draft(
         )
         checkpoint.save(_in(draft, model), space.path, tokenizer=tokenizer)
         kind = None if model.config.is_encoder_decoder else "text-generation"
-        checkpoint.write_text(space.path / "README.md", model_card(run, pipeline_tag=kind))
+        save_card(space.path, run, pipeline_tag=kind)
         run.save(space.path)
     return run
 

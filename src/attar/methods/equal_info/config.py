@@ -5,14 +5,23 @@ from typing import Literal
 
 from attar.equal_info_windows import COMPILED
 from attar.errors import ConfigError
+from attar.report.record import Paper
 from attar.train.trainer import TrainConfig
 
-PAPER = {
-    "title": "Training LLMs over Neurally Compressed Text",
-    "authors": "Lester, Lee, Alemi, Pennington, Roberts, Sohl-Dickstein, Constant",
-    "year": 2024,
-    "arxiv": "2404.03626",
-}
+PAPER = Paper(
+    title="Training LLMs over Neurally Compressed Text",
+    authors=(
+        "Brian Lester",
+        "Jaehoon Lee",
+        "Alex Alemi",
+        "Jeffrey Pennington",
+        "Adam Roberts",
+        "Jascha Sohl-Dickstein",
+        "Noah Constant",
+    ),
+    year=2024,
+    arxiv="2404.03626",
+)
 MAX_WINDOW = 32
 MAX_TOKEN = 20
 """Bits of an id: a model needs an embedding for each."""
@@ -68,12 +77,18 @@ class EqualInfoConfig(TrainConfig):
                 "take every code; make window_bits larger"
             )
         if not 1 <= self.id_bits <= min(self.window_bits, MAX_TOKEN):
+            found = "as many, since token_bits was left out"
+            if self.token_bits is not None:
+                found = str(self.token_bits)
             raise ConfigError(
                 f"expected ids of 1 to {min(self.window_bits, MAX_TOKEN)} bits for windows of "
-                f"{self.window_bits}, found {self.id_bits}; set token_bits"
+                f"{self.window_bits}, found {found}; give token_bits "
+                "(--token-bits)"
             )
         if not 1 <= self.order <= 7:
-            raise ConfigError(f"expected n-grams of order 1 to 7, found {self.order}")
+            raise ConfigError(
+                f"expected n-grams of order 1 to 7, found {self.order}; 6 suits most text"
+            )
         if not 10 <= self.precision_bits <= 24:
             raise ConfigError(
                 f"expected a precision of 10 to 24 bits, found {self.precision_bits}; 16 loses "
@@ -87,7 +102,9 @@ class EqualInfoConfig(TrainConfig):
             )
         for name in ("fit_bytes", "num_hidden_layers"):
             if getattr(self, name) < 1:
-                raise ConfigError(f"expected {name} of 1 or more, found {getattr(self, name)}")
+                raise ConfigError(
+                    f"expected {name} of 1 or more, found {getattr(self, name)}; leave it out"
+                )
         if self.hidden_size < 32 or self.hidden_size % 32:
             raise ConfigError(
                 f"expected a hidden_size that is a multiple of 32, found {self.hidden_size}"

@@ -7,10 +7,12 @@ import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import suppress
 from dataclasses import dataclass
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import numpy as np
@@ -18,13 +20,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from datasets import Dataset, DatasetDict
 from pyarrow import parquet
-from safetensors import SafetensorError
 from tqdm import tqdm
 
 from attar import checkpoint
 from attar.data import load_encoded, load_text
-from attar.data.encoded import NAME
-from attar.errors import ConfigError, DataError
+from attar.data.encoded import NAME, is_encoded
+from attar.errors import ConfigError, DataError, ResourceError
+from attar.methods.equal_info.config import PAPER
+from attar.new_file import new_file
 from attar.report import Run
 from attar.tokenization_equal_info import EqualInfoTokenizer
 from attar.train.windows import source_name
@@ -100,35 +103,31 @@ def encode_corpus(
         "text_column": text_column,
         "block_size": block_size,
     }
-    try:
-        with checkpoint.workspace(output_dir, settings=settings, resume=resume) as space:
-            began = time.perf_counter()
-            documents = load_text(data, config=data_config, text_column=text_column)
-            plan = list(shards_of(documents, space.path))
-            _check_plan(plan, space.state / "plan.json", documents)
-            left = [shard for shard in plan if not shard.file.exists()]
-            if len(left) < len(plan):
-                logger.info("%d of %d shards are there already", len(plan) - len(left), len(plan))
-            documents = _on_disk(documents, space.state) if workers > 1 else documents
-            job = _Job(Path(tokenizer), _meaning(loaded), block_size, space.state)
-            _encode_all(left, documents, job, workers)
-            counts = {str(split): _counts(plan, str(split)) for split in documents}
-            _require_rows(counts, block_size)
-            run = Run(
-                command="tokenizer encode",
-                data=settings["data"],
-                settings=settings,
-                quality=counts,
-                details={"codec": loaded.codec, "shards": len(plan)},
-                seconds=time.perf_counter() - began,
-            )
-            loaded.save_pretrained(space.path)
-            run.save(space.path)
-    except (OSError, SafetensorError) as error:  # outside of the workspace, which keeps its files
-        raise DataError(
-            f"writing {str(output_dir)!r} stopped: {getattr(error, 'strerror', None) or error}; "
-            "make room and go on with --resume, finished shards stay"
-        ) from error
+    with checkpoint.workspace(output_dir, settings=settings, resume=resume) as space:
+        began = time.perf_counter()
+        documents = load_text(data, config=data_config, text_column=text_column)
+        plan = list(shards_of(documents, space.path))
+        _check_plan(plan, space.state / "plan.json", documents)
+        left = [shard for shard in plan if not shard.file.exists()]
+        if len(left) < len(plan):
+            logger.info("%d of %d shards are there already", len(plan) - len(left), len(plan))
+        documents = _on_disk(documents, space.state) if workers > 1 else documents
+        job = _Job(Path(tokenizer), _meaning(loaded), block_size, space.state)
+        _encode_all(left, documents, job, workers)
+        counts = {str(split): _counts(plan, str(split)) for split in documents}
+        _require_rows(counts, block_size)
+        run = Run(
+            command="tokenizer encode",
+            method="equal_info",
+            paper=PAPER,
+            data=settings["data"],
+            settings=settings,
+            quality=counts,
+            details={"codec": loaded.codec, "shards": len(plan)},
+            seconds=time.perf_counter() - began,
+        )
+        loaded.save_pretrained(space.path)
+        run.save(space.path)
     return run
 
 
@@ -229,16 +228,35 @@ def _encode_all(shards: Sequence[Shard], documents: DatasetDict, job: _Job, work
         return
     # Of many shards also a single worker is a process: rows are mapped anew for each one, so that
     # the pages of the one before are given back.
-    pool = ProcessPoolExecutor(workers, mp_context=get_context("spawn"))
+    pool = ProcessPoolExecutor(
+        workers, mp_context=get_context("spawn"), initializer=_end_with_parent
+    )
     with pool:
         jobs = [pool.submit(_encode_shard, s, documents[s.split], job) for s in shards]
         try:
             for done, one in enumerate(jobs, start=1):
                 one.result()
                 tell(done)
+        except BrokenProcessPool:
+            raise ResourceError(
+                "a process that encoded was ended from outside, perhaps for want of memory; go on "
+                "with --resume and fewer --workers, finished shards stay"
+            ) from None
         except BaseException:
             pool.shutdown(wait=True, cancel_futures=True)
             raise
+
+
+def _end_with_parent() -> None:
+    """A killed parent leaves its processes waiting for work for ever, so they watch it."""
+
+    def watch() -> None:
+        parent = parent_process()
+        assert parent is not None
+        parent.join()
+        os._exit(1)
+
+    Thread(target=watch, daemon=True).start()
 
 
 def _encode_shard(shard: Shard, documents: Dataset, job: _Job) -> None:
@@ -263,7 +281,13 @@ def _encode_shard(shard: Shard, documents: Dataset, job: _Job) -> None:
     written = pa.table({"input_ids": column}).replace_schema_metadata({"attar": facts})
     aside = job.state / f"{shard.file.name}.{os.getpid()}"
     try:
-        parquet.write_table(written, aside, compression="zstd", row_group_size=10_000)
+        parquet.write_table(
+            written,
+            aside,
+            compression="zstd",
+            row_group_size=10_000,
+            write_page_checksum=True,
+        )
         aside.replace(shard.file)
     finally:
         with suppress(OSError):
@@ -295,6 +319,10 @@ def decode_corpus(folder: str | Path, *, output_file: str | Path) -> int:
         DataError: the folder holds no tokenizer, or not all shards, or one is damaged.
         ConfigError: its rows are blocks, or the file exists.
     """
+    if not is_encoded(folder):
+        raise DataError(
+            f"expected a folder that attar tokenizer encode wrote, found none at {str(folder)!r}"
+        )
     tokenizer = load_equal_info(folder)
     splits = load_encoded(folder)
     if Run.load(folder).settings["block_size"] is not None:
@@ -302,22 +330,13 @@ def decode_corpus(folder: str | Path, *, output_file: str | Path) -> int:
             "expected a corpus whose rows are documents, found blocks, which have lost the ends "
             "of some; encode it without --block-size"
         )
-    final = Path(output_file)
-    if not final.name or os.path.lexists(final):
-        raise ConfigError(f"{str(final)!r} is there already; choose another file or delete it")
-    beside, count = final.with_name(f".{final.name}.{os.getpid()}.partial"), 0
-    try:
-        with beside.open("x", encoding="utf-8", errors="surrogatepass") as out:
-            for split, rows in splits.items():
-                for row in rows:
-                    text = tokenizer.decode_documents(row["input_ids"])  # pyright: ignore[reportCallIssue,reportArgumentType]
-                    line = {"split": str(split), "text": "".join(text)}
-                    out.write(json.dumps(line, ensure_ascii=False) + "\n")
-                    count += 1
-        beside.replace(final)
-    except OSError as error:
-        raise DataError(f"cannot write {str(final)!r}: {error.strerror}; make room") from error
-    finally:
-        with suppress(OSError):
-            beside.unlink()
+    count = 0
+    with new_file(output_file) as out:
+        for split, rows in splits.items():
+            for row in rows:
+                text = tokenizer.decode_documents(row["input_ids"])  # pyright: ignore[reportCallIssue,reportArgumentType]
+                line = {"split": str(split), "text": "".join(text)}
+                written = json.dumps(line, ensure_ascii=False) + "\n"
+                out.write(written.encode("utf-8", "surrogatepass"))
+                count += 1
     return count

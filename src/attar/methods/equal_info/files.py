@@ -5,16 +5,18 @@ import mmap
 import os
 import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
+from tqdm import tqdm
 
 from attar.coding.bitstream import Chunk, End, Header, read_chunks, read_header
 from attar.equal_info_windows import END, regroup
-from attar.errors import ConfigError, DataError
+from attar.errors import DataError
+from attar.new_file import new_file
 from attar.tokenization_equal_info import EqualInfoTokenizer
 
 logger = logging.getLogger(__name__)
@@ -51,8 +53,10 @@ def compress(
     """
     dictionary, bits = tokenizer.dictionary, tokenizer.window_bits
     before, index = 0, 0
-    with _reading(source) as data, _writing(output_file) as out:
+    with _reading(source) as data, new_file(output_file) as out:
         out.write(Header(bits, dictionary.digest).to_bytes())
+        size = os.fstat(data.fileno()).st_size
+        progress = tqdm(total=size, desc="compressing", unit="B", unit_scale=True, disable=None)
         while text := data.read(CHUNK):
             codes = dictionary.encode(np.frombuffer(text, np.uint8))
             payload = regroup(codes, bits=bits, to_bits=8).astype(np.uint8).tobytes()
@@ -64,6 +68,8 @@ def compress(
                 )
             out.write(chunk.to_bytes())
             before, index = before + len(text), index + 1
+            progress.update(len(text))
+        progress.close()
         out.write(End(index, before).to_bytes())
         after = out.tell()
     return before, after
@@ -90,7 +96,7 @@ def decompress(
             the disk is full.
         ConfigError: the output file exists.
     """
-    with _reading(source) as file, _writing(output_file) as out:
+    with _reading(source) as file, new_file(output_file) as out:
         try:
             data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
         except ValueError:  # an empty file cannot be mapped
@@ -161,23 +167,3 @@ def _reading(source: str | Path) -> Iterator[BinaryIO]:
         raise DataError(f"expected a file that you may read, found none at {str(source)!r}")
     with path.open("rb") as file:
         yield file
-
-
-@contextmanager
-def _writing(output_file: str | Path) -> Iterator[BinaryIO]:
-    """A file beside the final one, which it becomes when all went well."""
-    final = Path(output_file)
-    if not final.name or os.path.lexists(final):
-        raise ConfigError(f"{str(final)!r} is there already; choose another file or delete it")
-    beside = final.with_name(f".{final.name}.{os.getpid()}.partial")
-    try:
-        with beside.open("xb") as out:
-            yield out
-        beside.replace(final)
-    except OSError as error:
-        raise DataError(
-            f"cannot write {str(final)!r}: {error.strerror}; nothing was left behind"
-        ) from error
-    finally:
-        with suppress(OSError):
-            beside.unlink()

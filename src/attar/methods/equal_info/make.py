@@ -19,14 +19,14 @@ from attar.data import load_text
 from attar.data.passages import spread
 from attar.equal_info_windows import COMPILED, END, FORMAT
 from attar.errors import ConfigError, DataError
-from attar.methods.equal_info.config import EqualInfoConfig
+from attar.methods.equal_info.config import PAPER, EqualInfoConfig
 from attar.methods.equal_info.dictionary import compile_windows
 from attar.methods.equal_info.live import LiveWindows
 from attar.methods.equal_info.ngram import NgramModel
 from attar.methods.equal_info.transformer import TransformerModel, train_transformer
 from attar.methods.equal_info.windows import ByteModel
 from attar.report import Run
-from attar.tokenization_equal_info import EqualInfoTokenizer
+from attar.tokenization_equal_info import EqualInfoTokenizer, bytes_of, codec_hash
 from attar.train.processes import broadcast, processes, shared_workspace
 from attar.train.windows import source_name
 
@@ -39,7 +39,7 @@ _MEASURED = 1_000_000  # bytes of each split on which the ratio is measured
 
 def symbols_of(text: str, *, end: bool = False) -> Symbols:
     """A document as symbols: its UTF-8 bytes, and `END` after them if it is coded."""
-    raw = np.frombuffer(text.encode("utf-8", "surrogateescape"), np.uint8).astype(np.uint16)
+    raw = bytes_of(text).astype(np.uint16)
     return np.append(raw, np.uint16(END)) if end else raw
 
 
@@ -98,6 +98,7 @@ def make_tokenizer(
         "sha256": dictionary.digest.hex(),
     }
     codec |= {"order": config.order} if model.kind == "ngram" else {}
+    codec["codec_sha256"] = codec_hash(codec)
     try:
         return EqualInfoTokenizer(dictionary=dictionary, codec=codec, **(special_tokens or {}))
     except ValueError as error:
@@ -105,12 +106,18 @@ def make_tokenizer(
 
 
 def _sample(texts: Sequence[str], config: EqualInfoConfig) -> list[Symbols]:
-    """At most `fit_bytes` of the documents; whole ones where their ends are coded."""
+    """At most `fit_bytes` of the documents; from the start of each where its end is coded."""
     if config.eos == "document":
         encode = partial(str.encode, errors="surrogateescape")
         return [symbols_of(text) for text in spread(texts, encode, tokens=config.fit_bytes)]
-    step = -(-sum(map(len, texts)) // config.fit_bytes)
-    return [symbols_of(text, end=True) for text in texts[:: max(1, step)] if text]
+    step = max(1, -(-sum(map(len, texts)) // config.fit_bytes))
+    found, room = [], config.fit_bytes
+    for text in filter(None, texts[::step]):
+        found.append(symbols_of(text, end=True)[:room])
+        room -= len(found[-1])
+        if not room:
+            break
+    return found
 
 
 def _byte_model(
@@ -183,6 +190,8 @@ def fit_tokenizer(
         }
         run = Run(
             command="tokenizer fit",
+            method="equal_info",
+            paper=PAPER,
             data=settings["data"],
             settings=settings,
             quality=quality,

@@ -4,6 +4,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -146,9 +147,11 @@ def verify(tokenizer: EqualInfoTokenizer, texts: Sequence[str]) -> dict[str, int
         How much was checked, by name.
 
     Raises:
-        DataError: something is wrong.
+        DataError: something is wrong, or its folder lacks a file.
     """
     checked = {}
+    if tokenizer.name_or_path:
+        _require_files(Path(tokenizer.name_or_path))
     dictionary = tokenizer.dictionary
     if tokenizer.window_bits <= COMPILED:
         codes = np.arange(len(dictionary.parent))
@@ -167,3 +170,14 @@ def verify(tokenizer: EqualInfoTokenizer, texts: Sequence[str]) -> dict[str, int
     checked["random bytes"] = sum(map(len, samples))
     checked["bytes of text"] = sum(len(text.encode()) for text in texts)
     return checked
+
+
+def _require_files(folder: Path) -> None:
+    """What transformers needs to load a tokenizer whose class is not its own."""
+    code = ("tokenization_equal_info.py", "equal_info_windows.py")
+    for name in ("tokenizer_config.json", *code):
+        if folder.is_dir() and not (folder / name).exists():
+            raise DataError(
+                f"the tokenizer in {str(folder)!r} lacks {name}, without which AutoTokenizer "
+                "cannot load it; copy all files of the tokenizer"
+            )
