@@ -440,8 +440,8 @@ def workspace(
     try:
         yield work
     except BaseException as error:
-        mended = isinstance(error, ResourceError) or not isinstance(error, AttarError)
-        mistake = not mended and not resuming  # it would only happen again
+        machine = isinstance(error, ResourceError)
+        mistake = isinstance(error, AttarError) and not machine and not resuming  # would come again
         gone = mistake or [p.name for p in work.state.iterdir()] == [noted.name]
         if gone:
             shutil.rmtree(partial)

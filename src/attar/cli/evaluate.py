@@ -96,7 +96,7 @@ def evaluate(
     require_target(json_to)
     loaded = load(model, revision=revision, trust_remote_code=trust_remote_code)
     place(loaded)
-    tokenizer = load_tokenizer(model, revision=revision)
+    tokenizer = load_tokenizer(model, revision=revision, trust_remote_code=trust_remote_code)
     if type(loaded).__name__.endswith(_HEADS):
         lines, figures = _task_scores(
             loaded,
