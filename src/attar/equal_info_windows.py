@@ -87,6 +87,13 @@ def _regroup(values, bits, to_bits):
     return padded.reshape(-1, to_bits) @ (1 << np.arange(to_bits - 1, -1, -1))
 
 
+def bytes_among(symbols):
+    """The bytes among symbols, without ends of documents."""
+    if symbols.dtype != np.uint8:
+        symbols = symbols[symbols < END].astype(np.uint8)
+    return symbols.tobytes()
+
+
 class WindowDictionary:
     """The string of every window code: a trie of which node `code` ends in `symbol[code]`.
 
@@ -138,7 +145,7 @@ class WindowDictionary:
     def _strings(self):
         """Where each code's string begins, and all strings in one array."""
         starts = np.concatenate([[0], np.cumsum(self.lengths)])
-        strings = np.zeros(starts[-1], np.uint16)
+        strings = np.zeros(starts[-1], np.uint8 if self._last < END else np.uint16)
         at, above = starts[1:] - 1, np.arange(len(self.parent))
         while len(above):
             strings[at] = self.symbol[above]
@@ -179,7 +186,7 @@ class WindowDictionary:
         return self.lengths[codes]
 
     def decode(self, codes):
-        """The symbols that codes stand for, `(C,)` to `(S,)` uint16."""
+        """The symbols that codes stand for, `(C,)` to `(S,)` uint8; uint16 where `END` is coded."""
         codes = np.asarray(codes, np.int64)
         starts, strings = self._strings
         lengths = self.lengths[codes]

@@ -21,7 +21,7 @@ from pathlib import Path
 import numpy as np
 from transformers import BatchEncoding, LogitsProcessor, PreTrainedTokenizer
 
-from .equal_info_windows import COMPILED, END, FORMAT, WindowDictionary, regroup
+from .equal_info_windows import COMPILED, END, FORMAT, WindowDictionary, bytes_among, regroup
 
 DICTIONARY_FILE = "equal_info.safetensors"
 CODEC_FILE = "codec.json"
@@ -192,8 +192,7 @@ class EqualInfoTokenizer(PreTrainedTokenizer):
 
     def decode_bytes(self, ids):
         """The bytes of ids; special tokens give none, nor does an unfinished window."""
-        found = [symbols[symbols < END] for symbols in self._stretches(ids)]
-        return b"".join(one.astype(np.uint8).tobytes() for one in found)
+        return b"".join(map(bytes_among, self._stretches(ids)))
 
     def encode_symbols(self, symbols):
         """Ids of symbols: bytes, and 256 for the end of a document where that is coded."""
@@ -215,7 +214,7 @@ class EqualInfoTokenizer(PreTrainedTokenizer):
         if self._end_text is not None:
             symbols = np.concatenate(list(self._stretches(ids)))
             parts = np.split(symbols, np.flatnonzero(symbols == END))
-            data = [part[part < END].astype(np.uint8).tobytes() for part in parts]
+            data = [bytes_among(part) for part in parts]
         else:
             ids = np.asarray(ids, np.int64)
             parts = np.split(ids, np.flatnonzero(ids == self.eos_token_id))
@@ -233,8 +232,10 @@ class EqualInfoTokenizer(PreTrainedTokenizer):
         """Symbols of ids, an array for each stretch between special tokens: windows begin anew
         behind one. Negative ids, as labels have them, give none."""
         ids = np.asarray(ids, np.int64)
-        for part in np.split(ids, np.flatnonzero(ids >= self.vocab_size)):
-            yield self._symbols(part[(part >= 0) & (part < self.vocab_size)])
+        ids = ids[ids >= 0]
+        special = np.flatnonzero(ids >= self.vocab_size)
+        for first, last in zip([0, *(special + 1)], [*special, len(ids)], strict=True):
+            yield self._symbols(ids[first:last])
 
     def _symbols(self, ids):
         whole = len(ids) * self.token_bits // self.window_bits

@@ -14,7 +14,7 @@ import numpy as np
 from tqdm import tqdm
 
 from attar.coding.bitstream import Chunk, End, Header, read_chunks, read_header
-from attar.equal_info_windows import END, regroup
+from attar.equal_info_windows import bytes_among, regroup
 from attar.errors import DataError
 from attar.new_file import new_file
 from attar.tokenization_equal_info import EqualInfoTokenizer
@@ -156,8 +156,7 @@ def _restore(
 def _text(chunk: Chunk, tokenizer: EqualInfoTokenizer) -> bytes:
     """What the windows of a chunk say, damaged ones among them."""
     codes = regroup(np.frombuffer(chunk.payload, np.uint8), bits=8, to_bits=tokenizer.window_bits)
-    symbols = tokenizer.dictionary.decode(codes[: chunk.windows])
-    return symbols[symbols < END].astype(np.uint8).tobytes()
+    return bytes_among(tokenizer.dictionary.decode(codes[: chunk.windows]))
 
 
 @contextmanager
