@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from attar import checkpoint
+from attar import artefacts
 from attar.cli.recipe import read_recipe
 from attar.data.text import STDLIB
 from attar.report.record import hardware, versions
@@ -32,7 +32,7 @@ def parse(description: str) -> argparse.ArgumentParser:
 def parent(size: str, data: str | Path = STDLIB) -> Path:
     """A pocket model trained on some text, made once and kept under ATTAR_HOME."""
     suffix = "" if data == STDLIB else f"-{Path(data).name}"
-    folder = checkpoint.home() / "benchmarks" / f"pocket-{size}{suffix}"
+    folder = artefacts.home() / "benchmarks" / f"pocket-{size}{suffix}"
     if not (folder / "attar.json").exists():
         config = PretrainConfig(**read_recipe(f"pocket/{size}"))
         pretrain(

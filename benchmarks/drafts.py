@@ -5,7 +5,7 @@ import json
 from dataclasses import asdict
 from pathlib import Path
 
-from attar import checkpoint
+from attar import artefacts
 from attar.methods.distillspec import DistillSpecConfig, distill_draft, init_draft
 
 LAYERS = 2
@@ -31,4 +31,4 @@ def cut_of(target: Path) -> Path:
 
 
 def _home() -> Path:
-    return checkpoint.home() / "benchmarks" / "drafts"
+    return artefacts.home() / "benchmarks" / "drafts"

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from datasets import Dataset
 
-from attar import checkpoint
+from attar import artefacts
 from attar.cli.recipe import read_recipe
 from attar.data.labelled import load_labelled
 from attar.errors import DataError
@@ -59,7 +59,7 @@ def corpus(name: str, data: Path) -> Path:
     about = CORPORA[name]
     source = name if about.path is None else data / about.path
     most = {"train": about.rows, "validation": HELD_OUT, "test": HELD_OUT}
-    return keep(source, most, checkpoint.home() / "benchmarks" / "labelled" / flat(name))
+    return keep(source, most, artefacts.home() / "benchmarks" / "labelled" / flat(name))
 
 
 def flat(name: str) -> str:
@@ -84,7 +84,7 @@ def keep(source: str | Path, most: Mapping[str, int], folder: Path) -> Path:
 
 def teacher(name: str, data: Path) -> Path:
     """MiniLM fine-tuned on the labels of a data set, made once."""
-    folder = checkpoint.home() / "benchmarks" / "teachers" / flat(name)
+    folder = artefacts.home() / "benchmarks" / "teachers" / flat(name)
     if not (folder / "attar.json").exists():
         about = CORPORA[name]
         options = read_recipe("distiller/teacher")

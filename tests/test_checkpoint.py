@@ -1,6 +1,4 @@
-"""What is saved loads again, in transformers alone too; what is damaged says so; nothing
-half-written is left.
-"""
+"""What is saved loads again, in transformers alone too; what is damaged says so."""
 
 import json
 import subprocess
@@ -14,7 +12,7 @@ from transformers import AutoModelForCausalLM
 import tiny
 from attar import checkpoint
 from attar.arch import Arch
-from attar.errors import CompatibilityError, ConfigError, DataError
+from attar.errors import CompatibilityError, DataError
 from attar.slicing import masked, slice_model
 from test_slicing import CLOSE, output, random_plan
 
@@ -211,53 +209,3 @@ def test_fingerprints_tell_models_apart():
     with torch.no_grad():
         model.model.norm.weight[3] += 1e-3
     assert mark != checkpoint.fingerprint(model)
-
-
-# ------------------------------------------------------------------------------------- workspaces
-
-
-def test_workspace_appears_only_when_complete(tmp_path):
-    final = tmp_path / "out"
-    with checkpoint.workspace(final, settings={"a": 1}) as space:
-        (space.path / "model").write_text("x")
-        assert not final.exists()
-    assert [p.name for p in final.iterdir()] == ["model"]
-    assert [p.name for p in tmp_path.iterdir()] == ["out"]
-
-
-def test_workspace_leaves_nothing_after_bad_input_and_state_after_a_break(tmp_path):
-    final = tmp_path / "out"
-    for folder in (final, tmp_path / "deep" / "er" / "out"):
-        with pytest.raises(DataError), checkpoint.workspace(folder, settings={}):
-            raise DataError("bad")
-        assert list(tmp_path.iterdir()) == []
-    shared = tmp_path / "deep" / "out"
-    with pytest.raises(DataError), checkpoint.workspace(shared, settings={}):
-        (tmp_path / "deep" / "other").mkdir()  # of another run
-        raise DataError("bad")
-    (tmp_path / "deep" / "other").rmdir()
-    (tmp_path / "deep").rmdir()
-    with pytest.raises(KeyboardInterrupt), checkpoint.workspace(final, settings={"a": 1}) as space:
-        (space.state / "step").write_text("7")
-        raise KeyboardInterrupt
-    with (
-        pytest.raises(ConfigError, match="--resume"),
-        checkpoint.workspace(final, settings={"a": 1}),
-    ):
-        pass
-    with (
-        pytest.raises(ConfigError, match="a=1"),
-        checkpoint.workspace(final, settings={"a": 2}, resume=True),
-    ):
-        pass
-    with checkpoint.workspace(final, settings={"a": 1}, resume=True) as space:
-        assert space.resuming
-        assert (space.state / "step").read_text() == "7"
-    assert final.is_dir()
-
-
-def test_workspace_refuses_a_folder_that_holds_something(tmp_path):
-    (tmp_path / "precious").write_text("x")
-    with pytest.raises(ConfigError, match="empty"), checkpoint.workspace(tmp_path, settings={}):
-        pass
-    assert (tmp_path / "precious").read_text() == "x"

@@ -15,7 +15,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from common import arguments, finish, parent, spread
 
-from attar import checkpoint, evaluate
+from attar import artefacts, checkpoint, evaluate
 from attar.budget import Budget, cost_of
 from attar.cli.recipe import read_recipe
 from attar.data import load_text, pack
@@ -112,7 +112,7 @@ def main() -> None:
     packed = pack(documents["train"], tokenizer, block_size=heal_config.block_size or 256)
     rows_used = heal_config.max_steps * heal_config.per_device_train_batch_size
     used = packed.select(range(min(len(packed), rows_used)))
-    cache = checkpoint.home() / "benchmarks" / f"teacher-{folder.name}-{len(used)}"
+    cache = artefacts.home() / "benchmarks" / f"teacher-{folder.name}-{len(used)}"
     CachedTeacher.build(teacher, used, path=cache, tokenizer=tokenizer, k=64, batch_size=8)
     for name in best:
         for seed in seeds if name in ("bonsai", winner) else seeds[:1]:

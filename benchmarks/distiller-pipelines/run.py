@@ -24,7 +24,7 @@ import torch
 from common import finish, parse, spread
 from labelled import corpus, flat, keep, teacher
 
-from attar import checkpoint
+from attar import artefacts
 from attar.data.labelled import load_labelled
 from attar.methods.distiller import DistillConfig
 from attar.methods.distiller.job import Job
@@ -82,7 +82,7 @@ def measure(
     name: str, start: str, seed: int, pipeline: Pipeline | None, data: Path, *, quick: bool
 ) -> dict[str, float]:
     """Train one student; its accuracy on validation and test."""
-    folder = checkpoint.home() / "benchmarks" / "pipelines"
+    folder = artefacts.home() / "benchmarks" / "pipelines"
     rows = keep(corpus(name, data), ROWS, folder / flat(name))
     documents, task = load_labelled(rows, limit_labels=LABELLED, seed=seed)
     shape = STARTS[start]
@@ -162,7 +162,7 @@ def main() -> None:
     parser.add_argument("--worker", type=int, default=None, help="which of them this one is")
     args = parser.parse_args()
     logging.disable(logging.INFO)
-    folder = checkpoint.home() / "benchmarks" / "pipelines"
+    folder = artefacts.home() / "benchmarks" / "pipelines"
     folder.mkdir(parents=True, exist_ok=True)
     file = folder / f"{'quick' if args.quick else 'full'}.jsonl"
     if args.worker is not None:

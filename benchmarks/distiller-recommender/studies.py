@@ -18,7 +18,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import torch
 from labelled import CORPORA, corpus, flat, keep, teacher
 
-from attar import checkpoint
+from attar import artefacts
 from attar.methods.distiller import DistillConfig, SearchConfig, search
 from attar.methods.distiller.results import STUDY_FILE
 from attar.train.students import StudentInit
@@ -44,12 +44,12 @@ SEEDS: dict[str, dict[StudentInit, int]] = {
 
 def rows_of(name: str, data: Path) -> Path:
     """The rows that all trials of a data set see: few, so that a trial takes seconds."""
-    return keep(corpus(name, data), ROWS, checkpoint.home() / "benchmarks" / "studied" / flat(name))
+    return keep(corpus(name, data), ROWS, artefacts.home() / "benchmarks" / "studied" / flat(name))
 
 
 def study(name: str, init: StudentInit, data: Path) -> Path:
     """Run one study to its end, beside other workers; the file."""
-    folder = checkpoint.home() / "benchmarks" / "studies" / f"{flat(name)}-{init}"
+    folder = artefacts.home() / "benchmarks" / "studies" / f"{flat(name)}-{init}"
     start = STARTS[init]
     training = DistillConfig(
         max_steps=start["steps"],
@@ -102,7 +102,7 @@ def main() -> None:
 def install() -> None:
     """Copy the finished studies into the package."""
     PACKAGED.mkdir(exist_ok=True)
-    for file in sorted((checkpoint.home() / "benchmarks" / "studies").glob(f"*/{STUDY_FILE}")):
+    for file in sorted((artefacts.home() / "benchmarks" / "studies").glob(f"*/{STUDY_FILE}")):
         trials = file.read_text(encoding="utf-8").splitlines(keepends=True)
         if len(trials) < TRIALS:
             print(f"left out, not finished: {file.parent.name}")

@@ -16,7 +16,7 @@ from common import arguments, finish, parent
 from drafts import draft_of
 from grown import grow
 
-from attar import HealConfig, checkpoint, heal, score
+from attar import HealConfig, artefacts, checkpoint, heal, score
 from attar.data import load_text
 from attar.data.prompts import load_prompts
 from attar.data.text import STDLIB
@@ -111,7 +111,7 @@ def main() -> None:
 
 def distilled(large: Path, *, steps: int) -> Path:
     """Every other layer of the large model, healed by what it says of its text."""
-    home = checkpoint.home() / "benchmarks" / "drafts"
+    home = artefacts.home() / "benchmarks" / "drafts"
     cut, folder = home / f"{large.name}-half-cut", home / f"{large.name}-half-{steps}"
     if not (cut / "attar.json").exists():
         layers = checkpoint.load(large).config.num_hidden_layers

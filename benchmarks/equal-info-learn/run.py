@@ -25,7 +25,7 @@ from datasets import Dataset
 from transformers import LlamaConfig, LlamaForCausalLM
 from windows import corpus, head
 
-from attar import checkpoint, evaluate
+from attar import artefacts, evaluate
 from attar.methods.equal_info import EqualInfoConfig, make_tokenizer
 from attar.methods.equal_info.baselines import (
     Ids,
@@ -60,7 +60,7 @@ def _texts(data: Path) -> dict[str, list[str]]:
 def store(data: Path, *, quick: bool) -> Path:
     """Where encoded texts and trainings are kept: one folder for each corpus and setting."""
     digest = hashlib.sha256(repr(_texts(data)).encode()).hexdigest()[:8]
-    home = checkpoint.home() / "benchmarks" / "equal-info-learn"
+    home = artefacts.home() / "benchmarks" / "equal-info-learn"
     folder = home / f"{'quick' if quick else 'full'}-{digest}"
     folder.mkdir(parents=True, exist_ok=True)
     return folder

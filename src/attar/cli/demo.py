@@ -10,7 +10,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from attar import checkpoint
+from attar import artefacts, checkpoint
 from attar.budget import Cost, decode_call, has_cache, prefill_call, summarise
 from attar.cli.app import ExitCode, require_folder_option
 from attar.cli.output import note, show
@@ -54,7 +54,7 @@ def demo(
     search = BonsaiConfig(**read_recipe("bonsai/cpu-tiny"))
     healing = HealConfig(**read_recipe("bonsai/cpu-tiny-heal"))
     healing = replace(healing, max_steps=_HEALING_STEPS)
-    folder = require_folder_option(output_dir or checkpoint.home() / f"demo-{size}")
+    folder = require_folder_option(output_dir or artefacts.home() / f"demo-{size}")
     _prepare(folder, {"1": asdict(options), "2": asdict(search), "3": asdict(healing)}, fresh=fresh)
     parent = folder / "parent"
     runs = {
@@ -123,7 +123,7 @@ def _prepare(folder: Path, settings: Mapping[str, Any], *, fresh: bool) -> None:
             for made in (folder / name, folder / f"{name}.partial"):
                 shutil.rmtree(made, ignore_errors=True)
     folder.mkdir(parents=True, exist_ok=True)
-    checkpoint.write_text(marker, mark)
+    artefacts.write_text(marker, mark)
 
 
 def _made(what: str, folder: Path, make: Callable[[], Run]) -> Run:

@@ -7,7 +7,7 @@ from typing import Any
 
 import yaml
 
-from attar import checkpoint
+from attar import artefacts
 from attar.errors import ConfigError
 from attar.methods.distiller import DistillConfig
 from attar.methods.distiller.search import configured
@@ -92,6 +92,6 @@ def write_recipe(path: Path, options: DistillConfig | Mapping[str, Any], *, comm
     text = f"# {comment}\n{yaml.safe_dump(plain, sort_keys=False)}"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        checkpoint.write_text(path, text)
+        artefacts.write_text(path, text)
     except OSError as error:
         raise ConfigError(f"cannot write the recipe {path}: {error.strerror}") from error

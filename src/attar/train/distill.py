@@ -18,7 +18,7 @@ from datasets import Dataset, DatasetDict
 from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from attar import budget, checkpoint, divergences, evaluate
+from attar import artefacts, budget, checkpoint, divergences, evaluate
 from attar.data import load_text, pack
 from attar.errors import ConfigError
 from attar.report import Run, save_card
@@ -242,7 +242,7 @@ def heal(
 
 
 def _heal_in(
-    space: checkpoint.Workspace,
+    space: artefacts.Workspace,
     model: PreTrainedModel,
     parent: PreTrainedModel | None,
     tokenizer: PreTrainedTokenizerBase,

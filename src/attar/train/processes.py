@@ -13,7 +13,7 @@ import torch.distributed as dist
 from accelerate import PartialState
 from torch import Tensor, nn
 
-from attar import checkpoint
+from attar import artefacts
 
 # One process may build a teacher cache or score a model while the others wait for it at a barrier.
 PATIENCE = timedelta(hours=12)
@@ -51,16 +51,16 @@ def broadcast(value: Any) -> Any:
 @contextmanager
 def shared_workspace(
     output_dir: Path, *, settings: dict[str, Any], resume: bool
-) -> Iterator[checkpoint.Workspace]:
-    """`checkpoint.workspace`, that the first process opens and closes for all of them.
+) -> Iterator[artefacts.Workspace]:
+    """`artefacts.workspace`, that the first process opens and closes for all of them.
 
     Raises:
-        ConfigError: on the first process, as `checkpoint.workspace` does; the launcher then ends
+        ConfigError: on the first process, as `artefacts.workspace` does; the launcher then ends
             the others.
     """
     group = processes()
     if group.is_main_process:
-        with checkpoint.workspace(output_dir, settings=settings, resume=resume) as space:
+        with artefacts.workspace(output_dir, settings=settings, resume=resume) as space:
             broadcast(space)
             yield space
             group.wait_for_everyone()  # nobody may still read the state when it is deleted

@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from attar.checkpoint import write_text
+from attar.artefacts import write_text
 from attar.errors import ConfigError
 
 logger = logging.getLogger(__name__)

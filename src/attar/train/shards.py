@@ -11,7 +11,7 @@ from typing import Any
 from safetensors.torch import save_file
 from torch import Tensor
 
-from attar.checkpoint import write_text
+from attar.artefacts import write_text
 from attar.errors import CompatibilityError, DataError
 
 FORMAT = 1

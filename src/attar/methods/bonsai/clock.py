@@ -7,8 +7,8 @@ from typing import cast
 
 from transformers import PreTrainedModel
 
+from attar.artefacts import write_text
 from attar.budget import Budget, Cost, Latency
-from attar.checkpoint import write_text
 from attar.errors import BudgetError
 from attar.latency import LatencyTable, Mode, measure_table
 from attar.methods.bonsai.config import BonsaiConfig, Layout

@@ -13,7 +13,7 @@ from datasets import Dataset, DatasetDict
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from attar import checkpoint, evaluate
+from attar import artefacts, checkpoint, evaluate
 from attar.budget import Budget, Cost, cost_of, has_cache, measure
 from attar.data import load_text, pack
 from attar.errors import BudgetError, CompatibilityError, ConfigError, DataError
@@ -99,7 +99,7 @@ def prune(
     )
     if output_dir is None:
         return job.run(tokenizer, None)
-    with checkpoint.workspace(output_dir, settings=job.settings(), resume=resume) as space:
+    with artefacts.workspace(output_dir, settings=job.settings(), resume=resume) as space:
         record = job.run(tokenizer, space.state)
         job.save(space.path, record)
     return record
@@ -282,7 +282,7 @@ class _Job:
             "settings": record.settings,
             "versions": record.versions,
         }
-        checkpoint.write_text(path / PLAN_FILE, json.dumps(stored))
+        artefacts.write_text(path / PLAN_FILE, json.dumps(stored))
         kind = "text-generation" if has_cache(model) else None
         save_card(path, record, pipeline_tag=kind)
         record.save(path)
@@ -319,7 +319,7 @@ def _known_parent(state: Path | None, mark: str, windows: Tensor) -> Cost | None
 def _keep_parent(state: Path | None, mark: str, windows: Tensor, cost: Cost) -> None:
     if state is not None:
         kept = {"model": mark, "windows": _digest(windows), "cost": cost.to_dict()}
-        checkpoint.write_text(state / "parent.json", json.dumps(kept))
+        artefacts.write_text(state / "parent.json", json.dumps(kept))
 
 
 def _digest(windows: Tensor) -> str:
@@ -437,7 +437,7 @@ def apply_plan(
     wanted = SlicePlan.from_json(text)
     made_for = json.loads(text).get("parent_hash")
     settings = {"model": str(model), "plan": str(plan), "layout": layout}
-    with checkpoint.workspace(output_dir, settings=settings, resume=resume) as space:
+    with artefacts.workspace(output_dir, settings=settings, resume=resume) as space:
         parent = checkpoint.load(model)
         same = made_for in (None, checkpoint.fingerprint(parent))
         before = cost_of(parent)
@@ -446,7 +446,7 @@ def apply_plan(
         else:
             parent = slice_model(parent, wanted, in_place=True)
         form = checkpoint.save(parent, space.path, tokenizer=checkpoint.load_tokenizer(model))
-        checkpoint.write_text(space.path / PLAN_FILE, text)
+        artefacts.write_text(space.path / PLAN_FILE, text)
         record = Run(
             command="prune --apply",
             model=str(model),

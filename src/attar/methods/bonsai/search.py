@@ -16,8 +16,9 @@ from transformers import PreTrainedModel
 
 from attar import evaluate
 from attar.arch import Arch
+from attar.artefacts import write_text
 from attar.budget import Budget, Constraint
-from attar.checkpoint import has_stock_form, write_text
+from attar.checkpoint import has_stock_form
 from attar.errors import BudgetError, CompatibilityError, DataError
 from attar.families import UNITS, Body
 from attar.latency import LatencyTable

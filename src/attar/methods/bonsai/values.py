@@ -13,7 +13,7 @@ from torch import Tensor
 from tqdm import tqdm
 from transformers import PreTrainedModel
 
-from attar.checkpoint import write_text
+from attar.artefacts import write_text
 from attar.methods.bonsai.config import BonsaiConfig
 from attar.methods.bonsai.pieces import Piece, draw_pairs, switch
 from attar.methods.bonsai.priors import Module

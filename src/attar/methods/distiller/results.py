@@ -15,7 +15,7 @@ from typing import Any
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
-from attar import checkpoint
+from attar import artefacts
 from attar.errors import AttarError, ConfigError
 from attar.methods.distiller.queue import JOURNAL, Origin, open_storage, study_lock, study_name
 from attar.methods.distiller.recommender import PICKS
@@ -31,7 +31,7 @@ def write_study(folder: Path, study: optuna.Study) -> list[Row]:
     with study_lock(folder):  # so that none overwrites a newer list
         rows = [row for row, _ in _ended(study)]
         text = "".join(json.dumps(row.to_dict()) + "\n" for row in rows)
-        checkpoint.write_text(folder / STUDY_FILE, text)
+        artefacts.write_text(folder / STUDY_FILE, text)
     return rows
 
 

@@ -18,7 +18,7 @@ import yaml
 from datasets import Dataset, DatasetDict
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from attar import checkpoint
+from attar import artefacts, checkpoint
 from attar.data.prompts import Prompt
 from attar.decode.agreement import Texts
 from attar.errors import ConfigError
@@ -118,7 +118,7 @@ def search_drafts(
         "authors": None if authors is None else list(authors),
         **asdict(config),
     }
-    with checkpoint.workspace(output_dir, settings=settings, resume=resume) as space:
+    with artefacts.workspace(output_dir, settings=settings, resume=resume) as space:
         began = time.perf_counter()
         pair = load_pair(target, draft, tokenizer=tokenizer)
         prompts = prompts_of(pair, data, config=config)
@@ -151,8 +151,8 @@ def search_drafts(
         best = _with(config, cells[0].divergence, cells[0].author)
         names = ("divergence", "student_share", "target_share", "temperature")
         recipe = {name: getattr(best, name) for name in names}
-        checkpoint.write_text(space.path / RECIPE, yaml.safe_dump(recipe, sort_keys=False))
-        checkpoint.write_text(space.path / RESULTS, search.file.read_text(encoding="utf-8"))
+        artefacts.write_text(space.path / RECIPE, yaml.safe_dump(recipe, sort_keys=False))
+        artefacts.write_text(space.path / RESULTS, search.file.read_text(encoding="utf-8"))
         run.save(space.path)
     return Found(cells, before, run)
 
@@ -190,7 +190,7 @@ class _Search:
         cell = Cell(divergence, author, best.tau, best.alpha, time.perf_counter() - began)
         self.done[divergence, author] = (cell, before)
         lines = [json.dumps({"cell": asdict(c), "before": b}) for c, b in self.done.values()]
-        checkpoint.write_text(self.file, "\n".join(lines) + "\n")
+        artefacts.write_text(self.file, "\n".join(lines) + "\n")
         logger.info(
             "%s on texts of the %s: tau %.3f, before %.3f", divergence, author, best.tau, before
         )

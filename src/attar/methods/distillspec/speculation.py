@@ -7,7 +7,7 @@ from typing import Any
 
 from transformers import PreTrainedModel
 
-from attar import checkpoint
+from attar import artefacts, checkpoint
 from attar.decode.bench import Profile
 from attar.methods.distillspec.pair import Pair
 from attar.report.record import hardware, versions
@@ -42,7 +42,7 @@ def write_speculation(
         "versions": versions(),
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
     }
-    checkpoint.write_text(folder / FILE, json.dumps(about, indent=2) + "\n")
+    artefacts.write_text(folder / FILE, json.dumps(about, indent=2) + "\n")
 
 
 def made_for(folder: str | Path, target: PreTrainedModel) -> bool | None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from transformers import PreTrainedModel
 
-from attar import checkpoint
+from attar import artefacts, checkpoint
 from attar.budget import cost_of
 from attar.decode.speculative import require_generator
 from attar.errors import ConfigError
@@ -43,7 +43,7 @@ def init_draft(
     """
     began = time.perf_counter()
     settings = {"target": str(target), "layers": layers, "width": width, "init": init}
-    with checkpoint.workspace(output_dir, settings=settings) as space:
+    with artefacts.workspace(output_dir, settings=settings) as space:
         model = checkpoint.load(target)
         require_generator("target", model)
         kept = spread(layers, depth(model)) if isinstance(layers, int) else list(layers)

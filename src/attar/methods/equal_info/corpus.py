@@ -22,12 +22,12 @@ from datasets import Dataset, DatasetDict
 from pyarrow import parquet
 from tqdm import tqdm
 
-from attar import checkpoint
+from attar import artefacts, checkpoint
+from attar.artefacts import new_file
 from attar.data import load_encoded, load_text
 from attar.data.encoded import NAME, is_encoded
 from attar.errors import ConfigError, DataError, ResourceError
 from attar.methods.equal_info.config import PAPER
-from attar.new_file import new_file
 from attar.report import Run
 from attar.tokenization_equal_info import EqualInfoTokenizer
 from attar.train.windows import source_name
@@ -103,7 +103,7 @@ def encode_corpus(
         "text_column": text_column,
         "block_size": block_size,
     }
-    with checkpoint.workspace(output_dir, settings=settings, resume=resume) as space:
+    with artefacts.workspace(output_dir, settings=settings, resume=resume) as space:
         began = time.perf_counter()
         documents = load_text(data, config=data_config, text_column=text_column)
         plan = list(shards_of(documents, space.path))
@@ -208,7 +208,7 @@ def _check_plan(plan: Sequence[Shard], noted: Path, documents: DatasetDict) -> N
             "cannot resume: the text has changed since the shards that are there were written; "
             "delete the unfinished folder and start anew"
         )
-    checkpoint.write_text(noted, json.dumps(now))
+    artefacts.write_text(noted, json.dumps(now))
 
 
 def _encode_all(shards: Sequence[Shard], documents: DatasetDict, job: _Job, workers: int) -> None:

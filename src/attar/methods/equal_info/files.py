@@ -13,10 +13,10 @@ from typing import BinaryIO
 import numpy as np
 from tqdm import tqdm
 
+from attar.artefacts import new_file
 from attar.coding.bitstream import Chunk, End, Header, read_chunks, read_header
 from attar.equal_info_windows import bytes_among, regroup
 from attar.errors import DataError
-from attar.new_file import new_file
 from attar.tokenization_equal_info import EqualInfoTokenizer
 
 logger = logging.getLogger(__name__)

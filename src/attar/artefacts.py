@@ -1,0 +1,166 @@
+"""What Attar writes: folders and files that appear when they are complete, or not at all."""
+
+import contextlib
+import errno
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from attar.errors import AttarError, ConfigError, DataError, ResourceError
+
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+def home() -> Path:
+    """Where Attar keeps what it can make again: `ATTAR_HOME`, or `~/.cache/attar`."""
+    return Path(os.environ.get("ATTAR_HOME") or Path.home() / ".cache" / "attar")
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """Where a run puts its result together: `path` becomes the output folder, `state` (for
+    resuming) is deleted at the end.
+    """
+
+    path: Path
+    resuming: bool
+
+    @property
+    def state(self) -> Path:
+        """The sub-folder for what a resumed run needs."""
+        return self.path / "state"
+
+
+@contextmanager
+def workspace(
+    output_dir: str | Path, *, settings: dict[str, Any], resume: bool = False
+) -> Iterator[Workspace]:
+    """Put an artefact together in `<output_dir>.partial` and rename it when the block ends well, so
+    that nothing half-written shows.
+
+    After an interruption, a crash or a kill the folder stays if there is state to resume from.
+    After a mistake of the user's in a fresh run it goes.
+
+    Args:
+        output_dir: the final folder; must be absent or empty.
+        settings: what determines the result; a resumed run must come with the same.
+        resume: go on with an unfinished `<output_dir>.partial`; starts afresh when there is none.
+
+    Raises:
+        ConfigError: the folder holds something, an unfinished run is in the way, or the settings
+            differ from those it began with.
+    """
+    final = Path(output_dir)
+    final = final if final.name else final.resolve()  # "." has no name to put .partial behind
+    partial = final.with_name(final.name + ".partial")
+    if resume and (final / "attar.json").is_file():
+        raise ConfigError(
+            f"the run in {str(final)!r} is finished, so that there is nothing to resume; choose "
+            "another folder to run it anew"
+        )
+    if final.is_file() or (final.is_dir() and any(final.iterdir())):
+        raise ConfigError(
+            f"expected an empty or new output folder; {str(final)!r} holds something: choose "
+            f"another or empty it"
+        )
+    noted, above = partial / "state" / "settings.json", list[Path]()
+    wanted = json.loads(json.dumps(settings, sort_keys=True, default=str))
+    resuming = partial.exists()
+    if resuming and not resume:
+        raise ConfigError(
+            f"an unfinished run lies in {str(partial)!r}; finish it with --resume, or delete that "
+            f"folder"
+        )
+    if resuming and noted.exists():
+        _same_settings(json.loads(noted.read_text(encoding="utf-8")), wanted, partial)
+    else:
+        with contextlib.suppress(FileNotFoundError):
+            shutil.rmtree(partial)
+        above = [folder for folder in partial.parents if not folder.exists()]
+        try:
+            noted.parent.mkdir(parents=True)
+        except OSError as error:
+            raise ConfigError(
+                f"cannot make the output folder {str(final)!r}: {error.strerror}; choose another"
+            ) from None
+        write_text(noted, json.dumps(wanted))
+    work = Workspace(partial, resuming)
+    try:
+        yield work
+    except BaseException as error:
+        machine = isinstance(error, ResourceError)
+        mistake = isinstance(error, AttarError) and not machine and not resuming  # would come again
+        gone = mistake or [p.name for p in work.state.iterdir()] == [noted.name]
+        if gone:
+            shutil.rmtree(partial)
+            with contextlib.suppress(OSError):  # something else lies in it by now
+                for folder in above:  # the nearest first
+                    folder.rmdir()
+        if disk_is_full(error):
+            raise ResourceError(
+                f"writing {str(final)!r} stopped, as the disk is full; make room and "
+                f"{'do it again' if gone else 'go on with --resume, what was finished stays'}"
+            ) from error
+        raise
+    if final.is_dir():
+        final.rmdir()
+    partial.rename(final)
+    shutil.rmtree(final / "state")  # after the rename: a kill in between leaves a whole artefact
+
+
+def _same_settings(before: dict[str, Any], now: dict[str, Any], partial: Path) -> None:
+    differing = [k for k in sorted({*before, *now}) if before.get(k) != now.get(k)]
+    if differing:
+        key = differing[0]
+        raise ConfigError(
+            f"the unfinished run in {str(partial)!r} was started with {key}={before.get(key)!r}, "
+            f"not {now.get(key)!r}; "
+            "resume with the same settings, or delete that folder to start anew"
+        )
+
+
+@contextmanager
+def new_file(path: str | Path) -> Iterator[BinaryIO]:
+    """Write a file beside its final place, where it goes when the block ends well.
+
+    Raises:
+        ConfigError: something is there already.
+        DataError: it cannot be written; nothing is left behind.
+    """
+    final = Path(path)
+    if not final.name or os.path.lexists(final):
+        raise ConfigError(f"{str(final)!r} is there already; choose another file or delete it")
+    beside = final.with_name(f".{final.name}.{os.getpid()}.partial")
+    try:
+        with beside.open("xb") as out:
+            yield out
+        beside.replace(final)
+    except OSError as error:
+        raise DataError(
+            f"cannot write {str(final)!r}: {error.strerror}; nothing was left behind, "
+            f"{'make room' if disk_is_full(error) else 'choose another place'} and do it again"
+        ) from error
+    finally:
+        with contextlib.suppress(OSError):
+            beside.unlink()
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a small file so that it is either absent, old or complete: beside it first, then
+    renamed.
+    """
+    beside = path.with_name(path.name + ".tmp")
+    beside.write_text(text, encoding="utf-8")
+    beside.replace(path)
+
+
+def disk_is_full(error: BaseException) -> bool:
+    """Whether a write failed for want of room, whichever library wrote."""
+    return getattr(error, "errno", None) in _FULL or any(
+        f"os error {code}" in str(error) for code in _FULL
+    )
