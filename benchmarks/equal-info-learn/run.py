@@ -1,7 +1,8 @@
 """What does a language model learn from windows, beside bytes, plain arithmetic code and BPE?
 
 Figure: bits per byte of held-out text, the same small Llama and recipe on every tokenization, after
-equal processor seconds and after equal steps. Every training is kept, and a second call goes on.
+equal processor seconds and after equal steps; of bytes and windows of 12 bits after ten times as
+long too. Every training is kept, and a second call goes on.
 """
 
 import hashlib
@@ -49,6 +50,8 @@ ROWS = {
 }
 CONTEXT, BATCH = 128, 16
 STEPS, SECONDS = 400, 150
+#: do windows pass bytes later? Rows, and seconds, of the longer trainings; one seed
+LONG_ROWS, LONG = ("bytes", "EqualInfo b=12"), 1500
 TEXT, TEST = 9_000_000, 150_000  # bytes
 
 
@@ -155,8 +158,10 @@ def train(row: str, seed: int, steps: int, data: Path, *, quick: bool) -> dict[s
     }
 
 
-def kept(data: Path, *, quick: bool, share: tuple[int, int] | None) -> dict[str, dict[str, float]]:
-    """All trainings by name; with `share`, those of one worker are made first."""
+def kept(
+    data: Path, *, quick: bool, share: tuple[int, int] | None, longer: bool = False
+) -> dict[str, dict[str, float]]:
+    """All trainings by name; with `share`, those of one worker (or its `longer` ones) first."""
     file = store(data, quick=quick) / "runs.jsonl"
     done: dict[str, dict[str, float]] = {}
 
@@ -176,17 +181,24 @@ def kept(data: Path, *, quick: bool, share: tuple[int, int] | None) -> dict[str,
     read()
     if share is None:
         return done
-    steps, seconds = (5, 2) if quick else (STEPS, SECONDS)
+    steps, seconds, long = (5, 2, 4) if quick else (STEPS, SECONDS, LONG)
+
+    def within(row: str, seed: int, limit: float) -> int:
+        """Steps that take so many seconds, as those of the first training did."""
+        return max(1, round(limit * steps / done[f"{row} {seed} steps"]["seconds"]))
+
+    for row in LONG_ROWS[share[0] :: share[1]] if longer else ():
+        if f"{row} {SEEDS[0]} long" not in done:
+            make(f"{row} {SEEDS[0]} long", row, SEEDS[0], within(row, SEEDS[0], long))
+    if longer:
+        return done
     cells = [(row, seed) for seed in SEEDS[: 1 if quick else None] for row in rows_of(quick=quick)]
     for row, seed in cells[share[0] :: share[1]]:
         if f"{row} {seed} steps" not in done:
             make(f"{row} {seed} steps", row, seed, steps)
             read()
         if f"{row} {seed} seconds" not in done:
-            one = done[f"{row} {seed} steps"]
-            make(
-                f"{row} {seed} seconds", row, seed, max(1, round(seconds * steps / one["seconds"]))
-            )
+            make(f"{row} {seed} seconds", row, seed, within(row, seed, seconds))
             read()
     return done
 
@@ -195,31 +207,35 @@ def main() -> None:
     parser = parse(__doc__ or "")
     parser.add_argument("--workers", type=int, default=1, help="processes of one thread each")
     parser.add_argument("--worker", type=int, default=None, help="which of them this one is")
+    parser.add_argument("--longer", action="store_true", help="its longer trainings")
     args = parser.parse_args()
     torch.set_num_threads(1)
     if args.worker is not None:
-        kept(args.data, quick=args.quick, share=(args.worker, args.workers))
+        kept(args.data, quick=args.quick, share=(args.worker, args.workers), longer=args.longer)
         return
     for row in rows_of(quick=args.quick):
         windows(row, args.data, quick=args.quick)
     own = [sys.executable, __file__, "--data", str(args.data), "--workers", str(args.workers)]
     own += ["--quick"] * args.quick
-    started = [subprocess.Popen([*own, "--worker", str(i)]) for i in range(args.workers)]
-    if any([one.wait() for one in started]):
-        sys.exit("a worker failed; run this again to go on")
+    for which in ([], ["--longer"]):  # how long a step takes, the first trainings tell
+        started = [
+            subprocess.Popen([*own, "--worker", str(i), *which]) for i in range(args.workers)
+        ]
+        if any([one.wait() for one in started]):
+            sys.exit("a worker failed; run this again to go on")
     report(kept(args.data, quick=args.quick, share=None), args)
 
 
 def report(done: dict[str, dict[str, float]], args: Any) -> None:
     """Print the tables and write the result."""
     tables: dict[str, dict[str, dict[str, float]]] = {}
-    for budget in ("seconds", "steps"):
-        print(f"\nequal {budget}")
+    for budget in ("seconds", "steps", "long"):
+        print(f"\n{'ten times as long' if budget == 'long' else f'equal {budget}'}")
         print(
             f"  {'':16}{'bits/byte':>10}{'uniform':>9}{'unigram':>9}{'bytes/id':>10}{'ids/kB':>8}"
             f"{'steps':>7}{'MB seen':>9}{'MFLOP/byte':>12}{'with head':>10}"
         )
-        for row in rows_of(quick=args.quick):
+        for row in LONG_ROWS if budget == "long" else rows_of(quick=args.quick):
             runs = [
                 one for key, one in done.items() if key.startswith(row) and key.endswith(budget)
             ]
@@ -261,6 +277,8 @@ def report(done: dict[str, dict[str, float]], args: Any) -> None:
             for row in timed
             if row not in ("bytes", "plain AC")
         )
+        + ". Ten times as long, one seed: "
+        + ", ".join(f"{row} {one['bits_per_byte']:.3f}" for row, one in tables["long"].items())
         + ".",
     }
     finish(__file__, line, {"tables": tables, "runs": done}, args)
