@@ -230,7 +230,7 @@ def report(done: dict[str, dict[str, float]], args: Any) -> None:
     """Print the tables and write the result."""
     tables: dict[str, dict[str, dict[str, float]]] = {}
     for budget in ("seconds", "steps", "long"):
-        print(f"\n{'ten times as long' if budget == 'long' else f'equal {budget}'}")
+        print(f"\n{'one seed, longer' if budget == 'long' else f'equal {budget}'}")
         print(
             f"  {'':16}{'bits/byte':>10}{'uniform':>9}{'unigram':>9}{'bytes/id':>10}{'ids/kB':>8}"
             f"{'steps':>7}{'MB seen':>9}{'MFLOP/byte':>12}{'with head':>10}"
@@ -277,7 +277,7 @@ def report(done: dict[str, dict[str, float]], args: Any) -> None:
             for row in timed
             if row not in ("bytes", "plain AC")
         )
-        + ". Ten times as long, one seed: "
+        + f". After {tables['long']['bytes']['seconds']:.0f} seconds, one seed: "
         + ", ".join(f"{row} {one['bits_per_byte']:.3f}" for row, one in tables["long"].items())
         + ".",
     }
