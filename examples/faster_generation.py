@@ -1,6 +1,6 @@
 """Make a model write faster: a draft of its own layers, trained until it agrees, and measured.
 
-    python examples/faster_generation.py                  # trains a small model first, in 5 minutes
+    python examples/faster_generation.py                  # trains a small model first; 6 minutes
     python examples/faster_generation.py MODEL_FOLDER     # or a name on the Hub
 
 Whether it pays hangs on the model: one that is itself small gains little, as its draft is not much
