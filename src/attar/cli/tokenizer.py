@@ -207,7 +207,16 @@ def report(
 
 
 def _compared(rows: list[Row]) -> str:
-    head = ["Tokenizer", "Ids", "Bytes per id", "Ids per kB", "Uniform", "Unigram", "MB/s"]
+    head = [
+        "Tokenizer",
+        "Ids",
+        "Bytes per id",
+        "Ids per kB",
+        "Uniform",
+        "Unigram",
+        "Stable",
+        "MB/s",
+    ]
     body = [
         [
             row.name,
@@ -216,14 +225,16 @@ def _compared(rows: list[Row]) -> str:
             f"{row.ids_per_kilobyte:.0f}",
             f"{row.uniform:.3f}",
             f"{row.unigram:.3f}",
+            f"{row.stability:.0%}",
             f"{row.megabytes_per_second:.3g}",
         ]
         for row in rows
     ]
     return (
         f"{Table(head, body)}\n\nUniform, Unigram: bits per byte of a model that has learned "
-        "nothing, and of one that knows how often each id occurs. What a model learns beyond that "
-        "takes a training to say: attar tokenizer train-lm."
+        "nothing, and of one that knows how often each id occurs. Stable: share of a passage's "
+        "ids that stay when the word before it is another. What a model learns takes a training to "
+        "say: attar tokenizer train-lm."
     )
 
 

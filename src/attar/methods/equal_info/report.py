@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from datasets import Dataset
+from tqdm import tqdm
 
 from attar.data.passages import spread
 from attar.equal_info_windows import COMPILED
@@ -16,6 +17,7 @@ from attar.errors import ConfigError, DataError
 from attar.evaluate import unigram_bits
 from attar.methods.equal_info.baselines import (
     Encode,
+    Ids,
     arithmetic_ids,
     bpe,
     byte_ids,
@@ -30,6 +32,7 @@ BASELINES = ("bytes", "bpe", "unigram", "static ac", "ac", "gzip")
 _SUBWORDS = frozenset({"bpe", "unigram"})
 _FIT = 8_000_000  # bytes that baselines are fitted on
 _CODED = 100_000  # bytes that the plain arithmetic coder reads: it is written in Python
+_EDITED = (50, 200)  # passages, and their length, whose first word is changed
 
 
 @dataclass(frozen=True)
@@ -42,6 +45,8 @@ class Row:
         bytes_per_id: of text, in UTF-8.
         uniform: bits per byte of a model that finds all ids equally likely.
         unigram: of one that knows how often each occurs.
+        stability: share of a passage's ids that stay when its first word is another (see
+            `stability`).
         megabytes_per_second: of encoding, one thread, this machine.
     """
 
@@ -50,6 +55,7 @@ class Row:
     bytes_per_id: float
     uniform: float
     unigram: float
+    stability: float
     megabytes_per_second: float
 
     @property
@@ -124,7 +130,7 @@ def _baseline(
 def _row(name: str, vocabulary: int, encode: Encode, texts: Sequence[str]) -> Row:
     encode(texts[0][:100])  # compiles what is compiled on first use
     began = time.perf_counter()
-    found = [encode(text) for text in texts]
+    found = [encode(text) for text in tqdm(texts, desc=name, disable=None, leave=False)]
     seconds = time.perf_counter() - began
     ids = torch.from_numpy(np.concatenate(found).astype(np.int64))
     size = sum(len(text.encode()) for text in texts)
@@ -136,8 +142,42 @@ def _row(name: str, vocabulary: int, encode: Encode, texts: Sequence[str]) -> Ro
         bytes_per_id=each,
         uniform=float(bits / each),
         unigram=min(float(bits), unigram_bits(ids)) / each,
+        stability=stability(encode, texts),
         megabytes_per_second=size / 1e6 / seconds,
     )
+
+
+def stability(encode: Encode, texts: Sequence[str]) -> float:
+    """Share of ids that stay when the word before a passage is another, from 0 to 1.
+
+    1 - (Levenshtein distance of the two encodings) / (length of the longer), mean over passages of
+    200 characters. Where a word changes all that follows, there is little that a model can learn.
+
+    Source: Lester et al. 2024, who compare encodings of one sentence after different first words.
+    """
+    text = "\n".join(texts)
+    words = ["", *dict.fromkeys(word[:12] for word in text.split())]
+    count, length = _EDITED
+    kept = []
+    for place in range(count):
+        start = place * max(0, len(text) - length) // count
+        passage = text[start : start + length].partition(" ")[2]
+        one, other = (
+            encode(f"{words[(place + shift) % len(words)]} {passage}")
+            for shift in (0, len(words) // 2)
+        )
+        kept.append(1 - edit_distance(one, other) / max(len(one), len(other)))
+    return float(np.mean(kept))
+
+
+def edit_distance(one: Ids, other: Ids) -> int:
+    """Levenshtein distance: the fewest insertions, deletions and changes between two sequences."""
+    steps = np.arange(len(other) + 1)
+    row = steps
+    for at, symbol in enumerate(one, 1):
+        reached = np.minimum(row[1:] + 1, row[:-1] + (other != symbol))
+        row = np.minimum.accumulate(np.concatenate([[at], reached]) - steps) + steps
+    return int(row[-1])
 
 
 def verify(tokenizer: EqualInfoTokenizer, texts: Sequence[str]) -> dict[str, int]:
@@ -164,7 +204,8 @@ def verify(tokenizer: EqualInfoTokenizer, texts: Sequence[str]) -> dict[str, int
         checked["strings"] = len(codes)
     rng = np.random.default_rng(0)
     samples = [rng.integers(0, 256, size, np.uint8).tobytes() for size in (0, 1, 1000, 100_000)]
-    for sample in [*samples, *(text.encode() for text in texts)]:
+    wanted = [*samples, *(text.encode() for text in texts)]
+    for sample in tqdm(wanted, desc="checking", disable=None, leave=False):
         if tokenizer.decode_bytes(tokenizer.encode_bytes(sample)) != sample:
             raise DataError("a text did not come back as it was; please report this")
     checked["random bytes"] = sum(map(len, samples))
