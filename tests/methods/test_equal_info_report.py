@@ -53,6 +53,10 @@ def test_ids_that_hang_on_the_first_byte_all_change() -> None:
     assert stability(shifted, [words]) == 0
 
 
+def test_text_without_spaces_is_stable_too() -> None:
+    assert stability(byte_ids, ["ภาษาไทยไม่มีช่องว่างระหว่างคำ" * 40]) > 0.8
+
+
 @pytest.mark.parametrize("text", ["a", " ", "\n\n", "ไทย", "one two"])
 def test_short_texts_have_a_stability_too(text: str) -> None:
     assert 0 <= stability(byte_ids, [text]) <= 1

@@ -161,7 +161,8 @@ def stability(encode: Encode, texts: Sequence[str]) -> float:
     kept = []
     for place in range(count):
         start = place * max(0, len(text) - length) // count
-        passage = text[start : start + length].partition(" ")[2]
+        begun, _, passage = text[start : start + length].partition(" ")
+        passage = passage or begun  # Thai and Chinese have no spaces between words
         one, other = (
             encode(f"{words[(place + shift) % len(words)]} {passage}")
             for shift in (0, len(words) // 2)
