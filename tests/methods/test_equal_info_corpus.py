@@ -13,18 +13,16 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 from datasets import Dataset, load_dataset
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import (
     DataCollatorForLanguageModeling,
-    LlamaConfig,
-    LlamaForCausalLM,
     Trainer,
     TrainingArguments,
 )
 
+import tiny
 from attar import checkpoint
 from attar.data import load_encoded, load_text
 from attar.errors import ConfigError, DataError, ResourceError
@@ -329,19 +327,12 @@ def test_a_model_that_trainer_trained_generates_text(
         lambda row: tokenizer(row["text"], truncation=True, max_length=48),
         remove_columns=["text"],
     )
-    shape = LlamaConfig(
+    model: Any = tiny.model(
         vocab_size=len(tokenizer),
-        hidden_size=32,
-        intermediate_size=64,
-        num_hidden_layers=1,
-        num_attention_heads=2,
-        max_position_embeddings=64,
         bos_token_id=None,
         eos_token_id=tokenizer.eos_token_id,
         pad_token_id=tokenizer.pad_token_id,
     )
-    torch.manual_seed(0)
-    model = LlamaForCausalLM(shape)
     arguments = TrainingArguments(
         output_dir=str(tmp_path / "out"),
         max_steps=8,

@@ -16,8 +16,9 @@ import torch
 from datasets import Dataset
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from transformers import DataCollatorForLanguageModeling, LlamaConfig, LlamaForCausalLM
+from transformers import DataCollatorForLanguageModeling
 
+import tiny
 from attar import checkpoint, evaluate
 from attar.errors import ConfigError, DataError
 from attar.evaluate import likelihood
@@ -230,19 +231,13 @@ def test_healing_takes_back_the_last_id_and_offers_what_begins_with_it() -> None
 
 
 def small_model(tokenizer: EqualInfoTokenizer) -> Any:
-    torch.manual_seed(0)
-    shape = LlamaConfig(
+    return tiny.model(
         vocab_size=len(tokenizer),
-        hidden_size=32,
-        intermediate_size=64,
-        num_hidden_layers=1,
-        num_attention_heads=2,
         max_position_embeddings=128,
         bos_token_id=None,
         eos_token_id=None,
         pad_token_id=tokenizer.pad_token_id,
     )
-    return LlamaForCausalLM(shape).eval()
 
 
 def test_canonical_generation_gives_what_encoding_gives() -> None:
