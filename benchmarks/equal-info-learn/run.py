@@ -1,8 +1,8 @@
 """What does a language model learn from windows, beside bytes, plain arithmetic code and BPE?
 
 Figure: bits per byte of held-out text, the same small Llama and recipe on every tokenization, after
-equal processor seconds and after equal steps; of bytes and windows of 12 bits after ten times as
-long too. Every training is kept, and a second call goes on.
+equal processor seconds and after equal steps; of bytes, windows of 12 bits and BPE after ten
+times as long too. Every training is kept, and a second call goes on.
 """
 
 import hashlib
@@ -51,7 +51,7 @@ ROWS = {
 CONTEXT, BATCH = 128, 16
 STEPS, SECONDS = 400, 150
 #: do windows pass bytes later? Rows, and seconds, of the longer trainings; one seed
-LONG_ROWS, LONG = ("bytes", "EqualInfo b=12"), 1500
+LONG_ROWS, LONG = ("bytes", "EqualInfo b=12", "BPE 4096"), 1500
 TEXT, TEST = 9_000_000, 150_000  # bytes
 
 
