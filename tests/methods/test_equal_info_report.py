@@ -1,14 +1,19 @@
-"""How much a change at the beginning of a text changes of what follows."""
+"""A tokenizer beside others: what a changed word changes of what follows, and little text."""
 
+import json
+import zlib
 from functools import cache
+from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from attar.methods.equal_info.baselines import Ids, byte_ids
-from attar.methods.equal_info.report import edit_distance, stability
+from attar.methods.equal_info import EqualInfoConfig, make_tokenizer
+from attar.methods.equal_info.baselines import Ids, byte_ids, gzip_ids
+from attar.methods.equal_info.report import edit_distance, first_words_changed, stability
+from scene import run
 
 TEXT = "Call me Ishmael, said the sailor, and sat down beside the fire in the inn. " * 40
 
@@ -38,10 +43,9 @@ def test_a_known_distance() -> None:
     assert edit_distance(byte_ids("kitten"), byte_ids("sitting")) == 3
 
 
-def test_bytes_change_only_where_the_text_does() -> None:
-    found = stability(byte_ids, [TEXT])
-    longest = max(map(len, TEXT.split()))
-    assert 1 - longest / 190 <= found < 1
+def test_stability_is_the_mean_share_that_stays() -> None:
+    pairs = [("ab cd", "xb cd"), ("same", "same"), ("ab", "xyzw")]
+    assert stability(byte_ids, pairs) == pytest.approx((4 / 5 + 1 + 0) / 3)
 
 
 def test_ids_that_hang_on_the_first_byte_all_change() -> None:
@@ -50,13 +54,60 @@ def test_ids_that_hang_on_the_first_byte_all_change() -> None:
         return ids + 1000 * ids[0]
 
     words = " ".join(chr(first) + "x" for first in range(ord("!"), ord("~")))
-    assert stability(shifted, [words]) == 0
+    assert stability(shifted, first_words_changed([words])) == 0
 
 
-def test_text_without_spaces_is_stable_too() -> None:
-    assert stability(byte_ids, ["ภาษาไทยไม่มีช่องว่างระหว่างคำ" * 40]) > 0.8
+def test_changed_texts_are_passages_from_all_over_after_two_words_of_the_text() -> None:
+    numbered = " ".join(f"{at:05}" for at in range(2000))
+    pairs = first_words_changed([numbered])
+    begins = []
+    for one, other in pairs:
+        word, _, rest = one.partition(" ")
+        another, _, same = other.partition(" ")
+        assert rest == same
+        assert word != another
+        assert {word, another} < set(numbered.split())
+        assert rest in numbered
+        assert 190 <= len(rest) < 200
+        begins.append(int(rest[:5]))
+    assert len(pairs) == 50
+    assert begins[0] < 10
+    assert begins[-1] > 1900
+    assert begins == sorted(set(begins))
 
 
-@pytest.mark.parametrize("text", ["a", " ", "\n\n", "ไทย", "one two"])
-def test_short_texts_have_a_stability_too(text: str) -> None:
-    assert 0 <= stability(byte_ids, [text]) <= 1
+@pytest.mark.parametrize("text", ["", " ", "\n\n", "a", "word word word", "ไทย"])
+def test_texts_of_few_words_are_changed_too(text: str) -> None:
+    assert all(one != other for one, other in first_words_changed([text]))
+
+
+def test_text_without_spaces_is_kept() -> None:
+    text = "ภาษาไทยไม่มีช่องว่างระหว่างคำ" * 40
+    for one, other in first_words_changed([text]):
+        assert one[-180:] == other[-180:]
+        assert one[-180:] in text
+        assert one != other
+
+
+def test_gzip_is_read_without_what_is_the_same_for_all() -> None:
+    packed = gzip_ids("some text of which nothing is known").astype(np.uint8).tobytes()
+    assert zlib.decompress(packed, wbits=-15) == b"some text of which nothing is known"
+
+
+def test_of_little_text_it_warns_and_of_none_it_says_what_is_wrong(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tokenizer = make_tokenizer(
+        [TEXT], config=EqualInfoConfig(window_bits=9, order=2, precision_bits=12)
+    )
+    tokenizer.save_pretrained(tmp_path / "t")
+    (tmp_path / "a.txt").write_text(TEXT * 5, encoding="utf-8")
+    argv = ["tokenizer", "report", str(tmp_path / "t"), "--data", str(tmp_path / "a.txt")]
+    assert run([*argv, "--baselines", "bytes", "--json", "-"]) == 0
+    found = capsys.readouterr()
+    assert "bytes only, figures are rough" in found.err
+    rows = json.loads(found.out)["rows"]
+    assert [row["name"] for row in rows] == ["equal-info", "bytes", "bpe"]
+    assert all(0 < row["stability"] < 1 and row["bytes"] == rows[0]["bytes"] for row in rows)
+    assert run([*argv, "--max-bytes", "0"]) == 2
+    assert "expected max_bytes of 1 or more, found 0" in capsys.readouterr().err

@@ -31,8 +31,11 @@ def byte_ids(text: str) -> Ids:
 
 
 def gzip_ids(text: str) -> Ids:
-    """The bytes of the text after gzip, of which a document is compressed alone."""
-    return np.frombuffer(gzip.compress(text.encode(), mtime=0), np.uint8).astype(np.int64)
+    """The bytes of the text after gzip, of which a document is compressed alone, without the head
+    of 10 bytes, which is the same for all, and the check sum of 8.
+    """
+    packed = gzip.compress(text.encode(), mtime=0)[10:-8]
+    return np.frombuffer(packed, np.uint8).astype(np.int64)
 
 
 def arithmetic_ids(text: str, *, model: NgramModel, bits: int = 8) -> Ids:

@@ -32,7 +32,8 @@ BASELINES = ("bytes", "bpe", "unigram", "static ac", "ac", "gzip")
 _SUBWORDS = frozenset({"bpe", "unigram"})
 _FIT = 8_000_000  # bytes that baselines are fitted on
 _CODED = 100_000  # bytes that the plain arithmetic coder reads: it is written in Python
-_EDITED = (50, 200)  # passages, and their length, whose first word is changed
+_SLOW = frozenset({"ac", "static ac"})
+_CHANGED = (50, 200)  # passages, and their length, whose first word is changed
 
 
 @dataclass(frozen=True)
@@ -42,16 +43,17 @@ class Row:
     Attributes:
         name: equal-info or a baseline.
         vocabulary: ids, without special tokens.
+        bytes: of text that was read.
         bytes_per_id: of text, in UTF-8.
         uniform: bits per byte of a model that finds all ids equally likely.
         unigram: of one that knows how often each occurs.
-        stability: share of a passage's ids that stay when its first word is another (see
-            `stability`).
+        stability: share of the ids of a short text that stay when its first word is another.
         megabytes_per_second: of encoding, one thread, this machine.
     """
 
     name: str
     vocabulary: int
+    bytes: int
     bytes_per_id: float
     uniform: float
     unigram: float
@@ -87,50 +89,59 @@ def tokenizer_report(
         train_texts: what baselines are fitted on, at most 8 MB.
         baselines: some of `BASELINES`.
         max_bytes: of `texts` that are read, in passages spread over them; the arithmetic coders
-            read a tenth.
+            read 100 kB at most.
 
     Raises:
-        ConfigError: there is no such baseline.
+        ConfigError: there is no such baseline, or there are no bytes to read.
         DataError: there is no text.
     """
     if unknown := [name for name in baselines if name not in BASELINES]:
         raise ConfigError(f"expected baselines among {', '.join(BASELINES)}, found {unknown[0]!r}")
+    if max_bytes < 1:
+        raise ConfigError(f"expected max_bytes of 1 or more, found {max_bytes}")
     texts = spread(texts, str.encode, tokens=max_bytes)
     known = spread(train_texts, str.encode, tokens=_FIT)
     if not texts or not known:
         raise DataError("expected text to report on, found none; give other text")
-    rows = [_row("equal-info", tokenizer.vocab_size, _ours(tokenizer), texts)]
-    wanted = dict.fromkeys((*baselines, "bpe"))
-    return rows + [_baseline(name, tokenizer, texts, known) for name in BASELINES if name in wanted]
+    few = spread(texts, str.encode, tokens=_CODED)
+    pairs = first_words_changed(texts)
+    rows = []
+    for name in ("equal-info", *(one for one in BASELINES if one in {*baselines, "bpe"})):
+        vocabulary, encode = _encoder(name, tokenizer, known)
+        stable = stability(encode, pairs)
+        read = few if name in _SLOW else texts
+        rows.append(_row(name, encode, read, vocabulary=vocabulary, stable=stable))
+    return rows
 
 
-def _ours(tokenizer: EqualInfoTokenizer) -> Encode:
-    return lambda text: tokenizer.encode_bytes(text.encode()).astype(np.int64)
-
-
-def _baseline(
-    name: str, tokenizer: EqualInfoTokenizer, texts: Sequence[str], known: Sequence[str]
-) -> Row:
+def _encoder(name: str, tokenizer: EqualInfoTokenizer, known: Sequence[str]) -> tuple[int, Encode]:
+    """How many ids there are, and how text becomes ids."""
+    if name == "equal-info":
+        return tokenizer.vocab_size, lambda text: _ours(tokenizer, text)
     if name == "bytes":
-        return _row(name, 256, byte_ids, texts)
+        return 256, byte_ids
     if name == "gzip":
-        return _row(name, 256, gzip_ids, texts)
+        return 256, gzip_ids
     if name in _SUBWORDS:
         make = bpe if name == "bpe" else unigram
         size = tokenizer.vocab_size + 1
         found = make(Dataset.from_dict({"text": list(known)}), vocab_size=max(size, 257))
-        return _row(name, len(found) - 1, ids_of(found), texts)
+        return len(found) - 1, ids_of(found)
     codec = tokenizer.codec
     order = 1 if name == "static ac" else codec.get("order", 6)
     model = fit_ngrams(known, order=order, precision=codec["precision_bits"])
-    few = spread(texts, str.encode, tokens=_CODED)
-    return _row(name, 256, partial(arithmetic_ids, model=model), few)
+    return 256, partial(arithmetic_ids, model=model)
 
 
-def _row(name: str, vocabulary: int, encode: Encode, texts: Sequence[str]) -> Row:
+def _ours(tokenizer: EqualInfoTokenizer, text: str) -> Ids:
+    return tokenizer.encode_bytes(text.encode()).astype(np.int64)
+
+
+def _row(name: str, encode: Encode, texts: Sequence[str], *, vocabulary: int, stable: float) -> Row:
     encode(texts[0][:100])  # compiles what is compiled on first use
+    shown = tqdm(texts, desc=name, disable=None, leave=False)
     began = time.perf_counter()
-    found = [encode(text) for text in tqdm(texts, desc=name, disable=None, leave=False)]
+    found = [encode(text) for text in shown]
     seconds = time.perf_counter() - began
     ids = torch.from_numpy(np.concatenate(found).astype(np.int64))
     size = sum(len(text.encode()) for text in texts)
@@ -139,34 +150,44 @@ def _row(name: str, vocabulary: int, encode: Encode, texts: Sequence[str]) -> Ro
     return Row(
         name=name,
         vocabulary=vocabulary,
+        bytes=size,
         bytes_per_id=each,
         uniform=float(bits / each),
-        unigram=min(float(bits), unigram_bits(ids)) / each,
-        stability=stability(encode, texts),
+        unigram=min(float(bits), max(0.0, unigram_bits(ids))) / each,
+        stability=stable,
         megabytes_per_second=size / 1e6 / seconds,
     )
 
 
-def stability(encode: Encode, texts: Sequence[str]) -> float:
-    """Share of ids that stay when the word before a passage is another, from 0 to 1.
-
-    1 - (Levenshtein distance of the two encodings) / (length of the longer), mean over passages of
-    200 characters. Where a word changes all that follows, there is little that a model can learn.
-
-    Source: Lester et al. 2024, who compare encodings of one sentence after different first words.
+def first_words_changed(texts: Sequence[str]) -> list[tuple[str, str]]:
+    """Short texts that differ in their first word: passages of 200 characters from all over the
+    given ones, each after two words that occur there (or after "a" and "b").
     """
     text = "\n".join(texts)
-    words = ["", *dict.fromkeys(word[:12] for word in text.split())]
-    count, length = _EDITED
-    kept = []
+    words = list(dict.fromkeys(word[:12] for word in text.split()))
+    words = words if len(words) > 1 else ["a", "b"]
+    count, length = _CHANGED
+    pairs = []
     for place in range(count):
         start = place * max(0, len(text) - length) // count
         begun, _, passage = text[start : start + length].partition(" ")
         passage = passage or begun  # Thai and Chinese have no spaces between words
-        one, other = (
-            encode(f"{words[(place + shift) % len(words)]} {passage}")
-            for shift in (0, len(words) // 2)
-        )
+        one, other = words[place % len(words)], words[(place + len(words) // 2) % len(words)]
+        pairs.append((f"{one} {passage}", f"{other} {passage}"))
+    return pairs
+
+
+def stability(encode: Encode, pairs: Sequence[tuple[str, str]]) -> float:
+    """Share of ids that two texts have in common, in order, from 0 to 1; mean over pairs.
+
+    1 - (Levenshtein distance of the two encodings) / (length of the longer). Where another first
+    word changes all ids that follow, there is little that a model can learn.
+
+    Source: Lester et al. 2024, who compare encodings of one sentence after different first words.
+    """
+    kept = []
+    for pair in pairs:
+        one, other = map(encode, pair)
         kept.append(1 - edit_distance(one, other) / max(len(one), len(other)))
     return float(np.mean(kept))
 
