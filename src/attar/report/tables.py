@@ -288,8 +288,11 @@ def facts(run: Run) -> list[tuple[str, str]]:
         ("seed", None if run.seed is None else str(run.seed)),
         ("time", run.seconds and duration(run.seconds)),
     ]
-    where = ", ".join(f"{key} {value}" for key, value in (run.hardware | run.versions).items())
-    lines += [("date", run.date), ("made on", where)]
+    where, tools = (
+        ", ".join(f"{key} {value}" for key, value in found.items())
+        for found in (run.hardware, run.versions)
+    )
+    lines += [("date", run.date), ("made on", where), ("made with", tools)]
     return [(label, str(text)) for label, text in lines if text]
 
 
