@@ -201,7 +201,10 @@ def report(
         max_bytes=max_bytes,
     )
     if rows[0].bytes < _FEW:
-        note(f"warning: the test split has {rows[0].bytes:,} bytes only, figures are rough")
+        note(
+            f"warning: read {rows[0].bytes:,} bytes only, figures are rough; give more text or a "
+            "larger --max-bytes"
+        )
     if json_to != "-":
         show(_compared(rows))
     if json_to:
@@ -308,7 +311,7 @@ def train_lm(
 def squeeze(
     tokenizer: str, file: Path, *, output_file: Annotated[Path | None, Parameter(alias="-o")] = None
 ) -> int:
-    """Compress any file into windows, checked while it is written. gzip and xz make it smaller.
+    """Compress any file into windows, checked while it is written; xz mostly makes it smaller.
 
     Parameters
     ----------

@@ -125,4 +125,5 @@ def unigram_bits(ids: Tensor) -> float:
     counts = counts[counts > 0].double()
     total = counts.sum()
     entropy = float(torch.log2(total) - (counts * torch.log2(counts)).sum() / total)
-    return entropy + (len(counts) - 1) / (2 * float(total) * math.log(2))
+    # Rounded, the entropy of a single id can lie below 0.
+    return max(entropy, 0.0) + (len(counts) - 1) / (2 * float(total) * math.log(2))

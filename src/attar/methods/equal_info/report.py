@@ -153,7 +153,7 @@ def _row(name: str, encode: Encode, texts: Sequence[str], *, vocabulary: int, st
         bytes=size,
         bytes_per_id=each,
         uniform=float(bits / each),
-        unigram=min(float(bits), max(0.0, unigram_bits(ids))) / each,
+        unigram=min(float(bits), unigram_bits(ids)) / each,
         stability=stable,
         megabytes_per_second=size / 1e6 / seconds,
     )
