@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from attar import artefacts
-from attar.cli.recipe import read_recipe
 from attar.data.text import STDLIB
+from attar.recipes import read_recipe
 from attar.report.record import hardware, versions
 from attar.train.pretrain import PretrainConfig, pretrain
 

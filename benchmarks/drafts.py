@@ -6,7 +6,9 @@ from dataclasses import asdict
 from pathlib import Path
 
 from attar import artefacts
-from attar.methods.distillspec import DistillSpecConfig, distill_draft, init_draft
+from attar.methods.distillspec.config import DistillSpecConfig
+from attar.methods.distillspec.distill import distill_draft
+from attar.methods.distillspec.start import init_draft
 
 LAYERS = 2
 

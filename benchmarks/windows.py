@@ -2,8 +2,7 @@
 
 from pathlib import Path
 
-from attar.data import load_text
-from attar.data.text import STDLIB
+from attar.data.text import STDLIB, load_text
 
 
 def corpus(data: Path) -> dict[str, list[str]]:

@@ -14,8 +14,8 @@ from pathlib import Path
 from transformers import BertConfig, BertModel, BertTokenizer
 
 import attar
-from attar import DistillConfig
-from attar.data.labelled import load_labelled
+from attar.data.labelled.load import load_labelled
+from attar.methods.distiller.config import DistillConfig
 
 DATA = "python-stdlib:package"  # or a .csv, .tsv, .jsonl or .parquet file, a folder, a Hub name
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")

@@ -12,14 +12,12 @@ import tempfile
 from pathlib import Path
 
 import attar
-from attar import PretrainConfig
 from attar.decode.speculative import SpeculativeDecoder
-from attar.methods.distillspec import (
-    DistillSpecConfig,
-    distill_draft,
-    init_draft,
-    profile_draft,
-)
+from attar.methods.distillspec.config import DistillSpecConfig
+from attar.methods.distillspec.distill import distill_draft
+from attar.methods.distillspec.profile import profile_draft
+from attar.methods.distillspec.start import init_draft
+from attar.train.pretrain import PretrainConfig
 
 DATA = "python-stdlib"  # or prompts like those to come: a .jsonl with a column prompt or messages
 

@@ -12,8 +12,10 @@ import tempfile
 from pathlib import Path
 
 import attar
-from attar import BonsaiConfig, HealConfig, PretrainConfig
-from attar.report import comparison
+from attar.pruning.config import BonsaiConfig
+from attar.report.tables import comparison
+from attar.train.heal import HealConfig
+from attar.train.pretrain import PretrainConfig
 
 DATA = "python-stdlib"  # or a .txt, .jsonl, .parquet or .csv file, a folder of them, a Hub name
 

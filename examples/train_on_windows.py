@@ -10,9 +10,9 @@ import sys
 import tempfile
 from pathlib import Path
 
-from attar import PretrainConfig
-from attar.methods.equal_info import EqualInfoConfig, fit_tokenizer, load_equal_info
-from attar.train.pretrain import pretrain
+from attar.methods.equal_info.config import EqualInfoConfig
+from attar.methods.equal_info.tokenizer import fit_tokenizer, load_equal_info
+from attar.train.pretrain import PretrainConfig, pretrain
 
 SHAPE = PretrainConfig(
     vocab_size=2**12 + 1,  # of BPE; the windows have as many

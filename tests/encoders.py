@@ -11,8 +11,8 @@ from datasets import Dataset, DatasetDict
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import AutoConfig, PreTrainedModel, PreTrainedTokenizerFast
 
-from attar.data.labelled import Task
-from attar.train.tasks import model_class, new_head
+from attar.data.labelled.task import Task
+from attar.heads import model_class, new_head
 
 GOOD = ("bright", "fine", "grand", "happy", "jolly", "kind", "lucid", "merry")
 BAD = ("bleak", "cruel", "dull", "empty", "false", "grim", "harsh", "ill")

@@ -16,8 +16,8 @@ from transformers import PreTrainedTokenizerFast
 import tiny
 from attar import checkpoint
 from attar.cli import app
-from attar.data import train_tokenizer
 from attar.data.text import stdlib_files
+from attar.data.tokens import train_tokenizer
 
 _WORDS = ["def", "return", "import", "class", "self", "none", "true", "range", "print", "yield"]
 

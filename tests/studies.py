@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-from attar.methods.distiller.space import Pipeline, enumerate_all, label, narrow, sample
+from attar.methods.distiller.pipelines import Pipeline, enumerate_all, label, narrow, sample
 from attar.methods.distiller.study import Row
 
 EFFECTS = {

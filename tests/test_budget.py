@@ -10,8 +10,10 @@ from safetensors import safe_open
 
 import tiny
 from attar import checkpoint
-from attar.budget import Budget, Cost, cost_of, measure, watch_memory
+from attar.budget import Budget, Cost
 from attar.errors import BudgetError
+from attar.measure.cost import cost_of
+from attar.measure.timing import measure, watch_memory
 
 COST = Cost(params=1000, block_params=600, bytes=4000, macs=900, kv_bytes=64)
 

@@ -14,8 +14,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
-from attar.data import SPLITS, load_text, pack, train_tokenizer
-from attar.data.text import ROW_CHARACTERS
+from attar.data.text import ROW_CHARACTERS, SPLITS, load_text
+from attar.data.tokens import pack, train_tokenizer
 from attar.errors import ConfigError, DataError
 
 LINES = "".join(f"line {i}: the quick brown fox, ü and 字\r\n" for i in range(4000))

@@ -17,8 +17,8 @@ from cyclopts.config import Yaml
 
 import attar
 from attar.cli.app import build_app
-from attar.cli.recipe import recipe_file, recipes
 from attar.families import FAMILIES
+from attar.recipes import recipe_file, recipes
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = sorted(

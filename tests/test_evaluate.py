@@ -22,14 +22,18 @@ from transformers import (
 )
 
 import tiny
-from attar import checkpoint, evaluate
-from attar.budget import cost_of
+from attar import checkpoint
 from attar.cli import cost as cli_cost
 from attar.cli import env as cli_env
 from attar.cli import evaluate as cli_evaluate
-from attar.data import load_text
+from attar.data.text import load_text
 from attar.errors import CompatibilityError, ConfigError, DataError, MissingExtraError
-from attar.evaluate import likelihood
+from attar.evaluation import likelihood
+from attar.evaluation.bits import bits_per_byte, unigram_bits
+from attar.evaluation.harness import tasks
+from attar.evaluation.likelihood import Score
+from attar.measure.cost import cost_of
+from attar.models import AUTOCAST_FROM, autocast
 
 TEXTS = ["hello world", "", "naïve café ☕ and more text here", "x = 1\n\ty = 2\r\n", "final words"]
 # 61 characters take the ids 3..63 of the tiny models; every other one is unknown.
@@ -84,7 +88,7 @@ def test_score_is_the_mean_of_single_token_losses(
         window = max(0, math.ceil((target - context) / stride)) * stride
         expected.append(token_loss(model, ids, target, window))
         assert target - window >= min(target, context - stride)
-    found = evaluate.score(
+    found = likelihood.score(
         model, tokenizer, documents(TEXTS), context=context, stride=stride, batch_size=3
     )
     assert found.tokens == len(ids) - 1
@@ -96,7 +100,7 @@ def test_score_does_not_depend_on_the_batch_size(
     model: Any, tokenizer: PreTrainedTokenizerFast
 ) -> None:
     found = [
-        evaluate.score(model, tokenizer, documents(TEXTS), context=9, batch_size=size)
+        likelihood.score(model, tokenizer, documents(TEXTS), context=9, batch_size=size)
         for size in (1, 2, 5, 100)
     ]
     assert all(other.nll == pytest.approx(found[0].nll, abs=1e-6) for other in found)
@@ -114,7 +118,7 @@ def test_bits_per_byte_of_a_uniform_model_is_that_of_the_alphabet() -> None:
         tokenizer = word_level(vocabulary, "." * length, "a" * length)
         model: Any = tiny.model("llama", vocab_size=len(tokens))
         torch.nn.init.zeros_(model.lm_head.weight)
-        found = evaluate.score(model, tokenizer, documents([text]))
+        found = likelihood.score(model, tokenizer, documents([text]))
         assert found.perplexity == pytest.approx(4**length)
         assert found.bits_per_byte == pytest.approx(2.0)
 
@@ -133,8 +137,8 @@ def test_max_tokens_scores_the_passages_and_their_bytes(
     model: Any, tokenizer: PreTrainedTokenizerFast, limit: int, texts: list[str]
 ) -> None:
     """One token a character here, and all in one passage, as they are short."""
-    found = evaluate.score(model, tokenizer, documents(TEXTS), max_tokens=limit)
-    assert found == evaluate.score(model, tokenizer, documents(texts))
+    found = likelihood.score(model, tokenizer, documents(TEXTS), max_tokens=limit)
+    assert found == likelihood.score(model, tokenizer, documents(texts))
     assert found.tokens == len(stream(tokenizer, texts)) - 1 <= limit
     assert found.bytes == sum(len(text.encode()) for text in texts)
 
@@ -143,11 +147,11 @@ def test_a_capped_score_speaks_for_every_document(
     model: Any, tokenizer: PreTrainedTokenizerFast
 ) -> None:
     """A text whose first half is easy for the model and whose second half is hard."""
-    losses = {c: evaluate.score(model, tokenizer, documents([c * 200])).nll for c in "abcdefgh"}
+    losses = {c: likelihood.score(model, tokenizer, documents([c * 200])).nll for c in "abcdefgh"}
     easy, hard = min(losses, key=losses.__getitem__), max(losses, key=losses.__getitem__)
     texts = [letter * 100 for letter in (easy, hard) for _ in range(160)]
-    whole = evaluate.score(model, tokenizer, documents(texts))
-    sample = evaluate.score(model, tokenizer, documents(texts), max_tokens=8000)
+    whole = likelihood.score(model, tokenizer, documents(texts))
+    sample = likelihood.score(model, tokenizer, documents(texts), max_tokens=8000)
     assert 7990 <= sample.tokens <= 8000
     assert sample.nll == pytest.approx(whole.nll, rel=0.05)
     assert losses[hard] > 1.2 * losses[easy]
@@ -157,14 +161,14 @@ def test_nll_equals_the_loss_of_transformers(model: Any) -> None:
     ids = tiny.ids(7, 12)
     expected = float(model(input_ids=ids, labels=ids).loss.detach())
     for size in (1, 3, 7, 50):
-        assert evaluate.nll(model, ids, batch_size=size) == pytest.approx(expected, abs=1e-6)
+        assert likelihood.nll(model, ids, batch_size=size) == pytest.approx(expected, abs=1e-6)
 
 
 def test_large_logits_are_taken_in_parts(model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     ids = tiny.ids(5, 12)
-    whole = evaluate.nll(model, ids)
+    whole = likelihood.nll(model, ids)
     monkeypatch.setattr(likelihood, "_CHUNK", 1)
-    assert evaluate.nll(model, ids) == pytest.approx(whole, abs=1e-7)
+    assert likelihood.nll(model, ids) == pytest.approx(whole, abs=1e-7)
 
 
 def test_measuring_leaves_no_trace(model: Any, tokenizer: PreTrainedTokenizerFast) -> None:
@@ -173,15 +177,15 @@ def test_measuring_leaves_no_trace(model: Any, tokenizer: PreTrainedTokenizerFas
     modes = [module.training for module in model.modules()]
     weights = {name: value.clone() for name, value in model.state_dict().items()}
     state = torch.random.get_rng_state()
-    evaluate.nll(model, tiny.ids())
-    evaluate.score(model, tokenizer, documents(TEXTS))
+    likelihood.nll(model, tiny.ids())
+    likelihood.score(model, tokenizer, documents(TEXTS))
     assert [module.training for module in model.modules()] == modes
     assert torch.is_grad_enabled()
     assert torch.equal(torch.random.get_rng_state(), state)
     assert all(torch.equal(value, weights[name]) for name, value in model.state_dict().items())
     model.forward = None  # a model that fails in mid-measurement
     with pytest.raises(TypeError):
-        evaluate.nll(model, tiny.ids())
+        likelihood.nll(model, tiny.ids())
     assert [module.training for module in model.modules()] == modes
 
 
@@ -190,25 +194,25 @@ def test_nll_passes_nan_through_and_score_names_the_damage(
 ) -> None:
     with torch.no_grad():
         model.model.layers[1].mlp.down_proj.weight[0, 0] = math.nan
-    assert math.isnan(evaluate.nll(model, tiny.ids()))
+    assert math.isnan(likelihood.nll(model, tiny.ids()))
     with pytest.raises(DataError, match=r"not finite.*layers\.1\.mlp\.down_proj\.weight"):
-        evaluate.score(model, tokenizer, documents(TEXTS))
+        likelihood.score(model, tokenizer, documents(TEXTS))
 
 
 def test_nll_refuses_shapes_without_a_prediction(model: Any) -> None:
     for shape in [(4, 1), (0, 5), (5,)]:
         with pytest.raises(DataError, match="windows of shape"):
-            evaluate.nll(model, torch.zeros(shape, dtype=torch.long))
+            likelihood.nll(model, torch.zeros(shape, dtype=torch.long))
 
 
 def test_models_without_a_next_token_loss_are_refused(tokenizer: PreTrainedTokenizerFast) -> None:
     with pytest.raises(CompatibilityError, match="causal language model"):
-        evaluate.score(tiny.model("bert"), tokenizer, documents(TEXTS))
+        likelihood.score(tiny.model("bert"), tokenizer, documents(TEXTS))
     config = AutoConfig.for_model(
         "bert", vocab_size=64, hidden_size=16, num_hidden_layers=1, num_attention_heads=2
     )
     with pytest.raises(CompatibilityError, match="causal language model"):
-        evaluate.score(AutoModelForMaskedLM.from_config(config), tokenizer, documents(TEXTS))
+        likelihood.score(AutoModelForMaskedLM.from_config(config), tokenizer, documents(TEXTS))
 
 
 def test_a_model_that_sees_later_tokens_is_refused(
@@ -225,54 +229,54 @@ def test_a_model_that_sees_later_tokens_is_refused(
 
     model.model.forward = two_sided
     with pytest.raises(CompatibilityError, match="sees later tokens"):
-        evaluate.score(model, tokenizer, documents(TEXTS))
+        likelihood.score(model, tokenizer, documents(TEXTS))
 
 
 @pytest.mark.parametrize("family", tiny.CAUSAL)
 def test_every_family_can_be_scored(family: str, tokenizer: PreTrainedTokenizerFast) -> None:
-    found = evaluate.score(tiny.model(family), tokenizer, documents(TEXTS))
+    found = likelihood.score(tiny.model(family), tokenizer, documents(TEXTS))
     assert math.isfinite(found.nll)
 
 
 def test_misfits_are_refused(model: Any, tokenizer: PreTrainedTokenizerFast) -> None:
     small: Any = tiny.model("llama", vocab_size=10)
     with pytest.raises(CompatibilityError, match="does not fit"):
-        evaluate.score(small, tokenizer, documents(TEXTS))
+        likelihood.score(small, tokenizer, documents(TEXTS))
     with pytest.raises(ConfigError, match="64 positions"):
-        evaluate.score(model, tokenizer, documents(TEXTS), context=65)
+        likelihood.score(model, tokenizer, documents(TEXTS), context=65)
     with pytest.raises(ConfigError, match="stride"):
-        evaluate.score(model, tokenizer, documents(TEXTS), context=8, stride=9)
+        likelihood.score(model, tokenizer, documents(TEXTS), context=8, stride=9)
     with pytest.raises(ConfigError, match="batch_size"):
-        evaluate.score(model, tokenizer, documents(TEXTS), batch_size=0)
+        likelihood.score(model, tokenizer, documents(TEXTS), batch_size=0)
     with pytest.raises(ConfigError, match="max_tokens"):
-        evaluate.score(model, tokenizer, documents(TEXTS), max_tokens=0)
+        likelihood.score(model, tokenizer, documents(TEXTS), max_tokens=0)
     with pytest.raises(DataError, match="no text to score"):
-        evaluate.score(model, tokenizer, documents(["", ""]))
+        likelihood.score(model, tokenizer, documents(["", ""]))
     with pytest.raises(DataError, match="column 'text'"):
-        evaluate.score(model, tokenizer, Dataset.from_dict({"body": TEXTS}))
+        likelihood.score(model, tokenizer, Dataset.from_dict({"body": TEXTS}))
     raw = Tokenizer(models.WordLevel({"a": 0}, unk_token="a"))
     bare = PreTrainedTokenizerFast(tokenizer_object=raw)
     with pytest.raises(DataError, match="end-of-text"):
-        evaluate.score(model, bare, documents(TEXTS))
+        likelihood.score(model, bare, documents(TEXTS))
 
 
 def test_autocast_only_where_it_pays(monkeypatch: pytest.MonkeyPatch) -> None:
-    large = torch.nn.Linear(evaluate.AUTOCAST_FROM, 1, bias=False)
+    large = torch.nn.Linear(AUTOCAST_FROM, 1, bias=False)
     small = torch.nn.Linear(8, 8)
     ones = torch.ones(2, 2)
     monkeypatch.setattr(likelihood, "native_bfloat16", lambda: True)
-    with evaluate.autocast(large):
+    with autocast(large):
         assert (ones @ ones).dtype == torch.bfloat16
     for module in (small, large.half(), torch.nn.Identity()):
-        with evaluate.autocast(module):
+        with autocast(module):
             assert (ones @ ones).dtype == torch.float32
     monkeypatch.setattr(likelihood, "native_bfloat16", lambda: False)
-    with evaluate.autocast(large.float()):
+    with autocast(large.float()):
         assert (ones @ ones).dtype == torch.float32
 
 
 def test_score_to_dict_has_the_derived_figures() -> None:
-    found = evaluate.Score(nll=math.log(2), tokens=30, bytes=10).to_dict()
+    found = Score(nll=math.log(2), tokens=30, bytes=10).to_dict()
     assert found == {
         "nll": math.log(2),
         "tokens": 30,
@@ -280,7 +284,7 @@ def test_score_to_dict_has_the_derived_figures() -> None:
         "perplexity": pytest.approx(2.0),
         "bits_per_byte": pytest.approx(3.0),
     }
-    assert evaluate.Score(nll=1e4, tokens=1, bytes=1).perplexity == math.inf
+    assert Score(nll=1e4, tokens=1, bytes=1).perplexity == math.inf
 
 
 HARNESS = importlib.util.find_spec("lm_eval") is not None
@@ -289,7 +293,7 @@ HARNESS = importlib.util.find_spec("lm_eval") is not None
 @pytest.mark.skipif(HARNESS, reason="lm_eval is installed")
 def test_tasks_name_the_missing_extra(model: Any, tokenizer: PreTrainedTokenizerFast) -> None:
     with pytest.raises(MissingExtraError, match=r"attar\[eval\]"):
-        evaluate.tasks(model, tokenizer, ["arc_easy"])
+        tasks(model, tokenizer, ["arc_easy"])
 
 
 @pytest.mark.skipif(not HARNESS, reason="needs lm_eval: pip install 'attar[eval]'")
@@ -316,10 +320,10 @@ def test_tasks_score_a_task_of_the_users_own(
             ids = [*question, *stream(tokenizer, [choice])[1:]]
             losses.append(sum(token_loss(model, ids, t, 0) for t in range(len(question), len(ids))))
         right += losses.index(min(losses)) == row["gold"]
-    found = evaluate.tasks(model, tokenizer, ["letters"], include_path=tmp_path)
+    found = tasks(model, tokenizer, ["letters"], include_path=tmp_path)
     assert found["letters"]["acc"] == pytest.approx(right / len(rows))
     with pytest.raises(ConfigError, match="no task called 'nonsense'"):
-        evaluate.tasks(model, tokenizer, ["nonsense"])
+        tasks(model, tokenizer, ["nonsense"])
 
 
 # ----------------------------------------------------------------------------------------- verbs
@@ -346,7 +350,7 @@ def test_verbs_print_what_python_says(
     printed = json.loads(capsys.readouterr().out)
     documents = load_text(text)["test"]
     loaded, own = checkpoint.load(folder), checkpoint.load_tokenizer(folder)
-    assert printed["score"] == evaluate.score(loaded, own, documents, max_tokens=200).to_dict()
+    assert printed["score"] == likelihood.score(loaded, own, documents, max_tokens=200).to_dict()
     assert printed["cost"] is None
 
     assert verb(cli_cost.cost, folder, "--no-measure", "--context", "7", "--json", "-") == 0
@@ -380,8 +384,8 @@ def test_env_names_versions_and_no_paths(
 def test_bits_per_byte_is_the_score_beside_what_knows_nothing(
     model: Any, tokenizer: PreTrainedTokenizerFast
 ) -> None:
-    found = evaluate.bits_per_byte(model, tokenizer, TEXTS, context=16)
-    plain = evaluate.score(model, tokenizer, documents(TEXTS), context=16)
+    found = bits_per_byte(model, tokenizer, TEXTS, context=16)
+    plain = likelihood.score(model, tokenizer, documents(TEXTS), context=16)
     assert found.score == plain
     assert found.bits_per_byte == plain.bits_per_byte
     assert found.uniform == pytest.approx(math.log2(len(tokenizer)) * plain.tokens / plain.bytes)
@@ -399,7 +403,7 @@ def test_a_model_without_an_opinion_is_uniform_and_has_learned_nothing(
 ) -> None:
     with torch.no_grad():
         model.lm_head.weight.zero_()
-    found = evaluate.bits_per_byte(model, tokenizer, TEXTS)
+    found = bits_per_byte(model, tokenizer, TEXTS)
     vocabulary = model.lm_head.weight.shape[0]
     wanted = math.log2(vocabulary) * found.score.tokens / found.score.bytes
     assert found.bits_per_byte == pytest.approx(wanted)
@@ -409,7 +413,7 @@ def test_a_model_without_an_opinion_is_uniform_and_has_learned_nothing(
 
 def test_models_without_a_cache_are_scored(tokenizer: PreTrainedTokenizerFast) -> None:
     shape = MambaConfig(vocab_size=64, hidden_size=32, num_hidden_layers=1, state_size=4)
-    found = evaluate.bits_per_byte(MambaForCausalLM(shape), tokenizer, TEXTS, context=16)
+    found = bits_per_byte(MambaForCausalLM(shape), tokenizer, TEXTS, context=16)
     assert found.bits_per_byte > 0
 
 
@@ -420,14 +424,15 @@ def test_the_entropy_of_ids_is_corrected_for_how_few_there_are() -> None:
         torch.distributions.Categorical(torch.bincount(row).float()).entropy() / math.log(2)
         for row in rows
     ]
-    mended = [evaluate.unigram_bits(row) for row in rows]
+    mended = [unigram_bits(row) for row in rows]
     assert abs(sum(mended) / 50 - 6) < 0.1 * abs(float(sum(naive)) / 50 - 6)
-    assert evaluate.unigram_bits(torch.zeros(10, dtype=torch.long)) == 0
+    assert unigram_bits(torch.zeros(10, dtype=torch.long)) == 0
 
 
 def test_any_tokenizer_of_windows_has_its_bits_in_full(tmp_path: Path) -> None:
     """A uniform model pays `W * windows / bytes`, however the bits are cut into ids."""
-    from attar.methods.equal_info import EqualInfoConfig, make_tokenizer
+    from attar.methods.equal_info.config import EqualInfoConfig
+    from attar.methods.equal_info.tokenizer import make_tokenizer
     from scene import sources
 
     texts, found = sources(80_000), []

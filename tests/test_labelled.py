@@ -17,8 +17,9 @@ from datasets import ClassLabel, Dataset, DatasetDict, Features, List, Value
 from hypothesis import given
 from hypothesis import strategies as st
 
-from attar.data import SPLITS, load_text
-from attar.data.labelled import Task, TaskKind, load_labelled
+from attar.data.labelled.load import load_labelled
+from attar.data.labelled.task import Task, TaskKind
+from attar.data.text import SPLITS, load_text
 from attar.errors import ConfigError, DataError
 
 ROWS = [(f'"{word}" it is, {i}', word) for i in range(30) for word in ("good", "bad")]

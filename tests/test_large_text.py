@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from attar.data import SPLITS, load_text
+from attar.data.text import SPLITS, load_text
 from attar.errors import DataError
 
 

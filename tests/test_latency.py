@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import tiny
-from attar import latency
 from attar.arch import Arch, LayerShape
-from attar.latency import LatencyTable, measure_table
+from attar.measure import latency_table as latency
+from attar.measure.latency_table import LatencyTable, measure_table
 
 PARENT = Arch(tuple(LayerShape(8, 4, 48) for _ in range(3)))
 WIDTHS = st.tuples(st.integers(1, 4), st.integers(1, 48))

@@ -11,9 +11,9 @@ from safetensors import safe_open
 import encoders
 import scene
 from attar import checkpoint
-from attar.budget import cost_of
 from attar.families import Body
-from attar.report import Run
+from attar.measure.cost import cost_of
+from attar.report.record import Run
 from scene import run
 
 

@@ -9,13 +9,13 @@ import pytest
 import scene
 from attar.cli import distill, draft, heal, pretrain, prune
 from attar.cli import tokenizer as tokenizer_verbs
-from attar.cli.recipe import read_recipe, recipes
-from attar.methods.bonsai import BonsaiConfig
-from attar.methods.distiller import DistillConfig
-from attar.methods.distillspec import DistillSpecConfig
-from attar.methods.equal_info import EqualInfoConfig
-from attar.report import Run
-from attar.train.distill import HealConfig
+from attar.methods.distiller.config import DistillConfig
+from attar.methods.distillspec.config import DistillSpecConfig
+from attar.methods.equal_info.config import EqualInfoConfig
+from attar.pruning.config import BonsaiConfig
+from attar.recipes import read_recipe, recipes
+from attar.report.record import Run
+from attar.train.heal import HealConfig
 from attar.train.pretrain import PretrainConfig
 from scene import run
 

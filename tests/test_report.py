@@ -21,10 +21,14 @@ from hypothesis import strategies as st
 
 from attar import report
 from attar.cli.compare import compare
-from attar.cli.recipe import recipe, recipes
+from attar.cli.recipe import recipe
 from attar.errors import ConfigError, DataError
-from attar.report import Paper, Point, Run, units
-from attar.report.tables import scored_apart
+from attar.recipes import recipes
+from attar.report import units
+from attar.report.charts import Point, importance_plot, pareto_front, pareto_plot, widths_plot
+from attar.report.pages import html_report, model_card
+from attar.report.record import Paper, Run
+from attar.report.tables import Table, comparison, pareto_points, scored_apart
 
 PAPER = Paper("Prune & <Rest>", ("Ada One", "Bo Two", "Cy Three"), 2024, "2402.05406")
 HOSTILE = "<script>alert(1)</script> | *x*"
@@ -178,7 +182,7 @@ def test_reading_records_needs_no_torch() -> None:
 
 def test_comparison_holds_the_parent_once_and_ratios_to_it() -> None:
     again = {"before": cost(1.0) | {"prefill": {"median": 17.0, "spread": 1}}, "after": cost(0.25)}
-    table = report.comparison([make("bonsai", 0.5), make("flap", 0.25, cost=again)])
+    table = comparison([make("bonsai", 0.5), make("flap", 0.25, cost=again)])
     assert [(r["run"], r["role"]) for r in table.records] == [
         ("parent-1m", "parent"),
         ("bonsai", "result"),
@@ -199,7 +203,7 @@ def test_comparison_holds_the_parent_once_and_ratios_to_it() -> None:
 def test_a_healed_model_is_compared_with_the_parent_of_what_was_pruned() -> None:
     healed = make("heal", 0.5, model="half", cost={"before": cost(0.5), "after": cost(0.5)})
     healed.baselines = []
-    table = report.comparison([make("bonsai", 0.5), healed], names=["half", "healed"])
+    table = comparison([make("bonsai", 0.5), healed], names=["half", "healed"])
     assert [(r["run"], r["role"]) for r in table.records] == [
         ("parent-1m", "parent"),
         ("half", "result"),
@@ -211,7 +215,7 @@ def test_a_healed_model_is_compared_with_the_parent_of_what_was_pruned() -> None
 
 def test_a_model_made_from_nothing_has_no_parent() -> None:
     quality = {"before": {"bits_per_byte": 3.5}, "after": {"bits_per_byte": 1.5}}
-    table = report.comparison([Run("pretrain", cost={"after": cost(1.0)}, quality=quality)])
+    table = comparison([Run("pretrain", cost={"after": cost(1.0)}, quality=quality)])
     assert [(r["run"], r["role"]) for r in table.records] == [("pretrain", "result")]
 
 
@@ -238,22 +242,22 @@ def test_runs_scored_on_other_text_are_told_apart() -> None:
 
 def test_columns_that_nothing_fills_are_left_out() -> None:
     bare = {"params": 10, "bytes": 40, "prefill": None}
-    table = report.comparison([Run("pretrain", cost={"after": bare})])
+    table = comparison([Run("pretrain", cost={"after": bare})])
     assert table.columns == ["run", "params", "bytes"]
     assert table.rows == [["pretrain", "10", "40 B"]]
-    assert report.comparison([make()], ratios=False).columns[-1] == "decode tok/s"
+    assert comparison([make()], ratios=False).columns[-1] == "decode tok/s"
 
 
 def test_other_figures_of_quality_have_a_column() -> None:
     own = {"before": {"accuracy": 0.5, "name": "x"}, "after": {"accuracy": 0.25}}
     run = make(quality=own, baselines=[])
-    assert report.comparison([run]).records[1]["accuracy_ratio"] == 0.5
-    assert "accuracy" in report.comparison([run]).columns
+    assert comparison([run]).records[1]["accuracy_ratio"] == 0.5
+    assert "accuracy" in comparison([run]).columns
     assert re.search(r"accuracy +0.500 +0.250 +0.50", str(run))
 
 
 def test_table_forms_agree_and_escape() -> None:
-    table = report.Table(["name", "x"], [[HOSTILE, "1"], ["b", "22"]])
+    table = Table(["name", "x"], [[HOSTILE, "1"], ["b", "22"]])
     text, markdown, html = table.text(), table.markdown(), table.html()
     assert {len(line) for line in text.splitlines()} == {len(HOSTILE) + 4}
     assert "<script>" not in markdown + html
@@ -319,7 +323,7 @@ def test_pareto_front_is_that_of_brute_force(pairs: list[tuple[float, float]]) -
         for q in points
         if (q.x <= p.x and q.y <= p.y) and (q.x < p.x or q.y < p.y)
     }
-    front = report.pareto_front(points)
+    front = pareto_front(points)
     assert {(p.x, p.y) for p in front} == {(p.x, p.y) for p in points if p.label not in beaten}
     assert len({(p.x, p.y) for p in front}) == len(front)
     assert [p.x for p in front] == sorted(p.x for p in front)
@@ -328,10 +332,10 @@ def test_pareto_front_is_that_of_brute_force(pairs: list[tuple[float, float]]) -
 def charts() -> dict[str, str]:
     runs = [make("bonsai", 0.5), make("flap <&>", 0.25)]
     return {
-        "pareto": report.pareto_plot(report.pareto_points(runs), title="Loss & size"),
-        "empty": report.pareto_plot([]),
-        "widths": report.widths_plot(runs[0].details["widths"], title="Widths"),
-        "importance": report.importance_plot(runs[0].details["importance"]),
+        "pareto": pareto_plot(pareto_points(runs), title="Loss & size"),
+        "empty": pareto_plot([]),
+        "widths": widths_plot(runs[0].details["widths"], title="Widths"),
+        "importance": importance_plot(runs[0].details["importance"]),
     }
 
 
@@ -378,7 +382,7 @@ class Page(HTMLParser):
 
 def test_html_report_is_whole_escaped_and_needs_no_network(tmp_path: Path) -> None:
     hostile = make(HOSTILE, model=HOSTILE, settings={HOSTILE: HOSTILE}, data=HOSTILE)
-    path = report.html_report([make(), hostile], tmp_path / "new" / "r.html", title=HOSTILE)
+    path = html_report([make(), hostile], tmp_path / "new" / "r.html", title=HOSTILE)
     assert [file.name for file in path.parent.iterdir()] == ["r.html"]
     text = path.read_text(encoding="utf-8")
     page = Page()
@@ -392,7 +396,7 @@ def test_html_report_is_whole_escaped_and_needs_no_network(tmp_path: Path) -> No
     assert "prefers-color-scheme: dark" in text
     assert "budget met" in text
     with pytest.raises(ConfigError, match="cannot write"):
-        report.html_report([make()], path / "below" / "r.html")
+        html_report([make()], path / "below" / "r.html")
 
 
 def card_parts(text: str) -> tuple[dict[str, Any], str]:
@@ -401,7 +405,7 @@ def card_parts(text: str) -> tuple[dict[str, Any], str]:
 
 
 def test_model_card_header_is_what_the_hub_expects() -> None:
-    text = report.model_card(make(), license="apache-2.0", tags=["pruned"], datasets=["a/b"])
+    text = model_card(make(), license="apache-2.0", tags=["pruned"], datasets=["a/b"])
     header, body = card_parts(text)
     assert header == {
         "library_name": "transformers",
@@ -420,11 +424,11 @@ def test_model_card_header_is_what_the_hub_expects() -> None:
 
 def test_model_card_tells_no_local_paths_and_keeps_markup_out(tmp_path: Path) -> None:
     run = make(model=str(tmp_path / "parent-1m"), data=str(tmp_path / "text.jsonl"))
-    text = report.model_card(run, plain=False)
+    text = model_card(run, plain=False)
     assert str(tmp_path) not in text
     assert "base_model" not in card_parts(text)[0]
     assert "import attar" in text
-    hostile = report.model_card(make(HOSTILE, model="x: [y\n---\n" + HOSTILE))
+    hostile = model_card(make(HOSTILE, model="x: [y\n---\n" + HOSTILE))
     assert isinstance(card_parts(hostile)[0], dict)
     assert "<script>" not in hostile.replace("\\<script\\>", "")
 
@@ -445,7 +449,7 @@ def test_compare_prints_what_python_says(
     places = [str(tmp_path / name / "out") for name in ("one", "two")]
     for run, place in zip(runs, places, strict=True):
         run.save(place)
-    expected = report.comparison(runs, names=["one/out", "two/out"])
+    expected = comparison(runs, names=["one/out", "two/out"])
     page = tmp_path / "page.html"
     assert verb(compare, *places, "--html", str(page)) == 0
     assert capsys.readouterr().out == expected.text() + "\n"

@@ -7,9 +7,9 @@ import torch
 
 import tiny
 from attar.arch import Arch
-from attar.budget import cost_of
 from attar.errors import CompatibilityError, DataError
 from attar.families import UNITS, Body
+from attar.measure.cost import cost_of
 from attar.slicing import (
     LayerKeep,
     SlicePlan,

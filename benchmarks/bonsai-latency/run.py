@@ -14,8 +14,8 @@ from common import arguments, finish
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from attar.arch import Arch
-from attar.budget import decode_call, prefill_call, summarise
-from attar.latency import measure_table
+from attar.measure.latency_table import measure_table
+from attar.measure.timing import decode_call, prefill_call, summarise
 from attar.slicing import LayerKeep, SlicePlan, slice_model
 
 TARGET = 0.15

@@ -15,14 +15,18 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from common import arguments, finish, parent, spread
 
-from attar import artefacts, checkpoint, evaluate
-from attar.budget import Budget, cost_of
-from attar.cli.recipe import read_recipe
-from attar.data import load_text, pack
-from attar.methods.bonsai import BonsaiConfig, search
-from attar.methods.bonsai.prune import calibration_windows
-from attar.methods.bonsai.search import kept_widths
-from attar.train.distill import HealConfig, heal_model
+from attar import artefacts, checkpoint
+from attar.budget import Budget
+from attar.data.text import load_text
+from attar.data.tokens import pack
+from attar.evaluation import likelihood
+from attar.measure.cost import cost_of
+from attar.models import autocast
+from attar.pruning.config import BonsaiConfig
+from attar.pruning.loop import kept_widths, search
+from attar.pruning.run import calibration_windows
+from attar.recipes import read_recipe
+from attar.train.heal import HealConfig, heal_model
 from attar.train.teachers import CachedTeacher
 
 TARGET = 0.65
@@ -58,8 +62,8 @@ def main() -> None:
     teacher = checkpoint.load(folder)
 
     def measured(model, texts=documents["test"], tokens=tokens) -> float:
-        with evaluate.autocast(teacher):  # one precision for models of all sizes
-            return evaluate.score(model, tokenizer, texts, max_tokens=tokens, batch_size=16).nll
+        with autocast(teacher):  # one precision for models of all sizes
+            return likelihood.score(model, tokenizer, texts, max_tokens=tokens, batch_size=16).nll
 
     search_options = read_recipe("bonsai/cpu-tiny") | (
         {"step": 0.125, "evaluations": 32} if args.quick else {}

@@ -14,11 +14,15 @@ import torch
 from common import arguments, finish
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from attar import evaluate
-from attar.budget import Budget, cost_of, decode_call, prefill_call, summarise
-from attar.methods.bonsai import BonsaiConfig, search
-from attar.methods.bonsai.pieces import Piece, draw_pairs, switch
-from attar.methods.bonsai.search import kept_widths
+from attar.budget import Budget
+from attar.evaluation import likelihood
+from attar.measure.cost import cost_of
+from attar.measure.timing import decode_call, prefill_call, summarise
+from attar.methods.bonsai import draw_pairs
+from attar.models import autocast
+from attar.pruning.config import BonsaiConfig
+from attar.pruning.loop import kept_widths, search
+from attar.pruning.pieces import Piece, switch
 from attar.slicing import UnitMasks
 
 PREFILL, DECODE, EVALUATIONS = 1.7, 1.4, 0.85
@@ -124,12 +128,12 @@ def _evaluations(model, windows, pairs: int) -> dict[str, float]:
     generator = torch.Generator().manual_seed(0)
     keep = draw_pairs(pool, pairs, config=config, priors={}, generator=generator)
     ours = bare = 0.0
-    with evaluate.autocast(model):
+    with autocast(model):
         for turn, mask in enumerate(keep):
             began = time.perf_counter()
             with UnitMasks(model) as masks:
                 switch(masks, model, pool, mask)
-                evaluate.nll(model, rows, batch_size=config.batch_size)
+                likelihood.nll(model, rows, batch_size=config.batch_size)
             middle = time.perf_counter()
             for batch in rows.split(config.batch_size):
                 logits = model(input_ids=batch[:, :-1], use_cache=False).logits

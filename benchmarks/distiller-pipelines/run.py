@@ -25,14 +25,13 @@ from common import finish, parse, spread
 from labelled import corpus, flat, keep, teacher
 
 from attar import artefacts
-from attar.data.labelled import load_labelled
-from attar.methods.distiller import DistillConfig
+from attar.data.labelled.load import load_labelled
+from attar.evaluation.metrics import primary
+from attar.methods.distiller.autodistiller import AutoDistiller, family, shipped
+from attar.methods.distiller.config import DistillConfig, with_pipeline
 from attar.methods.distiller.job import Job
-from attar.methods.distiller.recommender import AutoDistiller, family, shipped
-from attar.methods.distiller.search import configured
-from attar.methods.distiller.space import Pipeline, enumerate_all, narrow, sample
+from attar.methods.distiller.pipelines import Pipeline, enumerate_all, narrow, sample
 from attar.methods.distiller.study import read_study
-from attar.train.metrics import primary
 
 TARGETS = {"hard": 5.0, "logits": 2.0}
 DATA = ("sst2", "agnews", "python-stdlib:package")
@@ -97,7 +96,7 @@ def measure(
     if pipeline is None:
         config = replace(config, intermediate="none", pred_weight=0.0, hard_weight=1.0)
     else:
-        config = configured(config, pipeline)
+        config = with_pipeline(config, pipeline)
     job = Job(
         None,
         teacher(name, data),

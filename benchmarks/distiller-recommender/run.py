@@ -15,8 +15,13 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import numpy as np
 from common import arguments, finish
 
-from attar.methods.distiller.recommender import PICKS, AutoDistiller, Model, known_trials
-from attar.methods.distiller.standing import targets_of
+from attar.methods.distiller.autodistiller import (
+    PICKS,
+    AutoDistiller,
+    Model,
+    known_trials,
+    targets_of,
+)
 from attar.methods.distiller.study import Row, by_context, importance
 
 TARGET = 0.5

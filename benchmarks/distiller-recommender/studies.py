@@ -19,8 +19,9 @@ import torch
 from labelled import CORPORA, corpus, flat, keep, teacher
 
 from attar import artefacts
-from attar.methods.distiller import DistillConfig, SearchConfig, search
-from attar.methods.distiller.results import STUDY_FILE
+from attar.methods.distiller.config import DistillConfig
+from attar.methods.distiller.search import SearchConfig, search
+from attar.methods.distiller.study import STUDY_FILE
 from attar.train.students import StudentInit
 
 PACKAGED = Path(__file__).resolve().parents[2] / "src/attar/methods/distiller/studies"

@@ -29,16 +29,16 @@ from torch.nn.utils import clip_grad_norm_
 from transformers import get_constant_schedule
 
 from attar import checkpoint
-from attar.data.labelled import load_labelled
-from attar.methods.distiller import DistillConfig
+from attar.data.labelled.batches import Examples
+from attar.data.labelled.encode import encode
+from attar.data.labelled.load import load_labelled
+from attar.data.sources import order
+from attar.heads import load_with_head, make_student
+from attar.methods.distiller.config import DistillConfig
 from attar.methods.distiller.objective import Beside, Objective, wanted
-from attar.methods.distiller.students import load_with_head, make_student
-from attar.train.examples import Examples
-from attar.train.layers import LayerMap
+from attar.train.layer_map import LayerMap
 from attar.train.outputs import CachedOutputs, LiveOutputs
-from attar.train.tasks import encode
 from attar.train.trainer import fit
-from attar.train.windows import order
 
 TARGETS = {"bare": 1.05, "cached": 1.3}
 PAIRS = ((0, 0), (1, 3), (2, 6))  # what skip gives for two layers of six

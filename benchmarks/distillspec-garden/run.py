@@ -16,13 +16,15 @@ from common import arguments, finish, parent
 from drafts import draft_of
 from grown import grow
 
-from attar import HealConfig, artefacts, checkpoint, heal, score
-from attar.data import load_text
+from attar import artefacts, checkpoint
 from attar.data.prompts import load_prompts
-from attar.data.text import STDLIB
+from attar.data.text import STDLIB, load_text
 from attar.decode.race import generate_one, race
 from attar.decode.settings import SpecConfig
-from attar.methods.distillspec import DistillSpecConfig, init_draft
+from attar.evaluation.likelihood import score
+from attar.methods.distillspec.config import DistillSpecConfig
+from attar.methods.distillspec.start import init_draft
+from attar.train.heal import HealConfig, heal
 
 PRODUCT, WORSE = 3.0, 0.02
 PROMPT, NEW = 64, 96

@@ -21,11 +21,13 @@ from common import finish, parent, parse, spread
 from drafts import cut_of, draft_of
 from grown import grow
 
-from attar import Run, checkpoint
+from attar import checkpoint
 from attar.data.text import STDLIB
 from attar.decode.bench import profile
-from attar.methods.distillspec import DistillSpecConfig
-from attar.methods.distillspec.pair import load_pair, prompts_of
+from attar.decode.pair import load_pair
+from attar.methods.distillspec.config import DistillSpecConfig
+from attar.methods.distillspec.texts import prompts_of
+from attar.report.record import Run
 
 TARGET, CALIBRATED = 1.15, 0.10
 SEEDS = (0, 1, 2)

@@ -19,16 +19,12 @@ import pyarrow
 from common import arguments, finish
 from windows import corpus, head
 
-from attar.methods.equal_info import (
-    DelayCoder,
-    EqualInfoConfig,
-    NgramModel,
-    PaperCoder,
-    StopCoder,
-    compress,
-    make_tokenizer,
-)
-from attar.methods.equal_info.make import symbols_of
+from attar.coding.archive import compress
+from attar.coding.ngram import NgramModel, symbols_of
+from attar.coding.windows import StopCoder
+from attar.methods.equal_info.coders import DelayCoder, PaperCoder
+from attar.methods.equal_info.config import EqualInfoConfig
+from attar.methods.equal_info.tokenizer import make_tokenizer
 
 TARGET = 1.03
 CODECS = {"paper": PaperCoder, "delay": DelayCoder, "stop": StopCoder}

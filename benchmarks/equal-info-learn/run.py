@@ -26,16 +26,12 @@ from datasets import Dataset
 from transformers import LlamaConfig, LlamaForCausalLM
 from windows import corpus, head
 
-from attar import artefacts, evaluate
-from attar.methods.equal_info import EqualInfoConfig, make_tokenizer
-from attar.methods.equal_info.baselines import (
-    Ids,
-    arithmetic_ids,
-    bpe,
-    byte_ids,
-    fit_ngrams,
-    ids_of,
-)
+from attar import artefacts
+from attar.evaluation import likelihood
+from attar.evaluation.bits import unigram_bits
+from attar.evaluation.tokenizers import Ids, arithmetic_ids, bpe, byte_ids, fit_ngrams, ids_of
+from attar.methods.equal_info.config import EqualInfoConfig
+from attar.methods.equal_info.tokenizer import make_tokenizer
 from attar.train.trainer import TrainConfig, fit
 
 SEEDS = (0, 1)
@@ -140,14 +136,14 @@ def train(row: str, seed: int, steps: int, data: Path, *, quick: bool) -> dict[s
     began = time.process_time()
     fit(model, found["train"].long(), config=config)
     seconds = time.process_time() - began
-    nats = evaluate.nll(model, found["test"].long(), batch_size=4)
+    nats = likelihood.nll(model, found["test"].long(), batch_size=4)
     size = found["test_bytes"]
     head_size = model.lm_head.weight.numel()
     body = model.num_parameters() - head_size
     return {
         "bits_per_byte": nats / math.log(2) / size,
         "uniform": math.log2(ROWS[row]) / size,
-        "unigram": evaluate.unigram_bits(found["test"].long().flatten()) / size,
+        "unigram": unigram_bits(found["test"].long().flatten()) / size,
         "bytes_per_id": size,
         "steps": steps,
         "seconds": seconds,

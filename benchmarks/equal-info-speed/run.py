@@ -25,9 +25,12 @@ from common import arguments, finish
 from datasets import Dataset
 from windows import corpus
 
-from attar.methods.equal_info import EqualInfoConfig, StopCoder, make_tokenizer, train_transformer
-from attar.methods.equal_info.baselines import bpe, fit_ngrams
-from attar.methods.equal_info.make import symbols_of
+from attar.coding.ngram import symbols_of
+from attar.coding.windows import StopCoder
+from attar.evaluation.tokenizers import bpe, fit_ngrams
+from attar.methods.equal_info.config import EqualInfoConfig
+from attar.methods.equal_info.tokenizer import make_tokenizer
+from attar.methods.equal_info.transformer import train_transformer
 
 TARGET, LIVE = 5.0, 1000.0
 BITS = 16

@@ -24,7 +24,7 @@ from attar.data.prompts import load_prompts
 from attar.decode.drafters import PromptLookupDrafter
 from attar.decode.settings import SpecConfig
 from attar.decode.speculative import SpeculativeDecoder
-from attar.methods.distillspec import DistillSpecConfig
+from attar.methods.distillspec.config import DistillSpecConfig
 
 OVER_ASSISTED, OVER_PLAIN, OVERHEAD = 1.25, 1.3, 0.10
 PROMPT, NEW = 64, 96

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from attar.errors import AttarError, ConfigError, DataError, ResourceError
+from attar.runtime import broadcast, processes
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
@@ -164,3 +165,25 @@ def disk_is_full(error: BaseException) -> bool:
     return getattr(error, "errno", None) in _FULL or any(
         f"os error {code}" in str(error) for code in _FULL
     )
+
+
+@contextmanager
+def shared_workspace(
+    output_dir: Path, *, settings: dict[str, Any], resume: bool
+) -> Iterator[Workspace]:
+    """`artefacts.workspace`, that the first process opens and closes for all of them.
+
+    Raises:
+        ConfigError: on the first process, as `artefacts.workspace` does; the launcher then ends
+            the others.
+    """
+    group = processes()
+    if group.is_main_process:
+        with workspace(output_dir, settings=settings, resume=resume) as space:
+            broadcast(space)
+            yield space
+            group.wait_for_everyone()  # nobody may still read the state when it is deleted
+    else:
+        yield broadcast(None)
+        group.wait_for_everyone()
+    processes().wait_for_everyone()  # the artefact is in place for everyone

@@ -22,10 +22,10 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
-from attar import modeling_per_layer
 from attar.errors import CompatibilityError, DataError
 from attar.families import FAMILIES
-from attar.tokenization_equal_info import CODEC_FILE, DICTIONARY_FILE, EqualInfoTokenizer
+from attar.portable import modeling_per_layer
+from attar.portable.tokenization_equal_info import CODEC_FILE, DICTIONARY_FILE, EqualInfoTokenizer
 
 MODELLING_FILE = "modeling_per_layer.py"
 _BROKEN = (OSError, ValueError, RuntimeError, SafetensorError, KeyError, TypeError)
@@ -354,14 +354,3 @@ def tokenizer_fingerprint(tokenizer: PreTrainedTokenizerBase) -> str:
     if isinstance(tokenizer, EqualInfoTokenizer):  # names of parts of windows say nothing
         vocabulary.append(tokenizer.codec["sha256"])
     return hashlib.sha256(json.dumps(vocabulary).encode()).hexdigest()[:16]
-
-
-__all__ = [
-    "fingerprint",
-    "has_stock_form",
-    "load",
-    "load_tokenizer",
-    "per_layer_class",
-    "save",
-    "tokenizer_fingerprint",
-]

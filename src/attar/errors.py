@@ -5,6 +5,35 @@ and what to do. The command line prints the message without a traceback and leav
 `exit_code`.
 """
 
+import math
+
+
+def require(fine: bool, name: str, value: object, wanted: str) -> None:
+    """Refuse a value.
+
+    Raises:
+        ConfigError: it is not `fine`; says what is wanted.
+    """
+    if not fine:
+        raise ConfigError(f"{name} must be {wanted}; found {value!r}")
+
+
+def finite(value: object) -> bool:
+    """Whether this is a number, and neither infinite nor NaN."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return False
+    return math.isfinite(value)
+
+
+def expect(fine: bool, name: str, found: object, wanted: str) -> None:
+    """Refuse a stored value that is not as it should be.
+
+    Raises:
+        DataError: not `fine`.
+    """
+    if not fine:
+        raise DataError(f"{name} must be {wanted}; found {found!r}")
+
 
 class AttarError(Exception):
     """Base of all errors that Attar raises on purpose: the run failed."""

@@ -15,14 +15,15 @@ import studies
 from attar import checkpoint
 from attar.cli import distill_search
 from attar.cli import recommend as recommending
-from attar.cli.recipe import read_recipe
-from attar.methods.distiller import DistillConfig, distill, recommender
-from attar.methods.distiller.recommender import AutoDistiller, HeldOut
-from attar.methods.distiller.search import configured, possible
-from attar.methods.distiller.space import Pipeline, enumerate_all, narrow
+from attar.methods.distiller import autodistiller as recommender
+from attar.methods.distiller.autodistiller import AutoDistiller, HeldOut
+from attar.methods.distiller.config import DistillConfig, with_pipeline
+from attar.methods.distiller.distill import distill
+from attar.methods.distiller.pipelines import Pipeline, enumerate_all, narrow
+from attar.methods.distiller.search import possible
 from attar.methods.distiller.study import STUDY_FILE, importance, read_study
-from attar.report import Run
-from attar.report.record import FILE_NAME
+from attar.recipes import read_recipe
+from attar.report.record import FILE_NAME, Run
 from scene import run
 
 QUICK = "--max-steps 2 --per-device-train-batch-size 8 --max-length 32 --learning-rate 0.003"
@@ -130,7 +131,7 @@ def test_search_finds_a_pipeline_that_its_recipe_trains_again(
         max_steps=2, per_device_train_batch_size=8, max_length=32, learning_rate=0.003
     )
     assert recipe["max_steps"] == 2
-    assert DistillConfig(**recipe) == configured(wanted, best.pipeline)
+    assert DistillConfig(**recipe) == with_pipeline(wanted, best.pipeline)
     assert str(best.score)[:6] in (tmp_path / "my study" / "best.yaml").read_text()
     next_line = said.strip().splitlines()[-1]
     assert next_line.startswith("Next: attar distill --config ")
@@ -279,17 +280,18 @@ def test_recommend_prints_pipelines_and_how_good_such_advice_is(
     assert "the recommendation is better than chance" in said
     for number, one in enumerate(best, 1):
         recipe = read_recipe(str(out / f"{number}.yaml"))
-        config = configured(DistillConfig(), one.pipeline)
+        config = with_pipeline(DistillConfig(), one.pipeline)
         assert DistillConfig(**recipe) == replace(config, intermediate=one.pipeline.intermediate)
     assert len(list(out.iterdir())) == 3
     assert f"attar distill --config {out}/1.yaml --data DATA" in said
 
 
 def test_every_pipeline_is_written_as_it_is_run() -> None:
-    from attar.cli.pipelines import differences, options_of
+    from attar.methods.distiller.config import options_of
+    from attar.methods.distiller.pipelines import differences
 
     for pipeline in (Pipeline(), Pipeline(mixup=True, augment=("mlm", "swap"), copies=4)):
-        assert DistillConfig(**options_of(pipeline)) == configured(DistillConfig(), pipeline)
+        assert DistillConfig(**options_of(pipeline)) == with_pipeline(DistillConfig(), pipeline)
     assert differences(Pipeline()) == "intermediate=mse"
     pipeline = Pipeline(intermediate="mi", alpha=0.5, temperature=4.0, augment=("swap", "mlm"))
     assert differences(pipeline) == "intermediate=mi alpha=0.5 augment=swap+mlm"
@@ -307,7 +309,7 @@ def test_recommend_keeps_to_what_the_task_leaves_open(
     found = [read_recipe(str(tmp_path / "recipes" / f"{n}.yaml")) for n in (1, 2)]
     best = wanted(2, pred_loss=["mse"])
     assert [DistillConfig(**one) for one in found] == [
-        configured(DistillConfig(), one.pipeline) for one in best
+        with_pipeline(DistillConfig(), one.pipeline) for one in best
     ]
     assert run(["recommend", "--task", "question_answering", "-n", "60"]) == 0
     shown = table(capsys.readouterr().out, "differs from the default in")

@@ -17,13 +17,14 @@ import attar
 import scene
 from attar import checkpoint
 from attar.arch import Arch
-from attar.budget import Latency, cost_of
+from attar.budget import Latency
 from attar.cli import demo
 from attar.cli.app import ExitCode
-from attar.latency import LatencyTable
-from attar.methods.bonsai import BonsaiConfig
+from attar.measure.cost import cost_of
+from attar.measure.latency_table import LatencyTable
 from attar.methods.bonsai import prune as bonsai_prune
-from attar.report import Run
+from attar.pruning.config import BonsaiConfig
+from attar.report.record import Run
 from attar.train.pretrain import PretrainConfig
 from scene import run
 
@@ -116,7 +117,7 @@ def test_a_latency_that_is_met_only_on_paper_is_exit_code_3_and_keeps_the_model(
     def slow(model: Any, **_: Any) -> Any:
         return replace(cost_of(model), prefill=Latency(10.0, 0.1), decode=Latency(10.0, 0.1))
 
-    monkeypatch.setattr("attar.methods.bonsai.clock.measure_table", table)
+    monkeypatch.setattr("attar.measure.latency_table.measure_table", table)
     monkeypatch.setattr(room, "measure", slow)
     out = tmp_path / "out"
     command = ["prune", str(parent), "--data", str(text), "--budget", "latency<=80%"]
@@ -182,7 +183,7 @@ def test_evaluate_prints_what_python_measures(
     command = ["evaluate", str(parent), "--data", str(text), "--max-tokens", "300"]
     assert run([*command, "--json", "-"]) == 0
     found = json.loads(capsys.readouterr().out)
-    from attar.data import load_text
+    from attar.data.text import load_text
 
     wanted = attar.score(
         attar.load(parent),

@@ -17,7 +17,8 @@ from attar.decode import cache as room
 from attar.decode.cache import Holes
 from attar.decode.distributions import Uniforms
 from attar.decode.drafters import GoOn, PromptLookupDrafter, Proposal, first_layers
-from attar.decode.speculative import SpecConfig, SpeculativeDecoder
+from attar.decode.settings import SpecConfig
+from attar.decode.speculative import SpeculativeDecoder
 from attar.errors import CompatibilityError, ConfigError
 
 PAD = 0

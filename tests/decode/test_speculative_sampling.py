@@ -15,7 +15,8 @@ import decoders
 import tiny
 from attar.decode.distributions import Uniforms, Warp, draw
 from attar.decode.drafters import PromptLookupDrafter, first_layers
-from attar.decode.speculative import SpecConfig, SpeculativeDecoder
+from attar.decode.settings import SpecConfig
+from attar.decode.speculative import SpeculativeDecoder
 from attar.errors import CompatibilityError, ConfigError
 
 SMALL: dict[str, Any] = {

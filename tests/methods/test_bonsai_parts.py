@@ -7,12 +7,14 @@ import pytest
 import torch
 
 import tiny
-from attar.budget import Budget, cost_of
+from attar.budget import Budget
 from attar.families import UNITS, Body
-from attar.methods.bonsai import BonsaiConfig
-from attar.methods.bonsai.pieces import Ledger, Piece, draw_pairs, fill, removal_plan
-from attar.methods.bonsai.priors import channel_stats, layer_priors, unit_priors
-from attar.methods.bonsai.regression import fit_values, kendall_tau
+from attar.measure.cost import cost_of
+from attar.methods.bonsai import draw_pairs, fit_values, kendall_tau
+from attar.pruning.config import BonsaiConfig
+from attar.pruning.importance import channel_stats, layer_importance, unit_importance
+from attar.pruning.ledger import Ledger
+from attar.pruning.pieces import Piece, fill, removal_plan
 from attar.slicing import slice_model
 
 QUICK = BonsaiConfig(windows=8, window_tokens=16, ffn_block=8)
@@ -39,7 +41,7 @@ def test_priors_equal_a_two_pass_computation(family):
         model(input_ids=ids)
     for prior in ("wanda", "magnitude", "fluctuation"):
         generator = torch.Generator()
-        found = unit_priors(model, ids, prior, generator=generator, batch_size=len(ids))
+        found = unit_importance(model, ids, prior, generator=generator, batch_size=len(ids))
         for (i, unit), x in seen.items():
             weight = layers[i].out(unit).weight.detach().double()
             weight = weight if family == "gpt2" else weight.T  # (in, out)
@@ -69,7 +71,7 @@ def test_a_split_neuron_has_half_the_wanda_and_a_quarter_of_the_fluctuation_prio
 
     def measured():
         return {
-            p: unit_priors(model, ids, p, generator=torch.Generator())[0, "neurons"] for p in priors
+            p: unit_importance(model, ids, p, generator=torch.Generator())[0, "neurons"] for p in priors
         }
 
     with torch.no_grad():
@@ -92,7 +94,7 @@ def test_block_influence_of_an_idle_layer_is_zero():
     with torch.no_grad():
         model.model.layers[1].self_attn.o_proj.weight.zero_()
         model.model.layers[1].mlp.down_proj.weight.zero_()
-    influence = layer_priors(model, windows())
+    influence = layer_importance(model, windows())
     assert influence[1] == pytest.approx(0, abs=1e-6)
     assert influence[0] > 0.01
 

@@ -11,11 +11,13 @@ from datasets import Dataset, DatasetDict
 import tiny
 from attar import checkpoint
 from attar.arch import Arch
-from attar.budget import cost_of
-from attar.data import train_tokenizer
+from attar.data.tokens import train_tokenizer
 from attar.errors import BudgetError, CompatibilityError, ConfigError, DataError
-from attar.methods.bonsai import BonsaiConfig, apply_plan, prune
-from attar.report import Run
+from attar.measure.cost import cost_of
+from attar.methods.bonsai import prune
+from attar.pruning.config import BonsaiConfig
+from attar.pruning.run import apply_plan
+from attar.report.record import Run
 
 QUICK = BonsaiConfig(windows=8, window_tokens=16, ffn_block=8)
 
@@ -165,7 +167,7 @@ def test_latency_budget_steers_by_the_table(parent, text, tmp_path, monkeypatch,
         time = 5 + sum(2 * x.num_key_value_heads + 0.1 * x.intermediate_size for x in widths)
         return lambda: time * tokens
 
-    for module in ("attar.budget", "attar.latency"):
+    for module in ("attar.budget", "attar.measure.latency_table"):
         monkeypatch.setattr(f"{module}.prefill_call", lambda model, *_: clock(model))
         monkeypatch.setattr(f"{module}.decode_call", clock)
     record = prune(
@@ -187,7 +189,7 @@ def test_a_clock_that_cannot_be_predicted_is_refused(parent, text, tmp_path, mon
         time = 30 if all(narrow) else sum(w.num_key_value_heads + 1 for w in widths)
         return lambda: time
 
-    for module in ("attar.budget", "attar.latency"):
+    for module in ("attar.budget", "attar.measure.latency_table"):
         monkeypatch.setattr(f"{module}.prefill_call", jumpy)
     options = {"output_dir": tmp_path / "o", "method": "wanda", "config": QUICK}
     with pytest.raises(BudgetError, match=r"prefill cannot be budgeted .* off its measured time"):
@@ -207,7 +209,7 @@ def test_a_latency_budget_is_met_across_widths_that_save_nothing(
         time = 5 + sum(-(-w.intermediate_size // 24) + 0.1 * w.num_key_value_heads for w in widths)
         return lambda: time
 
-    for module in ("attar.budget", "attar.latency"):
+    for module in ("attar.budget", "attar.measure.latency_table"):
         monkeypatch.setattr(f"{module}.prefill_call", blocks)
     options = {"output_dir": tmp_path / "o", "method": "wanda", "config": QUICK}
     record = prune(parent, text, budget="prefill<=85%", **options)
@@ -236,7 +238,7 @@ def test_resume_refuses_other_text(parent, text, tmp_path):
     out = tmp_path / "out"
     options = {"budget": "params<=60%", "output_dir": out, "config": QUICK}
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("attar.methods.bonsai.values.fit_values", lambda *_: 1 / 0)
+        patch.setattr("attar.methods.bonsai.fit_values", lambda *_: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             prune(parent, text, **options)
     other = DatasetDict(

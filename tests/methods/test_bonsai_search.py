@@ -7,12 +7,14 @@ import pytest
 import torch
 
 import tiny
-from attar import evaluate
 from attar.arch import Arch
-from attar.budget import Budget, cost_of
+from attar.budget import Budget
 from attar.errors import BudgetError, CompatibilityError, ConfigError, DataError
+from attar.evaluation import likelihood
 from attar.families import UNITS, Body
-from attar.methods.bonsai import BonsaiConfig, search
+from attar.measure.cost import cost_of
+from attar.pruning.config import BonsaiConfig
+from attar.pruning.loop import search
 from attar.slicing import SlicePlan, slice_model
 
 METHODS = ["bonsai", "blockwise", "random", "magnitude", "wanda", "flap"]
@@ -77,7 +79,7 @@ def test_widths_fit_the_hardware_after_every_step():
 
     def metric(model):
         seen.append([(layer.kv_groups, layer.heads, layer.neurons) for layer in Body(model).layers])
-        return -float(evaluate.nll(model, windows()))
+        return -float(likelihood.nll(model, windows()))
 
     run(tiny.model("llama"), "params<=40%", metric=metric)
     assert len({tuple(widths) for widths in seen}) > 5
@@ -165,14 +167,14 @@ def test_same_seed_same_plan_and_another_seed_another():
 
 def test_every_step_reads_new_windows():
     texts = []
-    original = evaluate.nll
+    original = likelihood.nll
 
     def spy(model, ids, **kwargs):
         texts.append(ids.clone())
         return original(model, ids, **kwargs)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(evaluate, "nll", spy)
+        patch.setattr(likelihood, "nll", spy)
         found = run(tiny.model("llama"), "params<=85%")
     assert len(found.steps) >= 2
     per_step = [step.evaluations for step in found.steps]
@@ -256,7 +258,7 @@ def test_depth_counts_multiplications_of_every_family(family):
 
 def test_a_broken_evaluation_does_not_spoil_its_neighbours():
     def metric(model):
-        value = -evaluate.nll(model, windows(4))
+        value = -likelihood.nll(model, windows(4))
         metric.calls += 1
         return math.nan if metric.calls % 5 == 0 else value
 
@@ -301,7 +303,7 @@ def test_resumed_equals_uninterrupted_and_repeats_no_evaluation(stop_after, tmp_
     whole = search(tiny.model("llama"), windows(), **options)
     total = sum(step.evaluations for step in whole.steps)
     calls = 0
-    original = evaluate.nll
+    original = likelihood.nll
 
     def counted(model, ids, **kwargs):
         nonlocal calls
@@ -312,7 +314,7 @@ def test_resumed_equals_uninterrupted_and_repeats_no_evaluation(stop_after, tmp_
         return original(model, ids, **kwargs)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(evaluate, "nll", counted)
+        patch.setattr(likelihood, "nll", counted)
         with pytest.raises(KeyboardInterrupt):
             search(tiny.model("llama"), windows(), state=tmp_path, **options)
         last = sorted(tmp_path.glob("step-*.jsonl"))[-1]

@@ -19,13 +19,14 @@ from transformers import LlamaForSequenceClassification
 import encoders
 import tiny
 from attar import checkpoint
-from attar.data.labelled import Task
+from attar.compatibility import check_trained
+from attar.data.labelled.task import Task
 from attar.errors import CompatibilityError, ConfigError, DataError
-from attar.methods.distiller import DistillConfig, distill
+from attar.heads import load_with_head
+from attar.methods.distiller.config import DistillConfig
+from attar.methods.distiller.distill import distill
 from attar.methods.distiller.objective import Objective
-from attar.methods.distiller.students import load_with_head
-from attar.methods.distiller.validate import check_trained
-from attar.report import Run
+from attar.report.record import Run
 from attar.report.tables import comparison
 from attar.train.outputs import CachedOutputs
 from attar.train.students import width

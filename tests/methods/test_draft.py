@@ -23,18 +23,16 @@ from transformers import (
 
 import scene
 from attar import checkpoint
+from attar.decode.speculation import made_for
 from attar.decode.speculative import SpeculativeDecoder
 from attar.errors import CompatibilityError, ConfigError
-from attar.methods.distillspec import (
-    DistillSpecConfig,
-    distill_draft,
-    init_draft,
-    made_for,
-    profile_draft,
-    search_drafts,
-)
-from attar.methods.distillspec.start import spread
-from attar.report import Run
+from attar.methods.distillspec.config import DistillSpecConfig
+from attar.methods.distillspec.distill import distill_draft
+from attar.methods.distillspec.profile import profile_draft
+from attar.methods.distillspec.search import search_drafts
+from attar.methods.distillspec.start import init_draft
+from attar.report.record import Run
+from attar.train.students import spread
 
 CONFIG = DistillSpecConfig(
     max_steps=6,

@@ -24,20 +24,16 @@ from transformers import (
 
 import tiny
 from attar import checkpoint
-from attar.data import load_encoded, load_text
+from attar.coding.archive import compress, decompress
+from attar.data import corpus
+from attar.data.corpus import decode_corpus, encode_corpus
+from attar.data.encoded import load_encoded
+from attar.data.text import load_text
 from attar.errors import ConfigError, DataError, ResourceError
-from attar.methods.equal_info import (
-    EqualInfoConfig,
-    compress,
-    corpus,
-    decode_corpus,
-    decompress,
-    encode_corpus,
-    fit_tokenizer,
-    make_tokenizer,
-)
-from attar.report import Run
-from attar.tokenization_equal_info import EqualInfoTokenizer
+from attar.methods.equal_info.config import EqualInfoConfig
+from attar.methods.equal_info.tokenizer import fit_tokenizer, make_tokenizer
+from attar.portable.tokenization_equal_info import EqualInfoTokenizer
+from attar.report.record import Run
 from attar.train.pretrain import PretrainConfig, pretrain
 from scene import run, sources, write_text
 
@@ -371,7 +367,7 @@ def test_any_file_comes_back(data: bytes, tmp_path_factory: pytest.TempPathFacto
 
 @pytest.fixture
 def squeezed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Path, bytes]:
-    from attar.methods.equal_info import files
+    from attar.coding import archive as files
 
     monkeypatch.setattr(files, "CHUNK", 1000)
     data = "".join(sources(150_000))[:4500].encode()
@@ -440,7 +436,7 @@ def test_another_tokenizer_and_other_files_are_refused(
 def test_a_full_disk_leaves_nothing_behind(
     squeezed: tuple[Path, bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from attar.methods.equal_info import files
+    from attar.coding import archive as files
 
     def full(*_: Any) -> bytes:
         raise OSError(28, "No space left on device")

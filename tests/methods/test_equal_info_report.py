@@ -10,9 +10,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from attar.methods.equal_info import EqualInfoConfig, make_tokenizer
-from attar.methods.equal_info.baselines import Ids, byte_ids, gzip_ids
-from attar.methods.equal_info.report import edit_distance, first_words_changed, stability
+from attar.evaluation.tokenizers import (
+    Ids,
+    byte_ids,
+    edit_distance,
+    first_words_changed,
+    gzip_ids,
+    stability,
+)
+from attar.methods.equal_info.config import EqualInfoConfig
+from attar.methods.equal_info.tokenizer import make_tokenizer
 from scene import run
 
 TEXT = "Call me Ishmael, said the sailor, and sat down beside the fire in the inn. " * 40

@@ -19,11 +19,14 @@ from hypothesis import strategies as st
 from transformers import DataCollatorForLanguageModeling
 
 import tiny
-from attar import checkpoint, evaluate
+from attar import checkpoint
 from attar.errors import ConfigError, DataError
-from attar.evaluate import likelihood
-from attar.methods.equal_info import EqualInfoConfig, make_tokenizer, verify
-from attar.tokenization_equal_info import EqualInfoTokenizer, codec_hash
+from attar.evaluation import likelihood
+from attar.evaluation.bits import bits_per_byte
+from attar.evaluation.tokenizers import verify
+from attar.methods.equal_info.config import EqualInfoConfig
+from attar.methods.equal_info.tokenizer import make_tokenizer
+from attar.portable.tokenization_equal_info import EqualInfoTokenizer, codec_hash
 from scene import sources
 
 FIXED = settings(max_examples=40, deadline=None)
@@ -447,7 +450,7 @@ def test_what_is_scored_is_what_is_trained_on(shape: str) -> None:
         assert ids.tolist() == stream
     with torch.no_grad():
         model.lm_head.weight.zero_()
-    found = evaluate.bits_per_byte(model, tokenizer, texts, context=64)
+    found = bits_per_byte(model, tokenizer, texts, context=64)
     assert found.ends == (2 if shape == "12" else 3)
     size = sum(len(text.encode()) for text in texts)
     whole = tokenizer.window_bits // tokenizer.token_bits

@@ -12,20 +12,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from attar.coding.frequencies import integer_frequencies
-from attar.equal_info_windows import END, WindowDictionary, regroup
+from attar.coding.ngram import NgramModel, symbols_of
+from attar.coding.windows import StopCoder, compile_windows
 from attar.errors import CompatibilityError, ConfigError, DataError
-from attar.methods.equal_info import (
-    DelayCoder,
-    EqualInfoConfig,
-    NgramModel,
-    PaperCoder,
-    StopCoder,
-    TransformerModel,
-    compile_windows,
-    train_transformer,
-)
-from attar.methods.equal_info.make import symbols_of
-from attar.methods.equal_info.windows import shortest_code
+from attar.methods.equal_info.coders import DelayCoder, PaperCoder, shortest_code
+from attar.methods.equal_info.config import EqualInfoConfig
+from attar.methods.equal_info.transformer import TransformerModel, train_transformer
+from attar.portable.equal_info_windows import END, WindowDictionary, regroup
 from scene import sources
 
 FIXED = settings(max_examples=60, deadline=None)
@@ -141,7 +134,7 @@ def test_any_bytes_come_back(data: bytes, bits: int) -> None:
 
 
 def test_pieces_of_a_long_text_make_no_difference(monkeypatch: pytest.MonkeyPatch) -> None:
-    import attar.equal_info_windows as module
+    import attar.portable.equal_info_windows as module
 
     whole = listed(12).encode(unseen())
     for size in (1, 3, 64, 1000):
@@ -153,7 +146,7 @@ def test_pieces_of_a_long_text_make_no_difference(monkeypatch: pytest.MonkeyPatc
 
 
 def test_without_numba_the_walk_is_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
-    import attar.equal_info_windows as module
+    import attar.portable.equal_info_windows as module
 
     text, whole = unseen()[:500], listed(12).encode(unseen()[:500])
     plain = WindowDictionary(listed(12).parent, listed(12).symbol, window_bits=12)

@@ -21,7 +21,7 @@ from transformers import (
 )
 
 from attar.errors import ConfigError
-from attar.methods.distiller.mixup import (
+from attar.train.mixup import (
     MixedBatch,
     mix,
     mixed_inputs,

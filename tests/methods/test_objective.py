@@ -9,15 +9,15 @@ from torch import Tensor, nn
 
 import encoders
 from attar import checkpoint
-from attar.methods.distiller import DistillConfig
-from attar.methods.distiller.mixup import MixedExamples
+from attar.data.labelled.batches import Examples
+from attar.data.labelled.encode import encode
+from attar.heads import load_with_head
+from attar.methods.distiller.config import DistillConfig
 from attar.methods.distiller.objective import Beside, Objective, wanted
-from attar.methods.distiller.students import load_with_head
-from attar.train.examples import Examples
-from attar.train.layers import LayerMap
+from attar.train.layer_map import LayerMap
+from attar.train.mixup import MixedExamples
 from attar.train.outputs import LiveOutputs
 from attar.train.students import depth, make_student, width
-from attar.train.tasks import encode
 from attar.train.trainer import Term, fit
 
 CONFIG = DistillConfig(

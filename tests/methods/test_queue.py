@@ -8,9 +8,9 @@ from typing import Any
 import optuna
 import pytest
 
-from attar.methods.distiller import queue
-from attar.methods.distiller.queue import Queue, open_storage
-from attar.methods.distiller.space import Pipeline
+from attar.methods.distiller.pipelines import Pipeline
+from attar.search import trials as queue
+from attar.search.trials import Queue, open_storage
 
 
 def _dies(*_: object, **__: object) -> None:

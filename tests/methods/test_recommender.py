@@ -14,14 +14,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from attar.errors import ConfigError, DataError
-from attar.methods.distiller import recommender
-from attar.methods.distiller.recommender import (
-    AutoDistiller,
-    known_trials,
-)
-from attar.methods.distiller.space import Pipeline
-from attar.methods.distiller.standing import expected_best, robust_z, targets_of
+from attar.methods.distiller import autodistiller as recommender
+from attar.methods.distiller.autodistiller import AutoDistiller, known_trials, targets_of
+from attar.methods.distiller.pipelines import Pipeline
 from attar.methods.distiller.study import STUDY_FILE, Row, read_study
+from attar.search.statistics import expected_best, robust_z
 from studies import PART, quality, scores_of, several, study, trial, write
 
 

@@ -16,15 +16,17 @@ import pytest
 import encoders
 import studies
 from attar import checkpoint
-from attar.data.labelled import TaskKind
+from attar.data.labelled.task import TaskKind
 from attar.errors import AttarError, ConfigError, DataError
-from attar.methods.distiller import DistillConfig, SearchConfig, distill, recommender, search
-from attar.methods.distiller.recommender import AutoDistiller
-from attar.methods.distiller.results import Best, Summary, summarise, summary
-from attar.methods.distiller.search import configured, possible
-from attar.methods.distiller.space import SPACE, Pipeline, enumerate_all, narrow
-from attar.methods.distiller.standing import expected_best
+from attar.methods.distiller import autodistiller as recommender
+from attar.methods.distiller.autodistiller import AutoDistiller
+from attar.methods.distiller.config import DistillConfig, with_pipeline
+from attar.methods.distiller.distill import distill
+from attar.methods.distiller.pipelines import SPACE, Pipeline, enumerate_all, narrow
+from attar.methods.distiller.search import SearchConfig, possible, search
 from attar.methods.distiller.study import STUDY_FILE, Row, read_study
+from attar.search.statistics import expected_best
+from attar.search.summary import Best, Summary, summarise, summary
 
 TRAINING = DistillConfig(
     max_steps=8,
@@ -518,7 +520,7 @@ def test_a_pipeline_sets_its_options_and_no_other() -> None:
     pipeline = Pipeline(
         intermediate="mi", alpha=0.5, mixup=True, augment=("swap",), copies=4, hard_weight=0.5
     )
-    found = configured(TRAINING, pipeline)
+    found = with_pipeline(TRAINING, pipeline)
     assert (found.intermediate, found.alpha, found.mixup_beta) == ("mi", 0.5, 0.4)
     assert (found.augment, found.copies, found.hard_weight) == (("swap",), 4, 0.5)
     searched = {name: getattr(TRAINING, name) for name in pipeline.to_dict() if name != "mixup"}
@@ -527,5 +529,5 @@ def test_a_pipeline_sets_its_options_and_no_other() -> None:
     searched["per_device_train_batch_size"] = rows
     assert replace(found, **searched, mixup_beta=None) == TRAINING
     repeated = replace(TRAINING, repeated=True)
-    assert configured(repeated, pipeline).repeated
-    assert not configured(repeated, Pipeline()).repeated  # there is no copy to put anywhere
+    assert with_pipeline(repeated, pipeline).repeated
+    assert not with_pipeline(repeated, Pipeline()).repeated  # there is no copy to put anywhere

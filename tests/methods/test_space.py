@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from attar.errors import ConfigError
-from attar.methods.distiller.space import (
+from attar.methods.distiller.pipelines import (
     SPACE,
     Pipeline,
     contains,

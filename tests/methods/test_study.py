@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from attar.errors import CompatibilityError, DataError
-from attar.methods.distiller.space import SPACE, Pipeline, space_id
+from attar.methods.distiller.pipelines import SPACE, Pipeline, space_id
 from attar.methods.distiller.study import dpr, gap_closed, importance, read_study
 from studies import several, study, trial
 

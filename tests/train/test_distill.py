@@ -20,12 +20,12 @@ from transformers import AutoModelForCausalLM, PreTrainedModel
 
 import tiny
 from attar import checkpoint
-from attar.data import train_tokenizer
+from attar.data.tokens import train_tokenizer
 from attar.errors import CompatibilityError, ConfigError
-from attar.report import Run
+from attar.report.record import Run
 from attar.slicing import LayerKeep, SlicePlan, slice_model
-from attar.train import distill as room
-from attar.train.distill import HealConfig, heal, heal_model
+from attar.train import heal as room
+from attar.train.heal import HealConfig, heal, heal_model
 from attar.train.teachers import CachedTeacher
 from attar.train.trainer import Term, fit
 

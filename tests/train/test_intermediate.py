@@ -11,7 +11,7 @@ from torch import Tensor
 
 import tiny
 from attar.errors import CompatibilityError, ConfigError
-from attar.train.intermediate import (
+from attar.train.features import (
     Projection,
     attention_ce,
     attention_mse,
@@ -21,7 +21,7 @@ from attar.train.intermediate import (
     pkd,
     pool,
 )
-from attar.train.layers import Features, LayerMap, emd_flow
+from attar.train.layer_map import Features, LayerMap, emd_flow
 
 MASK = torch.tensor([[1, 1, 1, 0, 0], [0, 1, 1, 1, 1], [1, 1, 1, 1, 1]])
 HIDDEN = [hidden_mse, hidden_ce, hidden_cosine]

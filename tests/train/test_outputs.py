@@ -8,12 +8,12 @@ import torch
 from datasets import Dataset
 
 import encoders
-from attar.data.labelled import Task
+from attar.data.labelled.batches import Examples
+from attar.data.labelled.encode import encode
+from attar.data.labelled.task import Task
 from attar.errors import CompatibilityError, DataError
 from attar.train import outputs as room
-from attar.train.examples import Examples
 from attar.train.outputs import CachedOutputs, LiveOutputs, Outputs, Wanted
-from attar.train.tasks import encode
 
 TASKS = {
     "single_label": Task("single_label", ("0", "1")),

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from attar.errors import ConfigError, DataError
-from attar.report import Run
+from attar.report.record import Run
 from attar.train import pretrain as room
 from attar.train.pretrain import PretrainConfig, build_model, pretrain
 from attar.train.trainer import Term, fit, next_token_loss

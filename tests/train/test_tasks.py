@@ -16,23 +16,22 @@ from sklearn import metrics as measures
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
 from transformers import AutoConfig, BertTokenizerFast, PreTrainedTokenizerFast
 
-from attar.data import train_tokenizer
-from attar.data.labelled import Task, TaskKind
+from attar.data.labelled.batches import Examples
+from attar.data.labelled.encode import MODEL_INPUTS, encode
+from attar.data.labelled.items import hard_loss, items, labelled, logits_of, real_classes
+from attar.data.labelled.task import Task, TaskKind
+from attar.data.sources import Batch
+from attar.data.tokens import train_tokenizer
 from attar.errors import CompatibilityError, ConfigError, DataError
-from attar.train.examples import Examples
-from attar.train.metrics import answer, entities, normalise, overlap, primary, score_predictions
-from attar.train.tasks import (
-    MODEL_INPUTS,
-    encode,
-    hard_loss,
-    items,
-    labelled,
-    logits_of,
-    model_class,
-    new_head,
-    real_classes,
+from attar.evaluation.metrics import (
+    answer,
+    entities,
+    normalise,
+    overlap,
+    primary,
+    score_predictions,
 )
-from attar.train.windows import Batch
+from attar.heads import model_class, new_head
 
 WORDS = ["ann", "met", "bob", "smith", "in", "paris", "who", "is", "unhappy", "?"]
 TAGS = ("O", "B-PER", "I-PER", "B-LOC")

@@ -9,11 +9,12 @@ from datasets import Dataset
 from transformers import PreTrainedModel
 
 import tiny
-from attar.data import train_tokenizer
+from attar.compatibility import require_same_tokenizer
+from attar.data.tokens import train_tokenizer
 from attar.divergences import reverse_kl
 from attar.errors import CompatibilityError, DataError
 from attar.train.shards import MANIFEST
-from attar.train.teachers import CachedTeacher, LiveTeacher, require_same_tokenizer
+from attar.train.teachers import CachedTeacher, LiveTeacher
 
 WINDOWS = tiny.ids(7, 10)
 ROWS = torch.tensor([6, 0, 3])

@@ -15,10 +15,10 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 import tiny
+from attar.data.sources import Windows, fingerprint, order
 from attar.errors import ConfigError
 from attar.train.resume import MARKER, newest_checkpoint
 from attar.train.trainer import Term, TrainConfig, fit, next_token_loss
-from attar.train.windows import Windows, fingerprint, order
 
 WINDOWS = tiny.ids(13, 16)
 CONFIG = TrainConfig(

@@ -84,7 +84,8 @@ def build_app(verb: str | None = None) -> App:
         ] = None,
     ) -> Any:
         if config is not None:
-            from attar.cli.recipe import overruled, read_recipe
+            from attar.cli.recipe import overruled
+            from attar.recipes import read_recipe
 
             options = overruled(read_recipe(config), tokens)
             if tokens[:2] == ("distill", "search"):

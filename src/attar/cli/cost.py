@@ -1,14 +1,13 @@
 """`attar cost`: what a model costs."""
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 from cyclopts import Parameter
 
+from attar.budget import Cost
 from attar.cli.output import require_target, show_pairs, write_json
-
-if TYPE_CHECKING:
-    from attar.budget import Cost
+from attar.measure.cost import cost_of
 
 
 def cost(
@@ -52,10 +51,9 @@ def cost(
     json_to
         Write the figures as JSON to this file; `-` prints JSON instead of the table.
     """
-    from attar import budget
     from attar.checkpoint import load
     from attar.errors import ConfigError
-    from attar.train.processes import place
+    from attar.runtime import place
 
     for option, value, least in (
         ("--prompt-tokens", prompt_tokens, 1),
@@ -69,9 +67,9 @@ def cost(
     require_target(json_to)
     loaded = load(model, revision=revision, trust_remote_code=trust_remote_code)
     place(loaded)
-    found = budget.cost_of(loaded, context=context)
+    found = cost_of(loaded, context=context)
     if measure:
-        timed = budget.measure(
+        timed = measure(
             loaded,
             prompt_tokens=prompt_tokens,
             new_tokens=new_tokens,

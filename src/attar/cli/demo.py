@@ -11,14 +11,20 @@ from pathlib import Path
 from typing import Any, Literal
 
 from attar import artefacts, checkpoint
-from attar.budget import Cost, decode_call, has_cache, prefill_call, summarise
+from attar.budget import Cost
 from attar.cli.app import ExitCode, require_folder_option
 from attar.cli.output import note, show
-from attar.cli.recipe import read_recipe
 from attar.errors import ConfigError
-from attar.methods.bonsai import BonsaiConfig, Method, prune
-from attar.report import Run, comparison, html_report
-from attar.train.distill import HealConfig, heal
+from attar.measure.cost import cost_of
+from attar.measure.timing import decode_call, prefill_call, summarise
+from attar.methods.bonsai import prune
+from attar.models import has_cache
+from attar.pruning.config import BonsaiConfig, Method
+from attar.recipes import read_recipe
+from attar.report.pages import html_report
+from attar.report.record import Run
+from attar.report.tables import comparison
+from attar.train.heal import HealConfig, heal
 from attar.train.pretrain import PretrainConfig, pretrain
 
 _DATA = "python-stdlib"
@@ -188,7 +194,6 @@ def _time_together(folders: Mapping[str, Path], repeats: int = 7) -> dict[str, d
 def _timed_cost(
     model: Any, prefill: list[float], decode: list[float], setting: dict[str, int]
 ) -> dict[str, Any]:
-    from attar.budget import cost_of
 
     counted: Cost = cost_of(model)
     return replace(

@@ -9,8 +9,8 @@ from attar.cli.app import ExitCode, require_folder_option
 from attar.cli.labelled import ColumnOptions, Columns, Student, StudentOptions
 from attar.cli.output import show
 from attar.errors import ConfigError
-from attar.methods.distiller import DistillConfig
-from attar.methods.distiller import distill as distill_model
+from attar.methods.distiller.config import DistillConfig
+from attar.methods.distiller.distill import distill as distill_model
 
 _PIPELINE = Group("Pipeline and training options", sort_key=3)
 

@@ -11,16 +11,17 @@ from cyclopts import Group, Parameter
 from attar.cli.app import ExitCode, require_folder_option
 from attar.cli.labelled import ColumnOptions, Columns, Student, StudentOptions
 from attar.cli.output import note, show, show_pairs
-from attar.cli.pipelines import SEARCHED, differences, parse_only, write_recipe
 from attar.errors import ConfigError
-from attar.methods.distiller import DistillConfig, SearchConfig
-from attar.methods.distiller import search as search_pipelines
-from attar.methods.distiller.results import Best, Summary, settings_of, summary
-from attar.methods.distiller.search import configured
+from attar.methods.distiller.config import DistillConfig, with_pipeline
+from attar.methods.distiller.pipelines import SEARCHED, differences, parse_only
+from attar.methods.distiller.search import SearchConfig
+from attar.methods.distiller.search import search as search_pipelines
 from attar.methods.distiller.study import STUDY_FILE, Row, gap_closed, read_study, silent
 from attar.methods.distiller.study import importance as shares_of
+from attar.recipes import write_recipe
 from attar.report.tables import NONE, Table
 from attar.report.units import digits
+from attar.search.summary import Best, Summary, settings_of, summary
 
 _TRAINING = Group("Training options, the same for all trials", sort_key=3)
 _NOT_SEARCHED = re.compile(rf"^(?!({'|'.join(sorted(SEARCHED))})$)")
@@ -106,7 +107,7 @@ def search(
     best = found.ranked[0][0]
     write_recipe(
         folder / "best.yaml",
-        configured(options, best.pipeline),
+        with_pipeline(options, best.pipeline),
         comment=f"The best of {_ended(found)} pipelines on {best.dataset}: {_score(best.score)} on "
         f"validation data, {_score(best.test_score)} on test data.",
     )

@@ -12,16 +12,12 @@ from attar.decode.bench import Profile
 from attar.decode.settings import SpecConfig, Verification
 from attar.decode.verification import LossyKind
 from attar.errors import ConfigError
-from attar.methods.distillspec import (
-    DIVERGENCES,
-    Author,
-    DistillSpecConfig,
-    distill_draft,
-    init_draft,
-    profile_draft,
-    search_drafts,
-)
-from attar.report import Run
+from attar.methods.distillspec.config import DIVERGENCES, DistillSpecConfig
+from attar.methods.distillspec.distill import distill_draft
+from attar.methods.distillspec.profile import profile_draft
+from attar.methods.distillspec.search import Author, search_drafts
+from attar.methods.distillspec.start import init_draft
+from attar.report.record import Run
 from attar.report.tables import Table
 from attar.train.students import StudentInit
 

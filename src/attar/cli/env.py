@@ -27,7 +27,7 @@ def env() -> int:
     import torch
 
     from attar import __version__
-    from attar.evaluate import native_bfloat16
+    from attar.models import native_bfloat16
     from attar.report.record import hardware
 
     found = hardware()

@@ -1,15 +1,13 @@
 """`attar evaluate`: how good a model is, and how fast."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter
+from datasets import Dataset, DatasetDict
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from attar.cli.output import require_target, show_pairs, write_json
-
-if TYPE_CHECKING:
-    from datasets import Dataset, DatasetDict
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 Lines = list[tuple[str, str]]
 _HEADS = ("ForSequenceClassification", "ForTokenClassification", "ForQuestionAnswering")
@@ -88,10 +86,10 @@ def evaluate(
     json_to
         Write the figures as JSON to this file; `-` prints JSON instead of the table.
     """
-    from attar.budget import measure
     from attar.checkpoint import load, load_tokenizer
     from attar.cli.cost import speed_lines
-    from attar.train.processes import place
+    from attar.measure.timing import measure
+    from attar.runtime import place
 
     require_target(json_to)
     loaded = load(model, revision=revision, trust_remote_code=trust_remote_code)
@@ -161,8 +159,9 @@ def _text_scores(
     **options: Any,
 ) -> tuple[Lines, dict[str, Any]]:
     from attar.cli.output import bits_lines
-    from attar.data import load_text
-    from attar.evaluate import bits_per_byte, score
+    from attar.data.text import load_text
+    from attar.evaluation.bits import bits_per_byte
+    from attar.evaluation.likelihood import score
 
     documents = chosen(load_text(data, config=config, text_column=text_column), split)
     bits = bits_per_byte(model, tokenizer, documents, **options) if bpb else None
@@ -185,7 +184,7 @@ def _harness_scores(
     names: list[str],
     **options: Any,
 ) -> tuple[Lines, dict[str, dict[str, float]] | None]:
-    from attar.evaluate import tasks
+    from attar.evaluation.harness import tasks
 
     if not names:
         return [], None
@@ -207,9 +206,9 @@ def _task_scores(
     max_length: int,
     **columns: Any,
 ) -> tuple[Lines, dict[str, Any]]:
-    from attar.data.labelled import load_labelled
-    from attar.methods.distiller.validate import check_length, check_trained
-    from attar.train.scoring import score_on
+    from attar.compatibility import check_length, check_trained
+    from attar.data.labelled.load import load_labelled
+    from attar.evaluation.labelled import score_on
 
     documents, task = load_labelled(data, **columns)
     check_trained("model", model, task=task)

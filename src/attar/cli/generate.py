@@ -3,20 +3,17 @@
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 from cyclopts import Group, Parameter
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from attar.cli.app import ExitCode
 from attar.cli.output import note, show
+from attar.decode.drafters import Drafter
 from attar.decode.settings import SpecConfig
+from attar.decode.speculative import SpeculativeDecoder
 from attar.errors import ConfigError
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
-
-    from attar.decode.drafters import Drafter
-    from attar.decode.speculative import SpeculativeDecoder
 
 _DRAFTING = Group("Options of drafting", sort_key=2)
 
@@ -92,8 +89,8 @@ def generate(
     import torch
 
     from attar.checkpoint import load, load_tokenizer
-    from attar.decode.speculative import require_generator
-    from attar.train.processes import place
+    from attar.models import require_generator
+    from attar.runtime import place
 
     loaded = load(model)
     tokenizer = load_tokenizer(model)
@@ -157,9 +154,9 @@ def _decoder(
 ) -> "SpeculativeDecoder":
     from attar.checkpoint import load, load_tokenizer
     from attar.decode.drafters import PromptLookupDrafter, first_layers
+    from attar.decode.speculation import made_for
     from attar.decode.speculative import SpeculativeDecoder
-    from attar.methods.distillspec import made_for
-    from attar.train.processes import place
+    from attar.runtime import place
 
     other: PreTrainedTokenizerBase | None = None
     made: PreTrainedModel | Drafter
@@ -194,7 +191,7 @@ def _continue(
     **sampling: Any,
 ) -> Iterator[str]:
     """Each text with what follows it; of a chat and of an encoder-decoder only what follows."""
-    from attar.decode.drafters import require_positions
+    from attar.models import require_positions
 
     if chat and not tokenizer.chat_template:
         raise ConfigError("--chat needs a model with a chat template; this one has none")

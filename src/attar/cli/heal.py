@@ -7,8 +7,8 @@ from cyclopts import Group, Parameter
 
 from attar.cli.app import ExitCode, require_folder_option
 from attar.cli.output import show
-from attar.train.distill import HealConfig
-from attar.train.distill import heal as heal_model
+from attar.train.heal import HealConfig
+from attar.train.heal import heal as heal_model
 
 _HEALING = Group("Healing options", sort_key=1)
 

@@ -5,7 +5,7 @@ from typing import Annotated
 
 from cyclopts import Group, Parameter
 
-from attar.data.labelled import TaskKind
+from attar.data.labelled.task import TaskKind
 from attar.train.students import StudentInit
 
 

@@ -8,8 +8,9 @@ from cyclopts import Group, Parameter
 from attar.cli.app import ExitCode, require_folder_option
 from attar.cli.output import show
 from attar.errors import ConfigError
-from attar.methods.bonsai import BonsaiConfig, Layout, Method, apply_plan
 from attar.methods.bonsai import prune as prune_model
+from attar.pruning.config import BonsaiConfig, Layout, Method
+from attar.pruning.run import apply_plan
 
 _SEARCH = Group("Search options", sort_key=1)
 

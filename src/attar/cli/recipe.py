@@ -2,18 +2,15 @@
 
 import re
 from collections.abc import Iterable, Mapping
-from difflib import get_close_matches
-from importlib.resources import files
 from importlib.resources.abc import Traversable
 from itertools import takewhile
 from pathlib import Path
 from textwrap import shorten
 from typing import Any, Literal
 
-import yaml
-
 from attar.cli.output import note, show, show_pairs
 from attar.errors import ConfigError
+from attar.recipes import recipe_file, recipes
 
 
 def recipe(
@@ -48,58 +45,6 @@ def recipe(
     else:
         note(f"recipe {name} copied to {_copy(text, name, path)}")
     return 0
-
-
-def recipes() -> dict[str, Traversable]:
-    """The shipped recipe files by name, `method/file` without the suffix."""
-    root = files("attar").joinpath("recipes")
-    found = {
-        f"{folder.name}/{file.name.removesuffix('.yaml')}": file
-        for folder in root.iterdir()
-        if folder.is_dir()
-        for file in folder.iterdir()
-        if file.name.endswith(".yaml")
-    }
-    return dict(sorted(found.items()))
-
-
-def recipe_file(name: str) -> Path:
-    """The file of a shipped recipe, or the path itself when it is a file.
-
-    Raises:
-        ConfigError: it is neither.
-    """
-    if Path(name).is_file():
-        return Path(name)
-    found = recipes()
-    if name not in found:
-        near = get_close_matches(name, found, n=3, cutoff=0.4)
-        hint = f"did you mean {' or '.join(near)}?" if near else "`attar recipe list` shows all."
-        raise ConfigError(f"{name!r} is neither a file nor a recipe of Attar's; {hint}")
-    return Path(str(found[name]))
-
-
-def read_recipe(name: str) -> dict[str, Any]:
-    """The options in a recipe, by name or path.
-
-    Raises:
-        ConfigError: there is none, or it is not YAML of the form `option: value`.
-    """
-    file = recipe_file(name)
-    try:
-        with file.open(encoding="utf-8") as stream:  # the error names the file and the line
-            options = yaml.safe_load(stream)
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        reason = " ".join(str(error).split())
-        raise ConfigError(f"the recipe {name!r} cannot be read as YAML: {reason}") from error
-    if options is None:
-        return {}
-    if not isinstance(options, dict) or not all(isinstance(key, str) for key in options):
-        raise ConfigError(
-            f"expected a mapping of options in the recipe {name!r}, with lines such as "
-            f"'max_steps: 500'; found {type(options).__name__} {str(options)[:60]!r}"
-        )
-    return options
 
 
 def overruled(options: Mapping[str, Any], tokens: Iterable[str]) -> dict[str, Any]:

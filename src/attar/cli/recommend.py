@@ -11,10 +11,9 @@ from cyclopts import Parameter
 from attar.cli.app import ExitCode, require_folder_option
 from attar.cli.labelled import ColumnOptions, Columns
 from attar.cli.output import show, show_pairs
-from attar.cli.pipelines import differences, options_of, write_recipe
-from attar.data.labelled import load_labelled
+from attar.data.labelled.load import load_labelled
 from attar.errors import ConfigError, DataError
-from attar.methods.distiller.recommender import (
+from attar.methods.distiller.autodistiller import (
     PICKS,
     AutoDistiller,
     HeldOut,
@@ -22,8 +21,14 @@ from attar.methods.distiller.recommender import (
     Recommendation,
     known_trials,
 )
+from attar.methods.distiller.pipelines import (
+    differences,
+    enumerate_all,
+    narrow,
+    options_of,
+    write_recipe,
+)
 from attar.methods.distiller.search import possible
-from attar.methods.distiller.space import enumerate_all, narrow
 from attar.report.tables import NONE, Table
 from attar.train.students import StudentInit
 

@@ -7,22 +7,14 @@ from cyclopts import App, Group, Parameter
 
 from attar.cli.app import ExitCode, parse_list, require_folder_option
 from attar.cli.output import bits_lines, note, require_target, show, show_pairs, write_json
-from attar.data import load_text
+from attar.coding.archive import compress, decompress
+from attar.data.corpus import decode_corpus, encode_corpus
+from attar.data.text import load_text
 from attar.errors import ConfigError
-from attar.methods.equal_info import (
-    BASELINES,
-    EqualInfoConfig,
-    Row,
-    compress,
-    decode_corpus,
-    decompress,
-    encode_corpus,
-    fit_tokenizer,
-    load_equal_info,
-    tokenizer_report,
-    verify,
-)
-from attar.report import Run
+from attar.evaluation.tokenizers import BASELINES, Row, tokenizer_report, verify
+from attar.methods.equal_info.config import EqualInfoConfig
+from attar.methods.equal_info.tokenizer import fit_tokenizer, load_equal_info
+from attar.report.record import Run
 from attar.report.tables import Table
 from attar.train.pretrain import PretrainConfig, pretrain
 

@@ -23,6 +23,7 @@ from attar.errors import DataError
 
 logger = logging.getLogger(__name__)
 
+
 LOADERS = {".txt": None, ".jsonl": "json", ".parquet": "parquet", ".csv": "csv", ".tsv": "csv"}
 """The loader of `datasets` for each kind of table; .txt files are read here, to the letter."""
 ALIASES = {"training": "train", "valid": "validation", "val": "validation", "dev": "validation"}

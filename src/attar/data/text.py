@@ -35,6 +35,7 @@ from attar.errors import ConfigError, DataError
 
 logger = logging.getLogger(__name__)
 
+
 SPLITS = ("train", "validation", "test")
 STDLIB = "python-stdlib"
 HELD_OUT = 0.05

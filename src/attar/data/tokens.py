@@ -14,7 +14,7 @@ from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from attar.data.text import progress_only_on_terminals
 from attar.errors import ConfigError, DataError
-from attar.tokenization_equal_info import EqualInfoTokenizer
+from attar.portable.tokenization_equal_info import EqualInfoTokenizer
 
 END_OF_TEXT = "<|endoftext|>"
 

@@ -19,6 +19,7 @@ from attar.decode.distributions import Prefix, Uniforms, Warp, draw, of_size
 from attar.decode.vocabularies import Translation
 from attar.errors import ConfigError
 from attar.families import Body
+from attar.models import positions_of
 
 Rows = Sequence[Sequence[int]]
 GoOn = Callable[[int, int, float], bool]
@@ -221,26 +222,6 @@ class PromptLookupDrafter:
 
     def select(self, rows: Sequence[int]) -> None:
         """Nothing is kept."""
-
-
-def positions_of(model: PreTrainedModel) -> int | None:
-    """The longest text that a model was made for; None where it has no bound."""
-    found = getattr(model.config.get_text_config(decoder=True), "max_position_embeddings", None)
-    return found if isinstance(found, int) and found > 0 else None
-
-
-def require_positions(model: PreTrainedModel, *, prompt: int, new: int) -> None:
-    """Refuse texts that are longer than those a model was made for.
-
-    Raises:
-        ConfigError: they are.
-    """
-    most = positions_of(model)
-    if most is not None and prompt + new > most:
-        raise ConfigError(
-            f"the prompt and the new tokens must fit into the {most} positions of the model; "
-            f"found {prompt} and {new}, so shorten the prompt or lower max_new_tokens"
-        )
 
 
 def first_layers(model: PreTrainedModel, count: int) -> PreTrainedModel:

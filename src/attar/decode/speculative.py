@@ -20,17 +20,19 @@ from transformers.generation.utils import (
     GenerateEncoderDecoderOutput,
 )
 
+from attar.compatibility import check_pair
 from attar.decode.cache import CachedModel, cached
 from attar.decode.distributions import Uniforms, Warp
 from attar.decode.draft_length import Block
-from attar.decode.drafters import Drafter, ModelDrafter, Proposal, require_positions
+from attar.decode.drafters import Drafter, ModelDrafter, Proposal
 from attar.decode.sampling import read_source
 from attar.decode.settings import SpecConfig
 from attar.decode.stats import SpecStats, settle
 from attar.decode.stopping import Stops
 from attar.decode.verification import Drafts, LossyRule, verify, verify_greedy
 from attar.decode.vocabularies import translation
-from attar.errors import CompatibilityError, ConfigError
+from attar.errors import ConfigError
+from attar.models import require_positions
 
 
 @dataclass(frozen=True)
@@ -368,50 +370,6 @@ class _Run:
         drafts = Drafts(tokens, counts, scores.softmax(-1), proposal.q)
         kept, token = verify(drafts, uniforms.to(device), rule=self._rule)
         return kept.tolist(), token.tolist()
-
-
-def require_generator(side: str, model: PreTrainedModel) -> None:
-    """Refuse a model that writes no texts, such as an encoder.
-
-    Raises:
-        CompatibilityError: it is one.
-    """
-    if not model.can_generate():
-        raise CompatibilityError(
-            f"the {side} must be a decoder or an encoder-decoder that generates text, but "
-            f"{model.name_or_path or 'it'} is a {type(model).__name__}; give another model"
-        )
-
-
-def check_pair(target: PreTrainedModel, draft: PreTrainedModel) -> None:
-    """Refuse a draft that cannot serve a target.
-
-    Raises:
-        CompatibilityError: one writes no texts, or it is larger, of the other kind, or on another
-            device.
-    """
-    require_generator("target", target)
-    require_generator("draft", draft)
-    if target.config.is_encoder_decoder != draft.config.is_encoder_decoder:
-        kinds = [
-            "an encoder-decoder" if m.config.is_encoder_decoder else "a decoder"
-            for m in (target, draft)
-        ]
-        raise CompatibilityError(
-            f"target and draft must be of one kind, but the target is {kinds[0]} and the draft "
-            f"{kinds[1]}; give another draft"
-        )
-    sizes = [sum(p.numel() for p in model.parameters()) for model in (target, draft)]
-    if sizes[1] > sizes[0]:
-        raise CompatibilityError(
-            f"the draft must be smaller than the target, but it has {sizes[1]:,} parameters and "
-            f"the target {sizes[0]:,}; swap them, or give another draft"
-        )
-    if target.device != draft.device:
-        raise CompatibilityError(
-            f"target and draft must be on one device, but they are on {target.device} and "
-            f"{draft.device}; move the draft"
-        )
 
 
 #: what `generate` prepares beside token ids, and what is not needed here

@@ -1,1 +1,1 @@
-"""Training: one token-exact trainer, teachers, and the verbs `pretrain` and `heal`."""
+"""Training: one token-exact trainer, teachers, students, and the verbs `pretrain` and `heal`."""

@@ -3,8 +3,6 @@
 The methods are the events of transformers' `TrainerCallback`.
 """
 
-# ruff: noqa: D102
-
 import logging
 import signal
 import threading
@@ -19,7 +17,7 @@ import torch.distributed as dist
 from tqdm.auto import tqdm
 from transformers import TrainerCallback
 
-from attar.train.processes import processes
+from attar.runtime import processes
 
 logger = logging.getLogger(__name__)
 

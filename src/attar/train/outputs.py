@@ -15,13 +15,14 @@ from tqdm import tqdm
 from transformers import PreTrainedModel
 
 from attar import checkpoint
-from attar.data.labelled import Task
+from attar.data.labelled.batches import Examples
+from attar.data.labelled.encode import MODEL_INPUTS
+from attar.data.labelled.items import logits_of
+from attar.data.labelled.task import Task
+from attar.data.sources import Batch
 from attar.errors import DataError
 from attar.train import shards
-from attar.train.examples import Examples
-from attar.train.intermediate import Pool, pool
-from attar.train.tasks import MODEL_INPUTS, logits_of
-from attar.train.windows import Batch
+from attar.train.features import Pool, pool
 
 SHARD = 512  # rows in a file
 

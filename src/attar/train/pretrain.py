@@ -14,15 +14,20 @@ import torch
 from datasets import Dataset, DatasetDict
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerBase
 
-from attar import budget, checkpoint, evaluate
-from attar.data import load_encoded, load_text, pack, pack_ids, train_tokenizer
-from attar.data.encoded import is_encoded
+from attar import checkpoint
+from attar.artefacts import shared_workspace
+from attar.data.encoded import is_encoded, load_encoded
+from attar.data.sources import source_name
+from attar.data.text import load_text
+from attar.data.tokens import pack, pack_ids, train_tokenizer
 from attar.errors import ConfigError
-from attar.report import FILE_NAME, Paper, Run, save_card
-from attar.tokenization_equal_info import EqualInfoTokenizer
-from attar.train.processes import broadcast, place, processes, shared_workspace
+from attar.evaluation.bits import BitsPerByte, bits_per_byte
+from attar.measure.cost import cost_of
+from attar.portable.tokenization_equal_info import EqualInfoTokenizer
+from attar.report.pages import save_card
+from attar.report.record import FILE_NAME, Paper, Run
+from attar.runtime import broadcast, place, processes
 from attar.train.trainer import TrainConfig, fit
-from attar.train.windows import source_name
 
 logger = logging.getLogger(__name__)
 
@@ -141,8 +146,8 @@ def pretrain(
         model = build_model(config, words)
         logger.info("%d parameters, %d windows", model.num_parameters(), len(windows))
 
-        def quality() -> evaluate.BitsPerByte:
-            return evaluate.bits_per_byte(model, words, validation, max_tokens=config.eval_tokens)
+        def quality() -> BitsPerByte:
+            return bits_per_byte(model, words, validation, max_tokens=config.eval_tokens)
 
         main = processes().is_main_process
         before = quality() if main else None
@@ -163,7 +168,7 @@ def pretrain(
             paper=_paper(words),
             data=settings["data"],
             settings=settings,
-            cost={"after": budget.cost_of(model).to_dict()},
+            cost={"after": cost_of(model).to_dict()},
             quality={"before": before.score.to_dict(), "after": after.score.to_dict()},
             details={
                 "split": "validation",

@@ -15,6 +15,7 @@ from attar.errors import ConfigError
 
 logger = logging.getLogger(__name__)
 
+
 KEEP = 2  # newest checkpoints
 WEIGHTS = "weights.safetensors"
 MARKER = "complete.json"  # written into a checkpoint after everything else

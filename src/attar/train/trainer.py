@@ -27,11 +27,12 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel, Trainer, TrainingArguments
 from transformers.trainer_callback import PrinterCallback
 
+from attar.data.sources import Batch, Source, Windows, order
 from attar.divergences import mean_over
 from attar.errors import ConfigError
-from attar.evaluate import autocast
+from attar.models import autocast
+from attar.runtime import processes
 from attar.train.callbacks import Interrupt, Progress, Watch
-from attar.train.processes import processes
 from attar.train.resume import (
     check_data,
     load_weights,
@@ -40,7 +41,6 @@ from attar.train.resume import (
     save_weights,
     tidy,
 )
-from attar.train.windows import Batch, Source, Windows, order
 
 FLOAT = torch.float32  # of weights in training: smaller types swallow small updates
 

@@ -21,7 +21,7 @@ Deviations (paper and code; here; why):
 """
 
 from attar.methods.distiller.config import DistillConfig as DistillConfig
-from attar.methods.distiller.pipeline import PAPER as PAPER
-from attar.methods.distiller.pipeline import distill as distill
+from attar.methods.distiller.distill import PAPER as PAPER
+from attar.methods.distiller.distill import distill as distill
 from attar.methods.distiller.search import SearchConfig as SearchConfig
 from attar.methods.distiller.search import search as search

@@ -1,13 +1,21 @@
-"""Options of one distillation run."""
+"""Options of one distillation run, and what cannot learn with them."""
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
-from attar.methods.distiller.space import AUGMENTERS, IntermediateName, PredictionLoss, require
-from attar.train.intermediate import Pool
-from attar.train.layers import Features
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from attar.compatibility import same_inputs, same_tokens
+from attar.data.augment.augment import AUGMENTERS
+from attar.data.labelled.task import Task
+from attar.errors import CompatibilityError, ConfigError, require
+from attar.methods.distiller.pipelines import IntermediateName, Pipeline, PredictionLoss
+from attar.train.features import Pool
+from attar.train.layer_map import Features, LayerMap
+from attar.train.mixup import BETA
+from attar.train.students import depth
 from attar.train.trainer import TrainConfig
 
 Intermediate = Literal["auto"] | IntermediateName
@@ -140,3 +148,125 @@ _WORDS = MappingProxyType(
         "baseline": get_args(Baseline),
     }
 )
+
+
+def check_config(config: DistillConfig, *, task: Task, has_teacher: bool) -> None:
+    """Refuse options that cannot learn this task.
+
+    Raises:
+        ConfigError: with what to change.
+    """
+    taught = config.pred_weight > 0 or config.intermediate != "none"
+    if has_teacher and config.augment and not taught:
+        raise ConfigError(
+            "augmented texts have no labels but the teacher's, which pred_weight 0 and "
+            "intermediate none leave out; set pred_weight to 1, or leave the augmenters out"
+        )
+    if not has_teacher and not config.hard_weight:
+        raise ConfigError(
+            "without a teacher only the labels can teach, but hard_weight is 0; set hard_weight to "
+            "1, or name a teacher"
+        )
+    if has_teacher and not config.pred_weight and not config.hard_weight:
+        raise ConfigError(
+            "pred_weight and hard_weight are both 0, so that nothing trains the head: features "
+            "alone leave it as it was; set one of them above 0"
+        )
+    if task.kind == "regression" and config.pred_loss != "mse" and config.pred_weight:
+        raise ConfigError(
+            f"{config.pred_loss} compares distributions over classes, and over the single output "
+            "of a regression it is constant; set pred_loss to mse"
+        )
+    if has_teacher and config.intermediate == "mi" and config.per_device_train_batch_size < 2:
+        raise ConfigError(
+            f"mi tells the texts of a batch apart and needs at least 2, but "
+            f"per_device_train_batch_size is {config.per_device_train_batch_size}; set it to 8 or "
+            "more"
+        )
+    words = task.kind in ("token_classification", "question_answering")
+    if config.mixup_beta is not None and words:
+        raise ConfigError(
+            f"mixup blends two texts, in which {task.kind} could not say whose words it tags; "
+            "unset mixup_beta"
+        )
+    if config.repeated and not config.augment:
+        raise ConfigError(
+            "repeated puts augmented copies into a batch; name augmenters to make any"
+        )
+
+
+def check_mixup(config: DistillConfig, *, task: Task, tokenizer: PreTrainedTokenizerBase) -> None:
+    """Refuse to blend the first text of one pair with the second of another.
+
+    Raises:
+        ConfigError: pairs whose two texts are told apart by token types.
+    """
+    typed = "token_type_ids" in tokenizer.model_input_names
+    if config.mixup_beta is not None and task.pair and typed:
+        raise ConfigError(
+            "mixup must not mix across token types, and in pairs of texts they hardly ever agree "
+            "between two rows; unset mixup_beta for this task"
+        )
+
+
+def check_models(
+    student: PreTrainedModel,
+    teacher: PreTrainedModel,
+    *,
+    config: DistillConfig,
+    task: Task,
+    tokenizers: tuple[PreTrainedTokenizerBase, PreTrainedTokenizerBase],
+) -> LayerMap | None:
+    """The layer map of two models that fit; None where no features are compared.
+
+    Raises:
+        CompatibilityError: what compares tokens one by one, or needs the teacher in every step,
+            meets two tokenizers.
+        ConfigError: the layer map does not fit the models.
+    """
+    apart = not same_inputs(*tokenizers, task=task)
+    if apart and (config.mixup_beta is not None or config.features == "attention"):
+        raise CompatibilityError(
+            "the tokenizers of student and teacher differ, and mixup and attention maps need one "
+            "batch for both; leave them out, or take a student of the teacher's family"
+        )
+    if not same_tokens(*tokenizers):
+        pooled = config.intermediate in ("none", "pkd", "mi")
+        words = task.kind in ("token_classification", "question_answering")
+        if not pooled or words:
+            raise CompatibilityError(
+                "the tokenizers of student and teacher differ, so their tokens cannot be compared "
+                "one by one: only whole texts can be, with intermediate none, pkd or mi; change "
+                "that, or take a student of the teacher's family"
+            )
+    if config.intermediate == "none":
+        return None
+    return LayerMap.parse(
+        config.layer_map,
+        student_layers=depth(student),
+        teacher_layers=depth(teacher),
+        features=config.features,
+    )
+
+
+def with_pipeline(training: DistillConfig, pipeline: Pipeline) -> DistillConfig:
+    """The options of a run of this pipeline; all that is not searched as in `training`, but for the
+    batch: with mixup half as many texts, so that with their mixtures it has as many rows."""
+    chosen = pipeline.to_dict()
+    mixup = chosen.pop("mixup")
+    if mixup:
+        half = training.per_device_train_batch_size // 2
+        chosen["per_device_train_batch_size"] = max(2, half)
+    chosen["augment"] = tuple(chosen["augment"])
+    chosen["repeated"] = training.repeated and bool(chosen["augment"])  # else there are no copies
+    return replace(training, **chosen, mixup_beta=BETA if mixup else None)
+
+
+def options_of(pipeline: Pipeline) -> dict[str, Any]:
+    """The options of `attar distill` that make a pipeline; those without an effect are left out."""
+    options = pipeline.active()
+    if options.pop("mixup"):
+        made = with_pipeline(DistillConfig(), pipeline)
+        mixed = ("mixup_beta", "per_device_train_batch_size")
+        options |= {name: getattr(made, name) for name in mixed}
+    return options

@@ -15,37 +15,34 @@ from filelock import FileLock
 from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from attar import checkpoint
-from attar.data.labelled import Task
-from attar.errors import ConfigError
-from attar.methods.distiller.augment import (
+from attar.compatibility import (
+    check_encoder,
+    check_length,
+    check_outputs,
+    check_trained,
+    same_inputs,
+)
+from attar.data.augment.augment import (
     NO_RESOURCES,
     AugmentConfig,
     Resources,
     augment,
     check_augment,
 )
-from attar.methods.distiller.config import DistillConfig
-from attar.methods.distiller.mixup import MixedExamples
+from attar.data.augment.words import MaskedLM, Neighbours
+from attar.data.labelled.batches import Examples
+from attar.data.labelled.encode import encode
+from attar.data.labelled.task import Task
+from attar.errors import ConfigError
+from attar.evaluation.labelled import score_on
+from attar.heads import load_with_head
+from attar.methods.distiller.config import DistillConfig, check_config, check_mixup, check_models
 from attar.methods.distiller.objective import Beside, Objective, wanted
-from attar.methods.distiller.students import load_with_head
-from attar.methods.distiller.validate import (
-    check_config,
-    check_encoder,
-    check_length,
-    check_mixup,
-    check_models,
-    check_outputs,
-    check_trained,
-    same_inputs,
-)
-from attar.methods.distiller.words import MaskedLM, Neighbours
+from attar.runtime import place, processes
 from attar.train.callbacks import Watch
-from attar.train.examples import Examples
+from attar.train.mixup import MixedExamples
 from attar.train.outputs import CachedOutputs, LiveOutputs, Wanted
-from attar.train.processes import place, processes
-from attar.train.scoring import score_on
 from attar.train.students import StudentInit, make_student, width
-from attar.train.tasks import encode
 from attar.train.trainer import Training, fit, use_bf16
 
 

@@ -11,18 +11,13 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from attar import divergences
-from attar.data.labelled import Task
+from attar.data.labelled.items import hard_loss, items, real_classes
+from attar.data.labelled.task import Task
+from attar.data.sources import Batch
 from attar.methods.distiller.config import DistillConfig
-from attar.methods.distiller.mixup import (
-    MixedBatch,
-    drawn,
-    mixed_inputs,
-    mixed_labels,
-    mixed_sources,
-    mixed_targets,
-)
 from attar.methods.distiller.mutual_information import Critic, mi_alpha
-from attar.train.intermediate import (
+from attar.runtime import gather, processes
+from attar.train.features import (
     Projection,
     attention_ce,
     attention_mse,
@@ -31,12 +26,17 @@ from attar.train.intermediate import (
     hidden_mse,
     pkd,
 )
-from attar.train.layers import LayerMap
+from attar.train.layer_map import LayerMap
+from attar.train.mixup import (
+    MixedBatch,
+    drawn,
+    mixed_inputs,
+    mixed_labels,
+    mixed_sources,
+    mixed_targets,
+)
 from attar.train.outputs import Outputs, Wanted, run
-from attar.train.processes import gather, processes
-from attar.train.tasks import hard_loss, items, real_classes
 from attar.train.trainer import Term
-from attar.train.windows import Batch
 
 #: scores of the critic beyond this would overflow in the marginal term (trap 7)
 CLAMP = 50.0

@@ -23,16 +23,19 @@ from datasets import Dataset, DatasetDict
 from optuna.trial import TrialState
 
 from attar import checkpoint
-from attar.data.labelled import Task, TaskKind, load_labelled
+from attar.compatibility import same_inputs
+from attar.data.augment.augment import Resources
+from attar.data.augment.words import MaskedLM
+from attar.data.labelled.load import load_labelled
+from attar.data.labelled.task import Task, TaskKind
+from attar.data.sources import source_name
 from attar.errors import AttarError, ConfigError, DataError
-from attar.methods.distiller.augment import Resources
-from attar.methods.distiller.config import DistillConfig
+from attar.evaluation.labelled import score_on
+from attar.evaluation.metrics import primary
+from attar.methods.distiller.autodistiller import AutoDistiller, known_trials
+from attar.methods.distiller.config import DistillConfig, with_pipeline
 from attar.methods.distiller.job import Job
-from attar.methods.distiller.mixup import BETA
-from attar.methods.distiller.queue import Origin, Queue, check_folder, parameters, study_lock
-from attar.methods.distiller.recommender import AutoDistiller, known_trials
-from attar.methods.distiller.results import write_study
-from attar.methods.distiller.space import (
+from attar.methods.distiller.pipelines import (
     SPACE,
     Choices,
     Pipeline,
@@ -44,16 +47,14 @@ from attar.methods.distiller.space import (
     suggest,
 )
 from attar.methods.distiller.study import Row
-from attar.methods.distiller.validate import same_inputs
-from attar.methods.distiller.words import MaskedLM
+from attar.runtime import place
+from attar.search.summary import write_study
+from attar.search.trials import Origin, Queue, check_folder, parameters, study_lock
 from attar.train.callbacks import Watch
-from attar.train.metrics import primary
-from attar.train.processes import place
-from attar.train.scoring import score_on
 from attar.train.students import StudentInit
-from attar.train.windows import source_name
 
 logger = logging.getLogger(__name__)
+
 
 #: a trial is looked at after these shares of its steps
 _LOOKS = (0.25, 0.5)
@@ -361,7 +362,7 @@ class _Runner:
     ) -> tuple[float, float | None, bool]:
         """Validation score, test score, and whether the training was ended early, as may happen to
         a trial that is `watched` beside the others of its study."""
-        config = configured(self.training, pipeline)
+        config = with_pipeline(self.training, pipeline)
         given_up = False
         job: Job
 
@@ -401,19 +402,6 @@ class _Runner:
 
     def _score(self, job: Job, split: str) -> float:
         return job.score(split)[primary(self.task)]
-
-
-def configured(training: DistillConfig, pipeline: Pipeline) -> DistillConfig:
-    """The options of a run of this pipeline; all that is not searched as in `training`, but for the
-    batch: with mixup half as many texts, so that with their mixtures it has as many rows."""
-    chosen = pipeline.to_dict()
-    mixup = chosen.pop("mixup")
-    if mixup:
-        half = training.per_device_train_batch_size // 2
-        chosen["per_device_train_batch_size"] = max(2, half)
-    chosen["augment"] = tuple(chosen["augment"])
-    chosen["repeated"] = training.repeated and bool(chosen["augment"])  # else there are no copies
-    return replace(training, **chosen, mixup_beta=BETA if mixup else None)
 
 
 def _place(data: str | Path | Dataset | DatasetDict) -> str:

@@ -11,14 +11,8 @@ from typing import Any, Literal, get_args
 import optuna
 from optuna.importance import FanovaImportanceEvaluator, get_param_importances
 
-from attar.errors import AttarError, CompatibilityError, DataError
-from attar.methods.distiller.space import (
-    SPACE,
-    Pipeline,
-    contains,
-    label,
-    space_id,
-)
+from attar.errors import AttarError, CompatibilityError, DataError, expect, finite
+from attar.methods.distiller.pipelines import SPACE, Pipeline, contains, label, space_id
 
 SCHEMA = 1
 STUDY_FILE = "study.jsonl"
@@ -253,18 +247,3 @@ def same_space(found: object) -> None:
         )
 
 
-def finite(value: object) -> bool:
-    """Whether this is a number, and neither infinite nor NaN."""
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return False
-    return math.isfinite(value)
-
-
-def expect(fine: bool, name: str, found: object, wanted: str) -> None:
-    """Refuse a stored value that is not as it should be.
-
-    Raises:
-        DataError: not `fine`.
-    """
-    if not fine:
-        raise DataError(f"{name} must be {wanted}; found {found!r}")

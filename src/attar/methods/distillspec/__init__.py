@@ -18,27 +18,10 @@ Deviations (paper; here; why):
 - LK losses (arXiv 2602.23881) stand beside the paper's divergences.
 """
 
-from attar.methods.distillspec.config import DIVERGENCES, Distance, DistillSpecConfig
-from attar.methods.distillspec.distill import PAPER, distill_draft
-from attar.methods.distillspec.loop import Measured, train_draft
-from attar.methods.distillspec.profile import profile_draft
-from attar.methods.distillspec.search import Author, Cell, Found, search_drafts
-from attar.methods.distillspec.speculation import made_for
-from attar.methods.distillspec.start import init_draft
-
-__all__ = [
-    "DIVERGENCES",
-    "PAPER",
-    "Author",
-    "Cell",
-    "Distance",
-    "DistillSpecConfig",
-    "Found",
-    "Measured",
-    "distill_draft",
-    "init_draft",
-    "made_for",
-    "profile_draft",
-    "search_drafts",
-    "train_draft",
-]
+from attar.methods.distillspec.config import DistillSpecConfig as DistillSpecConfig
+from attar.methods.distillspec.distill import PAPER as PAPER
+from attar.methods.distillspec.distill import distill_draft as distill_draft
+from attar.methods.distillspec.loop import train_draft as train_draft
+from attar.methods.distillspec.profile import profile_draft as profile_draft
+from attar.methods.distillspec.search import search_drafts as search_drafts
+from attar.methods.distillspec.start import init_draft as init_draft

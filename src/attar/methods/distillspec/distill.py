@@ -12,19 +12,22 @@ from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from attar import checkpoint
-from attar.budget import cost_of
+from attar.artefacts import shared_workspace
 from attar.data.prompts import Prompt
+from attar.data.sources import source_name
 from attar.decode.agreement import Texts, agreement
 from attar.decode.bench import profile
+from attar.decode.pair import Pair, load_pair
+from attar.decode.speculation import write_speculation
 from attar.errors import ConfigError
+from attar.measure.cost import cost_of
 from attar.methods.distillspec.config import DistillSpecConfig
 from attar.methods.distillspec.loop import Measured, train_draft
-from attar.methods.distillspec.pair import Pair, load_pair, prompts_of
-from attar.methods.distillspec.speculation import write_speculation
-from attar.report import Paper, Run, save_card
-from attar.train.processes import broadcast, place, processes, shared_workspace
+from attar.methods.distillspec.texts import prompts_of
+from attar.report.pages import save_card
+from attar.report.record import Paper, Run
+from attar.runtime import broadcast, place, processes
 from attar.train.trainer import FLOAT, Training
-from attar.train.windows import source_name
 
 PAPER = Paper(
     title="DistillSpec: Improving Speculative Decoding via Knowledge Distillation",

@@ -14,15 +14,15 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from attar.data.prompts import Prompt
+from attar.data.sources import Batch
 from attar.decode.agreement import Texts, agreement
 from attar.decode.forced import answers
-from attar.evaluate import autocast
 from attar.methods.distillspec.config import DIVERGENCES, DistillSpecConfig
 from attar.methods.distillspec.texts import Prompts, Writer
+from attar.models import autocast
+from attar.runtime import place, processes
 from attar.train.callbacks import Watch
-from attar.train.processes import place, processes
 from attar.train.trainer import Compute, Term, Training, fit
-from attar.train.windows import Batch
 
 logger = logging.getLogger(__name__)
 

@@ -7,10 +7,11 @@ from datasets import Dataset, DatasetDict
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from attar.decode.bench import Profile, profile
+from attar.decode.pair import load_pair
 from attar.decode.settings import SpecConfig
 from attar.methods.distillspec.config import DistillSpecConfig
-from attar.methods.distillspec.pair import load_pair, prompts_of
-from attar.train.processes import place
+from attar.methods.distillspec.texts import prompts_of
+from attar.runtime import place
 
 
 def profile_draft(

@@ -20,18 +20,19 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from attar import artefacts, checkpoint
 from attar.data.prompts import Prompt
+from attar.data.sources import source_name
 from attar.decode.agreement import Texts
+from attar.decode.pair import Pair, load_pair
 from attar.errors import ConfigError
 from attar.methods.distillspec.config import Distance, DistillSpecConfig
 from attar.methods.distillspec.distill import PAPER
 from attar.methods.distillspec.loop import train_draft
-from attar.methods.distillspec.pair import Pair, load_pair, prompts_of
-from attar.methods.distillspec.texts import Prompts
-from attar.report import Run
-from attar.train.processes import processes
-from attar.train.windows import source_name
+from attar.methods.distillspec.texts import Prompts, prompts_of
+from attar.report.record import Run
+from attar.runtime import processes
 
 logger = logging.getLogger(__name__)
+
 
 Author = Literal["student", "target", "data"]
 SHARES: dict[Author, tuple[float, float]] = {

@@ -7,11 +7,12 @@ from pathlib import Path
 from transformers import PreTrainedModel
 
 from attar import artefacts, checkpoint
-from attar.budget import cost_of
-from attar.decode.speculative import require_generator
 from attar.errors import ConfigError
-from attar.report import Run, save_card
-from attar.train.students import StudentInit, depth, make_student
+from attar.measure.cost import cost_of
+from attar.models import require_generator
+from attar.report.pages import save_card
+from attar.report.record import Run
+from attar.train.students import StudentInit, depth, make_student, spread
 
 
 def init_draft(
@@ -67,21 +68,6 @@ def init_draft(
         save_card(space.path, run, pipeline_tag=kind)
         run.save(space.path)
     return run
-
-
-def spread(count: int, whole: int) -> list[int]:
-    """Numbers of so many layers, evenly spread from the first to the last.
-
-    Without its first layer a decoder says next to nothing: of a model of 6.1M parameters and 7
-    layers two alone accept 0.09 of the tokens as the third and the last, 0.43 as the first two, and
-    0.54 as the first and the last (temperature 1, before any training).
-
-    Raises:
-        ConfigError: not between 1 and all layers.
-    """
-    if not 1 <= count <= whole:
-        raise ConfigError(f"expected between 1 and {whole} layers of the target, found {count}")
-    return [round(i * (whole - 1) / max(1, count - 1)) for i in range(count)]
 
 
 def _in(draft: PreTrainedModel, target: PreTrainedModel) -> PreTrainedModel:

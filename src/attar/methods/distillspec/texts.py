@@ -3,17 +3,56 @@
 import hashlib
 import json
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import torch
+from datasets import Dataset, DatasetDict
 from transformers import PreTrainedModel
 
-from attar.data.prompts import Prompt
+from attar.data.prompts import Prompt, load_prompts
+from attar.data.sources import Batch
 from attar.decode.forced import batch_of
+from attar.decode.pair import Pair
 from attar.decode.sampling import sample
 from attar.errors import ConfigError
 from attar.methods.distillspec.config import DistillSpecConfig
-from attar.train.windows import Batch
+
+
+def prompts_of(
+    pair: Pair, data: str | Path | Dataset | DatasetDict, *, config: DistillSpecConfig
+) -> dict[str, list[Prompt]]:
+    """Prompts of the data; of the held-out splits `eval_prompts` that are drawn by the seed.
+
+    Raises:
+        ConfigError: the models have no room for texts of that length.
+        DataError: the data cannot be read.
+    """
+    pair.require_room(config.prompt_tokens + config.max_new_tokens)
+    found = load_prompts(
+        data,
+        pair.tokenizer,
+        prompt_tokens=config.prompt_tokens,
+        completion_tokens=config.max_new_tokens,
+        encoder_decoder=bool(pair.target.config.is_encoder_decoder),
+        config=config.data_config,
+        prompt_column=config.prompt_column,
+        completion_column=config.completion_column,
+        text_column=config.text_column,
+    )
+    held_out = {
+        split: drawn(found[split], config.eval_prompts, seed=config.seed)
+        for split in ("validation", "test")
+    }
+    return found | held_out
+
+
+def drawn(prompts: Sequence[Prompt], count: int, *, seed: int) -> list[Prompt]:
+    """Some of the prompts, in their order."""
+    rng = np.random.default_rng(seed)
+    rows = rng.choice(len(prompts), min(count, len(prompts)), replace=False)
+    return [prompts[row] for row in sorted(rows.tolist())]
+
 
 #: tells the random number that chooses the writer from those that write
 _CHOICE = 2**32 - 1

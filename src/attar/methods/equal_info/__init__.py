@@ -18,37 +18,10 @@ Deviations (paper; here; why):
   independent. `eos="in_window"` restores the paper's.
 """
 
-from attar.methods.equal_info.config import PAPER, EqualInfoConfig
-from attar.methods.equal_info.corpus import decode_corpus, encode_corpus, load_equal_info
-from attar.methods.equal_info.dictionary import compile_windows
-from attar.methods.equal_info.files import Restored, compress, decompress
-from attar.methods.equal_info.make import density, fit_tokenizer, make_tokenizer
-from attar.methods.equal_info.ngram import NgramModel
-from attar.methods.equal_info.report import BASELINES, Row, tokenizer_report, verify
-from attar.methods.equal_info.transformer import TransformerModel, train_transformer
-from attar.methods.equal_info.windows import DelayCoder, PaperCoder, StopCoder
-
-__all__ = [
-    "BASELINES",
-    "PAPER",
-    "DelayCoder",
-    "EqualInfoConfig",
-    "NgramModel",
-    "PaperCoder",
-    "Restored",
-    "Row",
-    "StopCoder",
-    "TransformerModel",
-    "compile_windows",
-    "compress",
-    "decode_corpus",
-    "decompress",
-    "density",
-    "encode_corpus",
-    "fit_tokenizer",
-    "load_equal_info",
-    "make_tokenizer",
-    "tokenizer_report",
-    "train_transformer",
-    "verify",
-]
+from attar.methods.equal_info.coders import DelayCoder as DelayCoder
+from attar.methods.equal_info.coders import PaperCoder as PaperCoder
+from attar.methods.equal_info.config import PAPER as PAPER
+from attar.methods.equal_info.config import EqualInfoConfig as EqualInfoConfig
+from attar.methods.equal_info.tokenizer import fit_tokenizer as fit_tokenizer
+from attar.methods.equal_info.tokenizer import load_equal_info as load_equal_info
+from attar.methods.equal_info.tokenizer import make_tokenizer as make_tokenizer

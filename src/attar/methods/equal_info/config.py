@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from attar.equal_info_windows import COMPILED
 from attar.errors import ConfigError
+from attar.portable.equal_info_windows import COMPILED
 from attar.report.record import Paper
 from attar.train.trainer import TrainConfig
 

@@ -13,12 +13,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel
 
-from attar.budget import evaluation_mode
 from attar.coding.frequencies import Integers, integer_frequencies
-from attar.equal_info_windows import END
 from attar.errors import CompatibilityError, DataError
 from attar.methods.equal_info.config import EqualInfoConfig
-from attar.train.processes import place
+from attar.models import evaluation_mode
+from attar.portable.equal_info_windows import END
+from attar.runtime import place
 from attar.train.trainer import fit
 
 Symbols = NDArray[np.uint16]

@@ -1,0 +1,187 @@
+"""Do these two models, tokenizers and tasks fit together? What does not is refused with the reason."""
+
+import re
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_NAMES as ENCODERS
+
+from attar import checkpoint
+from attar.data.labelled.task import Task
+from attar.errors import CompatibilityError, ConfigError
+from attar.heads import has_head
+from attar.models import require_generator
+
+
+def check_pair(target: PreTrainedModel, draft: PreTrainedModel) -> None:
+    """Refuse a draft that cannot serve a target.
+
+    Raises:
+        CompatibilityError: one writes no texts, or it is larger, of the other kind, or on another
+            device.
+    """
+    require_generator("target", target)
+    require_generator("draft", draft)
+    if target.config.is_encoder_decoder != draft.config.is_encoder_decoder:
+        kinds = [
+            "an encoder-decoder" if m.config.is_encoder_decoder else "a decoder"
+            for m in (target, draft)
+        ]
+        raise CompatibilityError(
+            f"target and draft must be of one kind, but the target is {kinds[0]} and the draft "
+            f"{kinds[1]}; give another draft"
+        )
+    sizes = [sum(p.numel() for p in model.parameters()) for model in (target, draft)]
+    if sizes[1] > sizes[0]:
+        raise CompatibilityError(
+            f"the draft must be smaller than the target, but it has {sizes[1]:,} parameters and "
+            f"the target {sizes[0]:,}; swap them, or give another draft"
+        )
+    if target.device != draft.device:
+        raise CompatibilityError(
+            f"target and draft must be on one device, but they are on {target.device} and "
+            f"{draft.device}; move the draft"
+        )
+
+
+def check_outputs(side: str, model: PreTrainedModel, *, task: Task) -> None:
+    """Refuse a model whose head is of another task.
+
+    Raises:
+        CompatibilityError: it has more or fewer outputs.
+    """
+    if (found := model.config.num_labels) != task.outputs:
+        many = "output" if task.outputs == 1 else "outputs"
+        raise CompatibilityError(
+            f"{task.kind} on this data takes {task.outputs} {many}, but the {side} has {found}; "
+            f"train the {side} on this data, or give another"
+        )
+
+
+def check_length(model: PreTrainedModel, length: int) -> None:
+    """Refuse texts that are longer than a model has positions for.
+
+    Raises:
+        ConfigError: with the longest that it takes.
+    """
+    positions = getattr(model.config, "max_position_embeddings", None)
+    if positions is None or positions < 0:
+        return
+    # RoBERTa and its kin number positions from after that of padding.
+    table: Any = getattr(getattr(model.base_model, "embeddings", None), "position_embeddings", None)
+    padding = getattr(table, "padding_idx", None)
+    offset = 0 if padding is None else padding + 1
+    if length > (most := positions - offset):
+        raise ConfigError(
+            f"max_length must be at most {most}, which {model.name_or_path or 'the model'} has "
+            f"positions for, but it is {length}; lower it, and longer texts are cut"
+        )
+
+
+def same_tokens(one: PreTrainedTokenizerBase, other: PreTrainedTokenizerBase) -> bool:
+    """Whether two tokenizers give the same ids."""
+    return checkpoint.tokenizer_fingerprint(one) == checkpoint.tokenizer_fingerprint(other)
+
+
+def same_inputs(
+    one: PreTrainedTokenizerBase, other: PreTrainedTokenizerBase, *, task: Task
+) -> bool:
+    """Whether a batch of one tokenizer can be given to the model of the other: the ids are the
+    same, and where there are two texts, both tell them apart in the same way."""
+    typed = ["token_type_ids" in tokenizer.model_input_names for tokenizer in (one, other)]
+    return same_tokens(one, other) and (not task.pair or typed[0] == typed[1])
+
+
+def check_encoder(side: str, config: PreTrainedConfig, *, name: str) -> None:
+    """Refuse what does not read a text from both sides.
+
+    Raises:
+        CompatibilityError: a decoder, or an encoder-decoder.
+    """
+    kind = config.model_type
+    if kind not in ENCODERS or config.is_encoder_decoder or getattr(config, "is_decoder", False):
+        raise CompatibilityError(
+            f"the {side} must be an encoder, such as BERT, RoBERTa, DistilBERT, ELECTRA or "
+            f"ModernBERT, but {name or 'it'} is of type {kind}; to make a decoder small, use "
+            "attar prune and attar heal"
+        )
+
+
+def check_trained(side: str, model: PreTrainedModel, *, task: Task) -> None:
+    """Refuse a model that was not trained on this task, or numbers its classes in another way.
+
+    Raises:
+        CompatibilityError: it has no head for the task, as many outputs as another, or the names of
+            its outputs are the data's in another order.
+    """
+    if not has_head(type(model).__name__, task):
+        raise CompatibilityError(
+            f"the {side} must be trained on this task, but {type(model).__name__} has no head "
+            f"for {task.kind}; train one with attar distill --student "
+            f"{model.name_or_path or 'MODEL'} --data DATA --config distiller/teacher -o TEACHER"
+        )
+    check_outputs(side, model, task=task)
+    named: dict = dict(model.config.id2label or {})
+    names = tuple(str(named[i]) for i in sorted(named))
+    if not task.labels or names == task.labels:
+        return
+    if Counter(names) == Counter(task.labels):
+        raise CompatibilityError(
+            f"the {side}'s outputs are {', '.join(names)} and the labels of the data "
+            f"{', '.join(task.labels)}: the same in another order; train the {side} on this data"
+        )
+    if not _may_be(names, task.labels):
+        raise CompatibilityError(
+            f"the {side}'s outputs are {', '.join(names)}, but the labels of the data are "
+            f"{', '.join(task.labels)}; train the {side} on this data, or give the labels its "
+            "names or their numbers"
+        )
+
+
+def _may_be(names: Sequence[str], labels: Sequence[str]) -> bool:
+    """Whether labels may be meant by names: numbers tell nothing, and one of `neg` and `NEGATIVE`
+    is the other in short."""
+    numbers = all(label.isdecimal() for label in labels)
+    unnamed = all(re.fullmatch(r"LABEL_\d+|\d+", name) for name in names)
+    pairs = [(a.lower(), b.lower()) for a, b in zip(names, labels, strict=True)]
+    return numbers or unnamed or all(a.startswith(b) or b.startswith(a) for a, b in pairs)
+
+
+def require_same_tokenizer(
+    student: PreTrainedTokenizerBase, teacher: PreTrainedTokenizerBase
+) -> None:
+    """Refuse a pair whose token ids do not mean the same.
+
+    Raises:
+        CompatibilityError: the tokenizers differ.
+    """
+    if checkpoint.tokenizer_fingerprint(student) != checkpoint.tokenizer_fingerprint(teacher):
+        raise CompatibilityError(
+            "the student and its teacher must share one tokenizer, but those of "
+            f"{student.name_or_path or 'the student'} and {teacher.name_or_path or 'the teacher'} "
+            "differ; choose a teacher of the same family"
+        )
+
+
+def require_same_vocabulary(student: PreTrainedModel, teacher: PreTrainedModel) -> None:
+    """Refuse a pair with outputs of different size, padding included.
+
+    Raises:
+        CompatibilityError: the sizes differ.
+    """
+    _check_vocabulary(_vocabulary(student), _vocabulary(teacher))
+
+
+def _vocabulary(model: PreTrainedModel) -> int:
+    head: Any = model.get_output_embeddings()
+    return int(head.weight.shape[0])
+
+
+def _check_vocabulary(student: int, teacher: int) -> None:
+    if student != teacher:
+        raise CompatibilityError(
+            "the student and its teacher must share one vocabulary, but the student has "
+            f"{student} outputs and the teacher {teacher}; choose a teacher of the same family"
+        )

@@ -1,0 +1,1 @@
+"""How good a model is: likelihood, bits per byte, labelled tasks, tokenizers, task suites."""

@@ -1,0 +1,53 @@
+"""How good a model is at a labelled task."""
+
+import torch
+from datasets import Dataset
+from torch import Tensor
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from attar.data.labelled.batches import Examples
+from attar.data.labelled.encode import encode
+from attar.data.labelled.task import Task
+from attar.evaluation.metrics import score_predictions
+from attar.models import evaluation_mode
+from attar.train.outputs import LiveOutputs, Wanted
+
+
+@torch.no_grad()
+def predict(model: PreTrainedModel, source: Examples, *, batch_size: int = 64) -> list[Tensor]:
+    """Logits of every row, without its padding, in the order of the rows."""
+    live = LiveOutputs(model, task=source.task, wanted=Wanted())
+    by_length = sorted(range(len(source)), key=source.length)
+    found: dict[int, Tensor] = {}
+    for start in range(0, len(by_length), batch_size):
+        rows = by_length[start : start + batch_size]
+        batch = {name: value.to(model.device) for name, value in source.batch(rows).items()}
+        logits = live(batch).logits.float().cpu()
+        for row, line in zip(rows, logits, strict=True):
+            found[row] = _unpadded(line, source.length(row), source.task)
+    return [found[row] for row in range(len(source))]
+
+
+def _unpadded(logits: Tensor, length: int, task: Task) -> Tensor:
+    if task.kind == "token_classification":
+        return logits[:length]
+    return logits[:, :length] if task.kind == "question_answering" else logits
+
+
+def score_on(
+    model: PreTrainedModel,
+    documents: Dataset,
+    *,
+    tokenizer: PreTrainedTokenizerBase,
+    task: Task,
+    max_length: int = 128,
+) -> dict[str, float]:
+    """The task's metrics of a model on rows of `load_labelled`; its mode is restored."""
+    encoded = encode(documents, tokenizer, task=task, max_length=max_length)
+    source = Examples(encoded, task=task, tokenizer=tokenizer)
+    with evaluation_mode(model):
+        logits = predict(model, source)
+    answering = task.kind == "question_answering"
+    references = encoded["answers" if answering else "labels"]
+    whole = logits if answering or task.kind == "token_classification" else torch.stack(logits)
+    return score_predictions(whole, references, task=task, documents=encoded)

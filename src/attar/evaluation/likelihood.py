@@ -1,0 +1,312 @@
+"""How likely a causal language model finds a text: perplexity and bits per byte.
+
+Perplexity depends on the tokenizer, bits per byte does not: compare models of different
+vocabularies by bits per byte only. All losses are natural logarithms (nats), summed in float64 over
+log-softmax in float32.
+"""
+
+import logging
+import math
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+from datasets import Dataset
+from torch import Tensor
+from torch.nn import functional as F
+from tqdm import tqdm
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from attar.data.passages import spread
+from attar.errors import CompatibilityError, ConfigError, DataError
+from attar.models import _require_decoder, autocast, inference, separator
+from attar.portable.tokenization_equal_info import EqualInfoTokenizer
+
+logger = logging.getLogger(__name__)
+
+DEFAULT_CONTEXT = 2048
+_CHUNK = 2**24  # logits turned to float32 at a time: 64 MiB
+
+
+@dataclass(frozen=True)
+class Score:
+    """Loss over a text: `nll` in nats per scored token, and the tokens and UTF-8 bytes scored."""
+
+    nll: float
+    tokens: int
+    bytes: int
+
+    @property
+    def perplexity(self) -> float:
+        """`exp(nll)`, infinite where that overflows."""
+        return math.exp(self.nll) if self.nll < 700 else math.inf
+
+    @property
+    def bits_per_byte(self) -> float:
+        """All nats spent, in bits, over the bytes of the text: comparable between tokenizers."""
+        return self.nll * self.tokens / math.log(2) / self.bytes
+
+    def to_dict(self) -> dict[str, float | int]:
+        """Fields and derived figures, as stored in a `Run`."""
+        return {
+            "nll": self.nll,
+            "tokens": self.tokens,
+            "bytes": self.bytes,
+            "perplexity": self.perplexity,
+            "bits_per_byte": self.bits_per_byte,
+        }
+
+
+def _losses(model: "PreTrainedModel", ids: Tensor) -> Tensor:
+    """Negative log-likelihood of each row's ids but the first: `(B, T)` ids to `(B, T-1)` nats."""
+    inputs, targets = ids[:, :-1], ids[:, 1:]
+    logits = model(input_ids=inputs, use_cache=False).logits
+    rows = max(1, _CHUNK // (logits.shape[1] * logits.shape[2]))
+    parts = [
+        F.cross_entropy(part.flatten(0, 1).float(), wanted.flatten(), reduction="none")
+        for part, wanted in zip(logits.split(rows), targets.split(rows), strict=True)
+    ]
+    return (parts[0] if len(parts) == 1 else torch.cat(parts)).view(targets.shape)
+
+
+def nll(model: "PreTrainedModel", input_ids: Tensor, *, batch_size: int = 8) -> float:
+    """Mean negative log-likelihood per predicted token of fixed windows, in nats.
+
+    The inner loop of a search: `input_ids` is `(N, T)`, each row predicts its ids 2..T. No
+    gradients, no cache, at most one batch of logits in memory; the model's training mode is
+    restored; NaN and infinity pass through. Runs under `autocast(model)`; an autocast that the
+    caller has entered stays in force, which keeps one precision over models of different size.
+    """
+    if input_ids.ndim != 2 or input_ids.shape[1] < 2 or not len(input_ids):
+        raise DataError(
+            "nll() expects windows of shape (N, T) with N >= 1 and T >= 2, but got "
+            f"{tuple(input_ids.shape)}; cut the text with attar.data.pack."
+        )
+    total = 0.0
+    with inference(model), autocast(model):
+        for batch in input_ids.split(batch_size):
+            total += float(_losses(model, batch.to(model.device)).sum(dtype=torch.float64))
+    return total / (input_ids.shape[0] * (input_ids.shape[1] - 1))
+
+
+def score(
+    model: "PreTrainedModel",
+    tokenizer: "PreTrainedTokenizerBase",
+    documents: "Dataset",
+    *,
+    context: int | None = None,
+    stride: int | None = None,
+    batch_size: int = 8,
+    max_tokens: int | None = None,
+) -> Score:
+    """Perplexity and bits per byte of a causal LM over documents.
+
+    The stream `EOS document EOS document ...` (no other special tokens) is cut into windows of
+    `context` inputs that overlap so that every token after the first is predicted exactly once. The
+    EOS tokens between documents are predicted too and their cost counts; the bytes are those of the
+    documents alone. Computed in the model's own dtype; the batch size does not matter.
+
+    Args:
+        model: any transformers causal LM; its training mode is restored.
+        tokenizer: the model's tokenizer.
+        documents: rows with a column `text`.
+        context: inputs per window; None takes the model's positions, at most 2048.
+        stride: new tokens per window; smaller than `context`, every token but the first ones has at
+            least `context - stride` tokens before it (slower, a little better). None means
+            `context`.
+        batch_size: windows per model call.
+        max_tokens: score at most so many tokens, in passages spread evenly over all documents
+            (`attar.data.passages`), each with its own EOS before it.
+
+    Raises:
+        CompatibilityError: the model is no causal LM, or the tokenizer has more ids than the model.
+        ConfigError: context or stride do not suit the model.
+        DataError: there is no text, or the loss is not finite.
+    """
+    return scored(
+        model,
+        tokenizer,
+        documents,
+        context=context,
+        stride=stride,
+        batch_size=batch_size,
+        max_tokens=max_tokens,
+    )[0]
+
+
+def scored(
+    model: "PreTrainedModel",
+    tokenizer: "PreTrainedTokenizerBase",
+    documents: "Dataset",
+    *,
+    context: int | None = None,
+    stride: int | None = None,
+    batch_size: int = 8,
+    max_tokens: int | None = None,
+) -> tuple[Score, Tensor]:
+    """`score`, and the ids `(S,)`, of which all but the first were predicted."""
+    _require_decoder(model)
+    context = _context(model, tokenizer, context)
+    stride = context if stride is None else stride
+    if batch_size < 1:
+        raise ConfigError(f"batch_size must be 1 or more, but is {batch_size}.")
+    if not 1 <= stride <= context:
+        raise ConfigError(
+            f"stride must be between 1 and the context of {context}, but is {stride}."
+        )
+    ids, size = _stream(tokenizer, documents, max_tokens=max_tokens)
+    _require_fit(model, tokenizer, ids)
+    with inference(model):
+        _require_no_foresight(model, ids)
+        total = _sum_over_windows(model, ids, context, stride, batch_size)
+    tokens = len(ids) - 1
+    if not math.isfinite(total):
+        raise DataError(
+            f"the loss of {_name(model)} is not finite ({total / tokens}): {_damage(model)}; "
+            "take another checkpoint."
+        )
+    return Score(total / tokens, tokens, size), ids
+
+
+def _sum_over_windows(
+    model: "PreTrainedModel", ids: Tensor, context: int, stride: int, batch_size: int
+) -> float:
+    """Summed loss of `ids[1:]`, each predicted once; windows of `context` start `stride` apart."""
+    last = len(ids) - 1  # inputs there are
+    starts = range(0, max(1, last - context + stride), stride)
+    windows = [ids[start : start + context + 1] for start in starts]
+    whole = [window for window in windows if len(window) == context + 1]
+    batches = [torch.stack(whole[i : i + batch_size]) for i in range(0, len(whole), batch_size)]
+    batches += [
+        window[None] for window in windows if len(window) <= context
+    ]  # the short last one, alone: no padding
+    total, first = 0.0, True
+    for batch in tqdm(batches, desc="scoring", unit="batch", disable=None, leave=False):
+        losses = _losses(model, batch.to(model.device)).double()
+        # All but the first window begin with context - stride inputs whose targets the window
+        # before has scored.
+        total += float(losses[:, context - stride :].sum())
+        total += float(losses[0, : context - stride].sum()) if first else 0.0
+        first = False
+    return total
+
+
+def _stream(
+    tokenizer: "PreTrainedTokenizerBase", documents: "Dataset", *, max_tokens: int | None
+) -> tuple[Tensor, int]:
+    """Ids of `EOS doc EOS doc ...` as `(S,)` and the UTF-8 bytes of the documents in them; at most
+    `max_tokens` ids follow the first."""
+    if max_tokens is not None and max_tokens < 1:
+        raise ConfigError(f"max_tokens must be 1 or more, but is {max_tokens}.")
+    inside = ends_inside(tokenizer)
+    eos = separator(tokenizer)
+    if eos is None:
+        raise DataError(
+            "the tokenizer has no end-of-text token to put before a document; "
+            "set tokenizer.eos_token."
+        )
+    if "text" not in documents.column_names:
+        raise DataError(
+            f"score() expects a column 'text', but the documents have {documents.column_names}."
+        )
+    texts = [text for text in documents["text"] if text]
+    if max_tokens is not None:
+        # the first id of the stream is not scored, so one more fits
+        texts = spread(texts, partial(_encode, tokenizer), tokens=max_tokens + 1)
+    if not texts:
+        raise DataError(
+            "there is no text to score: every document is empty (or max_tokens leaves nothing)."
+        )
+    size = sum(len(text.encode()) for text in texts)
+    if inside is not None:
+        found = inside.encode_documents(texts)
+        # The first id is not predicted: its share of its window's bytes does not count.
+        head = len(inside.decode_bytes(found[: -(-inside.window_bits // inside.token_bits)]))
+        return torch.from_numpy(found).long(), size - round(
+            head * min(1, inside.token_bits / inside.window_bits)
+        )
+    ids = [token for text in texts for token in (eos, *_encode(tokenizer, text))]
+    return torch.tensor(ids), size
+
+
+def ends_inside(tokenizer: "PreTrainedTokenizerBase") -> EqualInfoTokenizer | None:
+    """The tokenizer, if it codes the ends of documents inside its windows."""
+    if isinstance(tokenizer, EqualInfoTokenizer) and tokenizer.codec["eos"] == "in_window":
+        return tokenizer
+    return None
+
+
+def count_ends(tokenizer: "PreTrainedTokenizerBase", ids: Tensor) -> int:
+    """How many ends of documents there are in ids."""
+    if (inside := ends_inside(tokenizer)) is not None:
+        return inside.count_ends(ids.numpy())
+    return int((ids == separator(tokenizer)).sum())
+
+
+def emitted(tokenizer: "PreTrainedTokenizerBase") -> int:
+    """Ids that a text with the ends of its documents can have."""
+    if isinstance(tokenizer, EqualInfoTokenizer):
+        return tokenizer.vocab_size + (ends_inside(tokenizer) is None)
+    return len(tokenizer)
+
+
+def _encode(tokenizer: "PreTrainedTokenizerBase", text: str) -> list[int]:
+    return tokenizer(text, add_special_tokens=False, return_attention_mask=False, verbose=False)[
+        "input_ids"
+    ]
+
+
+def _context(
+    model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase", context: int | None
+) -> int:
+    positions = getattr(model.config.get_text_config(), "max_position_embeddings", None)
+    if context is None:
+        return min(positions or DEFAULT_CONTEXT, tokenizer.model_max_length, DEFAULT_CONTEXT)
+    if context < 1 or (positions and context > positions):
+        raise ConfigError(
+            f"context must be between 1 and the {positions or 'any number of'} positions "
+            f"of {_name(model)}, but is {context}."
+        )
+    return context
+
+
+def _name(model: "PreTrainedModel") -> str:
+    return repr(model.name_or_path) if model.name_or_path else f"this {type(model).__name__}"
+
+
+def _require_fit(
+    model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase", ids: Tensor
+) -> None:
+    vocabulary, highest = _vocabulary(model), int(ids.max())
+    if highest >= vocabulary:
+        raise CompatibilityError(
+            f"the tokenizer does not fit {_name(model)}: it gave the id {highest}, but the model "
+            f"has {vocabulary} embeddings; use the model's own tokenizer, not "
+            f"{tokenizer.name_or_path or type(tokenizer).__name__!r}."
+        )
+
+
+def _vocabulary(model: "PreTrainedModel") -> int:
+    return next(model.get_input_embeddings().parameters()).shape[0]
+
+
+def _require_no_foresight(model: "PreTrainedModel", ids: Tensor) -> None:
+    """Refuse a model whose prediction changes with a later token: it would score absurdly well."""
+    pair = ids[:3].repeat(2, 1).to(model.device)
+    if pair.shape[1] < 2:
+        return
+    pair[1, -1] = (pair[1, -1] + 1) % _vocabulary(model)
+    logits = model(input_ids=pair, use_cache=False).logits[:, :-1].float()
+    if bool((logits[0] - logits[1]).abs().max() > 1e-2 * logits.std()):
+        raise CompatibilityError(
+            f"perplexity needs a causal language model, but {_name(model)} "
+            f"({type(model).__name__}) sees later tokens; a masked LM has no perplexity, "
+            "score it on a task."
+        )
+
+
+def _damage(model: "PreTrainedModel") -> str:
+    for name, tensor in model.state_dict().items():
+        if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
+            return f"its weights are damaged, {name} holds NaN or infinite values"
+    return f"its weights are finite but its logits overflow in {model.dtype}"

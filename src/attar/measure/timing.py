@@ -1,0 +1,183 @@
+"""Milliseconds and peak memory of a model on this machine."""
+
+import re
+import statistics
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from threading import Event, Thread
+from typing import Any
+
+import psutil
+import torch
+from transformers import PreTrainedModel
+
+from attar.budget import Cost, Latency
+from attar.measure.cost import cost_of
+from attar.models import evaluation_mode, has_cache
+
+# -------------------------------------------------------------------------------------- measuring
+
+
+@dataclass
+class Peak:
+    """The highest resident memory seen in a `watch_memory` block, and that at its start, in
+    bytes.
+    """
+
+    start: int = 0
+    bytes: int = 0
+
+
+@contextmanager
+def watch_memory(interval: float = 0.002) -> Iterator[Peak]:
+    """Measure the peak resident memory of this process during the block.
+
+    Linux keeps an exact high-water mark that can be reset; elsewhere, and where that is forbidden,
+    a thread samples.
+    """
+    process = psutil.Process()
+    peak = Peak(start=process.memory_info().rss)
+    exact = _reset_high_water()
+    stop = Event()
+
+    def sample() -> None:
+        while not stop.wait(interval):
+            peak.bytes = max(peak.bytes, process.memory_info().rss)
+
+    sampler = Thread(target=sample, daemon=True)
+    if not exact:
+        sampler.start()
+    try:
+        yield peak
+    finally:
+        stop.set()
+        if not exact:
+            sampler.join()
+        peak.bytes = max(
+            peak.bytes, peak.start, process.memory_info().rss, _high_water() if exact else 0
+        )
+
+
+def _reset_high_water() -> bool:
+    try:
+        Path("/proc/self/clear_refs").write_text("5")
+    except OSError:
+        return False
+    return _high_water() > 0
+
+
+def _high_water() -> int:
+    match = re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())
+    return int(match[1]) * 1024 if match else 0
+
+
+def measure(
+    model: PreTrainedModel,
+    *,
+    prompt_tokens: int = 256,
+    new_tokens: int = 32,
+    batch_size: int = 1,
+    repeats: int = 5,
+) -> Cost:
+    """`cost_of` with timings and peak memory, on this machine and with its present number of
+    threads.
+
+    Prompt and new tokens are cut to the model's context. An encoder has a forward pass but no
+    decoding.
+    """
+    prompt_tokens, new_tokens = within_context(model, prompt_tokens, new_tokens)
+    with watch_memory() as peak:
+        prefill = timed(prefill_call(model, prompt_tokens, batch_size), repeats)
+        decode = None
+        if has_cache(model):
+            decode = timed(decode_call(model, prompt_tokens, new_tokens, batch_size), repeats)
+            decode = Latency(decode.median / new_tokens, decode.spread / new_tokens)
+    setting = {
+        "prompt_tokens": prompt_tokens,
+        "new_tokens": new_tokens,
+        "batch_size": batch_size,
+        "threads": torch.get_num_threads(),
+    }
+    return replace(
+        cost_of(model), peak_memory=peak.bytes, prefill=prefill, decode=decode, timed=setting
+    )
+
+
+def within_context(model: PreTrainedModel, prompt_tokens: int, new_tokens: int) -> tuple[int, int]:
+    """Prompt and new tokens, cut to what the model has positions for; an encoder decodes none."""
+    context = getattr(model.config, "max_position_embeddings", None) or prompt_tokens + new_tokens
+    if not has_cache(model):
+        return max(1, min(prompt_tokens, context)), new_tokens
+    new_tokens = max(1, min(new_tokens, context - 1))
+    return max(1, min(prompt_tokens, context - new_tokens)), new_tokens
+
+
+def prefill_call(
+    model: PreTrainedModel, prompt_tokens: int, batch_size: int = 1
+) -> Callable[[], float]:
+    """A call that runs one forward pass over a prompt and returns its milliseconds."""
+    ids = torch.ones((batch_size, prompt_tokens), dtype=torch.long, device=model.device)
+    inputs: dict[str, Any] = {"input_ids": ids}
+    if has_cache(model):
+        # a server needs only the last position's logits to go on
+        inputs |= {"use_cache": True, "logits_to_keep": 1}
+    if model.config.is_encoder_decoder:
+        inputs["decoder_input_ids"] = ids[:, :1]
+
+    @torch.no_grad()
+    def call() -> float:
+        with evaluation_mode(model):
+            _synchronise(model)
+            start = time.perf_counter()
+            model(**inputs)
+            _synchronise(model)
+        return (time.perf_counter() - start) * 1e3
+
+    return call
+
+
+def decode_call(
+    model: PreTrainedModel, prompt_tokens: int, new_tokens: int, batch_size: int = 1
+) -> Callable[[], float]:
+    """A call that fills the cache untimed, then decodes greedily and returns the milliseconds of
+    all new tokens.
+    """
+    ids = torch.ones((batch_size, prompt_tokens), dtype=torch.long, device=model.device)
+
+    @torch.no_grad()
+    def call() -> float:
+        with evaluation_mode(model):
+            out = model(input_ids=ids, use_cache=True)
+            _synchronise(model)
+            start = time.perf_counter()
+            for _ in range(new_tokens):
+                token = out.logits[:, -1:].argmax(-1)
+                out = model(input_ids=token, past_key_values=out.past_key_values, use_cache=True)
+            _synchronise(model)
+        return (time.perf_counter() - start) * 1e3
+
+    return call
+
+
+def timed(call: Callable[[], float], repeats: int) -> Latency:
+    """Median and interquartile range of a call that returns its own milliseconds, after one
+    warm-up.
+    """
+    call()
+    return summarise([call() for _ in range(repeats)])
+
+
+def summarise(times: list[float]) -> Latency:
+    """Median and interquartile range of timings in milliseconds."""
+    if len(times) < 2:
+        return Latency(times[0], 0.0)
+    low, _, high = statistics.quantiles(times, n=4, method="inclusive")
+    return Latency(statistics.median(times), high - low)
+
+
+def _synchronise(model: PreTrainedModel) -> None:
+    if model.device.type == "cuda":
+        torch.cuda.synchronize(model.device)

@@ -1,0 +1,124 @@
+"""Facts that are read off a loaded model or its tokenizer: positions, separator, cache, precision.
+
+Each rule stands here once.
+"""
+
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from functools import cache
+from typing import Any
+
+import torch
+from torch import nn
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from attar.errors import CompatibilityError, ConfigError
+
+
+def has_cache(model: PreTrainedModel) -> bool:
+    """True for a decoder-only model that can generate with a key/value cache."""
+    return bool(model.can_generate()) and not model.config.is_encoder_decoder
+
+
+@contextmanager
+def evaluation_mode(model: nn.Module) -> Iterator[None]:
+    """Switch dropout off for the block; afterwards each module is back in the mode it was in."""
+    training = [module for module in model.modules() if module.training]
+    model.eval()
+    try:
+        yield
+    finally:
+        for module in training:
+            module.training = True
+
+
+def positions_of(model: PreTrainedModel) -> int | None:
+    """The longest text that a model was made for; None where it has no bound."""
+    found = getattr(model.config.get_text_config(decoder=True), "max_position_embeddings", None)
+    return found if isinstance(found, int) and found > 0 else None
+
+
+def require_positions(model: PreTrainedModel, *, prompt: int, new: int) -> None:
+    """Refuse texts that are longer than those a model was made for.
+
+    Raises:
+        ConfigError: they are.
+    """
+    most = positions_of(model)
+    if most is not None and prompt + new > most:
+        raise ConfigError(
+            f"the prompt and the new tokens must fit into the {most} positions of the model; "
+            f"found {prompt} and {new}, so shorten the prompt or lower max_new_tokens"
+        )
+
+
+def require_generator(side: str, model: PreTrainedModel) -> None:
+    """Refuse a model that writes no texts, such as an encoder.
+
+    Raises:
+        CompatibilityError: it is one.
+    """
+    if not model.can_generate():
+        raise CompatibilityError(
+            f"the {side} must be a decoder or an encoder-decoder that generates text, but "
+            f"{model.name_or_path or 'it'} is a {type(model).__name__}; give another model"
+        )
+
+
+AUTOCAST_FROM = (
+    5_000_000  # below this many parameters, casting costs more than bfloat16 arithmetic saves
+)
+
+
+@cache
+def native_bfloat16() -> bool:
+    """Whether this CPU multiplies bfloat16 in hardware; emulation would be slower than float32."""
+    found = torch.cpu.get_capabilities()
+    return any(
+        found.get(flag) for flag in ("avx512_bf16", "amx_bf16", "avx10_2", "bf16", "arm_bf16")
+    )
+
+
+def autocast(model: torch.nn.Module) -> AbstractContextManager[Any]:
+    """bfloat16 autocast where it pays, else a context that does nothing.
+
+    It pays on a CPU with bfloat16 instructions, for a float32 model of 5 million parameters or
+    more. It moves a loss a little (1e-4 nats for a Llama of 6 million), so hold one context around
+    a comparison of models of different size, that all of them use the same.
+    """
+    parameters = list(model.parameters())
+    suits = bool(parameters) and all(
+        p.device.type == "cpu" and p.dtype == torch.float32 for p in parameters
+    )
+    if suits and sum(p.numel() for p in parameters) >= AUTOCAST_FROM and native_bfloat16():
+        return torch.autocast("cpu", torch.bfloat16)
+    return nullcontext()
+
+
+@contextmanager
+def inference(model: torch.nn.Module) -> Iterator[None]:
+    """Evaluation mode without gradients."""
+    # inference_mode would be a little faster, but buffers that a model makes in it (rotary tables)
+    # could not be trained with later.
+    with evaluation_mode(model), torch.no_grad():
+        yield
+
+
+def separator(tokenizer: "PreTrainedTokenizerBase") -> int | None:
+    """The id that stands before each document."""
+    ends = (tokenizer.eos_token_id, tokenizer.bos_token_id, tokenizer.sep_token_id)
+    return next((token for token in ends if isinstance(token, int)), None)
+
+
+def _require_decoder(model: "PreTrainedModel") -> None:
+    """Refuse a model that does not predict text.
+
+    Raises:
+        CompatibilityError: the model has no language-model head or is an encoder-decoder.
+    """
+    if not has_cache(model):
+        raise CompatibilityError(
+            f"expected a causal language model (one that AutoModelForCausalLM loads); found "
+            f"{type(model).__name__}, "
+            "which has no next-token loss"
+        )

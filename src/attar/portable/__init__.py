@@ -1,0 +1,1 @@
+"""Files that travel with what is saved. They import nothing of Attar."""

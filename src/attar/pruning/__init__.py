@@ -1,0 +1,1 @@
+"""Structured pruning to a budget: the loop, its candidates, their cost and the baselines."""

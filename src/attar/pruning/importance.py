@@ -1,0 +1,165 @@
+"""Priors: how much each unit seems to matter, from one forward pass over calibration windows
+(section 2.3 of the specification).
+
+Larger means keep. Scores compare units inside one module; they do not compare modules with each
+other.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+from transformers.pytorch_utils import Conv1D
+
+from attar.families import UNITS, Body, Unit
+from attar.models import autocast, evaluation_mode, has_cache
+
+Prior = Literal["wanda", "magnitude", "fluctuation", "random"]
+Module = tuple[int, Unit]
+
+
+@dataclass
+class ChannelStats:
+    """Running sums over tokens of one projection's input channels, `(channels,)` in float64."""
+
+    tokens: int
+    total: Tensor
+    absolute: Tensor
+    square: Tensor
+
+    @property
+    def mean_absolute(self) -> Tensor:
+        """Mean of |x| per channel."""
+        return self.absolute / self.tokens
+
+    @property
+    def mean_square(self) -> Tensor:
+        """Mean of x^2 per channel."""
+        return self.square / self.tokens
+
+    @property
+    def variance(self) -> Tensor:
+        """Variance of x per channel, over tokens."""
+        return (self.square / self.tokens - (self.total / self.tokens) ** 2).clamp_min(0)
+
+
+@contextmanager
+def _hooks(handles: list[Any]) -> Iterator[None]:
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _run_body(model: PreTrainedModel, rows: Tensor) -> None:
+    """One forward pass for what hooks see of it: without head and cache, which cost memory."""
+    cache = {"use_cache": False} if has_cache(model) else {}
+    model.base_model(input_ids=rows.to(model.device), **cache)
+
+
+@torch.no_grad()
+def channel_stats(
+    model: PreTrainedModel, windows: Tensor, *, batch_size: int = 8
+) -> dict[Module, ChannelStats]:
+    """Statistics of what enters every output projection, over all tokens of `windows` `(N, T)`.
+
+    Sums, not averages of batch averages, so that the result does not depend on batch size or order.
+    """
+    found: dict[Module, ChannelStats] = {}
+
+    def watch(key: Module) -> Any:
+        def hook(_: nn.Module, args: tuple[Tensor, ...]) -> None:
+            x = args[0].detach().reshape(-1, args[0].shape[-1]).float()
+            if key not in found:
+                found[key] = ChannelStats(0, *torch.zeros(3, x.shape[1], dtype=torch.float64))
+            stats = found[key]
+            stats.tokens += len(x)
+            # float64 in the sums alone: a copy of the activations in it would double the peak
+            stats.total += x.sum(0, dtype=torch.float64).cpu()
+            stats.absolute += x.abs().sum(0, dtype=torch.float64).cpu()
+            stats.square += x.square().sum(0, dtype=torch.float64).cpu()
+
+        return hook
+
+    handles = [
+        layer.out(unit).register_forward_pre_hook(watch((i, unit)))
+        for i, layer in enumerate(Body(model).layers)
+        for unit in UNITS
+    ]
+    with _hooks(handles), evaluation_mode(model), autocast(model):
+        for rows in windows.split(batch_size):
+            _run_body(model, rows)
+    return found
+
+
+def unit_importance(
+    model: PreTrainedModel,
+    windows: Tensor,
+    prior: Prior,
+    *,
+    generator: torch.Generator,
+    batch_size: int = 8,
+) -> dict[Module, Tensor]:
+    """One score per unit of every module, `(units,)` float64: the average over the unit's channels.
+
+    - `wanda`: mean over outputs of |W_oj|, times sqrt(mean x_j^2)
+    - `magnitude`: mean |x_j|
+    - `fluctuation` (FLAP): Var(x_j) times the sum over outputs of W_oj^2
+    - `random`: uniform numbers from `generator`
+    """
+    body = Body(model)
+    stats = {} if prior == "random" else channel_stats(model, windows, batch_size=batch_size)
+    scores: dict[Module, Tensor] = {}
+    for i, layer in enumerate(body.layers):
+        for unit in UNITS:
+            columns = layer.columns(unit)
+            if prior == "random":
+                scores[i, unit] = torch.rand(len(columns), generator=generator, dtype=torch.float64)
+                continue
+            channel = _channel_scores(layer.out(unit), stats[i, unit], prior)
+            scores[i, unit] = channel[columns].mean(1)
+    return scores
+
+
+def _channel_scores(projection: nn.Module, stats: ChannelStats, prior: Prior) -> Tensor:
+    weight = projection.weight
+    assert isinstance(weight, Tensor)
+    w = weight.detach().float().cpu()
+    outputs = 1 if isinstance(projection, Conv1D) else 0
+    if prior == "wanda":
+        return w.abs().mean(outputs, dtype=torch.float64) * stats.mean_square.sqrt()
+    if prior == "magnitude":
+        return stats.mean_absolute
+    return stats.variance * w.square().sum(outputs, dtype=torch.float64)
+
+
+@torch.no_grad()
+def layer_importance(model: PreTrainedModel, windows: Tensor, *, batch_size: int = 8) -> Tensor:
+    """Block influence of every layer (ShortGPT, Men et al., 2024): 1 - mean cosine of what enters
+    and what leaves it, `(layers,)`.
+    """
+    layers = Body(model).layer_list
+    total, tokens = torch.zeros(len(layers), dtype=torch.float64), 0
+
+    def watch(i: int) -> Any:
+        def hook(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
+            entered = args[0] if args else kwargs["hidden_states"]
+            left = output[0] if isinstance(output, tuple) else output
+            cosine = torch.cosine_similarity(entered.float(), left.float(), dim=-1)
+            total[i] += float((1 - cosine).sum())
+
+        return hook
+
+    handles = [
+        layer.register_forward_hook(watch(i), with_kwargs=True) for i, layer in enumerate(layers)
+    ]
+    with _hooks(handles), evaluation_mode(model), autocast(model):
+        for rows in windows.split(batch_size):
+            _run_body(model, rows)
+            tokens += rows.numel()
+    return total / tokens

@@ -1,0 +1,240 @@
+"""Groups of units: what one switch turns off, how groups are cut and switched, and which of them go."""
+
+import math
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from attar.errors import ConfigError
+from attar.families import UNITS, Body, Unit
+from attar.pruning.config import PruneConfig, Layout
+from attar.pruning.importance import Module
+from attar.slicing import LayerKeep, SlicePlan, UnitMasks
+
+
+@dataclass(frozen=True)
+class UnitGroup:
+    """Units of one module that are switched together; a whole layer when `unit` is None.
+
+    `members` are numbers in the present model, the least important first.
+    """
+
+    layer: int
+    unit: Unit | None
+    members: tuple[int, ...] = ()
+
+    @property
+    def module(self) -> str:
+        """The module as people write it, such as `layers.0.attention`."""
+        part = {"kv_groups": ".attention", "neurons": ".mlp", None: ""}[self.unit]
+        return f"layers.{self.layer}{part}"
+
+
+def prunable(
+    model: PreTrainedModel, layout: Layout, config: PruneConfig, uniform_heads: bool
+) -> list[Module]:
+    """The modules that may shrink under this layout."""
+    body = Body(model)
+    _check_protect(config.protect, len(body.layer_list), layout)
+    found: list[Module] = []
+    for i in range(len(body.layer_list)):
+        for unit in UNITS:
+            heads_fixed = unit == "kv_groups" and layout == "uniform" and not uniform_heads
+            alike = range(len(body.layer_list)) if layout == "uniform" else [i]
+            shielded = any(UnitGroup(j, unit).module in config.protect for j in alike)
+            if not (body.why_not(unit) or heads_fixed or shielded):
+                found.append((i, unit))
+    return found
+
+
+def _check_protect(protect: Sequence[str], layers: int, layout: Layout) -> None:
+    """A protected module that does not exist would silently protect nothing."""
+    parts = [""] if layout == "depth" else [".attention", ".mlp"]
+    known = {f"layers.{i}{part}" for i in range(layers) for part in parts}
+    if unknown := [name for name in protect if name not in known]:
+        raise ConfigError(
+            f"protect names {unknown[0]!r}, which this model does not have under layout {layout}; "
+            f"its modules are {', '.join(f'layers.N{part}' for part in parts)} "
+            f"with N from 0 to {layers - 1}"
+        )
+
+
+def spare(model: PreTrainedModel, module: Module, config: PruneConfig) -> int:
+    """How many units a module can lose: one KV group, or one rounding step of neurons, always
+    stays.
+    """
+    count = Body(model).layers[module[0]].count(module[1])
+    if module[1] == "kv_groups":
+        return count - 1
+    return max(0, count - config.round_to) // config.round_to * config.round_to
+
+
+def block_size(config: PruneConfig, width: int) -> int:
+    """Neurons per group: width / 32 of the parent, at least 8, a multiple of `round_to`."""
+    if config.ffn_block is not None:
+        return config.ffn_block
+    wanted = max(8, width / 32)
+    return math.ceil(wanted / config.round_to) * config.round_to
+
+
+def cut_groups(module: Module, order: Sequence[int], size: int) -> list[UnitGroup]:
+    """Units in the order of the prior, cut into groups of `size` neighbours; a short rest at the important end
+    is left out.
+    """
+    layer, unit = module
+    starts = range(0, len(order) - size + 1, size)
+    return [UnitGroup(layer, unit, tuple(order[i : i + size])) for i in starts]
+
+
+def finest_pool(
+    model: PreTrainedModel,
+    modules: Sequence[Module],
+    importance: dict[Module, Tensor],
+    *,
+    config: PruneConfig,
+) -> list[UnitGroup]:
+    """Everything that can be spared, in the order of the prior: single KV groups and `round_to` neurons."""
+    pool: list[UnitGroup] = []
+    for module in modules:
+        size = 1 if module[1] == "kv_groups" else config.round_to
+        order = importance[module].argsort(stable=True).tolist()
+        pool += cut_groups(module, order[: spare(model, module, config) // size * size], size)
+    return pool
+
+
+def removable_pool(
+    model: PreTrainedModel,
+    modules: Sequence[Module],
+    importance: dict[Module, Tensor],
+    *,
+    share: float,
+    block: int,
+    config: PruneConfig,
+) -> list[UnitGroup]:
+    """The candidates: in every module the `share` of live units that the prior likes least, in
+    groups.
+
+    Attention offers at least two KV groups and the feed-forward network at least two blocks, as far
+    as they can be spared.
+    """
+    pool: list[UnitGroup] = []
+    for module in modules:
+        order = importance[module].argsort(stable=True).tolist()
+        size = 1 if module[1] == "kv_groups" else block
+        room = spare(model, module, config)
+        wanted = max(2, round(share * len(order) / size)) * size
+        pool += cut_groups(module, order[: min(wanted, room // size * size)], size)
+    return pool
+
+
+# -------------------------------------------------------------------------------------- switching
+
+
+def switch(masks: UnitMasks, model: PreTrainedModel, pool: Sequence[UnitGroup], keep: Tensor) -> None:
+    """Make the model run without the groups whose entry in `keep` `(groups,)` is 0."""
+    masks.clear()
+    off = [group for group, on in zip(pool, keep.tolist(), strict=True) if not on]
+    layers = Body(model).layers
+    members: dict[Module, list[int]] = defaultdict(list)
+    for group in off:
+        if group.unit is not None:
+            members[group.layer, group.unit] += group.members
+    for (layer, unit), gone in members.items():
+        vector = torch.ones(layers[layer].count(unit))
+        vector[gone] = 0
+        masks.set(layer, unit, vector)
+    skipped = {group.layer for group in off if group.unit is None}
+    masks.set_layers([i for i in range(len(layers)) if i not in skipped])
+
+
+# --------------------------------------------------------------------------------------- removing
+
+
+def select_removals(
+    pool: Sequence[UnitGroup],
+    values: Sequence[float],
+    costs: Sequence[float],
+    amount: float,
+    *,
+    config: PruneConfig,
+    uniform: bool,
+    trim: bool,
+) -> list[UnitGroup]:
+    """Choose groups worth least until they save `amount`: greedy knapsack order, at most one group
+    too many.
+
+    Args:
+        pool: the candidates.
+        values: what keeping each is worth.
+        costs: what removing each saves; groups that save nothing stay.
+        amount: what is to be saved.
+        config: `rank_by` and `round_to`.
+        uniform: move in bundles: the r-th least valuable group of every module of one kind goes
+            together or not at all.
+        trim: shorten the last group of neurons to what is still missing, in multiples of `round_to`.
+    """
+    bundles = _bundles(pool, values) if uniform else [[i] for i in range(len(pool))]
+    saved = {i: sum(costs[j] for j in bundle) for i, bundle in enumerate(bundles)}
+
+    def rank(i: int) -> float:
+        worth = sum(values[j] for j in bundles[i])
+        return worth / saved[i] if config.rank_by == "value_per_cost" else worth
+
+    chosen: list[UnitGroup] = []
+    for i in sorted((i for i in saved if saved[i] > 0), key=rank):
+        if amount <= 0:
+            break
+        groups = [pool[j] for j in bundles[i]]
+        if trim and saved[i] > amount:
+            groups = [_trim(group, amount / saved[i], config.round_to) for group in groups]
+        chosen += groups
+        amount -= saved[i]
+    return chosen
+
+
+def _trim(group: UnitGroup, share: float, round_to: int) -> UnitGroup:
+    if group.unit != "neurons":
+        return group
+    needed = math.ceil(share * len(group.members) / round_to - 1e-9) * round_to
+    return replace(group, members=group.members[:needed])
+
+
+def _bundles(pool: Sequence[UnitGroup], values: Sequence[float]) -> list[list[int]]:
+    """Indices of the r-th least valuable group of every module of one kind, for every kind and
+    r.
+    """
+    modules: dict[tuple[Unit | None, int], list[int]] = defaultdict(list)
+    for i in sorted(range(len(pool)), key=lambda i: values[i]):
+        modules[pool[i].unit, pool[i].layer].append(i)
+    kinds = {unit for unit, _ in modules}
+    return [
+        list(rank)
+        for kind in sorted(kinds, key=str)
+        for rank in zip(
+            *(rows for (unit, _), rows in modules.items() if unit == kind), strict=False
+        )
+    ]
+
+
+def removal_plan(model: PreTrainedModel, gone: Sequence[UnitGroup]) -> SlicePlan:
+    """The plan that keeps everything but these groups, in the present model's numbers."""
+    members: dict[Module, set[int]] = defaultdict(set)
+    for group in gone:
+        if group.unit is not None:
+            members[group.layer, group.unit] |= set(group.members)
+    dropped = {group.layer for group in gone if group.unit is None}
+    return SlicePlan(
+        tuple(
+            LayerKeep(
+                keep.layer,
+                tuple(g for g in keep.kv_groups if g not in members[keep.layer, "kv_groups"]),
+                tuple(n for n in keep.neurons if n not in members[keep.layer, "neurons"]),
+            )
+            for keep in SlicePlan.identity(model).layers
+            if keep.layer not in dropped
+        )
+    )

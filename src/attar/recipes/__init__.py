@@ -1,0 +1,85 @@
+"""The settings files that come with Attar, one command's options each, and files of that form."""
+
+from dataclasses import asdict, is_dataclass
+from difflib import get_close_matches
+from importlib.resources import files
+from importlib.resources.abc import Traversable
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from attar import artefacts
+from attar.errors import ConfigError
+
+
+def recipes() -> dict[str, Traversable]:
+    """The shipped recipe files by name, `method/file` without the suffix."""
+    root = files("attar").joinpath("recipes")
+    found = {
+        f"{folder.name}/{file.name.removesuffix('.yaml')}": file
+        for folder in root.iterdir()
+        if folder.is_dir()
+        for file in folder.iterdir()
+        if file.name.endswith(".yaml")
+    }
+    return dict(sorted(found.items()))
+
+
+def recipe_file(name: str) -> Path:
+    """The file of a shipped recipe, or the path itself when it is a file.
+
+    Raises:
+        ConfigError: it is neither.
+    """
+    if Path(name).is_file():
+        return Path(name)
+    found = recipes()
+    if name not in found:
+        near = get_close_matches(name, found, n=3, cutoff=0.4)
+        hint = f"did you mean {' or '.join(near)}?" if near else "`attar recipe list` shows all."
+        raise ConfigError(f"{name!r} is neither a file nor a recipe of Attar's; {hint}")
+    return Path(str(found[name]))
+
+
+def read_recipe(name: str) -> dict[str, Any]:
+    """The options in a recipe, by name or path.
+
+    Raises:
+        ConfigError: there is none, or it is not YAML of the form `option: value`.
+    """
+    file = recipe_file(name)
+    try:
+        with file.open(encoding="utf-8") as stream:  # the error names the file and the line
+            options = yaml.safe_load(stream)
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        reason = " ".join(str(error).split())
+        raise ConfigError(f"the recipe {name!r} cannot be read as YAML: {reason}") from error
+    if options is None:
+        return {}
+    if not isinstance(options, dict) or not all(isinstance(key, str) for key in options):
+        raise ConfigError(
+            f"expected a mapping of options in the recipe {name!r}, with lines such as "
+            f"'max_steps: 500'; found {type(options).__name__} {str(options)[:60]!r}"
+        )
+    return options
+
+
+def write_recipe(path: Path, options: Any, *, comment: str) -> None:
+    """Write options, a mapping or a dataclass, as a recipe; what is unset is left out.
+
+    Raises:
+        ConfigError: the file cannot be written.
+    """
+    given = asdict(options) if is_dataclass(options) and not isinstance(options, type) else options
+    plain = {
+        name: list(value) if isinstance(value, tuple) else value
+        for name, value in given.items()
+        if value is not None
+    }
+    text = f"# {comment}\n{yaml.safe_dump(plain, sort_keys=False)}"
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        artefacts.write_text(path, text)
+    except OSError as error:
+        raise ConfigError(f"cannot write the recipe {path}: {error.strerror}") from error

@@ -1,0 +1,59 @@
+"""The processes of one `torchrun` or `accelerate launch`, and the device of each."""
+
+import atexit
+from datetime import timedelta
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from accelerate import PartialState
+from torch import Tensor, nn
+
+# One process may build a teacher cache or score a model while the others wait for it at a barrier.
+PATIENCE = timedelta(hours=12)
+
+
+def processes() -> PartialState:
+    """The processes of this launch, one when there was none; the first call joins their group."""
+    joined = dist.is_initialized()
+    found = PartialState(cpu=not torch.cuda.is_available(), timeout=PATIENCE)
+    if dist.is_initialized() and not joined:
+        # Left to the interpreter's end, the threads of the group may abort the process.
+        atexit.register(_leave)
+    return found
+
+
+def _leave() -> None:
+    if dist.is_initialized():
+        dist.destroy_process_group()
+
+
+def place(model: nn.Module, device: torch.device | str | None = None) -> None:
+    """Move a model to `device`; None: to the one of this process."""
+    model.to(device or processes().device)
+
+
+def broadcast(value: Any) -> Any:
+    """The first process's `value`, on every process. Small plain objects only."""
+    if processes().num_processes == 1:
+        return value
+    box = [value]
+    dist.broadcast_object_list(box, src=0)
+    return box[0]
+
+
+def gather(values: Tensor) -> Tensor:
+    """The rows of all processes, `(B, ...)` -> `(P B, ...)`, this one's with a gradient.
+
+    Each process computes the same function of all rows and answers for a share 1 / P of it. The
+    gradient of its own rows, which no other process has, is therefore taken P times.
+    """
+    group = processes()
+    if group.num_processes == 1:
+        return values
+    rows = [torch.empty_like(values) for _ in range(group.num_processes)]
+    dist.all_gather(rows, values.detach().contiguous())
+    if values.requires_grad:
+        scaled = values * group.num_processes
+        rows[group.process_index] = scaled - (scaled - values).detach()
+    return torch.cat(rows)

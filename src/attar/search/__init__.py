@@ -1,0 +1,1 @@
+"""Searches over choices: spaces, trials that workers share, and what came of them."""

@@ -1,0 +1,359 @@
+"""Heal a compressed model: a short training on text with its parent as the teacher.
+
+Per token the loss is `ce_weight` times the cross-entropy of the text plus `kl_weight` times the
+divergence from the parent, so that a weight means the same whatever the window and the vocabulary.
+"""
+
+import logging
+import shutil
+import time
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from datasets import Dataset, DatasetDict
+from torch import Tensor, nn
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from attar import artefacts, checkpoint, divergences
+from attar.artefacts import shared_workspace
+from attar.compatibility import require_same_tokenizer, require_same_vocabulary
+from attar.data.sources import Batch, source_name
+from attar.data.text import load_text
+from attar.data.tokens import pack
+from attar.errors import ConfigError
+from attar.evaluation import likelihood
+from attar.measure.cost import cost_of
+from attar.report.pages import save_card
+from attar.report.record import Run
+from attar.runtime import broadcast, place, processes
+from attar.train.lora import adapters
+from attar.train.teachers import CachedTeacher, LiveTeacher, Teacher
+from attar.train.trainer import FLOAT, Compute, Term, TrainConfig, Training, cross_entropy, fit
+
+logger = logging.getLogger(__name__)
+
+
+DIVERGENCES: dict[str, divergences.Divergence] = {
+    "forward_kl": divergences.forward_kl,
+    "reverse_kl": divergences.reverse_kl,
+    "js": divergences.js,
+}
+LONGEST = 512  # window, unless block_size says otherwise
+
+
+@dataclass(frozen=True, kw_only=True)
+class HealConfig(TrainConfig):
+    """How a compressed model is trained against its parent.
+
+    The defaults are Attar's own; `recipes/bonsai/paper-heal.yaml` has those of the Bonsai paper.
+    """
+
+    kl_weight: float = 1.0
+    """Weight of the divergence from the parent, per target token; 0 trains on the text alone."""
+    ce_weight: float = 1.0
+    """Weight of the cross-entropy of the text, per target token."""
+    divergence: Literal["forward_kl", "reverse_kl", "js"] = "forward_kl"
+    """Which divergence; all but forward_kl need the live parent."""
+    teacher_cache: str | None = "topk:64"
+    """`topk:K` runs the parent once and keeps its K likeliest tokens on disk. Unset, or none: it
+    runs on every batch, which is exact, and no slower where no window is seen twice."""
+    lora_r: int | None = None
+    """Rank of LoRA adapters on all linear layers, merged at the end; unset: train all weights."""
+    lora_alpha: float = 32.0
+    """Scale of the adapters; they count `lora_alpha / lora_r` times."""
+    lora_dropout: float = 0.0
+    """Dropout before the adapters."""
+    official_kl: bool = False
+    """Multiply `kl_weight` by the window length, as Bonsai's code does by dividing by sequences."""
+    block_size: int | None = None
+    """Tokens in one window; unset: 512, or the model's longest text if that is shorter."""
+    data_config: str | None = None
+    """Configuration of a data set on the Hub."""
+    text_column: str = "text"
+    """Column of the data set that holds the text."""
+    eval_tokens: int = 50_000
+    """Tokens of the test split, in passages spread over it, that are scored before and after."""
+
+    max_steps: int = 240
+    learning_rate: float = 1e-4
+    warmup_steps: float = 5
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if min(self.kl_weight, self.ce_weight) < 0 or self.kl_weight + self.ce_weight == 0:
+            raise ConfigError(
+                "kl_weight and ce_weight must be zero or more and not both zero, but they are "
+                f"{self.kl_weight:g} and {self.ce_weight:g}."
+            )
+        if self.divergence not in DIVERGENCES:
+            raise ConfigError(
+                f"divergence must be one of {', '.join(DIVERGENCES)}, "
+                f"but it is {self.divergence!r}."
+            )
+        if self.top_k is not None and self.divergence != "forward_kl":
+            raise ConfigError(
+                f"teacher_cache holds only what forward_kl needs, but divergence is "
+                f"{self.divergence}; set teacher_cache to none to run the parent on every batch."
+            )
+        for name in ("lora_r", "block_size", "eval_tokens"):
+            value = getattr(self, name)
+            if value is not None and value < (2 if name == "block_size" else 1):
+                least = 2 if name == "block_size" else 1
+                raise ConfigError(f"{name} must be at least {least}, but it is {value}.")
+        if not 0 <= self.lora_dropout < 1:
+            raise ConfigError(
+                f"lora_dropout must be at least 0 and below 1, but it is {self.lora_dropout}."
+            )
+
+    @property
+    def top_k(self) -> int | None:
+        """Tokens kept per position in the teacher cache; None: the parent runs live."""
+        if self.teacher_cache in (None, "none", "live"):
+            return None
+        kind, _, k = str(self.teacher_cache).partition(":")
+        if kind != "topk" or not k.isdecimal() or int(k) < 1:
+            raise ConfigError(
+                f"teacher_cache must be topk:K, such as topk:64, or none, but it is "
+                f"{self.teacher_cache!r}."
+            )
+        return int(k)
+
+
+def heal_loss(teacher: Teacher | None, config: HealConfig) -> Compute:
+    """The loss of healing, for `fit`: the parts `ce` and `kl`."""
+
+    def compute(model: nn.Module, batch: Batch) -> dict[str, Term]:
+        ids = batch["input_ids"]
+        logits = model(input_ids=ids, use_cache=False).logits[:, :-1]
+        parts = {"ce": Term(cross_entropy(logits, ids[:, 1:]), config.ce_weight)}
+        if teacher is not None and config.kl_weight > 0:
+            weight = config.kl_weight * (ids.shape[1] if config.official_kl else 1)
+            parts["kl"] = Term(teacher.distance(logits, batch), weight)
+        return parts
+
+    return compute
+
+
+def heal_model(
+    model: PreTrainedModel,
+    windows: Dataset | Tensor,
+    *,
+    teacher: Teacher | PreTrainedModel | None,
+    config: HealConfig,
+    state_dir: Path | None = None,
+    resume: bool = False,
+) -> Training:
+    """Heal a model in memory, in place; with LoRA the adapters are merged into it at the end.
+
+    Args:
+        model: the student.
+        windows: packed data set (column `input_ids`) or tensor (N, T).
+        teacher: the parent; a model is run on every batch. None: train on the text alone.
+        config: training options. `teacher_cache`, `block_size` and what concerns data is not read.
+        state_dir: where checkpoints go; None: none are written.
+        resume: go on from the newest checkpoint in `state_dir`.
+
+    Raises:
+        ConfigError: training diverged, or `resume` meets other windows.
+        CompatibilityError: the student and its teacher differ in their vocabulary.
+    """
+    if isinstance(teacher, PreTrainedModel):
+        place(teacher)
+        teacher = LiveTeacher(teacher, divergence=DIVERGENCES[config.divergence])
+    with _trained(model, config) as trained:
+        return fit(
+            trained,
+            windows,
+            config=config,
+            state_dir=state_dir,
+            resume=resume,
+            compute=heal_loss(teacher, config),
+        )
+
+
+def _trained(model: PreTrainedModel, config: HealConfig) -> AbstractContextManager[PreTrainedModel]:
+    if config.lora_r is None:
+        return nullcontext(model)
+    return adapters(
+        model,
+        r=config.lora_r,
+        alpha=config.lora_alpha,
+        dropout=config.lora_dropout,
+        seed=config.seed,
+    )
+
+
+def heal(
+    student: str | Path | PreTrainedModel,
+    *,
+    teacher: str | Path | PreTrainedModel | None,
+    data: str | Path | Dataset | DatasetDict,
+    config: HealConfig | None = None,
+    output_dir: str | Path,
+    tokenizer: PreTrainedTokenizerBase | None = None,
+    resume: bool = False,
+) -> Run:
+    """Train a compressed model on text with its parent as the teacher, and save it as a checkpoint.
+
+    Under `torchrun` all processes train together and the first one writes.
+
+    Args:
+        student: folder or Hub name; or a model, which is then trained in place.
+        teacher: the parent, likewise. None: train on the text alone.
+        data: whatever `attar.data.load_text` takes. The training split trains, the test split is
+            scored before and after.
+        config: None: the defaults.
+        output_dir: where the checkpoint goes; it appears when it is complete.
+        tokenizer: None: the one in the student's folder.
+        resume: go on with an interrupted run of the same settings.
+
+    Returns:
+        The record, also written to `attar.json`: cost, perplexity and bits per byte of the student
+        before and after and of the parent, and the training log.
+
+    Raises:
+        ConfigError: the output folder is taken, the settings differ from those of the run to
+            resume, a weight needs a teacher and there is none, or training diverged.
+        CompatibilityError: student and teacher have different tokenizers.
+        DataError: a model or the text cannot be read, or the text is shorter than one window.
+    """
+    config = config or HealConfig()
+    if config.kl_weight > 0 and teacher is None:
+        raise ConfigError("kl_weight needs a teacher, but none is given; name the parent model.")
+    settings = {
+        "student": checkpoint.name_of(student),
+        "teacher": checkpoint.name_of(teacher),
+        "data": source_name(data),
+    }
+    settings |= {"processes": processes().num_processes} | asdict(config)
+    model, parent = _load(student), None if teacher is None else _load(teacher)
+    stored = model.dtype  # the artefact keeps it; training needs float32
+    if parent is not None:
+        require_same_vocabulary(model, parent)
+    tokenizer = tokenizer or checkpoint.load_tokenizer(checkpoint.name_of(student))
+    if isinstance(teacher, str | Path):
+        require_same_tokenizer(tokenizer, checkpoint.load_tokenizer(teacher))
+    with shared_workspace(Path(output_dir), settings=settings, resume=resume) as space:
+        run = _heal_in(space, model, parent, tokenizer, data, config, settings, stored)
+        return broadcast(run)
+
+
+def _heal_in(
+    space: artefacts.Workspace,
+    model: PreTrainedModel,
+    parent: PreTrainedModel | None,
+    tokenizer: PreTrainedTokenizerBase,
+    data: str | Path | Dataset | DatasetDict,
+    config: HealConfig,
+    settings: dict[str, Any],
+    stored: torch.dtype,
+) -> Run | None:
+    """Everything between opening and closing the work folder; the record on the first process."""
+    began, main = time.perf_counter(), processes().is_main_process
+    documents = load_text(data, config=config.data_config, text_column=config.text_column)
+    windows = _needed_windows(documents["train"], tokenizer, model, config)
+
+    def assess(judged: PreTrainedModel) -> dict[str, Any]:
+        place(judged)
+        found = likelihood.score(
+            judged, tokenizer, documents["test"], max_tokens=config.eval_tokens
+        )
+        return found.to_dict()
+
+    cost = {"before": cost_of(model).to_dict()}
+    before = assess(model) if main else {}
+    nn.Module.to(model, FLOAT)
+    baselines = []
+    if parent is not None and main:
+        parent_cost = cost_of(parent).to_dict()
+        baselines = [{"name": "teacher", "cost": parent_cost, "quality": assess(parent)}]
+    try:
+        training = heal_model(
+            model,
+            windows,
+            teacher=_teacher(parent, windows, tokenizer, config, space.state / "teacher"),
+            config=config,
+            state_dir=space.state / "trainer",
+            resume=space.resuming,
+        )
+    except ConfigError:
+        if main:  # a diverged run leaves nothing to resume
+            shutil.rmtree(space.state / "teacher", ignore_errors=True)
+        raise
+    if not main:
+        return None
+    nn.Module.to(model, stored)
+    after = assess(model)
+    place(model, "cpu")
+    run = Run(
+        command="heal",
+        model=settings["student"],
+        data=settings["data"],
+        settings=settings,
+        quality={"before": before, "after": after},
+        cost=cost | {"after": cost_of(model).to_dict()},
+        baselines=baselines,
+        details={"split": "test", "windows": len(windows)} | asdict(training),
+        seed=config.seed,
+        seconds=time.perf_counter() - began,
+    )
+    checkpoint.save(model, space.path, tokenizer=tokenizer)
+    save_card(space.path, run)
+    run.save(space.path)
+    return run
+
+
+def _load(model: str | Path | PreTrainedModel) -> PreTrainedModel:
+    return checkpoint.load(model) if isinstance(model, str | Path) else model
+
+
+def _needed_windows(
+    documents: Dataset,
+    tokenizer: PreTrainedTokenizerBase,
+    model: PreTrainedModel,
+    config: HealConfig,
+) -> Dataset:
+    """Packed windows, no more than the run sees: the teacher need not read the others."""
+    longest = getattr(model.config, "max_position_embeddings", None) or LONGEST
+    block = config.block_size or min(LONGEST, longest)
+    if block > longest:
+        raise ConfigError(
+            f"block_size must be at most the model's {longest} positions, but it is {block}."
+        )
+    windows = pack(documents, tokenizer, block_size=block)
+    needed = config.max_steps * config.per_device_train_batch_size
+    needed *= config.gradient_accumulation_steps * processes().num_processes
+    if needed >= len(windows):
+        return windows
+    rows = np.random.default_rng(config.seed).choice(len(windows), needed, replace=False)
+    return windows.select(np.sort(rows).tolist())
+
+
+def _teacher(
+    parent: PreTrainedModel | None,
+    windows: Dataset,
+    tokenizer: PreTrainedTokenizerBase,
+    config: HealConfig,
+    path: Path,
+) -> Teacher | PreTrainedModel | None:
+    """The parent itself, or its cache, which the first process builds for all."""
+    if parent is None or config.kl_weight == 0 or config.top_k is None:
+        return None if config.kl_weight == 0 else parent
+    if processes().is_main_process:
+        place(parent)
+        logger.info("storing the teacher's answers to %d windows", len(windows))
+        CachedTeacher.build(
+            parent,
+            windows,
+            path=path,
+            tokenizer=tokenizer,
+            k=config.top_k,
+            batch_size=config.per_device_train_batch_size,
+        )
+    place(parent, "cpu")  # its memory is free for the student
+    processes().wait_for_everyone()
+    return CachedTeacher(path)
