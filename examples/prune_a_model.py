@@ -12,7 +12,7 @@ import tempfile
 from pathlib import Path
 
 import attar
-from attar.pruning.config import BonsaiConfig
+from attar.methods.bonsai import BonsaiConfig
 from attar.report.tables import comparison
 from attar.train.heal import HealConfig
 from attar.train.pretrain import PretrainConfig
@@ -44,7 +44,7 @@ def main() -> None:
         runs[method] = attar.prune(
             parent,
             DATA,
-            budget="params<=50%",
+            budget="blocks<=50%",
             method=method,
             config=SEARCH,
             output_dir=folder / method,

@@ -9,10 +9,10 @@ import pytest
 import scene
 from attar.cli import distill, draft, heal, pretrain, prune
 from attar.cli import tokenizer as tokenizer_verbs
+from attar.methods.bonsai import BonsaiConfig
 from attar.methods.distiller.config import DistillConfig
 from attar.methods.distillspec.config import DistillSpecConfig
 from attar.methods.equal_info.config import EqualInfoConfig
-from attar.pruning.config import BonsaiConfig
 from attar.recipes import read_recipe, recipes
 from attar.report.record import Run
 from attar.train.heal import HealConfig
@@ -60,7 +60,7 @@ def test_the_command_line_reads_it_as_python_does(
     kind = config_class(name)
     command = {
         PretrainConfig: ["pretrain"],
-        BonsaiConfig: ["prune", "m", "--budget", "params<=50%"],
+        BonsaiConfig: ["prune", "m", "--budget", "blocks<=50%"],
         HealConfig: ["heal", "m", "--teacher", "t"],
         DistillSpecConfig: ["draft", "distill", "t", "m"],
         EqualInfoConfig: ["tokenizer", "fit"],
@@ -98,7 +98,7 @@ def test_the_tiny_ones_run(tmp_path: Path) -> None:
     half, healed = tmp_path / "half", tmp_path / "healed"
     command = ["prune", str(parent), "--data", str(text), "-o", str(half)]
     # a budget that takes one step: the rest is the recipe's
-    assert run([*command, "--budget", "params<=95%", "--config", "bonsai/cpu-tiny"]) == 0
+    assert run([*command, "--budget", "blocks<=95%", "--config", "bonsai/cpu-tiny"]) == 0
     assert Run.load(half).settings["window_tokens"] == 96
     command = ["heal", str(half), "--teacher", str(parent), "--data", str(text), "-o", str(healed)]
     few = ["--max-steps", "2", "--eval-tokens", "300"]

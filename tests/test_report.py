@@ -67,7 +67,7 @@ def make(method: str = "bonsai", share: float = 0.5, **changes: Any) -> Run:
         "data": "python-stdlib",
         "settings": {"step": 0.05, "layers": (1, 2), "out": Path("x/y")},
         "budget": {
-            "asked": "params<=50%",
+            "asked": "blocks<=50%",
             "met": True,
             "constraints": [
                 {"key": "params of blocks", "limit": 4e5, "achieved": 399_990, "met": True},
@@ -270,7 +270,7 @@ def test_a_printed_run_says_whether_the_budget_holds() -> None:
     name = "Intel(R) Xeon(R) Platinum 8370C CPU @ 2.80GHz"
     text = str(make(hardware={"processor": name, "threads": 128, "gpu": "NVIDIA H200"}))
     assert name in text
-    assert "params<=50%: met" in text
+    assert "blocks<=50%: met" in text
     assert re.search(r"params of blocks\s+399,990 <= 400,000", text)  # rounded they would be equal
     assert re.search(r"bytes\s+2,000,100 > 2,000,000", text)
     assert "Ada One et al." in text

@@ -27,7 +27,7 @@ job, shape, rows, tokens = sys.argv[1], json.loads(sys.argv[2]), int(sys.argv[3]
 torch.manual_seed(0)
 model = LlamaForCausalLM(LlamaConfig(**shape)).eval()
 windows = torch.randint(0, shape["vocab_size"], (64, tokens))
-budget = Budget.parse("params<=50%").resolve(cost_of(model))
+budget = Budget.parse("blocks<=50%").resolve(cost_of(model))
 config = BonsaiConfig(windows=rows, batch_size=rows, evaluations=8, step=0.1)
 with watch_memory() as peak:
     if job == "evaluate":

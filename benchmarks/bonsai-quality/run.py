@@ -21,8 +21,8 @@ from attar.data.text import load_text
 from attar.data.tokens import pack
 from attar.evaluation import likelihood
 from attar.measure.cost import cost_of
+from attar.methods.bonsai import BonsaiConfig
 from attar.models import autocast
-from attar.pruning.config import BonsaiConfig
 from attar.pruning.loop import kept_widths, search
 from attar.pruning.run import calibration_windows
 from attar.recipes import read_recipe
@@ -69,7 +69,7 @@ def main() -> None:
         {"step": 0.125, "evaluations": 32} if args.quick else {}
     )
     dense = measured(teacher)
-    budget = Budget.parse("params<=50%").resolve(cost_of(teacher))
+    budget = Budget.parse("blocks<=50%").resolve(cost_of(teacher))
     rows: dict[str, list[dict]] = {name: [] for name in variants}
     models = {}
     for seed in seeds:

@@ -18,9 +18,8 @@ from attar.budget import Budget
 from attar.evaluation import likelihood
 from attar.measure.cost import cost_of
 from attar.measure.timing import decode_call, prefill_call, summarise
-from attar.methods.bonsai import draw_pairs
+from attar.methods.bonsai import BonsaiConfig, draw_pairs
 from attar.models import autocast
-from attar.pruning.config import BonsaiConfig
 from attar.pruning.loop import kept_widths, search
 from attar.pruning.pieces import Piece, switch
 from attar.slicing import UnitMasks
@@ -52,7 +51,7 @@ def main() -> None:
     repeats = 5 if args.quick else 15
     parent = build(args.quick)
     windows = torch.randint(0, 8192, (64, 128))
-    budget = Budget.parse("params<=50%").resolve(cost_of(parent))
+    budget = Budget.parse("blocks<=50%").resolve(cost_of(parent))
     models = {"parent": parent}
     # the layouts as a user gets them; Bonsai itself, so that the widths are those of a search
     for layout in ("uniform", "per_layer"):

@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from attar.errors import AttarError, ConfigError, DataError, ResourceError
-from attar.runtime import broadcast, processes
 
+#: in the state of a run: what it began with
+SETTINGS_FILE = "settings.json"
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
@@ -69,7 +70,7 @@ def workspace(
             f"expected an empty or new output folder; {str(final)!r} holds something: choose "
             f"another or empty it"
         )
-    noted, above = partial / "state" / "settings.json", list[Path]()
+    noted, above = partial / "state" / SETTINGS_FILE, list[Path]()
     wanted = json.loads(json.dumps(settings, sort_keys=True, default=str))
     resuming = partial.exists()
     if resuming and not resume:
@@ -177,6 +178,8 @@ def shared_workspace(
         ConfigError: on the first process, as `artefacts.workspace` does; the launcher then ends
             the others.
     """
+    from attar.runtime import broadcast, processes  # torch is slow to import
+
     group = processes()
     if group.is_main_process:
         with workspace(output_dir, settings=settings, resume=resume) as space:

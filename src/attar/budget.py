@@ -1,6 +1,6 @@
 """What a model costs, and what a user is willing to pay: values only.
 
-`Budget` is a set of upper bounds that carry their units: ``Budget.parse("params<=50%, kv_bytes<=2KB,
+`Budget` is a set of upper bounds that carry their units: ``Budget.parse("blocks<=50%, kv_bytes<=2KB,
 latency<=20ms")``.
 """
 
@@ -71,9 +71,10 @@ _BYTES = {"b": 1.0, "": 1.0} | {
 }
 _TIME = {"us": 1e-3, "ms": 1.0, "s": 1e3}
 
-#: currency -> (what it bounds, its units)
-CURRENCIES: dict[str, tuple[str, dict[str, float]]] = {
-    "params": ("parameters", _COUNT),
+#: constraint -> (what it bounds, its units)
+CONSTRAINTS: dict[str, tuple[str, dict[str, float]]] = {
+    "params": ("all parameters", _COUNT),
+    "blocks": ("parameters of the layers", _COUNT),
     "bytes": ("bytes of weights", _BYTES),
     "kv_bytes": ("bytes of key/value cache per token", _BYTES),
     "macs": ("multiply-accumulates per token", _COUNT),
@@ -81,7 +82,7 @@ CURRENCIES: dict[str, tuple[str, dict[str, float]]] = {
     "prefill": ("milliseconds for the prompt", _TIME),
 }
 _FORM = re.compile(
-    r"(?P<key>[a-z_]+)\s*<=\s*(?P<value>\d+\.?\d*(?:e\d+)?)\s*(?P<unit>%|[a-z]*)\s*(?:of\s+(?P<of>blocks|total))?",
+    r"(?P<key>[a-z_]+)\s*<=\s*(?P<value>\d+\.?\d*(?:e\d+)?)\s*(?P<unit>%|[a-z]*)\s*(?P<of>of\s+\w+)?",
     re.IGNORECASE,
 )
 
@@ -90,41 +91,33 @@ _FORM = re.compile(
 class Constraint:
     """One upper bound. `limit` is a fraction of the parent when `relative`, else an absolute figure
     in base units.
-
-    `of` matters for `params` only: `blocks` (parameters inside the layers) or `total`.
     """
 
     key: str
     limit: float
     relative: bool = False
-    of: str = "total"
 
     def value(self, cost: Cost) -> float:
-        """This constraint's currency, read from a cost.
+        """The figure that this constraint bounds, read from a cost.
 
         Raises:
             BudgetError: a latency is bounded but the cost was not measured.
         """
-        if self.key == "params":
-            return cost.block_params if self.of == "blocks" else cost.params
+        if self.key == "blocks":
+            return cost.block_params
         if self.key in ("latency", "prefill"):
-            found = cost.decode if self.key == "latency" else cost.prefill
-            if found is None:
+            timing = cost.decode if self.key == "latency" else cost.prefill
+            if timing is None:
                 raise BudgetError(
                     f"a budget on {self.key} needs a measured cost; this one was only counted"
                 )
-            return found.median
+            return timing.median
         return getattr(cost, self.key)
-
-    @property
-    def name(self) -> str:
-        """The currency, with what a number of parameters counts."""
-        return f"{self.key} of {self.of}" if self.key == "params" else self.key
 
     def __str__(self) -> str:
         if self.relative:
-            return f"{self.name}<={self.limit:.4g} of the parent's"
-        return f"{self.name}<={self.limit:.10g}"
+            return f"{self.key}<={self.limit:.4g} of the parent's"
+        return f"{self.key}<={self.limit:.10g}"
 
 
 @dataclass(frozen=True)
@@ -136,12 +129,11 @@ class Budget:
 
     @classmethod
     def parse(cls, text: "str | Budget") -> "Budget":
-        """Read ``"params<=50%, bytes<=3MB, kv_bytes<=2KB, macs<=1M, latency<=20ms,
+        """Read ``"blocks<=50%, bytes<=3MB, kv_bytes<=2KB, macs<=1M, latency<=20ms,
         prefill<=100ms"``.
 
-        A percentage is of the parent's figure. `params` may say of what: ``params<=50% of blocks``
-        (the default for a percentage) or ``params<=50% of total`` (the default for an absolute
-        number).
+        A percentage is of the parent's figure. `params` counts all parameters, `blocks` those of
+        the layers, without embeddings, head and final norm.
 
         Raises:
             BudgetError: the text is not of this form.
@@ -149,14 +141,14 @@ class Budget:
         if isinstance(text, Budget):
             return text
         parts = [part.strip() for part in text.split(",")]
-        found = tuple(_parse_one(part, text) for part in parts)
-        keys = [c.key for c in found]
+        constraints = tuple(_parse_one(part, text) for part in parts)
+        keys = [c.key for c in constraints]
         if doubled := {k for k in keys if keys.count(k) > 1}:
             raise BudgetError(
-                f"budget {text!r} bounds {', '.join(sorted(doubled))} twice; give each currency "
+                f"budget {text!r} bounds {', '.join(sorted(doubled))} twice; give each constraint "
                 f"once"
             )
-        return cls(found, text)
+        return cls(constraints, text)
 
     def resolve(self, parent: Cost) -> "Budget":
         """The same budget with percentages turned into absolute limits of this parent's cost."""
@@ -175,7 +167,7 @@ class Budget:
         """By how much each limit is overrun, as a share of the limit; zero or less means that it is
         met.
         """
-        return {c.name: c.value(cost) / c.limit - 1 for c in self._absolute()}
+        return {c.key: c.value(cost) / c.limit - 1 for c in self._absolute()}
 
     def admits(self, cost: Cost) -> bool:
         """True when every limit is met."""
@@ -185,7 +177,7 @@ class Budget:
         """One row a constraint for the record: key, limit, achieved, met."""
         return [
             {
-                "key": c.name,
+                "key": c.key,
                 "limit": c.limit,
                 "achieved": c.value(cost),
                 "met": c.value(cost) <= c.limit * (1 + 1e-9),
@@ -203,33 +195,35 @@ def _parse_one(part: str, whole: str) -> Constraint:
     match = _FORM.fullmatch(part)
     if not match:
         raise BudgetError(
-            f"expected a budget such as 'params<=50%, kv_bytes<=2KB'; found {part!r} in {whole!r}; "
-            f"write CURRENCY<=VALUE with one of {', '.join(CURRENCIES)}"
+            f"expected a budget such as 'blocks<=50%, kv_bytes<=2KB'; found {part!r} in {whole!r}; "
+            f"write CONSTRAINT<=VALUE with one of {', '.join(CONSTRAINTS)}"
         )
-    key, unit, of = match["key"].lower(), match["unit"].lower(), match["of"]
-    if key not in CURRENCIES:
+    key, unit = match["key"].lower(), match["unit"].lower()
+    if key not in CONSTRAINTS:
         raise BudgetError(
-            f"unknown currency {key!r} in budget {whole!r}; use one of {', '.join(CURRENCIES)}"
+            f"unknown constraint {key!r} in budget {whole!r}; use one of {', '.join(CONSTRAINTS)}"
         )
-    units = CURRENCIES[key][1]
+    if match["of"]:
+        raise BudgetError(
+            f"expected no {match['of']!r} in a budget; found it in {part!r}: write blocks<=50% for "
+            "the layers, params<=50% for all parameters"
+        )
+    units = CONSTRAINTS[key][1]
     value = float(match["value"])
     if value <= 0:
         raise BudgetError(f"the limit in {part!r} must be above zero")
-    if of and key != "params":
-        raise BudgetError(f"'of {of}' fits params only; found it in {part!r}")
     if unit == "%":
         if value > 100:
             raise BudgetError(
                 f"{part!r} allows more than the model has; a percentage says how much to keep, at "
                 f"most 100%"
             )
-        of = (of or "blocks").lower() if key == "params" else "total"
-        return Constraint(key, value / 100, relative=True, of=of)
+        return Constraint(key, value / 100, relative=True)
     if units is _TIME and not unit:
         raise BudgetError(f"{part!r} needs a unit: {', '.join(u for u in units if u)}, or %")
     if unit not in units:
         raise BudgetError(
-            f"unknown unit {match['unit']!r} in {part!r}; {key} ({CURRENCIES[key][0]}) takes %, "
+            f"unknown unit {match['unit']!r} in {part!r}; {key} ({CONSTRAINTS[key][0]}) takes %, "
             f"{', '.join(u for u in units if u)}"
         )
-    return Constraint(key, value * units[unit], of=(of or "total").lower())
+    return Constraint(key, value * units[unit])

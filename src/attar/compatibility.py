@@ -75,7 +75,7 @@ def check_length(model: PreTrainedModel, length: int) -> None:
     offset = 0 if padding is None else padding + 1
     if length > (most := positions - offset):
         raise ConfigError(
-            f"max_length must be at most {most}, which {model.name_or_path or 'the model'} has "
+            f"context must be at most {most}, which {model.name_or_path or 'the model'} has "
             f"positions for, but it is {length}; lower it, and longer texts are cut"
         )
 

@@ -5,7 +5,9 @@ Every divergence gives one number per token, `(B, T)`, and says nothing of masks
 number of processes.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -112,19 +114,28 @@ def logit_mse(student_logits: Tensor, teacher_logits: Tensor) -> Tensor:
     return gap.square().sum(-1) / known.sum(-1).clamp_min(1)
 
 
-def at_temperature(divergence: Divergence, *, tau: float, tau_squared: bool = True) -> Divergence:
-    """The divergence of logits divided by `tau`, times `tau` squared, so that the size of its
-    gradient, and with it the weight of the loss, does not hang on `tau`.
+DivergenceName = Literal["forward_kl", "reverse_kl", "js", "tvd", "lk"]
+DIVERGENCES: Mapping[DivergenceName, Divergence] = MappingProxyType(
+    {"forward_kl": forward_kl, "reverse_kl": reverse_kl, "js": js, "tvd": tvd, "lk": lk}
+)
+"""Between next-token distributions, by the name that options give."""
+
+
+def at_temperature(
+    divergence: Divergence, *, temperature: float, tau_squared: bool = True
+) -> Divergence:
+    """The divergence of logits divided by a temperature, times its square, so that the size of its
+    gradient, and with it the weight of the loss, does not depend on it.
 
     Raises:
-        ConfigError: `tau` is not above 0.
+        ConfigError: the temperature is not above 0.
     """
-    if not tau > 0:
-        raise ConfigError(f"the temperature must be above 0, but it is {tau}")
+    if not temperature > 0:
+        raise ConfigError(f"the temperature must be above 0, but it is {temperature}")
 
     def scaled(student_logits: Tensor, teacher_logits: Tensor) -> Tensor:
-        found = divergence(student_logits / tau, teacher_logits / tau)
-        return found * tau**2 if tau_squared else found
+        found = divergence(student_logits / temperature, teacher_logits / temperature)
+        return found * temperature**2 if tau_squared else found
 
     return scaled
 

@@ -8,33 +8,6 @@ and what to do. The command line prints the message without a traceback and leav
 import math
 
 
-def require(fine: bool, name: str, value: object, wanted: str) -> None:
-    """Refuse a value.
-
-    Raises:
-        ConfigError: it is not `fine`; says what is wanted.
-    """
-    if not fine:
-        raise ConfigError(f"{name} must be {wanted}; found {value!r}")
-
-
-def finite(value: object) -> bool:
-    """Whether this is a number, and neither infinite nor NaN."""
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return False
-    return math.isfinite(value)
-
-
-def expect(fine: bool, name: str, found: object, wanted: str) -> None:
-    """Refuse a stored value that is not as it should be.
-
-    Raises:
-        DataError: not `fine`.
-    """
-    if not fine:
-        raise DataError(f"{name} must be {wanted}; found {found!r}")
-
-
 class AttarError(Exception):
     """Base of all errors that Attar raises on purpose: the run failed."""
 
@@ -45,6 +18,10 @@ class ConfigError(AttarError):
     """An option, a recipe or an output folder cannot be used as given."""
 
     exit_code = 2
+
+
+class TrainingDivergedError(ConfigError):
+    """The loss or a weight became infinite or NaN: going on would repeat it."""
 
 
 class DataError(AttarError):
@@ -73,3 +50,30 @@ class MissingExtraError(AttarError):
     """An optional dependency is needed; the message names the extra that installs it."""
 
     exit_code = 2
+
+
+def require(fine: bool, name: str, value: object, wanted: str) -> None:
+    """Refuse a value.
+
+    Raises:
+        ConfigError: it is not `fine`; says what is wanted.
+    """
+    if not fine:
+        raise ConfigError(f"{name} must be {wanted}; found {value!r}")
+
+
+def finite(value: object) -> bool:
+    """Whether this is a number, and neither infinite nor NaN."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return False
+    return math.isfinite(value)
+
+
+def expect(fine: bool, name: str, found: object, wanted: str) -> None:
+    """Refuse a stored value that is not as it should be.
+
+    Raises:
+        DataError: not `fine`.
+    """
+    if not fine:
+        raise DataError(f"{name} must be {wanted}; found {found!r}")

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from attar.errors import CompatibilityError, ConfigError
+from attar.errors import CompatibilityError, ConfigError, DataError
 
 
 def has_cache(model: PreTrainedModel) -> bool:
@@ -104,13 +104,23 @@ def inference(model: torch.nn.Module) -> Iterator[None]:
         yield
 
 
-def separator(tokenizer: "PreTrainedTokenizerBase") -> int | None:
-    """The id that stands before each document."""
-    ends = (tokenizer.eos_token_id, tokenizer.bos_token_id, tokenizer.sep_token_id)
-    return next((token for token in ends if isinstance(token, int)), None)
+def separator(tokenizer: PreTrainedTokenizerBase) -> int:
+    """The id that stands between documents: EOS, else SEP, else BOS.
+
+    Raises:
+        DataError: the tokenizer has none of them.
+    """
+    for token in (tokenizer.eos_token_id, tokenizer.sep_token_id, tokenizer.bos_token_id):
+        if isinstance(token, int):
+            return token
+    raise DataError(
+        "expected a tokenizer with an end-of-text token (EOS, SEP or BOS) to put between "
+        f"documents, found none in {tokenizer.name_or_path or type(tokenizer).__name__}; "
+        "set tokenizer.eos_token"
+    )
 
 
-def _require_decoder(model: "PreTrainedModel") -> None:
+def require_decoder(model: "PreTrainedModel") -> None:
     """Refuse a model that does not predict text.
 
     Raises:

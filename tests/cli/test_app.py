@@ -124,7 +124,7 @@ def test_every_verb_explains_itself(verb: str, capsys: pytest.CaptureFixture[str
     # its docstring with the example, and a description of the options
     words = {
         "pretrain": ("-o pocket-6m", "Peak learning rate"),
-        "prune": ('--budget "params<=50%"', "Upper bounds", "Share of the prunable cost"),
+        "prune": ('--budget "blocks<=50%"', "Upper bounds", "Share of the prunable cost"),
         "heal": ("-o my-model-healed", "divergence from"),
         "cost": ("without a key/value cache",),
     }
@@ -193,17 +193,17 @@ _TRAIN = "pretrain --data {root}/text -o {out} --vocab-size 280 --context 16"
 MISTAKES: dict[str, tuple[str, str]] = {
     # what is typed
     "no such verb": ("prun", r"[Dd]id you mean .?prune"),
-    "no such option": (f"{_PRUNE} --budgett params<=50%", r"budgett.*[Dd]id you mean .*--budget"),
+    "no such option": (f"{_PRUNE} --budgett blocks<=50%", r"budgett.*[Dd]id you mean .*--budget"),
     "no such training option": (f"{_TRAIN} --learning-rat 1", r"[Dd]id you mean .*learning-rate"),
     "no model": ("prune -o {out}", "MODEL|model"),
     "no teacher": ("heal {root}/model -o {out}", "teacher"),
-    "not a number": (f"{_PRUNE} --budget params<=50% --step abc", "abc"),
-    "not a method": (f"{_PRUNE} --budget params<=50% --method sparsegpt", "sparsegpt.*wanda"),
-    "out of range": (f"{_PRUNE} --budget params<=50% --step 2", r"step must be"),
-    "no output folder": ("prune {root}/model --budget params<=50%", "--output-dir"),
+    "not a number": (f"{_PRUNE} --budget blocks<=50% --step abc", "abc"),
+    "not a method": (f"{_PRUNE} --budget blocks<=50% --method sparsegpt", "sparsegpt.*wanda"),
+    "out of range": (f"{_PRUNE} --budget blocks<=50% --step 2", r"step must be"),
+    "no output folder": ("prune {root}/model --budget blocks<=50%", "--output-dir"),
     "no output folder to train": ("pretrain", "--output-dir"),
     "no budget": (_PRUNE, "--budget"),
-    "plan and budget": (f"{_PRUNE} --apply {{root}} --budget params<=50%", "one of the two"),
+    "plan and budget": (f"{_PRUNE} --apply {{root}} --budget blocks<=50%", "one of the two"),
     "bad shape": (f"{_TRAIN} --hidden-size 30 --num-attention-heads 4", "num_attention_heads"),
     "bad rate": (f"{_TRAIN} --learning-rate=-1", "learning_rate"),
     "bad cache": (f"{_HEAL} --teacher-cache top5", "teacher_cache"),
@@ -228,21 +228,21 @@ MISTAKES: dict[str, tuple[str, str]] = {
     "a word as budget": (f"{_PRUNE} --budget half", r"expected a budget such as"),
     "a wrong currency": (f"{_PRUNE} --budget size<=5MB", r"unknown currency 'size'"),
     "a wrong unit": (f"{_PRUNE} --budget latency<=5", r"needs a unit"),
-    "more than all": (f"{_PRUNE} --budget params<=150%", r"at most 100%"),
+    "more than all": (f"{_PRUNE} --budget blocks<=150%", r"at most 100%"),
     "out of reach": (
-        f"{_PRUNE} --budget params<=1% {QUICK}",
-        r"out of reach: the least params of blocks .* is \d+",
+        f"{_PRUNE} --budget blocks<=1% {QUICK}",
+        r"out of reach: the least blocks .* is \d+",
     ),
     # models
     "no such folder": ("cost {root}/nowhere", "no model at"),
     "no such name": ("cost nobody/no-such-model", "no model named"),
     "no checkpoint": ("cost {root}/text", "no config.json"),
     "unsupported decoder": (
-        "prune {root}/bloom --budget params<=50% --data {root}/text -o {out} " + QUICK,
+        "prune {root}/bloom --budget blocks<=50% --data {root}/text -o {out} " + QUICK,
         "'bloom'.*llama|llama.*'bloom'",
     ),
     "encoder-decoder": (
-        "prune {root}/t5 --budget params<=50% --data {root}/text -o {out} " + QUICK,
+        "prune {root}/t5 --budget blocks<=50% --data {root}/text -o {out} " + QUICK,
         "'t5'",
     ),
     "score of an encoder-decoder": (
@@ -251,7 +251,7 @@ MISTAKES: dict[str, tuple[str, str]] = {
     ),
     "healing an encoder-decoder": (_HEAL.replace("model", "t5", 1), "T5|t5"),
     "foreign tokenizer, prune": (
-        _PRUNE.replace("model", "wide") + " --budget params<=50% " + QUICK,
+        _PRUNE.replace("model", "wide") + " --budget blocks<=50% " + QUICK,
         "tokenizer has .* entries",
     ),
     "foreign tokenizer, evaluate": ("evaluate {root}/wide --data {root}/text", "does not fit"),
@@ -268,23 +268,23 @@ MISTAKES: dict[str, tuple[str, str]] = {
         "vocabulary",
     ),
     "no tokenizer": (
-        _PRUNE.replace("model", "mute") + " --budget params<=50% " + QUICK,
+        _PRUNE.replace("model", "mute") + " --budget blocks<=50% " + QUICK,
         "tokenizer",
     ),
     "weights that break off": (
-        _PRUNE.replace("model", "cut") + " --budget params<=50% " + QUICK,
+        _PRUNE.replace("model", "cut") + " --budget blocks<=50% " + QUICK,
         "damaged",
     ),
     "a config that breaks off": (
-        _PRUNE.replace("model", "badconfig") + " --budget params<=50% " + QUICK,
+        _PRUNE.replace("model", "badconfig") + " --budget blocks<=50% " + QUICK,
         "damaged",
     ),
     "a config of other shapes": (
-        _PRUNE.replace("model", "shapes") + " --budget params<=50% " + QUICK,
+        _PRUNE.replace("model", "shapes") + " --budget blocks<=50% " + QUICK,
         "does not fit its config|damaged",
     ),
     "NaN weights, prune": (
-        _PRUNE.replace("model", "nan") + " --budget params<=50% " + QUICK,
+        _PRUNE.replace("model", "nan") + " --budget blocks<=50% " + QUICK,
         "not finite|damaged",
     ),
     "NaN weights, evaluate": ("evaluate {root}/nan --data {root}/text", "NaN"),
@@ -297,12 +297,12 @@ MISTAKES: dict[str, tuple[str, str]] = {
         "not finite|NaN|diverged",
     ),
     # data
-    "no such file": (_PRUNE.replace("/text", "/no.txt") + " --budget params<=50%", r"no\.txt"),
+    "no such file": (_PRUNE.replace("/text", "/no.txt") + " --budget blocks<=50%", r"no\.txt"),
     "no such data set": ("evaluate {root}/model --data nobody/nothing", "nobody/nothing"),
     "no such split": ("evaluate {root}/model --data {root}/text --split some", "some"),
     "text of another kind": ("evaluate {root}/model --data {root}/bytes.yaml", r"bytes\.yaml"),
     "too little text to prune": (
-        f"{_PRUNE} --budget params<=50% --windows 100000",
+        f"{_PRUNE} --budget blocks<=50% --windows 100000",
         "lower --windows or --window-tokens",
     ),
     "too little text to train on": (
@@ -316,13 +316,13 @@ MISTAKES: dict[str, tuple[str, str]] = {
         "context.*4096|4096.*context",
     ),
     # folders
-    "a taken folder": (_PRUNE.replace("{out}", "{root}/text") + " --budget params<=50%", "holds"),
+    "a taken folder": (_PRUNE.replace("{out}", "{root}/text") + " --budget blocks<=50%", "holds"),
     "an unfinished run": (
-        _PRUNE.replace("{out}", "{root}/begun") + " --budget params<=50%",
+        _PRUNE.replace("{out}", "{root}/begun") + " --budget blocks<=50%",
         "--resume",
     ),
     "a file above the folder": (
-        _PRUNE.replace("{out}", "{root}/unknown.yaml/x") + " --budget params<=50%",
+        _PRUNE.replace("{out}", "{root}/unknown.yaml/x") + " --budget blocks<=50%",
         r"unknown\.yaml",
     ),
     "a file above the folder to train": (
@@ -463,7 +463,7 @@ def test_the_least_that_is_named_can_be_had(
     err = answers["out of reach"][2]
     least = float(err.split("give this model is ")[1].split(" ")[0])
     command = f"prune {world}/model --data {world}/text -o {tmp_path}/out {QUICK}"
-    budget = f"params<={least:.0f} of blocks"
+    budget = f"blocks<={least:.0f}"
     assert run([*command.split(), "--budget", budget]) == 0
     stored = json.loads((tmp_path / "out" / "attar.json").read_text())
     assert stored["cost"]["after"]["block_params"] == least

@@ -22,8 +22,8 @@ from attar.cli import demo
 from attar.cli.app import ExitCode
 from attar.measure.cost import cost_of
 from attar.measure.latency_table import LatencyTable
+from attar.methods.bonsai import BonsaiConfig
 from attar.methods.bonsai import prune as bonsai_prune
-from attar.pruning.config import BonsaiConfig
 from attar.report.record import Run
 from attar.train.pretrain import PretrainConfig
 from scene import run
@@ -46,7 +46,7 @@ def parent(text: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def pruned(parent: Path, text: Path) -> Path:
     out = parent.with_name("pruned")
-    command = ["prune", str(parent), "--data", str(text), "--budget", "params<=60%", "-o", str(out)]
+    command = ["prune", str(parent), "--data", str(text), "--budget", "blocks<=60%", "-o", str(out)]
     assert run([*command, "--method", "wanda", *SEARCH]) == 0
     return out
 
@@ -62,7 +62,7 @@ def test_prune_equals_python(
     parent: Path, text: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     one, two = tmp_path / "one", tmp_path / "two"
-    budget = "params<=60%, bytes<=150KB"
+    budget = "blocks<=60%, bytes<=150KB"
     command = ["prune", str(parent), "--data", str(text), "--budget", budget, "-o", str(one)]
     assert run([*command, *SEARCH]) == ExitCode.DONE
     said = capsys.readouterr().out
@@ -81,7 +81,7 @@ def test_the_hint_to_load_in_plain_transformers_is_true(
     parent: Path, text: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "uniform"
-    command = ["prune", str(parent), "--data", str(text), "--budget", "params<=80%", "-o", str(out)]
+    command = ["prune", str(parent), "--data", str(text), "--budget", "blocks<=80%", "-o", str(out)]
     assert run([*command, "--layout", "uniform", "--method", "wanda", *SEARCH]) == 0
     assert "trust_remote_code" not in capsys.readouterr().out
     from transformers import AutoModelForCausalLM

@@ -10,8 +10,7 @@ import tiny
 from attar.budget import Budget
 from attar.families import UNITS, Body
 from attar.measure.cost import cost_of
-from attar.methods.bonsai import draw_pairs, fit_values, kendall_tau
-from attar.pruning.config import BonsaiConfig
+from attar.methods.bonsai import BonsaiConfig, draw_pairs, fit_values, kendall_tau
 from attar.pruning.importance import channel_stats, layer_importance, unit_importance
 from attar.pruning.ledger import Ledger
 from attar.pruning.pieces import Piece, fill, removal_plan
@@ -71,7 +70,8 @@ def test_a_split_neuron_has_half_the_wanda_and_a_quarter_of_the_fluctuation_prio
 
     def measured():
         return {
-            p: unit_importance(model, ids, p, generator=torch.Generator())[0, "neurons"] for p in priors
+            p: unit_importance(model, ids, p, generator=torch.Generator())[0, "neurons"]
+            for p in priors
         }
 
     with torch.no_grad():

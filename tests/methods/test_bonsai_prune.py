@@ -14,8 +14,7 @@ from attar.arch import Arch
 from attar.data.tokens import train_tokenizer
 from attar.errors import BudgetError, CompatibilityError, ConfigError, DataError
 from attar.measure.cost import cost_of
-from attar.methods.bonsai import prune
-from attar.pruning.config import BonsaiConfig
+from attar.methods.bonsai import BonsaiConfig, prune
 from attar.pruning.run import apply_plan
 from attar.report.record import Run
 
@@ -59,7 +58,7 @@ def parent(text, tmp_path_factory):
 
 def test_prune_writes_checkpoint_record_plan_and_card(parent, text, tmp_path):
     out = tmp_path / "half"
-    record = prune(parent, text, budget="params<=50%", output_dir=out, config=QUICK)
+    record = prune(parent, text, budget="blocks<=50%", output_dir=out, config=QUICK)
     names = {p.name for p in out.iterdir()}
     assert {
         "config.json",
@@ -89,7 +88,7 @@ def test_padded_keeps_shapes_and_equals_the_per_layer_result(parent, text, tmp_p
         prune(
             parent,
             text,
-            budget="params<=60%",
+            budget="blocks<=60%",
             output_dir=tmp_path / layout,
             layout=layout,
             method="wanda",
@@ -108,7 +107,7 @@ def test_a_loaded_model_is_cut_in_place(parent, text):
     tokenizer = checkpoint.load_tokenizer(parent)
     before = cost_of(model).block_params
     record = prune(
-        model, text, budget="params<=60%", tokenizer=tokenizer, method="flap", config=QUICK
+        model, text, budget="blocks<=60%", tokenizer=tokenizer, method="flap", config=QUICK
     )
     assert cost_of(model).block_params == record.cost["after"]["block_params"] <= 0.6 * before
 
@@ -117,7 +116,7 @@ def test_an_encoder_is_pruned_by_how_close_it_stays(parent, text, tmp_path):
     tokenizer = checkpoint.load_tokenizer(parent)
     folder = tmp_path / "encoder"
     checkpoint.save(tiny.model("bert", vocab_size=len(tokenizer)), folder, tokenizer=tokenizer)
-    record = prune(folder, text, budget="params<=80%", output_dir=tmp_path / "out", config=QUICK)
+    record = prune(folder, text, budget="blocks<=80%", output_dir=tmp_path / "out", config=QUICK)
     assert record.quality["before"]["fidelity"] == pytest.approx(1)
     assert 0 < record.quality["after"]["fidelity"] < 1
     assert any("heads stay" in note for note in record.details["notes"])
@@ -131,7 +130,7 @@ def test_a_foreign_tokenizer_is_refused_and_nothing_is_written(parent, text, tmp
         prune(
             model,
             text,
-            budget="params<=50%",
+            budget="blocks<=50%",
             tokenizer=wide,
             config=QUICK,
             output_dir=tmp_path / "o",
@@ -143,7 +142,7 @@ def test_bad_requests_leave_nothing_behind(parent, text, tmp_path):
     out = tmp_path / "out"
     cases = [
         (DataError, {"model": "/no/such"}),
-        (BudgetError, {"budget": "params<=2%"}),
+        (BudgetError, {"budget": "blocks<=2%"}),
         (BudgetError, {"budget": "half"}),
         (DataError, {"data": tmp_path / "none.txt"}),
         (DataError, {"config": BonsaiConfig(windows=10_000)}),
@@ -151,7 +150,7 @@ def test_bad_requests_leave_nothing_behind(parent, text, tmp_path):
         (ConfigError, {"config": replace(QUICK, iterative=True)}),
     ]
     for error, change in cases:
-        options = {"model": parent, "data": text, "budget": "params<=50%", "config": QUICK} | change
+        options = {"model": parent, "data": text, "budget": "blocks<=50%", "config": QUICK} | change
         with pytest.raises(error):
             prune(options.pop("model"), options.pop("data"), output_dir=out, **options)
         assert list(tmp_path.iterdir()) == []
@@ -236,7 +235,7 @@ def test_an_encoder_has_no_cache_to_bound(parent, text, tmp_path):
 
 def test_resume_refuses_other_text(parent, text, tmp_path):
     out = tmp_path / "out"
-    options = {"budget": "params<=60%", "output_dir": out, "config": QUICK}
+    options = {"budget": "blocks<=60%", "output_dir": out, "config": QUICK}
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("attar.methods.bonsai.fit_values", lambda *_: 1 / 0)
         with pytest.raises(ZeroDivisionError):

@@ -17,7 +17,7 @@ SEARCH = ["--windows=8", "--window-tokens=32", "--ffn-block=8", "--evaluations=6
 
 def command(root: Path, out: str, *more: str) -> list[str]:
     given = ["prune", str(root / "parent"), "--data", str(root / "text")]
-    return [*given, "--budget", "params<=50%", "-o", str(root / out), *SEARCH, *more]
+    return [*given, "--budget", "blocks<=50%", "-o", str(root / out), *SEARCH, *more]
 
 
 def stopped(argv: list[str], state: Path, step: int, how: signal.Signals) -> tuple[int, str]:

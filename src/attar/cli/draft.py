@@ -11,8 +11,9 @@ from attar.cli.output import require_target, show, write_json
 from attar.decode.bench import Profile
 from attar.decode.settings import SpecConfig, Verification
 from attar.decode.verification import LossyKind
+from attar.divergences import DIVERGENCES
 from attar.errors import ConfigError
-from attar.methods.distillspec.config import DIVERGENCES, DistillSpecConfig
+from attar.methods.distillspec.config import DistillSpecConfig
 from attar.methods.distillspec.distill import distill_draft
 from attar.methods.distillspec.profile import profile_draft
 from attar.methods.distillspec.search import Author, search_drafts

@@ -42,6 +42,6 @@ def pretrain(
     run = train_model(data, config=options, output_dir=folder, tokenizer=tokenizer, resume=resume)
     show(str(run))
     show(
-        f'\nWritten to {folder}. Next: attar prune {folder} --budget "params<=50%" -o {folder}-half'
+        f'\nWritten to {folder}. Next: attar prune {folder} --budget "blocks<=50%" -o {folder}-half'
     )
     return ExitCode.DONE

@@ -8,8 +8,9 @@ from cyclopts import Group, Parameter
 from attar.cli.app import ExitCode, require_folder_option
 from attar.cli.output import show
 from attar.errors import ConfigError
+from attar.methods.bonsai import BonsaiConfig
 from attar.methods.bonsai import prune as prune_model
-from attar.pruning.config import BonsaiConfig, Layout, Method
+from attar.pruning.config import Layout, Method
 from attar.pruning.run import apply_plan
 
 _SEARCH = Group("Search options", sort_key=1)
@@ -33,7 +34,7 @@ def prune(
     """Prune a model to a budget and write an ordinary checkpoint with its record (attar.json) and
     plan (plan.json).
 
-    Example: `attar prune my-model --data python-stdlib --budget "params<=50%" -o my-model-half`
+    Example: `attar prune my-model --data python-stdlib --budget "blocks<=50%" -o my-model-half`
 
     Parameters
     ----------
@@ -43,7 +44,7 @@ def prune(
         Text to calibrate on and to report quality on: a Hub name, a .txt, .jsonl, .parquet, .csv or
         .tsv file (also .gz), a folder of them, or python-stdlib.
     budget
-        Upper bounds, such as "params<=50%", "params<=60% of total, kv_bytes<=1KB" or
+        Upper bounds, such as "blocks<=50%", "params<=60%, kv_bytes<=1KB" or
         "latency<=20ms". Currencies: params, bytes, kv_bytes, macs, latency (per generated token),
         prefill. A percentage is what is kept of the parent.
     output_dir
@@ -74,7 +75,7 @@ def prune(
         show(str(apply_plan(model, apply, output_dir=folder, layout=layout, resume=resume)))
         return ExitCode.DONE
     if budget is None:
-        raise ConfigError('say what the result may cost, as in --budget "params<=50%"')
+        raise ConfigError('say what the result may cost, as in --budget "blocks<=50%"')
     run = prune_model(
         model,
         data,

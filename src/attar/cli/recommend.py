@@ -21,11 +21,11 @@ from attar.methods.distiller.autodistiller import (
     Recommendation,
     known_trials,
 )
+from attar.methods.distiller.config import options_of
 from attar.methods.distiller.pipelines import (
     differences,
     enumerate_all,
     narrow,
-    options_of,
     write_recipe,
 )
 from attar.methods.distiller.search import possible

@@ -24,8 +24,8 @@ from tqdm import tqdm
 
 from attar import artefacts
 from attar.artefacts import new_file
+from attar.data.data import Data
 from attar.data.encoded import NAME, is_encoded, load_encoded
-from attar.data.sources import source_name
 from attar.data.text import load_text
 from attar.errors import ConfigError, DataError, ResourceError
 from attar.methods.equal_info.config import PAPER
@@ -58,7 +58,7 @@ def encode_corpus(
     data: str | Path | Dataset | DatasetDict,
     *,
     output_dir: str | Path,
-    block_size: int | None = None,
+    context: int | None = None,
     workers: int = 1,
     data_config: str | None = None,
     text_column: str = "text",
@@ -74,7 +74,7 @@ def encode_corpus(
         tokenizer: folder of an `EqualInfoTokenizer`.
         data: whatever `attar.data.load_text` takes; a .txt file is not held in memory.
         output_dir: where the shards go.
-        block_size: ids in a row, as a model trains on them (what does not fill a row at the end of
+        context: ids in a row, as a model trains on them (what does not fill a row at the end of
             a shard is left out); None: a document a row.
         workers: processes; the result does not depend on it.
         data_config: configuration of a data set on the Hub.
@@ -89,21 +89,21 @@ def encode_corpus(
         DataError: the text or the tokenizer cannot be read, or the disk is full.
     """
     loaded = load_equal_info(tokenizer)
-    if block_size is not None and block_size < 1:
-        raise ConfigError(f"expected a block_size of 1 or more, found {block_size}")
-    if loaded.codec["eos"] == "in_window" and block_size is None:
+    if context is not None and context < 1:
+        raise ConfigError(f"expected a context of 1 or more, found {context}")
+    if loaded.codec["eos"] == "in_window" and context is None:
         raise ConfigError(
-            "expected a block_size for a tokenizer that codes the ends of documents inside "
-            "windows, as its documents do not end between ids; give --block-size"
+            "expected a context for a tokenizer that codes the ends of documents inside "
+            "windows, as its documents do not end between ids; give --context"
         )
     if workers < 1:
         raise ConfigError(f"expected 1 worker or more, found {workers}")
     settings = {
         "tokenizer": _meaning(loaded),
-        "data": source_name(data),
+        "data": Data.of(data).name,
         "data_config": data_config,
         "text_column": text_column,
-        "block_size": block_size,
+        "context": context,
     }
     with artefacts.workspace(output_dir, settings=settings, resume=resume) as space:
         began = time.perf_counter()
@@ -114,10 +114,10 @@ def encode_corpus(
         if len(left) < len(plan):
             logger.info("%d of %d shards are there already", len(plan) - len(left), len(plan))
         documents = _on_disk(documents, space.state) if workers > 1 else documents
-        job = _Job(Path(tokenizer), _meaning(loaded), block_size, space.state)
+        job = _Job(Path(tokenizer), _meaning(loaded), context, space.state)
         _encode_all(left, documents, job, workers)
         counts = {str(split): _counts(plan, str(split)) for split in documents}
-        _require_rows(counts, block_size)
+        _require_rows(counts, context)
         run = Run(
             command="tokenizer encode",
             method="equal_info",
@@ -140,7 +140,7 @@ class _Job:
 
     tokenizer: Path
     meaning: str
-    block_size: int | None
+    context: int | None
     state: Path
 
 
@@ -159,12 +159,12 @@ def _on_disk(documents: DatasetDict, state: Path) -> DatasetDict:
     return documents
 
 
-def _require_rows(counts: Mapping[str, Mapping[str, float]], block_size: int | None) -> None:
+def _require_rows(counts: Mapping[str, Mapping[str, float]], context: int | None) -> None:
     for split, found in counts.items():
         if not found["rows"]:
             raise DataError(
                 f"expected at least one row of ids in the split {split}, found none; give more "
-                f"text{f', or a block_size below {block_size}' if block_size else ''}"
+                f"text{f', or a context below {context}' if context else ''}"
             )
 
 
@@ -253,14 +253,14 @@ def _encode_shard(shard: Shard, documents: Dataset, job: _Job) -> None:
         raise ConfigError(f"the tokenizer in {str(job.tokenizer)!r} was changed; start anew")
     table: Any = documents.with_format("arrow")[shard.start : shard.stop]
     texts = [text for text in table["text"].to_pylist() if text]
-    if job.block_size is None:
+    if job.context is None:
         rows = [tokenizer.encode_documents([text]) for text in texts]
         ids = np.concatenate(rows) if rows else np.zeros(0, np.int32)
         ends = np.cumsum([0, *map(len, rows)])
         size = sum(len(text.encode()) for text in texts)
     else:
         ids = tokenizer.encode_documents(texts)
-        ends = np.arange(0, len(ids) + 1, job.block_size)
+        ends = np.arange(0, len(ids) + 1, job.context)
         ids = ids[: ends[-1]]
         size = len(tokenizer.decode_bytes(ids))
     column = pa.LargeListArray.from_arrays(pa.array(ends, pa.int64()), pa.array(ids, pa.int32()))
@@ -312,10 +312,10 @@ def decode_corpus(folder: str | Path, *, output_file: str | Path) -> int:
         )
     tokenizer = load_equal_info(folder)
     splits = load_encoded(folder)
-    if Run.load(folder).settings["block_size"] is not None:
+    if Run.load(folder).settings["context"] is not None:
         raise ConfigError(
             "expected a corpus whose rows are documents, found blocks, which have lost the ends "
-            "of some; encode it without --block-size"
+            "of some; encode it without --context"
         )
     count = 0
     with new_file(output_file) as out:

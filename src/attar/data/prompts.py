@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import datasets
-from datasets import Dataset, DatasetDict
+from datasets import Dataset
 from transformers import PreTrainedTokenizerBase
 
+from attar.data.data import STDLIB, Data, DataLike
 from attar.data.files import LOADERS, group_by_split, kind, load_table
 from attar.data.text import (
-    STDLIB,
     check_splits,
     complete,
     from_hub,
@@ -34,16 +34,12 @@ class Prompt:
 
 
 def load_prompts(
-    source: str | Path | Dataset | DatasetDict,
+    data: DataLike,
     tokenizer: PreTrainedTokenizerBase,
     *,
     prompt_tokens: int,
     completion_tokens: int,
     encoder_decoder: bool = False,
-    config: str | None = None,
-    prompt_column: str | None = None,
-    completion_column: str = "completion",
-    text_column: str = "text",
 ) -> dict[str, list[Prompt]]:
     """Prompts in the splits train, validation and test.
 
@@ -54,16 +50,13 @@ def load_prompts(
     Where the tokenizer puts BOS before a text, every prompt begins with it, cut ones too.
 
     Args:
-        source: whatever `attar.data.load_text` takes, with a column of prompts or of text.
+        data: whatever `attar.data.load_text` takes, with a column of prompts (and perhaps of what
+            follows, as text or messages) or of text.
         tokenizer: of the model.
         prompt_tokens: of a prompt cut from text; a prompt of a table may have as many too, and
             longer ones lose their beginning.
         completion_tokens: of what follows, at most.
         encoder_decoder: an encoder reads the prompt, which then ends with EOS.
-        config: configuration of a data set on the Hub.
-        prompt_column: None: `prompt` or `messages`, if there is one.
-        completion_column: what follows the prompt, as text or messages; need not be there.
-        text_column: documents, where there are no prompts.
 
     Raises:
         DataError: the source cannot be read, has no such column, or is too short.
@@ -74,9 +67,10 @@ def load_prompts(
             "prompt and completion must have at least 1 token, found "
             f"{prompt_tokens} and {completion_tokens}"
         )
-    origin = str(source) if isinstance(source, str | Path) else "the given data set"
-    tables = _tables(source, config)
-    column = _column(tables, prompt_column, origin)
+    data = Data.of(data)
+    origin, text_column = data.origin, data.text_column or "text"
+    tables = _tables(data)
+    column = _column(tables, data.prompt_column, origin)
     lengths = (prompt_tokens, completion_tokens)
     if tables is not None and column is None and text_column not in tables["train"].column_names:
         raise DataError(
@@ -85,14 +79,14 @@ def load_prompts(
             "prompt_column (--prompt-column) or text_column (--text-column)"
         )
     if tables is None or column is None:
-        documents = load_text(source, config=config, text_column=text_column)
+        documents = load_text(data)
         found = {
             split: list(_pieces(rows, tokenizer, *lengths, closed=encoder_decoder))
             for split, rows in documents.items()
         }
     else:
         parts = {
-            split: [_rendered(rows, column, completion_column, tokenizer, origin)]
+            split: [_rendered(rows, column, data.completion_column, tokenizer, origin)]
             for split, rows in tables.items()
         }
         splits = check_splits(complete(parts), origin)
@@ -109,10 +103,9 @@ def load_prompts(
     return {str(split): prompts for split, prompts in found.items()}
 
 
-def _tables(
-    source: str | Path | Dataset | DatasetDict, config: str | None
-) -> dict[str, Dataset] | None:
+def _tables(data: Data) -> dict[str, Dataset] | None:
     """All columns of each split; None where there is nothing but text."""
+    source = data.source
     if not isinstance(source, str | Path):
         return name_splits(source, "the given data set")
     path = Path(source).expanduser()
@@ -120,7 +113,7 @@ def _tables(
         return None
     with progress_only_on_terminals():
         if not path.exists():
-            return name_splits(from_hub(str(source), config), str(source))
+            return name_splits(from_hub(str(source), data.config), str(source))
         groups = group_by_split(path)
         loaders = {file: LOADERS[kind(file) or ""] for files in groups.values() for file in files}
         if not all(loaders.values()):

@@ -2,12 +2,11 @@
 
 import hashlib
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 import torch
-from datasets import Dataset, DatasetDict
+from datasets import Dataset
 from torch import Tensor
 
 from attar.errors import ConfigError
@@ -94,15 +93,3 @@ def fingerprint(data: Dataset | Tensor) -> str:
         ids = rows if isinstance(rows, Tensor) else rows["input_ids"]
         digest.update(np.ascontiguousarray(np.asarray(ids, dtype="<i8")).tobytes())
     return digest.hexdigest()
-
-
-def source_name(source: str | Path | Dataset | DatasetDict) -> str:
-    """How a data source is named in records: its name or path, or how many rows a data set in
-    memory has."""
-    if isinstance(source, str | Path):
-        return str(source)
-    if isinstance(source, Dataset):
-        return f"a data set of {len(source)} rows"
-    return (
-        f"a data set of {', '.join(f'{len(rows)} {split}' for split, rows in source.items())} rows"
-    )

@@ -20,6 +20,7 @@ import numpy as np
 from datasets import Dataset, DatasetDict, Features, Value
 from datasets.exceptions import DatasetGenerationError
 
+from attar.data.data import STDLIB, Data, DataLike
 from attar.data.files import (
     ACCEPTED,
     ALIASES,
@@ -37,7 +38,6 @@ logger = logging.getLogger(__name__)
 
 
 SPLITS = ("train", "validation", "test")
-STDLIB = "python-stdlib"
 HELD_OUT = 0.05
 """Share of the documents that a split gets when it has to be cut from the training split."""
 ROW_CHARACTERS = 16_384
@@ -55,12 +55,7 @@ _NOT_STDLIB = re.compile(
 )
 
 
-def load_text(
-    source: str | Path | Dataset | DatasetDict,
-    *,
-    config: str | None = None,
-    text_column: str = "text",
-) -> DatasetDict:
+def load_text(data: DataLike = STDLIB) -> DatasetDict:
     """Load documents as the splits train, validation and test, each with one column `text`.
 
     A split that the source lacks is cut from train (5% each): a long or single .txt by position, so
@@ -70,17 +65,18 @@ def load_text(
     Joined, the rows of a .txt give back the file.
 
     Args:
-        source: a data set on the Hub, a file or folder (.txt, .jsonl, .parquet, .csv, .tsv, each
-            also with .gz; a .txt of up to 64 MB is read into memory whole), a data set object, or
-            "python-stdlib".
-        config: configuration of a data set on the Hub.
-        text_column: the column that holds the documents (not used by .txt and "python-stdlib").
+        data: a data set on the Hub, a file or folder (.txt, .jsonl, .parquet, .csv, .tsv, each also
+            with .gz; a .txt of up to 64 MB is read into memory whole), a data set object, or
+            "python-stdlib"; or `Data` with one of these and the column that holds the documents
+            (not used by .txt and "python-stdlib").
 
     Raises:
         DataError: the source is missing, damaged, not text, or too small for three splits.
-        ConfigError: `config` with a source that is not on the Hub.
+        ConfigError: a configuration of a source that is not on the Hub.
     """
-    origin = str(source) if isinstance(source, str | Path) else "the given data set"
+    data = Data.of(data)
+    source, config, origin = data.source, data.config, data.origin
+    text_column = data.text_column or "text"
     path = Path(source).expanduser() if isinstance(source, str | Path) else None
     local = path is None or source == STDLIB or path.exists()
     if config is not None and local:

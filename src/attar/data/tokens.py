@@ -14,6 +14,7 @@ from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from attar.data.text import progress_only_on_terminals
 from attar.errors import ConfigError, DataError
+from attar.models import separator
 from attar.portable.tokenization_equal_info import EqualInfoTokenizer
 
 END_OF_TEXT = "<|endoftext|>"
@@ -37,7 +38,7 @@ def pack(
     documents: Dataset,
     tokenizer: PreTrainedTokenizerBase,
     *,
-    block_size: int,
+    context: int,
     vocab_size: int | None = None,
 ) -> Dataset:
     """Tokenize documents, join them with EOS after each, and cut the stream into equal blocks.
@@ -49,25 +50,25 @@ def pack(
     Args:
         documents: a column `text`, one document a row.
         tokenizer: its EOS separates documents; without one, SEP or else BOS does.
-        block_size: ids in a row.
+        context: ids in a row.
         vocab_size: ids of the model that will read the blocks; None: not checked.
 
     Returns:
-        One column `input_ids`, every row exactly `block_size` ids (int32 on disk, read as int64 by
+        One column `input_ids`, every row exactly `context` ids (int32 on disk, read as int64 by
         the torch and numpy formats).
 
     Raises:
         DataError: no separator, an id outside the vocabulary, or not enough text for one block.
-        ConfigError: `block_size` is not positive.
+        ConfigError: `context` is not positive.
     """
     _check_column(documents)
-    cutter = _Cutter(tokenizer, _separator(tokenizer), block_size, vocab_size)
+    cutter = _Cutter(tokenizer, separator(tokenizer), context, vocab_size)
     return _cut(documents, cutter, column="text")
 
 
 def _cut(rows: Dataset, cutter: "_Cutter", *, column: str) -> Dataset:
-    if cutter.block_size < 1:
-        raise ConfigError(f"expected a block size of at least 1 token, found {cutter.block_size}")
+    if cutter.context < 1:
+        raise ConfigError(f"expected a context of at least 1 token, found {cutter.context}")
     fingerprint = cutter.fingerprint(rows)
     with progress_only_on_terminals():
         blocks = rows.map(
@@ -82,26 +83,26 @@ def _cut(rows: Dataset, cutter: "_Cutter", *, column: str) -> Dataset:
         )
     if len(blocks) == 0:
         raise DataError(
-            f"expected at least one block of {cutter.block_size} tokens, found fewer in "
-            f"{len(rows)} documents; give more text, or ask for shorter blocks"
+            f"expected at least one block of {cutter.context} tokens, found fewer in "
+            f"{len(rows)} documents; give more text, or lower the context"
         )
     return blocks
 
 
-def pack_ids(rows: Dataset, *, block_size: int, vocab_size: int | None = None) -> Dataset:
+def pack_ids(rows: Dataset, *, context: int, vocab_size: int | None = None) -> Dataset:
     """Join rows of ids that are there already, separators among them, and cut equal blocks as
     `pack` does.
 
     Args:
         rows: a column `input_ids`.
-        block_size: ids in a row.
+        context: ids in a row.
         vocab_size: ids of the model that will read the blocks; None: not checked.
 
     Raises:
         DataError: an id outside the vocabulary, or not enough ids for one block.
-        ConfigError: `block_size` is not positive.
+        ConfigError: `context` is not positive.
     """
-    return _cut(rows, _Cutter(None, 0, block_size, vocab_size), column="input_ids")
+    return _cut(rows, _Cutter(None, 0, context, vocab_size), column="input_ids")
 
 
 class _Cutter:
@@ -114,12 +115,12 @@ class _Cutter:
         self,
         tokenizer: PreTrainedTokenizerBase | None,
         separator: int,
-        block_size: int,
+        context: int,
         vocab_size: int | None,
     ) -> None:
         self.tokenizer = tokenizer
         self.separator = separator
-        self.block_size = block_size
+        self.context = context
         self.vocab_size = vocab_size
         self.rest: list[int] = []
 
@@ -128,10 +129,10 @@ class _Cutter:
         for ids in rows if self.tokenizer is None else self._encoded(self.tokenizer, rows):
             stream.extend(ids)
         self._check(stream)
-        whole = len(stream) // self.block_size * self.block_size
+        whole = len(stream) // self.context * self.context
         self.rest = stream[whole:]
-        starts = range(0, whole, self.block_size)
-        return {"input_ids": [stream[i : i + self.block_size] for i in starts]}
+        starts = range(0, whole, self.context)
+        return {"input_ids": [stream[i : i + self.context] for i in starts]}
 
     def _encoded(
         self, tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]
@@ -160,7 +161,7 @@ class _Cutter:
         state = self._state()
         if state is None:
             return None
-        options = (self.separator, self.block_size, self.vocab_size)
+        options = (self.separator, self.context, self.vocab_size)
         return Hasher.hash((documents._fingerprint, json.dumps(state), options))
 
     def _state(self) -> dict[str, Any] | None:
@@ -184,17 +185,6 @@ def _cache_file(fingerprint: str | None) -> str | None:
     folder = Path(datasets.config.HF_DATASETS_CACHE) / "attar"
     folder.mkdir(parents=True, exist_ok=True)
     return str(folder / f"blocks-{fingerprint}.arrow")
-
-
-def _separator(tokenizer: PreTrainedTokenizerBase) -> int:
-    for found in (tokenizer.eos_token_id, tokenizer.sep_token_id, tokenizer.bos_token_id):
-        if isinstance(found, int):
-            return found
-    raise DataError(
-        "expected a tokenizer with an end-of-text token (EOS, SEP or BOS) to put between "
-        f"documents, found none in {tokenizer.name_or_path or type(tokenizer).__name__}; "
-        "set tokenizer.eos_token"
-    )
 
 
 def train_tokenizer(

@@ -14,7 +14,7 @@ from transformers import PreTrainedModel
 
 from attar.decode.cache import cached
 from attar.decode.distributions import Uniforms, draw
-from attar.errors import ConfigError
+from attar.errors import TrainingDivergedError
 
 
 @torch.no_grad()
@@ -41,7 +41,7 @@ def sample(
         The new tokens of each prompt.
 
     Raises:
-        ConfigError: the model gives no numbers, as one whose training diverged.
+        TrainingDivergedError: the model gives no numbers, as one whose training diverged.
     """
     was_training = model.training
     model.eval()
@@ -54,7 +54,7 @@ def sample(
         ones = [1] * len(active)
         logits = reader.score([texts[r] for r in active], wanted=ones)[:, -1].float()
         if torch.isnan(logits).any():
-            raise ConfigError(
+            raise TrainingDivergedError(
                 "no text can be drawn from a model whose logits are not numbers; if it is in "
                 "training, lower --learning-rate or raise --warmup-steps"
             )

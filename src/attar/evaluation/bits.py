@@ -78,7 +78,7 @@ def bits_per_byte(
     context: int | None = None,
     stride: int | None = None,
     batch_size: int = 8,
-    max_tokens: int | None = None,
+    eval_tokens: int | None = None,
 ) -> BitsPerByte:
     """Bits per byte of any causal LM with any tokenizer, beside what knows nothing scores.
 
@@ -86,7 +86,7 @@ def bits_per_byte(
         model: any transformers causal LM.
         tokenizer: the model's tokenizer.
         texts: documents, or a data set with a column `text`.
-        context, stride, batch_size, max_tokens: as in `score`.
+        context, stride, batch_size, eval_tokens: as in `score`.
 
     Raises:
         CompatibilityError, ConfigError, DataError: as in `score`.
@@ -99,7 +99,7 @@ def bits_per_byte(
         context=context,
         stride=stride,
         batch_size=batch_size,
-        max_tokens=max_tokens,
+        eval_tokens=eval_tokens,
     )
     bits = math.log2(emitted(tokenizer))
     head = model.get_output_embeddings()

@@ -40,10 +40,10 @@ def score_on(
     *,
     tokenizer: PreTrainedTokenizerBase,
     task: Task,
-    max_length: int = 128,
+    context: int = 128,
 ) -> dict[str, float]:
     """The task's metrics of a model on rows of `load_labelled`; its mode is restored."""
-    encoded = encode(documents, tokenizer, task=task, max_length=max_length)
+    encoded = encode(documents, tokenizer, task=task, context=context)
     source = Examples(encoded, task=task, tokenizer=tokenizer)
     with evaluation_mode(model):
         logits = predict(model, source)

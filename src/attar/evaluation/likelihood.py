@@ -19,7 +19,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from attar.data.passages import spread
 from attar.errors import CompatibilityError, ConfigError, DataError
-from attar.models import _require_decoder, autocast, inference, separator
+from attar.models import autocast, inference, require_decoder, separator
 from attar.portable.tokenization_equal_info import EqualInfoTokenizer
 
 logger = logging.getLogger(__name__)
@@ -97,7 +97,7 @@ def score(
     context: int | None = None,
     stride: int | None = None,
     batch_size: int = 8,
-    max_tokens: int | None = None,
+    eval_tokens: int | None = None,
 ) -> Score:
     """Perplexity and bits per byte of a causal LM over documents.
 
@@ -115,7 +115,7 @@ def score(
             least `context - stride` tokens before it (slower, a little better). None means
             `context`.
         batch_size: windows per model call.
-        max_tokens: score at most so many tokens, in passages spread evenly over all documents
+        eval_tokens: score at most so many tokens, in passages spread evenly over all documents
             (`attar.data.passages`), each with its own EOS before it.
 
     Raises:
@@ -130,7 +130,7 @@ def score(
         context=context,
         stride=stride,
         batch_size=batch_size,
-        max_tokens=max_tokens,
+        eval_tokens=eval_tokens,
     )[0]
 
 
@@ -142,10 +142,10 @@ def scored(
     context: int | None = None,
     stride: int | None = None,
     batch_size: int = 8,
-    max_tokens: int | None = None,
+    eval_tokens: int | None = None,
 ) -> tuple[Score, Tensor]:
     """`score`, and the ids `(S,)`, of which all but the first were predicted."""
-    _require_decoder(model)
+    require_decoder(model)
     context = _context(model, tokenizer, context)
     stride = context if stride is None else stride
     if batch_size < 1:
@@ -154,7 +154,7 @@ def scored(
         raise ConfigError(
             f"stride must be between 1 and the context of {context}, but is {stride}."
         )
-    ids, size = _stream(tokenizer, documents, max_tokens=max_tokens)
+    ids, size = _stream(tokenizer, documents, eval_tokens=eval_tokens)
     _require_fit(model, tokenizer, ids)
     with inference(model):
         _require_no_foresight(model, ids)
@@ -192,30 +192,25 @@ def _sum_over_windows(
 
 
 def _stream(
-    tokenizer: "PreTrainedTokenizerBase", documents: "Dataset", *, max_tokens: int | None
+    tokenizer: "PreTrainedTokenizerBase", documents: "Dataset", *, eval_tokens: int | None
 ) -> tuple[Tensor, int]:
     """Ids of `EOS doc EOS doc ...` as `(S,)` and the UTF-8 bytes of the documents in them; at most
-    `max_tokens` ids follow the first."""
-    if max_tokens is not None and max_tokens < 1:
-        raise ConfigError(f"max_tokens must be 1 or more, but is {max_tokens}.")
+    `eval_tokens` ids follow the first."""
+    if eval_tokens is not None and eval_tokens < 1:
+        raise ConfigError(f"eval_tokens must be 1 or more, but is {eval_tokens}.")
     inside = ends_inside(tokenizer)
-    eos = separator(tokenizer)
-    if eos is None:
-        raise DataError(
-            "the tokenizer has no end-of-text token to put before a document; "
-            "set tokenizer.eos_token."
-        )
+    end = separator(tokenizer)
     if "text" not in documents.column_names:
         raise DataError(
             f"score() expects a column 'text', but the documents have {documents.column_names}."
         )
     texts = [text for text in documents["text"] if text]
-    if max_tokens is not None:
+    if eval_tokens is not None:
         # the first id of the stream is not scored, so one more fits
-        texts = spread(texts, partial(_encode, tokenizer), tokens=max_tokens + 1)
+        texts = spread(texts, partial(_encode, tokenizer), tokens=eval_tokens + 1)
     if not texts:
         raise DataError(
-            "there is no text to score: every document is empty (or max_tokens leaves nothing)."
+            "there is no text to score: every document is empty (or eval_tokens leaves nothing)."
         )
     size = sum(len(text.encode()) for text in texts)
     if inside is not None:
@@ -225,7 +220,7 @@ def _stream(
         return torch.from_numpy(found).long(), size - round(
             head * min(1, inside.token_bits / inside.window_bits)
         )
-    ids = [token for text in texts for token in (eos, *_encode(tokenizer, text))]
+    ids = [token for text in texts for token in (end, *_encode(tokenizer, text))]
     return torch.tensor(ids), size
 
 

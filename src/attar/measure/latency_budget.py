@@ -11,7 +11,6 @@ from attar.artefacts import write_text
 from attar.budget import Budget, Cost, Latency
 from attar.errors import BudgetError
 from attar.measure.latency_table import LatencyTable, Mode, measure_table
-from attar.pruning.config import BonsaiConfig, Layout
 
 _TIMED = ("latency", "prefill")
 #: how far below a latency limit the search aims
@@ -21,7 +20,7 @@ _ERROR = 0.15
 
 
 def tables(
-    model: PreTrainedModel, budget: Budget, *, config: BonsaiConfig, state: Path | None
+    model: PreTrainedModel, budget: Budget, *, round_to: int, state: Path | None
 ) -> dict[str, LatencyTable]:
     """A table for every limit in milliseconds; those of an interrupted run from its `state`."""
     keys: list[Mode] = [cast(Mode, c.key) for c in budget.constraints if c.key in _TIMED]
@@ -31,7 +30,7 @@ def tables(
     if stored is not None and stored.exists():  # a resumed run must steer by the same clock
         known = json.loads(stored.read_text(encoding="utf-8"))
         return {key: LatencyTable.from_dict(table) for key, table in known.items()}
-    found = {str(key): _steady(model, key, config.round_to) for key in keys}
+    found = {str(key): _steady(model, key, round_to) for key in keys}
     if stored is not None:
         rows = {key: table.to_dict() for key, table in found.items()}
         write_text(stored, json.dumps(rows))
@@ -47,15 +46,14 @@ def _steady(model: PreTrainedModel, mode: Mode, round_to: int) -> LatencyTable:
     return min(table, again, key=lambda t: abs(t.error))
 
 
-def check(goal: Budget, tables: dict[str, LatencyTable], *, layout: Layout) -> None:
-    """Refuse to steer by a table that does not predict. Where whole layers go nothing is predicted
-    from widths.
+def check(goal: Budget, tables: dict[str, LatencyTable]) -> None:
+    """Refuse to steer by a table that does not predict.
 
     Raises:
-        BudgetError: a limit that the parent misses is in a currency whose table errs too much.
+        BudgetError: a limit that the parent misses is one whose table errs too much.
     """
     for constraint in goal.constraints:
-        table = None if layout == "depth" else tables.get(constraint.key)
+        table = tables.get(constraint.key)
         if table is not None and constraint.limit < table.base and abs(table.error) > _ERROR:
             raise BudgetError(
                 f"{constraint.key} cannot be budgeted on this machine now: the table predicts a "

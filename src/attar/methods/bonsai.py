@@ -1,5 +1,30 @@
-"""From switched-off sets and their utilities to one value per piece: closed-form ridge on paired
-masks (section 2.6).
+"""Bonsai: structured pruning from forward passes alone.
+
+Whole parts of a decoder (KV groups, blocks of feed-forward neurons, layers) are switched off at
+random, the loss of each such sub-model is measured, and a regression of the losses on the switches
+tells what each part is worth. The least valuable parts go, a little at a time, until the budget
+holds. No gradients; the figure of merit may be any function of the model.
+
+Dery, Kolawole, Kagy, Smith, Neubig, Talwalkar: Everybody Prune Now, 2024, arXiv 2402.05406.
+
+Deviations (paper; official code; here; why):
+- Units: single neurons; same; *blocks* of width / 32 neurons adjacent in prior rank, because with a
+  few hundred evaluations single neurons drown in noise. `ffn_block=1` restores the paper's.
+- Heads: paper prunes heads of MHA models; here a KV group (key/value head and its query heads),
+  which is safe under grouped queries.
+- Fit: ridge; L1 by Adam over a grid; closed-form ridge, lambda by leave-one-*pair*-out error.
+- Masks: prior-weighted fixed counts; here a coin per candidate with its complement, so that each
+  module's total varies and the fit can tell what a layer can lose. `sampling="prior_weighted"`
+  restores the paper's.
+- Evaluations: all modules at once; the same; here attention and feed-forward candidates apart, as
+  half of both off at once drowns the small effects of neurons. `joint=True` restores the paper's.
+- Pool: the lowest 2p of the *present* size while p of the *original* is removed, so that late steps
+  ignore the regression; here `pool_factor` times what the step removes.
+- Utility: minus perplexity clipped at 1e8; here minus mean NLL per token. `utility="perplexity"`
+  restores the paper's.
+- Windows: the code reseeds and sees the same text every step; here new windows every step.
+- Removal order: by value; here value per unit of what the budget bounds. `rank_by="value"` restores
+  the paper's.
 """
 
 import logging
@@ -7,101 +32,67 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
-from datasets import Dataset, DatasetDict
 from numpy.typing import NDArray
 from torch import Tensor
 from tqdm import tqdm
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from attar import artefacts
 from attar.budget import Budget
+from attar.data.data import STDLIB, Data, DataLike
 from attar.errors import ConfigError
 from attar.families import Unit
-from attar.pruning.baselines import Answer, Question
-from attar.pruning.config import BonsaiConfig, Layout, Method
+from attar.pruning.baselines import BASELINES, GroupScores, ScoringTask, Strategy
+from attar.pruning.config import Layout, Method, PruneConfig
 from attar.pruning.importance import Module
 from attar.pruning.loop import MOST_EVALUATIONS, Metric
-from attar.pruning.pieces import Piece, switch
-from attar.pruning.run import _Job
+from attar.pruning.pieces import UnitGroup, switch
+from attar.pruning.run import PruneTask, apply_plan, run_prune
+from attar.recipes import configured
 from attar.report.record import Paper, Run
 from attar.slicing import UnitMasks
 
 logger = logging.getLogger(__name__)
 
+PAPER = Paper(
+    title="Everybody Prune Now: Structured Pruning of LLMs with only Forward Passes",
+    authors=(
+        "Lucio Dery",
+        "Steven Kolawole",
+        "Jean-François Kagy",
+        "Virginia Smith",
+        "Graham Neubig",
+        "Ameet Talwalkar",
+    ),
+    year=2024,
+    arxiv="2402.05406",
+)
+Array = NDArray[np.float64]
 
 #: below this held-out rank correlation the regression has learnt nothing and the prior decides
 LEAST_TAU = 0.05
-
-
-def regress(question: Question) -> Answer:
-    """Bonsai: switch random halves off, in complementary pairs, and fit (sections 2.4 and 2.6)."""
-    pool, answer, taus = question.pool, Answer([0.0] * len(question.pool)), []
-    with UnitMasks(question.model) as masks:
-        for kind, mine in _strata(question):
-            part = [pool[i] for i in mine]
-            draws = draw_pairs(
-                part,
-                _pairs(part, question.config),
-                config=question.config,
-                priors=question.priors,
-                generator=question.generator,
-            )
-            utilities = []
-            for row in tqdm(draws, desc="evaluations", leave=False, disable=None):
-                keep = torch.ones(len(pool))
-                keep[mine] = row
-                switch(masks, question.model, pool, keep)
-                utilities.append(question.utility())
-            fit = fit_values(draws.double().numpy(), np.array(utilities))
-            answer.unusable += fit.unusable
-            taus.append(fit.tau)
-            values = fit.beta.tolist()
-            if fit.tau <= LEAST_TAU:
-                answer.fell_back.append(kind)
-                logger.warning(
-                    "held-out rank correlation %.2f: the evaluations say nothing about these %s, "
-                    "so the prior ranks them; more windows or evaluations would help",
-                    fit.tau,
-                    kind,
-                )
-                values = _in_prior_order(values, part)
-            for i, value in zip(mine, values, strict=True):
-                answer.values[i] = value
-    answer.tau = float(np.mean(taus))
-    return answer
-
-
-def _strata(question: Question) -> list[tuple[str, list[int]]]:
-    """Indices of the candidates that are switched and fitted together."""
-    kinds: dict[str, list[int]] = {}
-    for i, piece in enumerate(question.pool):
-        kind = "pieces" if question.config.joint else piece.unit or "layers"
-        kinds.setdefault(kind, []).append(i)
-    return list(kinds.items())
-
-
-def _pairs(pool: Sequence[Piece], config: BonsaiConfig) -> int:
-    n = config.evaluations or min(MOST_EVALUATIONS, max(32, 2 * len(pool)))
-    return max(2, min(n, 2 ** min(len(pool), 20)) // 2)
-
-
-def _in_prior_order(values: list[float], pool: Sequence[Piece]) -> list[float]:
-    """The fitted values handed out anew within each module, so that they follow the prior."""
-    ordered = list(values)
-    for module in dict.fromkeys(piece.module for piece in pool):
-        mine = [i for i, piece in enumerate(pool) if piece.module == module]  # in prior order
-        for i, value in zip(mine, sorted(values[i] for i in mine), strict=True):
-            ordered[i] = value
-    return ordered
-
-
-Array = NDArray[np.float64]
-
 #: candidates for lambda, in units of trace(K) / n
 GRID = np.logspace(-3, 3, 13)
+
+
+@dataclass(frozen=True, kw_only=True)
+class BonsaiConfig(PruneConfig):
+    """Options of the loop, and those of Bonsai alone. Each default says where it leaves the
+    paper."""
+
+    sampling: Literal["coin", "prior_weighted"] = "coin"
+    """coin: every candidate is off with probability 1/2. prior_weighted: the published fixed count
+    per module.
+    """
+    joint: bool = False
+    """Switch attention and feed-forward candidates together, as published. Apart, the large effects
+    of attention do not drown the small ones of neurons."""
+
+
+# ---------------------------------------------------------------------- regression (paper, sec. 3.2)
 
 
 @dataclass(frozen=True)
@@ -185,24 +176,27 @@ def kendall_tau(a: Array, b: Array) -> float:
     return float((da * db).sum() / norm) if norm else 0.0
 
 
+# -------------------------------------------------------------------------- sub-models (paper, 3.1)
+
+
 def draw_pairs(
-    pool: Sequence[Piece],
+    pool: Sequence[UnitGroup],
     pairs: int,
     *,
-    config: BonsaiConfig,
-    priors: dict[Module, Tensor],
+    sampling: Literal["coin", "prior_weighted"],
+    importance: dict[Module, Tensor],
     generator: torch.Generator,
 ) -> Tensor:
-    """Keep-vectors `(2 pairs, pieces)`: every odd row is the complement of the row before it.
+    """Keep-vectors `(2 pairs, groups)`: every odd row is the complement of the row before it.
 
-    `coin`: every piece is off with probability 1/2, so that the load on each module varies too.
+    `coin`: every group is off with probability 1/2, so that the load on each module varies too.
     `prior_weighted`: as published, a fixed number per module, drawn with weights max(rho) - rho.
     """
-    if config.sampling == "coin":
+    if sampling == "coin":
         keep = (torch.rand(pairs, len(pool), generator=generator) < 0.5).float()
     else:
         keep = torch.ones(pairs, len(pool))
-        for columns, weights in _module_weights(pool, priors):
+        for columns, weights in _module_weights(pool, importance):
             drop = max(1, len(columns) // 2)
             for row in keep:
                 chosen = torch.multinomial(weights, drop, generator=generator)
@@ -211,19 +205,19 @@ def draw_pairs(
 
 
 def _module_weights(
-    pool: Sequence[Piece], priors: dict[Module, Tensor]
+    pool: Sequence[UnitGroup], importance: dict[Module, Tensor]
 ) -> list[tuple[Tensor, Tensor]]:
     """Per module: its columns in the pool and the weights to drop them with; uniform where the
     prior cannot tell.
     """
     columns: dict[tuple[int, Unit | None], list[int]] = defaultdict(list)
-    for i, piece in enumerate(pool):
-        columns[piece.layer, piece.unit].append(i)
+    for i, group in enumerate(pool):
+        columns[group.layer, group.unit].append(i)
     found = []
     for (layer, unit), mine in columns.items():
         weights = torch.ones(len(mine), dtype=torch.float64)
         if unit is not None:
-            rho = priors[layer, unit]
+            rho = importance[layer, unit]
             scores = torch.stack([rho[list(pool[i].members)].mean() for i in mine])
             weights = rho.max() - scores
         drop = max(1, len(mine) // 2)
@@ -233,35 +227,116 @@ def _module_weights(
     return found
 
 
-PAPER = Paper(
-    title="Everybody Prune Now: Structured Pruning of LLMs with only Forward Passes",
-    authors=(
-        "Lucio Dery",
-        "Steven Kolawole",
-        "Jean-François Kagy",
-        "Virginia Smith",
-        "Graham Neubig",
-        "Ameet Talwalkar",
-    ),
-    year=2024,
-    arxiv="2402.05406",
-)
+def regress(task: ScoringTask) -> GroupScores:
+    """What keeping each group is worth: the inner loop of Bonsai's algorithm 1.
+
+    Args:
+        task: the candidates of one step (step 1 of the algorithm: the prior has picked them), whose
+            `config` is a `BonsaiConfig`.
+    """
+    config, pool = task.config, task.pool
+    assert isinstance(config, BonsaiConfig)
+    scores, taus = GroupScores([0.0] * len(pool)), []
+    with UnitMasks(task.model) as masks:
+        for kind, mine in _strata(pool, joint=config.joint):
+            part = [pool[i] for i in mine]
+            # 2. draw sub-models: masks in complementary pairs
+            draws = draw_pairs(
+                part,
+                _pairs(part, config),
+                sampling=config.sampling,
+                importance=task.importance,
+                generator=task.generator,
+            )
+            # 3. measure the utility of each by forward passes alone
+            utilities = []
+            for row in tqdm(draws, desc="evaluations", leave=False, disable=None):
+                keep = torch.ones(len(pool))
+                keep[mine] = row
+                switch(masks, task.model, pool, keep)
+                utilities.append(task.utility())
+            # 4. regress the utilities on the masks: beta is what each group is worth
+            fit = fit_values(draws.double().numpy(), np.array(utilities))
+            scores.unusable += fit.unusable
+            taus.append(fit.tau)
+            values = fit.beta.tolist()
+            if fit.tau <= LEAST_TAU:
+                scores.fell_back.append(kind)
+                logger.warning(
+                    "held-out rank correlation %.2f: the evaluations say nothing about these %s, "
+                    "so the prior ranks them; more windows or evaluations would help",
+                    fit.tau,
+                    kind,
+                )
+                values = _in_prior_order(values, part)
+            for i, value in zip(mine, values, strict=True):
+                scores.values[i] = value
+    # 5. the loop removes what is worth least, and comes back with the smaller model
+    scores.kendall_tau = float(np.mean(taus))
+    return scores
+
+
+def _strata(pool: Sequence[UnitGroup], *, joint: bool) -> list[tuple[str, list[int]]]:
+    """Indices of the candidates that are switched and fitted together."""
+    kinds: dict[str, list[int]] = {}
+    for i, group in enumerate(pool):
+        kind = "groups" if joint else group.unit or "layers"
+        kinds.setdefault(kind, []).append(i)
+    return list(kinds.items())
+
+
+def _pairs(pool: Sequence[UnitGroup], config: PruneConfig) -> int:
+    n = config.evaluations or min(MOST_EVALUATIONS, max(32, 2 * len(pool)))
+    return max(2, min(n, 2 ** min(len(pool), 20)) // 2)
+
+
+def _in_prior_order(values: list[float], pool: Sequence[UnitGroup]) -> list[float]:
+    """The fitted values handed out anew within each module, so that they follow the prior."""
+    ordered = list(values)
+    for module in dict.fromkeys(group.module for group in pool):
+        mine = [i for i, group in enumerate(pool) if group.module == module]  # in prior order
+        for i, value in zip(mine, sorted(values[i] for i in mine), strict=True):
+            ordered[i] = value
+    return ordered
+
+
+Array = NDArray[np.float64]
+
+
+# -------------------------------------------------------------------------------------- the verb
+
+STRATEGY = Strategy("bonsai", regress)
+
+
+def strategy_of(method: Method) -> Strategy:
+    """How a method values candidates.
+
+    Raises:
+        ConfigError: there is no such method.
+    """
+    if method == "bonsai":
+        return STRATEGY
+    if method not in BASELINES:
+        raise ConfigError(
+            f"method must be bonsai, or a baseline: {', '.join(BASELINES)}; found {method!r}"
+        )
+    return BASELINES[method]
 
 
 def prune(
     model: str | Path | PreTrainedModel,
-    data: str | Path | Dataset | DatasetDict,
+    data: DataLike = STDLIB,
     *,
-    budget: str | Budget,
-    output_dir: str | Path | None = None,
+    budget: str | Budget | None = None,
     method: Method = "bonsai",
     layout: Layout = "per_layer",
-    config: BonsaiConfig = BonsaiConfig(),
-    tokenizer: PreTrainedTokenizerBase | None = None,
+    config: BonsaiConfig | str = BonsaiConfig(),
     metric: Metric | None = None,
-    text_column: str = "text",
-    data_config: str | None = None,
+    tokenizer: PreTrainedTokenizerBase | None = None,
+    apply: str | Path | None = None,
     eval_tokens: int = 50_000,
+    output_dir: str | Path | None = None,
+    recipe: str | None = None,
     resume: bool = False,
 ) -> Run:
     """Prune a model to a budget and write it as a Hugging Face checkpoint with its record and plan.
@@ -270,20 +345,20 @@ def prune(
         model: folder, Hub name, or a loaded model, which is then cut down *in place*.
         data: text to calibrate on (its train split) and to report quality on (its test split); see
             `attar.data.load_text`.
-        budget: such as ``"params<=50%"``; see `Budget.parse`.
-        output_dir: where the artefact goes; None keeps it in memory (with a loaded model).
+        budget: such as ``"blocks<=50%"``; see `Budget.parse`.
         method: `bonsai`, or a baseline: `random`, `magnitude`, `wanda`, `flap`, `blockwise`.
         layout: `per_layer` (best quality; `attar.load` or its modelling file), `uniform` (stock
             class), `depth` (whole layers, stock class), `padded` (original shapes with zeros, for
             other tools).
-        config: how the search goes.
-        tokenizer: needed with a loaded model; None reads the one that lies beside the model.
+        config: how the search goes; or the name or path of a recipe.
         metric: a function of the model to keep high; None takes the likelihood of the text, or for
             an encoder, how close its hidden states stay to the parent's.
-        text_column: column of the text in `data`.
-        data_config: configuration of a data set on the Hub.
+        tokenizer: needed with a loaded model; None reads the one that lies beside the model.
+        apply: in place of a budget: cut by this plan, or that of this folder, without a search.
         eval_tokens: tokens of the test split, in passages spread over it, that quality is reported
             on.
+        output_dir: where the artefact goes; None keeps it in memory (with a loaded model).
+        recipe: name of the recipe that the options came from, for the record.
         resume: go on with an unfinished run of the same settings.
 
     Returns:
@@ -295,15 +370,29 @@ def prune(
         ConfigError: the output folder is taken, or an option is out of range.
         DataError: model or text are missing or damaged.
     """
-    wanted = Budget.parse(budget)
     if output_dir is None and not isinstance(model, PreTrainedModel):
         raise ConfigError("give an output_dir: a model that was named by its folder would be lost")
-    job = _Job(
-        model, data, wanted, method, layout, config, metric, eval_tokens, text_column, data_config
+    if (budget is None) == (apply is None):
+        raise ConfigError(
+            "say what the result may cost, as in budget='blocks<=50%' (--budget \"blocks<=50%\"), "
+            "or which plan to apply: give one of the two"
+        )
+    if apply is not None:
+        if isinstance(model, PreTrainedModel) or output_dir is None:
+            raise ConfigError("a plan is applied to a fresh parent: give its folder or Hub name")
+        return apply_plan(model, apply, output_dir=output_dir, layout=layout, resume=resume)
+    assert budget is not None
+    config, recipe = configured(config, BonsaiConfig, recipe=recipe)
+    task = PruneTask(
+        model=model,
+        data=Data.of(data),
+        budget=Budget.parse(budget),
+        strategy=strategy_of(method),
+        layout=layout,
+        config=config,
+        metric=metric,
+        eval_tokens=eval_tokens,
+        tokenizer=tokenizer,
     )
-    if output_dir is None:
-        return job.run(tokenizer, None)
-    with artefacts.workspace(output_dir, settings=job.settings(), resume=resume) as space:
-        record = job.run(tokenizer, space.state)
-        job.save(space.path, record)
-    return record
+    paper = PAPER if method in ("bonsai", "blockwise") else None
+    return run_prune(task, paper=paper, output_dir=output_dir, recipe=recipe, resume=resume)

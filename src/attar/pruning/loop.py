@@ -1,10 +1,10 @@
-"""The loop of Bonsai, which the baselines share (section 2.2)."""
+"""The loop that Bonsai and the baselines share: remove what is worth least until a budget holds."""
 
 import json
 import logging
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
@@ -22,20 +22,19 @@ from attar.errors import BudgetError, CompatibilityError, DataError
 from attar.evaluation import likelihood
 from attar.families import UNITS, Body
 from attar.measure.latency_table import LatencyTable
-from attar.methods.bonsai import regress
 from attar.models import autocast
-from attar.pruning.baselines import Answer, Question, blockwise, one_shot
-from attar.pruning.config import BonsaiConfig, Layout, Method
-from attar.pruning.importance import Module, Prior, layer_importance, unit_importance
-from attar.pruning.ledger import Limits
+from attar.pruning.baselines import GroupScores, ScoringTask, Strategy
+from attar.pruning.config import Layout, PruneConfig
+from attar.pruning.importance import Module, layer_importance, unit_importance
+from attar.pruning.ledger import CostModel
 from attar.pruning.pieces import (
-    Piece,
+    UnitGroup,
     block_size,
-    fill,
     finest_pool,
     prunable,
     removable_pool,
     removal_plan,
+    select_removals,
 )
 from attar.slicing import SlicePlan, slice_model
 
@@ -75,12 +74,7 @@ class Evaluations:
 
 
 Metric = Callable[[PreTrainedModel], float]
-_ONE_SHOT: dict[Method, Prior] = {
-    "random": "random",
-    "magnitude": "magnitude",
-    "wanda": "wanda",
-    "flap": "fluctuation",
-}
+"""A figure of merit of a model, to keep high."""
 
 
 @dataclass
@@ -89,12 +83,12 @@ class Step:
 
     Attributes:
         number: from 0.
-        currency: the constraint that was tightest.
-        pieces: candidates.
+        constraint: the one that was tightest.
+        candidates: groups of units that could go.
         evaluations: sub-models measured.
         utility: of the model at the start of the step.
-        tau: held-out Kendall correlation of the fit; None without one.
-        fell_back: kinds of pieces that the prior ranked instead of the fit.
+        kendall_tau: held-out rank correlation of the fit; None without one.
+        fell_back: kinds of groups that the prior ranked instead of the fit.
         unusable: evaluations that were not finite.
         removed: module -> units removed.
         importance: module -> mean value of its candidates.
@@ -103,11 +97,11 @@ class Step:
     """
 
     number: int
-    currency: str
-    pieces: int
+    constraint: str
+    candidates: int
     evaluations: int
     utility: float
-    tau: float | None
+    kendall_tau: float | None
     fell_back: list[str]
     unusable: int
     removed: dict[str, int]
@@ -117,7 +111,7 @@ class Step:
 
 
 @dataclass
-class Search:
+class PruneResult:
     """A pruned model and how it came about.
 
     Attributes:
@@ -135,231 +129,238 @@ class Search:
     predicted: dict[str, float] = field(default_factory=dict)
 
 
-def search(
-    model: PreTrainedModel,
-    windows: Tensor,
-    *,
-    budget: Budget,
-    method: Method = "bonsai",
-    layout: Layout = "per_layer",
-    config: BonsaiConfig = BonsaiConfig(),
-    metric: Metric | None = None,
-    tables: dict[str, LatencyTable] | None = None,
-    state: Path | None = None,
-) -> Search:
-    """Prune `model` in place, step by step, until the budget holds.
+@dataclass(frozen=True, kw_only=True)
+class LoopTask:
+    """What is to be pruned, and how.
 
-    Args:
-        model: the parent; it is cut down as the search goes, so that no second copy of the weights
+    Attributes:
+        model: the parent; it is cut down as the loop goes, so that no second copy of the weights
             exists.
         windows: calibration text as token ids, `(N, T)`; every step draws its own rows.
         budget: absolute limits (`Budget.resolve`).
-        method: `bonsai`; `blockwise` (direct measurement, section 2.12); or a one-shot baseline.
+        strategy: how candidates are valued.
         layout: `uniform` keeps all layers alike; `depth` removes whole layers; `per_layer` and
             `padded` are free.
-        config: see `BonsaiConfig`.
-        metric: a figure of merit to keep high instead of the likelihood; any function of the model.
-        tables: latency tables for the currencies `latency` and `prefill`.
+        config: see `PruneConfig`.
+        metric: a figure of merit to keep high instead of the likelihood.
+        tables: latency tables for the constraints `latency` and `prefill`.
         state: a folder for the evaluations made so far, to resume from.
+    """
+
+    model: PreTrainedModel
+    windows: Tensor
+    budget: Budget
+    strategy: Strategy
+    layout: Layout = "per_layer"
+    config: PruneConfig = PruneConfig()
+    metric: Metric | None = None
+    tables: Mapping[str, LatencyTable] = field(default_factory=dict)
+    state: Path | None = None
+
+
+def prune_to_budget(task: LoopTask) -> PruneResult:
+    """Prune `task.model` in place, step by step, until the budget holds.
 
     Raises:
         BudgetError: the budget is out of reach; the message names the least that can be reached.
         CompatibilityError: the layout or method does not fit the model.
         DataError: the loss of the parent is not finite.
     """
-    _check_layout(model, method, layout)
-    run = _Run(model, windows, budget, method, layout, config, metric, tables or {}, state)
-    run.limits.check_reach()
+    _check_layout(task)
+    run, strategy, config = _Loop(task), task.strategy, task.config
+    run.costs.check_reach()
     run.check_parent()
     run.restore()
-    if method not in _ONE_SHOT:
-        logger.info("%s: steps of %.0f%% of what can go", method, 100 * config.step)
-    bar = tqdm(total=100, desc=f"{method}: of the way to the budget", unit="%", disable=None)
+    if not strategy.one_shot:
+        logger.info("%s: steps of %.0f%% of what can go", strategy.name, 100 * config.step)
+    bar = tqdm(total=100, desc=f"{strategy.name}: of the way to the budget", unit="%", disable=None)
     with bar:
-        while (tightest := run.limits.tightest()) is not None:
+        while (tightest := run.costs.tightest()) is not None:
             constraint, missing = tightest
-            share = 1.0 if method in _ONE_SHOT and not config.iterative else config.step
-            amount = min(share * run.limits.removable[constraint.name], missing)
+            share = 1.0 if strategy.one_shot and not config.iterative else config.step
+            amount = min(share * run.costs.removable[constraint.key], missing)
             run.step(constraint, amount, last=amount >= missing)
             run.save()
-            bar.update(round(run.limits.progress() * 100) - bar.n)
-    run.found.predicted = {c.name: run.limits.ledger.total(c) for c in budget.constraints}
-    return run.found
+            bar.update(round(run.costs.progress() * 100) - bar.n)
+    run.result.predicted = {c.key: run.costs.total(c) for c in task.budget.constraints}
+    return run.result
 
 
-def _check_layout(model: PreTrainedModel, method: Method, layout: Layout) -> None:
-    if layout == "uniform" and not Arch.of(model).uniform:
+def _check_layout(task: LoopTask) -> None:
+    if task.layout == "uniform" and not Arch.of(task.model).uniform:
         raise CompatibilityError(
             "the uniform layout needs a parent whose layers are all alike, and this one's differ; "
             "use per_layer"
         )
-    if layout == "depth" and method in ("magnitude", "wanda", "flap"):
+    if task.layout == "depth" and task.strategy.one_shot and task.strategy.name != "random":
         raise CompatibilityError(
-            f"{method} scores units inside a module and cannot compare layers; for the depth "
-            "layout use bonsai, blockwise or random"
+            f"{task.strategy.name} scores units inside a module and cannot compare layers; for the "
+            "depth layout use bonsai, blockwise or random"
         )
 
 
-class _Run:
-    """One search: its arguments, and a step of it."""
+class _Loop:
+    """One run of the loop: its task, and a step of it."""
 
-    def __init__(
-        self,
-        model: PreTrainedModel,
-        windows: Tensor,
-        budget: Budget,
-        method: Method,
-        layout: Layout,
-        config: BonsaiConfig,
-        metric: Metric | None,
-        tables: dict[str, LatencyTable],
-        state: Path | None,
-    ) -> None:
-        self.model, self.windows = model, windows
-        self.method: Method = method
-        self.layout: Layout = layout
-        self.config, self.metric, self.state = config, metric, state
+    def __init__(self, task: LoopTask) -> None:
+        self.task, self.model, self.config = task, task.model, task.config
         # decided once, by the parent: a model that shrinks below the threshold keeps its precision
-        self.precision = autocast(model)
-        self.found = Search(model, SlicePlan.identity(model))
+        self.precision = autocast(task.model)
+        self.result = PruneResult(task.model, SlicePlan.identity(task.model))
         self.modules = self._modules()
+        layers = Body(task.model).layers
         self.widths: dict[Module, int] = {
-            (i, unit): layer.count(unit)
-            for i, layer in enumerate(Body(model).layers)
-            for unit in UNITS
+            (i, unit): layer.count(unit) for i, layer in enumerate(layers) for unit in UNITS
         }
-        self.block = block_size(config, max(layer.neurons for layer in Body(model).layers))
-        self.limits = Limits(
-            model, budget, layout=layout, config=config, modules=self.modules, tables=tables
+        self.block = block_size(task.config, max(layer.neurons for layer in layers))
+        self.costs = CostModel(
+            task.model,
+            task.budget,
+            layout=task.layout,
+            config=task.config,
+            modules=self.modules,
+            tables=dict(task.tables),
         )
 
     def _modules(self) -> list[Module]:
         """The modules that may shrink; a note says why heads stay where they do."""
-        heads_free = has_stock_form(self.model.config)
+        heads_free, layout = has_stock_form(self.model.config), self.task.layout
+        notes = self.result.notes
         if reason := Body(self.model).why_not("kv_groups"):
-            self.found.notes.append(f"heads stay: {reason}")
+            notes.append(f"heads stay: {reason}")
         elif all(layer.kv_groups == 1 for layer in Body(self.model).layers):
-            self.found.notes.append(
-                "heads stay: every layer has a single KV group, and one must stay"
-            )
-        elif self.layout == "uniform" and not heads_free:
-            self.found.notes.append(
+            notes.append("heads stay: every layer has a single KV group, and one must stay")
+        elif layout == "uniform" and not heads_free:
+            notes.append(
                 f"heads stay: {type(self.model.config).__name__} takes only head counts that "
                 "divide the width; the per_layer layout can remove them"
             )
-        return prunable(self.model, self.layout, self.config, heads_free)
+        return prunable(self.model, layout, self.config, heads_free)
 
     def step(self, constraint: Constraint, amount: float, *, last: bool) -> None:
-        """One step of section 2.2: priors, candidates, evaluations, fit, removal."""
-        began, number = time.perf_counter(), len(self.found.steps)
+        """One step: draw text, score units, pick candidates, value them, remove the least."""
+        began, number = time.perf_counter(), len(self.result.steps)
+        # 1. new text every step
         generator = torch.Generator().manual_seed(self.config.seed * 100_003 + number)
-        order = torch.randperm(len(self.windows), generator=generator)
-        rows = self.windows[order[: self.config.windows]]  # new text every step
-        log = Evaluations(self.state, number)
+        order = torch.randperm(len(self.task.windows), generator=generator)
+        rows = self.task.windows[order[: self.config.windows]]
+        log = Evaluations(self.task.state, number)
         with self.precision:  # left before the weights change: autocast caches them
-            priors = unit_importance(
+            # 2. a score for every unit, which picks the candidates inside each module
+            importance = unit_importance(
                 self.model,
                 rows,
-                _ONE_SHOT.get(self.method, self.config.prior),
+                self.task.strategy.prior or self.config.prior,
                 generator=generator,
                 batch_size=self.config.batch_size,
             )
-            pool = self._pool(constraint, amount, priors, rows)
-            if not pool:
-                timed = constraint.key in self.limits.ledger.tables
-                raise BudgetError(
-                    f"no piece that is left saves any {constraint.name}"
-                    f"{' by the timings of this machine' if timed else ''}, and the budget "
-                    f"{self.limits.budget.text!r} is not met yet; raise it"
-                    f"{', or bound macs instead' if timed else ''}"
-                )
-            costs = self.limits.ledger.pieces(constraint.key, pool)
+            # 3. the candidates, and what each would save
+            pool = self._pool(constraint, amount, importance, rows)
+            self._require_candidates(pool, constraint)
+            costs = self.costs.of_groups(constraint.key, pool)
+            # 4. what keeping each is worth
             utility = self._utility(rows, log)
             present = utility()
-            answer = self._value(
-                Question(
-                    self.model, pool, costs, priors, self.widths, self.config, generator, utility
+            scores = self.task.strategy.score(
+                ScoringTask(
+                    model=self.model,
+                    pool=pool,
+                    costs=costs,
+                    importance=importance,
+                    widths=self.widths,
+                    config=self.config,
+                    generator=generator,
+                    utility=utility,
                 )
             )
-        uniform = self.layout == "uniform"
-        gone = fill(
-            pool, answer.values, costs, amount, config=self.config, uniform=uniform, trim=last
+        # 5. the least valuable go
+        uniform = self.task.layout == "uniform"
+        gone = select_removals(
+            pool, scores.values, costs, amount, config=self.config, uniform=uniform, trim=last
         )
         names = {p: self._name(p) for p in [*pool, *gone]}
         plan = removal_plan(self.model, gone)
-        self.found.plan = self.found.plan.then(plan)
+        self.result.plan = self.result.plan.then(plan)
         slice_model(self.model, plan, in_place=True)
         step = Step(
             number=number,
-            currency=constraint.name,
-            pieces=len(pool),
+            constraint=constraint.key,
+            candidates=len(pool),
             evaluations=log.count,
             utility=present,
-            tau=answer.tau,
-            fell_back=answer.fell_back,
-            unusable=answer.unusable,
+            kendall_tau=scores.kendall_tau,
+            fell_back=scores.fell_back,
+            unusable=scores.unusable,
             removed=_count(gone, names),
-            importance=_importance(pool, answer, names),
+            importance=_importance(pool, scores, names),
             seconds=time.perf_counter() - began,
             tokens=log.count * rows.numel(),
         )
-        self.found.steps.append(step)
-        self._tell(step, self.limits.ledger.total(constraint))
+        self.result.steps.append(step)
+        self._tell(step, self.costs.total(constraint))
 
-    def _name(self, piece: Piece) -> str:
-        """The piece's module under the number that its layer has in the parent."""
-        return replace(piece, layer=self.found.plan.layers[piece.layer].layer).module
+    def _require_candidates(self, pool: list[UnitGroup], constraint: Constraint) -> None:
+        if pool:
+            return
+        timed = constraint.key in self.costs.tables
+        raise BudgetError(
+            f"nothing that is left saves any {constraint.key}"
+            f"{' by the timings of this machine' if timed else ''}, and the budget "
+            f"{self.task.budget.text!r} is not met yet; raise it"
+            f"{', or bound macs instead' if timed else ''}"
+        )
+
+    def _name(self, group: UnitGroup) -> str:
+        """The group's module under the number that its layer has in the parent."""
+        return replace(group, layer=self.result.plan.layers[group.layer].layer).module
 
     def _pool(
-        self, constraint: Constraint, amount: float, priors: dict[Module, Tensor], rows: Tensor
-    ) -> list[Piece]:
+        self, constraint: Constraint, amount: float, importance: dict[Module, Tensor], rows: Tensor
+    ) -> list[UnitGroup]:
         """The candidates of this step."""
-        ledger, config = self.limits.ledger, self.config
-        if self.layout == "depth":
+        costs, config, model = self.costs, self.config, self.model
+        if self.task.layout == "depth":
             return self._layer_pool(constraint, amount, rows)
-        modules = [m for m in self.modules if ledger.unit(constraint.key, *m) > 0]
-        if self.method in _ONE_SHOT:
-            return finest_pool(self.model, modules, priors, config=config)
-        live = max(self.limits.spare(constraint), 1e-9)
+        modules = [m for m in self.modules if costs.of_unit(constraint.key, *m) > 0]
+        if self.task.strategy.one_shot:
+            return finest_pool(model, modules, importance, config=config)
+        live = max(costs.spare(constraint), 1e-9)
         share = min(1.0, max(2.0, config.pool_factor) * amount / live)
         most = config.evaluations or MOST_EVALUATIONS
-        block, widest = self.block, max(layer.neurons for layer in Body(self.model).layers)
-        pool = removable_pool(self.model, modules, priors, share=share, block=block, config=config)
+        block, widest = self.block, max(layer.neurons for layer in Body(model).layers)
+        pool = removable_pool(model, modules, importance, share=share, block=block, config=config)
         while len(pool) > most and config.ffn_block is None and block < widest:
-            block *= 2  # more pieces than evaluations could tell apart
+            block *= 2  # more groups than evaluations could tell apart
             pool = removable_pool(
-                self.model, modules, priors, share=share, block=block, config=config
+                model, modules, importance, share=share, block=block, config=config
             )
-        if sum(ledger.pieces(constraint.key, pool)) < amount:
-            pool = finest_pool(self.model, modules, priors, config=config)
+        if sum(costs.of_groups(constraint.key, pool)) < amount:
+            pool = finest_pool(model, modules, importance, config=config)
         return pool
 
-    def _layer_pool(self, constraint: Constraint, amount: float, rows: Tensor) -> list[Piece]:
+    def _layer_pool(self, constraint: Constraint, amount: float, rows: Tensor) -> list[UnitGroup]:
         """Whole layers, those that change their input least; at least one layer always stays."""
         influence = layer_importance(self.model, rows, batch_size=self.config.batch_size)
         order = influence.argsort(stable=True).tolist()
-        parents = self.found.plan.layers  # options and records count in the parent's numbers
+        parents = self.result.plan.layers  # options and records count in the parent's numbers
         whole = [
-            Piece(i, None) for i in order if f"layers.{parents[i].layer}" not in self.config.protect
+            UnitGroup(i, None)
+            for i in order
+            if f"layers.{parents[i].layer}" not in self.config.protect
         ]
         most = len(order) - 1
-        if self.method not in _ONE_SHOT and whole:
-            per_layer = max(self.limits.ledger.piece(constraint.key, whole[0]), 1e-9)
+        if not self.task.strategy.one_shot and whole:
+            per_layer = max(self.costs.of_group(constraint.key, whole[0]), 1e-9)
             most = min(most, max(3, round(self.config.pool_factor * amount / per_layer)))
         return whole[:most]
-
-    def _value(self, question: Question) -> Answer:
-        if self.method in _ONE_SHOT:
-            return one_shot(question)
-        return blockwise(question) if self.method == "blockwise" else regress(question)
 
     def _utility(self, rows: Tensor, log: Evaluations) -> Callable[[], float]:
         """A function that measures the model as it is switched now, remembered for resuming."""
 
         def measure() -> float:
-            if self.metric is not None:
+            if self.task.metric is not None:
                 with torch.random.fork_rng():  # a user's metric must not move our random state
-                    return float(self.metric(self.model))
+                    return float(self.task.metric(self.model))
             nll = likelihood.nll(self.model, rows, batch_size=self.config.batch_size)
             if self.config.utility == "perplexity":
                 return -min(math.exp(min(nll, 700.0)), 1e8) if math.isfinite(nll) else -1e8
@@ -369,8 +370,8 @@ class _Run:
 
     def check_parent(self) -> None:
         """Refuse a parent whose loss is not finite."""
-        if self.metric is None and not math.isfinite(
-            likelihood.nll(self.model, self.windows[:1], batch_size=1)
+        if self.task.metric is None and not math.isfinite(
+            likelihood.nll(self.model, self.task.windows[:1], batch_size=1)
         ):
             raise DataError(
                 "the parent's loss on the calibration text is not finite, so nothing can be learnt "
@@ -379,48 +380,51 @@ class _Run:
 
     def _tell(self, step: Step, now: float) -> None:
         logger.info(
-            "step %d: %s now %.4g; %d pieces, %d evaluations, held-out tau %s, %.1f s",
+            "step %d: %s now %.4g; %d candidates, %d evaluations, held-out rank correlation %s, "
+            "%.1f s",
             step.number + 1,
-            step.currency,
+            step.constraint,
             now,
-            step.pieces,
+            step.candidates,
             step.evaluations,
-            "-" if step.tau is None else f"{step.tau:.2f}",
+            "-" if step.kendall_tau is None else f"{step.kendall_tau:.2f}",
             step.seconds,
         )
 
     def save(self) -> None:
         """Keep what is decided so far for a resumed run."""
-        if self.state is not None:
-            steps = [asdict(step) for step in self.found.steps]
-            stored = {"plan": self.found.plan.to_dict(), "steps": steps}
-            write_text(self.state / "search.json", json.dumps(stored))
+        if self.task.state is not None:
+            steps = [asdict(step) for step in self.result.steps]
+            stored = {"plan": self.result.plan.to_dict(), "steps": steps}
+            write_text(self.task.state / "search.json", json.dumps(stored))
 
     def restore(self) -> None:
         """Go to where an interrupted run stopped."""
-        if self.state is None or not (self.state / "search.json").exists():
+        if self.task.state is None or not (self.task.state / "search.json").exists():
             return
-        stored = json.loads((self.state / "search.json").read_text(encoding="utf-8"))
-        self.found.plan = SlicePlan.from_dict(stored["plan"])
-        self.found.steps = [Step(**step) for step in stored["steps"]]
-        slice_model(self.model, self.found.plan, in_place=True)
-        logger.info("resuming after step %d", len(self.found.steps))
+        stored = json.loads((self.task.state / "search.json").read_text(encoding="utf-8"))
+        self.result.plan = SlicePlan.from_dict(stored["plan"])
+        self.result.steps = [Step(**step) for step in stored["steps"]]
+        slice_model(self.model, self.result.plan, in_place=True)
+        logger.info("resuming after step %d", len(self.result.steps))
 
 
-def _count(gone: list[Piece], names: dict[Piece, str]) -> dict[str, int]:
+def _count(gone: list[UnitGroup], names: dict[UnitGroup, str]) -> dict[str, int]:
     """Units removed, by module."""
     removed: dict[str, int] = {}
-    for piece in gone:
-        removed[names[piece]] = removed.get(names[piece], 0) + max(1, len(piece.members))
+    for group in gone:
+        removed[names[group]] = removed.get(names[group], 0) + max(1, len(group.members))
     return removed
 
 
-def _importance(pool: list[Piece], answer: Answer, names: dict[Piece, str]) -> dict[str, float]:
+def _importance(
+    pool: list[UnitGroup], scores: GroupScores, names: dict[UnitGroup, str]
+) -> dict[str, float]:
     """Mean value of the candidates, by module."""
-    found: dict[str, list[float]] = {}
-    for piece, value in zip(pool, answer.values, strict=True):
-        found.setdefault(names[piece], []).append(value)
-    return {module: float(np.mean(values)) for module, values in found.items()}
+    values: dict[str, list[float]] = {}
+    for group, value in zip(pool, scores.values, strict=True):
+        values.setdefault(names[group], []).append(value)
+    return {module: float(np.mean(each)) for module, each in values.items()}
 
 
 def kept_widths(model: PreTrainedModel) -> list[dict[str, int]]:

@@ -11,7 +11,7 @@ from transformers import PreTrainedModel
 
 from attar.errors import ConfigError
 from attar.families import UNITS, Body, Unit
-from attar.pruning.config import PruneConfig, Layout
+from attar.pruning.config import Layout, PruneConfig
 from attar.pruning.importance import Module
 from attar.slicing import LayerKeep, SlicePlan, UnitMasks
 
@@ -134,7 +134,9 @@ def removable_pool(
 # -------------------------------------------------------------------------------------- switching
 
 
-def switch(masks: UnitMasks, model: PreTrainedModel, pool: Sequence[UnitGroup], keep: Tensor) -> None:
+def switch(
+    masks: UnitMasks, model: PreTrainedModel, pool: Sequence[UnitGroup], keep: Tensor
+) -> None:
     """Make the model run without the groups whose entry in `keep` `(groups,)` is 0."""
     masks.clear()
     off = [group for group, on in zip(pool, keep.tolist(), strict=True) if not on]

@@ -1,35 +1,35 @@
-"""The public verb: load, prune to a budget, save, and say what it cost and how good it is."""
+"""From a parent and a budget to a pruned checkpoint with its record and plan."""
 
 import hashlib
 import json
-import time
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, cast
 
 import torch
-from datasets import Dataset, DatasetDict
+from datasets import Dataset
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from attar import artefacts, checkpoint
 from attar.budget import Budget, Cost
+from attar.data.data import Data
 from attar.data.text import load_text
 from attar.data.tokens import pack
 from attar.errors import BudgetError, CompatibilityError, ConfigError, DataError
 from attar.evaluation import likelihood
 from attar.families import Body
-from attar.measure import latency_budget as clock
+from attar.measure import latency_budget
 from attar.measure.cost import cost_of
 from attar.measure.latency_table import LatencyTable
 from attar.measure.timing import measure
-from attar.methods.bonsai import PAPER
-from attar.models import has_cache
-from attar.pruning.config import BonsaiConfig, Layout, Method
-from attar.pruning.loop import Metric, Search, kept_widths, search
-from attar.report.pages import save_card
-from attar.report.record import Run
+from attar.models import has_cache, positions_of
+from attar.pruning.baselines import Strategy
+from attar.pruning.config import Layout, PruneConfig
+from attar.pruning.loop import LoopTask, Metric, PruneResult, kept_widths, prune_to_budget
+from attar.report.artefact import Artefact, artefact
+from attar.report.record import Paper, Run
 from attar.runtime import place
 from attar.slicing import SlicePlan, slice_model, zero_out
 
@@ -38,197 +38,237 @@ PLAN_FILE = "plan.json"
 _DOCUMENTS = 20_000
 
 
-class _Job:
-    """The arguments of one `prune` call and the pieces that come of them."""
+@dataclass(frozen=True, kw_only=True)
+class PruneTask:
+    """Everything that determines a pruned model.
 
-    def __init__(
-        self,
-        model: str | Path | PreTrainedModel,
-        data: str | Path | Dataset | DatasetDict,
-        budget: Budget,
-        method: Method,
-        layout: Layout,
-        config: BonsaiConfig,
-        metric: Metric | None,
-        eval_tokens: int,
-        text_column: str,
-        data_config: str | None,
-    ) -> None:
-        self.source: str | Path | PreTrainedModel = model
-        self.data, self.budget = data, budget
-        self.method: Method = method
-        self.layout: Layout = layout
-        self.config, self.metric = config, metric
-        self.eval_tokens, self.text_column, self.data_config = eval_tokens, text_column, data_config
-        if config.iterative and method in ("bonsai", "blockwise"):
+    Attributes:
+        model: folder, Hub name, or a loaded model, which is then cut down *in place*.
+        data: text to calibrate on (its train split) and to report quality on (its test split).
+        budget: what the result may cost.
+        strategy: how candidates are valued.
+        layout: see `attar.prune`.
+        config: how the loop goes.
+        metric: a function of the model to keep high; None takes the likelihood of the text, or for
+            an encoder, how close its hidden states stay to the parent's.
+        eval_tokens: tokens of the test split that quality is reported on.
+        tokenizer: needed with a loaded model; None reads the one that lies beside the model.
+    """
+
+    model: str | Path | PreTrainedModel
+    data: Data
+    budget: Budget
+    strategy: Strategy
+    layout: Layout
+    config: PruneConfig
+    metric: Metric | None
+    eval_tokens: int
+    tokenizer: PreTrainedTokenizerBase | None
+
+    def __post_init__(self) -> None:
+        if self.config.iterative and not self.strategy.one_shot:
             raise ConfigError(
-                f"iterative is for methods that cut in one step, and {method} always takes "
-                "several; leave it out"
+                f"iterative is for methods that cut in one step, and {self.strategy.name} always "
+                "takes several; leave it out"
             )
-        loaded = isinstance(model, PreTrainedModel)
-        if loaded and layout == "padded":
-            raise ConfigError(
-                "the padded layout needs the parent once more at the end: give its folder instead "
-                "of a loaded model"
-            )
-        self.name = (model.name_or_path or type(model).__name__) if loaded else str(model)
-        self.model: PreTrainedModel
-        self.tokenizer: PreTrainedTokenizerBase
-        self.found: Search
+        if isinstance(self.model, PreTrainedModel):
+            if self.layout == "padded":
+                raise ConfigError(
+                    "the padded layout needs the parent once more at the end: give its folder "
+                    "instead of a loaded model"
+                )
+            if self.tokenizer is None:
+                raise ConfigError("a loaded model needs its tokenizer: pass tokenizer=...")
+
+    @property
+    def name(self) -> str:
+        """The parent's name or path."""
+        return checkpoint.name_of(self.model) or type(self.model).__name__
 
     def settings(self) -> dict[str, Any]:
-        """What determines the result."""
+        """What determines the result, for the record and for resuming."""
         return {
             "model": self.name,
-            "data": str(self.data) if isinstance(self.data, str | Path) else "given data set",
+            **self.data.settings(),
             "budget": self.budget.text,
-            "method": self.method,
+            "method": self.strategy.name,
             "layout": self.layout,
             "metric": getattr(self.metric, "__name__", None) if self.metric else None,
             "eval_tokens": self.eval_tokens,
-            "text_column": self.text_column,
-            "data_config": self.data_config,
             **asdict(self.config),
         }
 
-    def run(self, tokenizer: PreTrainedTokenizerBase | None, state: Path | None) -> Run:
-        began = time.perf_counter()
-        if isinstance(self.source, PreTrainedModel):
-            self.model = self.source
-            if tokenizer is None:
-                raise ConfigError("a loaded model needs its tokenizer: pass tokenizer=...")
-        else:
-            self.model = checkpoint.load(self.source)
-            place(self.model)
-        Body(self.model)  # what cannot be cut is refused before any text is read
-        self.tokenizer = tokenizer or checkpoint.load_tokenizer(self.name)
-        _check_currencies(self.budget, self.model)
-        documents = load_text(self.data, config=self.data_config, text_column=self.text_column)
-        windows = calibration_windows(self.model, self.tokenizer, documents["train"], self.config)
-        parent = {"hash": checkpoint.fingerprint(self.model), "widths": kept_widths(self.model)}
-        quality = self._quality(documents["test"], windows)
-        cost = _known_parent(state, parent["hash"], windows) or measure(self.model)
-        _keep_parent(state, parent["hash"], windows, cost)
-        tables = clock.tables(self.model, self.budget, config=self.config, state=state)
-        cost = clock.by_table(cost, tables)
-        before = {"cost": cost, "quality": quality()}
-        budget = self.budget.resolve(cost)
-        goal = clock.with_margin(budget, cost)
-        clock.check(goal, tables, layout=self.layout)
-        self.found = search(
-            self.model,
-            windows,
-            budget=goal,
-            method=self.method,
-            layout=self.layout,
-            config=self.config,
-            metric=self.metric or _encoder_metric(self.model, windows, self.config),
-            tables=tables,
-            state=state,
+
+def run_prune(
+    task: PruneTask,
+    *,
+    paper: Paper | None,
+    output_dir: str | Path | None,
+    recipe: str | None = None,
+    resume: bool = False,
+) -> Run:
+    """Load, prune to the budget, measure before and after, and save.
+
+    Raises:
+        BudgetError: the budget is out of reach.
+        CompatibilityError: model, tokenizer or layout do not fit.
+        ConfigError: the output folder is taken.
+        DataError: model or text are missing or damaged.
+    """
+    with artefact(
+        output_dir,
+        command="prune",
+        method=task.strategy.name,
+        paper=paper,
+        settings=task.settings(),
+        recipe=recipe,
+        seed=task.config.seed,
+        resume=resume,
+    ) as work:
+        model, tokenizer = _load(task)
+        documents = load_text(task.data)
+        windows = calibration_windows(model, tokenizer, documents["train"], task.config)
+        parent = {"hash": checkpoint.fingerprint(model), "widths": kept_widths(model)}
+        quality = _quality(task, model, tokenizer, documents["test"], windows)
+        cost = _known_parent(work.state, parent["hash"], windows) or measure(model)
+        _keep_parent(work.state, parent["hash"], windows, cost)
+        tables = latency_budget.tables(
+            model, task.budget, round_to=task.config.round_to, state=work.state
         )
-        after = {"cost": measure(self.model), "quality": quality()}
-        self.parent_hash = parent["hash"]
-        return Run(
-            command="prune",
-            method=self.method,
-            paper=PAPER if self.method in ("bonsai", "blockwise") else None,
-            model=self.name,
-            data=self.settings()["data"],
-            settings=self.settings(),
-            budget={
-                "asked": self.budget.text,
-                "met": budget.admits(after["cost"]),
-                "constraints": budget.verdict(after["cost"]),
-            },
-            cost={"before": before["cost"].to_dict(), "after": after["cost"].to_dict()},
-            quality={"before": before["quality"], "after": after["quality"]},
-            details=self._details(parent["widths"], tables, after["cost"]),
-            seed=self.config.seed,
-            seconds=time.perf_counter() - began,
+        cost = latency_budget.by_table(cost, tables)
+        work.run.cost["before"], work.run.quality["before"] = cost.to_dict(), quality()
+        budget = task.budget.resolve(cost)
+        goal = latency_budget.with_margin(budget, cost)
+        latency_budget.check(goal, {} if task.layout == "depth" else tables)
+        result = prune_to_budget(
+            LoopTask(
+                model=model,
+                windows=windows,
+                budget=goal,
+                strategy=task.strategy,
+                layout=task.layout,
+                config=task.config,
+                metric=task.metric or _encoder_metric(model, windows, task.config),
+                tables=tables,
+                state=work.state,
+            )
         )
-
-    def _quality(self, documents: Dataset, windows: Tensor) -> Callable[[], dict[str, float]]:
-        """A function that measures the present model on unseen text; for an encoder, how close it
-        stays to the parent.
-        """
-        if has_cache(self.model):
-            return lambda: likelihood.score(
-                self.model,
-                self.tokenizer,
-                documents,
-                max_tokens=self.eval_tokens,
-                batch_size=self.config.batch_size,
-            ).to_dict()
-        fidelity = fidelity_metric(self.model, windows[-self.config.windows :])
-        return lambda: {"fidelity": fidelity(self.model)}
-
-    def _details(
-        self, widths: list[dict[str, int]], tables: dict[str, LatencyTable], cost: Cost
-    ) -> dict[str, Any]:
-        after = kept_widths(self.model)
-        names = {"kv_groups": "KV groups", "neurons": "FFN width"}
-        by_layer = {
-            keep.layer: now for keep, now in zip(self.found.plan.layers, after, strict=True)
+        after = measure(model)
+        work.run.cost["after"], work.run.quality["after"] = after.to_dict(), quality()
+        work.run.budget = {
+            "asked": task.budget.text,
+            "met": budget.admits(after),
+            "constraints": budget.verdict(after),
         }
-        details: dict[str, Any] = {
-            "layout": self.layout,
-            "steps": [asdict(step) for step in self.found.steps],
-            "notes": self.found.notes,
-            "widths": {
-                names[unit]: {
-                    "before": [row[unit] for row in widths],
-                    "after": [by_layer.get(i, {}).get(unit, 0) for i in range(len(widths))],
-                }
-                for unit in names
-            },
-            "evaluations": sum(step.evaluations for step in self.found.steps),
-            "tokens_forwarded": sum(step.tokens for step in self.found.steps),
-        }
-        if importance := _importance(self.found, len(widths)):
-            details["importance"] = importance
-        for key in tables:
-            found = cost.decode if key == "latency" else cost.prefill
-            if found is not None and key in self.found.predicted:
-                predicted = self.found.predicted[key]
-                details[f"{key}_prediction"] = {
-                    "predicted": predicted,
-                    "measured": found.median,
-                    "error": predicted / found.median - 1,
-                    "table_error": tables[key].error,
-                }
-        return details
-
-    def save(self, path: Path, record: Run) -> None:
-        """Write checkpoint, plan, record and card into `path`."""
-        model, plan = self.model, self.found.plan
-        if self.layout == "padded":
-            model = checkpoint.load(self.name)
-            zero_out(model, plan)
-            # the artefact has the parent's size; what the cut model would cost is kept beside it
-            record.details["cut_cost"] = record.cost["after"]
-            record.cost["after"] = measure(model).to_dict()
-        form = checkpoint.save(model, path, tokenizer=self.tokenizer)
-        record.details["form"] = form
-        stored = plan.to_dict() | {
-            "parent": self.name,
-            "parent_hash": self.parent_hash,
-            "settings": record.settings,
-            "versions": record.versions,
-        }
-        artefacts.write_text(path / PLAN_FILE, json.dumps(stored))
-        kind = "text-generation" if has_cache(model) else None
-        save_card(path, record, pipeline_tag=kind)
-        record.save(path)
+        work.run.details = _details(task, result, parent["widths"], tables, after)
+        if output_dir is not None:
+            _save(work, task, result, tokenizer, parent["hash"])
+    return work.run
 
 
-def _check_currencies(budget: Budget, model: PreTrainedModel) -> None:
-    """Refuse a budget on what an encoder does not have."""
-    missing = [c.key for c in budget.constraints if c.key in ("latency", "kv_bytes")]
+def _load(task: PruneTask) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """The parent, checked for what cannot be cut before any text is read, and its tokenizer."""
+    if isinstance(task.model, PreTrainedModel):
+        model = task.model
+    else:
+        model = checkpoint.load(task.model)
+        place(model)
+    Body(model)
+    tokenizer = task.tokenizer or checkpoint.load_tokenizer(task.name)
+    missing = [c.key for c in task.budget.constraints if c.key in ("latency", "kv_bytes")]
     if missing and not has_cache(model):
         raise BudgetError(
             f"{missing[0]} is out of reach: {type(model).__name__} generates no tokens and has no "
             "key/value cache; bound prefill, params, bytes or macs instead"
         )
+    return model, tokenizer
+
+
+def _quality(
+    task: PruneTask,
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    documents: Dataset,
+    windows: Tensor,
+) -> Callable[[], dict[str, float]]:
+    """A function that measures the present model on unseen text; for an encoder, how close it
+    stays to the parent.
+    """
+    if has_cache(model):
+        return lambda: likelihood.score(
+            model,
+            tokenizer,
+            documents,
+            eval_tokens=task.eval_tokens,
+            batch_size=task.config.batch_size,
+        ).to_dict()
+    fidelity = fidelity_metric(model, windows[-task.config.windows :])
+    return lambda: {"fidelity": fidelity(model)}
+
+
+def _details(
+    task: PruneTask,
+    result: PruneResult,
+    widths: list[dict[str, int]],
+    tables: dict[str, LatencyTable],
+    cost: Cost,
+) -> dict[str, Any]:
+    after = kept_widths(result.model)
+    names = {"kv_groups": "KV groups", "neurons": "FFN width"}
+    by_layer = {keep.layer: now for keep, now in zip(result.plan.layers, after, strict=True)}
+    details: dict[str, Any] = {
+        "layout": task.layout,
+        "steps": [asdict(step) for step in result.steps],
+        "notes": result.notes,
+        "widths": {
+            names[unit]: {
+                "before": [row[unit] for row in widths],
+                "after": [by_layer.get(i, {}).get(unit, 0) for i in range(len(widths))],
+            }
+            for unit in names
+        },
+        "evaluations": sum(step.evaluations for step in result.steps),
+        "tokens_forwarded": sum(step.tokens for step in result.steps),
+    }
+    if importance := _importance(result, len(widths)):
+        details["importance"] = importance
+    for key in tables:
+        timing = cost.decode if key == "latency" else cost.prefill
+        if timing is not None and key in result.predicted:
+            predicted = result.predicted[key]
+            details[f"{key}_prediction"] = {
+                "predicted": predicted,
+                "measured": timing.median,
+                "error": predicted / timing.median - 1,
+                "table_error": tables[key].error,
+            }
+    return details
+
+
+def _save(
+    work: Artefact,
+    task: PruneTask,
+    result: PruneResult,
+    tokenizer: PreTrainedTokenizerBase,
+    parent_hash: str,
+) -> None:
+    """Write checkpoint and plan."""
+    model, run = result.model, work.run
+    if task.layout == "padded":
+        model = checkpoint.load(task.name)
+        zero_out(model, result.plan)
+        # the artefact has the parent's size; what the cut model would cost is kept beside it
+        run.details["cut_cost"] = run.cost["after"]
+        run.cost["after"] = measure(model).to_dict()
+    run.details["form"] = checkpoint.save(model, work.folder, tokenizer=tokenizer)
+    stored = result.plan.to_dict() | {
+        "parent": task.name,
+        "parent_hash": parent_hash,
+        "settings": run.settings,
+        "versions": run.versions,
+    }
+    artefacts.write_text(work.folder / PLAN_FILE, json.dumps(stored))
+    work.card = {"pipeline_tag": "text-generation" if has_cache(model) else None}
 
 
 def _known_parent(state: Path | None, mark: str, windows: Tensor) -> Cost | None:
@@ -263,7 +303,7 @@ def calibration_windows(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
     documents: Dataset,
-    config: BonsaiConfig,
+    config: PruneConfig,
 ) -> Tensor:
     """Token ids `(N, T)` to calibrate on: windows of packed text, all of one length.
 
@@ -278,13 +318,13 @@ def calibration_windows(
             f"belong together; "
             "give the tokenizer that the model was trained with"
         )
-    context = getattr(model.config, "max_position_embeddings", None) or 512
-    if config.window_tokens and config.window_tokens > context:
+    positions = positions_of(model) or 512
+    if config.context and config.context > positions:
         raise ConfigError(
-            f"window_tokens must be at most the model's context of {context}, but it is "
-            f"{config.window_tokens}; lower it"
+            f"context must be at most the model's {positions} positions, but it is "
+            f"{config.context}; lower it"
         )
-    length = config.window_tokens or min(512, context)
+    length = config.context or min(512, positions)
     if len(documents) > _DOCUMENTS:
         documents = documents.shuffle(seed=config.seed).select(range(_DOCUMENTS))
     packed = pack(documents, tokenizer, block_size=length, vocab_size=rows)
@@ -292,7 +332,7 @@ def calibration_windows(
         raise DataError(
             f"expected at least {config.windows} windows of {length} tokens to calibrate on; the "
             f"text gives {len(packed)}: "
-            "give more text, or lower --windows or --window-tokens"
+            "give more text, or lower --windows or --context"
         )
     return torch.as_tensor(packed.with_format("numpy")["input_ids"][:], dtype=torch.long)
 
@@ -319,18 +359,18 @@ def _hidden(model: PreTrainedModel, windows: Tensor) -> Tensor:
     return torch.cat(parts).float()
 
 
-def _encoder_metric(model: PreTrainedModel, windows: Tensor, config: BonsaiConfig) -> Metric | None:
+def _encoder_metric(model: PreTrainedModel, windows: Tensor, config: PruneConfig) -> Metric | None:
     return None if has_cache(model) else fidelity_metric(model, windows[: config.windows])
 
 
-def _importance(found: Search, layers: int) -> dict[str, list[float]]:
+def _importance(result: PruneResult, layers: int) -> dict[str, list[float]]:
     """Mean value that the steps found in each module's candidates, for the report."""
     rows: dict[str, list[float]] = {}
     for kind, label in (("attention", "attention"), ("mlp", "FFN")):
         means = []
         for i in range(layers):
             seen = [
-                s.importance[m] for s in found.steps if (m := f"layers.{i}.{kind}") in s.importance
+                s.importance[m] for s in result.steps if (m := f"layers.{i}.{kind}") in s.importance
             ]
             means.append(sum(seen) / len(seen) if seen else 0.0)
         if any(means):
@@ -360,34 +400,25 @@ def apply_plan(
         CompatibilityError: the plan was made for a model of other shapes.
         DataError: model or plan are missing or damaged.
     """
-    began = time.perf_counter()
     file = Path(plan) / PLAN_FILE if Path(plan).is_dir() else Path(plan)
     if not file.exists():
         raise DataError(
             f"no plan at {str(file)!r}: expected the {PLAN_FILE} that attar prune writes"
         )
     text = file.read_text(encoding="utf-8", errors="replace")  # bytes that are no text fail below
-    wanted = SlicePlan.from_json(text)
+    kept = SlicePlan.from_json(text)
     made_for = json.loads(text).get("parent_hash")
     settings = {"model": str(model), "plan": str(plan), "layout": layout}
-    with artefacts.workspace(output_dir, settings=settings, resume=resume) as space:
+    with artefact(output_dir, command="prune --apply", settings=settings, resume=resume) as work:
         parent = checkpoint.load(model)
         same = made_for in (None, checkpoint.fingerprint(parent))
-        before = cost_of(parent)
+        work.run.cost["before"] = cost_of(parent).to_dict()
         if layout == "padded":
-            zero_out(parent, wanted)
+            zero_out(parent, kept)
         else:
-            parent = slice_model(parent, wanted, in_place=True)
-        form = checkpoint.save(parent, space.path, tokenizer=checkpoint.load_tokenizer(model))
-        artefacts.write_text(space.path / PLAN_FILE, text)
-        record = Run(
-            command="prune --apply",
-            model=str(model),
-            settings={"plan": str(plan), "layout": layout},
-            cost={"before": before.to_dict(), "after": cost_of(parent).to_dict()},
-            details={"form": form, "same_parent": same},
-            seconds=time.perf_counter() - began,
-        )
-        save_card(space.path, record)
-        record.save(space.path)
-    return record
+            parent = slice_model(parent, kept, in_place=True)
+        work.run.cost["after"] = cost_of(parent).to_dict()
+        form = checkpoint.save(parent, work.folder, tokenizer=checkpoint.load_tokenizer(model))
+        artefacts.write_text(work.folder / PLAN_FILE, text)
+        work.run.details = {"form": form, "same_parent": same}
+    return work.run

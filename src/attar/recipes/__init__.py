@@ -1,16 +1,18 @@
 """The settings files that come with Attar, one command's options each, and files of that form."""
 
-from dataclasses import asdict, is_dataclass
+from dataclasses import asdict, fields, is_dataclass
 from difflib import get_close_matches
 from importlib.resources import files
 from importlib.resources.abc import Traversable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import yaml
 
 from attar import artefacts
 from attar.errors import ConfigError
+
+C = TypeVar("C")
 
 
 def recipes() -> dict[str, Traversable]:
@@ -83,3 +85,29 @@ def write_recipe(path: Path, options: Any, *, comment: str) -> None:
         artefacts.write_text(path, text)
     except OSError as error:
         raise ConfigError(f"cannot write the recipe {path}: {error.strerror}") from error
+
+
+def configured(config: C | str, kind: type[C], *, recipe: str | None) -> tuple[C, str | None]:
+    """The options themselves, or those of a recipe by name or path, and the recipe's name.
+
+    Args:
+        config: options, or a recipe.
+        kind: the dataclass of the options.
+        recipe: the name that the options given came from, if any.
+
+    Raises:
+        ConfigError: there is no such recipe, or it holds an option that `kind` has not.
+    """
+    if not isinstance(config, str):
+        return config, recipe
+    options = {name.replace("-", "_"): value for name, value in read_recipe(config).items()}
+    options.pop("verb", None)
+    known = {field.name for field in fields(kind)}  # pyright: ignore[reportArgumentType]
+    if unknown := [name for name in options if name not in known]:
+        near = get_close_matches(unknown[0], known, n=1)
+        raise ConfigError(
+            f"the recipe {config!r} holds {unknown[0]!r}, which is no option of "
+            f"{kind.__name__}{f'; did you mean {near[0]}?' if near else ''}"
+        )
+    lists = {name: tuple(v) if isinstance(v, list) else v for name, v in options.items()}
+    return kind(**lists), config

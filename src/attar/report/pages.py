@@ -11,11 +11,10 @@ import yaml
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from attar import __version__
 from attar.errors import ConfigError
 from attar.report import tables
 from attar.report.charts import importance_plot, pareto_plot, widths_plot
-from attar.report.record import Run
+from attar.report.record import Run, versions
 
 #: what a model does on the Hub -> the class of transformers that loads it
 _AUTO_CLASSES = {
@@ -71,7 +70,7 @@ def html_report(
             table=Markup(tables.comparison(runs, names=shown).html()),
             charts=[Markup(svg) for svg in _charts(runs, shown)],
             sections=[_section(run, name) for run, name in zip(runs, shown, strict=True)],
-            version=__version__,
+            version=versions()["attar"],
         )
     )
     target = Path(path)

@@ -14,8 +14,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from attar import __version__
 from attar.errors import DataError
+from attar.report.tables import run_table, run_text
 
 SCHEMA = 1
 FILE_NAME = "attar.json"
@@ -73,12 +73,12 @@ class Paper:
 def versions() -> dict[str, str]:
     """Versions of Python, torch, transformers and Attar, without importing them."""
     found = {"python": platform.python_version()}
-    for name in ("torch", "transformers"):
+    for name in ("torch", "transformers", "attar"):
         try:
             found[name] = version(name)
         except PackageNotFoundError:
             found[name] = "not installed"
-    return found | {"attar": __version__}
+    return found
 
 
 def hardware() -> dict[str, Any]:
@@ -104,7 +104,8 @@ def _processor() -> str:
     return names[0] if names else platform.processor() or platform.machine()
 
 
-def _now() -> str:
+def now() -> str:
+    """This moment in ISO 8601, UTC."""
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
@@ -150,7 +151,7 @@ class Run:
     versions: dict[str, str] = field(default_factory=versions)
     hardware: dict[str, Any] = field(default_factory=hardware)
     seconds: float | None = None
-    date: str = field(default_factory=_now)
+    date: str = field(default_factory=now)
     schema: int = SCHEMA
 
     def to_dict(self) -> dict[str, Any]:
@@ -219,13 +220,9 @@ class Run:
             ) from error
 
     def __str__(self) -> str:
-        from attar.report.tables import run_text
-
         return run_text(self)
 
     def _repr_html_(self) -> str:
-        from attar.report.tables import run_table
-
         return run_table(self).html()
 
 

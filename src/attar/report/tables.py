@@ -5,14 +5,33 @@ from dataclasses import dataclass, field
 from html import escape
 from os.path import normpath
 from pathlib import PurePath
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 from attar.report.charts import Point
-from attar.report.record import Run
 from attar.report.units import amount, count, duration, fixed, size
 
 NONE = "-"
 _Figures = tuple[Mapping[str, Any], Mapping[str, Any]]  # cost and quality
+
+
+class Record(Protocol):
+    """What tables read of a run (see `attar.report.record.Run`)."""
+
+    command: str
+    method: str | None
+    paper: Any
+    model: str | None
+    data: str | None
+    budget: dict[str, Any] | None
+    cost: dict[str, Any]
+    quality: dict[str, Any]
+    baselines: list[dict[str, Any]]
+    details: dict[str, Any]
+    seed: int | None
+    versions: dict[str, str]
+    hardware: dict[str, Any]
+    seconds: float | None
+    date: str
 
 
 class Column(NamedTuple):
@@ -136,7 +155,7 @@ def side(record: Mapping[str, Any] | None, which: str) -> dict[str, Any]:
     return dict(record) if which == "after" else {}
 
 
-def names_of(runs: Sequence[Run]) -> list[str]:
+def names_of(runs: Sequence[Record]) -> list[str]:
     """A short, distinct name for each run: its method or command, numbered where that repeats."""
     plain = [run.method or run.command for run in runs]
     return [
@@ -150,7 +169,7 @@ def short(model: str | None) -> str:
 
 
 def comparison(
-    runs: Sequence[Run], *, names: Sequence[str] | None = None, ratios: bool = True
+    runs: Sequence[Record], *, names: Sequence[str] | None = None, ratios: bool = True
 ) -> Table:
     """One row a model: each parent once, then each run's result and its baselines.
 
@@ -191,7 +210,7 @@ def _result_among(
     return None
 
 
-def scored_apart(runs: Sequence[Run]) -> str | None:
+def scored_apart(runs: Sequence[Record]) -> str | None:
     """A warning if the results were not all scored on the same text; None if they were."""
     seen: dict[str, None] = {}
     for run in runs:
@@ -240,7 +259,7 @@ def _table(records: list[dict[str, Any]], columns: Sequence[Column], *, ratios: 
     return Table(list(cells), [list(row) for row in zip(*cells.values(), strict=True)], records)
 
 
-def run_table(run: Run) -> Table:
+def run_table(run: Record) -> Table:
     """Before, after and ratio of every figure that a run holds."""
     before = side(run.cost, "before"), side(run.quality, "before")
     after = side(run.cost, "after"), side(run.quality, "after")
@@ -262,7 +281,7 @@ def run_table(run: Run) -> Table:
     return table
 
 
-def budget_lines(run: Run) -> list[tuple[str, str]]:
+def budget_lines(run: Record) -> list[tuple[str, str]]:
     """The budget as `(label, text)`: what was asked and one line a constraint."""
     if not run.budget:
         return []
@@ -281,7 +300,7 @@ def budget_lines(run: Run) -> list[tuple[str, str]]:
     return lines
 
 
-def facts(run: Run) -> list[tuple[str, str]]:
+def facts(run: Record) -> list[tuple[str, str]]:
     """What a run was, as `(label, text)`."""
     lines = [("model", run.model), ("data", run.data), ("paper", run.paper and str(run.paper))]
     lines += [
@@ -296,7 +315,7 @@ def facts(run: Run) -> list[tuple[str, str]]:
     return [(label, str(text)) for label, text in lines if text]
 
 
-def run_text(run: Run) -> str:
+def run_text(run: Record) -> str:
     """A run for the terminal."""
     title = (
         run.command
@@ -313,7 +332,7 @@ def run_text(run: Run) -> str:
 
 
 def pareto_points(
-    runs: Sequence[Run], *, cost: str = "bytes", names: Sequence[str] | None = None
+    runs: Sequence[Record], *, cost: str = "bytes", names: Sequence[str] | None = None
 ) -> list[Point]:
     """Points (cost, bits per byte) for `pareto_plot`, of all models in the runs that have both."""
     return [

@@ -224,5 +224,3 @@ def _setting(settings: Mapping[str, Any]) -> str:
         f"{'all' if limit is None else limit} labels, {training['max_steps']} steps of "
         f"{training['per_device_train_batch_size']} ({digest})"
     )
-
-

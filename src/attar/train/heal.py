@@ -5,31 +5,31 @@ divergence from the parent, so that a weight means the same whatever the window 
 """
 
 import logging
-import shutil
-import time
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
-import torch
 from datasets import Dataset, DatasetDict
 from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from attar import artefacts, checkpoint, divergences
-from attar.artefacts import shared_workspace
+from attar import checkpoint
 from attar.compatibility import require_same_tokenizer, require_same_vocabulary
-from attar.data.sources import Batch, source_name
+from attar.data.data import STDLIB, Data, DataLike
+from attar.data.sources import Batch
 from attar.data.text import load_text
 from attar.data.tokens import pack
-from attar.errors import ConfigError
-from attar.evaluation import likelihood
+from attar.divergences import DIVERGENCES, DivergenceName
+from attar.errors import ConfigError, require
+from attar.evaluation.likelihood import score
 from attar.measure.cost import cost_of
-from attar.report.pages import save_card
+from attar.models import positions_of
+from attar.recipes import configured
+from attar.report.artefact import Artefact, artefact
 from attar.report.record import Run
-from attar.runtime import broadcast, place, processes
+from attar.runtime import place, processes
 from attar.train.lora import adapters
 from attar.train.teachers import CachedTeacher, LiveTeacher, Teacher
 from attar.train.trainer import FLOAT, Compute, Term, TrainConfig, Training, cross_entropy, fit
@@ -37,12 +37,7 @@ from attar.train.trainer import FLOAT, Compute, Term, TrainConfig, Training, cro
 logger = logging.getLogger(__name__)
 
 
-DIVERGENCES: dict[str, divergences.Divergence] = {
-    "forward_kl": divergences.forward_kl,
-    "reverse_kl": divergences.reverse_kl,
-    "js": divergences.js,
-}
-LONGEST = 512  # window, unless block_size says otherwise
+LONGEST = 512  # tokens of a window, unless `context` says otherwise
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,7 +51,7 @@ class HealConfig(TrainConfig):
     """Weight of the divergence from the parent, per target token; 0 trains on the text alone."""
     ce_weight: float = 1.0
     """Weight of the cross-entropy of the text, per target token."""
-    divergence: Literal["forward_kl", "reverse_kl", "js"] = "forward_kl"
+    divergence: DivergenceName = "forward_kl"
     """Which divergence; all but forward_kl need the live parent."""
     teacher_cache: str | None = "topk:64"
     """`topk:K` runs the parent once and keeps its K likeliest tokens on disk. Unset, or none: it
@@ -69,12 +64,8 @@ class HealConfig(TrainConfig):
     """Dropout before the adapters."""
     official_kl: bool = False
     """Multiply `kl_weight` by the window length, as Bonsai's code does by dividing by sequences."""
-    block_size: int | None = None
+    context: int | None = None
     """Tokens in one window; unset: 512, or the model's longest text if that is shorter."""
-    data_config: str | None = None
-    """Configuration of a data set on the Hub."""
-    text_column: str = "text"
-    """Column of the data set that holds the text."""
     eval_tokens: int = 50_000
     """Tokens of the test split, in passages spread over it, that are scored before and after."""
 
@@ -89,20 +80,17 @@ class HealConfig(TrainConfig):
                 "kl_weight and ce_weight must be zero or more and not both zero, but they are "
                 f"{self.kl_weight:g} and {self.ce_weight:g}."
             )
-        if self.divergence not in DIVERGENCES:
-            raise ConfigError(
-                f"divergence must be one of {', '.join(DIVERGENCES)}, "
-                f"but it is {self.divergence!r}."
-            )
+        names = ", ".join(DIVERGENCES)
+        require(self.divergence in DIVERGENCES, "divergence", self.divergence, f"one of {names}")
         if self.top_k is not None and self.divergence != "forward_kl":
             raise ConfigError(
                 f"teacher_cache holds only what forward_kl needs, but divergence is "
                 f"{self.divergence}; set teacher_cache to none to run the parent on every batch."
             )
-        for name in ("lora_r", "block_size", "eval_tokens"):
+        for name in ("lora_r", "context", "eval_tokens"):
             value = getattr(self, name)
-            if value is not None and value < (2 if name == "block_size" else 1):
-                least = 2 if name == "block_size" else 1
+            if value is not None and value < (2 if name == "context" else 1):
+                least = 2 if name == "context" else 1
                 raise ConfigError(f"{name} must be at least {least}, but it is {value}.")
         if not 0 <= self.lora_dropout < 1:
             raise ConfigError(
@@ -153,7 +141,7 @@ def heal_model(
         model: the student.
         windows: packed data set (column `input_ids`) or tensor (N, T).
         teacher: the parent; a model is run on every batch. None: train on the text alone.
-        config: training options. `teacher_cache`, `block_size` and what concerns data is not read.
+        config: training options. `teacher_cache`, `context` and `eval_tokens` are not read.
         state_dir: where checkpoints go; None: none are written.
         resume: go on from the newest checkpoint in `state_dir`.
 
@@ -188,13 +176,14 @@ def _trained(model: PreTrainedModel, config: HealConfig) -> AbstractContextManag
 
 
 def heal(
-    student: str | Path | PreTrainedModel,
+    model: str | Path | PreTrainedModel,
+    data: DataLike = STDLIB,
     *,
     teacher: str | Path | PreTrainedModel | None,
-    data: str | Path | Dataset | DatasetDict,
-    config: HealConfig | None = None,
-    output_dir: str | Path,
+    config: HealConfig | str = HealConfig(),
     tokenizer: PreTrainedTokenizerBase | None = None,
+    output_dir: str | Path,
+    recipe: str | None = None,
     resume: bool = False,
 ) -> Run:
     """Train a compressed model on text with its parent as the teacher, and save it as a checkpoint.
@@ -202,109 +191,94 @@ def heal(
     Under `torchrun` all processes train together and the first one writes.
 
     Args:
-        student: folder or Hub name; or a model, which is then trained in place.
-        teacher: the parent, likewise. None: train on the text alone.
+        model: folder or Hub name; or a model, which is then trained in place.
         data: whatever `attar.data.load_text` takes. The training split trains, the test split is
             scored before and after.
-        config: None: the defaults.
+        teacher: the parent: folder, Hub name or a model. None: train on the text alone.
+        config: training options; or the name or path of a recipe.
+        tokenizer: None: the one in the model's folder.
         output_dir: where the checkpoint goes; it appears when it is complete.
-        tokenizer: None: the one in the student's folder.
+        recipe: name of the recipe that the options came from, for the record.
         resume: go on with an interrupted run of the same settings.
 
     Returns:
-        The record, also written to `attar.json`: cost, perplexity and bits per byte of the student
+        The record, also written to `attar.json`: cost, perplexity and bits per byte of the model
         before and after and of the parent, and the training log.
 
     Raises:
         ConfigError: the output folder is taken, the settings differ from those of the run to
             resume, a weight needs a teacher and there is none, or training diverged.
-        CompatibilityError: student and teacher have different tokenizers.
+        CompatibilityError: model and teacher have different tokenizers.
         DataError: a model or the text cannot be read, or the text is shorter than one window.
     """
-    config = config or HealConfig()
+    config, recipe = configured(config, HealConfig, recipe=recipe)
     if config.kl_weight > 0 and teacher is None:
         raise ConfigError("kl_weight needs a teacher, but none is given; name the parent model.")
+    data = Data.of(data)
     settings = {
-        "student": checkpoint.name_of(student),
+        "model": checkpoint.name_of(model),
         "teacher": checkpoint.name_of(teacher),
-        "data": source_name(data),
+        **data.settings(),
+        **asdict(config),
     }
-    settings |= {"processes": processes().num_processes} | asdict(config)
-    model, parent = _load(student), None if teacher is None else _load(teacher)
-    stored = model.dtype  # the artefact keeps it; training needs float32
+    student, parent = _load(model), None if teacher is None else _load(teacher)
     if parent is not None:
-        require_same_vocabulary(model, parent)
-    tokenizer = tokenizer or checkpoint.load_tokenizer(checkpoint.name_of(student))
+        require_same_vocabulary(student, parent)
+    tokenizer = tokenizer or checkpoint.load_tokenizer(checkpoint.name_of(model))
     if isinstance(teacher, str | Path):
         require_same_tokenizer(tokenizer, checkpoint.load_tokenizer(teacher))
-    with shared_workspace(Path(output_dir), settings=settings, resume=resume) as space:
-        run = _heal_in(space, model, parent, tokenizer, data, config, settings, stored)
-        return broadcast(run)
+    with artefact(
+        output_dir,
+        command="heal",
+        method="heal",
+        settings=settings,
+        recipe=recipe,
+        seed=config.seed,
+        resume=resume,
+    ) as work:
+        _heal_in(work, (student, parent), tokenizer, load_text(data), config)
+    return work.run
 
 
 def _heal_in(
-    space: artefacts.Workspace,
-    model: PreTrainedModel,
-    parent: PreTrainedModel | None,
+    work: Artefact,
+    models: tuple[PreTrainedModel, PreTrainedModel | None],
     tokenizer: PreTrainedTokenizerBase,
-    data: str | Path | Dataset | DatasetDict,
+    documents: DatasetDict,
     config: HealConfig,
-    settings: dict[str, Any],
-    stored: torch.dtype,
-) -> Run | None:
-    """Everything between opening and closing the work folder; the record on the first process."""
-    began, main = time.perf_counter(), processes().is_main_process
-    documents = load_text(data, config=config.data_config, text_column=config.text_column)
+) -> None:
+    """Everything between opening and closing the work folder."""
+    (model, parent), run = models, work.run
+    stored = model.dtype  # the artefact keeps it; training needs float32
     windows = _needed_windows(documents["train"], tokenizer, model, config)
 
     def assess(judged: PreTrainedModel) -> dict[str, Any]:
         place(judged)
-        found = likelihood.score(
-            judged, tokenizer, documents["test"], max_tokens=config.eval_tokens
-        )
-        return found.to_dict()
+        return score(judged, tokenizer, documents["test"], eval_tokens=config.eval_tokens).to_dict()
 
-    cost = {"before": cost_of(model).to_dict()}
-    before = assess(model) if main else {}
+    run.cost["before"] = cost_of(model).to_dict()
+    if work.main:
+        run.quality["before"] = assess(model)
     nn.Module.to(model, FLOAT)
-    baselines = []
-    if parent is not None and main:
-        parent_cost = cost_of(parent).to_dict()
-        baselines = [{"name": "teacher", "cost": parent_cost, "quality": assess(parent)}]
-    try:
-        training = heal_model(
-            model,
-            windows,
-            teacher=_teacher(parent, windows, tokenizer, config, space.state / "teacher"),
-            config=config,
-            state_dir=space.state / "trainer",
-            resume=space.resuming,
-        )
-    except ConfigError:
-        if main:  # a diverged run leaves nothing to resume
-            shutil.rmtree(space.state / "teacher", ignore_errors=True)
-        raise
-    if not main:
-        return None
-    nn.Module.to(model, stored)
-    after = assess(model)
-    place(model, "cpu")
-    run = Run(
-        command="heal",
-        model=settings["student"],
-        data=settings["data"],
-        settings=settings,
-        quality={"before": before, "after": after},
-        cost=cost | {"after": cost_of(model).to_dict()},
-        baselines=baselines,
-        details={"split": "test", "windows": len(windows)} | asdict(training),
-        seed=config.seed,
-        seconds=time.perf_counter() - began,
+    if parent is not None and work.main:
+        cost = cost_of(parent).to_dict()
+        run.baselines = [{"name": "teacher", "cost": cost, "quality": assess(parent)}]
+    training = heal_model(
+        model,
+        windows,
+        teacher=_teacher(parent, windows, tokenizer, config, work.sub_state("teacher")),
+        config=config,
+        state_dir=work.sub_state("trainer"),
+        resume=work.resuming,
     )
-    checkpoint.save(model, space.path, tokenizer=tokenizer)
-    save_card(space.path, run)
-    run.save(space.path)
-    return run
+    if not work.main:
+        return
+    nn.Module.to(model, stored)
+    run.quality["after"] = assess(model)
+    place(model, "cpu")
+    run.cost["after"] = cost_of(model).to_dict()
+    run.details = {"split": "test", "windows": len(windows)} | asdict(training)
+    checkpoint.save(model, work.folder, tokenizer=tokenizer)
 
 
 def _load(model: str | Path | PreTrainedModel) -> PreTrainedModel:
@@ -318,13 +292,13 @@ def _needed_windows(
     config: HealConfig,
 ) -> Dataset:
     """Packed windows, no more than the run sees: the teacher need not read the others."""
-    longest = getattr(model.config, "max_position_embeddings", None) or LONGEST
-    block = config.block_size or min(LONGEST, longest)
-    if block > longest:
+    longest = positions_of(model) or LONGEST
+    context = config.context or min(LONGEST, longest)
+    if context > longest:
         raise ConfigError(
-            f"block_size must be at most the model's {longest} positions, but it is {block}."
+            f"context must be at most the model's {longest} positions, but it is {context}."
         )
-    windows = pack(documents, tokenizer, block_size=block)
+    windows = pack(documents, tokenizer, context=context)
     needed = config.max_steps * config.per_device_train_batch_size
     needed *= config.gradient_accumulation_steps * processes().num_processes
     if needed >= len(windows):
@@ -338,14 +312,15 @@ def _teacher(
     windows: Dataset,
     tokenizer: PreTrainedTokenizerBase,
     config: HealConfig,
-    path: Path,
+    path: Path | None,
 ) -> Teacher | PreTrainedModel | None:
     """The parent itself, or its cache, which the first process builds for all."""
     if parent is None or config.kl_weight == 0 or config.top_k is None:
         return None if config.kl_weight == 0 else parent
+    assert path is not None
     if processes().is_main_process:
         place(parent)
-        logger.info("storing the teacher's answers to %d windows", len(windows))
+        logger.info("caching teacher log-probabilities of %d windows", len(windows))
         CachedTeacher.build(
             parent,
             windows,

@@ -5,28 +5,27 @@ teacher to distil from.
 """
 
 import logging
-import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from datasets import Dataset, DatasetDict
+from datasets import Dataset
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerBase
 
 from attar import checkpoint
-from attar.artefacts import shared_workspace
+from attar.data.data import STDLIB, Data, DataLike
 from attar.data.encoded import is_encoded, load_encoded
-from attar.data.sources import source_name
 from attar.data.text import load_text
 from attar.data.tokens import pack, pack_ids, train_tokenizer
 from attar.errors import ConfigError
 from attar.evaluation.bits import BitsPerByte, bits_per_byte
 from attar.measure.cost import cost_of
 from attar.portable.tokenization_equal_info import EqualInfoTokenizer
-from attar.report.pages import save_card
+from attar.recipes import configured
+from attar.report.artefact import artefact
 from attar.report.record import FILE_NAME, Paper, Run
-from attar.runtime import broadcast, place, processes
+from attar.runtime import place
 from attar.train.trainer import TrainConfig, fit
 
 logger = logging.getLogger(__name__)
@@ -53,10 +52,6 @@ class PretrainConfig(TrainConfig):
     """Neurons of each gated feed-forward layer."""
     tie_word_embeddings: bool = True
     """One matrix for the input and the output embedding."""
-    data_config: str | None = None
-    """Configuration of a data set on the Hub."""
-    text_column: str = "text"
-    """Column of the data set that holds the text."""
     eval_tokens: int = 50_000
     """Tokens of the validation split, in passages spread over it, that are scored at the end."""
 
@@ -109,11 +104,11 @@ def build_model(config: PretrainConfig, tokenizer: PreTrainedTokenizerBase) -> L
 
 
 def pretrain(
-    data: str | Path | Dataset | DatasetDict,
+    data: DataLike = STDLIB,
     *,
-    config: PretrainConfig = PretrainConfig(),
-    output_dir: str | Path,
+    config: PretrainConfig | str = PretrainConfig(),
     tokenizer: str | Path | None = None,
+    output_dir: str | Path,
     recipe: str | None = None,
     resume: bool = False,
 ) -> Run:
@@ -122,7 +117,7 @@ def pretrain(
     Args:
         data: whatever `attar.data.load_text` takes, or a folder that `attar tokenizer encode`
             wrote, with its tokenizer. The training split trains, the validation split is scored.
-        config: shape and training options.
+        config: shape and training options; or the name or path of a recipe.
         tokenizer: folder or Hub name of one to use; None trains one on the same text.
         output_dir: where the checkpoint goes; it appears when it is complete.
         recipe: name of the recipe that the options came from, for the record.
@@ -137,52 +132,48 @@ def pretrain(
             resume, or training diverged.
         DataError: the text cannot be read or is shorter than one window.
     """
-    settings = {"data": source_name(data), "recipe": recipe}
-    settings |= {"tokenizer": tokenizer and str(tokenizer)}
-    settings |= {"processes": processes().num_processes} | asdict(config)
-    with shared_workspace(Path(output_dir), settings=settings, resume=resume) as space:
-        began = time.perf_counter()
+    config, recipe = configured(config, PretrainConfig, recipe=recipe)
+    data = Data.of(data)
+    settings = {**data.settings(), "tokenizer": tokenizer and str(tokenizer), **asdict(config)}
+    with artefact(
+        output_dir,
+        command="pretrain",
+        settings=settings,
+        recipe=recipe,
+        seed=config.seed,
+        resume=resume,
+    ) as work:
         words, windows, validation = _material(data, tokenizer, config)
         model = build_model(config, words)
         logger.info("%d parameters, %d windows", model.num_parameters(), len(windows))
 
         def quality() -> BitsPerByte:
-            return bits_per_byte(model, words, validation, max_tokens=config.eval_tokens)
+            return bits_per_byte(model, words, validation, eval_tokens=config.eval_tokens)
 
-        main = processes().is_main_process
-        before = quality() if main else None
+        if work.main:
+            work.run.quality["before"] = quality().score.to_dict()
         training = fit(
-            model, windows, config=config, state_dir=space.state / "trainer", resume=space.resuming
+            model,
+            windows,
+            config=config,
+            state_dir=work.sub_state("trainer"),
+            resume=work.resuming,
         )
-        if before is None:
-            return broadcast(None)
-        after = quality()
-        if after.learned_nothing:
-            logger.warning(
-                "The model has learned nothing: it is no better than one that finds all ids "
-                "equally likely. Train longer, or check the text and the tokenizer."
-            )
-        place(model, "cpu")
-        run = Run(
-            command="pretrain",
-            paper=_paper(words),
-            data=settings["data"],
-            settings=settings,
-            cost={"after": cost_of(model).to_dict()},
-            quality={"before": before.score.to_dict(), "after": after.score.to_dict()},
-            details={
-                "split": "validation",
-                "windows": len(windows),
-                "bits_per_byte": after.to_dict(),
-            }
-            | asdict(training),
-            seed=config.seed,
-            seconds=time.perf_counter() - began,
-        )
-        checkpoint.save(model, space.path, tokenizer=words)
-        save_card(space.path, run)
-        run.save(space.path)
-        return broadcast(run)
+        if work.main:
+            after = quality()
+            if after.learned_nothing:
+                logger.warning(
+                    "The model has learned nothing: it is no better than one that finds all ids "
+                    "equally likely. Train longer, or check the text and the tokenizer."
+                )
+            place(model, "cpu")
+            work.run.paper = _paper(words)
+            work.run.cost = {"after": cost_of(model).to_dict()}
+            work.run.quality["after"] = after.score.to_dict()
+            facts = {"split": "validation", "windows": len(windows)}
+            work.run.details = facts | {"bits_per_byte": after.to_dict()} | asdict(training)
+            checkpoint.save(model, work.folder, tokenizer=words)
+    return work.run
 
 
 def _paper(tokenizer: PreTrainedTokenizerBase) -> Paper | None:
@@ -193,23 +184,23 @@ def _paper(tokenizer: PreTrainedTokenizerBase) -> Paper | None:
 
 
 def _material(
-    data: str | Path | Dataset | DatasetDict, tokenizer: str | Path | None, config: PretrainConfig
+    data: Data, tokenizer: str | Path | None, config: PretrainConfig
 ) -> tuple[PreTrainedTokenizerBase, Dataset, Dataset]:
     """The tokenizer, windows of ids to train on, and documents to score."""
-    if is_encoded(data):
+    if is_encoded(data.source):
         if tokenizer is not None:
             raise ConfigError(
-                f"the text in {str(data)!r} is encoded with a tokenizer already; leave --tokenizer "
+                f"the text in {data.name!r} is encoded with a tokenizer already; leave --tokenizer "
                 "out, or give the text"
             )
-        words = checkpoint.load_tokenizer(str(data))
+        words = checkpoint.load_tokenizer(data.name)
         words.model_max_length = config.context
-        rows = load_encoded(str(data))
+        rows = load_encoded(data.name)
         assert isinstance(words, EqualInfoTokenizer)  # nothing else writes such a folder
         texts = words.decode_documents([i for row in rows["validation"]["input_ids"] for i in row])
-        windows = pack_ids(rows["train"], block_size=config.context)
+        windows = pack_ids(rows["train"], context=config.context)
         return words, windows, Dataset.from_dict({"text": texts})
-    documents = load_text(data, config=config.data_config, text_column=config.text_column)
+    documents = load_text(data)
     if tokenizer is None:
         words = train_tokenizer(
             documents["train"], vocab_size=config.vocab_size, context=config.context
@@ -217,5 +208,5 @@ def _material(
     else:
         words = checkpoint.load_tokenizer(tokenizer)
         words.model_max_length = config.context
-    windows = pack(documents["train"], words, block_size=config.context)
+    windows = pack(documents["train"], words, context=config.context)
     return words, windows, documents["validation"]

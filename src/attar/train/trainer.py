@@ -29,7 +29,7 @@ from transformers.trainer_callback import PrinterCallback
 
 from attar.data.sources import Batch, Source, Windows, order
 from attar.divergences import mean_over
-from attar.errors import ConfigError
+from attar.errors import ConfigError, TrainingDivergedError
 from attar.models import autocast
 from attar.runtime import processes
 from attar.train.callbacks import Interrupt, Progress, Watch
@@ -225,7 +225,7 @@ class ExactTrainer(Trainer):
         }
         loss = torch.stack([terms[name].weight * share for name, share in shares.items()]).sum()
         if not torch.isfinite(loss):
-            raise ConfigError(
+            raise TrainingDivergedError(
                 f"the training loss became {loss.item()} at step {self.state.global_step + 1} with "
                 f"a peak learning rate of {self.args.learning_rate:g}; lower --learning-rate or "
                 "raise --warmup-steps"
@@ -264,7 +264,7 @@ class ExactTrainer(Trainer):
 
 def _check_weights(model: nn.Module, config: TrainConfig) -> None:
     if not all(torch.isfinite(p).all() for p in model.parameters()):
-        raise ConfigError(
+        raise TrainingDivergedError(
             "training ended with weights that are not finite, with a peak learning rate of "
             f"{config.learning_rate:g}; lower --learning-rate or raise --warmup-steps"
         )
@@ -348,8 +348,9 @@ def fit(
         watch: looks at the model after some steps and may end the training.
 
     Raises:
-        ConfigError: the weights are not float32; the loss or a weight became infinite or NaN (the
-            checkpoints are deleted, as going on repeats it); or `resume` meets other data.
+        ConfigError: the weights are not float32, or `resume` meets other data.
+        TrainingDivergedError: the loss or a weight became infinite or NaN (the checkpoints are
+            deleted, as going on repeats it).
         KeyboardInterrupt: after SIGINT or SIGTERM, once a checkpoint is written.
     """
     source = Windows(data) if isinstance(data, Dataset | Tensor) else data
@@ -392,7 +393,7 @@ def fit(
             with interrupt.listening():
                 trainer.train(resume_from_checkpoint=str(newest) if newest else None)
             _check_weights(model, config)
-        except ConfigError:
+        except ConfigError:  # such as a loss that diverged: going on would repeat it
             if state_dir is not None and group.is_main_process:
                 shutil.rmtree(state_dir, ignore_errors=True)
             raise

@@ -21,7 +21,7 @@ _ROWS = 1000  # encoded at a time
 
 
 def encode(
-    documents: Dataset, tokenizer: PreTrainedTokenizerBase, *, task: Task, max_length: int = 128
+    documents: Dataset, tokenizer: PreTrainedTokenizerBase, *, task: Task, context: int = 128
 ) -> Dataset:
     """Tokenize the rows of `load_labelled` and put their labels beside the tokens.
 
@@ -37,11 +37,11 @@ def encode(
       of each token in the context, [-1, -1] elsewhere, and `context` and `answers` as they were.
 
     Two texts whose tokenizer puts nothing between them are parted by its SEP or EOS token. Texts
-    are cut to `max_length` tokens, of a pair the longer one first, of a question the context alone.
+    are cut to `context` tokens, of a pair the longer one first, of a question the context alone.
 
     Raises:
         DataError: columns of the task are missing.
-        ConfigError: `max_length` is too short for a question.
+        ConfigError: `context` is too short for a question.
         CompatibilityError: words or characters are needed, and the tokenizer is not a fast one; or
             a pair cannot be parted.
     """
@@ -65,7 +65,7 @@ def encode(
     parts = []
     for start in range(0, max(1, len(documents)), _ROWS):
         rows: dict[str, list[Any]] = documents[start : start + _ROWS]
-        columns = _encode(rows, tokenizer, task, max_length, between)
+        columns = _encode(rows, tokenizer, task, context, between)
         columns["rows"] = list(range(start, start + len(rows[needed[0]])))
         if "source" in rows:
             columns["source"] = rows["source"]
@@ -111,7 +111,7 @@ def _encode(
     rows: Mapping[str, list[Any]],
     tokenizer: PreTrainedTokenizerBase,
     task: Task,
-    max_length: int,
+    context: int,
     between: str,
 ) -> dict[str, list[Any]]:
     answering, tagging = task.kind == "question_answering", task.kind == "token_classification"
@@ -123,15 +123,15 @@ def _encode(
             list(map(" ".join, rows["words"])) if tagging else rows[first],
             pairs,
             truncation="only_second" if answering else True,
-            max_length=max_length,
+            max_length=context,
             return_offsets_mapping=answering or tagging,
         )
     except Exception as error:
         if not answering or "runcation" not in str(error):
             raise
         raise ConfigError(
-            f"expected a max_length above the longest question, found {max_length} tokens, which "
-            "leave no room for its context; raise max_length"
+            f"expected a context above the longest question, found {context} tokens, which "
+            "leave no room for its context; raise context"
         ) from error
     columns = {name: encoded[name] for name in MODEL_INPUTS if name in encoded}
     if answering:

@@ -2,14 +2,15 @@
 
 from pathlib import Path
 
-from datasets import Dataset, DatasetDict
+from datasets import DatasetDict
 
+from attar.data.data import STDLIB, Data, DataLike
 from attar.data.labelled.columns import find_roles, pick_columns, read_files
 from attar.data.labelled.labels import class_names, infer, limited, number_labels, read_labels
 from attar.data.labelled.splits import complete, to_dataset
 from attar.data.labelled.stdlib_tasks import stdlib_tables
 from attar.data.labelled.task import Task, TaskKind
-from attar.data.text import STDLIB, from_hub, name_splits, progress_only_on_terminals
+from attar.data.text import from_hub, name_splits, progress_only_on_terminals
 from attar.errors import ConfigError
 
 _ACCEPTED = (
@@ -19,13 +20,9 @@ _ACCEPTED = (
 
 
 def load_labelled(
-    source: str | Path | Dataset | DatasetDict,
+    data: DataLike,
     *,
     task: TaskKind | None = None,
-    config: str | None = None,
-    text_column: str | None = None,
-    pair_column: str | None = None,
-    label_column: str | None = None,
     limit_labels: int | None = None,
     seed: int = 0,
 ) -> tuple[DatasetDict, Task]:
@@ -43,15 +40,14 @@ def load_labelled(
     distinct texts each, by a hash of the text: equal texts stay together.
 
     Args:
-        source: a data set on the Hub, a data set object, a file or folder as for `load_text` but
-            without .txt, "python-stdlib:package" or "python-stdlib:docstring". Lines of .csv and
-            .tsv without a header are text and label, or text, second text and label.
+        data: a data set on the Hub, a data set object, a file or folder as for `load_text` but
+            without .txt, "python-stdlib:package" or "python-stdlib:docstring"; or `Data` with one
+            of these and the columns of text (words, question), second text (context) and label
+            (tags, answers), where they have no usual name. A text column without a pair column
+            means that there is no pair. Lines of .csv and .tsv without a header are text and label,
+            or text, second text and label.
         task: None: by the labels. Strings, truth values and whole numbers are classes, other
             numbers regression, one label a word token classification, other lists multi-label.
-        config: configuration of a data set on the Hub.
-        text_column: text, words or question. None: the first usual name; so for the next two.
-        pair_column: second text or context. None with `text_column`: no pair.
-        label_column: labels, tags or answers.
         limit_labels: keep the labels of this many rows of train, spread over the classes as all
             labels are but at least one a class, and forget the others; None: keep all.
         seed: draws the labels that are kept. Splits that are cut do not depend on it, so that a
@@ -60,10 +56,11 @@ def load_labelled(
     Raises:
         DataError: the source cannot be read; columns or task cannot be told; a text is empty; there
             is one class only, a class without a row in train, or a label that train does not know.
-        ConfigError: `config` with a source that is not on the Hub, or `limit_labels` below the
+        ConfigError: a configuration of a source that is not on the Hub, or `limit_labels` below the
             number of classes.
     """
-    origin = str(source) if isinstance(source, str | Path) else "the given data set"
+    data = Data.of(data)
+    source, config, origin = data.source, data.config, data.origin
     path = Path(source).expanduser() if isinstance(source, str | Path) else None
     own = path is not None and origin.partition(":")[0] == STDLIB
     local = path is None or own or path.exists()
@@ -72,7 +69,7 @@ def load_labelled(
             f"expected a data set on the Hub with dataset config {config!r}, found {origin}, "
             "which has no configurations; leave the config out"
         )
-    named = (text_column, pair_column, label_column)
+    named = (data.text_column, data.pair_column, data.label_column)
     cells = False
     with progress_only_on_terminals():
         if own:

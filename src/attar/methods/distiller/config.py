@@ -78,7 +78,7 @@ class DistillConfig(TrainConfig):
     `copies` + 1 times as many rows."""
     mlm: str | None = None
     """Folder or Hub name of the masked language model that the augmenter mlm fills with."""
-    max_length: int = 128
+    context: int = 128
     """Tokens of a text, or of a pair of texts."""
     num_train_epochs: float | None = None
     """Passes over the training rows; unset: `max_steps` decides."""
@@ -117,7 +117,7 @@ class DistillConfig(TrainConfig):
             self.mixup_beta,
             "above 0, or unset for no mixup",
         )
-        for name in ("critic_hidden", "critic_dim", "copies", "max_length"):
+        for name in ("critic_hidden", "critic_dim", "copies", "context"):
             require(getattr(self, name) >= 1, name, getattr(self, name), "at least 1")
         require(
             self.num_train_epochs is None or self.num_train_epochs > 0,

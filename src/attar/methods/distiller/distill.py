@@ -13,9 +13,9 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from attar import checkpoint
 from attar.artefacts import shared_workspace
+from attar.data.data import Data
 from attar.data.labelled.load import load_labelled
 from attar.data.labelled.task import TaskKind
-from attar.data.sources import source_name
 from attar.errors import ConfigError
 from attar.evaluation.metrics import primary
 from attar.measure.cost import cost_of
@@ -106,7 +106,7 @@ def distill(
     settings = {
         "student": checkpoint.name_of(student),
         "teacher": checkpoint.name_of(teacher),
-        "data": source_name(data),
+        "data": Data.of(data).name,
         "student_layers": student_layers,
         "student_width": student_width,
         "student_init": student_init if student_layers else None,

@@ -107,7 +107,7 @@ class Job:
         self.tokenizer = tokenizer or checkpoint.load_tokenizer(
             checkpoint.name_of(teacher if student is None else student)
         )
-        check_length(self.student, config.max_length)
+        check_length(self.student, config.context)
         check_mixup(config, task=task, tokenizer=self.tokenizer)
         self.teacher_tokenizer = self.tokenizer
         self.layer_map = None
@@ -116,7 +116,7 @@ class Job:
                 teacher
             ):  # a model in memory without one shares the student's
                 self.teacher_tokenizer = checkpoint.load_tokenizer(name)
-            check_length(self.teacher, config.max_length)
+            check_length(self.teacher, config.context)
             self.layer_map = check_models(
                 self.student,
                 self.teacher,
@@ -187,7 +187,7 @@ class Job:
     def _examples(
         self, rows: Dataset, tokenizer: PreTrainedTokenizerBase, *, copies: int = 0
     ) -> Examples:
-        encoded = encode(rows, tokenizer, task=self.task, max_length=self.config.max_length)
+        encoded = encode(rows, tokenizer, task=self.task, context=self.config.context)
         return Examples(encoded, task=self.task, tokenizer=tokenizer, copies=copies)
 
     @property
@@ -309,7 +309,7 @@ class Job:
             self.documents[split],
             tokenizer=tokenizer,
             task=self.task,
-            max_length=self.config.max_length,
+            context=self.config.context,
         )
 
 

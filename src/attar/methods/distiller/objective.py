@@ -223,7 +223,7 @@ def _prediction_loss(config: DistillConfig, task: Task) -> divergences.Divergenc
         "kl": divergences.binary_kl if many else divergences.forward_kl,
     }
     return divergences.at_temperature(
-        losses[config.pred_loss], tau=config.temperature, tau_squared=config.tau_squared
+        losses[config.pred_loss], temperature=config.temperature, tau_squared=config.tau_squared
     )
 
 

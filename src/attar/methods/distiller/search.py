@@ -26,9 +26,9 @@ from attar import checkpoint
 from attar.compatibility import same_inputs
 from attar.data.augment.augment import Resources
 from attar.data.augment.words import MaskedLM
+from attar.data.data import Data
 from attar.data.labelled.load import load_labelled
 from attar.data.labelled.task import Task, TaskKind
-from attar.data.sources import source_name
 from attar.errors import AttarError, ConfigError, DataError
 from attar.evaluation.labelled import score_on
 from attar.evaluation.metrics import primary
@@ -343,7 +343,7 @@ class _Runner:
                 self.documents["validation"],
                 tokenizer=self.tokenizer,
                 task=self.task,
-                max_length=self.training.max_length,
+                context=self.training.context,
             )
             score = found[primary(self.task)]
             if not score > 0:
@@ -406,7 +406,7 @@ class _Runner:
 
 def _place(data: str | Path | Dataset | DatasetDict) -> str:
     """How data is named in a study: a path in full, from wherever it was typed."""
-    name = source_name(data)
+    name = Data.of(data).name
     return (
         str(Path(name).resolve()) if isinstance(data, str | Path) and Path(data).exists() else name
     )

@@ -245,5 +245,3 @@ def same_space(found: object) -> None:
             f"expected the search space {space_id()}, found {found!r}; use the version of Attar "
             "that wrote it, or search again"
         )
-
-

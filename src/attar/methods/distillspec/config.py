@@ -1,22 +1,11 @@
 """How a draft is trained."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from attar import divergences
-from attar.divergences import Divergence
-from attar.errors import ConfigError
+from attar.divergences import DIVERGENCES, DivergenceName
+from attar.errors import ConfigError, require
 from attar.train.trainer import TrainConfig
-
-Distance = Literal["forward_kl", "reverse_kl", "js", "tvd", "lk"]
-DIVERGENCES: Mapping[Distance, Divergence] = {
-    "forward_kl": divergences.forward_kl,
-    "reverse_kl": divergences.reverse_kl,
-    "js": divergences.js,
-    "tvd": divergences.tvd,
-    "lk": divergences.lk,
-}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,7 +16,7 @@ class DistillSpecConfig(TrainConfig):
     steps, batch and lengths are for small models on small machines.
     """
 
-    divergence: Distance = "forward_kl"
+    divergence: DivergenceName = "forward_kl"
     """Distance of the draft's next-token distribution from the target's, over the whole
     vocabulary, at temperature 1."""
     student_share: float = 1.0
@@ -44,15 +33,6 @@ class DistillSpecConfig(TrainConfig):
     """Tokens of a prompt that is cut from text; of one that is given, at most."""
     max_new_tokens: int = 64
     """Tokens that follow a prompt, at most."""
-    prompt_column: str | None = None
-    """Column of a table that holds prompts, as text or messages; unset: `prompt` or `messages`, if
-    there is one."""
-    completion_column: str = "completion"
-    """Column with what follows the prompt; need not be there."""
-    text_column: str = "text"
-    """Column that holds documents, where there are no prompts."""
-    data_config: str | None = None
-    """Configuration of a data set on the Hub."""
     temperature: float = 1.0
     """At which the draft will serve: the best weights are those with most tokens for a pass of the
     target there. Greedy decoding: 0."""
@@ -73,11 +53,8 @@ class DistillSpecConfig(TrainConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.divergence not in DIVERGENCES:
-            raise ConfigError(
-                f"divergence must be one of {', '.join(DIVERGENCES)}, "
-                f"but it is {self.divergence!r}."
-            )
+        names = ", ".join(DIVERGENCES)
+        require(self.divergence in DIVERGENCES, "divergence", self.divergence, f"one of {names}")
         if self.average not in ("sequence", "token"):
             raise ConfigError(f"average must be sequence or token, but it is {self.average!r}.")
         shares = (self.student_share, self.target_share)

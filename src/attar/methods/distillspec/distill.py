@@ -13,8 +13,8 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from attar import checkpoint
 from attar.artefacts import shared_workspace
+from attar.data.data import Data
 from attar.data.prompts import Prompt
-from attar.data.sources import source_name
 from attar.decode.agreement import Texts, agreement
 from attar.decode.bench import profile
 from attar.decode.pair import Pair, load_pair
@@ -87,7 +87,7 @@ def distill_draft(
     settings = {
         "draft": checkpoint.name_of(draft),
         "target": checkpoint.name_of(target),
-        "data": source_name(data),
+        "data": Data.of(data).name,
         "processes": processes().num_processes,
         **asdict(config),
     }

@@ -17,7 +17,8 @@ from attar.data.prompts import Prompt
 from attar.data.sources import Batch
 from attar.decode.agreement import Texts, agreement
 from attar.decode.forced import answers
-from attar.methods.distillspec.config import DIVERGENCES, DistillSpecConfig
+from attar.divergences import DIVERGENCES
+from attar.methods.distillspec.config import DistillSpecConfig
 from attar.methods.distillspec.texts import Prompts, Writer
 from attar.models import autocast
 from attar.runtime import place, processes

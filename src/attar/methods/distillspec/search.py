@@ -19,12 +19,13 @@ from datasets import Dataset, DatasetDict
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from attar import artefacts, checkpoint
+from attar.data.data import Data
 from attar.data.prompts import Prompt
-from attar.data.sources import source_name
 from attar.decode.agreement import Texts
 from attar.decode.pair import Pair, load_pair
+from attar.divergences import DivergenceName
 from attar.errors import ConfigError
-from attar.methods.distillspec.config import Distance, DistillSpecConfig
+from attar.methods.distillspec.config import DistillSpecConfig
 from attar.methods.distillspec.distill import PAPER
 from attar.methods.distillspec.loop import train_draft
 from attar.methods.distillspec.texts import Prompts, prompts_of
@@ -53,7 +54,7 @@ class Cell:
         seconds: of the training.
     """
 
-    divergence: Distance
+    divergence: DivergenceName
     author: Author
     tau: float
     alpha: float
@@ -76,7 +77,7 @@ def search_drafts(
     target: str | Path | PreTrainedModel,
     output_dir: str | Path,
     config: DistillSpecConfig = DistillSpecConfig(max_steps=60),
-    divergences: Sequence[Distance] = get_args(Distance),
+    divergences: Sequence[DivergenceName] = get_args(DivergenceName),
     authors: Sequence[Author] | None = None,
     tokenizer: PreTrainedTokenizerBase | None = None,
     resume: bool = False,
@@ -114,7 +115,7 @@ def search_drafts(
     settings = {
         "draft": checkpoint.name_of(draft),
         "target": checkpoint.name_of(target),
-        "data": source_name(data),
+        "data": Data.of(data).name,
         "divergences": list(divergences),
         "authors": None if authors is None else list(authors),
         **asdict(config),
@@ -174,7 +175,7 @@ class _Search:
         file.parent.mkdir(parents=True, exist_ok=True)
         self.file, self.done = file, _read(file)
 
-    def run(self, divergence: Distance, author: Author) -> None:
+    def run(self, divergence: DivergenceName, author: Author) -> None:
         """Train a copy of the draft in this cell, unless that is done."""
         if (divergence, author) in self.done:
             return
@@ -197,14 +198,16 @@ class _Search:
         )
 
 
-def _with(config: DistillSpecConfig, divergence: Distance, author: Author) -> DistillSpecConfig:
+def _with(
+    config: DistillSpecConfig, divergence: DivergenceName, author: Author
+) -> DistillSpecConfig:
     shares = SHARES[author]
     return replace(config, divergence=divergence, student_share=shares[0], target_share=shares[1])
 
 
-def _read(file: Path) -> dict[tuple[Distance, Author], tuple[Cell, float]]:
+def _read(file: Path) -> dict[tuple[DivergenceName, Author], tuple[Cell, float]]:
     """Finished cells."""
-    found: dict[tuple[Distance, Author], tuple[Cell, float]] = {}
+    found: dict[tuple[DivergenceName, Author], tuple[Cell, float]] = {}
     for line in file.read_text(encoding="utf-8").splitlines() if file.exists() else []:
         stored = json.loads(line)
         cell = Cell(**stored["cell"])

@@ -16,8 +16,8 @@ from attar import checkpoint
 from attar.artefacts import shared_workspace
 from attar.coding.ngram import NgramModel, Symbols, symbols_of
 from attar.coding.windows import ByteModel, LiveWindows, compile_windows
+from attar.data.data import Data
 from attar.data.passages import spread
-from attar.data.sources import source_name
 from attar.data.text import load_text
 from attar.errors import ConfigError, DataError
 from attar.methods.equal_info.config import PAPER, EqualInfoConfig
@@ -175,7 +175,7 @@ def fit_tokenizer(
         ConfigError: the output folder is taken, or the options do not fit together.
         DataError: the text cannot be read or is too short.
     """
-    settings = {"data": source_name(data), "byte_model": byte_model and str(byte_model)}
+    settings = {"data": Data.of(data).name, "byte_model": byte_model and str(byte_model)}
     settings |= {"recipe": recipe, "processes": processes().num_processes} | asdict(config)
     with shared_workspace(Path(output_dir), settings=settings, resume=resume) as space:
         began = time.perf_counter()

@@ -1,0 +1,70 @@
+"""`Data`: where text or examples come from, and which of their columns are meant."""
+
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import Any
+
+from datasets import Dataset, DatasetDict
+
+STDLIB = "python-stdlib"
+Source = str | Path | Dataset | DatasetDict
+
+
+@dataclass(frozen=True)
+class Data:
+    """A source of data; every verb takes it whole. A plain source stands for `Data(source)`."""
+
+    source: Source = STDLIB
+    """A data set on the Hub, a file or a folder, a data set object, or `python-stdlib`."""
+    config: str | None = None
+    """Configuration of a data set on the Hub."""
+    text_column: str | None = None
+    """Column of the text. None: `text`; of labelled data the first usual name, as for the next
+    two."""
+    pair_column: str | None = None
+    """Column of the second text."""
+    label_column: str | None = None
+    """Column of the labels."""
+    prompt_column: str | None = None
+    """Column of prompts, as text or messages. None: `prompt` or `messages`, if there is one."""
+    completion_column: str = "completion"
+    """Column of what follows the prompts; need not be there."""
+
+    @classmethod
+    def of(cls, data: "DataLike") -> "Data":
+        """The data itself, or the data of a plain source."""
+        return data if isinstance(data, Data) else cls(data)
+
+    @property
+    def name(self) -> str:
+        """How records call it: its name or path, or how many rows a data set in memory has."""
+        if isinstance(self.source, str | Path):
+            return str(self.source)
+        if isinstance(self.source, Dataset):
+            return f"a data set of {len(self.source)} rows"
+        rows = ", ".join(f"{len(rows)} {split}" for split, rows in self.source.items())
+        return f"a data set of {rows} rows"
+
+    @property
+    def origin(self) -> str:
+        """How errors call it."""
+        return str(self.source) if isinstance(self.source, str | Path) else "the given data set"
+
+    def settings(self) -> dict[str, Any]:
+        """What is recorded of it: its name under `data`, and what differs from the default."""
+        given = {
+            field.name: getattr(self, field.name)
+            for field in fields(self)[1:]
+            if getattr(self, field.name) != field.default
+        }
+        if "config" in given:
+            given["data_config"] = given.pop("config")
+        return {"data": self.name, **given}
+
+    def at(self, source: Source) -> "Data":
+        """The same columns of another source."""
+        return replace(self, source=source)
+
+
+DataLike = Source | Data
+"""What verbs take as data."""

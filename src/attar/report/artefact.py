@@ -1,0 +1,114 @@
+"""The context that every verb runs in: one folder, one record, one way to end."""
+
+import shutil
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from attar import artefacts
+from attar.errors import TrainingDivergedError
+from attar.report.pages import save_card
+from attar.report.record import Paper, Run, now
+from attar.runtime import broadcast, processes
+
+
+@dataclass
+class Artefact:
+    """What a verb works in.
+
+    Attributes:
+        run: the record; the verb fills in `cost`, `quality`, `baselines`, `budget` and `details`.
+        path: the folder that becomes the output; None where nothing is written.
+        state: what a resumed run needs; deleted at the end. None where nothing is written.
+        resuming: whether an interrupted run goes on.
+        card: options of the model card (see `model_card`); None writes none.
+    """
+
+    run: Run
+    path: Path | None = None
+    state: Path | None = None
+    resuming: bool = False
+    card: dict[str, Any] | None = field(default_factory=dict)
+
+    @property
+    def main(self) -> bool:
+        """Whether this process scores, saves and records for all."""
+        return processes().is_main_process
+
+    @property
+    def folder(self) -> Path:
+        """`path`, of a verb that always writes."""
+        assert self.path is not None
+        return self.path
+
+    def sub_state(self, name: str) -> Path | None:
+        """A folder inside `state`; None where nothing is written."""
+        return None if self.state is None else self.state / name
+
+
+@contextmanager
+def artefact(
+    output_dir: str | Path | None,
+    *,
+    command: str,
+    settings: Mapping[str, Any],
+    method: str | None = None,
+    paper: Paper | None = None,
+    recipe: str | None = None,
+    seed: int | None = None,
+    resume: bool = False,
+) -> Iterator[Artefact]:
+    """Open or resume the output folder, time the block, and write record and model card at its end.
+
+    Under `torchrun` the first process writes; after the block every process has the same record in
+    `run`. `settings["model"]` and `settings["data"]` name what the run started from.
+
+    Args:
+        output_dir: where the result goes; None keeps everything in memory.
+        command: the verb, as in `draft train`.
+        settings: every option that determines the result; a resumed run must come with the same.
+        method: the method's name.
+        paper: the publication behind it.
+        recipe: the recipe that options came from.
+        seed: of all randomness.
+        resume: go on with an unfinished run of the same settings.
+
+    Raises:
+        ConfigError: the folder is taken, or the settings differ from those of the run to resume.
+    """
+    settings = {**settings, "processes": processes().num_processes}
+    run = Run(
+        command=command,
+        method=method,
+        paper=paper,
+        model=settings.get("model") or None,
+        data=settings.get("data"),
+        settings=settings | {"recipe": recipe},
+        seed=seed,
+    )
+    began = time.perf_counter()
+    if output_dir is None:
+        work = Artefact(run)
+        yield work
+        run.seconds = time.perf_counter() - began
+        return
+    with artefacts.shared_workspace(Path(output_dir), settings=settings, resume=resume) as space:
+        work = Artefact(run, space.path, space.state, space.resuming)
+        try:
+            yield work
+        except TrainingDivergedError:
+            if work.main:  # going on would repeat it: nothing is left to resume from
+                for left in space.state.iterdir():
+                    if left.name != artefacts.SETTINGS_FILE:
+                        shutil.rmtree(left) if left.is_dir() else left.unlink()
+            raise
+        if work.main:
+            run.seconds = time.perf_counter() - began
+            run.date = now()
+            if work.card is not None:
+                save_card(space.path, run, **work.card)
+            run.save(space.path)
+        work.run = broadcast(run)
