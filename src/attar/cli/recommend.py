@@ -26,9 +26,9 @@ from attar.methods.distiller.pipelines import (
     differences,
     enumerate_all,
     narrow,
-    write_recipe,
 )
 from attar.methods.distiller.search import possible
+from attar.recipes import write_recipe
 from attar.report.tables import NONE, Table
 from attar.train.students import StudentInit
 
