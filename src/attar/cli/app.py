@@ -8,8 +8,6 @@ import os
 import sys
 import warnings
 from collections.abc import Sequence
-from enum import IntEnum
-from pathlib import Path
 from typing import Annotated, Any
 
 import cyclopts
@@ -17,7 +15,7 @@ from cyclopts import App, Parameter
 from cyclopts.config import Dict
 
 from attar import __version__
-from attar.errors import AttarError, ConfigError
+from attar.errors import AttarError
 
 _VERBS = {
     "demo": "See it work: train a pocket model, prune it to half, heal it, and read the report.",
@@ -43,16 +41,6 @@ Every verb has its own --help. Options can come from a recipe, flags override it
 Exit codes: 0 done; 1 the run failed; 2 wrong usage or input; 3 budget not met (artefact kept); 130
 interrupted.
 """
-
-
-class ExitCode(IntEnum):
-    """What a script can tell from the end of a run."""
-
-    DONE = 0
-    FAILED = 1
-    USAGE = 2
-    BUDGET_NOT_MET = 3
-    INTERRUPTED = 130
 
 
 def build_app(verb: str | None = None) -> App:
@@ -139,21 +127,3 @@ def _quiet_libraries() -> None:
         os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
         os.environ.setdefault("TQDM_DISABLE", "1")
     warnings.filterwarnings("ignore", category=FutureWarning)
-
-
-def parse_list(text: str | None) -> list[str]:
-    """Split a comma-separated option."""
-    return [part.strip() for part in (text or "").split(",") if part.strip()]
-
-
-def require_folder_option(output_dir: Path | None) -> Path:
-    """The output folder, if it can be made; else one sentence that asks for another."""
-    if output_dir is None:
-        raise ConfigError("say where the result goes: --output-dir FOLDER")
-    above = next(place for place in output_dir.absolute().parents if place.exists())
-    if not (above.is_dir() and os.access(above, os.W_OK)):
-        raise ConfigError(
-            f"the output folder {str(output_dir)!r} cannot be made, as {str(above)!r} is not a "
-            f"folder that you may write to; choose another place"
-        )
-    return output_dir

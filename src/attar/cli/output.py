@@ -1,13 +1,24 @@
-"""How the verbs print: aligned pairs for people, JSON for programs."""
+"""What the verbs share: how they end, how they print, and checks of what is typed."""
 
 import json
 import os
 import sys
 from collections.abc import Iterable
+from enum import IntEnum
 from pathlib import Path
 from typing import Any
 
 from attar.errors import ConfigError
+
+
+class ExitCode(IntEnum):
+    """What a script can tell from the end of a run."""
+
+    DONE = 0
+    FAILED = 1
+    USAGE = 2
+    BUDGET_NOT_MET = 3
+    INTERRUPTED = 130
 
 
 def show(text: str) -> None:
@@ -88,3 +99,21 @@ def _finite(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: _finite(item) for key, item in value.items()}
     return [_finite(item) for item in value] if isinstance(value, list | tuple) else value
+
+
+def parse_list(text: str | None) -> list[str]:
+    """Split a comma-separated option."""
+    return [part.strip() for part in (text or "").split(",") if part.strip()]
+
+
+def require_folder_option(output_dir: Path | None) -> Path:
+    """The output folder, if it can be made; else one sentence that asks for another."""
+    if output_dir is None:
+        raise ConfigError("say where the result goes: --output-dir FOLDER")
+    above = next(place for place in output_dir.absolute().parents if place.exists())
+    if not (above.is_dir() and os.access(above, os.W_OK)):
+        raise ConfigError(
+            f"the output folder {str(output_dir)!r} cannot be made, as {str(above)!r} is not a "
+            f"folder that you may write to; choose another place"
+        )
+    return output_dir
