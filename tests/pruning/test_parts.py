@@ -170,9 +170,7 @@ def test_every_piece_is_on_in_exactly_one_of_each_pair(sampling):
     pool = [UnitGroup(0, "neurons", (i,)) for i in range(9)] + [UnitGroup(1, "kv_groups", (0,))]
     priors = {(0, "neurons"): torch.rand(20), (1, "kv_groups"): torch.ones(4)}
     generator = torch.Generator().manual_seed(0)
-    keep = draw_pairs(
-        pool, 16, sampling=sampling, importance=priors, generator=generator
-    )
+    keep = draw_pairs(pool, 16, sampling=sampling, importance=priors, generator=generator)
     assert keep.shape == (32, 10)
     assert torch.equal(keep[::2] + keep[1::2], torch.ones(16, 10))
     totals = keep[::2, :9].sum(1)
@@ -185,7 +183,9 @@ def test_fill_overshoots_by_at_most_one_piece(uniform):
     pool = [UnitGroup(i % 3, "neurons", tuple(range(8))) for i in range(30)]
     values, costs = rng.random(30).tolist(), [8.0] * 30
     for amount in (1, 8, 30, 100):
-        gone = select_removals(pool, values, costs, amount, config=QUICK, uniform=uniform, trim=False)
+        gone = select_removals(
+            pool, values, costs, amount, config=QUICK, uniform=uniform, trim=False
+        )
         saved = 8.0 * len(gone)
         assert amount <= saved < amount + (24 if uniform else 8)
         if uniform:
@@ -197,7 +197,9 @@ def test_fill_takes_the_least_value_per_cost():
     pool = [UnitGroup(0, "kv_groups", (0,)), UnitGroup(0, "neurons", (0,))]
     for rank_by, first in (("value_per_cost", "kv_groups"), ("value", "neurons")):
         config = BonsaiConfig(rank_by=rank_by, round_to=1)
-        gone = select_removals(pool, [2.0, 1.0], [10.0, 1.0], 0.5, config=config, uniform=False, trim=False)
+        gone = select_removals(
+            pool, [2.0, 1.0], [10.0, 1.0], 0.5, config=config, uniform=False, trim=False
+        )
         assert gone[0].unit == first
 
 

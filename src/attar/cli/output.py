@@ -6,7 +6,9 @@ import sys
 from collections.abc import Iterable
 from enum import IntEnum
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+from cyclopts import Parameter
 
 from attar.errors import ConfigError
 
@@ -19,6 +21,14 @@ class ExitCode(IntEnum):
     USAGE = 2
     BUDGET_NOT_MET = 3
     INTERRUPTED = 130
+
+
+Output = Annotated[Path | None, Parameter(alias="-o")]
+"""Where a result goes."""
+Json = Annotated[str | None, Parameter(name="--json", allow_leading_hyphen=True)]
+"""A file for JSON, or `-`."""
+Recipe = Annotated[str | None, Parameter(show=False)]
+"""The recipe that options came from: `--config` fills it in."""
 
 
 def show(text: str) -> None:
@@ -36,23 +46,6 @@ def show_pairs(pairs: Iterable[tuple[str, str]]) -> None:
     width = max((len(label) for label, _ in lines), default=0)
     for label, text in lines:
         show(f"{label:<{width}}  {text}".rstrip())
-
-
-def bits_lines(found: dict[str, float]) -> list[tuple[str, str]]:
-    """Bits per byte beside what knows nothing scores, and what a byte costs."""
-    verdict = "; the model has learned nothing" if found["learned_nothing"] else ""
-    return [
-        ("bits per byte", f"{found['bits_per_byte']:.4f}{verdict}"),
-        ("  all ids equal", f"{found['uniform']:.4f}"),
-        ("  ids by frequency", f"{found['unigram']:.4f}"),
-        ("bytes per id", f"{found['bytes_per_token']:.3f}"),
-        ("ids per kilobyte", f"{found['steps_per_kilobyte']:.1f}"),
-        (
-            "FLOPs per byte",
-            f"{found['flops_per_byte'] / 1e6:.3g}M, with the output layer "
-            f"{found['flops_per_byte_with_softmax'] / 1e6:.3g}M",
-        ),
-    ]
 
 
 def require_target(target: str | None) -> None:

@@ -15,9 +15,10 @@ from pathlib import Path
 from typing import Any
 
 from attar.errors import DataError
+from attar.report.migrations import MIGRATIONS
 from attar.report.tables import run_table, run_text
 
-SCHEMA = 1
+SCHEMA = 2
 FILE_NAME = "attar.json"
 _SPECIAL = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
 
@@ -120,7 +121,8 @@ class Run:
         model: the parent model's name or path.
         data: the data's name or path.
         settings: every option of the run.
-        budget: `{"asked": str, "met": bool, "constraints": [{"key", "limit", "achieved", "met"}]}`.
+        budget: `{"asked": str, "met": bool, "constraints": [{"key", "limit", "achieved", "met"}]}`,
+            with keys as in `Budget`.
         cost: `Cost.to_dict()` under `before` and `after`.
         quality: `Score.to_dict()` under `before` and `after`.
         baselines: other ways to the same budget, each with `name`, `cost` and `quality` (plain,
@@ -199,6 +201,8 @@ class Run:
             raise DataError(
                 f"{file} is not an attar run record: it lacks the keys 'schema' and 'command'."
             )
+        while isinstance(stored["schema"], int) and stored["schema"] in MIGRATIONS:
+            stored = MIGRATIONS[stored["schema"]](stored)
         if stored["schema"] != SCHEMA:
             raise DataError(
                 f"the run record {file} has schema {stored['schema']!r}, but this attar reads "
