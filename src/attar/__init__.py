@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from attar.checkpoint import load as load
     from attar.checkpoint import load_tokenizer as load_tokenizer
     from attar.checkpoint import save as save
-    from attar.cli.demo import demo as demo
+    from attar.cli.demo import make_demo as demo  # noqa: F401
     from attar.cli.env import environment as env  # noqa: F401
     from attar.cli.run import run_recipe as run  # noqa: F401
     from attar.data.data import Data as Data
@@ -52,7 +52,7 @@ _HOMES = MappingProxyType(
         "load": "attar.checkpoint",
         "load_tokenizer": "attar.checkpoint",
         "save": "attar.checkpoint",
-        "demo": "attar.cli.demo",
+        "demo": "attar.cli.demo:make_demo",
         "env": "attar.cli.env:environment",
         "run": "attar.cli.run:run_recipe",
         "Data": "attar.data.data",

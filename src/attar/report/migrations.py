@@ -20,9 +20,22 @@ _CONSTRAINTS = {"params of blocks": "blocks", "params of total": "params"}
 _DETAILS = {"dpr": "teacher_ratio"}
 
 
+NOT_FINITE = ("NaN", "Infinity", "-Infinity")
+
+
+def _numbers(value: Any) -> Any:
+    """Schema 1 stored what is not finite as plain words, which text may be too."""
+    if isinstance(value, dict):
+        return {key: _numbers(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_numbers(item) for item in value]
+    return {"float": value} if isinstance(value, str) and value in NOT_FINITE else value
+
+
 def words_of_version_0_2(record: dict[str, Any]) -> dict[str, Any]:
     """Schema 1 (version 0.1) to schema 2: one word per concept, `blocks` beside `params` in
     budgets, new names of commands."""
+    record = _numbers(record)
     migrated = dict(record)
     migrated["command"] = _COMMANDS.get(str(record["command"]), record["command"])
     for key, names in (("settings", _SETTINGS), ("details", _DETAILS)):
