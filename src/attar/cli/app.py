@@ -64,6 +64,8 @@ RENAMED_OPTIONS = MappingProxyType(
         "student": "the model itself: attar distill STUDENT --teacher TEACHER",
         "student_share": "--draft-share",
         "authors": "--sources",
+        "study": "--studies",
+        "study": "--studies",
     }
 )
 _EPILOGUE = """\
