@@ -27,12 +27,12 @@ from attar.decode.speculation import made_for
 from attar.decode.speculative import SpeculativeDecoder
 from attar.errors import CompatibilityError, ConfigError
 from attar.methods.distillspec.config import DistillSpecConfig
-from attar.methods.distillspec.distill import distill_draft
-from attar.methods.distillspec.profile import profile_draft
+from attar.methods.distillspec.distill import train_draft
+from attar.methods.distillspec.profile import evaluate_draft
 from attar.methods.distillspec.search import search_drafts
 from attar.methods.distillspec.start import init_draft
 from attar.report.record import Run
-from attar.train.students import spread
+from attar.train.students import evenly_spaced_layers
 
 CONFIG = DistillSpecConfig(
     max_steps=6,
@@ -46,6 +46,9 @@ CONFIG = DistillSpecConfig(
     logging_steps=2,
     select_best=False,  # so that what is saved was trained
 )
+
+
+ACCEPTANCE = "acceptance rate at T=1"
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +66,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def trained(root: Path) -> Path:
-    distill_draft(
+    train_draft(
         root / "draft",
         root / "text",
         target=root / "target",
@@ -73,8 +76,9 @@ def trained(root: Path) -> Path:
     return root / "trained"
 
 
-def test_layers_are_spread_from_the_first_to_the_last(root: Path) -> None:
-    assert [spread(n, 7) for n in (1, 2, 3, 7)] == [[0], [0, 6], [0, 3, 6], [0, 1, 2, 3, 4, 5, 6]]
+def test_layers_are_spaced_from_the_first_to_the_last(root: Path) -> None:
+    spaced = [evenly_spaced_layers(n, 7) for n in (1, 2, 3, 7)]
+    assert spaced == [[0], [0, 6], [0, 3, 6], [0, 1, 2, 3, 4, 5, 6]]
     target, draft = (checkpoint.load(root / name).state_dict() for name in ("target", "draft"))
     assert torch.equal(
         draft["model.layers.1.mlp.up_proj.weight"], target["model.layers.2.mlp.up_proj.weight"]
@@ -91,9 +95,13 @@ def test_the_record_and_what_the_draft_promises(root: Path, trained: Path) -> No
     run = Run.load(trained)
     for temperature in ("0", "1"):
         for side in ("before", "after"):
-            assert 1 <= run.quality[side][f"tau at {temperature}"] <= CONFIG.draft_tokens + 1
-            assert 0 <= run.quality[side][f"alpha at {temperature}"] <= 1
-    assert run.quality["after"]["alpha at 1"] > run.quality["before"]["alpha at 1"]
+            figures = run.quality[side]
+            most = CONFIG.draft_tokens + 1
+            assert 1 <= figures[f"block efficiency at T={temperature}"] <= most
+            assert 0 <= figures[f"acceptance rate at T={temperature}"] <= 1
+    assert run.quality["after"][ACCEPTANCE] > run.quality["before"][ACCEPTANCE]
+    assert (run.command, run.method, run.seed) == ("draft train", "distillspec", CONFIG.seed)
+    assert run.model == str(root / "draft")
     assert [one["step"] for one in run.details["measured"]] == [0, 3, 6]
     told = json.loads((trained / "speculation.json").read_text())
     target = checkpoint.load(root / "target")
@@ -125,7 +133,7 @@ def test_the_draft_keeps_the_type_of_its_weights(root: Path) -> None:
     half = checkpoint.load(root / "draft", dtype=torch.bfloat16)
     checkpoint.save(half, root / "half", tokenizer=checkpoint.load_tokenizer(root / "draft"))
     config = replace(CONFIG, max_steps=1)
-    distill_draft(
+    train_draft(
         root / "half",
         root / "text",
         target=root / "target",
@@ -137,9 +145,12 @@ def test_the_draft_keeps_the_type_of_its_weights(root: Path) -> None:
 
 VICTIM = """
 import sys
-from attar.methods.distillspec.texts import Writer
+from pathlib import Path
+from test_draft import CONFIG
+from attar.methods.distillspec.distill import train_draft
+from attar.methods.distillspec.texts import OnPolicySampler
 
-plain = Writer.__call__
+plain = OnPolicySampler.__call__
 
 def dying(self, draft, batch, step):
     if step == 5:
@@ -147,28 +158,33 @@ def dying(self, draft, batch, step):
         os.kill(os.getpid(), signal.SIGKILL)
     return plain(self, draft, batch, step)
 
-Writer.__call__ = dying
-from attar.cli.app import main
-main(sys.argv[1:])
+OnPolicySampler.__call__ = dying
+root = Path(sys.argv[1])
+train_draft(
+    root / "draft", root / "text", target=root / "target", output_dir=root / "killed",
+    config=CONFIG,
+)
 """
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="no kill -9")
 def test_a_killed_run_goes_on_to_the_same_weights(root: Path, trained: Path) -> None:
-    names = ("per_device_train_batch_size", "prompt_tokens", "max_new_tokens", "eval_steps")
-    names = (*names, "max_steps", "learning_rate", "eval_prompts", "save_steps", "logging_steps")
-    options = [f"--{name.replace('_', '-')}={getattr(CONFIG, name)}" for name in names]
-    argv = ["draft", "distill", str(root / "target"), str(root / "draft"), *options]
-    argv += ["--no-select-best", "--data", str(root / "text"), "-o", str(root / "killed")]
     script = root / "victim.py"
     script.write_text(VICTIM)
-    path = os.pathsep.join(sys.path)
+    path = os.pathsep.join([str(Path(__file__).parent), *sys.path])
     done = subprocess.run(
-        [sys.executable, script, *argv], env=os.environ | {"PYTHONPATH": path}, capture_output=True
+        [sys.executable, script, root], env=os.environ | {"PYTHONPATH": path}, capture_output=True
     )
     assert done.returncode == -signal.SIGKILL, done.stderr
     assert not (root / "killed").exists()
-    assert scene.run([*argv, "--resume"]) == 0
+    train_draft(
+        root / "draft",
+        root / "text",
+        target=root / "target",
+        output_dir=root / "killed",
+        config=CONFIG,
+        resume=True,
+    )
     ours, whole = (load_file(f / "model.safetensors") for f in (root / "killed", trained))
     assert all(torch.equal(ours[name], whole[name]) for name in whole)
     first, second = (Run.load(f).details["measured"] for f in (root / "killed", trained))
@@ -180,10 +196,10 @@ import sys
 from pathlib import Path
 from dataclasses import replace
 from test_draft import CONFIG
-from attar.methods.distillspec import distill_draft
+from attar.methods.distillspec import train_draft
 
 root, out = Path(sys.argv[1]), Path(sys.argv[2])
-distill_draft(
+train_draft(
     root / "draft", root / "text", target=root / "target", output_dir=out,
     config=replace(CONFIG, per_device_train_batch_size=2),
 )
@@ -219,12 +235,12 @@ def test_a_search_ranks_its_cells_and_goes_on(
         "target": root / "target",
         "config": config,
         "divergences": ("forward_kl", "tvd"),
-        "authors": ("student", "data"),
+        "authors": ("draft", "data"),
     }
     whole = search_drafts(root / "draft", root / "text", output_dir=tmp_path / "whole", **options)
     assert [one.tau for one in whole.cells] == sorted((c.tau for c in whole.cells), reverse=True)
     assert len(whole.cells) == 4
-    plain, calls = room.train_draft, []
+    plain, calls = room.fit_draft, []
 
     def dying(*args: Any, **kwargs: Any) -> Any:
         calls.append(1)
@@ -232,7 +248,7 @@ def test_a_search_ranks_its_cells_and_goes_on(
             raise RuntimeError("killed")
         return plain(*args, **kwargs)
 
-    monkeypatch.setattr(room, "train_draft", dying)
+    monkeypatch.setattr(room, "fit_draft", dying)
     out = tmp_path / "out"
     with pytest.raises(RuntimeError, match="killed"):
         search_drafts(root / "draft", root / "text", output_dir=out, **options)
@@ -253,20 +269,24 @@ def test_a_search_ranks_its_cells_and_goes_on(
         )
 
 
-def test_a_profile_of_checkpoints(root: Path, trained: Path) -> None:
-    found = profile_draft(
-        trained,
-        root / "text",
-        target=root / "target",
-        lengths=(1, 2),
-        rounds=1,
-        config=replace(CONFIG, eval_prompts=3),
-    )
-    assert [one.temperature for one in found] == [0, 1]
-    assert found[0].races[0].equal == 1
-    assert found[1].alpha == pytest.approx(
-        Run.load(trained).quality["after"]["alpha at 1"], abs=0.2
-    )
+def test_checkpoints_are_evaluated(root: Path, trained: Path, tmp_path: Path) -> None:
+    options: dict[str, Any] = {"target": root / "target", "longest": 2, "rounds": 1, "prompts": 3}
+    options |= {"prompt_tokens": 8, "max_new_tokens": 8}
+    run = evaluate_draft(trained, root / "text", output_dir=tmp_path / "out", **options)
+    greedy, drawn = run.details["profiles"]
+    assert (greedy["temperature"], drawn["temperature"]) == (0, 1)
+    assert len(greedy["estimates"]) == 2
+    assert greedy["races"][0]["equal"] == 1
+    figures = run.quality["after"]
+    assert figures[ACCEPTANCE] == drawn["alpha"]
+    assert drawn["alpha"] == pytest.approx(Run.load(trained).quality["after"][ACCEPTANCE], abs=0.2)
+    assert figures["speed-up at T=0"] == max(race["speedup"] for race in greedy["races"])
+    assert [file.name for file in (tmp_path / "out").iterdir()] == ["attar.json"]
+    assert Run.load(tmp_path / "out").command == "draft evaluate"
+    again = evaluate_draft(trained, root / "text", **(options | {"rounds": 0}))
+    assert again.quality["after"][ACCEPTANCE] == figures[ACCEPTANCE]  # nothing is written
+    with pytest.raises(ConfigError, match="prompts must be at least 2"):
+        evaluate_draft(trained, root / "text", **(options | {"prompts": 1}))
 
 
 def test_an_encoder_decoder_goes_the_whole_way(root: Path, tmp_path: Path) -> None:
@@ -285,14 +305,14 @@ def test_an_encoder_decoder_goes_the_whole_way(root: Path, tmp_path: Path) -> No
     torch.manual_seed(0)
     checkpoint.save(T5ForConditionalGeneration(config), tmp_path / "target", tokenizer=tokenizer)
     init_draft(tmp_path / "target", layers=1, output_dir=tmp_path / "draft")
-    run = distill_draft(
+    run = train_draft(
         tmp_path / "draft",
         root / "text",
         target=tmp_path / "target",
         output_dir=tmp_path / "out",
         config=CONFIG,
     )
-    assert run.quality["after"]["alpha at 1"] > run.quality["before"]["alpha at 1"]
+    assert run.quality["after"][ACCEPTANCE] > run.quality["before"][ACCEPTANCE]
     target: Any = AutoModelForSeq2SeqLM.from_pretrained(tmp_path / "target").double()
     draft: Any = AutoModelForSeq2SeqLM.from_pretrained(tmp_path / "out").double()
     inputs = tokenizer("def return import", return_tensors="pt", return_token_type_ids=False)
@@ -317,17 +337,17 @@ def test_a_draft_in_another_type_serves(root: Path, trained: Path) -> None:
 def test_what_does_not_fit_is_told(root: Path, tmp_path: Path) -> None:
     options: dict[str, Any] = {"target": root / "target", "output_dir": tmp_path / "x"}
     with pytest.raises(CompatibilityError, match="share one tokenizer"):
-        distill_draft(root / "other", root / "text", **options)
+        train_draft(root / "other", root / "text", **options)
     with pytest.raises(CompatibilityError, match="must be smaller"):
-        distill_draft(
+        train_draft(
             root / "target", root / "text", target=root / "draft", output_dir=tmp_path / "x"
         )
     with pytest.raises(ConfigError, match="64 positions"):
-        distill_draft(
+        train_draft(
             root / "draft", root / "text", config=replace(CONFIG, max_new_tokens=60), **options
         )
     with pytest.raises(ConfigError, match="lower --learning-rate"):
-        distill_draft(
+        train_draft(
             root / "draft",
             root / "text",
             config=replace(CONFIG, learning_rate=1e30, max_grad_norm=0),

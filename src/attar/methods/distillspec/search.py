@@ -27,7 +27,7 @@ from attar.divergences import DivergenceName
 from attar.errors import ConfigError
 from attar.methods.distillspec.config import DistillSpecConfig
 from attar.methods.distillspec.distill import PAPER
-from attar.methods.distillspec.loop import train_draft
+from attar.methods.distillspec.loop import fit_draft
 from attar.methods.distillspec.texts import Prompts, prompts_of
 from attar.report.record import Run
 from attar.runtime import processes
@@ -35,9 +35,9 @@ from attar.runtime import processes
 logger = logging.getLogger(__name__)
 
 
-Author = Literal["student", "target", "data"]
+Author = Literal["draft", "target", "data"]
 SHARES: dict[Author, tuple[float, float]] = {
-    "student": (1.0, 0.0),
+    "draft": (1.0, 0.0),
     "target": (0.0, 1.0),
     "data": (0.0, 0.0),
 }
@@ -87,10 +87,10 @@ def search_drafts(
     Cells that are finished are kept; an interrupted search goes on with the next one.
 
     Args:
-        draft: as of `distill_draft`; it stays as it is.
+        draft: as of `train_draft`; it stays as it is.
         data: likewise.
         target: likewise.
-        output_dir: for `cells.jsonl` (a line a cell), `best.yaml` (options for `distill_draft`)
+        output_dir: for `cells.jsonl` (a line a cell), `best.yaml` (options for `train_draft`)
             and the record.
         config: of each short training; its divergence and shares are set by the search.
         divergences: to try.
@@ -124,7 +124,12 @@ def search_drafts(
         began = time.perf_counter()
         pair = load_pair(target, draft, tokenizer=tokenizer)
         prompts = prompts_of(pair, data, config=config)
-        held_out = pair.texts(prompts["validation"], config=config, temperature=config.temperature)
+        held_out = pair.texts(
+            prompts["validation"],
+            temperature=config.temperature,
+            max_new_tokens=config.max_new_tokens,
+            seed=config.seed,
+        )
         if authors is None:
             bare = any(not prompt.completion for prompt in prompts["train"])
             authors = [a for a in get_args(Author) if a != "data" or not bare]
@@ -151,7 +156,7 @@ def search_drafts(
             seconds=time.perf_counter() - began,
         )
         best = _with(config, cells[0].divergence, cells[0].author)
-        names = ("divergence", "student_share", "target_share", "temperature")
+        names = ("divergence", "draft_share", "target_share", "temperature")
         recipe = {name: getattr(best, name) for name in names}
         artefacts.write_text(space.path / RECIPE, yaml.safe_dump(recipe, sort_keys=False))
         artefacts.write_text(space.path / RESULTS, search.file.read_text(encoding="utf-8"))
@@ -180,7 +185,7 @@ class _Search:
         if (divergence, author) in self.done:
             return
         began = time.perf_counter()
-        _, measured = train_draft(
+        _, measured = fit_draft(
             copy.deepcopy(self._pair.draft).float(),
             self._pair.target,
             prompts=self._prompts,
@@ -188,13 +193,22 @@ class _Search:
             config=_with(self._config, divergence, author),
             stops=self._pair.stops,
         )
-        best, before = max(measured, key=lambda one: one.tau), measured[0].tau
-        cell = Cell(divergence, author, best.tau, best.alpha, time.perf_counter() - began)
+        best, before = (
+            max(measured, key=lambda one: one.block_efficiency),
+            measured[0].block_efficiency,
+        )
+        cell = Cell(
+            divergence, author, best.block_efficiency, best.alpha, time.perf_counter() - began
+        )
         self.done[divergence, author] = (cell, before)
         lines = [json.dumps({"cell": asdict(c), "before": b}) for c, b in self.done.values()]
         artefacts.write_text(self.file, "\n".join(lines) + "\n")
         logger.info(
-            "%s on texts of the %s: tau %.3f, before %.3f", divergence, author, best.tau, before
+            "%s on texts of the %s: tau %.3f, before %.3f",
+            divergence,
+            author,
+            best.block_efficiency,
+            before,
         )
 
 
@@ -202,7 +216,7 @@ def _with(
     config: DistillSpecConfig, divergence: DivergenceName, author: Author
 ) -> DistillSpecConfig:
     shares = SHARES[author]
-    return replace(config, divergence=divergence, student_share=shares[0], target_share=shares[1])
+    return replace(config, divergence=divergence, draft_share=shares[0], target_share=shares[1])
 
 
 def _read(file: Path) -> dict[tuple[DivergenceName, Author], tuple[Cell, float]]:
