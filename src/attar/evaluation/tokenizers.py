@@ -20,7 +20,7 @@ from transformers import PreTrainedTokenizerFast
 from attar.coding.arithmetic import NextCdf, encode
 from attar.coding.ngram import NgramModel, symbols_of
 from attar.data.passages import spread
-from attar.data.tokens import END_OF_TEXT, train_tokenizer
+from attar.data.tokens import END_OF_TEXT, train_bpe
 from attar.errors import ConfigError, DataError
 from attar.evaluation.bits import unigram_bits
 from attar.portable.equal_info_windows import COMPILED, regroup
@@ -81,7 +81,7 @@ def _contexts(symbols: NDArray[np.uint16], model: NgramModel) -> NextCdf:
 
 def bpe(documents: Dataset, *, vocab_size: int) -> PreTrainedTokenizerFast:
     """A byte-level BPE of so many ids, the end of a text among them."""
-    return train_tokenizer(documents, vocab_size=vocab_size, context=2**30)
+    return train_bpe(documents, vocab_size=vocab_size, context=2**30)
 
 
 def unigram(documents: Dataset, *, vocab_size: int) -> PreTrainedTokenizerFast:
