@@ -202,9 +202,7 @@ def _material(
         return words, windows, Dataset.from_dict({"text": texts})
     documents = load_text(data)
     if tokenizer is None:
-        words = train_bpe(
-            documents["train"], vocab_size=config.vocab_size, context=config.context
-        )
+        words = train_bpe(documents["train"], vocab_size=config.vocab_size, context=config.context)
     else:
         words = checkpoint.load_tokenizer(tokenizer)
         words.model_max_length = config.context
