@@ -1,4 +1,4 @@
-"""The verbs that compress files with a tokenizer of windows; `attar.coding.archive` does the work."""
+"""The verbs that compress files with a tokenizer of windows, by `attar.coding.archive`."""
 
 from pathlib import Path
 
