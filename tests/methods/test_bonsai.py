@@ -11,7 +11,7 @@ from datasets import Dataset, DatasetDict
 import tiny
 from attar import checkpoint
 from attar.arch import Arch
-from attar.data.tokens import train_tokenizer
+from attar.data.tokens import train_bpe
 from attar.errors import BudgetError, CompatibilityError, ConfigError, DataError
 from attar.measure.cost import cost_of
 from attar.methods.bonsai import BonsaiConfig, prune
@@ -50,7 +50,7 @@ def text():
 @pytest.fixture(scope="module")
 def parent(text, tmp_path_factory):
     folder = tmp_path_factory.mktemp("parent") / "model"
-    tokenizer = train_tokenizer(text["train"], vocab_size=300, context=64)
+    tokenizer = train_bpe(text["train"], vocab_size=300, context=64)
     model = tiny.model("llama", vocab_size=len(tokenizer))
     checkpoint.save(model, folder, tokenizer=tokenizer)
     return folder
@@ -124,7 +124,7 @@ def test_an_encoder_is_pruned_by_how_close_it_stays(parent, text, tmp_path):
 
 
 def test_a_foreign_tokenizer_is_refused_and_nothing_is_written(parent, text, tmp_path):
-    wide = train_tokenizer(text["train"], vocab_size=320, context=64)
+    wide = train_bpe(text["train"], vocab_size=320, context=64)
     model = tiny.model("llama", vocab_size=280)
     with pytest.raises(CompatibilityError, match="do not belong together"):
         prune(

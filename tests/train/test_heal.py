@@ -20,7 +20,7 @@ from transformers import AutoModelForCausalLM, PreTrainedModel
 
 import tiny
 from attar import checkpoint
-from attar.data.tokens import train_tokenizer
+from attar.data.tokens import train_bpe
 from attar.errors import CompatibilityError, ConfigError
 from attar.recipes import configured
 from attar.report.record import Run
@@ -66,8 +66,8 @@ def texts() -> DatasetDict:
 def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """A student and a teacher with one tokenizer, a stranger with another, and text, as files."""
     root = tmp_path_factory.mktemp("models")
-    tokenizer = train_tokenizer(texts()["train"], vocab_size=280, context=64)
-    other = train_tokenizer(
+    tokenizer = train_bpe(texts()["train"], vocab_size=280, context=64)
+    other = train_bpe(
         Dataset.from_dict({"text": ["qwertz uiop " * 50]}), vocab_size=280, context=64
     )
     checkpoint.save(student(), root / "student", tokenizer=tokenizer)

@@ -104,7 +104,7 @@ def test_too_little_text_leaves_nothing(tmp_path: Path) -> None:
 
 
 def test_the_seed_alone_decides_the_first_weights() -> None:
-    tokenizer = room.train_tokenizer(texts()["train"], vocab_size=280, context=32)
+    tokenizer = room.train_bpe(texts()["train"], vocab_size=280, context=32)
 
     def first(seed: int) -> Tensor:
         return build_model(replace(CONFIG, seed=seed), tokenizer).lm_head.weight
