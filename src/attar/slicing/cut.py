@@ -281,7 +281,8 @@ def skeleton(model: PreTrainedModel, plan: SlicePlan) -> PreTrainedModel:
     parent.
 
     Build it once for an architecture and call it many times, with the parent's weights of the
-    moment: `functional_call(skeleton, sliced_parameters(model, plan), kwargs=inputs)`.
+    moment: `functional_call(skeleton, sliced_parameters(model, plan, indices=indices),
+    kwargs=inputs)` with `indices = plan.indices(model)` computed once, too.
     """
     memo: dict[int, Any] = {
         id(p): nn.Parameter(torch.empty_like(p, device="meta"), requires_grad=False)
@@ -291,11 +292,21 @@ def skeleton(model: PreTrainedModel, plan: SlicePlan) -> PreTrainedModel:
     return slice_model(copy.deepcopy(model, memo), plan, in_place=True)
 
 
-def sliced_parameters(model: PreTrainedModel, plan: SlicePlan) -> dict[str, Tensor]:
+def sliced_parameters(
+    model: PreTrainedModel,
+    plan: SlicePlan,
+    *,
+    indices: Mapping[str, Mapping[int, Tensor]] | None = None,
+) -> dict[str, Tensor]:
     """Slices of the parent's parameters, under the names that they have in `skeleton(model, plan)`;
-    gradients reach the parent.
+    gradients reach the parent. Ranges are views and copy nothing.
+
+    Args:
+        model: the parent.
+        plan: what stays; it must fit the model (`plan.check`).
+        indices: `plan.indices(model)`; None computes it.
     """
-    body, indices = Body(model), plan.indices(model)
+    body, indices = Body(model), plan.indices(model) if indices is None else indices
     renamed = {body.layer_prefix(k.layer): body.layer_prefix(i) for i, k in enumerate(plan.layers)}
     every = {body.layer_prefix(i) for i in range(len(body.layer_list))}
     weights: dict[str, Tensor] = {}
@@ -321,6 +332,4 @@ def functional_forward(model: PreTrainedModel, plan: SlicePlan, **inputs: Any) -
     Returns:
         The model's output object.
     """
-    return functional_call(
-        skeleton(model, plan), sliced_parameters(model, plan), kwargs=inputs
-    )
+    return functional_call(skeleton(model, plan), sliced_parameters(model, plan), kwargs=inputs)
