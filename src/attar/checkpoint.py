@@ -24,7 +24,7 @@ from transformers import (
 
 from attar.coding.windows import LiveWindows
 from attar.errors import CompatibilityError, DataError
-from attar.families import FAMILIES
+from attar.families import FAMILIES, Body
 from attar.models import DocumentTokenizer
 from attar.portable import modeling_per_layer
 from attar.portable.equal_info_windows import COMPILED
@@ -278,6 +278,8 @@ def save(
     Raises:
         CompatibilityError: no stock class can hold these shapes.
     """
+    if model.config.model_type in FAMILIES and (reason := Body(model).no_form()):
+        raise CompatibilityError(f"this model cannot be saved for transformers: {reason}")
     output_dir = Path(output_dir)
     output_dir.mkdir(parents=True, exist_ok=True)
     if tokenizer is not None:
