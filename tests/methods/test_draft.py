@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,7 @@ from attar.decode.speculative import SpeculativeDecoder
 from attar.errors import CompatibilityError, ConfigError
 from attar.methods.distillspec.config import DistillSpecConfig
 from attar.methods.distillspec.distill import train_draft
-from attar.methods.distillspec.profile import evaluate_draft
+from attar.methods.distillspec.profile import EvaluateDraftConfig, evaluate_draft, profile_text
 from attar.methods.distillspec.search import search_drafts
 from attar.methods.distillspec.start import init_draft
 from attar.report.record import Run
@@ -270,9 +271,10 @@ def test_a_search_ranks_its_cells_and_goes_on(
 
 
 def test_checkpoints_are_evaluated(root: Path, trained: Path, tmp_path: Path) -> None:
-    options: dict[str, Any] = {"target": root / "target", "longest": 2, "rounds": 1, "prompts": 3}
+    options: dict[str, Any] = {"longest": 2, "rounds": 1, "prompts": 3}
     options |= {"prompt_tokens": 8, "max_new_tokens": 8}
-    run = evaluate_draft(trained, root / "text", output_dir=tmp_path / "out", **options)
+    evaluated = partial(evaluate_draft, trained, root / "text", target=root / "target")
+    run = evaluated(config=EvaluateDraftConfig(**options), output_dir=tmp_path / "out")
     greedy, drawn = run.details["profiles"]
     assert (greedy["temperature"], drawn["temperature"]) == (0, 1)
     assert len(greedy["estimates"]) == 2
@@ -283,10 +285,11 @@ def test_checkpoints_are_evaluated(root: Path, trained: Path, tmp_path: Path) ->
     assert figures["speed-up at T=0"] == max(race["speedup"] for race in greedy["races"])
     assert [file.name for file in (tmp_path / "out").iterdir()] == ["attar.json"]
     assert Run.load(tmp_path / "out").command == "draft evaluate"
-    again = evaluate_draft(trained, root / "text", **(options | {"rounds": 0}))
+    assert profile_text(run) == profile_text(Run.load(tmp_path / "out"))
+    again = evaluated(config=EvaluateDraftConfig(**(options | {"rounds": 0})))
     assert again.quality["after"][ACCEPTANCE] == figures[ACCEPTANCE]  # nothing is written
     with pytest.raises(ConfigError, match="prompts must be at least 2"):
-        evaluate_draft(trained, root / "text", **(options | {"prompts": 1}))
+        EvaluateDraftConfig(**(options | {"prompts": 1}))
 
 
 def test_an_encoder_decoder_goes_the_whole_way(root: Path, tmp_path: Path) -> None:

@@ -1,5 +1,7 @@
 """`attar draft`: init, train, search and evaluate."""
 
+import re
+from dataclasses import replace
 from typing import Annotated, cast
 
 from cyclopts import App, Group, Parameter
@@ -33,6 +35,8 @@ from attar.train.students import StudentInit
 _TRAINING = Group("Training options", sort_key=3)
 _MEASURING = Group("Measuring options", sort_key=3)
 _DRAFTING = Group("Options of drafting", sort_key=4)
+#: the options of decoding that an evaluation leaves open
+_VERIFYING = re.compile("^(draft_temperature|verification|lossy|epsilon)$")
 
 
 def init(
@@ -207,13 +211,17 @@ def evaluate(
     *,
     data: Prompts = PromptOptions(),
     target: str,
+    temperatures: Annotated[str, Parameter(group=_MEASURING)] = "0,1",
     output_dir: Output = None,
     json_to: Json = None,
     recipe: Recipe = None,
     config: Annotated[
-        EvaluateDraftConfig, Parameter(name="*", group=_MEASURING)
+        EvaluateDraftConfig,
+        Parameter(name="*", group=_MEASURING, parse=re.compile("^(?!temperatures$)")),
     ] = EvaluateDraftConfig(),
-    decoding: Annotated[SpecConfig, Parameter(name="*", group=_DRAFTING)] = SpecConfig(),
+    decoding: Annotated[
+        SpecConfig, Parameter(name="*", group=_DRAFTING, parse=_VERIFYING)
+    ] = SpecConfig(),
 ) -> int:
     """Tell whether a draft pays on this machine: acceptance, times, prediction and measurement.
 
@@ -225,6 +233,8 @@ def evaluate(
         Folder or Hub name of the draft.
     target
         Folder or Hub name of the model that is to write faster.
+    temperatures
+        With commas, one profile each; 0 is greedy.
     output_dir
         Write the record (attar.json) into this folder.
     json_to
@@ -235,7 +245,7 @@ def evaluate(
         model,
         data.whole(),
         target=target,
-        config=config,
+        config=replace(config, temperatures=_temperatures(temperatures)),
         decoding=decoding,
         output_dir=output_dir,
         recipe=recipe,
@@ -266,3 +276,12 @@ def _layers(text: str) -> int | list[int]:
             f"--layers is a number of layers, or their numbers as in 0,5; found {text!r}"
         ) from None
     return numbers if "," in text else numbers[0] if numbers else []
+
+
+def _temperatures(text: str) -> tuple[float, ...]:
+    try:
+        return tuple(float(part) for part in parse_list(text))
+    except ValueError:
+        raise ConfigError(
+            f"--temperatures are numbers from 0 on with commas, as in 0,1; found {text!r}"
+        ) from None

@@ -14,7 +14,7 @@ so. Parts are therefore timed beside the races as well, and a prediction holds f
 a race saw.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
@@ -87,6 +87,21 @@ class Profile:
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON."""
         return asdict(self) | {"best": self.best.length, "c": self.times.cost}
+
+    @classmethod
+    def from_dict(cls, stored: Mapping[str, Any]) -> "Profile":
+        """A profile as `to_dict` gave it, also after its way through JSON."""
+        times = stored["times"]
+        seconds = {int(width): float(took) for width, took in times["verify"].items()}
+        return cls(
+            temperature=stored["temperature"],
+            length=stored["length"],
+            alpha=stored["alpha"],
+            acceptance=list(stored["acceptance"]),
+            estimates=[SpeedupEstimate(**one) for one in stored["estimates"]],
+            times=Times(**(times | {"verify": seconds})),
+            races=[Race(**one) for one in stored["races"]],
+        )
 
     def text(self, lossy: LossyKind | None = None) -> str:
         """The profile for people, with its verdict in the last line.

@@ -1,7 +1,7 @@
 """What a draft is worth to its target on this machine, at several temperatures."""
 
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -16,6 +16,7 @@ from attar.errors import require
 from attar.measure.cost import cost_of
 from attar.methods.distillspec.config import DistillSpecConfig
 from attar.methods.distillspec.texts import prompts_of
+from attar.recipes import configured
 from attar.report.artefact import artefact
 from attar.report.record import Run
 from attar.runtime import place
@@ -66,19 +67,41 @@ def profile_pair(
     ]
 
 
+@dataclass(frozen=True, kw_only=True)
+class EvaluateDraftConfig:
+    """What of a draft is measured, and on how much."""
+
+    temperatures: tuple[float, ...] = (0.0, 1.0)
+    """One profile each; 0 is greedy."""
+    longest: int = 8
+    """Drafts of 1 up to so many tokens are looked at."""
+    rounds: int = 3
+    """Of the races against plain decoding; 0: none, so that speed-ups are predictions."""
+    prompts: int = 16
+    """How many of the test split, drawn by the seed."""
+    prompt_tokens: int = 32
+    """Of a prompt, at most."""
+    max_new_tokens: int = 64
+    """Of a text, at most."""
+    seed: int = 0
+    """Of the prompts, and of what the target writes."""
+
+    def __post_init__(self) -> None:
+        require(self.longest >= 1, "longest", self.longest, "at least 1")
+        require(self.rounds >= 0, "rounds", self.rounds, "0 or more")
+        require(self.prompts >= 2, "prompts", self.prompts, "at least 2")
+        fine = bool(self.temperatures) and min(self.temperatures) >= 0
+        expected = "numbers of 0 or more, at least one"
+        require(fine, "temperatures", list(self.temperatures), expected)
+
+
 def evaluate_draft(
     model: str | Path | PreTrainedModel,
     data: DataLike = STDLIB,
     *,
     target: str | Path | PreTrainedModel,
-    temperatures: Sequence[float] = (0.0, 1.0),
-    longest: int = 8,
-    rounds: int = 3,
-    prompts: int = 16,
-    prompt_tokens: int = 32,
-    max_new_tokens: int = 64,
+    config: EvaluateDraftConfig | str = EvaluateDraftConfig(),
     decoding: SpecConfig = SpecConfig(),
-    seed: int = 0,
     tokenizer: PreTrainedTokenizerBase | None = None,
     output_dir: str | Path | None = None,
     recipe: str | None = None,
@@ -89,14 +112,8 @@ def evaluate_draft(
         model: the draft: folder or Hub name, or a model.
         data: whatever `attar.data.prompts.load_prompts` takes; the test split is read.
         target: folder or Hub name, or a model.
-        temperatures: one profile each; 0 is greedy.
-        longest: drafts of 1 up to so many tokens are looked at.
-        rounds: of the races against plain decoding; 0: none, so that speed-ups are predictions.
-        prompts: how many of the test split, drawn by the seed.
-        prompt_tokens: of a prompt, at most.
-        max_new_tokens: of a text, at most.
+        config: what is measured; or the name or path of a recipe.
         decoding: how drafts are verified in the races; their lengths are set here.
-        seed: of the prompts, and of what the target writes.
         tokenizer: None: the target's.
         output_dir: where the record goes; None: it is only returned.
         recipe: name of the recipe that the options came from, for the record.
@@ -111,44 +128,37 @@ def evaluate_draft(
             folder is taken.
         DataError: a model or the data cannot be read.
     """
-    require(longest >= 1, "longest", longest, "at least 1")
-    require(rounds >= 0, "rounds", rounds, "0 or more")
-    require(prompts >= 2, "prompts", prompts, "at least 2")
-    fine = bool(temperatures) and min(temperatures) >= 0
-    require(fine, "temperatures", list(temperatures), "numbers of 0 or more, at least one")
-    config = DistillSpecConfig(
-        eval_prompts=prompts, prompt_tokens=prompt_tokens, max_new_tokens=max_new_tokens, seed=seed
+    config, recipe = configured(config, EvaluateDraftConfig, recipe=recipe)
+    drawn = DistillSpecConfig(
+        eval_prompts=config.prompts,
+        prompt_tokens=config.prompt_tokens,
+        max_new_tokens=config.max_new_tokens,
+        seed=config.seed,
     )
     data = Data.of(data)
     settings = {
         "model": checkpoint.name_of(model),
         "target": checkpoint.name_of(target),
         **data.settings(),
-        "temperatures": list(temperatures),
-        "longest": longest,
-        "rounds": rounds,
-        "prompts": prompts,
-        "prompt_tokens": prompt_tokens,
-        "max_new_tokens": max_new_tokens,
+        **asdict(config),
         "decoding": asdict(decoding),
-        "seed": seed,
     }
     with artefact(
-        output_dir, command="draft evaluate", settings=settings, recipe=recipe, seed=seed
+        output_dir, command="draft evaluate", settings=settings, recipe=recipe, seed=config.seed
     ) as work:
         work.card = None  # nothing is saved that a card could describe
         if work.main:
             pair = load_pair(target, model, tokenizer=tokenizer)
-            tested = prompts_of(pair, data, config=config)["test"]
+            tested = prompts_of(pair, data, config=drawn)["test"]
             profiles = profile_pair(
                 pair,
                 [prompt.ids for prompt in tested],
-                temperatures=temperatures,
-                longest=longest,
-                rounds=rounds,
-                max_new_tokens=max_new_tokens,
+                temperatures=config.temperatures,
+                longest=config.longest,
+                rounds=config.rounds,
+                max_new_tokens=config.max_new_tokens,
                 decoding=decoding,
-                seed=seed,
+                seed=config.seed,
             )
             work.run.cost["after"] = cost_of(pair.draft).to_dict()
             work.run.quality["after"] = {
@@ -170,3 +180,10 @@ def _figures(found: Profile) -> dict[str, float]:
         f"acceptance rate at {at}": found.alpha,
         f"speed-up at {at}": found.speedup,
     }
+
+
+def profile_text(run: Run) -> str:
+    """The record of an evaluated draft for people, a paragraph for each temperature."""
+    lossy = run.settings["decoding"]["lossy"]
+    profiles = [Profile.from_dict(one) for one in run.details["profiles"]]
+    return "\n\n".join(profile.text(lossy) for profile in profiles)
