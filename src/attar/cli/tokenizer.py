@@ -20,16 +20,10 @@ from attar.cli.output import (
     write_json,
 )
 from attar.data.corpus import decode_corpus, encode_corpus, encoded_table
-from attar.evaluation.tokenizers import (
-    BASELINES,
-    comparison_text,
-    evaluate_tokenizer,
-    verified_lines,
-)
+from attar.evaluation.tokenizers import BASELINES, evaluate_tokenizer, score_table
 from attar.methods.equal_info import EqualInfoConfig, compress, decompress, train_tokenizer
 
 _OPTIONS = Group("Tokenizer options", sort_key=3)
-_FEW = 10_000  # bytes of text below which an evaluation warns
 File = Annotated[Path | None, Parameter(alias="-o")]
 
 
@@ -110,7 +104,7 @@ def encode(
         recipe=recipe,
         resume=resume,
     )
-    show(str(encoded_table(run)))
+    show(encoded_table(run))
     show(f"\nWritten to {folder}. Next: attar pretrain --data {folder} -o my-model")
     return ExitCode.DONE
 
@@ -126,7 +120,7 @@ def decode(model: str, *, output_file: File = None) -> int:
         The .jsonl file; must not exist. The folder's name with .jsonl when not given.
     """
     run = decode_corpus(model, output_file=output_file)
-    show(f"{run.details['documents']:,} documents written to {run.details['output_file']}")
+    show(f"{run.details['documents']:,} documents written to {run.settings['output_file']}")
     return ExitCode.DONE
 
 
@@ -171,17 +165,11 @@ def evaluate(
         output_dir=output_dir,
         recipe=recipe,
     )
-    read = run.details["rows"][0]["bytes"]
-    if read < _FEW:
-        note(
-            f"warning: read {read:,} bytes only, figures are rough; give more text or a larger "
-            "--max-bytes"
-        )
     if json_to != "-":
-        show(comparison_text(run))
+        show(score_table(run))
         if verify:
-            show("")
-            show_pairs(verified_lines(run))
+            show("\nThe tokenizer is sound, and all that was checked came back as it was:")
+            show_pairs((name, f"{count:,}") for name, count in run.details["verified"].items())
     if json_to:
         write_json(json_to, run.to_dict())
     return ExitCode.DONE
@@ -199,10 +187,10 @@ def compress_file(model: str, file: Path, *, output_file: File = None) -> int:
     output_file
         Where it goes; the file's name with .eqiw when not given.
     """
-    details = compress(model, file, output_file=output_file).details
-    before, after = details["bytes_before"], details["bytes_after"]
+    run = compress(model, file, output_file=output_file)
+    before, after = run.details["bytes_before"], run.details["bytes_after"]
     share = f", {8 * after / before:.3f} bits for each byte" if before else ""
-    show(f"{before:,} bytes are {after:,}{share}, in {details['output_file']}")
+    show(f"{before:,} bytes are {after:,}{share}, in {run.settings['output_file']}")
     return ExitCode.DONE
 
 
@@ -222,11 +210,11 @@ def decompress_file(
     recover
         Of a damaged file write all that can be read, and say what is lost.
     """
-    details = decompress(model, file, output_file=output_file, recover=recover).details
-    show(f"{details['bytes']:,} bytes written to {details['output_file']}")
-    for sentence in details["damage"]:
+    run = decompress(model, file, output_file=output_file, recover=recover)
+    show(f"{run.details['bytes_after']:,} bytes written to {run.settings['output_file']}")
+    for sentence in run.details["damage"]:
         note(f"damaged: {sentence}")
-    return ExitCode.FAILED if details["damage"] else ExitCode.DONE
+    return ExitCode.FAILED if run.details["damage"] else ExitCode.DONE
 
 
 def __getattr__(name: str) -> App:

@@ -91,12 +91,12 @@ def encode_corpus(
     return work.run
 
 
-def decode_corpus(model: str | Path, *, output_file: str | Path) -> Run:
+def decode_corpus(model: str | Path, *, output_file: str | Path | None = None) -> Run:
     """Write the documents of an encoded corpus as .jsonl, with the columns split and text.
 
     Args:
         model: a folder that `encode_corpus` wrote: ids, and the tokenizer that reads them.
-        output_file: the .jsonl file; must not exist.
+        output_file: the .jsonl file; must not exist. None: the folder's name with .jsonl.
 
     Returns:
         A record, kept in memory: `details["documents"]` says how many there are.
@@ -117,10 +117,11 @@ def decode_corpus(model: str | Path, *, output_file: str | Path) -> Run:
             "expected a corpus whose rows are documents, found rows of one length, which have lost "
             "the ends of some; encode it without --context"
         )
-    options = {"model": str(model), "output_file": str(output_file)}
+    target = Path(f"{Path(model)}.jsonl") if output_file is None else Path(output_file)
+    options = {"model": str(model), "output_file": str(target)}
     with artefact(None, command="tokenizer decode", settings=options) as work:
         work.run.details["documents"] = 0
-        with new_file(output_file) as out:
+        with new_file(target) as out:
             for line in _lines(splits, tokenizer):
                 out.write(line)
                 work.run.details["documents"] += 1
