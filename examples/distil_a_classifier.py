@@ -1,10 +1,10 @@
-"""Teach a small classifier from a larger one, where few texts have a label, in two ways.
+"""Train a small classifier where few texts have a label: on the labels, and from a teacher.
 
     python examples/distil_a_classifier.py                     # makes a small encoder first
     python examples/distil_a_classifier.py ENCODER_FOLDER      # or a name on the Hub
 
-The task is one that every Python carries: which package is this function from? Takes two to five
-minutes without an argument. Everything goes to a new temporary folder.
+The task is made from Python's own source code: which package is this function from? Takes two to
+five minutes without an argument. Everything goes to a new temporary folder.
 """
 
 import sys
@@ -14,13 +14,13 @@ from pathlib import Path
 from transformers import BertConfig, BertModel, BertTokenizer
 
 import attar
+from attar import DistillConfig
 from attar.data.labelled.load import load_labelled
-from attar.methods.distiller.config import DistillConfig
 
 DATA = "python-stdlib:package"  # or a .csv, .tsv, .jsonl or .parquet file, a folder, a Hub name
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
-#: only so many labels; the other texts teach through the teacher
-FEW = {"limit_labels": 500, "max_steps": 600, "max_length": 64, "learning_rate": 1e-3}
+#: only so many labels; the other texts are used through the teacher's outputs
+FEW = {"limit_labels": 500, "max_steps": 600, "context": 64, "learning_rate": 1e-3}
 
 
 def main() -> None:
@@ -30,7 +30,7 @@ def main() -> None:
         encoder,
         DATA,
         teacher=None,  # the labels alone, all of them
-        config=DistillConfig(hard_weight=1.0, max_steps=600, max_length=64, learning_rate=5e-4),
+        config=DistillConfig(hard_weight=1.0, max_steps=600, context=64, learning_rate=5e-4),
         output_dir=folder / "teacher",
     )
     ways = {
@@ -39,7 +39,7 @@ def main() -> None:
     }
     for name, config in ways.items():
         run = attar.distill(
-            None,
+            None,  # the student is made from the teacher
             DATA,
             teacher=folder / "teacher",
             student_layers=1,
@@ -47,8 +47,8 @@ def main() -> None:
             config=config,
             output_dir=folder / f"student-{name}",
         )
-        taught = run.quality["before"]["accuracy"]
-        print(f"{name}: accuracy {run.quality['after']['accuracy']:.3f}, teacher {taught:.3f}")
+        accuracy, best = run.quality["after"]["accuracy"], run.quality["before"]["accuracy"]
+        print(f"{name}: accuracy {accuracy:.3f}, teacher {best:.3f}")
     print(f"Teacher and students: {folder}")
 
 

@@ -1,10 +1,10 @@
-"""Make a model write faster: a draft of its own layers, trained until it agrees, and measured.
+"""Make a model generate faster: a draft of its own layers, trained until it agrees, and measured.
 
     python examples/faster_generation.py                  # trains a small model first; 6 minutes
     python examples/faster_generation.py MODEL_FOLDER     # or a name on the Hub
 
-Whether it pays hangs on the model: one that is itself small gains little, as its draft is not much
-cheaper. Everything goes to a new temporary folder.
+Whether it pays depends on the model: a small one gains little, as its draft is not much cheaper.
+Everything goes to a new temporary folder.
 """
 
 import sys
@@ -12,14 +12,9 @@ import tempfile
 from pathlib import Path
 
 import attar
-from attar.decode.speculative import SpeculativeDecoder
-from attar.methods.distillspec.config import DistillSpecConfig
-from attar.methods.distillspec.distill import distill_draft
-from attar.methods.distillspec.profile import profile_draft
-from attar.methods.distillspec.start import init_draft
-from attar.train.pretrain import PretrainConfig
+from attar import GenerateConfig, PretrainConfig
 
-DATA = "python-stdlib"  # or prompts like those to come: a .jsonl with a column prompt or messages
+DATA = "python-stdlib"  # or your own prompts: a .jsonl with a column prompt or messages
 
 MODEL = PretrainConfig(
     vocab_size=2048,
@@ -31,7 +26,7 @@ MODEL = PretrainConfig(
     per_device_train_batch_size=8,
     learning_rate=2e-3,
 )
-TRAINING = DistillSpecConfig(max_steps=100, temperature=0.0)  # for greedy decoding
+TRAINING = attar.draft.Config(max_steps=100, temperature=0.0)  # for greedy decoding
 
 
 def main() -> None:
@@ -42,20 +37,19 @@ def main() -> None:
         model = folder / "model"
         attar.pretrain(DATA, config=MODEL, output_dir=model)
 
-    init_draft(model, layers=2, output_dir=folder / "cut")
-    trained = folder / "draft"
-    print(distill_draft(folder / "cut", DATA, target=model, output_dir=trained, config=TRAINING))
-    (found,) = profile_draft(trained, DATA, target=model, temperatures=(0.0,), config=TRAINING)
-    for race in found.races:
-        print(f"{race.policy}: {race.speedup:.2f} times plain decoding, tau {race.tau:.2f}")
+    cut, trained = folder / "cut", folder / "draft"
+    attar.draft.init(model, layers=2, output_dir=cut)
+    print(attar.draft.train(cut, DATA, target=model, config=TRAINING, output_dir=trained))
+    print(attar.draft.evaluate(trained, DATA, target=model))
 
-    target, draft = attar.load(model), attar.load(trained)
-    tokenizer = attar.load_tokenizer(model)
-    decoder = SpeculativeDecoder(target, draft)
-    ids = tokenizer("def main(", return_tensors="pt")["input_ids"]
-    text = decoder.generate(ids, max_new_tokens=64, do_sample=False).sequences[0]
-    print(tokenizer.decode(text))
-    print(decoder.stats)
+    options = GenerateConfig(max_new_tokens=64)
+    attar.generate(
+        model,
+        "def main(",
+        draft=str(trained),
+        config=options,
+        each=lambda text, stats: print(text, stats, sep="\n"),
+    )
 
 
 if __name__ == "__main__":

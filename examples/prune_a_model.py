@@ -3,8 +3,8 @@
     python examples/prune_a_model.py              # trains a tiny model first
     python examples/prune_a_model.py MODEL_FOLDER
 
-Takes a minute or two without an argument; the tiny model is then far from trained, so that healing
-can take it past its parent. Everything goes to a new temporary folder.
+Takes a minute or two without an argument. The tiny model is then trained so little that healing can
+make it better than its parent. Everything goes to a new temporary folder.
 """
 
 import sys
@@ -12,10 +12,7 @@ import tempfile
 from pathlib import Path
 
 import attar
-from attar.methods.bonsai import BonsaiConfig
-from attar.report.tables import comparison
-from attar.train.heal import HealConfig
-from attar.train.pretrain import PretrainConfig
+from attar import BonsaiConfig, HealConfig, PretrainConfig
 
 DATA = "python-stdlib"  # or a .txt, .jsonl, .parquet or .csv file, a folder of them, a Hub name
 
@@ -28,7 +25,7 @@ TINY = PretrainConfig(
     max_steps=150,
 )
 SEARCH = BonsaiConfig(context=64, step=0.1)
-HEALING = HealConfig(max_steps=60, learning_rate=1e-3, block_size=64)
+HEALING = HealConfig(max_steps=60, learning_rate=1e-3, context=64)
 
 
 def main() -> None:
@@ -39,9 +36,8 @@ def main() -> None:
         parent = folder / "parent"
         attar.pretrain(DATA, config=TINY, output_dir=parent)
 
-    runs = {}
     for method in ("bonsai", "wanda"):
-        runs[method] = attar.prune(
+        attar.prune(
             parent,
             DATA,
             budget="blocks<=50%",
@@ -50,10 +46,10 @@ def main() -> None:
             output_dir=folder / method,
         )
     healed = folder / "bonsai-healed"
-    attar.heal(folder / "bonsai", teacher=parent, data=DATA, config=HEALING, output_dir=healed)
+    run = attar.heal(folder / "bonsai", DATA, teacher=parent, config=HEALING, output_dir=healed)
 
-    print(comparison(list(runs.values()), names=list(runs)))
-    print(attar.Run.load(healed))
+    print(attar.compare([folder / "bonsai", folder / "wanda"]).table)
+    print(run)
     print(f"attar.load({str(healed)!r})")
 
 

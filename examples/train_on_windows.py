@@ -10,12 +10,11 @@ import sys
 import tempfile
 from pathlib import Path
 
-from attar.methods.equal_info.config import EqualInfoConfig
-from attar.methods.equal_info.tokenizer import fit_tokenizer, load_equal_info
-from attar.train.pretrain import PretrainConfig, pretrain
+import attar
+from attar import PretrainConfig
 
 SHAPE = PretrainConfig(
-    vocab_size=2**12 + 1,  # of BPE; the windows have as many
+    vocab_size=2**12 + 1,  # of BPE: as many ids as there are windows
     hidden_size=192,
     intermediate_size=512,
     num_hidden_layers=4,
@@ -26,16 +25,17 @@ SHAPE = PretrainConfig(
 def main() -> None:
     data = sys.argv[1] if len(sys.argv) > 1 else "python-stdlib"
     folder = Path(tempfile.mkdtemp(prefix="attar-example-"))
-    fit_tokenizer(data, output_dir=folder / "tokenizer", config=EqualInfoConfig(window_bits=12))
-    tokenizer = load_equal_info(folder / "tokenizer")
+    windows = attar.tokenizer.Config(window_bits=12)
+    attar.tokenizer.train(data, config=windows, output_dir=folder / "tokenizer")
+    tokenizer = attar.load_tokenizer(folder / "tokenizer")
     ids = tokenizer("import os")["input_ids"]
     print("windows of 'import os':", tokenizer.convert_ids_to_tokens(ids))
     for name, given in (("windows", folder / "tokenizer"), ("bpe", None)):
-        run = pretrain(data, config=SHAPE, tokenizer=given, output_dir=folder / name)
-        found = run.details["bits_per_byte"]
+        run = attar.pretrain(data, config=SHAPE, tokenizer=given, output_dir=folder / name)
+        bits = run.details["bits_per_byte"]
         print(
-            f"{name:8} {found['bits_per_byte']:.3f} bits per byte (all ids equal: "
-            f"{found['uniform']:.3f}), {found['steps_per_kilobyte']:.0f} steps for a kilobyte"
+            f"{name:8} {bits['bits_per_byte']:.3f} bits per byte (all ids equal: "
+            f"{bits['uniform']:.3f}), {bits['steps_per_kilobyte']:.0f} steps per kilobyte"
         )
     print(f"\nEverything is in {folder}")
 
