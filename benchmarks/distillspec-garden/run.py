@@ -127,7 +127,7 @@ def distilled(large: Path, *, steps: int) -> Path:
         layers = checkpoint.load(large).config.num_hidden_layers
         init_draft(large, layers=-(-layers // 2), output_dir=cut)
     if not (folder / "attar.json").exists():
-        config = HealConfig(max_steps=steps, learning_rate=1e-3, teacher_cache=None)
+        config = HealConfig(max_steps=steps, learning_rate=1e-3, teacher_cache="none")
         heal(cut, teacher=large, data=STDLIB, config=config, output_dir=folder, resume=True)
     return folder
 
@@ -137,7 +137,7 @@ def trained_on(large: Path, *, steps: int) -> Path:
     home = artefacts.home() / "benchmarks" / "drafts"
     folder = home / f"{large.name}-longer-{steps}"
     if not (folder / "attar.json").exists():
-        config = HealConfig(max_steps=steps, learning_rate=1e-3, kl_weight=0.0, teacher_cache=None)
+        config = HealConfig(max_steps=steps, learning_rate=1e-3, kl_weight=0.0, teacher_cache="none")
         heal(large, teacher=None, data=STDLIB, config=config, output_dir=folder, resume=True)
     return folder
 

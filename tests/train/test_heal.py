@@ -38,7 +38,7 @@ CONFIG = HealConfig(
     save_steps=2,
     logging_steps=1,
     eval_tokens=300,
-    teacher_cache=None,
+    teacher_cache="none",
 )
 
 
@@ -181,7 +181,7 @@ def run(folders: dict[str, Path], out: Path, config: HealConfig = CONFIG, **chan
 @pytest.mark.parametrize(
     "changes",
     [
-        {"teacher_cache": None},
+        {"teacher_cache": "none"},
         {"teacher_cache": "topk:16"},
         {"lora_r": 2},
         {"divergence": "js"},

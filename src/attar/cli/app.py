@@ -65,7 +65,6 @@ RENAMED_OPTIONS = MappingProxyType(
         "student_share": "--draft-share",
         "authors": "--sources",
         "study": "--studies",
-        "study": "--studies",
     }
 )
 _EPILOGUE = """\

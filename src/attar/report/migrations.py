@@ -13,6 +13,7 @@ _SETTINGS = {
     "student_share": "draft_share",
 }
 _COMMANDS = {
+    "distill search": "pipeline search",
     "draft distill": "draft train",
     "tokenizer fit": "tokenizer train",
 }

@@ -53,9 +53,10 @@ class HealConfig(TrainConfig):
     """Weight of the cross-entropy of the text, per target token."""
     divergence: DivergenceName = "forward_kl"
     """Which divergence; all but forward_kl need the live parent."""
-    teacher_cache: str | None = "topk:64"
-    """`topk:K` runs the parent once and keeps its K likeliest tokens on disk. Unset, or none: it
-    runs on every batch, which is exact, and no slower where no window is seen twice."""
+    teacher_cache: str | None = None
+    """`topk:K` runs the parent once and keeps its K likeliest tokens on disk; `none` runs it on
+    every batch, which is exact, and no slower where no window is seen twice. Unset: topk:64 where
+    the divergence is forward_kl, else none."""
     lora_r: int | None = None
     """Rank of LoRA adapters on all linear layers, merged at the end; unset: train all weights."""
     lora_alpha: float = 32.0
@@ -100,7 +101,9 @@ class HealConfig(TrainConfig):
     @property
     def top_k(self) -> int | None:
         """Tokens kept per position in the teacher cache; None: the parent runs live."""
-        if self.teacher_cache in (None, "none", "live"):
+        if self.teacher_cache is None:
+            return 64 if self.divergence == "forward_kl" else None
+        if self.teacher_cache in ("none", "live"):
             return None
         kind, _, k = str(self.teacher_cache).partition(":")
         if kind != "topk" or not k.isdecimal() or int(k) < 1:
