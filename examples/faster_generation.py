@@ -3,8 +3,8 @@
     python examples/faster_generation.py                  # trains a small model first; 6 minutes
     python examples/faster_generation.py MODEL_FOLDER     # or a name on the Hub
 
-Whether it pays hangs on the model: one that is itself small gains little, as its draft is not much
-cheaper. Everything goes to a new temporary folder.
+Whether it pays depends on the model: one that is itself small gains little, as its draft is not
+much cheaper. Everything goes to a new temporary folder.
 """
 
 import sys
@@ -12,10 +12,11 @@ import tempfile
 from pathlib import Path
 
 import attar
+from attar.decode.bench import Profile
 from attar.decode.speculative import SpeculativeDecoder
 from attar.methods.distillspec.config import DistillSpecConfig
-from attar.methods.distillspec.distill import distill_draft
-from attar.methods.distillspec.profile import profile_draft
+from attar.methods.distillspec.distill import train_draft
+from attar.methods.distillspec.profile import evaluate_draft
 from attar.methods.distillspec.start import init_draft
 from attar.train.pretrain import PretrainConfig
 
@@ -44,10 +45,9 @@ def main() -> None:
 
     init_draft(model, layers=2, output_dir=folder / "cut")
     trained = folder / "draft"
-    print(distill_draft(folder / "cut", DATA, target=model, output_dir=trained, config=TRAINING))
-    (found,) = profile_draft(trained, DATA, target=model, temperatures=(0.0,), config=TRAINING)
-    for race in found.races:
-        print(f"{race.policy}: {race.speedup:.2f} times plain decoding, tau {race.tau:.2f}")
+    print(train_draft(folder / "cut", DATA, target=model, output_dir=trained, config=TRAINING))
+    run = evaluate_draft(trained, DATA, target=model, temperatures=(0.0,))
+    print(Profile.from_dict(run.details["profiles"][0]).text())
 
     target, draft = attar.load(model), attar.load(trained)
     tokenizer = attar.load_tokenizer(model)

@@ -15,7 +15,7 @@ a race saw.
 """
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
 
 from transformers import PreTrainedModel
@@ -87,6 +87,16 @@ class Profile:
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON."""
         return asdict(self) | {"best": self.best.length, "c": self.times.cost}
+
+    @classmethod
+    def from_dict(cls, stored: dict[str, Any]) -> "Profile":
+        """A profile back from what `to_dict` gives, also where it went through a file."""
+        given = {field.name: stored[field.name] for field in fields(cls)}
+        times = dict(stored["times"])
+        times["verify"] = {int(width): seconds for width, seconds in times["verify"].items()}
+        given["estimates"] = [SpeedupEstimate(**one) for one in stored["estimates"]]
+        given["races"] = [Race(**one) for one in stored["races"]]
+        return cls(**given | {"times": Times(**times)})
 
     def text(self, lossy: LossyKind | None = None) -> str:
         """The profile for people, with its verdict in the last line.
