@@ -91,12 +91,13 @@ class Profile:
     @classmethod
     def from_dict(cls, stored: dict[str, Any]) -> "Profile":
         """A profile back from what `to_dict` gives, also where it went through a file."""
-        given = {field.name: stored[field.name] for field in fields(cls)}
+        given: dict[str, Any] = {field.name: stored[field.name] for field in fields(cls)}
         times = dict(stored["times"])
         times["verify"] = {int(width): seconds for width, seconds in times["verify"].items()}
         given["estimates"] = [SpeedupEstimate(**one) for one in stored["estimates"]]
         given["races"] = [Race(**one) for one in stored["races"]]
-        return cls(**given | {"times": Times(**times)})
+        given["times"] = Times(**times)
+        return cls(**given)
 
     def text(self, lossy: LossyKind | None = None) -> str:
         """The profile for people, with its verdict in the last line.
