@@ -7,7 +7,7 @@ from pathlib import Path
 
 from attar import artefacts
 from attar.methods.distillspec.config import DistillSpecConfig
-from attar.methods.distillspec.distill import distill_draft
+from attar.methods.distillspec.distill import train_draft
 from attar.methods.distillspec.start import init_draft
 
 LAYERS = 2
@@ -20,7 +20,7 @@ def draft_of(target: Path, data: str | Path, *, config: DistillSpecConfig) -> Pa
     folder = _home() / f"{target.name}-{LAYERS}-{key}"
     if not (folder / "attar.json").exists():
         cut = cut_of(target)
-        distill_draft(cut, data, target=target, output_dir=folder, config=config, resume=True)
+        train_draft(cut, data, target=target, output_dir=folder, config=config, resume=True)
     return folder
 
 

@@ -14,12 +14,12 @@ def grow(model: PreTrainedModel, *, layers: int, neurons: int) -> LlamaForCausal
     config = type(model.config)(**model.config.to_dict())
     config.num_hidden_layers, config.intermediate_size = layers, neurons
     torch.manual_seed(0)
-    found = LlamaForCausalLM(config).to(model.dtype).eval()
+    grown = LlamaForCausalLM(config).to(model.dtype).eval()
     old = model.config.num_hidden_layers
     places = {round(i * (layers - 1) / max(1, old - 1)): i for i in range(old)}
     assert len(places) == old, "no room for the model's own layers"
-    stored, wanted = model.state_dict(), found.state_dict()
-    for name, weight in wanted.items():
+    stored, made = model.state_dict(), grown.state_dict()
+    for name, weight in made.items():
         parts = name.split(".")
         if parts[:2] != ["model", "layers"]:
             weight.copy_(stored[name])
@@ -38,5 +38,5 @@ def grow(model: PreTrainedModel, *, layers: int, neurons: int) -> LlamaForCausal
             weight[: own.shape[0]] = own
         else:
             weight.copy_(own)
-    found.generation_config = model.generation_config
-    return found
+    grown.generation_config = model.generation_config
+    return grown

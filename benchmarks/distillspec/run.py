@@ -1,9 +1,9 @@
 """Does a draft that DistillSpec trained give more tokens for each pass of its target?
 
-Ratio: tau - 1 after training over tau - 1 before, drafts of five, mean of greedy decoding and
-temperature 1, of two corpora and three seeds. Beside it every divergence and writer of texts, and
-whether the predicted speed-up is what a clock measures. Every training is kept, and a second call
-goes on where the first one stopped.
+Ratio: block efficiency less one after training over the same before, drafts of five, mean of greedy
+decoding and temperature 1, of two corpora and three seeds. Beside it every divergence and source of
+texts, and whether the predicted speed-up is what a clock measures. Every training is kept, and a
+second call goes on where the first one stopped.
 """
 
 import logging
@@ -22,7 +22,7 @@ from drafts import cut_of, draft_of
 from grown import grow
 
 from attar import checkpoint
-from attar.data.text import STDLIB
+from attar.data.data import STDLIB
 from attar.decode.bench import profile
 from attar.decode.pair import load_pair
 from attar.methods.distillspec.config import DistillSpecConfig
@@ -44,14 +44,16 @@ ROWS: dict[str, tuple[Any, float, float]] = {
 DEFAULT = next(iter(ROWS))
 #: all seeds of the first three; of the others one
 MANY = list(ROWS)[:3]
+EFFICIENCY = ("block efficiency at T=0", "block efficiency at T=1")
+ACCEPTANCE = "acceptance rate at T=1"
 GROWN = (12, 6400)  # layers and neurons of the target whose speed is measured
 
 
 def config_of(row: str, seed: int, *, quick: bool) -> DistillSpecConfig:
-    divergence, student, target = ROWS[row]
+    divergence, draft, target = ROWS[row]
     return DistillSpecConfig(
         divergence=divergence,
-        student_share=student,
+        draft_share=draft,
         target_share=target,
         max_steps=20 if quick else 200,
         eval_prompts=16 if quick else 128,
@@ -117,15 +119,13 @@ def report(args: Any, size: str) -> None:
         )
     for name, rows in tables.items():
         before = next(iter(rows.values()))[0]["before"]
-        print(f"\n{name}: before, tau {before['tau at 0']:.3f} greedy, {before['tau at 1']:.3f}")
-        print(f"  {'':28}{'tau greedy':>22}{'tau T=1':>22}{'alpha T=1':>22}{'gain':>8}")
+        print(f"\n{name}: before, {' '.join(f'{key} {before[key]:.3f}' for key in EFFICIENCY)}")
+        print(f"  {'':28}{''.join(f'{key:>26}' for key in (*EFFICIENCY, ACCEPTANCE))}{'gain':>8}")
         for row, runs in rows.items():
-            shown = [
-                spread([run["after"][key] for run in runs])
-                for key in ("tau at 0", "tau at 1", "alpha at 1")
-            ]
+            keys = (*EFFICIENCY, ACCEPTANCE)
+            shown = [spread([run["after"][key] for run in runs]) for key in keys]
             gains = statistics.mean(gain(run) for run in runs)
-            print(f"  {row:28}{''.join(f'{text:>22}' for text in shown)}{gains:8.2f}")
+            print(f"  {row:28}{''.join(f'{text:>26}' for text in shown)}{gains:8.2f}")
     runs = [run for rows in tables.values() for run in rows[DEFAULT]]
     ratio = statistics.mean(gain(run) for run in runs)
     off = {
@@ -137,9 +137,9 @@ def report(args: Any, size: str) -> None:
     apart = max(abs(one["measured"] / one["predicted"] - 1) for one in clock)
     line = {
         "claim": "distillspec",
-        "figure": round(statistics.mean(tau(run, "after") for run in runs), 3),
+        "figure": round(statistics.mean(efficiency(run, "after") for run in runs), 3),
         "unit": "tokens for each pass of the target, drafts of 5, after training",
-        "baseline": f"before: {statistics.mean(tau(run, 'before') for run in runs):.3f}",
+        "baseline": f"before: {statistics.mean(efficiency(run, 'before') for run in runs):.3f}",
         "ratio": round(ratio, 3),
         "target": TARGET,
         "gains": off,
@@ -147,7 +147,7 @@ def report(args: Any, size: str) -> None:
         "clock_target": CALIBRATED,
         "ok": bool(ratio >= TARGET and apart <= CALIBRATED),
         "note": (
-            "(tau - 1) over the same before training, by divergence and writer: "
+            "(block efficiency - 1) over the same before training, by divergence and source: "
             + ", ".join(f"{row} {value:.2f}" for row, value in off.items())
             + "; measured over predicted speed-up "
             + ", ".join(
@@ -163,16 +163,14 @@ def report(args: Any, size: str) -> None:
     finish(__file__, line, {"tables": tables, "clock": clock}, args)
 
 
-def tau(run: dict[str, Any], side: str) -> float:
-    """Mean of greedy decoding and temperature 1."""
-    return statistics.mean(run[side][f"tau at {temperature}"] for temperature in (0, 1))
+def efficiency(run: dict[str, Any], side: str) -> float:
+    """Block efficiency, mean of greedy decoding and temperature 1."""
+    return statistics.mean(run[side][key] for key in EFFICIENCY)
 
 
 def gain(run: dict[str, Any]) -> float:
-    """(tau - 1) after over before, mean of both temperatures."""
-    return statistics.mean(
-        (run["after"][key] - 1) / (run["before"][key] - 1) for key in ("tau at 0", "tau at 1")
-    )
+    """(block efficiency - 1) after over before, mean of both temperatures."""
+    return statistics.mean((run["after"][key] - 1) / (run["before"][key] - 1) for key in EFFICIENCY)
 
 
 def measured(args: Any, size: str) -> list[dict[str, Any]]:
@@ -206,7 +204,10 @@ def measured(args: Any, size: str) -> list[dict[str, Any]]:
                 "measured": race.speedup_decode,
                 "with_prompt": race.speedup,
                 "cost_model": one.races[1].speedup_decode,
-                "tau": {"told": one.best.tau, "counted": race.tau},
+                "tau": {
+                    "told": one.best.block_efficiency,
+                    "counted": race.block_efficiency,
+                },
                 "equal": race.equal,
                 "profile": one.to_dict(),
             }

@@ -1,5 +1,6 @@
 """Profiles: predictions follow from the parts, and races count what decoding does."""
 
+import json
 from dataclasses import replace
 from typing import Any
 
@@ -8,7 +9,7 @@ import torch
 
 import decoders
 from attar.decode import timer
-from attar.decode.bench import profile
+from attar.decode.bench import Profile, profile
 from attar.decode.drafters import PromptLookupDrafter
 from attar.decode.race import Race, race
 from attar.decode.settings import SpecConfig
@@ -148,6 +149,8 @@ def test_a_profile_ends_with_its_verdict() -> None:
     assert text.endswith("Drafting pays here: 1.20 times plain decoding.")
     assert "drafts of 2: 1.20 times" in text
     assert "block efficiency 2.50, 100% of the texts the same" in text
+    stored = json.loads(json.dumps(replace(found, races=[race]).to_dict()))
+    assert Profile.from_dict(stored) == replace(found, races=[race])
     lossy = replace(found, races=[replace(race, speedup=0.98)]).text("lin")
     assert lossy.endswith("Drafting makes no difference here: 0.98 times plain decoding.")
     assert "lossy verification (lin)" in lossy

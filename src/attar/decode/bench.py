@@ -14,8 +14,8 @@ so. Parts are therefore timed beside the races as well, and a prediction holds f
 a race saw.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
 
 from transformers import PreTrainedModel
@@ -89,19 +89,15 @@ class Profile:
         return asdict(self) | {"best": self.best.length, "c": self.times.cost}
 
     @classmethod
-    def from_dict(cls, stored: Mapping[str, Any]) -> "Profile":
-        """A profile as `to_dict` gave it, also after its way through JSON."""
-        times = stored["times"]
-        seconds = {int(width): float(took) for width, took in times["verify"].items()}
-        return cls(
-            temperature=stored["temperature"],
-            length=stored["length"],
-            alpha=stored["alpha"],
-            acceptance=list(stored["acceptance"]),
-            estimates=[SpeedupEstimate(**one) for one in stored["estimates"]],
-            times=Times(**(times | {"verify": seconds})),
-            races=[Race(**one) for one in stored["races"]],
-        )
+    def from_dict(cls, stored: dict[str, Any]) -> "Profile":
+        """A profile back from what `to_dict` gives, also where it went through a file."""
+        given: dict[str, Any] = {field.name: stored[field.name] for field in fields(cls)}
+        times = dict(stored["times"])
+        times["verify"] = {int(width): seconds for width, seconds in times["verify"].items()}
+        given["estimates"] = [SpeedupEstimate(**one) for one in stored["estimates"]]
+        given["races"] = [Race(**one) for one in stored["races"]]
+        given["times"] = Times(**times)
+        return cls(**given)
 
     def text(self, lossy: LossyKind | None = None) -> str:
         """The profile for people, with its verdict in the last line.

@@ -91,8 +91,8 @@ def make_student(
             for new, old in enumerate(kept)
         }
         stored = teacher.state_dict()
-        copied = {name: _stored(name, numbers, stored) for name in student.state_dict()}
-        student.load_state_dict(copied)
+        wanted = {name: _stored(name, numbers, stored) for name in student.state_dict()}
+        student.load_state_dict(wanted)
     if teacher.can_generate():
         student.generation_config = copy.deepcopy(teacher.generation_config)
     return student.eval()
