@@ -1,9 +1,7 @@
 """A tokenizer beside others: what a changed word changes of what follows, and little text."""
 
-import json
 import zlib
 from functools import cache
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -18,11 +16,9 @@ from attar.evaluation.tokenizers import (
     gzip_ids,
     stability,
 )
-from attar.methods.equal_info.config import EqualInfoConfig
-from attar.methods.equal_info.tokenizer import make_tokenizer
-from scene import run
 
 TEXT = "Call me Ishmael, said the sailor, and sat down beside the fire in the inn. " * 40
+
 
 symbols = st.lists(st.integers(0, 3), max_size=12)
 
@@ -99,22 +95,3 @@ def test_text_without_spaces_is_kept() -> None:
 def test_gzip_is_read_without_what_is_the_same_for_all() -> None:
     packed = gzip_ids("some text of which nothing is known").astype(np.uint8).tobytes()
     assert zlib.decompress(packed, wbits=-15) == b"some text of which nothing is known"
-
-
-def test_of_little_text_it_warns_and_of_none_it_says_what_is_wrong(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    tokenizer = make_tokenizer(
-        [TEXT], config=EqualInfoConfig(window_bits=9, order=2, precision_bits=12)
-    )
-    tokenizer.save_pretrained(tmp_path / "t")
-    (tmp_path / "a.txt").write_text(TEXT * 5, encoding="utf-8")
-    argv = ["tokenizer", "report", str(tmp_path / "t"), "--data", str(tmp_path / "a.txt")]
-    assert run([*argv, "--baselines", "bytes", "--json", "-"]) == 0
-    found = capsys.readouterr()
-    assert "bytes only, figures are rough" in found.err
-    rows = json.loads(found.out)["rows"]
-    assert [row["name"] for row in rows] == ["equal-info", "bytes", "bpe"]
-    assert all(0 < row["stability"] < 1 and row["bytes"] == rows[0]["bytes"] for row in rows)
-    assert run([*argv, "--max-bytes", "0"]) == 2
-    assert "expected max_bytes of 1 or more, found 0" in capsys.readouterr().err
