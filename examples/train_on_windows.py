@@ -11,7 +11,7 @@ import tempfile
 from pathlib import Path
 
 from attar.methods.equal_info.config import EqualInfoConfig
-from attar.methods.equal_info.tokenizer import fit_tokenizer, load_equal_info
+from attar.methods.equal_info.tokenizer import load_equal_info, train_tokenizer
 from attar.train.pretrain import PretrainConfig, pretrain
 
 SHAPE = PretrainConfig(
@@ -26,7 +26,7 @@ SHAPE = PretrainConfig(
 def main() -> None:
     data = sys.argv[1] if len(sys.argv) > 1 else "python-stdlib"
     folder = Path(tempfile.mkdtemp(prefix="attar-example-"))
-    fit_tokenizer(data, output_dir=folder / "tokenizer", config=EqualInfoConfig(window_bits=12))
+    train_tokenizer(data, config=EqualInfoConfig(window_bits=12), output_dir=folder / "tokenizer")
     tokenizer = load_equal_info(folder / "tokenizer")
     ids = tokenizer("import os")["input_ids"]
     print("windows of 'import os':", tokenizer.convert_ids_to_tokens(ids))

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from attar.methods.equal_info.config import EqualInfoConfig
-from attar.methods.equal_info.tokenizer import fit_tokenizer, make_tokenizer
+from attar.methods.equal_info.tokenizer import make_tokenizer, train_tokenizer
 from attar.report.record import Run
 from scene import run, write_text
 from windows import made
@@ -26,7 +26,7 @@ def folder(tmp_path: Path) -> Path:
 TEXT = "Call me Ishmael, said the sailor, and sat down beside the fire in the inn. " * 40
 
 
-def test_the_verbs_from_fit_to_decompress(
+def test_the_verbs_from_train_to_decompress(
     text: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     place, data = str(tmp_path / "t"), str(text)
@@ -34,21 +34,20 @@ def test_the_verbs_from_fit_to_decompress(
     tiny += ["--num-attention-heads", "2", "--num-key-value-heads", "2", "--max-steps", "3"]
     tiny += ["--intermediate-size", "64", "--per-device-train-batch-size", "4"]
     steps = [
-        ["fit", "--data", data, "--window-bits", "10", "--order", "3", "-o", place],
-        ["verify", place, "--data", data],
-        ["report", place, "--data", data, "--baselines", "bytes,gzip"],
+        ["train", "--data", data, "--window-bits", "10", "--order", "3", "-o", place],
+        ["evaluate", place, "--data", data, "--baselines", "bytes,gzip", "--verify"],
         ["encode", place, "--data", data, "-o", f"{place}-ids"],
         ["decode", f"{place}-ids", "-o", f"{place}.jsonl"],
-        ["train-lm", place, "--data", data, "-o", f"{place}-lm", *tiny],
         ["compress", place, f"{place}.jsonl"],
         ["decompress", place, f"{place}.jsonl.eqiw", "-o", f"{place}-2.jsonl"],
     ]
     for step in steps:
         assert run(["tokenizer", *step]) == 0, capsys.readouterr().err
+    train = ["pretrain", "--tokenizer", place, "--data", data, "-o", f"{place}-lm", *tiny]
+    assert run(train) == 0
     out = capsys.readouterr().out
     assert "1,024 in order" in out
     assert "bpe" in out
-    assert "all ids equal" in out
     assert Path(f"{place}-2.jsonl").read_bytes() == Path(f"{place}.jsonl").read_bytes()
     assert run(["evaluate", f"{place}-lm", "--data", data, "--bpb", "--no-speed"]) == 0
     assert "FLOPs per byte" in capsys.readouterr().out
@@ -59,10 +58,10 @@ def test_the_verbs_from_fit_to_decompress(
         assert paper.arxiv == "2404.03626"
 
 
-def test_the_verb_fits_what_python_fits(text: Path, tmp_path: Path) -> None:
+def test_the_verb_trains_what_python_trains(text: Path, tmp_path: Path) -> None:
     config = EqualInfoConfig(window_bits=10, order=3)
-    fit_tokenizer(text, output_dir=tmp_path / "python", config=config)
-    argv = ["tokenizer", "fit", "--data", str(text), "--window-bits", "10", "--order", "3"]
+    train_tokenizer(text, output_dir=tmp_path / "python", config=config)
+    argv = ["tokenizer", "train", "--data", str(text), "--window-bits", "10", "--order", "3"]
     assert run([*argv, "-o", str(tmp_path / "verb")]) == 0
     files = [(tmp_path / way / "equal_info.safetensors").read_bytes() for way in ("python", "verb")]
     assert files[0] == files[1]
@@ -71,10 +70,10 @@ def test_the_verb_fits_what_python_fits(text: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("argv", "message"),
     [
-        (["fit", "--window-bits", "40", "-o", "x"], "windows of 8 to 32 bits"),
-        (["fit", "--window-bits", "12", "--token-bits", "20", "-o", "x"], "ids of 1 to 12 bits"),
-        (["fit"], "say where the result goes"),
-        (["report", "absent"], "absent"),
+        (["train", "--window-bits", "40", "-o", "x"], "windows of 8 to 32 bits"),
+        (["train", "--window-bits", "12", "--token-bits", "20", "-o", "x"], "ids of 1 to 12 bits"),
+        (["train"], "say where the result goes"),
+        (["evaluate", "absent"], "absent"),
         (["decompress", "t", "file"], "say where the result goes"),
     ],
 )
@@ -93,7 +92,7 @@ def test_a_folder_is_not_compressed(folder: Path, capsys: pytest.CaptureFixture[
 def test_baselines_that_do_not_exist_are_refused(
     folder: Path, text: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    argv = ["tokenizer", "report", str(folder), "--data", str(text), "--baselines", "huffman"]
+    argv = ["tokenizer", "evaluate", str(folder), "--data", str(text), "--baselines", "huffman"]
     assert run(argv) == 2
     assert "expected baselines among bytes, bpe" in capsys.readouterr().err
 
@@ -106,7 +105,7 @@ def test_of_little_text_it_warns_and_of_none_it_says_what_is_wrong(
     )
     tokenizer.save_pretrained(tmp_path / "t")
     (tmp_path / "a.txt").write_text(TEXT * 5, encoding="utf-8")
-    argv = ["tokenizer", "report", str(tmp_path / "t"), "--data", str(tmp_path / "a.txt")]
+    argv = ["tokenizer", "evaluate", str(tmp_path / "t"), "--data", str(tmp_path / "a.txt")]
     assert run([*argv, "--baselines", "bytes", "--json", "-"]) == 0
     found = capsys.readouterr()
     assert "bytes only, figures are rough" in found.err
@@ -114,4 +113,4 @@ def test_of_little_text_it_warns_and_of_none_it_says_what_is_wrong(
     assert [row["name"] for row in rows] == ["equal-info", "bytes", "bpe"]
     assert all(0 < row["stability"] < 1 and row["bytes"] == rows[0]["bytes"] for row in rows)
     assert run([*argv, "--max-bytes", "0"]) == 2
-    assert "expected max_bytes of 1 or more, found 0" in capsys.readouterr().err
+    assert "max_bytes must be 1 or more; found 0" in capsys.readouterr().err

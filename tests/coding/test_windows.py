@@ -1,5 +1,6 @@
 """Windows: what is written is read, and listed strings are those of the coder."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -83,7 +84,6 @@ def test_windows_too_long_to_list_are_refused() -> None:
 
 
 _HASH = """
-import sys; sys.path[:0] = {path!r}
 from windows import ngrams
 from attar.coding.windows import compile_windows
 print(compile_windows(ngrams(), window_bits=12).digest.hex())
@@ -91,12 +91,13 @@ print(compile_windows(ngrams(), window_bits=12).digest.hex())
 
 
 def test_the_table_is_the_same_with_one_thread_and_with_two() -> None:
-    import os
-
+    root = Path(__file__).parents[2]
+    paths = os.pathsep.join([str(root / "tests"), str(root / "src")])
     found = {
         subprocess.run(
-            [sys.executable, "-c", _HASH.format(path=[str(Path(__file__).parents[1])])],
-            env=os.environ | {"OMP_NUM_THREADS": threads, "NUMBA_NUM_THREADS": threads},
+            [sys.executable, "-c", _HASH],
+            env=os.environ
+            | {"PYTHONPATH": paths, "OMP_NUM_THREADS": threads, "NUMBA_NUM_THREADS": threads},
             capture_output=True,
             text=True,
             check=True,

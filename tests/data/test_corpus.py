@@ -15,13 +15,14 @@ import pytest
 from datasets import Dataset, load_dataset
 
 from attar.data import encoded
-from attar.data.corpus import decode_corpus, encode_corpus
+from attar.data.corpus import decode_corpus, encode_corpus, encoded_table
 from attar.data.encoded import load_encoded
 from attar.data.text import load_text
 from attar.errors import ConfigError, DataError, ResourceError
-from attar.methods.equal_info.config import EqualInfoConfig
+from attar.methods.equal_info.config import PAPER, EqualInfoConfig
 from attar.methods.equal_info.tokenizer import make_tokenizer
-from scene import sources, write_text
+from attar.report.record import Run
+from scene import sources, tokenizer, write_text
 from windows import made
 
 
@@ -264,11 +265,44 @@ def test_bad_input_is_one_sentence(folder: Path, text: Path, tmp_path: Path) -> 
         encode_corpus(folder, empty, output_dir=tmp_path / "ids")
 
 
+def test_the_record_names_what_made_the_tokenizer(folder: Path, text: Path, tmp_path: Path) -> None:
+    plain = encode_corpus(folder, text, output_dir=tmp_path / "a")
+    assert (plain.method, plain.paper) == (None, None)
+    Run("tokenizer train", method="equal_info", paper=PAPER).save(folder)
+    run = encode_corpus(folder, text, output_dir=tmp_path / "b")
+    assert (run.method, run.paper) == ("equal_info", PAPER)
+    assert (run.command, run.model, run.data) == ("tokenizer encode", str(folder), str(text))
+    assert Run.load(tmp_path / "b").to_dict() == run.to_dict()
+    assert not (tmp_path / "b" / "README.md").exists()
+    table = encoded_table(run)
+    assert f"{run.quality['train']['ids']:,}" in table
+    assert "Bytes per id" in table
+
+
+@pytest.mark.parametrize("key", ["context", "block_size"])
+def test_rows_of_one_length_are_not_decoded_whoever_wrote_them(
+    key: str, folder: Path, text: Path, tmp_path: Path
+) -> None:
+    run = encode_corpus(folder, text, output_dir=tmp_path / "ids")
+    run.settings.pop("context")
+    run.settings[key] = 8
+    run.save(tmp_path / "ids")
+    with pytest.raises(ConfigError, match="found rows of one length"):
+        decode_corpus(tmp_path / "ids", output_file=tmp_path / "back.jsonl")
+
+
+def test_an_ordinary_tokenizer_encodes_no_corpus(text: Path, tmp_path: Path) -> None:
+    tokenizer(text).save_pretrained(tmp_path / "bpe")
+    with pytest.raises(DataError, match=r"expected a tokenizer of equal-information windows in"):
+        encode_corpus(tmp_path / "bpe", text, output_dir=tmp_path / "ids")
+    assert not (tmp_path / "ids").exists()
+
+
 _KILLED = """
 import sys
 from pathlib import Path
-from attar.methods.equal_info import encoded
-corpus._SHARD = 200
+from attar.data import corpus, encoded
+encoded._SHARD = 200
 if __name__ == "__main__":
     corpus.encode_corpus(*map(Path, sys.argv[1:3]), output_dir=sys.argv[3], workers=2, resume=True)
 """
@@ -281,14 +315,23 @@ def test_kill_minus_nine_and_resume(folder: Path, tmp_path: Path, small_shards: 
     (tmp_path / "killed.py").write_text(_KILLED)
     argv = [sys.executable, *(str(tmp_path / name) for name in ("killed.py", "tokenizer"))]
     argv += [str(data), str(tmp_path / "ids")]
-    started = subprocess.Popen(argv, stderr=subprocess.DEVNULL, start_new_session=True)
+    paths = os.pathsep.join(
+        [str(Path(__file__).parents[2] / "src"), os.environ.get("PYTHONPATH", "")]
+    )
+    started = subprocess.Popen(
+        argv,
+        env=os.environ | {"PYTHONPATH": paths},
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
     partial = tmp_path / "ids.partial"
-    for _ in range(600):
+    for _ in range(2400):
         if list(partial.glob("*.parquet")) or started.poll() is not None:
             break
         time.sleep(0.05)
     started.kill()
     started.wait()
+    assert list(partial.glob("*.parquet")) or (tmp_path / "ids").exists()
     for _ in range(2400):  # its processes end with it, once they have begun
         try:
             os.killpg(started.pid, 0)

@@ -20,7 +20,9 @@ def tokenizer(request: pytest.FixtureRequest) -> EqualInfoTokenizer:
     return made(request.param)
 
 
-@pytest.mark.parametrize("name", ["tokenizer_config.json", "tokenization_equal_info.py"])
+@pytest.mark.parametrize(
+    "name", ["tokenizer_config.json", "tokenization_equal_info.py", "equal_info_generation.py"]
+)
 def test_a_tokenizer_that_transformers_cannot_load_is_not_verified(
     name: str, tmp_path: Path
 ) -> None:

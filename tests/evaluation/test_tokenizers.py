@@ -2,20 +2,25 @@
 
 import zlib
 from functools import cache
+from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from attar.errors import ConfigError
+from attar.evaluation.tokenizer_baselines import Ids, byte_ids, gzip_ids
 from attar.evaluation.tokenizers import (
-    Ids,
-    byte_ids,
     edit_distance,
+    evaluate_tokenizer,
     first_words_changed,
-    gzip_ids,
+    score_table,
     stability,
 )
+from attar.methods.equal_info.config import EqualInfoConfig
+from attar.methods.equal_info.tokenizer import make_tokenizer
+from attar.report.record import Run
 
 TEXT = "Call me Ishmael, said the sailor, and sat down beside the fire in the inn. " * 40
 
@@ -51,7 +56,7 @@ def test_stability_is_the_mean_share_that_stays() -> None:
     assert stability(byte_ids, pairs) == pytest.approx((4 / 5 + 1 + 0) / 3)
 
 
-def test_ids_that_hang_on_the_first_byte_all_change() -> None:
+def test_ids_that_depend_on_the_first_byte_all_change() -> None:
     def shifted(text: str) -> Ids:
         ids = byte_ids(text)
         return ids + 1000 * ids[0]
@@ -95,3 +100,33 @@ def test_text_without_spaces_is_kept() -> None:
 def test_gzip_is_read_without_what_is_the_same_for_all() -> None:
     packed = gzip_ids("some text of which nothing is known").astype(np.uint8).tobytes()
     assert zlib.decompress(packed, wbits=-15) == b"some text of which nothing is known"
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    config = EqualInfoConfig(window_bits=9, order=2, precision_bits=12)
+    make_tokenizer([TEXT], config=config).save_pretrained(tmp_path / "t")
+    (tmp_path / "a.txt").write_text(TEXT * 5, encoding="utf-8")
+    return tmp_path
+
+
+def test_the_verb_compares_and_verifies(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+    run = evaluate_tokenizer(
+        folder / "t", folder / "a.txt", baselines=["bytes"], verify=True, output_dir=folder / "run"
+    )
+    rows = run.details["rows"]
+    assert [row["name"] for row in rows] == ["equal-info", "bytes", "bpe"]
+    assert all(0 < row["stability"] < 1 and row["bytes"] == rows[0]["bytes"] for row in rows)
+    assert run.details["verified"]["strings"] == 2**9
+    assert Run.load(folder / "run").details == run.details
+    assert "bytes only, figures are rough" in caplog.text
+    table = score_table(run)
+    assert all(row["name"] in table for row in rows)
+    assert "verified" not in evaluate_tokenizer(folder / "t", folder / "a.txt").details
+
+
+def test_baselines_and_bytes_that_are_not_there_are_refused(folder: Path) -> None:
+    with pytest.raises(ConfigError, match="expected baselines among bytes, bpe"):
+        evaluate_tokenizer(folder / "t", folder / "a.txt", baselines=["huffman"])
+    with pytest.raises(ConfigError, match="max_bytes must be 1 or more; found 0"):
+        evaluate_tokenizer(folder / "t", folder / "a.txt", max_bytes=0)

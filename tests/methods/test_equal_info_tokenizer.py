@@ -15,9 +15,14 @@ from attar import checkpoint
 from attar.data.corpus import encode_corpus
 from attar.data.text import load_text
 from attar.errors import ConfigError
-from attar.methods.equal_info.config import EqualInfoConfig
-from attar.methods.equal_info.tokenizer import make_tokenizer
+from attar.methods.equal_info.config import PAPER, EqualInfoConfig
+from attar.methods.equal_info.tokenizer import (
+    load_equal_info,
+    make_tokenizer,
+    train_tokenizer,
+)
 from attar.portable.tokenization_equal_info import EqualInfoTokenizer
+from attar.report.record import Run
 from attar.train.pretrain import PretrainConfig, pretrain
 from scene import sources, write_text
 from windows import SHAPES, made
@@ -40,7 +45,10 @@ def tokenizer(request: pytest.FixtureRequest) -> EqualInfoTokenizer:
         ({"order": 8}, "order 1 to 7"),
         ({"precision_bits": 9}, "precision of 10 to 24 bits"),
         ({"window_bits": 8, "eos": "in_window"}, "9 bits or more"),
-        ({"window_bits": 24, "token_bits": 8, "model_kind": "transformer"}, "of integers for windows"),
+        (
+            {"window_bits": 24, "token_bits": 8, "model_kind": "transformer"},
+            "of integers for windows",
+        ),
         ({"hidden_size": 40}, "multiple of 32"),
         ({"fit_bytes": 0}, "fit_bytes of 1 or more"),
     ],
@@ -179,3 +187,21 @@ def test_ids_of_the_same_names_are_told_apart() -> None:
     other = make_tokenizer(sources(80_000), config=config)
     prints = {checkpoint.tokenizer_fingerprint(one) for one in (made("12 in 6"), other)}
     assert len(prints) == 2
+
+
+def test_the_verb_saves_what_make_tokenizer_makes(text: Path, tmp_path: Path) -> None:
+    config = EqualInfoConfig(window_bits=10, order=3)
+    run = train_tokenizer(text, config=config, output_dir=tmp_path / "t")
+    made_here = make_tokenizer(load_text(text)["train"]["text"], config=config)
+    assert load_equal_info(tmp_path / "t").codec == made_here.codec == run.details["codec"]
+    assert (run.command, run.method, run.paper) == ("tokenizer train", "equal_info", PAPER)
+    assert (run.model, run.data) == (None, str(text))
+    assert Run.load(tmp_path / "t").to_dict() == run.to_dict()
+    assert run.quality["validation"]["bytes_per_window"] > 1
+    assert not (tmp_path / "t" / "README.md").exists()
+
+
+def test_a_recipe_names_the_options(text: Path, tmp_path: Path) -> None:
+    run = train_tokenizer(text, config="equal_info/cpu-tiny", output_dir=tmp_path / "t")
+    assert run.settings["recipe"] == "equal_info/cpu-tiny"
+    assert run.details["codec"]["window_bits"] == 12

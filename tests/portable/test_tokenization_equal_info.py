@@ -1,5 +1,6 @@
 """The tokenizer as users of Hugging Face have it: any text, any call, also without Attar."""
 
+import ast
 import json
 import os
 import pickle
@@ -14,16 +15,18 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from transformers import DataCollatorForLanguageModeling
+from transformers import AutoTokenizer, DataCollatorForLanguageModeling
 
 from attar import checkpoint
 from attar.errors import ConfigError, DataError
 from attar.methods.equal_info.config import EqualInfoConfig
 from attar.methods.equal_info.tokenizer import make_tokenizer
+from attar.portable import tokenization_equal_info
 from attar.portable.tokenization_equal_info import EqualInfoTokenizer, codec_hash
 from scene import sources
 from windows import SHAPES, made, small_model
 
+PORTABLE = Path(tokenization_equal_info.__file__).parent
 FIXED = settings(max_examples=40, deadline=None)
 
 
@@ -248,6 +251,7 @@ def test_the_folder_loads_where_attar_is_not(shape: str, tmp_path: Path) -> None
     assert {file.name for file in folder.iterdir()} >= {
         "codec.json",
         "equal_info.safetensors",
+        "equal_info_generation.py",
         "equal_info_windows.py",
         "tokenization_equal_info.py",
         "tokenizer_config.json",
@@ -261,6 +265,28 @@ def test_the_folder_loads_where_attar_is_not(shape: str, tmp_path: Path) -> None
     )
     assert done.returncode == 0, done.stderr[-2000:]
     assert done.stdout.strip() == f"EqualInfoTokenizer {tokenizer(TEXT)['input_ids']}"
+
+
+def test_windows_too_long_for_a_table_ask_for_attar(tmp_path: Path) -> None:
+    made("24 in 8").save_pretrained(tmp_path)
+    with pytest.raises(
+        ValueError, match=r"load this tokenizer with attar\.load_tokenizer\(folder\)"
+    ):
+        AutoTokenizer.from_pretrained(tmp_path, trust_remote_code=True)
+    with pytest.raises(ValueError, match="expected windows of at most 20 bits"):
+        EqualInfoTokenizer.from_pretrained(tmp_path)
+
+
+@pytest.mark.parametrize("file", sorted(PORTABLE.glob("*.py")), ids=lambda file: file.name)
+def test_files_that_travel_import_nothing_of_attar(file: Path) -> None:
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            assert not any(name.name.partition(".")[0] == "attar" for name in node.names)
+        if isinstance(node, ast.ImportFrom):
+            assert node.level == 1 or (node.module or "").partition(".")[0] != "attar"
+            assert node.level < 2
+        if isinstance(node, ast.Call):
+            assert "import_module" not in ast.unparse(node.func)
 
 
 def test_a_saved_tokenizer_is_the_same(tokenizer: EqualInfoTokenizer, tmp_path: Path) -> None:
