@@ -2,7 +2,8 @@
 
 from pathlib import Path
 
-from attar.data.text import STDLIB, load_text
+from attar.data.data import STDLIB
+from attar.data.text import load_text
 
 
 def corpus(data: Path) -> dict[str, list[str]]:

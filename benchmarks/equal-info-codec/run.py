@@ -17,14 +17,14 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import pyarrow
 from common import arguments, finish
-from windows import corpus, head
 
-from attar.coding.archive import compress
+from attar.coding.archive import compress_file
 from attar.coding.ngram import NgramModel, symbols_of
 from attar.coding.windows import StopCoder
 from attar.methods.equal_info.coders import DelayCoder, PaperCoder
 from attar.methods.equal_info.config import EqualInfoConfig
 from attar.methods.equal_info.tokenizer import make_tokenizer
+from windows import corpus, head
 
 TARGET = 1.03
 CODECS = {"paper": PaperCoder, "delay": DelayCoder, "stop": StopCoder}
@@ -50,7 +50,7 @@ def files(text: bytes, known: list[str], *, widths: tuple[int, ...]) -> dict[str
         source.write_bytes(text)
         for bits in widths:
             config = EqualInfoConfig(window_bits=bits, token_bits=min(bits, 16))
-            _, size = compress(
+            _, size = compress_file(
                 source,
                 tokenizer=make_tokenizer(known, config=config),
                 output_file=Path(place) / f"{bits}.eqiw",

@@ -24,15 +24,22 @@ import torch
 from common import finish, parse
 from datasets import Dataset
 from transformers import LlamaConfig, LlamaForCausalLM
-from windows import corpus, head
 
 from attar import artefacts
 from attar.evaluation import likelihood
 from attar.evaluation.bits import unigram_bits
-from attar.evaluation.tokenizers import Ids, arithmetic_ids, bpe, byte_ids, fit_ngrams, ids_of
+from attar.evaluation.tokenizer_baselines import (
+    Ids,
+    arithmetic_ids,
+    bpe,
+    byte_ids,
+    fit_ngrams,
+    ids_of,
+)
 from attar.methods.equal_info.config import EqualInfoConfig
 from attar.methods.equal_info.tokenizer import make_tokenizer
 from attar.train.trainer import TrainConfig, fit
+from windows import corpus, head
 
 SEEDS = (0, 1)
 #: name -> ids

@@ -23,14 +23,14 @@ import psutil
 import torch
 from common import arguments, finish
 from datasets import Dataset
-from windows import corpus
 
 from attar.coding.ngram import symbols_of
 from attar.coding.windows import StopCoder
-from attar.evaluation.tokenizers import bpe, fit_ngrams
+from attar.evaluation.tokenizer_baselines import bpe, fit_ngrams
 from attar.methods.equal_info.config import EqualInfoConfig
 from attar.methods.equal_info.tokenizer import make_tokenizer
 from attar.methods.equal_info.transformer import train_transformer
+from windows import corpus
 
 TARGET, LIVE = 5.0, 1000.0
 BITS = 16
@@ -134,10 +134,10 @@ def main() -> None:
 
 def _live(known: list[str], whole: str, *, quick: bool) -> dict[str, dict[str, float]]:
     """Windows with the byte model at work: counts, and a Transformer that is not trained well, as
-    its speed does not hang on that."""
+    its speed does not depend on that."""
     few = symbols_of(whole[:2000])
     counts = fit_ngrams(known[:10], order=6, precision=16)
-    config = EqualInfoConfig(model="transformer", max_steps=5, per_device_train_batch_size=8)
+    config = EqualInfoConfig(model_kind="transformer", max_steps=5, per_device_train_batch_size=8)
     neural = train_transformer([symbols_of(text) for text in known[:10]], config=config)
     found = {}
     for name, model in (("live n-grams, windows", counts), ("live Transformer, windows", neural)):

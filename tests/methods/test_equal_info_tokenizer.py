@@ -1,50 +1,33 @@
-"""The tokenizer as users of Hugging Face have it: any text, any call, also without Attar."""
+"""Making a tokenizer: what the byte model sees, and that the same text gives the same ids."""
 
-import json
-import os
-import pickle
-import subprocess
-import sys
-from functools import cache
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
-import torch
-from datasets import Dataset
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from transformers import DataCollatorForLanguageModeling
+from transformers import (
+    DataCollatorForLanguageModeling,
+    Trainer,
+    TrainingArguments,
+)
 
 import tiny
 from attar import checkpoint
-from attar.errors import ConfigError, DataError
-from attar.evaluation import likelihood
-from attar.evaluation.bits import bits_per_byte
-from attar.evaluation.tokenizers import verify
-from attar.methods.equal_info.config import EqualInfoConfig
-from attar.methods.equal_info.tokenizer import make_tokenizer
-from attar.portable.tokenization_equal_info import EqualInfoTokenizer, codec_hash
-from scene import sources
+from attar.data.corpus import encode_corpus
+from attar.data.text import load_text
+from attar.errors import ConfigError
+from attar.methods.equal_info.config import PAPER, EqualInfoConfig
+from attar.methods.equal_info.tokenizer import (
+    load_equal_info,
+    make_tokenizer,
+    train_tokenizer,
+)
+from attar.portable.tokenization_equal_info import EqualInfoTokenizer
+from attar.report.record import Run
+from attar.train.pretrain import PretrainConfig, pretrain
+from scene import sources, write_text
+from windows import SHAPES, made
 
-FIXED = settings(max_examples=40, deadline=None)
-SHAPES = {
-    "12": {"window_bits": 12},
-    "12 in 6": {"window_bits": 12, "token_bits": 6},
-    "12 in 8": {"window_bits": 12, "token_bits": 8},
-    "12 in window": {"window_bits": 12, "eos": "in_window"},
-    "12 in 6 in window": {"window_bits": 12, "token_bits": 6, "eos": "in_window"},
-    "24 in 8": {"window_bits": 24, "token_bits": 8},
-}
 TEXT = "naïve café ☕ def f(x):\n\treturn x  # 日本語\r\n"
-
-
-@cache
-def made(shape: str = "12") -> EqualInfoTokenizer:
-    options: Any = SHAPES[shape]
-    return make_tokenizer(sources(150_000), config=EqualInfoConfig(order=4, **options))
 
 
 @pytest.fixture(params=SHAPES)
@@ -52,311 +35,27 @@ def tokenizer(request: pytest.FixtureRequest) -> EqualInfoTokenizer:
     return made(request.param)
 
 
-@FIXED
-@given(text=st.text(max_size=80), shape=st.sampled_from(list(SHAPES)))
-def test_any_text_comes_back(text: str, shape: str) -> None:
-    ids = made(shape)(text)["input_ids"]
-    assert made(shape).decode(ids) == text
-
-
-@FIXED
-@given(data=st.binary(max_size=120), shape=st.sampled_from(list(SHAPES)))
-def test_any_bytes_come_back(data: bytes, shape: str) -> None:
-    ids = made(shape).encode_bytes(data)
-    assert made(shape).decode_bytes(ids) == data
-    assert len(ids) == 0 or ids.max() < made(shape).vocab_size
-
-
-def test_bytes_that_are_not_text_come_in_as_surrogates(tokenizer: EqualInfoTokenizer) -> None:
-    data = bytes(range(256)) * 2
-    text = data.decode("utf-8", "surrogateescape")
-    assert tokenizer.decode_bytes(tokenizer(text)["input_ids"]) == data
-
-
-@FIXED
-@given(ids=st.lists(st.integers(0, 2**12 + 5), max_size=30))
-def test_any_ids_decode(ids: list[int]) -> None:
-    assert isinstance(made().decode(ids), str)
-    assert isinstance(made().decode(ids, skip_special_tokens=True), str)
-
-
-def test_ids_are_the_longest_matches(tokenizer: EqualInfoTokenizer) -> None:
-    if tokenizer.one_string_an_id:
-        pieces = [tokenizer.decode_bytes([i]) for i in tokenizer(TEXT)["input_ids"]]
-        assert b"".join(pieces).decode() == TEXT
-        strings = {tokenizer.decode_bytes([i]) for i in range(tokenizer.vocab_size)}
-        for piece, after in pairwise(pieces):
-            assert piece + after[:1] not in strings
-
-
-def test_special_tokens_stand_between_windows(tokenizer: EqualInfoTokenizer) -> None:
-    text = f"one{tokenizer.eos_token}two"
-    ids = tokenizer(text)["input_ids"]
-    assert tokenizer.decode(ids) == text
-    assert tokenizer.decode(ids, skip_special_tokens=True) == "onetwo"
-    other = tokenizer("one<|pad|>two<|pad|>x")["input_ids"]
-    assert tokenizer.decode_bytes(other) == b"onetwox"
-    assert tokenizer.decode_bytes([-100, *other, -100]) == b"onetwox"
-    literal = tokenizer(text, split_special_tokens=True)["input_ids"]
-    assert tokenizer.decode_bytes(literal) == text.encode()
-    if tokenizer.codec["eos"] == "document":
-        own = [tokenizer(part)["input_ids"] for part in ("one", "two")]
-        assert ids == [*own[0], tokenizer.eos_token_id, *own[1]]
-
-
-def test_the_end_inside_windows_has_an_id_of_its_own() -> None:
-    tokenizer = made("12 in window")
-    assert tokenizer.eos_token_id < tokenizer.vocab_size
-    assert tokenizer.decode([tokenizer.eos_token_id]) == tokenizer.eos_token
-    assert tokenizer.convert_tokens_to_ids(tokenizer.eos_token) == tokenizer.eos_token_id
-    documents = ["a document", "", "and one more"]
-    ids = tokenizer("".join(text + tokenizer.eos_token for text in documents))["input_ids"]
-    parts = tokenizer.decode(ids).split(tokenizer.eos_token)
-    assert parts == [*documents, ""]
-
-
-def test_tokens_and_ids_are_one_to_one(tokenizer: EqualInfoTokenizer) -> None:
-    vocabulary = tokenizer.get_vocab()
-    assert sorted(vocabulary.values()) == list(range(len(tokenizer)))
-    ids = tokenizer(TEXT)["input_ids"]
-    tokens = tokenizer.convert_ids_to_tokens(ids)
-    assert tokens == tokenizer.tokenize(TEXT)
-    assert tokenizer.convert_tokens_to_ids(tokens) == ids
-    assert tokenizer.convert_tokens_to_string(tokens) == TEXT
-
-
-def test_added_tokens_are_found_in_text() -> None:
-    tokenizer = make_tokenizer(
-        sources(150_000),
-        config=EqualInfoConfig(window_bits=12, order=4),
-        special_tokens={"bos_token": "<|start|>", "eos_token": "<|stop|>"},
-    )
-    tokenizer.add_tokens(["<think>"])
-    ids = tokenizer("<|start|>a<think>b<|stop|>")["input_ids"]
-    assert [i for i in ids if i >= tokenizer.vocab_size] == tokenizer.convert_tokens_to_ids(
-        ["<|start|>", "<think>", "<|stop|>"]
-    )
-    assert tokenizer.decode(ids, skip_special_tokens=True) == "a<think>b"
-
-
-def test_a_special_token_that_is_a_string_of_the_table_is_refused() -> None:
-    with pytest.raises(ValueError, match="'e' is also the string of a window"):
-        made().add_tokens(["e"])
-    with pytest.raises(ConfigError, match="'e' is also the string of a window"):
-        make_tokenizer(
-            sources(150_000),
-            config=EqualInfoConfig(window_bits=12, order=4),
-            special_tokens={"eos_token": "e"},
-        )
-
-
-# ------------------------------------------------------------------------------------- batches
-
-
-def test_a_batch_is_padded_and_cut(tokenizer: EqualInfoTokenizer) -> None:
-    texts = ["short", TEXT]
-    batch = tokenizer(texts, padding=True, return_tensors="pt")
-    alone = [tokenizer(text)["input_ids"] for text in texts]
-    assert batch["input_ids"].shape == batch["attention_mask"].shape
-    assert batch["attention_mask"].sum(dim=1).tolist() == [len(ids) for ids in alone]
-    assert batch["input_ids"][0, : len(alone[0])].tolist() == alone[0]
-    cut = tokenizer(texts, truncation=True, max_length=3)["input_ids"]
-    assert cut == [ids[:3] for ids in alone]
-    left = tokenizer(texts, padding=True, padding_side="left")["input_ids"]
-    assert left[0][-len(alone[0]) :] == alone[0]
-    assert tokenizer("") == {"input_ids": [], "attention_mask": []}
-
-
-def test_offsets_cover_the_text(tokenizer: EqualInfoTokenizer) -> None:
-    text = f"{TEXT}{tokenizer.eos_token}x"
-    found = tokenizer(text, return_offsets_mapping=True)
-    spans = found["offset_mapping"]
-    assert len(spans) == len(found["input_ids"])
-    covered = {at for start, stop in spans for at in range(start, stop)}
-    assert covered == set(range(len(text)))
-    assert spans == sorted(spans)
-    if tokenizer.one_string_an_id and tokenizer.codec["eos"] == "document":
-        for (start, stop), i in zip(spans, found["input_ids"], strict=True):
-            piece = tokenizer.decode([i])
-            assert "\ufffd" in piece or text[start:stop] == piece
-
-
-def test_offsets_are_cut_and_padded_as_ids_are(tokenizer: EqualInfoTokenizer) -> None:
-    whole = tokenizer(TEXT, return_offsets_mapping=True)["offset_mapping"]
-    batch = tokenizer(
-        [TEXT, "ab"],
-        return_offsets_mapping=True,
-        padding=True,
-        truncation=True,
-        max_length=8,
-        padding_side="left",
-    )
-    assert batch["offset_mapping"][0] == whole[:8]
-    assert [len(row) for row in batch["offset_mapping"]] == [len(r) for r in batch["input_ids"]]
-    assert batch["offset_mapping"][1][0] == (0, 0)
-    alone = tokenizer(TEXT, return_offsets_mapping=True, max_length=60, padding="max_length")
-    assert len(alone["offset_mapping"]) == len(alone["input_ids"])
-
-
-def test_a_stream_gives_the_text_and_never_half_a_character(
-    tokenizer: EqualInfoTokenizer,
-) -> None:
-    ids = tokenizer(TEXT * 3)["input_ids"]
-    decoder = tokenizer.stream_decoder()
-    parts = [decoder.put([i]) for i in ids]
-    parts.append(decoder.end())
-    assert "".join(parts) == TEXT * 3
-    assert not any("\ufffd" in part for part in parts)
-    cut = tokenizer.stream_decoder()
-    head = cut.put(tokenizer.encode_bytes("☕".encode()[:2]))
-    assert head + cut.end() == "\ufffd"
-
-
-# ------------------------------------------------------------------------------------- healing
-
-
-def test_healing_takes_back_the_last_id_and_offers_what_begins_with_it() -> None:
-    tokenizer = made()
-    ids = tokenizer("def prin")["input_ids"]
-    kept, processor = tokenizer.heal(ids)
-    assert kept == ids[:-1]
-    dropped = tokenizer.decode_bytes(ids[-1:])
-    scores = processor(torch.tensor([kept]), torch.zeros(1, len(tokenizer)))
-    allowed = torch.isfinite(scores[0]).nonzero().flatten().tolist()
-    wanted = [
-        i for i in range(tokenizer.vocab_size) if tokenizer.decode_bytes([i]).startswith(dropped)
-    ]
-    assert allowed == wanted
-    later = processor(torch.tensor([ids]), torch.zeros(1, len(tokenizer)))
-    assert torch.isfinite(later).all()
-    assert tokenizer.heal([]) == ([], None)
-    assert tokenizer.heal([tokenizer.eos_token_id])[1] is None
-
-
-def small_model(tokenizer: EqualInfoTokenizer) -> Any:
-    return tiny.model(
-        vocab_size=len(tokenizer),
-        max_position_embeddings=128,
-        bos_token_id=None,
-        eos_token_id=None,
-        pad_token_id=tokenizer.pad_token_id,
-    )
-
-
-def test_canonical_generation_gives_what_encoding_gives() -> None:
-    tokenizer, model = made(), small_model(made())
-    forbid = [i for i in range(tokenizer.vocab_size, len(tokenizer))]
-    ids = torch.tensor([tokenizer("import os\n")["input_ids"]])
-    options: Any = {"do_sample": True, "max_new_tokens": 60, "suppress_tokens": forbid}
-    torch.manual_seed(1)
-    free = model.generate(ids, **options)[0].tolist()
-    torch.manual_seed(1)
-    held = model.generate(ids, logits_processor=[tokenizer.canonical()], **options)[0].tolist()
-    again = [tokenizer.encode_bytes(tokenizer.decode_bytes(one)).tolist() for one in (free, held)]
-    assert again[0] != free
-    assert again[1] == held
-
-
-def test_ids_that_are_no_strings_have_no_healing() -> None:
-    with pytest.raises(ValueError, match="token healing expects an id for every window"):
-        made("12 in 6").heal([1, 2])
-
-
-# --------------------------------------------------------------------------------- on the disk
-
-_ALONE = """
-import sys
-sys.modules["attar"] = None
-from transformers import AutoTokenizer
-tokenizer = AutoTokenizer.from_pretrained({folder!r}, trust_remote_code=True)
-ids = tokenizer({text!r})["input_ids"]
-assert tokenizer.decode(ids) == {text!r}
-print(type(tokenizer).__name__, ids)
-"""
-
-
-@pytest.mark.parametrize("shape", ["12", "12 in 6", "12 in window"])
-def test_the_folder_loads_where_attar_is_not(shape: str, tmp_path: Path) -> None:
-    tokenizer = made(shape)
-    folder = tmp_path / "tokenizer"
-    tokenizer.save_pretrained(folder)
-    assert {file.name for file in folder.iterdir()} >= {
-        "codec.json",
-        "equal_info.safetensors",
-        "equal_info_windows.py",
-        "tokenization_equal_info.py",
-        "tokenizer_config.json",
-    }
-    done = subprocess.run(
-        [sys.executable, "-c", _ALONE.format(folder=str(folder), text=TEXT)],
-        env=os.environ | {"HF_MODULES_CACHE": str(tmp_path / "modules"), "PYTHONPATH": ""},
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, done.stderr[-2000:]
-    assert done.stdout.strip() == f"EqualInfoTokenizer {tokenizer(TEXT)['input_ids']}"
-
-
-def test_a_saved_tokenizer_is_the_same(tokenizer: EqualInfoTokenizer, tmp_path: Path) -> None:
-    tokenizer.save_pretrained(tmp_path)
-    loaded: Any = checkpoint.load_tokenizer(tmp_path)
-    assert isinstance(loaded, EqualInfoTokenizer)
-    assert loaded.codec == tokenizer.codec
-    assert loaded.dictionary.digest == tokenizer.dictionary.digest
-    assert loaded(TEXT)["input_ids"] == tokenizer(TEXT)["input_ids"]
-    assert loaded.get_vocab() == tokenizer.get_vocab()
-    loaded.save_pretrained(tmp_path / "again")
-    files = [
-        (folder / "equal_info.safetensors").read_bytes()
-        for folder in (tmp_path, tmp_path / "again")
-    ]
-    assert files[0] == files[1]
-
-
-def test_a_dictionary_of_another_tokenizer_or_format_is_refused(tmp_path: Path) -> None:
-    made().save_pretrained(tmp_path)
-    other = make_tokenizer(sources(80_000), config=EqualInfoConfig(window_bits=12, order=3))
-    other.dictionary.save(tmp_path / "equal_info.safetensors")
-    with pytest.raises(DataError, match="expected a dictionary with the hash"):
-        checkpoint.load_tokenizer(tmp_path)
-    (tmp_path / "equal_info.safetensors").write_bytes(b"broken")
-    with pytest.raises(DataError, match="may be damaged"):
-        checkpoint.load_tokenizer(tmp_path)
-    codec = json.loads((tmp_path / "codec.json").read_text())
-    for change in ({"token_bits": 8}, {"eos": "in_window"}, {"corpus": None}):
-        (tmp_path / "codec.json").write_text(json.dumps(codec | change))
-        with pytest.raises(DataError, match="expected a codec with the hash that it names"):
-            checkpoint.load_tokenizer(tmp_path)
-    damaged = codec | {"token_bits": 40}
-    damaged["codec_sha256"] = codec_hash(damaged)
-    (tmp_path / "codec.json").write_text(json.dumps(damaged))
-    with pytest.raises(DataError, match=r"expected ids of 1 to 12 bits .* found 40"):
-        checkpoint.load_tokenizer(tmp_path)
-    (tmp_path / "codec.json").write_text(json.dumps(codec | {"format": 2}))
-    with pytest.raises(DataError, match="expected a tokenizer of format 1, found 2"):
-        checkpoint.load_tokenizer(tmp_path)
-
-
-@pytest.mark.parametrize("name", ["codec.json", "equal_info.safetensors"])
-def test_a_folder_that_lacks_a_file_runs_no_code_of_its_own(name: str, tmp_path: Path) -> None:
-    made().save_pretrained(tmp_path)
-    (tmp_path / "tokenization_equal_info.py").write_text("raise SystemExit('was run')\n")
-    (tmp_path / name).unlink()
-    with pytest.raises(DataError, match=f"lacks {name}"):
-        checkpoint.load_tokenizer(tmp_path)
-
-
-@pytest.mark.parametrize("name", ["tokenizer_config.json", "tokenization_equal_info.py"])
-def test_a_tokenizer_that_transformers_cannot_load_is_not_verified(
-    name: str, tmp_path: Path
-) -> None:
-    made().save_pretrained(tmp_path)
-    found: Any = checkpoint.load_tokenizer(tmp_path)
-    assert verify(found, ["a text"])["strings"] == 2**12
-    (tmp_path / name).unlink()
-    with pytest.raises(DataError, match=f"lacks {name}, without which AutoTokenizer"):
-        verify(found, ["a text"])
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"window_bits": 7}, "windows of 8 to 32 bits"),
+        ({"window_bits": 33}, "windows of 8 to 32 bits"),
+        ({"window_bits": 12, "token_bits": 13}, "ids of 1 to 12 bits"),
+        ({"window_bits": 32}, "ids of 1 to 20 bits"),
+        ({"order": 8}, "order 1 to 7"),
+        ({"precision_bits": 9}, "precision of 10 to 24 bits"),
+        ({"window_bits": 8, "eos": "in_window"}, "9 bits or more"),
+        (
+            {"window_bits": 24, "token_bits": 8, "model_kind": "transformer"},
+            "of integers for windows",
+        ),
+        ({"hidden_size": 40}, "multiple of 32"),
+        ({"fit_bytes": 0}, "fit_bytes of 1 or more"),
+    ],
+)
+def test_options_out_of_range_are_refused(options: Any, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        EqualInfoConfig(**options)
 
 
 @pytest.mark.parametrize("size", [100, 1000, 5000])
@@ -381,54 +80,106 @@ def test_the_same_text_gives_the_same_tokenizer(tokenizer: EqualInfoTokenizer) -
     assert again.codec == tokenizer.codec
 
 
-def test_a_sound_tokenizer_is_verified_and_an_unsound_one_is_not(
-    tokenizer: EqualInfoTokenizer, monkeypatch: pytest.MonkeyPatch
+@pytest.fixture
+def text(tmp_path: Path) -> Path:
+    return write_text(tmp_path / "text")
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    made().save_pretrained(tmp_path / "tokenizer")
+    return tmp_path / "tokenizer"
+
+
+def tiny_shape(**changes: Any) -> PretrainConfig:
+    shape: dict[str, Any] = {
+        "context": 32,
+        "hidden_size": 32,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 2,
+        "num_key_value_heads": 2,
+        "intermediate_size": 64,
+        "max_steps": 6,
+        "per_device_train_batch_size": 4,
+        "eval_tokens": 500,
+    }
+    return PretrainConfig(**shape | changes)
+
+
+def test_encoded_text_trains_as_text_with_the_tokenizer_does(
+    folder: Path, text: Path, tmp_path: Path
 ) -> None:
-    if tokenizer.window_bits > 20:
-        return
-    checked = verify(tokenizer, [TEXT])
-    assert checked["strings"] == 2**12
-    assert checked["bytes of text"] == len(TEXT.encode())
-    monkeypatch.setattr(
-        type(tokenizer.dictionary), "decode", lambda self, codes: np.zeros(3, np.uint16)
+    encode_corpus(folder, text, output_dir=tmp_path / "ids")
+    of_ids = pretrain(tmp_path / "ids", config=tiny_shape(), output_dir=tmp_path / "a")
+    of_text = pretrain(text, config=tiny_shape(), tokenizer=folder, output_dir=tmp_path / "b")
+    assert of_ids.quality == of_text.quality
+    assert isinstance(checkpoint.load_tokenizer(tmp_path / "a"), EqualInfoTokenizer)
+    with pytest.raises(ConfigError, match="encoded with a tokenizer already"):
+        pretrain(tmp_path / "ids", tokenizer=folder, output_dir=tmp_path / "c")
+
+
+def test_a_model_that_trainer_trained_generates_text(
+    folder: Path, text: Path, tmp_path: Path
+) -> None:
+    """With nothing of Attar but the tokenizer."""
+    tokenizer = checkpoint.load_tokenizer(folder)
+    rows = load_text(text)["train"].map(
+        lambda row: tokenizer(row["text"], truncation=True, max_length=48),
+        remove_columns=["text"],
     )
-    with pytest.raises(DataError):
-        verify(tokenizer, [TEXT])
+    model: Any = tiny.model(
+        vocab_size=len(tokenizer),
+        bos_token_id=None,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+    )
+    arguments = TrainingArguments(
+        output_dir=str(tmp_path / "out"),
+        max_steps=8,
+        per_device_train_batch_size=4,
+        report_to="none",
+        save_strategy="no",
+        use_cpu=True,
+        disable_tqdm=True,
+        logging_strategy="no",
+        dataloader_pin_memory=False,
+    )
+    collator = DataCollatorForLanguageModeling(tokenizer, mlm=False)
+    Trainer(model, arguments, train_dataset=rows, data_collator=collator).train()
+    ids = tokenizer(["def ", "return self"], return_tensors="pt", padding=True, padding_side="left")
+    written = model.generate(**ids, max_new_tokens=20, do_sample=True)
+    texts = tokenizer.batch_decode(written, skip_special_tokens=True)
+    assert texts[0].startswith("def ")
+    assert texts[1].startswith("return self")
+    assert all(len(one) > 12 for one in texts)
 
 
-def test_pickles_are_small_and_do_not_change(tokenizer: EqualInfoTokenizer) -> None:
-    first = pickle.dumps(tokenizer)
-    tokenizer(TEXT), tokenizer.get_vocab(), tokenizer.tokenize(TEXT)
-    assert len(pickle.dumps(tokenizer)) == len(first)
-    assert pickle.loads(first)(TEXT)["input_ids"] == tokenizer(TEXT)["input_ids"]
+def test_the_code_in_a_card_loads_the_model(text: Path, folder: Path, tmp_path: Path) -> None:
+    pretrain(text, config=tiny_shape(), tokenizer=folder, output_dir=tmp_path / "model")
+    card = (tmp_path / "model" / "README.md").read_text()
+    code = card.split("```python\n")[1].split("```")[0]
+    assert "trust_remote_code=True" in code
+    code = code.replace("PATH_OR_NAME", str(tmp_path / "model"))
+    found: dict[str, Any] = {}
+    exec(code, found)
+    assert type(found["tokenizer"]).__name__ == "EqualInfoTokenizer"
+    pretrain(text, config=tiny_shape(), output_dir=tmp_path / "plain")
+    assert "trust_remote_code" not in (tmp_path / "plain" / "README.md").read_text()
 
 
-def test_labels_that_are_left_out_and_unknown_symbols() -> None:
-    ids = made()("some text")["input_ids"]
-    assert made().decode([-100, *ids, -100]) == "some text"
-    with pytest.raises(ValueError, match="symbols of 0 to 255, found 256"):
-        made().encode_symbols(np.asarray([104, 256, 105]))
+def test_any_tokenizer_of_windows_has_its_bits_in_full(tmp_path: Path) -> None:
+    """A uniform model pays `W * windows / bytes`, however the bits are cut into ids."""
+    from attar.methods.equal_info.config import EqualInfoConfig
+    from attar.methods.equal_info.tokenizer import make_tokenizer
+    from scene import sources
 
-
-def test_documents_and_their_ends_come_back(tokenizer: EqualInfoTokenizer) -> None:
-    texts = ["one", "zwei ☕", "", "drei"]
-    ids = tokenizer.encode_documents(texts)
-    assert tokenizer.decode_documents(ids) == texts
-    assert tokenizer.decode_documents(ids.tolist()) == texts
-
-
-def test_collators_leave_the_end_of_a_text_in_the_loss() -> None:
-    collator = DataCollatorForLanguageModeling(made(), mlm=False)
-    batch = collator([made()("ab<|endoftext|>"), made()("a longer text")])
-    assert made().eos_token_id in batch["labels"][0].tolist()
-    assert -100 in batch["labels"][0].tolist()
-
-
-def test_offsets_of_tensors_and_what_has_none() -> None:
-    found = made()(TEXT, return_offsets_mapping=True, return_tensors="pt")
-    assert found["offset_mapping"].shape == (*found["input_ids"].shape, 2)
-    with pytest.raises(ValueError, match="offsets are given for texts"):
-        made()("a", "b", return_offsets_mapping=True)
+    texts, found = sources(80_000), []
+    for bits in (12, 6, 4):
+        config = EqualInfoConfig(window_bits=12, token_bits=bits, order=3)
+        windows = make_tokenizer(texts, config=config)
+        ids = windows.encode_bytes("".join(texts[:3]).encode())
+        found.append(len(ids) * bits)
+    assert found[0] == found[1] == found[2]
 
 
 def test_ids_of_the_same_names_are_told_apart() -> None:
@@ -438,23 +189,19 @@ def test_ids_of_the_same_names_are_told_apart() -> None:
     assert len(prints) == 2
 
 
-@pytest.mark.parametrize("shape", ["12 in window", "12", "12 in 6 in window"])
-def test_what_is_scored_is_what_is_trained_on(shape: str) -> None:
-    tokenizer, texts = made(shape), sources(150_000)[:3]
-    model = small_model(tokenizer)
-    _, ids = likelihood.scored(model, tokenizer, Dataset.from_dict({"text": texts}), context=64)
-    stream = tokenizer.encode_documents(texts).tolist()
-    if shape == "12":  # an end before the first, which is not predicted, and none after the last
-        assert ids.tolist() == [tokenizer.eos_token_id, *stream[:-1]]
-    else:
-        assert ids.tolist() == stream
-    with torch.no_grad():
-        model.lm_head.weight.zero_()
-    found = bits_per_byte(model, tokenizer, texts, context=64)
-    assert found.ends == (2 if shape == "12" else 3)
-    size = sum(len(text.encode()) for text in texts)
-    whole = tokenizer.window_bits // tokenizer.token_bits
-    first = round(len(tokenizer.decode_bytes(stream[:whole])) / whole) if shape != "12" else 0
-    assert found.score.bytes == size - first
-    wanted = np.log2(tokenizer.vocab_size + (shape == "12")) * (len(ids) - 1) / (size - first)
-    assert found.uniform == pytest.approx(wanted)
+def test_the_verb_saves_what_make_tokenizer_makes(text: Path, tmp_path: Path) -> None:
+    config = EqualInfoConfig(window_bits=10, order=3)
+    run = train_tokenizer(text, config=config, output_dir=tmp_path / "t")
+    made_here = make_tokenizer(load_text(text)["train"]["text"], config=config)
+    assert load_equal_info(tmp_path / "t").codec == made_here.codec == run.details["codec"]
+    assert (run.command, run.method, run.paper) == ("tokenizer train", "equal_info", PAPER)
+    assert (run.model, run.data) == (None, str(text))
+    assert Run.load(tmp_path / "t").to_dict() == run.to_dict()
+    assert run.quality["validation"]["bytes_per_window"] > 1
+    assert not (tmp_path / "t" / "README.md").exists()
+
+
+def test_a_recipe_names_the_options(text: Path, tmp_path: Path) -> None:
+    run = train_tokenizer(text, config="equal_info/cpu-tiny", output_dir=tmp_path / "t")
+    assert run.settings["recipe"] == "equal_info/cpu-tiny"
+    assert run.details["codec"]["window_bits"] == 12

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from attar.data.passages import spread
+from attar.data.passages import sample_passages
 
 
 def by_character(text: str) -> list[int]:
@@ -18,7 +18,7 @@ def by_character(text: str) -> list[int]:
 def test_passages_are_parts_of_the_texts_and_keep_to_the_limit(
     texts: list[str], tokens: int
 ) -> None:
-    found = spread(texts, by_character, tokens=tokens)
+    found = sample_passages(texts, by_character, tokens=tokens)
     cost = sum(1 + len(part) for part in found)
     assert cost <= tokens
     assert all(found)
@@ -35,7 +35,7 @@ def test_passages_by_hand() -> None:
     (their digits reversed), and for one line of passage 6."""
     lines = [f"{i:07d}\n" for i in range(320)]
     of = ["".join(lines[i * 32 : (i + 1) * 32]) for i in range(10)]
-    found = spread(["".join(lines)], by_character, tokens=4 * 257 + 9)
+    found = sample_passages(["".join(lines)], by_character, tokens=4 * 257 + 9)
     assert found == [of[0], of[2], of[4], lines[6 * 32], of[8]]
 
 
@@ -44,7 +44,7 @@ def test_passages_come_from_everywhere_and_start_at_lines(documents: int) -> Non
     lines = [f"line {i:03d} of the text\n" for i in range(1000)]
     each = 1000 // documents
     texts = ["".join(lines[i : i + each]) for i in range(0, 1000, each)]
-    found = spread(texts, by_character, tokens=6000)
+    found = sample_passages(texts, by_character, tokens=6000)
     assert 5999 <= sum(1 + len(part) for part in found) <= 6000
     assert all("line ".startswith(part[:5]) for part in found)
     seen = {int(part.split()[1]) // 100 for part in found if len(part) > 20}
@@ -59,14 +59,14 @@ def test_dense_text_has_its_share() -> None:
     def encode(part: str) -> list[int]:
         return [0] * sum(8 if "dense" in line else 1 for line in part.splitlines())
 
-    found = spread(texts, encode, tokens=8000)
+    found = sample_passages(texts, encode, tokens=8000)
     dense, light = (sum(len(p) for p in found if name in p) for name in ("dense", "light"))
     assert dense == pytest.approx(light, rel=0.2)
 
 
 def test_a_text_without_lines_is_read_everywhere_too() -> None:
     text = "".join(chr(ord("a") + i // 4000) for i in range(40_000))
-    found = spread([text], by_character, tokens=10_000)
+    found = sample_passages([text], by_character, tokens=10_000)
     assert sum(1 + len(part) for part in found) == 10_000
     assert set("".join(found)) == set("abcdefghij")
 
@@ -79,6 +79,6 @@ def test_only_what_is_taken_is_read_again() -> None:
         read.append(len(part))
         return part.split()
 
-    spread(texts, words, tokens=1000)
+    sample_passages(texts, words, tokens=1000)
     # one text, to see whether all fit, then little more than the sample
     assert sum(read) < len(texts[0]) + 40_000

@@ -1,6 +1,5 @@
 """A tokenizer beside others: what a changed word changes of what follows, and little text."""
 
-import json
 import zlib
 from functools import cache
 from pathlib import Path
@@ -10,19 +9,21 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from attar.errors import ConfigError
+from attar.evaluation.tokenizer_baselines import Ids, byte_ids, gzip_ids
 from attar.evaluation.tokenizers import (
-    Ids,
-    byte_ids,
     edit_distance,
+    evaluate_tokenizer,
     first_words_changed,
-    gzip_ids,
+    score_table,
     stability,
 )
 from attar.methods.equal_info.config import EqualInfoConfig
 from attar.methods.equal_info.tokenizer import make_tokenizer
-from scene import run
+from attar.report.record import Run
 
 TEXT = "Call me Ishmael, said the sailor, and sat down beside the fire in the inn. " * 40
+
 
 symbols = st.lists(st.integers(0, 3), max_size=12)
 
@@ -55,7 +56,7 @@ def test_stability_is_the_mean_share_that_stays() -> None:
     assert stability(byte_ids, pairs) == pytest.approx((4 / 5 + 1 + 0) / 3)
 
 
-def test_ids_that_hang_on_the_first_byte_all_change() -> None:
+def test_ids_that_depend_on_the_first_byte_all_change() -> None:
     def shifted(text: str) -> Ids:
         ids = byte_ids(text)
         return ids + 1000 * ids[0]
@@ -101,20 +102,31 @@ def test_gzip_is_read_without_what_is_the_same_for_all() -> None:
     assert zlib.decompress(packed, wbits=-15) == b"some text of which nothing is known"
 
 
-def test_of_little_text_it_warns_and_of_none_it_says_what_is_wrong(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    tokenizer = make_tokenizer(
-        [TEXT], config=EqualInfoConfig(window_bits=9, order=2, precision_bits=12)
-    )
-    tokenizer.save_pretrained(tmp_path / "t")
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    config = EqualInfoConfig(window_bits=9, order=2, precision_bits=12)
+    make_tokenizer([TEXT], config=config).save_pretrained(tmp_path / "t")
     (tmp_path / "a.txt").write_text(TEXT * 5, encoding="utf-8")
-    argv = ["tokenizer", "report", str(tmp_path / "t"), "--data", str(tmp_path / "a.txt")]
-    assert run([*argv, "--baselines", "bytes", "--json", "-"]) == 0
-    found = capsys.readouterr()
-    assert "bytes only, figures are rough" in found.err
-    rows = json.loads(found.out)["rows"]
+    return tmp_path
+
+
+def test_the_verb_compares_and_verifies(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+    run = evaluate_tokenizer(
+        folder / "t", folder / "a.txt", baselines=["bytes"], verify=True, output_dir=folder / "run"
+    )
+    rows = run.details["rows"]
     assert [row["name"] for row in rows] == ["equal-info", "bytes", "bpe"]
     assert all(0 < row["stability"] < 1 and row["bytes"] == rows[0]["bytes"] for row in rows)
-    assert run([*argv, "--max-bytes", "0"]) == 2
-    assert "expected max_bytes of 1 or more, found 0" in capsys.readouterr().err
+    assert run.details["verified"]["strings"] == 2**9
+    assert Run.load(folder / "run").details == run.details
+    assert "bytes only, figures are rough" in caplog.text
+    table = score_table(run)
+    assert all(row["name"] in table for row in rows)
+    assert "verified" not in evaluate_tokenizer(folder / "t", folder / "a.txt").details
+
+
+def test_baselines_and_bytes_that_are_not_there_are_refused(folder: Path) -> None:
+    with pytest.raises(ConfigError, match="expected baselines among bytes, bpe"):
+        evaluate_tokenizer(folder / "t", folder / "a.txt", baselines=["huffman"])
+    with pytest.raises(ConfigError, match="max_bytes must be 1 or more; found 0"):
+        evaluate_tokenizer(folder / "t", folder / "a.txt", max_bytes=0)

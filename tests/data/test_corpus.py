@@ -1,0 +1,348 @@
+"""Large texts: the same whoever works, whole after a kill."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from datasets import Dataset, load_dataset
+
+from attar.data import encoded
+from attar.data.corpus import decode_corpus, encode_corpus, encoded_table
+from attar.data.encoded import load_encoded
+from attar.data.text import load_text
+from attar.errors import ConfigError, DataError, ResourceError
+from attar.methods.equal_info.config import PAPER, EqualInfoConfig
+from attar.methods.equal_info.tokenizer import make_tokenizer
+from attar.report.record import Run
+from scene import sources, tokenizer, write_text
+from windows import made
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    made().save_pretrained(tmp_path / "tokenizer")
+    return tmp_path / "tokenizer"
+
+
+@pytest.fixture
+def text(tmp_path: Path) -> Path:
+    return write_text(tmp_path / "text")
+
+
+@pytest.fixture
+def small_shards(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(encoded, "_SHARD", 200)
+    monkeypatch.setattr(encoded, "_FEW", 8)
+
+
+def table(folder: Path) -> Path:
+    """Several documents a split, one of them empty."""
+    folder.mkdir()
+    for split in ("train", "validation", "test"):
+        rows = [f"{split} document number {i}: <|endoftext|> ☕" * (i % 4) for i in range(12)]
+        Dataset.from_dict({"text": rows}).to_json(folder / f"{split}.jsonl")
+    return folder
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {file.name: file.read_bytes() for file in sorted(folder.glob("*.parquet"))}
+
+
+def test_documents_come_back(folder: Path, tmp_path: Path) -> None:
+    data = table(tmp_path / "table")
+    found = encode_corpus(folder, data, output_dir=tmp_path / "ids")
+    count = decode_corpus(tmp_path / "ids", output_file=tmp_path / "back.jsonl").details[
+        "documents"
+    ]
+    back: Any = load_dataset("json", data_files=str(tmp_path / "back.jsonl"), split="train")
+    wanted = [
+        (split, text) for split, rows in load_text(data).items() for text in rows["text"] if text
+    ]
+    assert list(zip(back["split"], back["text"], strict=True)) == wanted
+    assert count == len(wanted)
+    sizes = {s: sum(len(t.encode()) for p, t in wanted if p == s) for s in ("train", "test")}
+    assert found.quality["train"]["bytes"] == sizes["train"]
+    assert found.quality["test"]["ids"] == sum(
+        map(len, load_encoded(tmp_path / "ids")["test"]["input_ids"])
+    )
+
+
+def test_shards_do_not_depend_on_the_number_of_workers(
+    folder: Path, tmp_path: Path, small_shards: None
+) -> None:
+    data = table(tmp_path / "table")
+    for workers in (1, 2):
+        encode_corpus(folder, data, output_dir=tmp_path / str(workers), workers=workers)
+    one, two = contents(tmp_path / "1"), contents(tmp_path / "2")
+    assert len(one) > 3
+    assert one == two
+
+
+def test_a_killed_run_goes_on_to_the_same_bytes(
+    folder: Path, tmp_path: Path, small_shards: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = table(tmp_path / "table")
+    encode_corpus(folder, data, output_dir=tmp_path / "whole")
+    encode_shard, done = encoded._encode_shard, []
+
+    def stop(shard: Any, *args: Any) -> None:
+        if len(done) == 2:
+            raise RuntimeError("killed")
+        done.append(shard)
+        encode_shard(shard, *args)
+
+    def here(shards: Any, documents: Any, *args: Any) -> None:
+        for shard in shards:
+            encoded._encode_shard(shard, documents[shard.split], *args[:-1])
+
+    monkeypatch.setattr(encoded, "_encode_all", here)
+    monkeypatch.setattr(encoded, "_encode_shard", stop)
+    with pytest.raises(RuntimeError, match="killed"):
+        encode_corpus(folder, data, output_dir=tmp_path / "ids")
+    (tmp_path / "ids.partial" / "state" / "train-00002-of-00009.parquet.1").write_bytes(b"half")
+    written: list[Any] = []
+    monkeypatch.setattr(
+        encoded, "_encode_shard", lambda s, *a: (written.append(s), encode_shard(s, *a))
+    )
+    encode_corpus(folder, data, output_dir=tmp_path / "ids", resume=True)
+    assert contents(tmp_path / "ids") == contents(tmp_path / "whole")
+    assert not {shard.file for shard in done} & {shard.file for shard in written}
+    rows: Any = load_dataset(str(tmp_path / "ids"), split="train")
+    assert rows[:] == load_encoded(tmp_path / "whole")["train"][:]
+
+
+def test_a_folder_with_another_tokenizer_by_now_gives_its_ids(folder: Path, tmp_path: Path) -> None:
+    data = table(tmp_path / "table")
+    encode_corpus(folder, data, output_dir=tmp_path / "a")
+    shutil.rmtree(folder)
+    made("12 in window").save_pretrained(folder)
+    encode_corpus(folder, data, output_dir=tmp_path / "b", context=4)
+    ids = [i for row in load_encoded(tmp_path / "b")["test"]["input_ids"] for i in row]
+    assert made("12 in window").decode_documents(ids)[0] == load_text(data)["test"]["text"][1]
+
+
+def test_ids_of_two_meanings_are_not_mixed(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = table(tmp_path / "table")
+    with monkeypatch.context() as patch:
+        patch.setattr(
+            encoded, "_encode_all", lambda *_: (_ for _ in ()).throw(RuntimeError("killed"))
+        )
+        with pytest.raises(RuntimeError, match="killed"):
+            encode_corpus(folder, data, output_dir=tmp_path / "ids")
+    config = EqualInfoConfig(window_bits=12, token_bits=6, order=4)
+    make_tokenizer(sources(150_000), config=config).save_pretrained(folder)
+    with pytest.raises(ConfigError, match="was started with tokenizer="):
+        encode_corpus(folder, data, output_dir=tmp_path / "ids", resume=True)
+
+
+def test_a_shard_that_is_missing_or_damaged_is_told(folder: Path, tmp_path: Path) -> None:
+    encode_corpus(folder, table(tmp_path / "table"), output_dir=tmp_path / "ids")
+    shard = next((tmp_path / "ids").glob("test-*.parquet"))
+    whole = shard.read_bytes()
+    flipped = bytearray(whole)
+    flipped[len(whole) // 8] ^= 1  # in the page of ids, not in the description behind it
+    shard.write_bytes(flipped)
+    with pytest.raises(DataError, match="a file may be damaged"):
+        load_encoded(tmp_path / "ids")
+    shard.write_bytes(b"PAR1 damaged")
+    with pytest.raises(DataError, match="a file may be damaged"):
+        decode_corpus(tmp_path / "ids", output_file=tmp_path / "back.jsonl")
+    shard.unlink()
+    with pytest.raises(DataError, match="files of the split test"):
+        decode_corpus(tmp_path / "ids", output_file=tmp_path / "back.jsonl")
+    assert not (tmp_path / "back.jsonl").exists()
+
+
+def test_blocks_longer_than_the_text_are_refused(folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="at least one row of ids in the split"):
+        encode_corpus(
+            folder, table(tmp_path / "table"), output_dir=tmp_path / "ids", context=100_000
+        )
+
+
+def test_a_text_that_changed_is_not_gone_on_with(
+    folder: Path, tmp_path: Path, small_shards: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = table(tmp_path / "table")
+    monkeypatch.setattr(
+        encoded, "_encode_all", lambda *_: (_ for _ in ()).throw(RuntimeError("killed"))
+    )
+    with pytest.raises(RuntimeError, match="killed"):
+        encode_corpus(folder, data, output_dir=tmp_path / "ids")
+    Dataset.from_dict({"text": ["another text"] * 30}).to_json(data / "train.jsonl")
+    with pytest.raises(ConfigError, match="the text has changed"):
+        encode_corpus(folder, data, output_dir=tmp_path / "ids", resume=True)
+
+
+def test_a_full_disk_is_told_and_shards_stay(
+    folder: Path, tmp_path: Path, small_shards: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = table(tmp_path / "table")
+    write, count = encoded.parquet.write_table, []
+
+    def full(*args: Any, **kwargs: Any) -> None:
+        count.append(1)
+        if len(count) > 2:
+            args[1].write_bytes(b"half of it")
+            raise OSError(28, "No space left on device")
+        write(*args, **kwargs)
+
+    def here(shards: Any, documents: Any, *args: Any) -> None:
+        for shard in shards:
+            encoded._encode_shard(shard, documents[shard.split], *args[:-1])
+
+    monkeypatch.setattr(encoded, "_encode_all", here)
+    monkeypatch.setattr(encoded.parquet, "write_table", full)
+    with pytest.raises(ResourceError, match=r"the disk is full; make room .* --resume"):
+        encode_corpus(folder, data, output_dir=tmp_path / "ids")
+    assert len(contents(tmp_path / "ids.partial")) == 2
+    assert len(list((tmp_path / "ids.partial" / "state").iterdir())) == 2  # settings and plan
+
+
+def test_bytes_of_blocks_are_those_of_the_text(tmp_path: Path, text: Path) -> None:
+    config = EqualInfoConfig(window_bits=12, token_bits=8, order=4)
+    make_tokenizer(sources(150_000), config=config).save_pretrained(tmp_path / "tokenizer")
+    data = table(tmp_path / "table")
+    sizes = [
+        encode_corpus(
+            tmp_path / "tokenizer", data, output_dir=tmp_path / str(size), context=size
+        ).quality["train"]["bytes"]
+        for size in (None, 1)
+    ]
+    assert sizes[0] == sizes[1]
+
+
+def test_a_killed_worker_is_told_and_shards_stay(
+    folder: Path, tmp_path: Path, small_shards: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Broken(ProcessPoolExecutor):
+        def submit(self, *_: Any) -> Any:
+            return super().submit(os._exit, 9)
+
+    data = table(tmp_path / "table")
+    with monkeypatch.context() as patch:
+        patch.setattr(encoded, "ProcessPoolExecutor", Broken)
+        with pytest.raises(ResourceError, match=r"for want of memory; go on with --resume"):
+            encode_corpus(folder, data, output_dir=tmp_path / "ids", workers=2)
+    encode_corpus(folder, data, output_dir=tmp_path / "ids", resume=True)
+
+
+def test_blocks_are_of_one_length_and_ends_lie_inside_windows(tmp_path: Path, text: Path) -> None:
+    made("12 in window").save_pretrained(tmp_path / "tokenizer")
+    with pytest.raises(ConfigError, match="expected a context"):
+        encode_corpus(tmp_path / "tokenizer", text, output_dir=tmp_path / "ids")
+    encode_corpus(tmp_path / "tokenizer", text, output_dir=tmp_path / "ids", context=50)
+    rows = load_encoded(tmp_path / "ids")["train"]["input_ids"]
+    assert {len(row) for row in rows} == {50}
+    stream = made("12 in window").decode([i for row in rows for i in row])
+    whole = "".join(t + "<|endoftext|>" for t in load_text(text)["train"]["text"])
+    assert whole.startswith(stream.rstrip("\ufffd"))
+    assert len(stream) > 0.9 * len(whole)
+    with pytest.raises(ConfigError, match="found rows of one length"):
+        decode_corpus(tmp_path / "ids", output_file=tmp_path / "back.jsonl")
+
+
+def test_bad_input_is_one_sentence(folder: Path, text: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="workers must be 1 or more; found 0"):
+        encode_corpus(folder, text, output_dir=tmp_path / "ids", workers=0)
+    with pytest.raises(ConfigError, match="context must be 1 or more; found 0"):
+        encode_corpus(folder, text, output_dir=tmp_path / "ids", context=0)
+    with pytest.raises(DataError, match="expected a folder that attar tokenizer encode wrote"):
+        decode_corpus(folder, output_file=tmp_path / "back.jsonl")
+    empty = tmp_path / "empty.txt"
+    empty.touch()
+    with pytest.raises(DataError, match="empty"):
+        encode_corpus(folder, empty, output_dir=tmp_path / "ids")
+
+
+def test_the_record_names_what_made_the_tokenizer(folder: Path, text: Path, tmp_path: Path) -> None:
+    plain = encode_corpus(folder, text, output_dir=tmp_path / "a")
+    assert (plain.method, plain.paper) == (None, None)
+    Run("tokenizer train", method="equal_info", paper=PAPER).save(folder)
+    run = encode_corpus(folder, text, output_dir=tmp_path / "b")
+    assert (run.method, run.paper) == ("equal_info", PAPER)
+    assert (run.command, run.model, run.data) == ("tokenizer encode", str(folder), str(text))
+    assert Run.load(tmp_path / "b").to_dict() == run.to_dict()
+    assert not (tmp_path / "b" / "README.md").exists()
+    table = encoded_table(run)
+    assert f"{run.quality['train']['ids']:,}" in table
+    assert "Bytes per id" in table
+
+
+@pytest.mark.parametrize("key", ["context", "block_size"])
+def test_rows_of_one_length_are_not_decoded_whoever_wrote_them(
+    key: str, folder: Path, text: Path, tmp_path: Path
+) -> None:
+    run = encode_corpus(folder, text, output_dir=tmp_path / "ids")
+    run.settings.pop("context")
+    run.settings[key] = 8
+    run.save(tmp_path / "ids")
+    with pytest.raises(ConfigError, match="found rows of one length"):
+        decode_corpus(tmp_path / "ids", output_file=tmp_path / "back.jsonl")
+
+
+def test_an_ordinary_tokenizer_encodes_no_corpus(text: Path, tmp_path: Path) -> None:
+    tokenizer(text).save_pretrained(tmp_path / "bpe")
+    with pytest.raises(DataError, match=r"expected a tokenizer of equal-information windows in"):
+        encode_corpus(tmp_path / "bpe", text, output_dir=tmp_path / "ids")
+    assert not (tmp_path / "ids").exists()
+
+
+_KILLED = """
+import sys
+from pathlib import Path
+from attar.data import corpus, encoded
+encoded._SHARD = 200
+if __name__ == "__main__":
+    corpus.encode_corpus(*map(Path, sys.argv[1:3]), output_dir=sys.argv[3], workers=2, resume=True)
+"""
+
+
+@pytest.mark.slow
+def test_kill_minus_nine_and_resume(folder: Path, tmp_path: Path, small_shards: None) -> None:
+    data = table(tmp_path / "table")
+    encode_corpus(folder, data, output_dir=tmp_path / "whole")
+    (tmp_path / "killed.py").write_text(_KILLED)
+    argv = [sys.executable, *(str(tmp_path / name) for name in ("killed.py", "tokenizer"))]
+    argv += [str(data), str(tmp_path / "ids")]
+    paths = os.pathsep.join(
+        [str(Path(__file__).parents[2] / "src"), os.environ.get("PYTHONPATH", "")]
+    )
+    started = subprocess.Popen(
+        argv,
+        env=os.environ | {"PYTHONPATH": paths},
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    partial = tmp_path / "ids.partial"
+    for _ in range(2400):
+        if list(partial.glob("*.parquet")) or started.poll() is not None:
+            break
+        time.sleep(0.05)
+    started.kill()
+    started.wait()
+    assert list(partial.glob("*.parquet")) or (tmp_path / "ids").exists()
+    for _ in range(2400):  # its processes end with it, once they have begun
+        try:
+            os.killpg(started.pid, 0)
+        except ProcessLookupError:
+            break
+        time.sleep(0.05)
+    else:
+        os.killpg(started.pid, signal.SIGKILL)
+        pytest.fail("a killed run left processes behind")
+    if not (tmp_path / "ids").exists():
+        encode_corpus(folder, data, output_dir=tmp_path / "ids", resume=True)
+    assert contents(tmp_path / "ids") == contents(tmp_path / "whole")
+    shutil.rmtree(tmp_path / "ids")
+    assert np.all([len(one) for one in contents(tmp_path / "whole").values()])

@@ -1,0 +1,53 @@
+"""Task scores are those of our own losses."""
+
+import importlib.util
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from transformers import (
+    PreTrainedTokenizerFast,
+)
+
+from attar.errors import ConfigError, MissingExtraError
+from attar.evaluation.harness import tasks
+from characters import stream, token_loss
+
+HARNESS = importlib.util.find_spec("lm_eval") is not None
+
+
+@pytest.mark.skipif(HARNESS, reason="lm_eval is installed")
+def test_tasks_name_the_missing_extra(model: Any, tokenizer: PreTrainedTokenizerFast) -> None:
+    with pytest.raises(MissingExtraError, match=r"attar\[eval\]"):
+        tasks(model, tokenizer, ["arc_easy"])
+
+
+@pytest.mark.skipif(not HARNESS, reason="needs lm_eval: pip install 'attar[eval]'")
+@pytest.mark.filterwarnings("default")
+def test_tasks_score_a_task_of_the_users_own(
+    model: Any, tokenizer: PreTrainedTokenizerFast, tmp_path: Path
+) -> None:
+    """The harness's accuracy is that of choosing the likelier answer by our own losses."""
+    rows = [
+        {"q": f"is {a}", "choices": ["ab", "zz"], "gold": i % 2} for i, a in enumerate("abcdef")
+    ]
+    (tmp_path / "rows.jsonl").write_text("\n".join(json.dumps(row) for row in rows))
+    (tmp_path / "letters.yaml").write_text(
+        "task: letters\ndataset_path: json\noutput_type: multiple_choice\ntest_split: test\n"
+        f"dataset_kwargs:\n  data_files:\n    test: {tmp_path / 'rows.jsonl'}\n"
+        "doc_to_text: '{{q}}'\ndoc_to_target: '{{gold}}'\ndoc_to_choice: '{{choices}}'\n"
+        "target_delimiter: ''\nmetric_list:\n  - metric: acc\n"
+    )
+    right = 0
+    for row in rows:
+        losses = []
+        for choice in row["choices"]:
+            question = stream(tokenizer, [row["q"]])[1:]
+            ids = [*question, *stream(tokenizer, [choice])[1:]]
+            losses.append(sum(token_loss(model, ids, t, 0) for t in range(len(question), len(ids))))
+        right += losses.index(min(losses)) == row["gold"]
+    found = tasks(model, tokenizer, ["letters"], include_path=tmp_path)
+    assert found["letters"]["acc"] == pytest.approx(right / len(rows))
+    with pytest.raises(ConfigError, match="no task called 'nonsense'"):
+        tasks(model, tokenizer, ["nonsense"])

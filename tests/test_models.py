@@ -1,0 +1,68 @@
+"""Facts read off a model: when it is cast, and what separates documents."""
+
+import pytest
+import torch
+from datasets import Dataset
+from transformers import PreTrainedTokenizerFast
+
+import characters
+import tiny
+from attar import models
+from attar.data.tokens import pack
+from attar.errors import DataError
+from attar.evaluation import likelihood
+from attar.models import AUTOCAST_FROM, DocumentTokenizer, autocast, separator
+from windows import made
+
+
+def test_autocast_only_where_it_pays(monkeypatch: pytest.MonkeyPatch) -> None:
+    large = torch.nn.Linear(AUTOCAST_FROM, 1, bias=False)
+    small = torch.nn.Linear(8, 8)
+    ones = torch.ones(2, 2)
+    monkeypatch.setattr(models, "native_bfloat16", lambda: True)
+    with autocast(large):
+        assert (ones @ ones).dtype == torch.bfloat16
+    for module in (small, large.half(), torch.nn.Identity()):
+        with autocast(module):
+            assert (ones @ ones).dtype == torch.float32
+    monkeypatch.setattr(models, "native_bfloat16", lambda: False)
+    with autocast(large.float()):
+        assert (ones @ ones).dtype == torch.float32
+
+
+@pytest.mark.parametrize(
+    ("tokens", "expected"),
+    [
+        ({"eos_token": "a", "sep_token": "b", "bos_token": "c"}, "a"),
+        ({"sep_token": "b", "bos_token": "c"}, "b"),
+        ({"bos_token": "c"}, "c"),
+    ],
+)
+def test_packing_and_scoring_part_documents_by_one_rule(
+    tokens: dict[str, str], expected: str
+) -> None:
+    """EOS, else SEP, else BOS: after each document in training, before each in scoring."""
+    backend = characters.letters().backend_tokenizer
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=backend, **tokens)
+    between = tokenizer.convert_tokens_to_ids(expected)
+    assert separator(tokenizer) == between
+    texts = Dataset.from_dict({"text": ["hello", "x = 1"]})
+    first, second = (
+        tokenizer(text, add_special_tokens=False)["input_ids"] for text in texts["text"]
+    )
+    packed = pack(texts, tokenizer, context=1)["input_ids"]
+    assert [i for row in packed for i in row] == [*first, between, *second, between]
+    _, ids = likelihood.score_with_ids(tiny.model("llama"), tokenizer, texts)
+    assert ids.tolist() == [between, *first, between, *second]
+
+
+def test_a_tokenizer_without_a_separator_is_refused() -> None:
+    bare = PreTrainedTokenizerFast(tokenizer_object=characters.letters().backend_tokenizer)
+    with pytest.raises(DataError, match=r"expected a tokenizer with an end-of-text token"):
+        separator(bare)
+
+
+def test_windows_are_document_tokenizers_and_others_are_not() -> None:
+    assert isinstance(made("12"), DocumentTokenizer)
+    assert isinstance(made("24 in 8"), DocumentTokenizer)
+    assert not isinstance(characters.letters(), DocumentTokenizer)
