@@ -10,7 +10,7 @@ import pytest
 
 from attar.errors import CompatibilityError, DataError
 from attar.methods.distiller.pipelines import SPACE, Pipeline, space_id
-from attar.methods.distiller.study import dpr, gap_closed, importance, read_study
+from attar.methods.distiller.study import gap_closed, importance, read_study, teacher_ratio
 from studies import several, study, trial
 
 # ------------------------------------------------------------------------------------------ files
@@ -76,12 +76,12 @@ def test_what_is_no_study_is_refused(tmp_path: Path) -> None:
 
 
 def test_ratios_to_the_teacher() -> None:
-    assert dpr(0.6, 0.8) == pytest.approx(0.75)
+    assert teacher_ratio(0.6, 0.8) == pytest.approx(0.75)
     assert gap_closed(0.7, 0.8, hard=0.6) == pytest.approx(0.5)
     assert gap_closed(0.6, 0.8, hard=0.6) == 0
     assert gap_closed(0.8, 0.8, hard=0.6) == 1
     assert math.isnan(gap_closed(0.7, 0.6, hard=0.6))
-    assert math.isnan(dpr(0.5, 0.0))
+    assert math.isnan(teacher_ratio(0.5, 0.0))
 
 
 def test_importance_orders_known_effects_and_sums_to_one() -> None:
@@ -97,7 +97,7 @@ def test_importance_orders_known_effects_and_sums_to_one() -> None:
     assert importance(wide) == shares
 
 
-def test_a_choice_does_not_take_credit_for_the_one_it_hangs_on() -> None:
+def test_a_choice_does_not_take_credit_for_the_one_it_depends_on() -> None:
     rows = study("a", 150, noise=0.1, effect=lambda p: 2.0 * (p.intermediate == "mi"))
     shares = importance(rows)
     assert shares["intermediate"] > 0.8
