@@ -113,6 +113,7 @@ def search(
     config: SearchConfig = SearchConfig(),
     training: DistillConfig = DistillConfig(),
     output_dir: str | Path,
+    recipe: str | None = None,
 ) -> Run:
     """Run pipelines until the study has as many as asked for.
 
@@ -132,6 +133,7 @@ def search(
         training: all that is not searched: steps, batch, learning rate, weights; its seed also
             draws the pipelines.
         output_dir: folder of the study.
+        recipe: name of the recipe that the options came from, for the record.
 
     Returns:
         The record: the validation scores of the teacher (before), of the best trial (after) and of
@@ -211,7 +213,7 @@ def search(
                 shutil.rmtree(runner.cache, ignore_errors=True)
             write_study(folder, queue.study, trial_of)
             run = _record(queue.study, runner, folder)
-            run.settings["trials"] = config.trials
+            run.settings |= {"trials": config.trials, "recipe": recipe}
             run.seconds = time.perf_counter() - began
             # Several workers share the folder, so that it is no `artefact()` of one of them.
             run.save(folder)
