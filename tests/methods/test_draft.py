@@ -219,38 +219,64 @@ def test_a_search_ranks_its_cells_and_goes_on(
         "target": root / "target",
         "config": config,
         "divergences": ("forward_kl", "tvd"),
-        "authors": ("student", "data"),
+        "sources": ("draft", "data"),
     }
-    whole = search_drafts(root / "draft", root / "text", output_dir=tmp_path / "whole", **options)
-    assert [one.tau for one in whole.cells] == sorted((c.tau for c in whole.cells), reverse=True)
-    assert len(whole.cells) == 4
-    plain, calls = room.train_draft, []
+    given = (root / "draft", root / "text")
+    whole = search_drafts(*given, output_dir=tmp_path / "whole", **options)
+    cells = whole.details["cells"]
+    figures = [cell["block_efficiency"] for cell in cells]
+    assert figures == sorted(figures, reverse=True)
+    assert len(cells) == 4
+    assert Run.load(tmp_path / "whole").to_dict() == whole.to_dict()
+    assert whole.quality["after"] == {"block_efficiency": figures[0]}
+    # each cell is a short training of its own, from the draft as it was
+    pair = load_pair(root / "target", root / "draft")
+    prompts = prompts_of(pair, root / "text", config=config)
+    held_out = pair.texts(prompts["validation"], temperature=1.0, max_new_tokens=8, seed=0)
+    own = replace(config, divergence=cells[0]["divergence"])
+    own = replace(own, draft_share=float(cells[0]["source"] == "draft"))
+    _, measured = fit_draft(
+        pair.draft.float(),
+        pair.target,
+        prompts=prompts["train"],
+        held_out=held_out,
+        config=own,
+        stops=pair.stops,
+    )
+    assert max(one.block_efficiency for one in measured) == figures[0]
+    assert whole.quality["before"] == {"block_efficiency": measured[0].block_efficiency}
+    plain, calls = room.fit_draft, []
 
     def dying(*args: Any, **kwargs: Any) -> Any:
         calls.append(1)
         if len(calls) == 3:
-            raise RuntimeError("killed")
+            raise KeyboardInterrupt
         return plain(*args, **kwargs)
 
-    monkeypatch.setattr(room, "train_draft", dying)
+    monkeypatch.setattr(room, "fit_draft", dying)
     out = tmp_path / "out"
-    with pytest.raises(RuntimeError, match="killed"):
-        search_drafts(root / "draft", root / "text", output_dir=out, **options)
-    again = search_drafts(root / "draft", root / "text", output_dir=out, resume=True, **options)
+    with pytest.raises(KeyboardInterrupt):
+        search_drafts(*given, output_dir=out, **options)
+    again = search_drafts(*given, output_dir=out, **options)
     assert len(calls) == 5  # two cells were done
-    strip = [replace(cell, seconds=0.0) for cell in again.cells]
-    assert strip == [replace(cell, seconds=0.0) for cell in whole.cells]
+    assert _timeless(again.details["cells"]) == _timeless(cells)
+    assert search_drafts(*given, output_dir=out, **options).details == again.details
+    assert len(calls) == 5
     recipe = yaml.safe_load((out / "best.yaml").read_text())
-    assert recipe["divergence"] == whole.cells[0].divergence
+    assert next(iter(recipe)) == "verb"
+    assert recipe.pop("verb") == "draft train"
+    assert recipe["divergence"] == cells[0]["divergence"]
     replace(CONFIG, **recipe)
-    assert len((out / "cells.jsonl").read_text().splitlines()) == 4
+    assert len((out / "study.jsonl").read_text().splitlines()) == 4
+    with pytest.raises(ConfigError, match=r"max_steps 2, now 3"):
+        search_drafts(*given, output_dir=out, **options | {"config": replace(config, max_steps=3)})
     with pytest.raises(ConfigError, match="nobody"):
-        search_drafts(
-            root / "draft",
-            root / "text",
-            output_dir=tmp_path / "x",
-            **(options | {"authors": ["nobody"]}),
-        )
+        search_drafts(*given, output_dir=tmp_path / "x", **options | {"sources": ["nobody"]})
+    assert not (tmp_path / "x").exists()
+
+
+def _timeless(cells: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [cell | {"seconds": 0.0} for cell in cells]
 
 
 def test_a_profile_of_checkpoints(root: Path, trained: Path) -> None:
