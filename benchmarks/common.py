@@ -6,14 +6,18 @@ import platform
 import statistics
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from attar import artefacts
-from attar.data.text import STDLIB
-from attar.recipes import read_recipe
+from attar.data.data import STDLIB
+from attar.recipes import configured
 from attar.report.record import hardware, versions
-from attar.train.pretrain import PretrainConfig, pretrain
+from attar.train.pretrain import pretrain
+
+
+C = TypeVar("C")
 
 
 def arguments(description: str) -> argparse.Namespace:
@@ -34,15 +38,13 @@ def parent(size: str, data: str | Path = STDLIB) -> Path:
     suffix = "" if data == STDLIB else f"-{Path(data).name}"
     folder = artefacts.home() / "benchmarks" / f"pocket-{size}{suffix}"
     if not (folder / "attar.json").exists():
-        config = PretrainConfig(**read_recipe(f"pocket/{size}"))
-        pretrain(
-            data,
-            config=config,
-            output_dir=folder,
-            recipe=f"pocket/{size}",
-            resume=True,
-        )
+        pretrain(data, config=f"pocket/{size}", output_dir=folder, resume=True)
     return folder
+
+
+def options(recipe: str, kind: type[C], **changes: Any) -> C:
+    """The options of a recipe, with some changed."""
+    return replace(configured(recipe, kind, recipe=None)[0], **changes)
 
 
 def finish(file: str, line: Mapping[str, Any], details: Mapping[str, Any], args: Any) -> None:

@@ -27,7 +27,7 @@ TINY = PretrainConfig(
     num_hidden_layers=3,
     max_steps=150,
 )
-SEARCH = BonsaiConfig(window_tokens=64, step=0.1)
+SEARCH = BonsaiConfig(context=64, step=0.1)
 HEALING = HealConfig(max_steps=60, learning_rate=1e-3, block_size=64)
 
 

@@ -17,7 +17,7 @@ import tiny
 from attar import checkpoint
 from attar.cli import app
 from attar.data.text import stdlib_files
-from attar.data.tokens import train_tokenizer
+from attar.data.tokens import train_bpe
 
 _WORDS = ["def", "return", "import", "class", "self", "none", "true", "range", "print", "yield"]
 
@@ -47,9 +47,7 @@ def sources(size: int) -> list[str]:
 def tokenizer(text: Path, *, vocab_size: int = 290, context: int = 64) -> PreTrainedTokenizerFast:
     """A tokenizer trained on what `write_text` wrote."""
     rows = (text / "train.txt").read_text(encoding="utf-8").splitlines()
-    return train_tokenizer(
-        Dataset.from_dict({"text": rows}), vocab_size=vocab_size, context=context
-    )
+    return train_bpe(Dataset.from_dict({"text": rows}), vocab_size=vocab_size, context=context)
 
 
 def write_parent(folder: Path, text: Path, *, family: str = "llama", **changes: Any) -> Path:

@@ -14,10 +14,11 @@ from attar.families import FAMILIES, Body
 from attar.slicing import LayerKeep, SlicePlan, slice_model
 
 SHAPES = st.builds(LayerShape, st.integers(1, 64), st.integers(1, 8), st.integers(1, 4096))
-ARCHS = st.lists(SHAPES, max_size=6).map(lambda rows: Arch(tuple(rows)))
+WIDTHS = st.none() | st.integers(1, 4096)
+ARCHS = st.builds(Arch, st.lists(SHAPES, max_size=6).map(tuple), WIDTHS, WIDTHS, WIDTHS)
 
 
-@pytest.mark.parametrize("family", [*tiny.CAUSAL, "bert"])
+@pytest.mark.parametrize("family", [*tiny.CAUSAL, *tiny.ENCODERS])
 def test_of_reads_what_the_config_says(family: str) -> None:
     model = tiny.model(family)
     heads = model.config.num_attention_heads
@@ -38,7 +39,12 @@ def test_json_round_trip(arch: Arch) -> None:
     again = Arch.from_json(arch.to_json())
     assert again == arch
     assert hash(again) == hash(arch)
-    assert isinstance(json.loads(arch.to_json()), list)
+
+
+@given(ARCHS)
+def test_json_of_earlier_versions_is_read(arch: Arch) -> None:
+    earlier = json.dumps(arch.to_dict()["layers"])
+    assert Arch.from_json(earlier) == Arch(arch.layers)
 
 
 @given(SHAPES, SHAPES, st.integers(1, 4))

@@ -72,22 +72,23 @@ def test_watch_memory_sees_an_allocation():
 
 
 @pytest.mark.parametrize(
-    ("text", "key", "limit", "relative", "of"),
+    ("text", "key", "limit", "relative"),
     [
-        ("params<=50%", "params", 0.5, True, "blocks"),
-        ("params <= 50% of total", "params", 0.5, True, "total"),
-        ("params<=15M", "params", 15e6, False, "total"),
-        ("bytes<=3MB", "bytes", 3e6, False, "total"),
-        ("bytes<=3MiB", "bytes", 3 * 2**20, False, "total"),
-        ("kv_bytes<=2KB", "kv_bytes", 2000, False, "total"),
-        ("latency<=20ms", "latency", 20, False, "total"),
-        ("prefill<=0.5s", "prefill", 500, False, "total"),
-        ("macs<=80%", "macs", 0.8, True, "total"),
+        ("params<=50%", "params", 0.5, True),
+        ("blocks <= 50%", "blocks", 0.5, True),
+        ("params<=15M", "params", 15e6, False),
+        ("blocks<=15M", "blocks", 15e6, False),
+        ("bytes<=3MB", "bytes", 3e6, False),
+        ("bytes<=3MiB", "bytes", 3 * 2**20, False),
+        ("kv_bytes<=2KB", "kv_bytes", 2000, False),
+        ("latency<=20ms", "latency", 20, False),
+        ("prefill<=0.5s", "prefill", 500, False),
+        ("macs<=80%", "macs", 0.8, True),
     ],
 )
-def test_parse(text, key, limit, relative, of):
+def test_parse(text, key, limit, relative):
     (found,) = Budget.parse(text).constraints
-    assert (found.key, found.relative, found.of) == (key, relative, of)
+    assert (found.key, found.relative) == (key, relative)
     assert found.limit == pytest.approx(limit)
 
 
@@ -97,12 +98,12 @@ def test_parse(text, key, limit, relative, of):
         ("", "expected a budget"),
         ("half", "expected a budget"),
         ("params<=", "expected a budget"),
-        ("size<=3MB", "unknown currency"),
+        ("size<=3MB", "unknown constraint"),
         ("bytes<=3MW", "unknown unit"),
         ("latency<=20", "needs a unit"),
         ("params<=150%", "at most 100%"),
         ("params<=0%", "above zero"),
-        ("bytes<=50% of blocks", "fits params only"),
+        ("params<=50% of blocks", "write blocks<=50% for the layers"),
         ("params<=5M, params<=50%", "twice"),
     ],
 )
@@ -114,7 +115,7 @@ def test_bad_budgets_are_refused_in_one_sentence(text, part):
 
 @given(st.floats(0.01, 1), st.integers(1, 2000), st.integers(1, 2000))
 def test_admits_exactly_when_nothing_is_over(share, blocks, total):
-    budget = Budget.parse(f"params<={100 * share:.4f}%, kv_bytes<=64B").resolve(COST)
+    budget = Budget.parse(f"blocks<={100 * share:.4f}%, kv_bytes<=64B").resolve(COST)
     found = Cost(params=total, block_params=blocks, bytes=1, macs=1, kv_bytes=64)
     over = budget.excess(found)
     assert budget.admits(found) == all(v <= 1e-9 for v in over.values())

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from attar.data.text import ROW_CHARACTERS, SPLITS, load_text
-from attar.data.tokens import pack, train_tokenizer
+from attar.data.tokens import pack, train_bpe
 from attar.errors import ConfigError, DataError
 
 LINES = "".join(f"line {i}: the quick brown fox, ü and 字\r\n" for i in range(4000))
@@ -40,7 +40,7 @@ def joined(data: DatasetDict) -> str:
 
 @pytest.fixture(scope="module")
 def tokenizer() -> PreTrainedTokenizerFast:
-    return train_tokenizer(frame([CODE, LINES[:3000]]), vocab_size=300, context=16)
+    return train_bpe(frame([CODE, LINES[:3000]]), vocab_size=300, context=16)
 
 
 # ------------------------------------------------------------------------------- one text file
@@ -356,7 +356,7 @@ def test_the_cache_knows_what_it_holds(tokenizer) -> None:
     again = pack(documents, tokenizer, block_size=8)
     assert again.cache_files == first.cache_files != []
     assert again["input_ids"][:] == first["input_ids"][:]
-    other = train_tokenizer(frame([CODE]), vocab_size=290, context=16)
+    other = train_bpe(frame([CODE]), vocab_size=290, context=16)
     for changed in (
         pack(documents, other, block_size=8),
         pack(documents, tokenizer, block_size=4),
@@ -400,7 +400,7 @@ def test_any_text_comes_back(tokenizer, text: str) -> None:
 
 
 def test_code_stays_short() -> None:
-    tokenizer = train_tokenizer(frame([CODE]), vocab_size=400, context=16)
+    tokenizer = train_bpe(frame([CODE]), vocab_size=400, context=16)
 
     def pieces(text: str) -> list[str]:
         return [str(tokenizer.decode([token])) for token in tokenizer.encode(text)]
@@ -429,8 +429,8 @@ def test_a_saved_tokenizer_is_the_same(tokenizer, tmp_path: Path) -> None:
 
 def test_training_repeats_in_another_process(tokenizer) -> None:
     script = (
-        "import test_data as t; from attar.data import train_tokenizer; documents ="
-        "t.frame([t.CODE, t.LINES[:3000]]); print(train_tokenizer(documents, vocab_size=300,"
+        "import test_data as t; from attar.data import train_bpe; documents ="
+        "t.frame([t.CODE, t.LINES[:3000]]); print(train_bpe(documents, vocab_size=300,"
         "context=16).backend_tokenizer.to_str())"
     )
     tests = Path(__file__).parent
@@ -438,13 +438,13 @@ def test_training_repeats_in_another_process(tokenizer) -> None:
     environment = os.environ | {"PYTHONPATH": paths}
     command = [sys.executable, "-c", script]
     done = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
-    fresh = train_tokenizer(frame([CODE, LINES[:3000]]), vocab_size=300, context=16)
+    fresh = train_bpe(frame([CODE, LINES[:3000]]), vocab_size=300, context=16)
     assert json.loads(done.stdout) == json.loads(fresh.backend_tokenizer.to_str())
 
 
 def test_a_vocabulary_below_the_bytes_is_refused() -> None:
     with pytest.raises(ConfigError, match="at least 257"):
-        train_tokenizer(frame([CODE]), vocab_size=256, context=16)
+        train_bpe(frame([CODE]), vocab_size=256, context=16)
 
 
 # -------------------------------------------------------------------------------- real corpora

@@ -99,7 +99,7 @@ def test_the_tiny_ones_run(tmp_path: Path) -> None:
     command = ["prune", str(parent), "--data", str(text), "-o", str(half)]
     # a budget that takes one step: the rest is the recipe's
     assert run([*command, "--budget", "blocks<=95%", "--config", "bonsai/cpu-tiny"]) == 0
-    assert Run.load(half).settings["window_tokens"] == 96
+    assert Run.load(half).settings["context"] == 96
     command = ["heal", str(half), "--teacher", str(parent), "--data", str(text), "-o", str(healed)]
     few = ["--max-steps", "2", "--eval-tokens", "300"]
     assert run([*command, *few, "--config", "bonsai/cpu-tiny-heal"]) == 0

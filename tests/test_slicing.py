@@ -20,7 +20,7 @@ from attar.slicing import (
     zero_out,
 )
 
-FAMILIES = [*tiny.CAUSAL, "bert"]
+FAMILIES = [*tiny.CAUSAL, *tiny.ENCODERS]
 CLOSE = {"atol": 1e-4, "rtol": 1e-4}
 
 

@@ -48,17 +48,31 @@ _CONFIGS: dict[str, dict[str, Any]] = {
     "opt": _COMMON | {"ffn_dim": 48, "word_embed_proj_dim": 32},
     "gpt_neox": _COMMON | {"intermediate_size": 48, "num_attention_heads": 4},
     "bert": _COMMON | {"intermediate_size": 48, "num_attention_heads": 4},
+    "roberta": _COMMON | {"intermediate_size": 48, "num_attention_heads": 4},
+    "modernbert": _COMMON
+    | {
+        "intermediate_size": 48,
+        "num_attention_heads": 4,
+        "cls_token_id": 1,
+        "sep_token_id": 2,
+        "local_attention": 8,
+    },
 }
-HEADED = [k for k in _CONFIGS if k not in ("olmo2", "gpt2", "opt", "gpt_neox", "bert")]
-CAUSAL = [k for k in _CONFIGS if k != "bert"]
+ENCODERS = ["bert", "roberta", "modernbert"]
+TIED = ["gpt2", "opt", "gpt_neox", *ENCODERS]  # their head size is width / heads
+HEADED = [k for k in _CONFIGS if k not in ("olmo2", *TIED)]
+CAUSAL = [k for k in _CONFIGS if k not in ENCODERS]
 
 
-def model(family: str = "llama", *, seed: int = 0, **changes: Any) -> PreTrainedModel:
+def model(
+    family: str = "llama", *, seed: int = 0, auto: Any = None, **changes: Any
+) -> PreTrainedModel:
     """A random model of this family, in evaluation mode; biases and norms are random too, so that
-    errors there show.
+    errors there show. `auto` is the auto class; None: for causal language modelling, or the bare
+    encoder.
     """
     config = AutoConfig.for_model(family, **(_CONFIGS[family] | changes))
-    auto = AutoModel if family == "bert" else AutoModelForCausalLM
+    auto = auto or (AutoModel if family in ENCODERS else AutoModelForCausalLM)
     generator = torch.Generator().manual_seed(seed)
     with torch.random.fork_rng():
         torch.manual_seed(seed)

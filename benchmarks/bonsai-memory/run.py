@@ -19,9 +19,13 @@ import json, sys
 import torch
 torch.set_num_threads(2)
 from transformers import LlamaConfig, LlamaForCausalLM
-from attar import evaluate
-from attar.budget import Budget, cost_of, watch_memory
-from attar.methods.bonsai import BonsaiConfig, search
+from attar.budget import Budget
+from attar.evaluation import likelihood
+from attar.measure.cost import cost_of
+from attar.measure.timing import watch_memory
+from attar.methods.bonsai import STRATEGY, BonsaiConfig
+from attar.models import autocast
+from attar.pruning.loop import LoopTask, prune_to_budget
 
 job, shape, rows, tokens = sys.argv[1], json.loads(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4])
 torch.manual_seed(0)
@@ -32,12 +36,15 @@ config = BonsaiConfig(windows=rows, batch_size=rows, evaluations=8, step=0.1)
 with watch_memory() as peak:
     if job == "evaluate":
         for _ in range(4):
-            evaluate.nll(model, windows[:rows], batch_size=rows)
+            likelihood.nll(model, windows[:rows], batch_size=rows)
     elif job == "prune":
-        search(model, windows, budget=budget, config=config)
+        task = LoopTask(
+            model=model, windows=windows, budget=budget, strategy=STRATEGY, config=config
+        )
+        prune_to_budget(task)
     else:
         optimizer = torch.optim.AdamW(model.parameters())
-        with evaluate.autocast(model):
+        with autocast(model):
             loss = model(input_ids=windows[:rows], labels=windows[:rows]).loss
         loss.backward()
         optimizer.step()

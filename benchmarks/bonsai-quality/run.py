@@ -13,7 +13,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from common import arguments, finish, parent, spread
+from common import arguments, finish, options, parent, spread
 
 from attar import artefacts, checkpoint
 from attar.budget import Budget
@@ -21,11 +21,10 @@ from attar.data.text import load_text
 from attar.data.tokens import pack
 from attar.evaluation import likelihood
 from attar.measure.cost import cost_of
-from attar.methods.bonsai import BonsaiConfig
+from attar.methods.bonsai import BonsaiConfig, strategy_of
 from attar.models import autocast
-from attar.pruning.loop import kept_widths, search
+from attar.pruning.loop import LoopTask, kept_widths, prune_to_budget
 from attar.pruning.run import calibration_windows
-from attar.recipes import read_recipe
 from attar.train.heal import HealConfig, heal_model
 from attar.train.teachers import CachedTeacher
 
@@ -63,11 +62,9 @@ def main() -> None:
 
     def measured(model, texts=documents["test"], tokens=tokens) -> float:
         with autocast(teacher):  # one precision for models of all sizes
-            return likelihood.score(model, tokenizer, texts, max_tokens=tokens, batch_size=16).nll
+            return likelihood.score(model, tokenizer, texts, eval_tokens=tokens, batch_size=16).nll
 
-    search_options = read_recipe("bonsai/cpu-tiny") | (
-        {"step": 0.125, "evaluations": 32} if args.quick else {}
-    )
+    fast = {"step": 0.125, "evaluations": 32} if args.quick else {}
     dense = measured(teacher)
     budget = Budget.parse("blocks<=50%").resolve(cost_of(teacher))
     rows: dict[str, list[dict]] = {name: [] for name in variants}
@@ -76,8 +73,10 @@ def main() -> None:
         for name, (method, allocation, iterative) in variants.items():
             if name == JOINT and seed:
                 continue
-            config = BonsaiConfig(
-                **search_options,
+            config = options(
+                "bonsai/cpu-tiny",
+                BonsaiConfig,
+                **fast,
                 allocation=allocation,
                 iterative=iterative,
                 joint=name == JOINT,
@@ -86,14 +85,22 @@ def main() -> None:
             model = checkpoint.load(folder)
             windows = calibration_windows(model, tokenizer, documents["train"], config)
             began = time.perf_counter()
-            found = search(model, windows, budget=budget, method=method, config=config)
+            found = prune_to_budget(
+                LoopTask(
+                    model=model,
+                    windows=windows,
+                    budget=budget,
+                    strategy=strategy_of(method),
+                    config=config,
+                )
+            )
             seconds = time.perf_counter() - began
             row = {
                 "nll": measured(model),
                 "blocks": cost_of(model).block_params / cost_of(teacher).block_params,
                 "evaluations": sum(s.evaluations for s in found.steps),
                 "seconds": seconds,
-                "taus": [s.tau for s in found.steps if s.tau is not None],
+                "taus": [s.kendall_tau for s in found.steps if s.kendall_tau is not None],
                 "fell_back": sum(bool(s.fell_back) for s in found.steps),
                 "widths": kept_widths(model),
             }
@@ -109,11 +116,13 @@ def main() -> None:
             name: statistics.mean(measured(models[n, s], texts, 25_000) for s in seeds)
             for name, n in (("bonsai", "bonsai"), ("baseline", winner))
         }
-    heal_config = HealConfig(
-        **read_recipe("bonsai/cpu-tiny-heal")
-        | {"max_steps": 20 if args.quick else HEALING, "per_device_train_batch_size": 8}
+    heal_config = options(
+        "bonsai/cpu-tiny-heal",
+        HealConfig,
+        max_steps=20 if args.quick else HEALING,
+        per_device_train_batch_size=8,
     )
-    packed = pack(documents["train"], tokenizer, block_size=heal_config.block_size or 256)
+    packed = pack(documents["train"], tokenizer, context=heal_config.context or 256)
     rows_used = heal_config.max_steps * heal_config.per_device_train_batch_size
     used = packed.select(range(min(len(packed), rows_used)))
     cache = artefacts.home() / "benchmarks" / f"teacher-{folder.name}-{len(used)}"

@@ -18,10 +18,10 @@ from attar.budget import Budget
 from attar.evaluation import likelihood
 from attar.measure.cost import cost_of
 from attar.measure.timing import decode_call, prefill_call, summarise
-from attar.methods.bonsai import BonsaiConfig, draw_pairs
+from attar.methods.bonsai import STRATEGY, BonsaiConfig, draw_pairs
 from attar.models import autocast
-from attar.pruning.loop import kept_widths, search
-from attar.pruning.pieces import Piece, switch
+from attar.pruning.loop import LoopTask, kept_widths, prune_to_budget
+from attar.pruning.pieces import UnitGroup, switch
 from attar.slicing import UnitMasks
 
 PREFILL, DECODE, EVALUATIONS = 1.7, 1.4, 0.85
@@ -57,7 +57,16 @@ def main() -> None:
     for layout in ("uniform", "per_layer"):
         model = build(args.quick)
         config = BonsaiConfig(windows=2, evaluations=8, step=0.25, round_to=16)
-        search(model, windows, budget=budget, layout=layout, config=config)
+        prune_to_budget(
+            LoopTask(
+                model=model,
+                windows=windows,
+                budget=budget,
+                strategy=STRATEGY,
+                layout=layout,
+                config=config,
+            )
+        )
         models[layout] = model
         print(layout, cost_of(model).block_params / cost_of(parent).block_params)
     times = _alternating(models, repeats)
@@ -122,10 +131,12 @@ def _evaluations(model, windows, pairs: int) -> dict[str, float]:
     """
     rows, config = windows[:16], BonsaiConfig()
     pool = [
-        Piece(i, "neurons", tuple(range(j, j + 44))) for i in range(8) for j in range(0, 220, 44)
-    ] + [Piece(i, "kv_groups", (g,)) for i in range(8) for g in (0, 1)]
+        UnitGroup(i, "neurons", tuple(range(j, j + 44))) for i in range(8) for j in range(0, 220, 44)
+    ] + [UnitGroup(i, "kv_groups", (g,)) for i in range(8) for g in (0, 1)]
     generator = torch.Generator().manual_seed(0)
-    keep = draw_pairs(pool, pairs, config=config, priors={}, generator=generator)
+    keep = draw_pairs(
+        pool, pairs, sampling=config.sampling, importance={}, generator=generator
+    )
     ours = bare = 0.0
     with autocast(model):
         for turn, mask in enumerate(keep):

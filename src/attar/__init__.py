@@ -1,58 +1,99 @@
 """Attar makes language models, and the data around them, small, fast and cheap.
 
-Public names load on first use, so that `import attar` stays quick and does not import torch.
+Every command of the command line is here under the same words: `attar.prune(...)`, and for nouns
+`attar.draft.train(...)`. Names load on first use, so that `import attar` stays quick and does not
+import torch.
 """
 
 from importlib import import_module
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-__version__ = "0.1.0"
-
 if TYPE_CHECKING:
+    from attar import draft as draft
+    from attar import pipeline as pipeline
+    from attar import tokenizer as tokenizer
     from attar.budget import Budget as Budget
     from attar.budget import Cost as Cost
-    from attar.budget import cost_of as cost_of
     from attar.checkpoint import load as load
     from attar.checkpoint import load_tokenizer as load_tokenizer
     from attar.checkpoint import save as save
-    from attar.evaluate import score as score
+    from attar.cli.demo import make_demo as demo  # noqa: F401
+    from attar.cli.env import environment as env  # noqa: F401
+    from attar.cli.run import run_recipe as run  # noqa: F401
+    from attar.data.data import Data as Data
+    from attar.decode.generate import GenerateConfig as GenerateConfig
+    from attar.decode.generate import Generator as Generator
+    from attar.decode.generate import generate as generate
+    from attar.evaluation.likelihood import score as score
+    from attar.evaluation.model import EvaluateConfig as EvaluateConfig
+    from attar.evaluation.model import evaluate as evaluate
+    from attar.measure.cost import cost_of as cost_of
+    from attar.measure.model import cost as cost
     from attar.methods.bonsai import BonsaiConfig as BonsaiConfig
     from attar.methods.bonsai import prune as prune
     from attar.methods.distiller import DistillConfig as DistillConfig
     from attar.methods.distiller import distill as distill
-    from attar.report import Run as Run
+    from attar.methods.distiller.autodistiller import recommend as recommend
+    from attar.recipes import read_recipe as recipe  # noqa: F401
+    from attar.report.compare import compare as compare
+    from attar.report.record import Run as Run
     from attar.slicing import SlicePlan as SlicePlan
-    from attar.train.distill import HealConfig as HealConfig
-    from attar.train.distill import heal as heal
+    from attar.train.heal import HealConfig as HealConfig
+    from attar.train.heal import heal as heal
     from attar.train.pretrain import PretrainConfig as PretrainConfig
     from attar.train.pretrain import pretrain as pretrain
 
-_HOMES = {
-    "Budget": "attar.budget",
-    "Cost": "attar.budget",
-    "cost_of": "attar.budget",
-    "load": "attar.checkpoint",
-    "load_tokenizer": "attar.checkpoint",
-    "save": "attar.checkpoint",
-    "score": "attar.evaluate",
-    "BonsaiConfig": "attar.methods.bonsai",
-    "prune": "attar.methods.bonsai",
-    "DistillConfig": "attar.methods.distiller",
-    "distill": "attar.methods.distiller",
-    "Run": "attar.report",
-    "SlicePlan": "attar.slicing",
-    "HealConfig": "attar.train.distill",
-    "heal": "attar.train.distill",
-    "PretrainConfig": "attar.train.pretrain",
-    "pretrain": "attar.train.pretrain",
-}
-__all__ = ["__version__", *_HOMES]  # pyright: ignore[reportUnsupportedDunderAll]
+#: name -> module, and the name there where it is another
+_HOMES = MappingProxyType(
+    {
+        "Budget": "attar.budget",
+        "Cost": "attar.budget",
+        "load": "attar.checkpoint",
+        "load_tokenizer": "attar.checkpoint",
+        "save": "attar.checkpoint",
+        "demo": "attar.cli.demo:make_demo",
+        "env": "attar.cli.env:environment",
+        "run": "attar.cli.run:run_recipe",
+        "Data": "attar.data.data",
+        "GenerateConfig": "attar.decode.generate",
+        "Generator": "attar.decode.generate",
+        "generate": "attar.decode.generate",
+        "score": "attar.evaluation.likelihood",
+        "EvaluateConfig": "attar.evaluation.model",
+        "evaluate": "attar.evaluation.model",
+        "cost_of": "attar.measure.cost",
+        "cost": "attar.measure.model",
+        "BonsaiConfig": "attar.methods.bonsai",
+        "prune": "attar.methods.bonsai",
+        "DistillConfig": "attar.methods.distiller",
+        "distill": "attar.methods.distiller",
+        "recommend": "attar.methods.distiller.autodistiller",
+        "recipe": "attar.recipes:read_recipe",
+        "compare": "attar.report.compare",
+        "Run": "attar.report.record",
+        "SlicePlan": "attar.slicing",
+        "HealConfig": "attar.train.heal",
+        "heal": "attar.train.heal",
+        "PretrainConfig": "attar.train.pretrain",
+        "pretrain": "attar.train.pretrain",
+    }
+)
+_NOUNS = ("draft", "pipeline", "tokenizer")
+__all__ = ["__version__", *_NOUNS, *_HOMES]  # pyright: ignore[reportUnsupportedDunderAll]
 
 
 def __getattr__(name: str) -> Any:
-    if name in _HOMES:
-        return getattr(import_module(_HOMES[name]), name)
-    raise AttributeError(f"module 'attar' has no attribute {name!r}")
+    if name in _NOUNS:
+        return import_module(f"attar.{name}")
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("attar")
+    if name not in _HOMES:
+        raise AttributeError(f"module 'attar' has no attribute {name!r}")
+    module, _, own = _HOMES[name].partition(":")
+    return getattr(import_module(module), own or name)
 
 
 def __dir__() -> list[str]:

@@ -22,9 +22,12 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
+from attar.coding.windows import LiveWindows
 from attar.errors import CompatibilityError, DataError
-from attar.families import FAMILIES
+from attar.families import FAMILIES, Body
+from attar.models import DocumentTokenizer
 from attar.portable import modeling_per_layer
+from attar.portable.equal_info_windows import COMPILED
 from attar.portable.tokenization_equal_info import CODEC_FILE, DICTIONARY_FILE, EqualInfoTokenizer
 
 MODELLING_FILE = "modeling_per_layer.py"
@@ -177,9 +180,34 @@ def load_tokenizer(
             "with into it (tokenizer.json, tokenizer_config.json)"
         )
     if _has_windows(folder):
-        return _read("tokenizer", path, lambda: EqualInfoTokenizer.from_pretrained(path))
+        return _read("tokenizer", path, lambda: _load_windows(folder))
     options: dict[str, Any] = {"revision": revision, "trust_remote_code": trust_remote_code}
     return _read("tokenizer", path, lambda: AutoTokenizer.from_pretrained(path, **options))
+
+
+def load_document_tokenizer(path: str | Path) -> DocumentTokenizer:
+    """The tokenizer in a folder, which encodes whole documents.
+
+    Raises:
+        DataError: it is absent, damaged, or an ordinary one.
+    """
+    tokenizer = load_tokenizer(path)
+    if not isinstance(tokenizer, DocumentTokenizer):
+        raise DataError(
+            f"expected a tokenizer of equal-information windows in {str(path)!r}, found "
+            f"{type(tokenizer).__name__}; make one with attar tokenizer train"
+        )
+    return tokenizer
+
+
+def _load_windows(folder: Path) -> EqualInfoTokenizer:
+    """Our own tokenizer; the byte model of windows too long for a table is put to work here."""
+    codec = json.loads((folder / CODEC_FILE).read_text(encoding="utf-8"))
+    options: dict[str, Any] = {}
+    if codec["window_bits"] > COMPILED:
+        file = folder / DICTIONARY_FILE
+        options["dictionary"] = LiveWindows.load(file, window_bits=codec["window_bits"])
+    return EqualInfoTokenizer.from_pretrained(folder, **options)
 
 
 def _has_windows(folder: Path) -> bool:
@@ -250,6 +278,8 @@ def save(
     Raises:
         CompatibilityError: no stock class can hold these shapes.
     """
+    if model.config.model_type in FAMILIES and (reason := Body(model).no_form()):
+        raise CompatibilityError(f"this model cannot be saved for transformers: {reason}")
     output_dir = Path(output_dir)
     output_dir.mkdir(parents=True, exist_ok=True)
     if tokenizer is not None:
@@ -351,6 +381,6 @@ def fingerprint(model: PreTrainedModel) -> str:
 def tokenizer_fingerprint(tokenizer: PreTrainedTokenizerBase) -> str:
     """A short hash of a tokenizer's vocabulary: equal exactly when ids mean the same tokens."""
     vocabulary: list[Any] = sorted(tokenizer.get_vocab().items(), key=lambda item: item[1])
-    if isinstance(tokenizer, EqualInfoTokenizer):  # names of parts of windows say nothing
-        vocabulary.append(tokenizer.codec["sha256"])
+    if isinstance(tokenizer, DocumentTokenizer):  # names of parts of windows say nothing
+        vocabulary.append(tokenizer.content_hash)
     return hashlib.sha256(json.dumps(vocabulary).encode()).hexdigest()[:16]

@@ -150,18 +150,21 @@ def _may_be(names: Sequence[str], labels: Sequence[str]) -> bool:
 
 
 def require_same_tokenizer(
-    student: PreTrainedTokenizerBase, teacher: PreTrainedTokenizerBase
+    one: PreTrainedTokenizerBase,
+    other: PreTrainedTokenizerBase,
+    *,
+    names: tuple[str, str] = ("the student", "its teacher"),
 ) -> None:
-    """Refuse a pair whose token ids do not mean the same.
+    """Refuse a pair whose token ids do not mean the same; `names` are what errors call the two.
 
     Raises:
         CompatibilityError: the tokenizers differ.
     """
-    if checkpoint.tokenizer_fingerprint(student) != checkpoint.tokenizer_fingerprint(teacher):
+    if not same_tokens(one, other):
         raise CompatibilityError(
-            "the student and its teacher must share one tokenizer, but those of "
-            f"{student.name_or_path or 'the student'} and {teacher.name_or_path or 'the teacher'} "
-            "differ; choose a teacher of the same family"
+            f"{names[0]} and {names[1]} must share one tokenizer, but those of "
+            f"{one.name_or_path or names[0]} and {other.name_or_path or names[1]} differ; choose "
+            "two models of the same family"
         )
 
 

@@ -1,13 +1,16 @@
-"""Where heads, key/value groups, neurons and embeddings live in each transformers model family.
+"""Where heads, neurons, the hidden width and the vocabulary live in each transformers model family.
 
 Everything that cuts, masks or counts a model asks this module and nothing else knows a parameter's
-name. A *unit* is what can be removed whole: a **KV group** (a key/value head with the query heads
-that share it) or a **neuron** of the feed-forward network. A :class:`Cut` says which rows of one
-parameter belong to each unit, so that fused and transposed layouts need no special case.
+name. A *unit* is what can be removed whole from one layer: a **KV group** (a key/value head with
+the query heads that share it) or a **neuron** of the feed-forward network. A :class:`Cut` says
+which rows of one parameter belong to each unit, so that fused and transposed layouts need no
+special case. The **hidden width** runs through the whole model: :meth:`Body.stream` lists every
+module that reads it or writes to it. The **vocabulary** is the rows of the token embeddings and of
+the output head (:meth:`Body.vocabulary_axes`).
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Literal
 
@@ -20,6 +23,8 @@ from attar.errors import CompatibilityError
 
 Unit = Literal["kv_groups", "neurons"]
 UNITS: tuple[Unit, ...] = ("kv_groups", "neurons")
+#: what a plan can cut, besides whole layers
+Part = Literal["kv_groups", "neurons", "head_channels", "hidden", "vocabulary"]
 
 _TIED_HEADS = (
     "its head size is tied to width / heads, so a stock checkpoint with fewer heads does not exist"
@@ -27,29 +32,70 @@ _TIED_HEADS = (
 _WIDE_NORM = (
     "it normalises queries and keys over all heads at once, so removing a head changes the others"
 )
+_ROTARY = "its rotary position frequencies are computed from the head size"
 
 
 @dataclass(frozen=True)
 class Family:
-    """Names inside one decoder layer, and the config keys that size it."""
+    """Names inside one layer, and the config keys that size it."""
 
     layers: str = "layers"  # path of the layer list inside the base model
     query: str = "self_attn.q_proj"
     key: str = "self_attn.k_proj"
     value: str = "self_attn.v_proj"
-    fused_qkv: str | None = (
-        None  # one projection whose rows are all queries, then keys, then values
-    )
+    # one projection whose rows are all queries, then keys, then values
+    fused_qkv: str | None = None
+    fused_by_head: bool = False  # its rows are query, key, value of the first head, and so on
     attention_out: str = "self_attn.o_proj"
     mlp_in: tuple[str, ...] = ("mlp.gate_proj", "mlp.up_proj")
     fused_mlp_in: bool = False  # one projection whose rows are all gates, then all ups
     mlp_out: str = "mlp.down_proj"
     ffn_key: str = "intermediate_size"
-    no_heads: str | None = None  # why heads cannot be removed
-    heads_divide_width: bool = (
-        False  # the config class refuses head counts that do not divide the width
-    )
+    head_size: str = "head_dim"  # attribute of the attention module: channels of one head
+    rotary: bool = True
+    tied_head_size: bool = False  # the config class computes the head size as width / heads
+    wide_norm: bool = False  # queries and keys are normalised over all heads at once
+    # the config class refuses head counts that do not divide the width
+    heads_divide_width: bool = False
+    positions_from_pad: bool = False  # position numbers start after the id of the padding token
+    first_norm: str | None = None  # a norm that the class leaves out of the first layer
 
+    @property
+    def no_heads(self) -> str | None:
+        """Why pruning cannot remove heads, or None."""
+        if self.wide_norm:
+            return _WIDE_NORM
+        return _TIED_HEADS if self.tied_head_size else None
+
+    @property
+    def attention(self) -> str:
+        """Path of the attention module inside a layer."""
+        return (self.fused_qkv or self.query).rpartition(".")[0]
+
+    @property
+    def reads(self) -> tuple[str, ...]:
+        """Linear modules inside a layer whose input is the hidden width."""
+        projections = (self.fused_qkv,) if self.fused_qkv else (self.query, self.key, self.value)
+        return (*projections, *self.mlp_in)
+
+    @property
+    def writes(self) -> tuple[str, ...]:
+        """Linear modules inside a layer whose output is the hidden width."""
+        return (self.attention_out, self.mlp_out)
+
+
+_BERT = Family(
+    layers="encoder.layer",
+    query="attention.self.query",
+    key="attention.self.key",
+    value="attention.self.value",
+    attention_out="attention.output.dense",
+    mlp_in=("intermediate.dense",),
+    mlp_out="output.dense",
+    head_size="attention_head_size",
+    rotary=False,
+    tied_head_size=True,
+)
 
 FAMILIES: dict[str, Family] = {
     "llama": Family(heads_divide_width=True),
@@ -62,17 +108,19 @@ FAMILIES: dict[str, Family] = {
     "granite": Family(),
     "smollm3": Family(),
     "olmo": Family(),
-    "olmo2": Family(no_heads=_WIDE_NORM),
+    "olmo2": Family(wide_norm=True),
     "phi": Family(attention_out="self_attn.dense", mlp_in=("mlp.fc1",), mlp_out="mlp.fc2"),
     "phi3": Family(fused_qkv="self_attn.qkv_proj", mlp_in=("mlp.gate_up_proj",), fused_mlp_in=True),
     "starcoder2": Family(mlp_in=("mlp.c_fc",), mlp_out="mlp.c_proj"),
     "gpt2": Family(
         layers="h",
+        fused_qkv="attn.c_attn",
         attention_out="attn.c_proj",
         mlp_in=("mlp.c_fc",),
         mlp_out="mlp.c_proj",
         ffn_key="n_inner",
-        no_heads=_TIED_HEADS,
+        rotary=False,
+        tied_head_size=True,
     ),
     "opt": Family(
         layers="decoder.layers",
@@ -80,20 +128,28 @@ FAMILIES: dict[str, Family] = {
         mlp_in=("fc1",),
         mlp_out="fc2",
         ffn_key="ffn_dim",
-        no_heads=_TIED_HEADS,
+        rotary=False,
+        tied_head_size=True,
     ),
     "gpt_neox": Family(
+        fused_qkv="attention.query_key_value",
+        fused_by_head=True,
         attention_out="attention.dense",
         mlp_in=("mlp.dense_h_to_4h",),
         mlp_out="mlp.dense_4h_to_h",
-        no_heads=_TIED_HEADS,
+        head_size="head_size",
+        tied_head_size=True,
     ),
-    "bert": Family(
-        layers="encoder.layer",
-        attention_out="attention.output.dense",
-        mlp_in=("intermediate.dense",),
-        mlp_out="output.dense",
-        no_heads=_TIED_HEADS,
+    "bert": _BERT,
+    "roberta": replace(_BERT, positions_from_pad=True),
+    "modernbert": Family(
+        fused_qkv="attn.Wqkv",
+        attention_out="attn.Wo",
+        mlp_in=("mlp.Wi",),
+        fused_mlp_in=True,
+        mlp_out="mlp.Wo",
+        tied_head_size=True,
+        first_norm="attn_norm",
     ),
 }
 
@@ -117,9 +173,51 @@ class Cut:
         """Name of the parameter inside the layer."""
         return f"{self.module}.{self.parameter}"
 
-    def kept(self, units: torch.Tensor) -> torch.Tensor:
-        """Indices along `axis` that survive when only `units` are kept."""
-        return self.rows[units].flatten().sort().values
+    def kept(
+        self, units: torch.Tensor, *, channels: torch.Tensor | None = None, head_dim: int = 1
+    ) -> torch.Tensor:
+        """Indices along `axis` that survive when only `units` are kept, and of every head
+        (`head_dim` rows in succession) only `channels`; None keeps the heads whole.
+        """
+        rows = self.rows[units]
+        if channels is not None:
+            rows = rows.unflatten(1, (-1, head_dim))[..., channels]
+        return rows.flatten().sort().values
+
+
+@dataclass(frozen=True)
+class StreamModule:
+    """A module that reads the hidden width, writes to it, or (a norm) does both channel by
+    channel.
+    """
+
+    name: str  # in the model
+    module: nn.Module
+    reads: bool
+    writes: bool
+
+    @property
+    def is_norm(self) -> bool:
+        """Whether this normalises over the hidden width."""
+        return is_norm(self.module)
+
+    def axes(self) -> Iterator[tuple[str, int]]:
+        """Name in the model and axis of every parameter that has the hidden width."""
+        if self.is_norm:
+            yield from ((f"{self.name}.{name}", 0) for name, _ in self.module.named_parameters())
+            return
+        turned = isinstance(self.module, Conv1D | nn.Embedding)
+        if self.reads:
+            yield f"{self.name}.weight", 0 if turned else 1
+        if self.writes:
+            yield f"{self.name}.weight", 1 if turned else 0
+            if getattr(self.module, "bias", None) is not None:
+                yield f"{self.name}.bias", 0
+
+
+def is_norm(module: nn.Module) -> bool:
+    """Whether this is a LayerNorm or an RMSNorm, by the name of its class."""
+    return type(module).__name__.endswith("Norm")
 
 
 class Layer:
@@ -127,7 +225,7 @@ class Layer:
     neurons.
     """
 
-    def __init__(self, module: nn.Module, family: Family, head_dim: int | None) -> None:
+    def __init__(self, module: nn.Module, family: Family, head_dim: int) -> None:
         self.module = module
         self.family = family
         self.head_dim = head_dim
@@ -142,23 +240,20 @@ class Layer:
     @property
     def heads(self) -> int:
         """Number of query heads."""
-        return _fan(self.attention_out)[0] // self._head_dim
+        return _fan(self.attention_out)[0] // self.head_dim
 
     @property
     def kv_groups(self) -> int:
         """Number of key/value heads; each serves `heads / kv_groups` query heads."""
-        if self.family.no_heads == _TIED_HEADS:
-            return self.heads
         if self.family.fused_qkv:
             rows = _fan(self.module.get_submodule(self.family.fused_qkv))[1]
-            return (rows // self._head_dim - self.heads) // 2
-        return _fan(self.module.get_submodule(self.family.key))[1] // self._head_dim
+            return (rows // self.head_dim - self.heads) // 2
+        return _fan(self.module.get_submodule(self.family.key))[1] // self.head_dim
 
     @property
-    def _head_dim(self) -> int:
-        if self.head_dim is None:
-            raise CompatibilityError("this model does not say how wide a head is (config.head_dim)")
-        return self.head_dim
+    def attention(self) -> nn.Module:
+        """The attention module, which knows how wide a head is."""
+        return self.module.get_submodule(self.family.attention)
 
     def count(self, unit: Unit) -> int:
         """How many units of this kind the layer has."""
@@ -184,10 +279,12 @@ class Layer:
                 yield from self._out_cuts(name, unit, rows if family.fused_mlp_in else columns)
             yield self._in_cut(family.mlp_out, unit, columns)
             return
-        key_rows = torch.arange(n * self._head_dim).view(n, -1)
+        key_rows = torch.arange(n * self.head_dim).view(n, -1)
         if family.fused_qkv:
             keys_at, values_at = columns.numel(), columns.numel() + key_rows.numel()
             rows = torch.cat([columns, key_rows + keys_at, key_rows + values_at], 1)
+            if family.fused_by_head:
+                rows = torch.arange(rows.numel()).view(n, -1)
             yield from self._out_cuts(family.fused_qkv, unit, rows)
         else:
             yield from self._out_cuts(family.query, unit, columns)
@@ -207,7 +304,7 @@ class Layer:
 
 
 class Body:
-    """The prunable body of a model: its family and its layers, read from the real tensors.
+    """A model seen as its family and its layers, read from the real tensors.
 
     Raises:
         CompatibilityError: the model's family is not one of `FAMILIES`.
@@ -225,7 +322,7 @@ class Body:
 
     @property
     def base(self) -> nn.Module:
-        """The model without its head; the layer list hangs below it."""
+        """The model without its head; the layer list is below it."""
         return getattr(self.model, self.model.base_model_prefix, self.model)
 
     @property
@@ -237,11 +334,30 @@ class Body:
         return found
 
     @cached_property
-    def head_dim(self) -> int | None:
-        """Width of one attention head."""
-        config = self.model.config
-        explicit = getattr(config, "head_dim", None)
-        return explicit or config.hidden_size // config.num_attention_heads
+    def head_dim(self) -> int:
+        """Channels of one attention head, as the attention modules have it."""
+        attention = self.layer_list[0].get_submodule(self.family.attention)
+        return getattr(attention, self.family.head_size)
+
+    @property
+    def hidden(self) -> int:
+        """Channels of the residual stream."""
+        return _fan(self.layer_list[0].get_submodule(self.family.mlp_out))[1]
+
+    @property
+    def vocabulary(self) -> int:
+        """Rows of the token embeddings."""
+        return len(self.embeddings.weight)
+
+    @property
+    def embeddings(self) -> nn.Embedding:
+        """The token embeddings."""
+        found = self.model.get_input_embeddings()
+        if not isinstance(found, nn.Embedding):
+            raise CompatibilityError(
+                f"expected token embeddings that are an nn.Embedding, found {type(found).__name__}"
+            )
+        return found
 
     @property
     def layers(self) -> list[Layer]:
@@ -253,16 +369,102 @@ class Body:
         prefix = "" if self.base is self.model else f"{self.model.base_model_prefix}."
         return f"{prefix}{self.family.layers}.{index}."
 
-    def why_not(self, unit: Unit) -> str | None:
-        """The reason why units of this kind cannot be removed from this model, or None."""
-        if unit == "neurons":
-            return None
-        if self.family.no_heads:
-            return self.family.no_heads
-        if getattr(
-            self.model.config, "qk_layernorm", False
-        ):  # Phi sizes these norms as width // heads
-            return "its query/key norms are sized from width / heads"
+    def stream(self) -> Iterator[StreamModule]:
+        """Every module that touches the hidden width.
+
+        Inside the layers the family names the linear modules, and every norm but those of queries
+        and keys has the hidden width. Outside, all embeddings (tokens, positions, segments) write
+        to it, a linear module called `dense` (pooler, prediction head, classification head) maps it
+        to itself, and any other linear module (output head, classifier) reads it.
+
+        Raises:
+            CompatibilityError: a module has parameters and none of these roles.
+        """
+        inside = self.layer_prefix(0).removesuffix("0.")
+        for name, module in self.model.named_modules():
+            if name.startswith(inside):
+                role = self._role_inside(name.removeprefix(inside).partition(".")[2], module)
+            else:
+                role = self._role_outside(name, module)
+            if role is not None:
+                yield StreamModule(name, module, *role)
+            elif any(True for _ in module.parameters(recurse=False)) and not (
+                _is_head_norm(name, module) or self._vocabulary_bias(module)
+            ):
+                raise CompatibilityError(
+                    f"cannot cut the hidden width of {type(self.model).__name__}: Attar does not "
+                    f"know the part that {name!r} ({type(module).__name__}) plays in it"
+                )
+
+    def _role_inside(self, name: str, module: nn.Module) -> tuple[bool, bool] | None:
+        if is_norm(module):
+            return None if _is_head_norm(name, module) else (True, True)
+        reads, writes = name in self.family.reads, name in self.family.writes
+        return (reads, writes) if reads or writes else None
+
+    def _role_outside(self, name: str, module: nn.Module) -> tuple[bool, bool] | None:
+        if isinstance(module, nn.Embedding):
+            return False, True
+        if is_norm(module):
+            return True, True
+        if isinstance(module, nn.Linear | Conv1D):
+            return True, name.rpartition(".")[2] == "dense"
+        return None
+
+    def vocabulary_axes(self) -> Iterator[tuple[str, int]]:
+        """Name in the model and axis of every parameter that has one row per token: embeddings,
+        output head (the same parameter where they are tied), and its bias.
+        """
+        head = self.model.get_output_embeddings()
+        for name, module in self.model.named_modules():
+            if module is self.embeddings or module is head:
+                yield f"{name}.weight", 0
+            if (module is head and getattr(head, "bias", None) is not None) or (
+                self._vocabulary_bias(module)
+            ):
+                yield f"{name}.bias", 0
+
+    def _vocabulary_bias(self, module: nn.Module) -> bool:
+        """Whether this prediction head holds a bias for every token beside its linear module."""
+        if isinstance(module, nn.Linear | Conv1D) or is_norm(module):
+            return False
+        bias = module._parameters.get("bias")
+        return bias is not None and bias.shape == (self.vocabulary,)
+
+    def why_not(self, part: Part) -> str | None:
+        """Why this part cannot be removed such that a stock class still holds the model, or None.
+
+        Heads whose size is tied to width / heads can go in memory all the same; see `no_form`.
+        """
+        config = self.model.config
+        if part == "kv_groups":
+            if self.family.no_heads:
+                return self.family.no_heads
+            if getattr(config, "qk_layernorm", False):  # Phi sizes these norms as width // heads
+                return "its query/key norms are sized from width / heads"
+        if part == "head_channels" and self.family.rotary:
+            return _ROTARY
+        if part == "hidden" and getattr(config, "word_embed_proj_dim", self.hidden) != self.hidden:
+            return "its token embeddings have a width of their own (word_embed_proj_dim)"
+        return None
+
+    def no_form(self) -> str | None:
+        """Why no class of transformers can be built with these widths, or None."""
+        config, family = self.model.config, self.family
+        if family.tied_head_size or getattr(config, "qk_layernorm", False):
+            for index, layer in enumerate(self.layers):
+                if self.hidden != layer.heads * self.head_dim:
+                    return (
+                        f"{type(config).__name__} computes the head size as hidden_size / "
+                        f"num_attention_heads, and layer {index} has {layer.heads} heads of "
+                        f"{self.head_dim} channels at width {self.hidden}: cut heads and width in "
+                        "proportion"
+                    )
+        if family.first_norm and is_norm(self.layer_list[0].get_submodule(family.first_norm)):
+            return (
+                f"{type(config).__name__} has no {family.first_norm} in its first layer, and here "
+                "the parent's first layer is gone: keep layer 0"
+            )
         return None
 
     def block_parameters(self) -> int:
@@ -281,3 +483,8 @@ def _fan(module: nn.Module) -> tuple[int, int]:
         )
     rows, columns = weight.shape
     return (rows, columns) if isinstance(module, Conv1D) else (columns, rows)
+
+
+def _is_head_norm(name: str, module: nn.Module) -> bool:
+    """Whether this normalises queries or keys."""
+    return is_norm(module) and name.rpartition(".")[2].startswith(("q_", "k_"))

@@ -3,12 +3,14 @@
 Each rule stands here once.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import cache
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
+import numpy as np
 import torch
+from numpy.typing import ArrayLike, NDArray
 from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
@@ -120,7 +122,75 @@ def separator(tokenizer: PreTrainedTokenizerBase) -> int:
     )
 
 
-def require_decoder(model: "PreTrainedModel") -> None:
+@runtime_checkable
+class DocumentTokenizer(Protocol):
+    """A tokenizer that turns whole documents into ids, their ends among them.
+
+    Ask for it with `isinstance`. An ordinary tokenizer knows texts alone, and puts `separator`
+    between them; this one may code the end of a document inside an id, together with the text
+    around it.
+    """
+
+    @property
+    def name_or_path(self) -> str:
+        """The folder that it was loaded from; empty for none."""
+        ...
+
+    @property
+    def vocab_size(self) -> int:
+        """Ids, without special tokens."""
+        ...
+
+    @property
+    def ends_inside(self) -> bool:
+        """Whether ends of documents lie inside ids; else `separator` follows each document."""
+        ...
+
+    @property
+    def id_count(self) -> int:
+        """How many different ids documents with their ends can have."""
+        ...
+
+    @property
+    def content_hash(self) -> str:
+        """A hash of what the ids stand for, which their names in the vocabulary may not tell."""
+        ...
+
+    @property
+    def dependencies(self) -> dict[str, Any]:
+        """All that the ids of a text depend on, as JSON has it."""
+        ...
+
+    def encode_documents(self, texts: Sequence[str]) -> NDArray[np.int32]:
+        """Ids of documents with their ends, `(S,)`."""
+        ...
+
+    def decode_documents(self, ids: ArrayLike) -> list[str]:
+        """The texts between the ends, and what comes after the last one if it is anything."""
+        ...
+
+    def encode_bytes(self, data: bytes) -> NDArray[np.int32]:
+        """Ids of a bytes object, `(S,)`, without an end."""
+        ...
+
+    def decode_bytes(self, ids: ArrayLike) -> bytes:
+        """The bytes that ids stand for; ends give none."""
+        ...
+
+    def count_ends(self, ids: ArrayLike) -> int:
+        """How many ends of documents there are in ids."""
+        ...
+
+    def head_bytes(self, ids: NDArray[np.int32]) -> int:
+        """How many bytes the first of these ids stands for, rounded where it is part of a unit."""
+        ...
+
+    def save_pretrained(self, save_directory: Any) -> Any:
+        """Write the tokenizer into a folder."""
+        ...
+
+
+def require_decoder(model: PreTrainedModel) -> None:
     """Refuse a model that does not predict text.
 
     Raises:

@@ -40,7 +40,7 @@ VERBS = [
     "recipe",
     "env",
 ]
-QUICK = "--windows 4 --window-tokens 16 --method random"
+QUICK = "--windows 4 --context 16 --method random"
 
 
 # --------------------------------------------------------------------------------------- exit codes
@@ -303,7 +303,7 @@ MISTAKES: dict[str, tuple[str, str]] = {
     "text of another kind": ("evaluate {root}/model --data {root}/bytes.yaml", r"bytes\.yaml"),
     "too little text to prune": (
         f"{_PRUNE} --budget blocks<=50% --windows 100000",
-        "lower --windows or --window-tokens",
+        "lower --windows or --context",
     ),
     "too little text to train on": (
         _TRAIN.replace("/text", "/little").replace("--context 16", "--context 4000"),

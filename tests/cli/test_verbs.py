@@ -28,8 +28,8 @@ from attar.report.record import Run
 from attar.train.pretrain import PretrainConfig
 from scene import run
 
-SEARCH = ["--windows=4", "--window-tokens=16", "--ffn-block=8", "--evaluations=8", "--step=0.25"]
-SEARCHED = BonsaiConfig(windows=4, window_tokens=16, ffn_block=8, evaluations=8, step=0.25)
+SEARCH = ["--windows=4", "--context=16", "--ffn-block=8", "--evaluations=8", "--step=0.25"]
+SEARCHED = BonsaiConfig(windows=4, context=16, ffn_block=8, evaluations=8, step=0.25)
 room = sys.modules[bonsai_prune.__module__]  # the package has a function of that name
 
 

@@ -104,7 +104,7 @@ def test_decoding_gives_what_is_told(temperature: float, family: str) -> None:
     # Before the last token decoding drafts none, as the target gives one anyway.
     assert told.acceptance(length)[0] == pytest.approx(found.stats.acceptance[0], abs=0.05)
     if temperature:
-        means = np.concatenate(told.stay).mean()
+        means = np.concatenate(told.chances).mean()
         assert told.alpha == pytest.approx(means, abs=0.02)
 
 

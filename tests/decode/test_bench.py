@@ -1,16 +1,18 @@
 """Profiles: predictions follow from the parts, and races count what decoding does."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 import torch
 
 import decoders
-from attar.decode import bench
-from attar.decode.bench import Times, profile
+from attar.decode import timer
+from attar.decode.bench import profile
 from attar.decode.drafters import PromptLookupDrafter
-from attar.decode.race import race
+from attar.decode.race import Race, race
 from attar.decode.settings import SpecConfig
+from attar.decode.timer import Times
 from attar.errors import ConfigError
 
 PROMPTS = [[5, 9, 33, 5], [7, 8, 7, 8]]
@@ -46,14 +48,14 @@ def test_a_profile(temperature: float, family: str) -> None:
         rounds=1,
     )
     assert 0 < found.alpha <= 1
-    assert [one.length for one in found.outlooks] == [1, 2, 4]
-    taus = [one.tau for one in found.outlooks]
-    assert taus == sorted(taus)
-    assert all(1 <= one.tau <= one.length + 1 for one in found.outlooks)
-    for one in found.outlooks:
+    assert [one.length for one in found.estimates] == [1, 2, 4]
+    efficiencies = [one.block_efficiency for one in found.estimates]
+    assert efficiencies == sorted(efficiencies)
+    assert all(1 <= one.block_efficiency <= one.length + 1 for one in found.estimates)
+    for one in found.estimates:
         c = found.times.cost
-        assert one.published == pytest.approx(one.tau / (c * one.length + 1))
-        expected = one.tau * found.times.plain / found.times.block(one.length)
+        assert one.published == pytest.approx(one.block_efficiency / (c * one.length + 1))
+        expected = one.block_efficiency * found.times.plain / found.times.block(one.length)
         assert one.predicted == pytest.approx(expected)
     constant, cost = found.races
     assert (constant.policy, cost.policy) == (str(found.best.length), "cost")
@@ -62,7 +64,7 @@ def test_a_profile(temperature: float, family: str) -> None:
     else:
         assert constant.equal == cost.equal == 1
         assert constant.margin == cost.margin == 0
-        assert constant.tau == pytest.approx(found.best.tau)
+        assert constant.block_efficiency == pytest.approx(found.best.block_efficiency)
     assert constant.speedup > 0
     stored = found.to_dict()
     assert stored["best"] == found.best.length
@@ -72,7 +74,7 @@ def test_a_profile(temperature: float, family: str) -> None:
 def test_parts_are_timed_before_and_beside_the_races(monkeypatch: pytest.MonkeyPatch) -> None:
     target, draft = pair()
     seconds = iter(float(i) for i in range(1, 100))
-    monkeypatch.setattr(bench, "_plain", lambda *_, **__: next(seconds))
+    monkeypatch.setattr(timer, "_plain", lambda *_, **__: next(seconds))
     found = profile(
         target,
         draft,
@@ -84,8 +86,10 @@ def test_parts_are_timed_before_and_beside_the_races(monkeypatch: pytest.MonkeyP
     )
     assert next(seconds) == 7  # two prompts, before and in each of two rounds
     assert found.times.plain == pytest.approx(3.5)
-    for one in found.outlooks:
-        assert one.predicted == pytest.approx(one.tau * 3.5 / found.times.block(one.length))
+    for one in found.estimates:
+        assert one.predicted == pytest.approx(
+            one.block_efficiency * 3.5 / found.times.block(one.length)
+        )
 
 
 def test_a_draft_that_is_the_target_is_seen() -> None:
@@ -94,7 +98,7 @@ def test_a_draft_that_is_the_target_is_seen() -> None:
         target, target, prompts=PROMPTS, temperature=0.0, max_new_tokens=9, lengths=(2,), rounds=0
     )
     assert found.alpha == 1
-    assert found.best.tau == 3
+    assert found.best.block_efficiency == 3
     assert found.acceptance == [1, 1]
     assert not found.races
 
@@ -115,7 +119,7 @@ def test_a_lossy_text_that_differs_is_told() -> None:
     assert found.equal < 1
     assert found.margin
     assert found.margin > 0
-    assert found.tau >= 4
+    assert found.block_efficiency >= 4
 
 
 def test_other_drafters_race_too() -> None:
@@ -132,6 +136,22 @@ def test_other_drafters_race_too() -> None:
     )
     assert found.policy == "5"
     assert found.equal == 1
+
+
+def test_a_profile_ends_with_its_verdict() -> None:
+    target, draft = pair()
+    found = profile(
+        target, draft, prompts=PROMPTS, temperature=0.0, max_new_tokens=8, lengths=(1, 2), rounds=0
+    )
+    race = Race("2", 1.2, 1.2, 1.3, 2.5, equal=1.0, margin=0.0)
+    text = replace(found, races=[race]).text()
+    assert text.endswith("Drafting pays here: 1.20 times plain decoding.")
+    assert "drafts of 2: 1.20 times" in text
+    assert "block efficiency 2.50, 100% of the texts the same" in text
+    lossy = replace(found, races=[replace(race, speedup=0.98)]).text("lin")
+    assert lossy.endswith("Drafting makes no difference here: 0.98 times plain decoding.")
+    assert "lossy verification (lin)" in lossy
+    assert f"{found.best.predicted:.2f} times plain decoding." in found.text()
 
 
 def test_nothing_to_measure_is_told() -> None:

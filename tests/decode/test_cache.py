@@ -36,7 +36,7 @@ def play(
         if not any(wanted):
             wanted[max(range(len(rows)), key=lambda r: len(rows[r]) - reader.fed[r])] = 1
         with torch.no_grad():
-            found = reader.score(rows, wanted=wanted)
+            found = reader.score(rows, counts=wanted)
             for r, (row, count) in enumerate(zip(rows, wanted, strict=True)):
                 if count:
                     exact = 1e-9 if model.dtype == torch.float64 else 2e-4
@@ -80,7 +80,7 @@ def test_holes_are_gathered(monkeypatch: pytest.MonkeyPatch) -> None:
         for row in rows:
             row += [3 + (turn + i) % 60 for i in range(4)]
         with torch.no_grad():
-            found = reader.score(rows, wanted=[4] * 3)
+            found = reader.score(rows, counts=[4] * 3)
             for r, row in enumerate(rows):
                 torch.testing.assert_close(found[r], afresh(model, row, 4), atol=1e-9, rtol=0)
         for r, row in enumerate(rows):
@@ -105,7 +105,7 @@ def test_an_encoder_decoder_too() -> None:
         for row in rows:
             row += [rng.randrange(3, tiny.VOCAB) for _ in range(3)]
         with torch.no_grad():
-            found = reader.score(rows, wanted=[3] * len(rows))
+            found = reader.score(rows, counts=[3] * len(rows))
             for r, row in enumerate(rows):
                 alone = model(
                     input_ids=inputs[r : r + 1],

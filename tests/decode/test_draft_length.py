@@ -71,8 +71,8 @@ def test_the_simple_policies() -> None:
         policy.start(2)
     assert constant.counts() == [3, 3]
     assert unsure.counts() == [6, 6]
-    assert unsure.go_on(0, 1, 0.5)
-    assert not unsure.go_on(0, 1, 0.49)
+    assert unsure.keep_drafting(0, 1, 0.5)
+    assert not unsure.keep_drafting(0, 1, 0.49)
     steps.learn(Block([4, 4], [4, 3], 4, 0.0, 0.0, 0.0))
     assert steps.counts() == [6, 3]
     for _ in range(5):

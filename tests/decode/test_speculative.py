@@ -16,7 +16,7 @@ import tiny
 from attar.decode import cache as room
 from attar.decode.cache import Holes
 from attar.decode.distributions import Uniforms
-from attar.decode.drafters import GoOn, PromptLookupDrafter, Proposal, first_layers
+from attar.decode.drafters import KeepDrafting, PromptLookupDrafter, Proposal, first_layers
 from attar.decode.settings import SpecConfig
 from attar.decode.speculative import SpeculativeDecoder
 from attar.errors import CompatibilityError, ConfigError
@@ -39,7 +39,7 @@ class Wrong:
         counts: Sequence[int],
         *,
         uniforms: Uniforms,
-        go_on: GoOn,
+        keep_drafting: KeepDrafting,
     ) -> Proposal:
         drafted = []
         for row, count in zip(rows, counts, strict=True):

@@ -57,7 +57,7 @@ def block(
         p=torch.stack([target(text) for text in texts])[None],
         q=None if q is None else torch.stack(q)[None] if q else torch.zeros(1, 0, target.size),
     )
-    stay = rule.stay(drafts)
+    stay = rule.acceptance(drafts)
     found: Law = defaultdict(float)
     for below in itertools.product([False, True], repeat=len(drafted)):
         chance = 1.0
@@ -66,7 +66,7 @@ def block(
         if not chance:
             continue
         kept = rule.count(torch.tensor([below], dtype=torch.bool).view(1, -1))
-        rest = rule.rest(drafts, kept)[0]
+        rest = rule.residual(drafts, kept)[0]
         for token, p in enumerate(rest / rest.sum()):
             found[(*drafted[: int(kept)], token)] += chance * float(p)
     return found

@@ -22,7 +22,7 @@ from transformers import (
 
 from attar.data.augment.augment import AUGMENTERS, AugmentConfig, Resources, augment
 from attar.data.augment.words import MaskedLM, Neighbours, Vocabulary, sample_top_p
-from attar.data.tokens import train_tokenizer
+from attar.data.tokens import train_bpe
 from attar.errors import CompatibilityError, ConfigError, DataError
 
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
@@ -240,7 +240,7 @@ def test_a_word_becomes_one_of_its_neighbours_in_its_own_case(table: Neighbours)
 
 def test_a_byte_level_vocabulary_offers_what_follows_a_space() -> None:
     text = "the cat and the catalogue and The CAT sat. " * 30
-    trained = train_tokenizer(Dataset.from_dict({"text": [text]}), vocab_size=290, context=32)
+    trained = train_bpe(Dataset.from_dict({"text": [text]}), vocab_size=290, context=32)
     found = Vocabulary.of(trained, size=len(trained))
     assert "cat" in found.words
     tokens = trained.convert_ids_to_tokens(list(found.ids))
@@ -370,7 +370,7 @@ def test_a_masked_model_loads_only_with_its_head_and_mask(mlm: MaskedLM, tmp_pat
     mlm.tokenizer.save_pretrained(headless)
     with pytest.raises(CompatibilityError, match="masked-LM head"):
         MaskedLM.load(headless)
-    trained = train_tokenizer(Dataset.from_dict({"text": ["a b"]}), vocab_size=260, context=32)
+    trained = train_bpe(Dataset.from_dict({"text": ["a b"]}), vocab_size=260, context=32)
     trained.save_pretrained(tmp_path)
     with pytest.raises(CompatibilityError, match="no mask token"):
         MaskedLM.load(tmp_path)

@@ -1,8 +1,8 @@
-"""DistillSpec: who writes, what is learned from it, and that nothing hangs on chance."""
+"""DistillSpec: who writes, what is learned from it, and that nothing depends on chance."""
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import torch
@@ -18,9 +18,9 @@ from attar.decode.sampling import sample
 from attar.divergences import forward_kl
 from attar.errors import ConfigError
 from attar.methods.distillspec import loop
-from attar.methods.distillspec.config import DistillSpecConfig
-from attar.methods.distillspec.loop import draft_loss, sequence_mean, train_draft
-from attar.methods.distillspec.texts import Prompts, Writer
+from attar.methods.distillspec.config import DistillSpecConfig, TextSource
+from attar.methods.distillspec.loop import draft_loss, fit_draft, sequence_mean
+from attar.methods.distillspec.texts import OnPolicySampler, Prompts, _seed
 
 PROMPTS = [
     Prompt(tuple(tiny.ids(1, 4 + i % 3, seed=i)[0].tolist()), tuple(range(20, 23 + i % 4)))
@@ -65,7 +65,7 @@ def weights(model: nn.Module) -> Tensor:
 
 def trained(config: DistillSpecConfig, *, family: str = "llama", **options: Any) -> tuple[Any, ...]:
     target, draft = pair(family)
-    found = train_draft(
+    found = fit_draft(
         draft,
         target,
         prompts=PROMPTS[:20],
@@ -84,7 +84,7 @@ def test_a_draft_comes_nearer(divergence: Any, share: tuple[float, float]) -> No
         CONFIG,
         max_steps=24,
         divergence=divergence,
-        student_share=share[0],
+        draft_share=share[0],
         target_share=share[1],
         eval_steps=9,
     )
@@ -96,7 +96,7 @@ def test_a_draft_comes_nearer(divergence: Any, share: tuple[float, float]) -> No
     now = agreement(
         target, draft, texts=held_out(target)
     )  # the weights are the best that were measured
-    assert now.block_efficiency(CONFIG.draft_tokens) == max(m.tau for m in measured)
+    assert now.block_efficiency(CONFIG.draft_tokens) == max(m.block_efficiency for m in measured)
 
 
 def test_the_last_weights_may_be_kept_instead() -> None:
@@ -106,8 +106,8 @@ def test_the_last_weights_may_be_kept_instead() -> None:
     target = pair()[0]
     draft, _, measured = trained(config)
     now = agreement(target, draft, texts=held_out(target))
-    assert now.block_efficiency(CONFIG.draft_tokens) == measured[-1].tau
-    assert measured[-1].tau < measured[0].tau
+    assert now.block_efficiency(CONFIG.draft_tokens) == measured[-1].block_efficiency
+    assert measured[-1].block_efficiency < measured[0].block_efficiency
     kept, _, _ = trained(replace(config, select_best=True))
     assert torch.equal(weights(kept), weights(pair()[1]))  # no step was better than none
 
@@ -165,45 +165,39 @@ def test_what_follows_the_end_and_the_prompt_s_own_tokens_teach_nothing(
     assert (gradient[1, :2].abs().sum(-1) > 0).all()
 
 
-def test_the_writer_is_drawn_for_each_step() -> None:
+def test_the_source_is_drawn_for_each_step() -> None:
     target, draft = pair()
-    config = replace(CONFIG, student_share=0.5, target_share=0.25)
-    writer = Writer(target, PROMPTS, config=config, stops=[2])
-    authors = [writer.author(draft, step) for step in range(400)]
-    shares = [sum(a is who for a in authors) / 400 for who in (draft, target, None)]
+    config = replace(CONFIG, draft_share=0.5, target_share=0.25)
+    sampler = OnPolicySampler(target, PROMPTS, config=config, stops=[2])
+    sources = [sampler.source(step) for step in range(400)]
+    shares = [sources.count(source) / 400 for source in get_args(TextSource)]
     assert shares == pytest.approx([0.5, 0.25, 0.25], abs=0.08)
     rows = torch.tensor([0, 5, 3])
-    for step, author in enumerate(authors[:12]):
-        batch = writer(draft, {"rows": rows}, step)
-        again = writer(draft, {"rows": rows[[0]]}, step)
+    for step, source in enumerate(sources[:12]):
+        batch = sampler(draft, {"rows": rows}, step)
+        again = sampler(draft, {"rows": rows[[0]]}, step)
         size = int(again["mask"].sum())
         start = batch["input_ids"].shape[1] - batch["mask"].shape[1]
         text = batch["input_ids"][0, start : start + int(batch["mask"][0].sum())].tolist()
         assert text == again["input_ids"][0, -size:].tolist()  # whoever its neighbours are
-        if author is None:
+        if source == "data":
             assert tuple(text) == PROMPTS[0].completion
         else:
-            assert text in [
-                sample(author, [PROMPTS[0].ids], max_new_tokens=6, seeds=[seed], stops=[2])[0]
-                for seed in [_seed_of(writer, step, 0)]
-            ]
-
-
-def _seed_of(writer: Writer, step: int, row: int) -> int:
-    from attar.methods.distillspec.texts import _seed
-
-    return _seed(CONFIG.seed, step, row)
+            author = draft if source == "draft" else target
+            seeds = [_seed(CONFIG.seed, step, 0)]
+            alone = sample(author, [PROMPTS[0].ids], max_new_tokens=6, seeds=seeds, stops=[2])
+            assert text == alone[0]
 
 
 def test_texts_are_those_of_the_weights_of_their_step(monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[tuple[int, Tensor]] = []
-    plain = Writer.__call__
+    plain = OnPolicySampler.__call__
 
-    def spy(self: Writer, draft: PreTrainedModel, batch: Any, step: int) -> Any:
+    def spy(self: OnPolicySampler, draft: PreTrainedModel, batch: Any, step: int) -> Any:
         seen.append((step, weights(draft)))
         return plain(self, draft, batch, step)
 
-    monkeypatch.setattr(Writer, "__call__", spy)
+    monkeypatch.setattr(OnPolicySampler, "__call__", spy)
     trained(replace(CONFIG, max_steps=4, select_best=False, gradient_accumulation_steps=2))
     assert [step for step, _ in seen] == [0, 0, 1, 1, 2, 2, 3, 3]
     assert torch.equal(seen[4][1], seen[5][1])
@@ -225,16 +219,16 @@ def test_a_batch_may_be_accumulated_from_smaller_ones() -> None:
 def test_a_resumed_run_is_an_uninterrupted_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, share: float
 ) -> None:
-    config = replace(CONFIG, student_share=share, max_steps=9)
+    config = replace(CONFIG, draft_share=share, max_steps=9)
     whole, _, measured = trained(config)
-    plain, dead = Writer.__call__, [5]
+    plain, dead = OnPolicySampler.__call__, [5]
 
-    def dying(self: Writer, draft: PreTrainedModel, batch: Any, step: int) -> Any:
+    def dying(self: OnPolicySampler, draft: PreTrainedModel, batch: Any, step: int) -> Any:
         if step == dead[0]:
             raise RuntimeError("killed")
         return plain(self, draft, batch, step)
 
-    monkeypatch.setattr(Writer, "__call__", dying)
+    monkeypatch.setattr(OnPolicySampler, "__call__", dying)
     with pytest.raises(RuntimeError, match="killed"):
         trained(config, state_dir=tmp_path)
     dead[0] = -1
@@ -247,13 +241,13 @@ def test_a_text_that_is_missing_is_told() -> None:
     bare = [*PROMPTS[:3], Prompt((5, 6))]
     Prompts(bare, CONFIG)
     with pytest.raises(ConfigError, match="1 of 4 prompts"):
-        Prompts(bare, replace(CONFIG, student_share=0.5))
+        Prompts(bare, replace(CONFIG, draft_share=0.5))
 
 
 def test_options_are_checked() -> None:
     for bad, said in (
         ({"divergence": "kl"}, "divergence"),
-        ({"student_share": 0.8, "target_share": 0.3}, "together"),
+        ({"draft_share": 0.8, "target_share": 0.3}, "together"),
         ({"average": "mean"}, "average"),
         ({"temperature": -1.0}, "temperature"),
         ({"max_new_tokens": 0}, "max_new_tokens"),

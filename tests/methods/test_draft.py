@@ -6,12 +6,12 @@ import signal
 import subprocess
 import sys
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-import yaml
 from safetensors.torch import load_file
 from transformers import (
     AutoModelForCausalLM,
@@ -27,12 +27,11 @@ from attar.decode.speculation import made_for
 from attar.decode.speculative import SpeculativeDecoder
 from attar.errors import CompatibilityError, ConfigError
 from attar.methods.distillspec.config import DistillSpecConfig
-from attar.methods.distillspec.distill import distill_draft
-from attar.methods.distillspec.profile import profile_draft
-from attar.methods.distillspec.search import search_drafts
+from attar.methods.distillspec.distill import train_draft
+from attar.methods.distillspec.profile import EvaluateDraftConfig, evaluate_draft, profile_text
 from attar.methods.distillspec.start import init_draft
 from attar.report.record import Run
-from attar.train.students import spread
+from attar.train.students import evenly_spaced_layers
 
 CONFIG = DistillSpecConfig(
     max_steps=6,
@@ -46,6 +45,9 @@ CONFIG = DistillSpecConfig(
     logging_steps=2,
     select_best=False,  # so that what is saved was trained
 )
+
+
+ACCEPTANCE = "acceptance rate at T=1"
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +65,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def trained(root: Path) -> Path:
-    distill_draft(
+    train_draft(
         root / "draft",
         root / "text",
         target=root / "target",
@@ -73,8 +75,9 @@ def trained(root: Path) -> Path:
     return root / "trained"
 
 
-def test_layers_are_spread_from_the_first_to_the_last(root: Path) -> None:
-    assert [spread(n, 7) for n in (1, 2, 3, 7)] == [[0], [0, 6], [0, 3, 6], [0, 1, 2, 3, 4, 5, 6]]
+def test_layers_are_spaced_from_the_first_to_the_last(root: Path) -> None:
+    spaced = [evenly_spaced_layers(n, 7) for n in (1, 2, 3, 7)]
+    assert spaced == [[0], [0, 6], [0, 3, 6], [0, 1, 2, 3, 4, 5, 6]]
     target, draft = (checkpoint.load(root / name).state_dict() for name in ("target", "draft"))
     assert torch.equal(
         draft["model.layers.1.mlp.up_proj.weight"], target["model.layers.2.mlp.up_proj.weight"]
@@ -91,9 +94,13 @@ def test_the_record_and_what_the_draft_promises(root: Path, trained: Path) -> No
     run = Run.load(trained)
     for temperature in ("0", "1"):
         for side in ("before", "after"):
-            assert 1 <= run.quality[side][f"tau at {temperature}"] <= CONFIG.draft_tokens + 1
-            assert 0 <= run.quality[side][f"alpha at {temperature}"] <= 1
-    assert run.quality["after"]["alpha at 1"] > run.quality["before"]["alpha at 1"]
+            figures = run.quality[side]
+            most = CONFIG.draft_tokens + 1
+            assert 1 <= figures[f"block efficiency at T={temperature}"] <= most
+            assert 0 <= figures[f"acceptance rate at T={temperature}"] <= 1
+    assert run.quality["after"][ACCEPTANCE] > run.quality["before"][ACCEPTANCE]
+    assert (run.command, run.method, run.seed) == ("draft train", "distillspec", CONFIG.seed)
+    assert run.model == str(root / "draft")
     assert [one["step"] for one in run.details["measured"]] == [0, 3, 6]
     told = json.loads((trained / "speculation.json").read_text())
     target = checkpoint.load(root / "target")
@@ -125,7 +132,7 @@ def test_the_draft_keeps_the_type_of_its_weights(root: Path) -> None:
     half = checkpoint.load(root / "draft", dtype=torch.bfloat16)
     checkpoint.save(half, root / "half", tokenizer=checkpoint.load_tokenizer(root / "draft"))
     config = replace(CONFIG, max_steps=1)
-    distill_draft(
+    train_draft(
         root / "half",
         root / "text",
         target=root / "target",
@@ -137,9 +144,12 @@ def test_the_draft_keeps_the_type_of_its_weights(root: Path) -> None:
 
 VICTIM = """
 import sys
-from attar.methods.distillspec.texts import Writer
+from pathlib import Path
+from test_draft import CONFIG
+from attar.methods.distillspec.distill import train_draft
+from attar.methods.distillspec.texts import OnPolicySampler
 
-plain = Writer.__call__
+plain = OnPolicySampler.__call__
 
 def dying(self, draft, batch, step):
     if step == 5:
@@ -147,28 +157,33 @@ def dying(self, draft, batch, step):
         os.kill(os.getpid(), signal.SIGKILL)
     return plain(self, draft, batch, step)
 
-Writer.__call__ = dying
-from attar.cli.app import main
-main(sys.argv[1:])
+OnPolicySampler.__call__ = dying
+root = Path(sys.argv[1])
+train_draft(
+    root / "draft", root / "text", target=root / "target", output_dir=root / "killed",
+    config=CONFIG,
+)
 """
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="no kill -9")
 def test_a_killed_run_goes_on_to_the_same_weights(root: Path, trained: Path) -> None:
-    names = ("per_device_train_batch_size", "prompt_tokens", "max_new_tokens", "eval_steps")
-    names = (*names, "max_steps", "learning_rate", "eval_prompts", "save_steps", "logging_steps")
-    options = [f"--{name.replace('_', '-')}={getattr(CONFIG, name)}" for name in names]
-    argv = ["draft", "distill", str(root / "target"), str(root / "draft"), *options]
-    argv += ["--no-select-best", "--data", str(root / "text"), "-o", str(root / "killed")]
     script = root / "victim.py"
     script.write_text(VICTIM)
-    path = os.pathsep.join(sys.path)
+    path = os.pathsep.join([str(Path(__file__).parent), *sys.path])
     done = subprocess.run(
-        [sys.executable, script, *argv], env=os.environ | {"PYTHONPATH": path}, capture_output=True
+        [sys.executable, script, root], env=os.environ | {"PYTHONPATH": path}, capture_output=True
     )
     assert done.returncode == -signal.SIGKILL, done.stderr
     assert not (root / "killed").exists()
-    assert scene.run([*argv, "--resume"]) == 0
+    train_draft(
+        root / "draft",
+        root / "text",
+        target=root / "target",
+        output_dir=root / "killed",
+        config=CONFIG,
+        resume=True,
+    )
     ours, whole = (load_file(f / "model.safetensors") for f in (root / "killed", trained))
     assert all(torch.equal(ours[name], whole[name]) for name in whole)
     first, second = (Run.load(f).details["measured"] for f in (root / "killed", trained))
@@ -180,10 +195,10 @@ import sys
 from pathlib import Path
 from dataclasses import replace
 from test_draft import CONFIG
-from attar.methods.distillspec import distill_draft
+from attar.methods.distillspec import train_draft
 
 root, out = Path(sys.argv[1]), Path(sys.argv[2])
-distill_draft(
+train_draft(
     root / "draft", root / "text", target=root / "target", output_dir=out,
     config=replace(CONFIG, per_device_train_batch_size=2),
 )
@@ -209,90 +224,26 @@ def test_two_processes_are_one(root: Path, trained: Path, tmp_path: Path) -> Non
         torch.testing.assert_close(ours[name], whole[name], atol=2e-5, rtol=0)
 
 
-def test_a_search_ranks_its_cells_and_goes_on(
-    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from attar.methods.distillspec import search as room
-
-    config = replace(CONFIG, max_steps=2, eval_steps=2)
-    options: dict[str, Any] = {
-        "target": root / "target",
-        "config": config,
-        "divergences": ("forward_kl", "tvd"),
-        "sources": ("draft", "data"),
-    }
-    given = (root / "draft", root / "text")
-    whole = search_drafts(*given, output_dir=tmp_path / "whole", **options)
-    cells = whole.details["cells"]
-    figures = [cell["block_efficiency"] for cell in cells]
-    assert figures == sorted(figures, reverse=True)
-    assert len(cells) == 4
-    assert Run.load(tmp_path / "whole").to_dict() == whole.to_dict()
-    assert whole.quality["after"] == {"block_efficiency": figures[0]}
-    # each cell is a short training of its own, from the draft as it was
-    pair = load_pair(root / "target", root / "draft")
-    prompts = prompts_of(pair, root / "text", config=config)
-    held_out = pair.texts(prompts["validation"], temperature=1.0, max_new_tokens=8, seed=0)
-    own = replace(config, divergence=cells[0]["divergence"])
-    own = replace(own, draft_share=float(cells[0]["source"] == "draft"))
-    _, measured = fit_draft(
-        pair.draft.float(),
-        pair.target,
-        prompts=prompts["train"],
-        held_out=held_out,
-        config=own,
-        stops=pair.stops,
-    )
-    assert max(one.block_efficiency for one in measured) == figures[0]
-    assert whole.quality["before"] == {"block_efficiency": measured[0].block_efficiency}
-    plain, calls = room.fit_draft, []
-
-    def dying(*args: Any, **kwargs: Any) -> Any:
-        calls.append(1)
-        if len(calls) == 3:
-            raise KeyboardInterrupt
-        return plain(*args, **kwargs)
-
-    monkeypatch.setattr(room, "fit_draft", dying)
-    out = tmp_path / "out"
-    with pytest.raises(KeyboardInterrupt):
-        search_drafts(*given, output_dir=out, **options)
-    again = search_drafts(*given, output_dir=out, **options)
-    assert len(calls) == 5  # two cells were done
-    assert _timeless(again.details["cells"]) == _timeless(cells)
-    assert search_drafts(*given, output_dir=out, **options).details == again.details
-    assert len(calls) == 5
-    recipe = yaml.safe_load((out / "best.yaml").read_text())
-    assert next(iter(recipe)) == "verb"
-    assert recipe.pop("verb") == "draft train"
-    assert recipe["divergence"] == cells[0]["divergence"]
-    replace(CONFIG, **recipe)
-    assert len((out / "study.jsonl").read_text().splitlines()) == 4
-    with pytest.raises(ConfigError, match=r"max_steps 2, now 3"):
-        search_drafts(*given, output_dir=out, **options | {"config": replace(config, max_steps=3)})
-    with pytest.raises(ConfigError, match="nobody"):
-        search_drafts(*given, output_dir=tmp_path / "x", **options | {"sources": ["nobody"]})
-    assert not (tmp_path / "x").exists()
-
-
-def _timeless(cells: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    return [cell | {"seconds": 0.0} for cell in cells]
-
-
-def test_a_profile_of_checkpoints(root: Path, trained: Path) -> None:
-    found = profile_draft(
-        trained,
-        root / "text",
-        target=root / "target",
-        lengths=(1, 2),
-        rounds=1,
-        config=replace(CONFIG, eval_prompts=3),
-    )
-    assert [one.temperature for one in found] == [0, 1]
-    assert found[0].races[0].equal == 1
-    assert found[1].alpha == pytest.approx(
-        Run.load(trained).quality["after"]["alpha at 1"], abs=0.2
-    )
+def test_checkpoints_are_evaluated(root: Path, trained: Path, tmp_path: Path) -> None:
+    options: dict[str, Any] = {"longest": 2, "rounds": 1, "prompts": 3}
+    options |= {"prompt_tokens": 8, "max_new_tokens": 8}
+    evaluated = partial(evaluate_draft, trained, root / "text", target=root / "target")
+    run = evaluated(config=EvaluateDraftConfig(**options), output_dir=tmp_path / "out")
+    greedy, drawn = run.details["profiles"]
+    assert (greedy["temperature"], drawn["temperature"]) == (0, 1)
+    assert len(greedy["estimates"]) == 2
+    assert greedy["races"][0]["equal"] == 1
+    figures = run.quality["after"]
+    assert figures[ACCEPTANCE] == drawn["alpha"]
+    assert drawn["alpha"] == pytest.approx(Run.load(trained).quality["after"][ACCEPTANCE], abs=0.2)
+    assert figures["speed-up at T=0"] == max(race["speedup"] for race in greedy["races"])
+    assert [file.name for file in (tmp_path / "out").iterdir()] == ["attar.json"]
+    assert Run.load(tmp_path / "out").command == "draft evaluate"
+    assert profile_text(run) == profile_text(Run.load(tmp_path / "out"))
+    again = evaluated(config=EvaluateDraftConfig(**(options | {"rounds": 0})))
+    assert again.quality["after"][ACCEPTANCE] == figures[ACCEPTANCE]  # nothing is written
+    with pytest.raises(ConfigError, match="prompts must be at least 2"):
+        EvaluateDraftConfig(**(options | {"prompts": 1}))
 
 
 def test_an_encoder_decoder_goes_the_whole_way(root: Path, tmp_path: Path) -> None:
@@ -311,14 +262,14 @@ def test_an_encoder_decoder_goes_the_whole_way(root: Path, tmp_path: Path) -> No
     torch.manual_seed(0)
     checkpoint.save(T5ForConditionalGeneration(config), tmp_path / "target", tokenizer=tokenizer)
     init_draft(tmp_path / "target", layers=1, output_dir=tmp_path / "draft")
-    run = distill_draft(
+    run = train_draft(
         tmp_path / "draft",
         root / "text",
         target=tmp_path / "target",
         output_dir=tmp_path / "out",
         config=CONFIG,
     )
-    assert run.quality["after"]["alpha at 1"] > run.quality["before"]["alpha at 1"]
+    assert run.quality["after"][ACCEPTANCE] > run.quality["before"][ACCEPTANCE]
     target: Any = AutoModelForSeq2SeqLM.from_pretrained(tmp_path / "target").double()
     draft: Any = AutoModelForSeq2SeqLM.from_pretrained(tmp_path / "out").double()
     inputs = tokenizer("def return import", return_tensors="pt", return_token_type_ids=False)
@@ -343,17 +294,17 @@ def test_a_draft_in_another_type_serves(root: Path, trained: Path) -> None:
 def test_what_does_not_fit_is_told(root: Path, tmp_path: Path) -> None:
     options: dict[str, Any] = {"target": root / "target", "output_dir": tmp_path / "x"}
     with pytest.raises(CompatibilityError, match="share one tokenizer"):
-        distill_draft(root / "other", root / "text", **options)
+        train_draft(root / "other", root / "text", **options)
     with pytest.raises(CompatibilityError, match="must be smaller"):
-        distill_draft(
+        train_draft(
             root / "target", root / "text", target=root / "draft", output_dir=tmp_path / "x"
         )
     with pytest.raises(ConfigError, match="64 positions"):
-        distill_draft(
+        train_draft(
             root / "draft", root / "text", config=replace(CONFIG, max_new_tokens=60), **options
         )
     with pytest.raises(ConfigError, match="lower --learning-rate"):
-        distill_draft(
+        train_draft(
             root / "draft",
             root / "text",
             config=replace(CONFIG, learning_rate=1e30, max_grad_norm=0),

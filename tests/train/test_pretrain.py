@@ -3,19 +3,18 @@
 import os
 import random
 import signal
-from dataclasses import asdict, fields, replace
-from importlib.resources import files
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
-import yaml
 from datasets import Dataset, DatasetDict
 from safetensors.torch import load_file
 from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from attar.errors import ConfigError, DataError
+from attar.recipes import configured
 from attar.report.record import Run
 from attar.train import pretrain as room
 from attar.train.pretrain import PretrainConfig, build_model, pretrain
@@ -105,7 +104,7 @@ def test_too_little_text_leaves_nothing(tmp_path: Path) -> None:
 
 
 def test_the_seed_alone_decides_the_first_weights() -> None:
-    tokenizer = room.train_tokenizer(texts()["train"], vocab_size=280, context=32)
+    tokenizer = room.train_bpe(texts()["train"], vocab_size=280, context=32)
 
     def first(seed: int) -> Tensor:
         return build_model(replace(CONFIG, seed=seed), tokenizer).lm_head.weight
@@ -129,9 +128,7 @@ def test_impossible_shapes_are_refused(changes: dict[str, int]) -> None:
 
 @pytest.mark.parametrize(("name", "millions"), [("1m", 0.99), ("6m", 6.13), ("30m", 27.8)])
 def test_the_shipped_recipes_give_what_they_say(name: str, millions: float) -> None:
-    recipe = yaml.safe_load(files("attar").joinpath(f"recipes/pocket/{name}.yaml").read_text())
-    assert recipe.keys() <= {field.name for field in fields(PretrainConfig)}
-    config = PretrainConfig(**recipe)
+    config, _ = configured(f"pocket/{name}", PretrainConfig, recipe=None)
     d, e = config.hidden_size, config.hidden_size // config.num_attention_heads
     heads = 2 * (config.num_attention_heads + config.num_key_value_heads)
     layer = d * e * heads + 3 * d * config.intermediate_size + 2 * d
@@ -140,5 +137,4 @@ def test_the_shipped_recipes_give_what_they_say(name: str, millions: float) -> N
 
 
 def test_the_defaults_are_the_smallest_recipe() -> None:
-    recipe = yaml.safe_load(files("attar").joinpath("recipes/pocket/1m.yaml").read_text())
-    assert asdict(PretrainConfig(**recipe)) == asdict(PretrainConfig())
+    assert configured("pocket/1m", PretrainConfig, recipe=None)[0] == PretrainConfig()

@@ -21,7 +21,7 @@ from attar.data.labelled.encode import MODEL_INPUTS, encode
 from attar.data.labelled.items import hard_loss, items, labelled, logits_of, real_classes
 from attar.data.labelled.task import Task, TaskKind
 from attar.data.sources import Batch
-from attar.data.tokens import train_tokenizer
+from attar.data.tokens import train_bpe
 from attar.errors import CompatibilityError, ConfigError, DataError
 from attar.evaluation.metrics import (
     answer,
@@ -76,7 +76,7 @@ def bert() -> PreTrainedTokenizerFast:
 def bytes_() -> PreTrainedTokenizerFast:
     """A byte-level tokenizer that adds no special token."""
     text = Dataset.from_dict({"text": [" ".join(WORDS[:8]) * 20]})
-    return train_tokenizer(text, vocab_size=275, context=64)
+    return train_bpe(text, vocab_size=275, context=64)
 
 
 @pytest.fixture(scope="module", params=["bert", "bytes_"])

@@ -10,7 +10,7 @@ from transformers import PreTrainedModel
 
 import tiny
 from attar.compatibility import require_same_tokenizer
-from attar.data.tokens import train_tokenizer
+from attar.data.tokens import train_bpe
 from attar.divergences import reverse_kl
 from attar.errors import CompatibilityError, DataError
 from attar.train.shards import MANIFEST
@@ -117,7 +117,7 @@ def test_another_vocabulary_is_refused(teacher: PreTrainedModel, tmp_path: Path)
 
 def test_another_tokenizer_is_refused(teacher: PreTrainedModel, tmp_path: Path) -> None:
     first, second = (
-        train_tokenizer(Dataset.from_dict({"text": [text]}), vocab_size=270, context=32)
+        train_bpe(Dataset.from_dict({"text": [text]}), vocab_size=270, context=32)
         for text in ("abab " * 50, "xyxy " * 50)
     )
     require_same_tokenizer(first, first)

@@ -1,6 +1,6 @@
-"""The command line: which verbs there are, how a recipe is read, and what an error looks like.
+"""The command line: which commands there are, how a recipe is read, and what an error looks like.
 
-Verbs are registered by name and imported on use, so that `attar --help` answers at once.
+Commands are registered by name and imported on use, so that `attar --help` answers at once.
 """
 
 import logging
@@ -8,59 +8,82 @@ import os
 import sys
 import warnings
 from collections.abc import Sequence
-from enum import IntEnum
-from pathlib import Path
+from types import MappingProxyType
 from typing import Annotated, Any
 
 import cyclopts
 from cyclopts import App, Parameter
 from cyclopts.config import Dict
 
-from attar import __version__
+from attar.cli.output import ExitCode
 from attar.errors import AttarError, ConfigError
 
-_VERBS = {
-    "demo": "See it work: train a pocket model, prune it to half, heal it, and read the report.",
-    "pretrain": "Train a small language model and its tokenizer on plain text.",
-    "prune": "Prune a model to a budget (Bonsai and baselines).",
-    "heal": "Repair a pruned model by distilling from its parent.",
-    "distill": "Train a small encoder for a task from a larger one (Distiller).",
-    "recommend": "Which distillation pipelines to try first on new data (AutoDistiller).",
-    "generate": "Continue a text, faster with a draft and word for word the same.",
-    "draft": "Make, train and measure a draft for speculative decoding (DistillSpec).",
-    "tokenizer": "Make and use a tokenizer that a language model built (Equal-Info Windows).",
-    "evaluate": "Perplexity, bits per byte, speed and benchmark tasks of a model.",
-    "cost": "What a model costs: parameters, bytes, MACs, cache, latency.",
-    "compare": "Put the records of several runs side by side.",
-    "recipe": "List, show and copy the recipes that come with Attar.",
-    "env": "Versions and hardware, for a bug report.",
-}
-#: verbs that have verbs of their own
-_GROUPS = frozenset({"distill", "draft", "tokenizer"})
+#: command -> what it does; those with an `app` have commands of their own
+COMMANDS = MappingProxyType(
+    {
+        "demo": "See it work: train a pocket model, prune it to half, heal it, and read the report.",
+        "pretrain": "Train a small language model and its tokenizer on plain text.",
+        "prune": "Prune a model to a budget (Bonsai and baselines).",
+        "heal": "Repair a pruned model by distilling from its parent.",
+        "distill": "Train a small encoder for a task from a larger one (Distiller).",
+        "pipeline": "Search distillation pipelines on your data (Distiller).",
+        "recommend": "Which distillation pipelines to try first on new data (AutoDistiller).",
+        "generate": "Continue a text, faster with a draft.",
+        "draft": "Make, train and evaluate a draft for speculative decoding (DistillSpec).",
+        "tokenizer": "Make and use a tokenizer that a language model built (Equal-Info Windows).",
+        "evaluate": "Perplexity, bits per byte, speed and benchmark tasks of a model.",
+        "cost": "What a model costs: parameters, bytes, MACs, cache, latency.",
+        "compare": "Put the records of several runs side by side.",
+        "recipe": "List, show and copy the recipes that come with Attar.",
+        "run": "Run a recipe: the command that it names, with its options.",
+        "env": "Versions and hardware, for a bug report.",
+    }
+)
+NOUNS = frozenset({"draft", "pipeline", "tokenizer"})
+#: commands of version 0.1 -> what they are called now
+RENAMED = MappingProxyType(
+    {
+        ("distill", "search"): "attar pipeline search",
+        ("distill", "importance"): "attar pipeline evaluate",
+        ("draft", "distill"): "attar draft train DRAFT --target TARGET",
+        ("draft", "profile"): "attar draft evaluate DRAFT --target TARGET",
+        ("tokenizer", "fit"): "attar tokenizer train",
+        ("tokenizer", "report"): "attar tokenizer evaluate",
+        ("tokenizer", "verify"): "attar tokenizer evaluate --verify",
+        ("tokenizer", "train-lm"): "attar pretrain --tokenizer TOKENIZER",
+    }
+)
+#: options of version 0.1 -> what they are called now
+RENAMED_OPTIONS = MappingProxyType(
+    {
+        "max_tokens": "--eval-tokens",
+        "block_size": "--context",
+        "window_tokens": "--context",
+        "max_length": "--context",
+        "bpb": "--bits",
+        "student": "the model itself: attar distill STUDENT --teacher TEACHER",
+        "student_share": "--draft-share",
+        "authors": "--sources",
+        "study": "--studies",
+        "study": "--studies",
+    }
+)
 _EPILOGUE = """\
-Every verb has its own --help. Options can come from a recipe, flags override it:
-`attar pretrain --config pocket/1m --output-dir my-model`.
+Every command has its own --help. Options can come from a recipe, flags override it:
+`attar pretrain --config pocket/1m --output-dir my-model`, or `attar run pocket/1m -o my-model`.
 Exit codes: 0 done; 1 the run failed; 2 wrong usage or input; 3 budget not met (artefact kept); 130
 interrupted.
 """
 
 
-class ExitCode(IntEnum):
-    """What a script can tell from the end of a run."""
-
-    DONE = 0
-    FAILED = 1
-    USAGE = 2
-    BUDGET_NOT_MET = 3
-    INTERRUPTED = 130
-
-
-def build_app(verb: str | None = None) -> App:
-    """The command line, with verbs that are not imported yet.
+def build_app(command: str | None = None) -> App:
+    """The command line, with commands that are not imported yet.
 
     Args:
-        verb: the one that is going to run: its own docstring explains it, at more length.
+        command: the one that is going to run: its own docstring explains it, at more length.
     """
+    from attar import __version__
+
     app = App(
         name="attar",
         version=__version__,
@@ -71,9 +94,10 @@ def build_app(verb: str | None = None) -> App:
         suppress_keyboard_interrupt=False,  # `run` turns it into the exit code
     )
     app.meta.suppress_keyboard_interrupt = False
-    for name, text in _VERBS.items():
-        what = "app" if name in _GROUPS else name
-        app.command(f"attar.cli.{name}:{what}", name=name, help=None if name == verb else text)
+    for name, text in COMMANDS.items():
+        what = "app" if name in NOUNS else name
+        help_text = None if name == command else text
+        app.command(f"attar.cli.{name}:{what}", name=name, help=help_text)
 
     @app.meta.default
     def _launch(
@@ -83,19 +107,53 @@ def build_app(verb: str | None = None) -> App:
             Parameter(help="A recipe's name (see attar recipe list) or YAML file with options."),
         ] = None,
     ) -> Any:
+        if tokens[:1] == ("run",) and len(tokens) > 1 and not tokens[1].startswith("-"):
+            command, rest = _of_recipe(tokens[1]), tokens[2:]
+            tokens, config = (*command, *rest), tokens[1]
         if config is not None:
-            from attar.cli.recipe import overruled
-            from attar.recipes import read_recipe
-
-            options = overruled(read_recipe(config), tokens)
-            if tokens[:2] == ("distill", "search"):
-                from attar.cli.distill_search import without_searched
-
-                options = without_searched(options)
+            options = _options(config, tokens)
             app.config = (Dict(options, source=config, use_commands_as_keys=False),)
         return app(tokens, exit_on_error=False, print_error=False)
 
     return app
+
+
+def _of_recipe(name: str) -> tuple[str, ...]:
+    """The command that a recipe names."""
+    from attar.recipes import read_recipe
+
+    command = str(read_recipe(name).get("verb", "")).split()
+    if not command or command[0] not in COMMANDS:
+        raise ConfigError(
+            f"the recipe {name!r} names no command to run; add a line such as 'verb: prune', or "
+            f"give it to a command with --config {name}"
+        )
+    return tuple(command)
+
+
+def _options(config: str, tokens: Sequence[str]) -> dict[str, Any]:
+    """A recipe's options for the command that is typed."""
+    from attar.cli.recipe import overruled
+    from attar.recipes import read_recipe
+
+    options = read_recipe(config)
+    verb = options.pop("verb", None)
+    typed = tuple(token for token in tokens if not token.startswith("-"))
+    command = " ".join(typed[: 2 if typed[:1] and typed[0] in NOUNS else 1])
+    alike = {("distill", "pipeline search")}  # a search trains as distill does
+    if verb and command and verb != command and (verb, command) not in alike:
+        raise ConfigError(
+            f"the recipe {config!r} is for attar {verb}, not for attar {command}; `attar recipe "
+            "list` shows all"
+        )
+    for name in options:
+        if (new := RENAMED_OPTIONS.get(name.replace("-", "_"))) is not None:
+            raise ConfigError(f"the recipe {config!r} holds {name!r}, which is now {new}")
+    if command == "pipeline search":
+        from attar.cli.pipeline import without_searched
+
+        options = without_searched(options)
+    return {"recipe": config, **overruled(options, tokens)}
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -109,18 +167,38 @@ def run(argv: Sequence[str]) -> int:
     """
     _quiet_libraries()
     try:
-        verb = next((token for token in argv if token in _VERBS), None)
-        code = build_app(verb).meta(list(argv), exit_on_error=False, print_error=False)
+        _refuse_old_words(argv)
+        command = next((token for token in argv if token in COMMANDS), None)
+        code = build_app(command).meta(list(argv), exit_on_error=False, print_error=False)
     except AttarError as error:
         return _complain(str(error), error.exit_code)
     except cyclopts.CycloptsError as error:
-        return _complain(str(error), ExitCode.USAGE)
+        return _complain(_with_new_word(str(error), argv), ExitCode.USAGE)
     except KeyboardInterrupt:
         return _complain("interrupted", ExitCode.INTERRUPTED)
     except BrokenPipeError:  # the reader of our output has gone, as in `attar env | head -1`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return ExitCode.DONE
     return code if isinstance(code, int) else ExitCode.DONE
+
+
+def _refuse_old_words(argv: Sequence[str]) -> None:
+    words = tuple(token for token in argv[:2] if not token.startswith("-"))
+    if (new := RENAMED.get(words[:2])) is not None:  # pyright: ignore[reportArgumentType,reportCallIssue]
+        raise ConfigError(f"attar {' '.join(words)} is now: {new}")
+
+
+def _with_new_word(message: str, argv: Sequence[str]) -> str:
+    """A usage error, with the new name of an option of version 0.1."""
+    for token in argv:
+        name = token.partition("=")[0].lstrip("-").replace("-", "_")
+        if (
+            token.startswith("--")
+            and name in RENAMED_OPTIONS
+            and token.partition("=")[0] in message
+        ):
+            return f"{message.rstrip('.')}. In this version it is {RENAMED_OPTIONS[name]}."
+    return message
 
 
 def _complain(message: str, code: int) -> int:
@@ -139,21 +217,3 @@ def _quiet_libraries() -> None:
         os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
         os.environ.setdefault("TQDM_DISABLE", "1")
     warnings.filterwarnings("ignore", category=FutureWarning)
-
-
-def parse_list(text: str | None) -> list[str]:
-    """Split a comma-separated option."""
-    return [part.strip() for part in (text or "").split(",") if part.strip()]
-
-
-def require_folder_option(output_dir: Path | None) -> Path:
-    """The output folder, if it can be made; else one sentence that asks for another."""
-    if output_dir is None:
-        raise ConfigError("say where the result goes: --output-dir FOLDER")
-    above = next(place for place in output_dir.absolute().parents if place.exists())
-    if not (above.is_dir() and os.access(above, os.W_OK)):
-        raise ConfigError(
-            f"the output folder {str(output_dir)!r} cannot be made, as {str(above)!r} is not a "
-            f"folder that you may write to; choose another place"
-        )
-    return output_dir

@@ -12,22 +12,20 @@ from typing import Any, Literal
 
 from attar import artefacts, checkpoint
 from attar.budget import Cost
-from attar.cli.app import ExitCode, require_folder_option
-from attar.cli.output import note, show
+from attar.cli.output import ExitCode, Output, note, require_folder_option, show
 from attar.errors import ConfigError
 from attar.measure.cost import cost_of
 from attar.measure.timing import decode_call, prefill_call, summarise
 from attar.methods.bonsai import BonsaiConfig, prune
 from attar.models import has_cache
 from attar.pruning.config import Method
-from attar.recipes import read_recipe
+from attar.recipes import configured
 from attar.report.pages import html_report
 from attar.report.record import Run
 from attar.report.tables import comparison
 from attar.train.heal import HealConfig, heal
 from attar.train.pretrain import PretrainConfig, pretrain
 
-_DATA = "python-stdlib"
 _BUDGET = "blocks<=50%"
 #: the baseline that did best in benchmarks/bonsai-quality, an equal share of every module
 _BASELINE: Method = "wanda"
@@ -38,7 +36,7 @@ _PROMPT, _NEW = 128, 32
 
 
 def demo(
-    *, size: Literal["1m", "6m"] = "1m", output_dir: Path | None = None, fresh: bool = False
+    *, size: Literal["1m", "6m"] = "1m", output_dir: Output = None, fresh: bool = False
 ) -> int:
     """Train a pocket model on the Python standard library, prune it to half, heal it, and show what
     came of it.
@@ -55,12 +53,35 @@ def demo(
     fresh
         Make everything anew.
     """
+    make_demo(size=size, output_dir=output_dir, fresh=fresh)
+    return ExitCode.DONE
+
+
+def make_demo(
+    *,
+    size: Literal["1m", "6m"] = "1m",
+    output_dir: str | Path | None = None,
+    fresh: bool = False,
+) -> dict[str, Run]:
+    """The demo, in Python; prints what it does.
+
+    Args:
+        size: the pocket model to train.
+        output_dir: where models and report go; None: in the folder that ATTAR_HOME names.
+        fresh: make everything anew.
+
+    Returns:
+        The records of all models by name, as results of one parent that were timed in turn.
+
+    Raises:
+        ConfigError: the folder holds something that no demo made.
+    """
     began = time.perf_counter()
-    options = PretrainConfig(**read_recipe(f"pocket/{size}"))
-    search = BonsaiConfig(**read_recipe("bonsai/cpu-tiny"))
-    healing = HealConfig(**read_recipe("bonsai/cpu-tiny-heal"))
+    options, _ = configured(f"pocket/{size}", PretrainConfig, recipe=None)
+    search, _ = configured("bonsai/cpu-tiny", BonsaiConfig, recipe=None)
+    healing, _ = configured("bonsai/cpu-tiny-heal", HealConfig, recipe=None)
     healing = replace(healing, max_steps=_HEALING_STEPS)
-    folder = require_folder_option(output_dir or artefacts.home() / f"demo-{size}")
+    folder = require_folder_option(Path(output_dir or artefacts.home() / f"demo-{size}"))
     _prepare(folder, {"1": asdict(options), "2": asdict(search), "3": asdict(healing)}, fresh=fresh)
     parent = folder / "parent"
     runs = {
@@ -68,7 +89,7 @@ def demo(
             "Training a parent",
             parent,
             lambda: pretrain(
-                _DATA, config=options, output_dir=parent, recipe=f"pocket/{size}", resume=True
+                config=options, output_dir=parent, recipe=f"pocket/{size}", resume=True
             ),
         )
     }
@@ -80,11 +101,11 @@ def demo(
             pruned,
             lambda method=method, pruned=pruned: prune(
                 parent,
-                _DATA,
                 budget=_BUDGET,
                 output_dir=pruned,
                 method=method,
                 config=replace(search, allocation="global" if method == "bonsai" else "equal"),
+                recipe="bonsai/cpu-tiny",
                 resume=True,
             ),
         )
@@ -92,7 +113,12 @@ def demo(
             f"Healing the {method} model",
             healed,
             lambda pruned=pruned, healed=healed: heal(
-                pruned, teacher=parent, data=_DATA, config=healing, output_dir=healed, resume=True
+                pruned,
+                teacher=parent,
+                config=healing,
+                output_dir=healed,
+                recipe="bonsai/cpu-tiny-heal",
+                resume=True,
             ),
         )
     folders = [folder / name for name in _FOLDERS]
@@ -104,7 +130,7 @@ def demo(
         shown, folder / "report.html", title="Attar demo: half the blocks", names=names
     )
     _last_words(folder, report, runs, time.perf_counter() - began)
-    return ExitCode.DONE
+    return records
 
 
 def _prepare(folder: Path, settings: Mapping[str, Any], *, fresh: bool) -> None:

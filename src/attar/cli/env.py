@@ -4,9 +4,10 @@ import os
 import platform
 from importlib.metadata import PackageNotFoundError, version
 
-from attar.cli.output import show_pairs
+from attar.cli.output import ExitCode, show_pairs
 
 _PACKAGES = (
+    "attar",
     "torch",
     "transformers",
     "tokenizers",
@@ -24,28 +25,31 @@ _VARIABLES = ("HF_HUB_OFFLINE", "OMP_NUM_THREADS", "CUDA_VISIBLE_DEVICES", "ATTA
 
 def env() -> int:
     """Print versions and hardware for a bug report. Paths and tokens are left out."""
+    show_pairs(environment().items())
+    return ExitCode.DONE
+
+
+def environment() -> dict[str, str]:
+    """Versions and hardware, without paths and tokens."""
     import torch
 
-    from attar import __version__
     from attar.models import native_bfloat16
     from attar.report.record import hardware
 
-    found = hardware()
-    show_pairs(
-        [
-            ("attar", __version__),
-            ("python", platform.python_version()),
-            *((name, _version(name)) for name in _PACKAGES),
-            ("system", f"{platform.system()} {platform.release()} {platform.machine()}"),
-            ("processor", f"{found['processor']}, {os.cpu_count()} cores"),
-            ("torch threads", str(found["threads"])),
-            ("gpu", found.get("gpu", "none")),
-            ("bfloat16 on CPU", "native" if native_bfloat16() else "emulated"),
-            ("cuda in torch", str(torch.version.cuda or "none")),
-            *((name, _value(name)) for name in _VARIABLES if name in os.environ),
-        ]
-    )
-    return 0
+    machine = hardware()
+    versions = {name: _version(name) for name in _PACKAGES}
+    return {
+        "attar": versions.pop("attar"),
+        "python": platform.python_version(),
+        **versions,
+        "system": f"{platform.system()} {platform.release()} {platform.machine()}",
+        "processor": f"{machine['processor']}, {os.cpu_count()} cores",
+        "torch threads": str(machine["threads"]),
+        "gpu": machine.get("gpu", "none"),
+        "bfloat16 on CPU": "native" if native_bfloat16() else "emulated",
+        "cuda in torch": str(torch.version.cuda or "none"),
+        **{name: _value(name) for name in _VARIABLES if name in os.environ},
+    }
 
 
 def _version(name: str) -> str:

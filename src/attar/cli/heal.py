@@ -1,26 +1,26 @@
 """`attar heal`."""
 
-from pathlib import Path
 from typing import Annotated
 
 from cyclopts import Group, Parameter
 
-from attar.cli.app import ExitCode, require_folder_option
-from attar.cli.output import show
+from attar.cli.data import Text, TextOptions
+from attar.cli.output import ExitCode, Output, Recipe, require_folder_option, show
 from attar.train.heal import HealConfig
 from attar.train.heal import heal as heal_model
 
-_HEALING = Group("Healing options", sort_key=1)
+_HEALING = Group("Healing options", sort_key=3)
 
 
 def heal(
     model: str,
     *,
+    data: Text = TextOptions(),
     teacher: str,
-    data: str = "python-stdlib",
-    output_dir: Annotated[Path | None, Parameter(alias="-o")] = None,
+    output_dir: Output = None,
     resume: bool = False,
-    options: Annotated[HealConfig, Parameter(name="*", group=_HEALING)] = HealConfig(),
+    recipe: Recipe = None,
+    config: Annotated[HealConfig, Parameter(name="*", group=_HEALING)] = HealConfig(),
 ) -> int:
     """Repair a pruned model: train it on text and on what its parent says of that text.
 
@@ -32,9 +32,6 @@ def heal(
         Folder or Hub name of the pruned model.
     teacher
         Folder or Hub name of its parent.
-    data
-        A Hub name, a .txt, .jsonl, .parquet, .csv or .tsv file (also .gz), a folder of them, or
-        python-stdlib.
     output_dir
         Where the healed model goes; must be new or empty.
     resume
@@ -42,8 +39,14 @@ def heal(
     """
     folder = require_folder_option(output_dir)
     run = heal_model(
-        model, teacher=teacher, data=data, config=options, output_dir=folder, resume=resume
+        model,
+        data.whole(),
+        teacher=teacher,
+        config=config,
+        output_dir=folder,
+        recipe=recipe,
+        resume=resume,
     )
     show(str(run))
-    show(f"\nWritten to {folder}. Next: attar evaluate {folder} --data {data}")
+    show(f"\nWritten to {folder}. Next: attar evaluate {folder} --data {data.data}")
     return ExitCode.DONE

@@ -1,13 +1,34 @@
-"""How the verbs print: aligned pairs for people, JSON for programs."""
+"""What the verbs share: how they end, how they print, and checks of what is typed."""
 
 import json
 import os
 import sys
 from collections.abc import Iterable
+from enum import IntEnum
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+from cyclopts import Parameter
 
 from attar.errors import ConfigError
+
+
+class ExitCode(IntEnum):
+    """What a script can tell from the end of a run."""
+
+    DONE = 0
+    FAILED = 1
+    USAGE = 2
+    BUDGET_NOT_MET = 3
+    INTERRUPTED = 130
+
+
+Output = Annotated[Path | None, Parameter(alias="-o")]
+"""Where a result goes."""
+Json = Annotated[str | None, Parameter(name="--json", allow_leading_hyphen=True)]
+"""A file for JSON, or `-`."""
+Recipe = Annotated[str | None, Parameter(show=False)]
+"""The recipe that options came from: `--config` fills it in."""
 
 
 def show(text: str) -> None:
@@ -25,23 +46,6 @@ def show_pairs(pairs: Iterable[tuple[str, str]]) -> None:
     width = max((len(label) for label, _ in lines), default=0)
     for label, text in lines:
         show(f"{label:<{width}}  {text}".rstrip())
-
-
-def bits_lines(found: dict[str, float]) -> list[tuple[str, str]]:
-    """Bits per byte beside what knows nothing scores, and what a byte costs."""
-    verdict = "; the model has learned nothing" if found["learned_nothing"] else ""
-    return [
-        ("bits per byte", f"{found['bits_per_byte']:.4f}{verdict}"),
-        ("  all ids equal", f"{found['uniform']:.4f}"),
-        ("  ids by frequency", f"{found['unigram']:.4f}"),
-        ("bytes per id", f"{found['bytes_per_token']:.3f}"),
-        ("ids per kilobyte", f"{found['steps_per_kilobyte']:.1f}"),
-        (
-            "FLOPs per byte",
-            f"{found['flops_per_byte'] / 1e6:.3g}M, with the output layer "
-            f"{found['flops_per_byte_with_softmax'] / 1e6:.3g}M",
-        ),
-    ]
 
 
 def require_target(target: str | None) -> None:
@@ -88,3 +92,21 @@ def _finite(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: _finite(item) for key, item in value.items()}
     return [_finite(item) for item in value] if isinstance(value, list | tuple) else value
+
+
+def parse_list(text: str | None) -> list[str]:
+    """Split a comma-separated option."""
+    return [part.strip() for part in (text or "").split(",") if part.strip()]
+
+
+def require_folder_option(output_dir: Path | None) -> Path:
+    """The output folder, if it can be made; else one sentence that asks for another."""
+    if output_dir is None:
+        raise ConfigError("say where the result goes: --output-dir FOLDER")
+    above = next(place for place in output_dir.absolute().parents if place.exists())
+    if not (above.is_dir() and os.access(above, os.W_OK)):
+        raise ConfigError(
+            f"the output folder {str(output_dir)!r} cannot be made, as {str(above)!r} is not a "
+            f"folder that you may write to; choose another place"
+        )
+    return output_dir

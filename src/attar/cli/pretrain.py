@@ -1,46 +1,56 @@
 """`attar pretrain`."""
 
-from pathlib import Path
 from typing import Annotated
 
 from cyclopts import Group, Parameter
 
-from attar.cli.app import ExitCode, require_folder_option
-from attar.cli.output import show
+from attar.cli.data import Text, TextOptions
+from attar.cli.output import ExitCode, Output, Recipe, require_folder_option, show, show_pairs
+from attar.evaluation.model import bits_lines
 from attar.train.pretrain import PretrainConfig
 from attar.train.pretrain import pretrain as train_model
 
-_TRAINING = Group("Model and training options", sort_key=1)
+_TRAINING = Group("Model and training options", sort_key=3)
 
 
 def pretrain(
     *,
-    data: str = "python-stdlib",
-    output_dir: Annotated[Path | None, Parameter(alias="-o")] = None,
+    data: Text = TextOptions(),
     tokenizer: str | None = None,
+    output_dir: Output = None,
     resume: bool = False,
-    options: Annotated[PretrainConfig, Parameter(name="*", group=_TRAINING)] = PretrainConfig(),
+    recipe: Recipe = None,
+    config: Annotated[PretrainConfig, Parameter(name="*", group=_TRAINING)] = PretrainConfig(),
 ) -> int:
     """Train a small language model and its tokenizer on plain text.
 
     Example: `attar pretrain --config pocket/6m --data python-stdlib -o pocket-6m`
 
+    The data may also be a folder that `attar tokenizer encode` wrote.
+
     Parameters
     ----------
-    data
-        A Hub name, a .txt, .jsonl, .parquet, .csv or .tsv file (also .gz), a folder of them, a
-        folder that `attar tokenizer encode` wrote, or python-stdlib.
-    output_dir
-        Where the model goes; must be new or empty.
     tokenizer
         Folder or Hub name of the tokenizer to use; when not given, one of --vocab-size entries is
         trained on the same text.
+    output_dir
+        Where the model goes; must be new or empty.
     resume
         Go on with an interrupted run in the same folder.
     """
     folder = require_folder_option(output_dir)
-    run = train_model(data, config=options, output_dir=folder, tokenizer=tokenizer, resume=resume)
+    run = train_model(
+        data.whole(),
+        config=config,
+        tokenizer=tokenizer,
+        output_dir=folder,
+        recipe=recipe,
+        resume=resume,
+    )
     show(str(run))
+    if tokenizer is not None:
+        show("")
+        show_pairs(bits_lines(run.details["bits_per_byte"]))
     show(
         f'\nWritten to {folder}. Next: attar prune {folder} --budget "blocks<=50%" -o {folder}-half'
     )

@@ -1,34 +1,32 @@
 """`attar prune`."""
 
+import shlex
 from pathlib import Path
 from typing import Annotated
 
 from cyclopts import Group, Parameter
 
-from attar.cli.app import ExitCode, require_folder_option
-from attar.cli.output import show
-from attar.errors import ConfigError
+from attar.cli.data import Text, TextOptions
+from attar.cli.output import ExitCode, Output, Recipe, require_folder_option, show
 from attar.methods.bonsai import BonsaiConfig
 from attar.methods.bonsai import prune as prune_model
 from attar.pruning.config import Layout, Method
-from attar.pruning.run import apply_plan
 
-_SEARCH = Group("Search options", sort_key=1)
+_SEARCH = Group("Search options", sort_key=3)
 
 
 def prune(
     model: str,
     *,
-    data: str = "python-stdlib",
+    data: Text = TextOptions(),
     budget: str | None = None,
-    output_dir: Annotated[Path | None, Parameter(alias="-o")] = None,
     method: Method = "bonsai",
     layout: Layout = "per_layer",
     apply: Path | None = None,
-    text_column: str = "text",
-    data_config: str | None = None,
     eval_tokens: int = 50_000,
+    output_dir: Output = None,
     resume: bool = False,
+    recipe: Recipe = None,
     config: Annotated[BonsaiConfig, Parameter(name="*", group=_SEARCH)] = BonsaiConfig(),
 ) -> int:
     """Prune a model to a budget and write an ordinary checkpoint with its record (attar.json) and
@@ -36,19 +34,16 @@ def prune(
 
     Example: `attar prune my-model --data python-stdlib --budget "blocks<=50%" -o my-model-half`
 
+    The data is text to calibrate on and, its test split, to report quality on.
+
     Parameters
     ----------
     model
         Folder or Hub name of the parent.
-    data
-        Text to calibrate on and to report quality on: a Hub name, a .txt, .jsonl, .parquet, .csv or
-        .tsv file (also .gz), a folder of them, or python-stdlib.
     budget
-        Upper bounds, such as "blocks<=50%", "params<=60%, kv_bytes<=1KB" or
-        "latency<=20ms". Currencies: params, bytes, kv_bytes, macs, latency (per generated token),
-        prefill. A percentage is what is kept of the parent.
-    output_dir
-        Where the pruned model goes; must be new or empty.
+        Upper bounds, such as "blocks<=50%", "params<=60%, kv_bytes<=1KB" or "latency<=20ms".
+        Constraints: params (all parameters), blocks (those of the layers), bytes, kv_bytes, macs,
+        latency (per generated token), prefill. A percentage is what is kept of the parent.
     method
         bonsai, or a baseline: blockwise, random, magnitude, wanda, flap.
     layout
@@ -57,39 +52,30 @@ def prune(
         padded: the original shapes with zeros.
     apply
         Do not search; cut by this plan.json, or that of this folder.
-    text_column
-        Column of the text in the data.
-    data_config
-        Configuration of a data set on the Hub.
     eval_tokens
         Tokens of the test split, in passages spread over it, that quality is reported on.
+    output_dir
+        Where the pruned model goes; must be new or empty.
     resume
         Go on with an interrupted run in the same folder.
     """
     folder = require_folder_option(output_dir)
-    if apply is not None:
-        if budget is not None:
-            raise ConfigError(
-                "--apply cuts by a plan and --budget searches for one: give one of the two"
-            )
-        show(str(apply_plan(model, apply, output_dir=folder, layout=layout, resume=resume)))
-        return ExitCode.DONE
-    if budget is None:
-        raise ConfigError('say what the result may cost, as in --budget "blocks<=50%"')
     run = prune_model(
         model,
-        data,
+        data.whole(),
         budget=budget,
-        output_dir=folder,
         method=method,
         layout=layout,
         config=config,
-        text_column=text_column,
-        data_config=data_config,
+        apply=apply,
         eval_tokens=eval_tokens,
+        output_dir=folder,
+        recipe=recipe,
         resume=resume,
     )
     show(str(run))
+    if apply is not None:
+        return ExitCode.DONE
     for note in run.details["notes"]:
         show(f"Note: {note}.")
     show(f"\nWritten to {folder}.")
@@ -101,9 +87,11 @@ def prune(
             f'{auto}.from_pretrained("{folder}", trust_remote_code=True).'
         )
     if decoder:
-        more = "" if text_column == "text" else f" --text-column {text_column}"
-        more += "" if data_config is None else f" --data-config {data_config}"
-        show(f"Next: attar heal {folder} --teacher {model} --data {data}{more} -o {folder}-healed")
+        more = "" if data.text_column is None else f" --text-column {data.text_column}"
+        more += "" if data.data_config is None else f" --data-config {data.data_config}"
+        where, source = shlex.quote(str(folder)), shlex.quote(data.data)
+        healed = shlex.quote(f"{folder}-healed")
+        show(f"Next: attar heal {where} --teacher {model} --data {source}{more} -o {healed}")
     if run.budget is not None and not run.budget["met"]:
         return ExitCode.BUDGET_NOT_MET
     return ExitCode.DONE

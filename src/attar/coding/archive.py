@@ -1,6 +1,9 @@
-"""Any file as windows, and back to the byte: every chunk and every window can be read alone."""
+"""Any file as windows, and back to the byte: every chunk and every window can be read alone.
 
-import logging
+`compress_file` writes the chunks that `attar.coding.bitstream` describes, and reads each one back
+before it is written; `decompress_file` tells what is damaged, and can go on behind it.
+"""
+
 import mmap
 import os
 import zlib
@@ -19,9 +22,6 @@ from attar.errors import DataError
 from attar.portable.equal_info_windows import bytes_among, regroup
 from attar.portable.tokenization_equal_info import EqualInfoTokenizer
 
-logger = logging.getLogger(__name__)
-
-
 CHUNK = 2**20
 """Bytes of the original in a chunk."""
 
@@ -34,7 +34,7 @@ class Restored:
     damage: tuple[str, ...]
 
 
-def compress(
+def compress_file(
     source: str | Path, *, tokenizer: EqualInfoTokenizer, output_file: str | Path
 ) -> tuple[int, int]:
     """Write a file as windows; each chunk is read back and compared before it is written.
@@ -76,17 +76,17 @@ def compress(
     return before, after
 
 
-def decompress(
+def decompress_file(
     source: str | Path,
     *,
     tokenizer: EqualInfoTokenizer,
     output_file: str | Path,
     recover: bool = False,
 ) -> Restored:
-    """Write what `compress` was given.
+    """Write the file that `compress_file` was given.
 
     Args:
-        source: a file that `compress` wrote.
+        source: a file that `compress_file` wrote.
         tokenizer: the one it was written with.
         output_file: appears when it is complete.
         recover: of a damaged file write all that can be read. A flipped bit changes one window, a

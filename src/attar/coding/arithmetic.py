@@ -71,14 +71,14 @@ def decode(bits: Sequence[int], next_cdf: NextCdf, *, length: int) -> list[int]:
     value = 0
     for _ in range(_BITS):
         value = 2 * value + next(ahead, 0)
-    found: list[int] = []
+    symbols: list[int] = []
     for _ in range(length):
-        cdf = next_cdf(found)
+        cdf = next_cdf(symbols)
         width = high - low + 1
         target = ((value - low + 1) * int(cdf[-1]) - 1) // width
         symbol = bisect_right(cdf, target) - 1
         low, high = _narrow(low, high, cdf, symbol)
-        found.append(symbol)
+        symbols.append(symbol)
         while True:
             if high < _HALF:
                 pass
@@ -89,7 +89,7 @@ def decode(bits: Sequence[int], next_cdf: NextCdf, *, length: int) -> list[int]:
             else:
                 break
             low, high, value = 2 * low, 2 * high + 1, 2 * value + next(ahead, 0)
-    return found
+    return symbols
 
 
 def _narrow(low: int, high: int, cdf: Sequence[int], symbol: int) -> tuple[int, int]:

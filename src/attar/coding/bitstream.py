@@ -116,8 +116,8 @@ def read_chunks(data: bytes | mmap, *, window_bits: int) -> Iterator[Chunk | End
             yield End(*fields[1:], after=len(data) - at - _END.size - _CRC.size)
             return
         if (fields := _opened(data, at, _CHUNK)) is None:
-            found = [data.find(magic, at + 1) for magic in (_CHUNK_MAGIC, _END_MAGIC)]
-            at = min((place for place in found if place > 0), default=len(data))
+            places = [data.find(magic, at + 1) for magic in (_CHUNK_MAGIC, _END_MAGIC)]
+            at = min((place for place in places if place > 0), default=len(data))
             continue
         _, index, windows, size, crc, text_crc = fields
         at += _CHUNK.size + _CRC.size

@@ -38,23 +38,23 @@ def integer_frequencies(weights: NDArray[np.float64] | Integers, *, precision: i
         total = whole.sum(axis=-1, keepdims=True)
         if (whole < 0).any() or (total <= 0).any():
             raise DataError(_bad(whole))
-        found = whole * spare // total + 1
+        frequencies = whole * spare // total + 1
     else:
         mass = weights.astype(np.float64)
         total = mass.sum(axis=-1, keepdims=True)
         if not (np.isfinite(total) & (total > 0)).all() or (mass < 0).any():
             raise DataError(_bad(mass))
-        found = np.floor(mass / total * spare).astype(np.int64) + 1
+        frequencies = np.floor(mass / total * spare).astype(np.int64) + 1
     # Rounding in float64 may put a row of floats above the sum by a little: never below 1.
-    missing = 2**precision - found.sum(axis=-1)
+    missing = 2**precision - frequencies.sum(axis=-1)
     likeliest = weights.argmax(axis=-1)
     np.put_along_axis(
-        found,
+        frequencies,
         likeliest[..., None],
-        np.take_along_axis(found, likeliest[..., None], axis=-1) + missing[..., None],
+        np.take_along_axis(frequencies, likeliest[..., None], axis=-1) + missing[..., None],
         axis=-1,
     )
-    return found
+    return frequencies
 
 
 def cumulative(frequencies: Integers) -> Integers:

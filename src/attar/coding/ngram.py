@@ -1,8 +1,10 @@
-"""A byte model of integer counts: the same probabilities on every machine, after seconds.
+"""Text as symbols, and a byte model of integer counts: the same on every machine, after seconds.
 
-Witten-Bell smoothing (Witten and Bell, 1991): the longest context's counts, mixed with the shorter
-one's estimate in proportion to how many different symbols followed. All of it is integer
-arithmetic.
+A symbol is a byte, or 256 for the end of a document where that is coded. `NgramModel` says how
+likely each symbol is after those before it, by Witten-Bell smoothing (Witten and Bell, 1991): the
+longest context's counts, mixed with the shorter one's estimate in proportion to how many different
+symbols followed. All of it is integer arithmetic, so that whatever is coded with it can be decoded
+everywhere.
 """
 
 from collections.abc import Iterable
@@ -19,20 +21,18 @@ from attar.portable.equal_info_windows import END
 from attar.portable.tokenization_equal_info import bytes_of
 
 Symbols = NDArray[np.uint16]
+"""Bytes, and `END` (256) after a document where its end is coded."""
+
+_BITS = 9  # of a symbol within a key; seven symbols take 63
+_GAP = 511  # between documents: no n-gram holds it
+_SCALE = 2**32  # of a probability before it is rounded to the precision
+_MOST = 2**30  # counts times the scale stay within 63 bits
 
 
 def symbols_of(text: str, *, end: bool = False) -> Symbols:
     """A document as symbols: its UTF-8 bytes, and `END` after them if it is coded."""
     raw = bytes_of(text).astype(np.uint16)
     return np.append(raw, np.uint16(END)) if end else raw
-
-
-Symbols = NDArray[np.uint16]
-
-_BITS = 9  # of a symbol within a key; seven symbols take 63
-_GAP = 511  # between documents: no n-gram holds it
-_SCALE = 2**32  # of a probability before it is rounded to the precision
-_MOST = 2**30  # counts times the scale stay within 63 bits
 
 
 class NgramModel:
@@ -57,7 +57,7 @@ class NgramModel:
     ) -> None:
         self.keys, self.counts = keys, counts
         self.alphabet, self.precision = alphabet, precision
-        self._sums = [np.concatenate([[0], np.cumsum(found)]) for found in counts]
+        self._sums = [np.concatenate([[0], np.cumsum(of_length)]) for of_length in counts]
 
     @property
     def order(self) -> int:
@@ -89,8 +89,8 @@ class NgramModel:
             last = stream[length - 1 :]
             packed = (packed[: len(last)] << _BITS) | last
             whole = whole[: len(last)] & (last != _GAP)
-            found, times = np.unique(packed[whole], return_counts=True)
-            keys.append(found)
+            ngrams, times = np.unique(packed[whole], return_counts=True)
+            keys.append(ngrams)
             counts.append(times.astype(np.int64))
         return cls(keys, counts, alphabet=alphabet, precision=precision)
 

@@ -1,4 +1,13 @@
-"""All strings of equal-information windows, listed once: no model is needed after that."""
+"""Symbols as windows of W bits each, which are coded and read alone.
+
+A byte model says which symbols are likely; it and the coder start anew with every window. So a
+window's code always stands for the same string, however text went before it, and the strings of all
+`2**W` codes are a fixed table: `compile_windows` lists them once, up to 20 bits, and no model is
+needed after that. Longer windows are worked out as they come (`LiveWindows`).
+
+`StopCoder` is the coder: it shares the codes out as cells, of which each string keeps the first one
+for itself. Other coders derive from `WindowCoder`, as those of Lester et al. (2024) do.
+"""
 
 import hashlib
 from abc import ABC, abstractmethod
@@ -11,14 +20,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from attar.coding.frequencies import Integers, cumulative, share
-from attar.coding.ngram import NgramModel
+from attar.coding.ngram import NgramModel, Symbols
 from attar.errors import ConfigError
 from attar.portable.equal_info_windows import COMPILED, WindowDictionary
 
-Symbols = NDArray[np.uint16]
 Window = tuple[int, ...]
+"""The symbols of one window, or the first of them."""
 
 _KEPT = 2**16  # prefixes whose next symbols are remembered, of 2 KB each
+_ROWS = 4096  # strings whose next symbols are worked out at a time
 
 
 class ByteModel(Protocol):
@@ -71,31 +81,13 @@ class WindowCoder(ABC):
 
     def decode(self, codes: NDArray[np.int64]) -> Symbols:
         """Symbols of codes."""
-        found = [symbol for code in codes.tolist() for symbol in self._string(code)]
-        return np.asarray(found, np.uint16)
+        symbols = [symbol for code in codes.tolist() for symbol in self._string(code)]
+        return np.asarray(symbols, np.uint16)
 
     def wrong(self, symbols: Symbols) -> tuple[int, int]:
         """How many windows are not read as they were written, and how many windows there are."""
         same = [self._string(code) == window for code, window in self.windows(symbols)]
         return same.count(False), len(same)
-
-
-def deal(counts: Integers, frequencies: Integers, *, precision: int, empty: bool) -> Integers:
-    """Cells of each continuation of strings that own so many.
-
-    A string's first cell is its own; the empty string needs none, and gives every symbol one
-    beforehand, so that all can begin a window.
-
-    Args:
-        counts: `(B,)` cells of the strings.
-        frequencies: `(B, A)` of what comes next.
-        precision: bits of a frequency.
-        empty: whether the strings are empty.
-    """
-    if empty:
-        spare = counts - frequencies.shape[-1]
-        return 1 + share(spare, frequencies, precision=precision)
-    return share(counts - 1, frequencies, precision=precision)
 
 
 class StopCoder(WindowCoder):
@@ -147,7 +139,40 @@ class StopCoder(WindowCoder):
         return prefix
 
 
-_ROWS = 4096  # strings whose next symbols are worked out at a time
+class LiveWindows(StopCoder):
+    """What `WindowDictionary` is for short windows, for long ones: strings are not listed but
+    worked out with the byte model when they are needed.
+
+    Args:
+        model: counts of n-grams; it is saved with the tokenizer.
+        window_bits: up to 32.
+    """
+
+    def __init__(self, model: NgramModel, *, window_bits: int) -> None:
+        super().__init__(model, window_bits=window_bits)
+        self._counts = model
+
+    @cached_property
+    def digest(self) -> bytes:
+        """SHA-256 of the window's bits and all counts."""
+        digest = hashlib.sha256(f"live windows 1 {self.window_bits}\n".encode())
+        digest.update(np.asarray([self.model.alphabet, self.model.precision], "<i8").tobytes())
+        for keys, counts in zip(self._counts.keys, self._counts.counts, strict=True):
+            digest.update(keys.astype("<i8").tobytes() + counts.astype("<i8").tobytes())
+        return digest.digest()
+
+    def sizes(self, codes: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Symbols of the string of each code."""
+        return np.asarray([len(self._string(int(code))) for code in codes], np.int64)
+
+    def save(self, file: str | Path) -> None:
+        """Write the counts."""
+        self._counts.save(Path(file))
+
+    @classmethod
+    def load(cls, file: str | Path, *, window_bits: int) -> "LiveWindows":
+        """Read what `save` wrote."""
+        return cls(NgramModel.load(Path(file)), window_bits=window_bits)
 
 
 def compile_windows(model: ByteModel, *, window_bits: int) -> WindowDictionary:
@@ -167,7 +192,7 @@ def compile_windows(model: ByteModel, *, window_bits: int) -> WindowDictionary:
     prefixes = np.zeros((1, 0), np.uint16)
     while len(lows):
         nonempty = prefixes.shape[1] > 0
-        found: list[tuple[np.ndarray, ...]] = []
+        longer: list[tuple[np.ndarray, ...]] = []  # lows, counts and prefixes of the next depth
         for at in range(0, len(lows), _ROWS):
             rows = slice(at, at + _ROWS)
             dealt = deal(
@@ -183,42 +208,25 @@ def compile_windows(model: ByteModel, *, window_bits: int) -> WindowDictionary:
             symbol[codes] = next_symbol
             more = dealt[row, next_symbol] > 1
             row, next_symbol = row[more], next_symbol[more]
-            longer = np.column_stack([prefixes[rows][row], next_symbol.astype(np.uint16)])
-            found.append((codes[more], dealt[row, next_symbol], longer))
-        lows, counts, prefixes = (np.concatenate(part) for part in zip(*found, strict=True))
+            strings = np.column_stack([prefixes[rows][row], next_symbol.astype(np.uint16)])
+            longer.append((codes[more], dealt[row, next_symbol], strings))
+        lows, counts, prefixes = (np.concatenate(part) for part in zip(*longer, strict=True))
     return WindowDictionary(parent, symbol, window_bits=window_bits)
 
 
-class LiveWindows(StopCoder):
-    """What `attar.equal_info_windows.WindowDictionary` is for short windows, for long ones.
+def deal(counts: Integers, frequencies: Integers, *, precision: int, empty: bool) -> Integers:
+    """Cells of each continuation of strings that own so many.
+
+    A string's first cell is its own; the empty string needs none, and gives every symbol one
+    beforehand, so that all can begin a window.
 
     Args:
-        model: counts of n-grams; it travels with the tokenizer.
-        window_bits: up to 32.
+        counts: `(B,)` cells of the strings.
+        frequencies: `(B, A)` of what comes next.
+        precision: bits of a frequency.
+        empty: whether the strings are empty.
     """
-
-    def __init__(self, model: NgramModel, *, window_bits: int) -> None:
-        super().__init__(model, window_bits=window_bits)
-        self._counts = model
-
-    @cached_property
-    def digest(self) -> bytes:
-        """SHA-256 of the window's bits and all counts."""
-        found = hashlib.sha256(f"live windows 1 {self.window_bits}\n".encode())
-        found.update(np.asarray([self.model.alphabet, self.model.precision], "<i8").tobytes())
-        for keys, counts in zip(self._counts.keys, self._counts.counts, strict=True):
-            found.update(keys.astype("<i8").tobytes() + counts.astype("<i8").tobytes())
-        return found.digest()
-
-    def sizes(self, codes: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Symbols of the string of each code."""
-        return np.asarray([len(self._string(int(code))) for code in codes], np.int64)
-
-    def save(self, file: str | Path) -> None:
-        """Write the counts."""
-        self._counts.save(Path(file))
-
-    @classmethod
-    def load(cls, file: str | Path, *, window_bits: int) -> "LiveWindows":
-        """Read what `save` wrote."""
-        return cls(NgramModel.load(Path(file)), window_bits=window_bits)
+    if empty:
+        spare = counts - frequencies.shape[-1]
+        return 1 + share(spare, frequencies, precision=precision)
+    return share(counts - 1, frequencies, precision=precision)

@@ -6,4 +6,4 @@ from attar.data.text import SPLITS as SPLITS
 from attar.data.text import load_text as load_text
 from attar.data.tokens import pack as pack
 from attar.data.tokens import pack_ids as pack_ids
-from attar.data.tokens import train_tokenizer as train_tokenizer
+from attar.data.tokens import train_bpe as train_bpe

@@ -1,16 +1,49 @@
-"""Text that was encoded beforehand: a folder of ids, and the tokenizer that gives it back."""
+"""A text as a folder of ids: Parquet shards beside the tokenizer that gives the text back.
 
+A shard is written aside and then put in place, so that what is there is complete; which documents
+go into which shard depends on the text alone.
+"""
+
+import json
+import logging
+import os
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import suppress
+from dataclasses import dataclass
+from hashlib import sha256
+from multiprocessing import get_context, parent_process
 from pathlib import Path
+from threading import Thread
+from typing import Any
 
 import datasets
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 from datasets import Dataset, DatasetDict
 from pyarrow import parquet
+from tqdm import tqdm
 
+from attar import artefacts, checkpoint
 from attar.data.text import SPLITS, progress_only_on_terminals
-from attar.errors import DataError
+from attar.errors import ConfigError, DataError, ResourceError
+from attar.models import DocumentTokenizer
+
+logger = logging.getLogger(__name__)
 
 NAME = "{split}-{i:05d}-of-{n:05d}.parquet"
 """The files of a split, with a column `input_ids`."""
+_SHARD = 16_000_000
+"""Bytes of text in a shard: what a process holds at a time, about twice over."""
+_FEW = 16
+"""Shards up to which a single worker is this process."""
+_ROWS = 1000  # documents whose lengths are read at a time
+
+
+# ------------------------------------------------------------------------------------------ reading
 
 
 def is_encoded(source: object) -> bool:
@@ -33,7 +66,7 @@ def load_encoded(folder: str | Path) -> DatasetDict:
     Raises:
         DataError: a split has no files, or one is missing or damaged.
     """
-    found = DatasetDict()
+    loaded = DatasetDict()
     for split in SPLITS:
         files = encoded_files(folder, split)
         whole = int(files[0].stem.rpartition("-")[2]) if files else 0
@@ -55,8 +88,8 @@ def load_encoded(folder: str | Path) -> DatasetDict:
                 f"({' '.join(str(error).split())[:200]}); encode the text again"
             ) from error
         assert isinstance(rows, Dataset)  # one split, not streamed
-        found[split] = rows
-    return found
+        loaded[split] = rows
+    return loaded
 
 
 def _check(file: Path) -> None:
@@ -64,3 +97,206 @@ def _check(file: Path) -> None:
     with parquet.ParquetFile(file, page_checksum_verification=True) as opened:
         for _ in opened.iter_batches():
             pass
+
+
+# ------------------------------------------------------------------------------------------ writing
+
+
+@dataclass(frozen=True)
+class Shard:
+    """Documents `start` to `stop` of a split, and the file that their ids go to."""
+
+    split: str
+    start: int
+    stop: int
+    file: Path
+
+
+@dataclass(frozen=True)
+class EncodeJob:
+    """What a process needs to know to encode a shard.
+
+    Attributes:
+        tokenizer: its folder.
+        meaning: what `meaning_of` said of it.
+        context: ids in a row; None: a document a row.
+        folder: where shards go.
+        state: where files lie that are not complete, and the plan.
+    """
+
+    tokenizer: Path
+    meaning: str
+    context: int | None
+    folder: Path
+    state: Path
+
+
+def meaning_of(tokenizer: DocumentTokenizer) -> str:
+    """What the ids of a text depend on, as one word."""
+    facts = json.dumps(tokenizer.dependencies, sort_keys=True)
+    return sha256(facts.encode()).hexdigest()[:16]
+
+
+def encode_shards(documents: DatasetDict, job: EncodeJob, *, workers: int) -> list[Shard]:
+    """Write all shards that are not there yet; the result does not depend on `workers`.
+
+    Returns:
+        All shards, by split and in order.
+
+    Raises:
+        ConfigError: the text or the tokenizer has changed since other shards were written.
+        ResourceError: a process was ended from outside.
+    """
+    plan = list(_plan(documents, job.folder))
+    _check_plan(plan, job.state / "plan.json", documents)
+    left = [shard for shard in plan if not shard.file.exists()]
+    if len(left) < len(plan):
+        logger.info("%d of %d shards are there already", len(plan) - len(left), len(plan))
+    documents = _on_disk(documents, job.state) if workers > 1 else documents
+    _encode_all(left, documents, job, workers)
+    return plan
+
+
+def count_shards(plan: Sequence[Shard]) -> dict[str, dict[str, float]]:
+    """Documents, bytes, ids and rows of each split, as its files tell."""
+    splits = dict.fromkeys(shard.split for shard in plan)
+    return {split: _counts(plan, split) for split in splits}
+
+
+def _plan(documents: DatasetDict, folder: Path) -> Iterator[Shard]:
+    """Cut every split into shards of about 16 MB of text, between documents."""
+    for split, rows in documents.items():
+        batches: Any = rows.with_format("arrow").iter(_ROWS)
+        sizes = [size for batch in batches for size in _sizes(batch["text"])]
+        place = np.cumsum(sizes) // _SHARD
+        starts = [0, *(np.flatnonzero(np.diff(place)) + 1).tolist()]
+        stops = [*starts[1:], len(sizes)]
+        for i, (start, stop) in enumerate(zip(starts, stops, strict=True)):
+            name = NAME.format(split=split, i=i, n=len(starts))
+            yield Shard(str(split), start, stop, folder / name)
+
+
+def _sizes(texts: pa.ChunkedArray) -> list[int]:
+    """Bytes of each text."""
+    return pc.call_function("binary_length", [texts]).to_pylist()
+
+
+def _check_plan(plan: Sequence[Shard], noted: Path, documents: DatasetDict) -> None:
+    """Refuse to go on where the text is another one by now."""
+    now = [[s.split, s.start, s.stop] for s in plan]
+    now += [[split, rows._fingerprint] for split, rows in documents.items()]
+    if noted.exists() and json.loads(noted.read_text(encoding="utf-8")) != now:
+        raise ConfigError(
+            "cannot resume: the text has changed since the shards that are there were written; "
+            "delete the unfinished folder and start anew"
+        )
+    artefacts.write_text(noted, json.dumps(now))
+
+
+def _on_disk(documents: DatasetDict, state: Path) -> DatasetDict:
+    """Rows that lie in memory go to disk, where other processes read them."""
+    for split, rows in documents.items():
+        if not rows.cache_files:
+            rows.save_to_disk(state / "text" / str(split))
+            documents[split] = Dataset.load_from_disk(str(state / "text" / str(split)))
+    return documents
+
+
+def _encode_all(
+    shards: Sequence[Shard], documents: DatasetDict, job: EncodeJob, workers: int
+) -> None:
+    progress = tqdm(total=len(shards), desc="encoding", unit="shard", disable=None)
+    began = time.perf_counter()
+
+    def tell(done: int) -> None:
+        progress.update()
+        if progress.disable and (done == len(shards) or done % 10 == 0):
+            seconds = time.perf_counter() - began
+            logger.info("%d of %d shards, %.0f s", done, len(shards), seconds)
+
+    if workers == 1 and len(shards) <= _FEW:
+        for done, shard in enumerate(shards, start=1):
+            _encode_shard(shard, documents[shard.split], job)
+            tell(done)
+        return
+    # Of many shards also a single worker is a process: rows are mapped anew for each one, so that
+    # the pages of the one before are given back.
+    pool = ProcessPoolExecutor(
+        workers, mp_context=get_context("spawn"), initializer=_end_with_parent
+    )
+    with pool:
+        jobs = [pool.submit(_encode_shard, s, documents[s.split], job) for s in shards]
+        try:
+            for done, one in enumerate(jobs, start=1):
+                one.result()
+                tell(done)
+        except BrokenProcessPool:
+            raise ResourceError(
+                "a process that encoded was ended from outside, perhaps for want of memory; go on "
+                "with --resume and fewer --workers, finished shards stay"
+            ) from None
+        except BaseException:
+            pool.shutdown(wait=True, cancel_futures=True)
+            raise
+
+
+def _end_with_parent() -> None:
+    """A killed parent leaves its processes waiting for work for ever, so they watch it."""
+
+    def watch() -> None:
+        parent = parent_process()
+        assert parent is not None
+        parent.join()
+        os._exit(1)
+
+    Thread(target=watch, daemon=True).start()
+
+
+def _encode_shard(shard: Shard, documents: Dataset, job: EncodeJob) -> None:
+    """Write the ids of a shard aside, then put them in place."""
+    tokenizer = checkpoint.load_document_tokenizer(job.tokenizer)
+    if meaning_of(tokenizer) != job.meaning:
+        raise ConfigError(f"the tokenizer in {str(job.tokenizer)!r} was changed; start anew")
+    table: Any = documents.with_format("arrow")[shard.start : shard.stop]
+    texts = [text for text in table["text"].to_pylist() if text]
+    if job.context is None:
+        rows = [tokenizer.encode_documents([text]) for text in texts]
+        ids = np.concatenate(rows) if rows else np.zeros(0, np.int32)
+        ends = np.cumsum([0, *map(len, rows)])
+        size = sum(len(text.encode()) for text in texts)
+    else:
+        ids = tokenizer.encode_documents(texts)
+        ends = np.arange(0, len(ids) + 1, job.context)
+        ids = ids[: ends[-1]]
+        size = len(tokenizer.decode_bytes(ids))
+    column = pa.LargeListArray.from_arrays(pa.array(ends, pa.int64()), pa.array(ids, pa.int32()))
+    facts = json.dumps({"bytes": size, "documents": len(texts)})
+    written = pa.table({"input_ids": column}).replace_schema_metadata({"attar": facts})
+    aside = job.state / f"{shard.file.name}.{os.getpid()}"
+    try:
+        parquet.write_table(
+            written,
+            aside,
+            compression="zstd",
+            row_group_size=10_000,
+            write_page_checksum=True,
+        )
+        aside.replace(shard.file)
+    finally:
+        with suppress(OSError):
+            aside.unlink()
+
+
+def _counts(plan: Sequence[Shard], split: str) -> dict[str, float]:
+    """Documents, bytes and ids of a split, as its files tell."""
+    counts = {"documents": 0, "bytes": 0, "ids": 0, "rows": 0}
+    for shard in plan:
+        if shard.split == split:
+            file = parquet.ParquetFile(shard.file)
+            facts = json.loads((file.schema_arrow.metadata or {})[b"attar"])
+            counts["documents"] += facts["documents"]
+            counts["bytes"] += facts["bytes"]
+            counts["rows"] += file.metadata.num_rows
+            groups = range(file.metadata.num_row_groups)
+            counts["ids"] += sum(file.metadata.row_group(g).column(0).num_values for g in groups)
+    return counts | {"bytes_per_id": counts["bytes"] / max(1, counts["ids"])}

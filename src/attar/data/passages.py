@@ -13,7 +13,7 @@ Encode = Callable[[str], Sequence[int]]
 _SHARE, _LEAST, _MOST = 16, 256, 4096
 
 
-def spread(texts: Sequence[str], encode: Encode, *, tokens: int) -> list[str]:
+def sample_passages(texts: Sequence[str], encode: Encode, *, tokens: int) -> list[str]:
     """The texts themselves if they take at most `tokens` ids, else passages from all over them.
 
     The texts are cut into passages of about equal length in characters, at the starts of lines, so

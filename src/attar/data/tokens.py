@@ -1,4 +1,4 @@
-"""Documents as blocks of token ids, and a byte-level tokenizer trained on them."""
+"""Documents as blocks of token ids, and a byte-level BPE tokenizer trained on them."""
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
@@ -14,8 +14,7 @@ from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from attar.data.text import progress_only_on_terminals
 from attar.errors import ConfigError, DataError
-from attar.models import separator
-from attar.portable.tokenization_equal_info import EqualInfoTokenizer
+from attar.models import DocumentTokenizer, separator
 
 END_OF_TEXT = "<|endoftext|>"
 
@@ -49,7 +48,8 @@ def pack(
 
     Args:
         documents: a column `text`, one document a row.
-        tokenizer: its EOS separates documents; without one, SEP or else BOS does.
+        tokenizer: its `attar.models.separator` stands after each document, where ends do not lie
+            inside ids.
         context: ids in a row.
         vocab_size: ids of the model that will read the blocks; None: not checked.
 
@@ -137,17 +137,17 @@ class _Cutter:
     def _encoded(
         self, tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]
     ) -> Iterator[list[int]]:
-        if isinstance(tokenizer, EqualInfoTokenizer) and tokenizer.codec["eos"] == "in_window":
+        if isinstance(tokenizer, DocumentTokenizer) and tokenizer.ends_inside:
             yield tokenizer.encode_documents([text for text in texts if text]).tolist()
             return
-        found = tokenizer(
+        encoded = tokenizer(
             list(texts),
             add_special_tokens=False,
             return_attention_mask=False,
             return_token_type_ids=False,
             verbose=False,  # documents may well be longer than the model's context
         )["input_ids"]
-        yield from ([*ids, self.separator] for ids in found if ids)
+        yield from ([*ids, self.separator] for ids in encoded if ids)
 
     def _check(self, ids: Sequence[int]) -> None:
         if self.vocab_size is not None and (highest := max(ids, default=0)) >= self.vocab_size:
@@ -165,11 +165,11 @@ class _Cutter:
         return Hasher.hash((documents._fingerprint, json.dumps(state), options))
 
     def _state(self) -> dict[str, Any] | None:
-        """What the ids of a text hang on; None where it is not known."""
+        """What the ids of a text depend on; None where it is not known."""
         if self.tokenizer is None:
             return {}
-        if isinstance(self.tokenizer, EqualInfoTokenizer):
-            return {"codec": self.tokenizer.codec, "added": self.tokenizer.added_tokens_encoder}
+        if isinstance(self.tokenizer, DocumentTokenizer):
+            return self.tokenizer.dependencies
         if not self.tokenizer.is_fast:
             return None
         backend: Tokenizer = self.tokenizer.backend_tokenizer  # pyright: ignore[reportAssignmentType]
@@ -187,9 +187,7 @@ def _cache_file(fingerprint: str | None) -> str | None:
     return str(folder / f"blocks-{fingerprint}.arrow")
 
 
-def train_tokenizer(
-    documents: Dataset, *, vocab_size: int, context: int
-) -> PreTrainedTokenizerFast:
+def train_bpe(documents: Dataset, *, vocab_size: int, context: int) -> PreTrainedTokenizerFast:
     """Train a byte-level BPE tokenizer, which gives any text back to the byte.
 
     Digits stand alone, and the spaces of an indentation are one piece, so that code stays short.
@@ -240,9 +238,9 @@ def train_tokenizer(
 
 def _check_column(documents: Dataset) -> None:
     if "text" not in documents.column_names:
-        found = ", ".join(documents.column_names) or "none"
+        names = ", ".join(documents.column_names) or "none"
         raise DataError(
-            f"expected documents in a column text, found the columns {found}; rename one, or load "
+            f"expected documents in a column text, found the columns {names}; rename one, or load "
             "the documents with load_text"
         )
 

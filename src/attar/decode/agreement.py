@@ -1,8 +1,9 @@
 """How well a draft agrees with its target, read off the target's own texts without decoding one.
 
-Given a text `x` that the target wrote, a drafted token stays where speculative decoding reaches
-position t with probability min(1, q(x_t) / p(x_t)), whatever happened before: in the law of drafted
-and kept tokens it is the chance that x_t was accepted rather than drawn anew. So the number of
+Given a text `x` that the target wrote, a drafted token is accepted where speculative decoding
+reaches position t with probability min(1, q(x_t) / p(x_t)), whatever happened before: in the joint
+distribution of drafted and accepted tokens it is the chance that x_t was accepted rather than drawn
+anew. So the number of
 blocks that a text takes is known exactly for drafts of any length, from one pass of each model.
 """
 
@@ -63,11 +64,11 @@ class Agreement:
     Attributes:
         overlap: summed smaller probabilities, one less the total variation distance; at temperature
             0 one where both have the same likeliest token, else zero.
-        stay: the chance that the token of the text is accepted where a block reaches it.
+        chances: that the token of the text is accepted where a block reaches it.
     """
 
     overlap: Sequence[np.ndarray]
-    stay: Sequence[np.ndarray]
+    chances: Sequence[np.ndarray]
 
     @property
     def alpha(self) -> float:
@@ -75,45 +76,45 @@ class Agreement:
         return float(np.concatenate(self.overlap).mean())
 
     def block_efficiency(self, length: int) -> float:
-        """Tokens for each pass of the target with drafts of this length: tau, from 1 to
-        `length + 1`. Exact for token-wise verification of these texts."""
-        blocks = sum(expected_blocks(stay, length) for stay in self.stay)
-        return sum(map(len, self.stay)) / blocks
+        """Tokens for each pass of the target with drafts of this length, from 1 to
+        `length + 1` (tau). Exact for token-wise verification of these texts."""
+        blocks = sum(expected_blocks(chances, length) for chances in self.chances)
+        return sum(map(len, self.chances)) / blocks
 
     def acceptance(self, length: int) -> list[float]:
         """The chance that the i-th drafted token is accepted where it is drafted, i from 1, over
         all blocks of drafts of this length."""
-        reached, stayed = np.zeros(length), np.zeros(length)
-        for stay in self.stay:
-            begins = block_starts(stay, length)
+        reached, accepted = np.zeros(length), np.zeros(length)
+        for chances in self.chances:
+            begins = block_starts(chances, length)
             for start in np.flatnonzero(begins):
-                chances = stay[start : start + length]
-                before = np.concatenate([[1.0], np.cumprod(chances)])
-                reached[: len(chances)] += begins[start] * before[:-1]
-                stayed[: len(chances)] += begins[start] * before[1:]
-        return (stayed / np.maximum(reached, 1e-12)).tolist()
+                block = chances[start : start + length]
+                before = np.concatenate([[1.0], np.cumprod(block)])
+                reached[: len(block)] += begins[start] * before[:-1]
+                accepted[: len(block)] += begins[start] * before[1:]
+        return (accepted / np.maximum(reached, 1e-12)).tolist()
 
 
-def expected_blocks(stay: np.ndarray, length: int) -> float:
-    """How many blocks a text takes whose tokens stay with these chances, (T,)."""
-    return float(block_starts(stay, length).sum())
+def expected_blocks(chances: np.ndarray, length: int) -> float:
+    """How many blocks a text takes whose tokens are accepted with these chances, (T,)."""
+    return float(block_starts(chances, length).sum())
 
 
-def block_starts(stay: np.ndarray, length: int) -> np.ndarray:
+def block_starts(chances: np.ndarray, length: int) -> np.ndarray:
     """The chance that a block begins at each token of a text, (T,) -> (T,).
 
-    A block that begins at t keeps tokens up to the first that does not stay, which is drawn anew
-    and ends it; behind a draft that stays whole comes one more token of the target.
+    A block that begins at t keeps tokens up to the first rejected one, which is drawn anew and ends
+    it; behind a draft that is accepted whole comes one more token of the target.
     """
-    begins = np.zeros(len(stay) + length + 2)
+    begins = np.zeros(len(chances) + length + 2)
     begins[0] = 1.0
-    for t in range(len(stay)):
+    for t in range(len(chances)):
         left = begins[t]
-        for k, chance in enumerate(stay[t : t + length]):
+        for k, chance in enumerate(chances[t : t + length]):
             begins[t + k + 1] += left * (1 - chance)
             left *= chance
-        begins[t + len(stay[t : t + length]) + 1] += left
-    return begins[: len(stay)]
+        begins[t + len(chances[t : t + length]) + 1] += left
+    return begins[: len(chances)]
 
 
 @torch.no_grad()
@@ -129,30 +130,32 @@ def agreement(target: PreTrainedModel, draft: PreTrainedModel, *, texts: Texts) 
     for model in (target, draft):
         model.eval()
     overlap: list[np.ndarray] = []
-    stay: list[np.ndarray] = []
+    chances: list[np.ndarray] = []
     pairs = [pair for pair in zip(texts.prompts, texts.completions, strict=True) if pair[1]]
     for start in range(0, len(pairs), _BATCH):
         prompts, completions = zip(*pairs[start : start + _BATCH], strict=True)
         batch = batch_of(target, prompts=prompts, completions=completions)
-        told = [
+        logits = [
             answers(model, {k: v.to(model.device) for k, v in batch.items()}).float()
             for model in (target, draft)
         ]
-        p, q = (_law(of_size(one, told[0].shape[-1]), texts.temperature) for one in told)
+        p, q = (
+            _probabilities(of_size(one, logits[0].shape[-1]), texts.temperature) for one in logits
+        )
         common = torch.minimum(p, q).sum(-1).clamp_max(1.0)
         for r, completion in enumerate(completions):
             ids = torch.tensor(list(completion), device=p.device)[:, None]
-            ours, theirs = (law[r, : len(ids)].gather(1, ids)[:, 0] for law in (p, q))
+            of_p, of_q = (one[r, : len(ids)].gather(1, ids)[:, 0] for one in (p, q))
             # what the target wrote it can write; a zero is a tie of greedy decoding, rounded away
-            ratio = torch.where(ours > 0, theirs / ours.clamp_min(1e-30), 0.0).clamp_max(1.0)
+            ratio = torch.where(of_p > 0, of_q / of_p.clamp_min(1e-30), 0.0).clamp_max(1.0)
             overlap.append(common[r, : len(ids)].double().cpu().numpy())
-            stay.append(ratio.double().cpu().numpy())
+            chances.append(ratio.double().cpu().numpy())
     for model, mode in zip((target, draft), modes, strict=True):
         model.train(mode)
-    return Agreement(overlap, stay)
+    return Agreement(overlap, chances)
 
 
-def _law(logits: Tensor, temperature: float) -> Tensor:
+def _probabilities(logits: Tensor, temperature: float) -> Tensor:
     """The distribution that tokens are drawn from, (B, C, V) each."""
     if temperature:
         return (logits / temperature).softmax(-1)

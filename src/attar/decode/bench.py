@@ -1,10 +1,11 @@
 """Whether a draft pays on this machine: how much of it is accepted, what each part costs, what
 follows from that, and what is then measured.
 
-Leviathan et al. (2023) predict a speed-up of tau / (c g + 1) for drafts of g tokens, with c the
-draft's time over the target's. It holds where a pass over g + 1 tokens takes as long as one over a
-single token, which on a processor it does not. So the times are measured: with t_1 a token of
-plain decoding, t_d a drafted one, t_v(g + 1) the verification and t_o all else in a block,
+Leviathan et al. (2023) predict a speed-up of tau / (c g + 1) for drafts of g tokens, with tau the
+block efficiency and c the draft's time over the target's. It holds where a pass over g + 1 tokens
+takes as long as one over a single token, which on a processor it does not. So the times are
+measured: with t_1 a token of plain decoding, t_d a drafted one, t_v(g + 1) the verification and t_o
+all else in a block,
 
     speed-up(g) = tau(g) t_1 / (g t_d + t_v(g + 1) + t_o).
 
@@ -13,73 +14,40 @@ so. Parts are therefore timed beside the races as well, and a prediction holds f
 a race saw.
 """
 
-import statistics
-import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
-import numpy as np
-import torch
 from transformers import PreTrainedModel
 
 from attar.decode.agreement import Texts, agreement
-from attar.decode.cache import cached
-from attar.decode.distributions import Uniforms, Warp
-from attar.decode.drafters import ModelDrafter
 from attar.decode.forced import Ids
-from attar.decode.race import Race, generate_one, race
-from attar.decode.sampling import encoded, starts
+from attar.decode.race import Race, race
 from attar.decode.settings import SpecConfig
-from attar.decode.speculative import SpeculativeDecoder
-from attar.decode.stats import SpecStats, settle
+from attar.decode.timer import StepTimer, Times
+from attar.decode.verification import LossyKind
 from attar.errors import ConfigError
+from attar.report.tables import Table
 
-#: repeats of each timing behind a prompt, and prompts
-_TURNS, _PROMPTS = 3, 4
-
-
-@dataclass(frozen=True)
-class Times:
-    """Seconds of the parts of decoding, batch 1.
-
-    Attributes:
-        plain: of a token of plain decoding, by `generate`.
-        verify: of a pass of the target over so many tokens, with a cache.
-        draft: of a drafted token.
-        other: of all else in a block.
-    """
-
-    plain: float
-    verify: dict[int, float]
-    draft: float
-    other: float
-
-    @property
-    def cost(self) -> float:
-        """c: the time of a drafted token over that of the target's pass over one."""
-        return self.draft / self.verify[1]
-
-    def block(self, length: int) -> float:
-        """Seconds of a block with a draft of so many tokens."""
-        widths = sorted(self.verify)
-        verify = float(np.interp(length + 1, widths, [self.verify[w] for w in widths]))
-        return length * self.draft + verify + self.other
+#: prompts that the parts are timed on
+_TIMED = 4
+#: a speed-up nearer to 1 than this may be the clock's
+_NOISE = 0.03
 
 
 @dataclass(frozen=True)
-class Outlook:
+class SpeedupEstimate:
     """What drafts of some length give at one temperature.
 
     Attributes:
         length: tokens of a draft.
-        tau: tokens for each pass of the target, told by the target's texts.
+        block_efficiency: tokens for each pass of the target, read off the target's texts.
         published: speed-up by the published formula, tau / (c g + 1).
         predicted: speed-up by measured times.
     """
 
     length: int
-    tau: float
+    block_efficiency: float
     published: float
     predicted: float
 
@@ -93,7 +61,7 @@ class Profile:
         length: of the drafts that promised most before anything was raced.
         alpha: acceptance rate of a token.
         acceptance: of the first, second, ... drafted token, where it is drafted.
-        outlooks: for each length of a draft.
+        estimates: for each length of a draft.
         times: of the parts.
         races: what was then measured.
     """
@@ -102,18 +70,83 @@ class Profile:
     length: int
     alpha: float
     acceptance: list[float]
-    outlooks: list[Outlook]
+    estimates: list[SpeedupEstimate]
     times: Times
     races: list[Race] = field(default_factory=list)
 
     @property
-    def best(self) -> Outlook:
+    def best(self) -> SpeedupEstimate:
         """What drafts of the chosen length give."""
-        return next(one for one in self.outlooks if one.length == self.length)
+        return next(one for one in self.estimates if one.length == self.length)
+
+    @property
+    def speedup(self) -> float:
+        """The best that was measured; what is predicted where no race was run."""
+        return max((race.speedup for race in self.races), default=self.best.predicted)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON."""
         return asdict(self) | {"best": self.best.length, "c": self.times.cost}
+
+    @classmethod
+    def from_dict(cls, stored: Mapping[str, Any]) -> "Profile":
+        """A profile as `to_dict` gave it, also after its way through JSON."""
+        times = stored["times"]
+        seconds = {int(width): float(took) for width, took in times["verify"].items()}
+        return cls(
+            temperature=stored["temperature"],
+            length=stored["length"],
+            alpha=stored["alpha"],
+            acceptance=list(stored["acceptance"]),
+            estimates=[SpeedupEstimate(**one) for one in stored["estimates"]],
+            times=Times(**(times | {"verify": seconds})),
+            races=[Race(**one) for one in stored["races"]],
+        )
+
+    def text(self, lossy: LossyKind | None = None) -> str:
+        """The profile for people, with its verdict in the last line.
+
+        Args:
+            lossy: how verification in the races was, for a line that says so.
+        """
+        head = f"at temperature {self.temperature:g}" if self.temperature else "greedy"
+        wide = max(self.times.verify)
+        dearer = self.times.verify[wide] / self.times.verify[1]
+        rows = [
+            [
+                str(one.length),
+                f"{one.block_efficiency:.2f}",
+                f"{chance:.2f}",
+                f"{one.published:.2f}",
+                f"{one.predicted:.2f}",
+            ]
+            for one, chance in zip(self.estimates, self.acceptance, strict=True)
+        ]
+        lines = [
+            f"{head}: acceptance rate {self.alpha:.3f}, cost of a drafted token c "
+            f"{self.times.cost:.2f}, a pass over {wide} tokens takes {dearer:.2f} times one over a "
+            "single token",
+            "",
+            Table(_COLUMNS, rows).text(),
+            "",
+            *(f"measured, {race}" for race in self.races),
+        ]
+        if lossy:
+            lines.append(f"lossy verification ({lossy}): the texts are not the target's own")
+        verdict = "makes no difference"
+        if abs(self.speedup - 1) > _NOISE:
+            verdict = "pays" if self.speedup > 1 else "does not pay"
+        lines.append(f"Drafting {verdict} here: {self.speedup:.2f} times plain decoding.")
+        return "\n".join(lines)
+
+
+_COLUMNS = [
+    "drafted",
+    "block efficiency",
+    "accepted there",
+    "published formula",
+    "predicted here",
+]
 
 
 def profile(
@@ -157,26 +190,26 @@ def profile(
         stops=stops,
     )
     agreed = agreement(target, draft, texts=texts)
-    clock = Stopwatch(
+    timer = StepTimer(
         target, draft, lengths=lengths, temperature=temperature, tokens=max_new_tokens
     )
-    timed = list(prompts[:: max(1, len(prompts) // _PROMPTS)][:_PROMPTS])
+    timed = list(prompts[:: max(1, len(prompts) // _TIMED)][:_TIMED])
     for prompt in timed:
-        clock.time(prompt)
-    times = clock.times()
-    taus = {length: agreed.block_efficiency(length) for length in lengths}
-    outlooks = _outlooks(taus, times)
-    found = Profile(
+        timer.time(prompt)
+    times = timer.times()
+    efficiencies = {length: agreed.block_efficiency(length) for length in lengths}
+    estimates = _estimates(efficiencies, times)
+    predicted = Profile(
         temperature=temperature,
-        length=max(outlooks, key=lambda one: one.predicted).length,
+        length=max(estimates, key=lambda one: one.predicted).length,
         alpha=agreed.alpha,
         acceptance=agreed.acceptance(max(lengths)),
-        outlooks=outlooks,
+        estimates=estimates,
         times=times,
     )
     if not rounds:
-        return found
-    policies = [replace(config, policy="constant", draft_tokens=found.length)]
+        return predicted
+    policies = [replace(config, policy="constant", draft_tokens=predicted.length)]
     policies.append(replace(config, policy="cost", draft_tokens=max(lengths)))
     races = race(
         target,
@@ -187,145 +220,20 @@ def profile(
         max_new_tokens=max_new_tokens,
         rounds=rounds,
         stops=stops,
-        before=lambda prompt: clock.time(prompt) if prompt in timed else None,
+        before=lambda prompt: timer.time(prompt) if prompt in timed else None,
     )
-    times = clock.times()
-    return replace(found, races=races, times=times, outlooks=_outlooks(taus, times))
+    times = timer.times()
+    return replace(predicted, races=races, times=times, estimates=_estimates(efficiencies, times))
 
 
-def _outlooks(taus: dict[int, float], times: Times) -> list[Outlook]:
+def _estimates(efficiencies: dict[int, float], times: Times) -> list[SpeedupEstimate]:
+    """For each length, with tau tokens for each pass of the target."""
     return [
-        Outlook(
+        SpeedupEstimate(
             length,
             tau,
             tau / (times.cost * length + 1),
             tau * times.plain / times.block(length),
         )
-        for length, tau in taus.items()
+        for length, tau in efficiencies.items()
     ]
-
-
-# ----------------------------------------------------------------------------------------- timing
-
-
-class Stopwatch:
-    """Times the parts of decoding, one prompt after the other, as often as it is asked to.
-
-    Each visit to a prompt gives a median, which no hiccup moves; a part's time is the mean over the
-    visits, in which slow minutes count as much as they do in a race.
-    """
-
-    def __init__(
-        self,
-        target: PreTrainedModel,
-        draft: PreTrainedModel,
-        *,
-        lengths: Sequence[int],
-        temperature: float,
-        tokens: int,
-    ) -> None:
-        self._target, self._draft = target, draft
-        self._longest, self._temperature, self._tokens = max(lengths), temperature, min(tokens, 32)
-        self._widths = [1 + length for length in (0, *lengths)]
-        self._visits: list[Times] = []
-
-    def time(self, prompt: Ids) -> None:
-        """Time all parts behind a prompt, in turns."""
-        target, draft, temperature = self._target, self._draft, self._temperature
-        verify, drafted = _time_block(
-            target, draft, prompt, widths=self._widths, temperature=temperature
-        )
-        self._visits.append(
-            Times(
-                plain=_plain(target, prompt, temperature=temperature, tokens=self._tokens),
-                verify=verify,
-                draft=drafted,
-                other=_other(target, draft, prompt, temperature=temperature, length=self._longest),
-            )
-        )
-
-    def times(self) -> Times:
-        """Means over all visits so far."""
-        return Times(
-            plain=statistics.mean(one.plain for one in self._visits),
-            verify={
-                w: statistics.mean(one.verify[w] for one in self._visits) for w in self._widths
-            },
-            draft=statistics.mean(one.draft for one in self._visits),
-            other=statistics.mean(one.other for one in self._visits),
-        )
-
-
-@torch.no_grad()
-def _time_block(
-    target: PreTrainedModel,
-    draft: PreTrainedModel,
-    prompt: Ids,
-    *,
-    widths: Sequence[int],
-    temperature: float,
-) -> tuple[dict[int, float], float]:
-    """Seconds of the target's passes by width, and of a drafted token, as medians.
-
-    Drafting and verification come in turns, as they do in decoding: a draft alone would find its
-    weights in the processor's cache, where the target's pass leaves none of them.
-    """
-    reader = cached(target, 1, **encoded(target, [prompt]))
-    drafter = ModelDrafter(
-        draft,
-        warp=Warp(greedy=True) if not temperature else Warp(greedy=False).at(temperature),
-        size=target.config.get_text_config(decoder=True).vocab_size,
-    )
-    drafter.start([[]], **encoded(draft, [prompt]))
-    uniforms = Uniforms([torch.Generator().manual_seed(0)])
-    row = starts(target, [prompt])[0]
-    start = len(row)
-    long = [*row, *[row[-1]] * max(widths)]
-    verify: dict[int, list[float]] = {width: [] for width in widths}
-    drafted: list[float] = []
-    reader.score([row], wanted=[1])
-    for turn in range(_TURNS + 1):
-        for width in widths:
-            began = time.perf_counter()
-            if width > 1:
-                drafter.propose([row], [width - 1], uniforms=uniforms, go_on=lambda *_: True)
-                drafter.keep([start - 1])
-            middle = time.perf_counter()
-            settle(reader.score([long[: start + width]], wanted=[width]))
-            end = time.perf_counter()
-            reader.keep([start])
-            if turn:  # the first one warms up
-                verify[width].append(end - middle)
-                drafted += [(middle - began) / (width - 1)] if width > 1 else []
-    return {w: statistics.median(seconds) for w, seconds in verify.items()}, statistics.median(
-        drafted
-    )
-
-
-def _plain(target: PreTrainedModel, prompt: Ids, *, temperature: float, tokens: int) -> float:
-    """Seconds of a token of plain decoding, without the reading of the prompt."""
-    begun, whole = [], []
-    for _ in range(2):
-        begun.append(generate_one(target, prompt, tokens=1, temperature=temperature).seconds)
-        found = generate_one(target, prompt, tokens=1 + tokens, temperature=temperature)
-        whole.append(found.seconds)
-    return max(1e-9, statistics.median(whole) - statistics.median(begun)) / tokens
-
-
-def _other(
-    target: PreTrainedModel,
-    draft: PreTrainedModel,
-    prompt: Ids,
-    *,
-    temperature: float,
-    length: int,
-) -> float:
-    """Seconds that a block takes outside both models."""
-    config = SpecConfig(policy="constant", draft_tokens=length, seed=0)
-    decoder = SpeculativeDecoder(target, draft, config=config)
-    stats = SpecStats()
-    for _ in range(2):  # the first one warms up
-        stats = generate_one(
-            target, prompt, tokens=24, decoder=decoder, temperature=temperature
-        ).stats
-    return stats.other_seconds / max(stats.blocks, 1)

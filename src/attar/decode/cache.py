@@ -42,22 +42,22 @@ class CachedModel(ABC):
     def __init__(self, model: PreTrainedModel, rows: int, **extra: Any) -> None:
         self.model: Any = model
         self._extra = extra
-        # asked once, as it reads a signature
+        # once, as it reads a signature
         self._keeps_logits = bool(self.model._supports_logits_to_keep())
         self.fed = [0] * rows
         self.cache: Any = _new_cache(model)
 
     @abstractmethod
-    def score(self, rows: Sequence[Sequence[int]], *, wanted: Sequence[int]) -> Tensor:
+    def score(self, rows: Sequence[Sequence[int]], *, counts: Sequence[int]) -> Tensor:
         """Read what is new in every row; the logits behind the last tokens.
 
         Args:
             rows: the tokens of each row from its beginning. A row may have nothing new.
-            wanted: behind how many of the last tokens logits are needed, all of them new.
+            counts: behind how many of the last tokens logits are needed, all of them new.
 
         Returns:
-            `(B, max(wanted), V)`, aligned at the end: `[r, -1]` is behind the row's last token.
-            Before `wanted[r]` of them there may be anything.
+            `(B, max(counts), V)`, aligned at the end: `[r, -1]` is behind the row's last token.
+            Before `counts[r]` of them there may be anything.
         """
 
     @abstractmethod
@@ -80,8 +80,8 @@ class CachedModel(ABC):
             inputs["input_ids"] = ids.to(device)
             if self._keeps_logits:
                 inputs["logits_to_keep"] = last
-        found = self.model(**inputs, **self._extra, past_key_values=self.cache, use_cache=True)
-        return found.logits[:, -last:]
+        output = self.model(**inputs, **self._extra, past_key_values=self.cache, use_cache=True)
+        return output.logits[:, -last:]
 
 
 class Holes(CachedModel):
@@ -92,7 +92,7 @@ class Holes(CachedModel):
         #: the position of the token in each slot, -1 for a hole
         self.slots = torch.empty(rows, 0, dtype=torch.long)
 
-    def score(self, rows: Sequence[Sequence[int]], *, wanted: Sequence[int]) -> Tensor:
+    def score(self, rows: Sequence[Sequence[int]], *, counts: Sequence[int]) -> Tensor:
         """Read what is new in every row, aligned at the end; slots before it become holes."""
         new = [len(row) - fed for row, fed in zip(rows, self.fed, strict=True)]
         width = max(new)
@@ -107,7 +107,7 @@ class Holes(CachedModel):
         self.fed = [len(row) for row in rows]
         filled = self.slots >= 0
         mask = {} if bool(filled.all()) else {"attention_mask": filled.long()}
-        return self._forward(ids, last=max(wanted), position_ids=positions, **mask)
+        return self._forward(ids, last=max(counts), position_ids=positions, **mask)
 
     def keep(self, lengths: Sequence[int]) -> None:
         """Make holes of the tokens from `lengths[r]` on, and drop what all rows have as holes."""
@@ -154,7 +154,7 @@ class Steps(CachedModel):
         self._size = 0  # slots
         self._padding: list[int] | None = None  # of them before the first token of each row
 
-    def score(self, rows: Sequence[Sequence[int]], *, wanted: Sequence[int]) -> Tensor:
+    def score(self, rows: Sequence[Sequence[int]], *, counts: Sequence[int]) -> Tensor:
         """Read every row from where the shortest is."""
         lengths = [len(row) for row in rows]
         if self._padding is None:  # prompts end together
@@ -178,16 +178,16 @@ class Steps(CachedModel):
                 "the texts of a batch must begin alike in an encoder-decoder; expected as many "
                 f"tokens before the first one, found {lengths}"
             )
-        last = max(max(ends) - end + count for end, count in zip(ends, wanted, strict=True))
+        last = max(max(ends) - end + count for end, count in zip(ends, counts, strict=True))
         logits = self._forward(ids, last=last, **inputs)
         self._size = max(ends)
         self._shorten(max(ends) - min(ends))  # behind a shorter row there is nothing
         if any(end < max(ends) for end in ends):  # aligned at the end of each row
             behind = torch.tensor([max(ends) - end for end in ends])[:, None]
-            index = torch.arange(last - max(wanted), last) - behind
+            index = torch.arange(last - max(counts), last) - behind
             index = index.clamp_min(0).to(logits.device)
             logits = logits[torch.arange(len(rows), device=logits.device)[:, None], index]
-        return logits[:, -max(wanted) :]
+        return logits[:, -max(counts) :]
 
     def keep(self, lengths: Sequence[int]) -> None:
         """Go back in all rows by as much as the row needs that loses most."""

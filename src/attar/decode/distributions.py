@@ -146,7 +146,8 @@ def of_size(logits: Tensor, size: int) -> Tensor:
 
 
 def draw(probabilities: Tensor, uniforms: Tensor) -> Tensor:
-    """Tokens by the inverse of the cumulated law: `(..., V)` and `(...)` in [0, 1) -> `(...)`.
+    """Tokens by the inverse of the cumulative distribution: `(..., V)` and `(...)` in [0, 1) ->
+    `(...)`.
 
     The rows need not sum to one. A token of probability zero is never drawn.
     """

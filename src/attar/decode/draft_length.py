@@ -1,8 +1,8 @@
 """How many tokens to draft: fixed, by what was accepted, by how sure the draft is, or by time.
 
 The decision may look at anything that is known, also at what was drafted, so long as nothing that
-was drawn is thrown away for its own value: it is kept, and then no more is drafted. So the law of
-the text stays the target's.
+was drawn is thrown away for its own value: it is kept, and then no more is drafted. So the text
+keeps the target's distribution.
 """
 
 from collections.abc import Sequence
@@ -18,7 +18,7 @@ class Block:
 
     Attributes:
         drafted: tokens that were drafted for each row.
-        kept: how many of them stayed.
+        kept: how many of them were accepted.
         passes: forward passes of the draft.
         draft_seconds: what drafting took.
         verify_seconds: what the target's forward pass took.
@@ -46,7 +46,7 @@ class DraftLength(Protocol):
         """At most so many tokens for each row, in the next block."""
         ...
 
-    def go_on(self, row: int, drafted: int, chance: float) -> bool:
+    def keep_drafting(self, row: int, drafted: int, chance: float) -> bool:
         """Whether to draft another after the last one, whose probability this is."""
         ...
 
@@ -74,7 +74,7 @@ class Constant:
         """The same for every row."""
         return [self.length] * self._rows
 
-    def go_on(self, row: int, drafted: int, chance: float) -> bool:
+    def keep_drafting(self, row: int, drafted: int, chance: float) -> bool:
         """Always."""
         return True
 
@@ -92,7 +92,7 @@ class Confidence(Constant):
 
     threshold: float = 0.4
 
-    def go_on(self, row: int, drafted: int, chance: float) -> bool:
+    def keep_drafting(self, row: int, drafted: int, chance: float) -> bool:
         """While the draft is sure."""
         return chance >= self.threshold
 
@@ -130,11 +130,11 @@ class CostModel:
     """The length that gives most tokens a second, by what was measured so far; none at all where no
     draft pays.
 
-    With a_i the share of drafts that stay at position i, given that they stayed before, and r the
-    share of the tokens asked for that are drafted (a text that never repeats itself gives none), a
-    block of length g gives 1 + r times the sum over i of a_1 ... a_i tokens and takes the time of
-    r g drafted ones, of a pass of the target over r g + 1 tokens, and of the loop itself. The first
-    blocks try different lengths; where none pays it looks again now and then.
+    With a_i the share of tokens that are accepted at position i, given that those before were, and
+    r the share of a draft's allowed length that is drafted (a text that never repeats itself gives
+    none), a block of length g gives 1 + r times the sum over i of a_1 ... a_i tokens and takes the
+    time of r g drafted ones, of a pass of the target over r g + 1 tokens, and of the loop itself.
+    The first blocks try different lengths; where none pays it looks again now and then.
 
     Args:
         most: the longest draft.
@@ -152,8 +152,8 @@ class CostModel:
         self.most = most
         self._rows = self._blocks = self._without = self._length = 0
         self._timed = 0  # rows of the batches that times are of
-        self._reached, self._stayed = np.zeros(most), np.zeros(most)
-        self._asked = self._drafted = 0.0
+        self._reached, self._accepted = np.zeros(most), np.zeros(most)
+        self._allowed = self._drafted = 0.0
         self._verify: dict[int, float] = {}
         self._draft: float | None = None
         self._other: float | None = None
@@ -186,8 +186,8 @@ class CostModel:
         """Tokens a second, of a row, that each length from 0 to `most` should give."""
         if not self._verify:
             return [0.0] * (self.most + 1)
-        share = (self._stayed + self._PRIOR) / (self._reached + 1)
-        given = (self._drafted + 1) / (self._asked + 1)
+        share = (self._accepted + self._PRIOR) / (self._reached + 1)
+        given = (self._drafted + 1) / (self._allowed + 1)
         tokens = 1 + given * np.concatenate([[0], np.cumsum(np.cumprod(share))])
         seconds = [
             given * g * (self._draft or 0.0)
@@ -206,19 +206,19 @@ class CostModel:
         slope = (times[-1] - times[0]) / (widths[-1] - widths[0])
         return float(times[-1] + slope * (width - widths[-1]))
 
-    def go_on(self, row: int, drafted: int, chance: float) -> bool:
+    def keep_drafting(self, row: int, drafted: int, chance: float) -> bool:
         """Always."""
         return True
 
     def learn(self, block: Block) -> None:
-        """Count what stayed, and take the times."""
-        for counts in (self._reached, self._stayed):
+        """Count what was accepted, and take the times."""
+        for counts in (self._reached, self._accepted):
             counts *= self._FADE
-        self._asked = self._FADE * self._asked + self._length * len(block.drafted)
+        self._allowed = self._FADE * self._allowed + self._length * len(block.drafted)
         self._drafted = self._FADE * self._drafted + sum(block.drafted)
         for drafted, kept in zip(block.drafted, block.kept, strict=True):
             self._reached[: min(drafted, kept + 1)] += 1
-            self._stayed[:kept] += 1
+            self._accepted[:kept] += 1
         if block.first:
             return
         self._blocks += 1

@@ -1,8 +1,8 @@
 """What proposes the next tokens of a text: a small model, the first layers of the target itself, or
 the text so far.
 
-All speak one protocol, for a batch of rows at once. Whatever they propose, the text's law stays the
-target's; how much of it is accepted decides what is gained.
+All speak one protocol, for a batch of rows at once. Whatever they propose, the text keeps the
+target's distribution; how much of it is accepted decides what is gained.
 """
 
 import copy
@@ -22,7 +22,7 @@ from attar.families import Body
 from attar.models import positions_of
 
 Rows = Sequence[Sequence[int]]
-GoOn = Callable[[int, int, float], bool]
+KeepDrafting = Callable[[int, int, float], bool]
 """(row, tokens drafted so far, the last one's probability) -> whether to draft another."""
 
 
@@ -31,9 +31,9 @@ class Proposal:
     """Drafted tokens.
 
     Attributes:
-        tokens: of each row, as many as were asked for or fewer.
-        q: the law that each was drawn from, (B, G, V) with G the longest draft, float32; None where
-            each token was certain to be proposed.
+        tokens: of each row, up to the number that the policy allows.
+        q: the distribution that each was drawn from, (B, G, V) with G the longest draft, float32;
+            None where each token was certain to be proposed.
         passes: forward passes of a draft model that it took.
     """
 
@@ -51,7 +51,7 @@ class Drafter(Protocol):
         ...
 
     def propose(
-        self, rows: Rows, counts: Sequence[int], *, uniforms: Uniforms, go_on: GoOn
+        self, rows: Rows, counts: Sequence[int], *, uniforms: Uniforms, keep_drafting: KeepDrafting
     ) -> Proposal:
         """Up to so many tokens for each row, which is given from its beginning."""
         ...
@@ -103,7 +103,7 @@ class ModelDrafter:
         self._ends = [[] for _ in padding]
 
     def propose(
-        self, rows: Rows, counts: Sequence[int], *, uniforms: Uniforms, go_on: GoOn
+        self, rows: Rows, counts: Sequence[int], *, uniforms: Uniforms, keep_drafting: KeepDrafting
     ) -> Proposal:
         """As the protocol says; greedy drafts are certain."""
         texts = [list(row) for row in rows]
@@ -114,23 +114,23 @@ class ModelDrafter:
             if left <= 0:  # nor is more read than there are positions for
                 own[r] = own[r][: self._reader.fed[r]]
         drafted: list[list[int]] = [[] for _ in rows]
-        laws: list[Tensor] = []
+        qs: list[Tensor] = []
         active = [count > 0 for count in counts]
         passes = 0
         while any(active):
-            wanted = [int(on) for on in active]
-            logits = self._logits(self._reader.score(own, wanted=wanted))
+            ones = [int(on) for on in active]
+            logits = self._logits(self._reader.score(own, counts=ones))
             passes += 1
             first = [len(pad) + len(text) for pad, text in zip(self._padding, texts, strict=True)]
             prefix = self._prefix(texts)
             scores = self._warp(logits, prefix, first=first, numbers=self._numbers)[:, 0]
-            law = scores.softmax(-1)
+            q = scores.softmax(-1)
             if self._warp.greedy:
                 picked = scores.argmax(-1)
             else:
-                laws.append(law)
-                picked = draw(law, uniforms.take(wanted)[:, 0].to(law.device))
-            chances = law.gather(1, picked[:, None])[:, 0].tolist()
+                qs.append(q)
+                picked = draw(q, uniforms.take(ones)[:, 0].to(q.device))
+            chances = q.gather(1, picked[:, None])[:, 0].tolist()
             for r, token in enumerate(picked.tolist()):
                 if not active[r]:
                     continue
@@ -138,8 +138,8 @@ class ModelDrafter:
                 texts[r].append(token)
                 own[r] = self._read(r, texts[r])
                 more = len(drafted[r]) < counts[r] and token not in self._stops
-                active[r] = more and go_on(r, len(drafted[r]), chances[r])
-        return Proposal(drafted, torch.stack(laws, 1) if laws else None, passes)
+                active[r] = more and keep_drafting(r, len(drafted[r]), chances[r])
+        return Proposal(drafted, torch.stack(qs, 1) if qs else None, passes)
 
     def keep(self, lengths: Sequence[int]) -> None:
         """Take the rejected tokens out of the cache."""
@@ -161,15 +161,15 @@ class ModelDrafter:
         if self._translation is None:
             if self._own >= self._size:
                 return list(tokens)
-            # A token that only the target has is read as another: the law stays the target's.
+            # A token that only the target has is read as another: the text keeps its distribution.
             return [min(token, self._own - 1) for token in tokens]
-        found: list[int] = []
+        own: list[int] = []
         ends = []
         for token in tokens:
-            found += self._translation.pieces(token)
-            ends.append(len(found))
+            own += self._translation.pieces(token)
+            ends.append(len(own))
         self._ends[row] = ends
-        return found
+        return own
 
     def _logits(self, logits: Tensor) -> Tensor:
         """The draft's as of the target's tokens, -inf where it has none."""
@@ -201,11 +201,11 @@ class PromptLookupDrafter:
         """There is nothing to begin."""
 
     def propose(
-        self, rows: Rows, counts: Sequence[int], *, uniforms: Uniforms, go_on: GoOn
+        self, rows: Rows, counts: Sequence[int], *, uniforms: Uniforms, keep_drafting: KeepDrafting
     ) -> Proposal:
         """The same text always has the same draft."""
-        found = [self._after(row, count) for row, count in zip(rows, counts, strict=True)]
-        return Proposal(found, None, 0)
+        drafted = [self._after(row, count) for row, count in zip(rows, counts, strict=True)]
+        return Proposal(drafted, None, 0)
 
     def _after(self, row: Sequence[int], count: int) -> list[int]:
         for size in self._sizes:
@@ -234,7 +234,7 @@ def first_layers(model: PreTrainedModel, count: int) -> PreTrainedModel:
     whole = model.config.num_hidden_layers
     if not 1 <= count < whole:
         raise ConfigError(f"expected between 1 and {whole - 1} layers, found {count}")
-    Body(model)  # a family that is not known is told before anything is copied
+    Body(model)  # an unknown family is refused before anything is copied
     shared = {id(weight): weight for weight in model.parameters()}
     twin = copy.deepcopy(model, shared)
     del Body(twin).layer_list[count:]

@@ -31,16 +31,16 @@ def batch_of(
     if model.config.is_encoder_decoder:
         ids, known = _padded(prompts, behind=True)
         decoder = torch.cat([torch.tensor(begun), after], 1)
-        found = {"input_ids": ids, "attention_mask": known.long(), "decoder_input_ids": decoder}
+        inputs = {"input_ids": ids, "attention_mask": known.long(), "decoder_input_ids": decoder}
     else:
         before, known = _padded(begun, behind=False)
         whole = torch.cat([known, mask], 1)
-        found = {
+        inputs = {
             "input_ids": torch.cat([before, after], 1),
             "attention_mask": whole.long(),
             "position_ids": (whole.cumsum(1) - 1).clamp_min(0),
         }
-    return found | {"mask": mask}
+    return inputs | {"mask": mask}
 
 
 def answers(model: nn.Module, batch: dict[str, Tensor]) -> Tensor:

@@ -8,11 +8,10 @@ from typing import Any
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from attar import checkpoint
-from attar.compatibility import check_pair
+from attar.compatibility import check_pair, require_same_tokenizer
 from attar.data.prompts import Prompt
 from attar.decode.agreement import Texts
-from attar.errors import CompatibilityError, ConfigError
-from attar.methods.distillspec.config import DistillSpecConfig
+from attar.errors import ConfigError
 from attar.models import positions_of
 from attar.runtime import place
 
@@ -31,16 +30,23 @@ class Pair:
     stops: tuple[int, ...]
 
     def texts(
-        self, prompts: Sequence[Prompt], *, config: DistillSpecConfig, temperature: float
+        self, prompts: Sequence[Prompt], *, temperature: float, max_new_tokens: int, seed: int
     ) -> Texts:
-        """What the target writes behind some prompts."""
+        """What the target writes behind some prompts.
+
+        Args:
+            prompts: of which the token ids are read.
+            temperature: 0 takes the likeliest token.
+            max_new_tokens: of a text, at most.
+            seed: of the first text; the next one has the next number.
+        """
         place(self.target)
         return Texts.of(
             self.target,
             [prompt.ids for prompt in prompts],
             temperature=temperature,
-            max_new_tokens=config.max_new_tokens,
-            seed=config.seed,
+            max_new_tokens=max_new_tokens,
+            seed=seed,
             stops=self.stops,
         )
 
@@ -84,24 +90,17 @@ def load_pair(
     if tokenizer is None:
         tokenizer = checkpoint.load_tokenizer(checkpoint.name_of(target))
         if not isinstance(draft, PreTrainedModel):
-            _require_same(checkpoint.load_tokenizer(draft), tokenizer)
+            require_same_tokenizer(
+                checkpoint.load_tokenizer(draft), tokenizer, names=("the draft", "its target")
+            )
     return Pair(models[0], models[1], tokenizer, stops_of(models[0], tokenizer))
-
-
-def _require_same(draft: PreTrainedTokenizerBase, target: PreTrainedTokenizerBase) -> None:
-    if checkpoint.tokenizer_fingerprint(draft) != checkpoint.tokenizer_fingerprint(target):
-        raise CompatibilityError(
-            f"target and draft must share one tokenizer, but those of {target.name_or_path} and "
-            f"{draft.name_or_path} differ; take a draft of the target's family, or make one with "
-            "attar draft init"
-        )
 
 
 def stops_of(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> tuple[int, ...]:
     """Tokens that end a text: those of the model's generation config, else the tokenizer's."""
-    found: Any = getattr(model.generation_config, "eos_token_id", None)
-    if found is None:
-        found = tokenizer.eos_token_id
-    if found is None:
+    ends: Any = getattr(model.generation_config, "eos_token_id", None)
+    if ends is None:
+        ends = tokenizer.eos_token_id
+    if ends is None:
         return ()
-    return tuple(found) if isinstance(found, list) else (found,)
+    return tuple(ends) if isinstance(ends, list) else (ends,)

@@ -13,7 +13,7 @@ from attar.decode.drafters import Drafter
 from attar.decode.forced import Ids, answers, batch_of
 from attar.decode.settings import SpecConfig
 from attar.decode.speculative import SpeculativeDecoder
-from attar.decode.stats import SpecStats, settle
+from attar.decode.stats import SpecStats, synchronize
 
 #: tokens after which decoding is under way
 _BEGUN = 2
@@ -28,9 +28,9 @@ class Race:
         speedup: plain seconds a token over ours, of all prompts together, median over rounds.
         speedup_mean: the same, but the mean over prompts of their own ratios.
         speedup_decode: of all prompts together, without the reading of the prompt.
-        tau: tokens for each pass of the target that were counted.
+        block_efficiency: tokens for each pass of the target that were counted.
         equal: share of prompts with the same text as plain decoding; None at a temperature above 0,
-            where equal laws give different texts.
+            where equal distributions give different texts.
         margin: at temperature 0, the gap between the target's two largest logits where texts first
             differ, the largest of all prompts; 0 where none does.
     """
@@ -39,9 +39,21 @@ class Race:
     speedup: float
     speedup_mean: float
     speedup_decode: float
-    tau: float
+    block_efficiency: float
     equal: float | None
     margin: float | None
+
+    def __str__(self) -> str:
+        name = "lengths by the cost model" if self.policy == "cost" else f"drafts of {self.policy}"
+        text = (
+            f"{name}: {self.speedup:.2f} times plain decoding ({self.speedup_decode:.2f} without "
+            f"the prompt), block efficiency {self.block_efficiency:.2f}"
+        )
+        if self.equal is not None:
+            text += f", {self.equal:.0%} of the texts the same"
+        if self.margin:
+            text += f" (largest gap of logits where they differ {self.margin:.2g})"
+        return text
 
 
 @dataclass(frozen=True)
@@ -69,7 +81,7 @@ def generate_one(
     if temperature:
         options |= {"temperature": temperature, "top_k": 0, "top_p": 1.0}
     began = time.perf_counter()
-    found = model.generate(
+    output = model.generate(
         ids,
         attention_mask=torch.ones_like(ids),
         do_sample=temperature > 0,
@@ -79,8 +91,8 @@ def generate_one(
         pad_token_id=0,
         **options,
     )
-    settle(found)
-    new = found[0, 1 if model.config.is_encoder_decoder else len(prompt) :].tolist()
+    synchronize(output)
+    new = output[0, 1 if model.config.is_encoder_decoder else len(prompt) :].tolist()
     seconds = time.perf_counter() - began
     return Written(new, seconds, decoder.stats if decoder else SpecStats())
 
@@ -132,17 +144,17 @@ def race(
     rate = whole.sum(2) / tokens.sum(2)
     decode = (whole - begun).sum(2) / (tokens - _BEGUN).sum(2).clip(1)
     each = whole / tokens
-    found = []
+    races = []
     for r, policy in enumerate(policies, 1):
         texts = list(zip(prompts, first[0], first[r], strict=True))
         greedy = not temperature
-        found.append(
+        races.append(
             Race(
                 policy="cost" if policy.policy == "cost" else str(policy.length),
                 speedup=float(np.median(rate[0] / rate[r])),
                 speedup_mean=float(np.median((each[0] / each[r]).mean(1))),
                 speedup_decode=float(np.median(decode[0] / decode[r])),
-                tau=sum(w.stats.tokens for w in first[r])
+                block_efficiency=sum(w.stats.tokens for w in first[r])
                 / max(1, sum(w.stats.row_blocks for w in first[r])),
                 equal=sum(a.ids == b.ids for _, a, b in texts) / len(texts) if greedy else None,
                 margin=max(_margin(target, p, a.ids, b.ids) for p, a, b in texts)
@@ -150,7 +162,7 @@ def race(
                 else None,
             )
         )
-    return found
+    return races
 
 
 @torch.no_grad()

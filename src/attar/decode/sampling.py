@@ -1,6 +1,6 @@
 """Plain decoding of many prompts at once, each with random numbers of its own.
 
-What a prompt becomes hangs on its seed alone (but for rounding), and so not on its neighbours in
+What a prompt becomes depends on its seed alone (but for rounding), and so not on its neighbours in
 the batch, as training on generated text needs: a resumed run, or one that splits its batches
 otherwise, sees the same texts.
 """
@@ -52,7 +52,7 @@ def sample(
     active = list(range(len(texts)))
     for left in reversed(range(max_new_tokens)):
         ones = [1] * len(active)
-        logits = reader.score([texts[r] for r in active], wanted=ones)[:, -1].float()
+        logits = reader.score([texts[r] for r in active], counts=ones)[:, -1].float()
         if torch.isnan(logits).any():
             raise TrainingDivergedError(
                 "no text can be drawn from a model whose logits are not numbers; if it is in "
@@ -101,5 +101,5 @@ def read_source(model: PreTrainedModel, ids: Tensor, mask: Tensor | None) -> dic
     """The same from `input_ids` and `attention_mask`, both (B, S)."""
     coder: Any = model
     read = coder.get_encoder()(input_ids=ids, attention_mask=mask, return_dict=True)
-    found = {"encoder_outputs": read, "attention_mask": mask}
-    return {name: value for name, value in found.items() if value is not None}
+    inputs = {"encoder_outputs": read, "attention_mask": mask}
+    return {name: value for name, value in inputs.items() if value is not None}

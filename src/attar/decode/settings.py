@@ -13,7 +13,7 @@ Verification = Literal["token", "block"]
 
 @dataclass(frozen=True, kw_only=True)
 class SpecConfig:
-    """How a text is drafted and verified. Only `lossy` changes the law of the text."""
+    """How a text is drafted and verified. Only `lossy` changes the distribution of the text."""
 
     policy: Policy = "cost"
     """How many tokens are drafted: `cost` takes what was fastest so far, and drafts nothing where
@@ -29,8 +29,8 @@ class SpecConfig:
     draft_temperature: float | None = None
     """Of the draft, if it is not to be the target's; 0 takes its likeliest token."""
     lossy: LossyKind | None = None
-    """Keep more of the draft than the target's law allows: faster, and another text. With
-    `verification` token only."""
+    """Accept more of the draft than the target's distribution allows: faster, and another text.
+    With `verification` token only."""
     epsilon: float = 1.0
     """How strict `lossy` is, from 0 to 1; 1 is not lossy, but for `typical`."""
     seed: int | None = None

@@ -1,5 +1,5 @@
 """Speculative decoding: a draft proposes several tokens, the target reads them in one pass, and
-what is kept has exactly the target's law.
+what is accepted has exactly the target's distribution.
 
 Leviathan, Kalman, Matias: *Fast Inference from Transformers via Speculative Decoding*, 2023, arXiv
 2211.17192; Chen et al., 2023, arXiv 2302.01318. Here for batches whose rows accept different
@@ -27,7 +27,7 @@ from attar.decode.draft_length import Block
 from attar.decode.drafters import Drafter, ModelDrafter, Proposal
 from attar.decode.sampling import read_source
 from attar.decode.settings import SpecConfig
-from attar.decode.stats import SpecStats, settle
+from attar.decode.stats import SpecStats, synchronize
 from attar.decode.stopping import Stops
 from attar.decode.verification import Drafts, LossyRule, verify, verify_greedy
 from attar.decode.vocabularies import translation
@@ -72,7 +72,7 @@ class SpeculativeDecoder:
     custom_generate=decoder, ...)` takes all of its options.
 
     Args:
-        target: the model whose texts are wanted, in evaluation mode.
+        target: the model that writes, in evaluation mode.
         draft: a small model of the same vocabulary, or another drafter.
         config: how to draft.
         tokenizer: the target's; with `draft_tokenizer`, if the two may differ.
@@ -129,19 +129,19 @@ class SpeculativeDecoder:
         criteria = StoppingCriteriaList(options.pop("stopping_criteria", None) or [])
         if stop_strings is not None:  # transformers 5.23 does not hand on the tokenizer
             if tokenizer is None:
-                raise ConfigError("stop_strings are told by their tokens: give the tokenizer too")
+                raise ConfigError("stop_strings are found by their tokens: give the tokenizer too")
             criteria.append(StopStringCriteria(tokenizer, stop_strings))
         if streamer is not None:
             options["text_streamer"] = streamer
         model: Any = self.target
-        found = model.generate(
+        output = model.generate(
             inputs,
             generation_config=generation_config,
             stopping_criteria=criteria,
             custom_generate=self,
             **options,
         )
-        sequences = found if isinstance(found, Tensor) else found.sequences
+        sequences = output if isinstance(output, Tensor) else output.sequences
         return Generated(sequences, self.stats)
 
     @torch.no_grad()
@@ -285,25 +285,31 @@ class _Run:
         return torch.tensor([text + [padding] * (longest - len(text)) for text in texts])
 
     def _block(self) -> list[int]:
+        """One step of speculative decoding (Leviathan et al., algorithm 1), for all rows that are
+        not done; the new tokens of the first."""
         start = time.perf_counter()
         texts = [row.tokens for row in self._rows]
         room = [self._stops.length - len(row) - 1 for row in self._rows]  # one is the target's
         counts = [max(0, min(n, r)) for n, r in zip(self._length.counts(), room, strict=True)]
         first = not self.stats.blocks
         drafting = time.perf_counter()
+        # 1. sample guesses from the draft q, token after token
         if any(counts):
             proposal = self._drafter.propose(
-                texts, counts, uniforms=self._uniforms, go_on=self._length.go_on
+                texts, counts, uniforms=self._uniforms, keep_drafting=self._length.keep_drafting
             )
         else:
             proposal = Proposal([[] for _ in texts], None, 0)
         drafted = proposal.tokens
         verifying = time.perf_counter()
+        # 2. run the target p on all of them in one pass
         long = [text + new for text, new in zip(texts, drafted, strict=True)]
-        logits = self._reader.score(long, wanted=[len(new) + 1 for new in drafted])
-        settle(logits)
+        logits = self._reader.score(long, counts=[len(new) + 1 for new in drafted])
+        synchronize(logits)
         verified = time.perf_counter()
+        # 3. how many guesses are accepted; 4. the adjusted distribution; 5. one token from it
         kept, token = self._verify(logits, proposal)
+        # return the accepted guesses and that token, cut where the text ends
         written, first_new, left = 0, [], []
         for r, row in enumerate(self._rows):
             new = [*drafted[r][: kept[r]], token[r]]
@@ -335,7 +341,7 @@ class _Run:
         return first_new
 
     def _verify(self, logits: Tensor, proposal: Proposal) -> tuple[list[int], list[int]]:
-        """How many drafted tokens of each row stay, and the token behind them."""
+        """How many drafted tokens of each row are accepted, and the token behind them."""
         device = logits.device
         lengths = [len(new) for new in proposal.tokens]
         most = max(lengths)
@@ -395,9 +401,9 @@ def _require_plain(inputs: Mapping[str, Any], config: GenerationConfig) -> None:
             f"speculative decoding reads token ids alone, but found {tensors[0]} too; leave it "
             "out, or use plain generation"
         )
-    if asked := [name for name in _EXTRA if getattr(config, name, None)]:
+    if outputs := [name for name in _EXTRA if getattr(config, name, None)]:
         raise ConfigError(
-            f"speculative decoding returns texts alone, but {asked[0]} is asked for; leave it out, "
+            f"speculative decoding returns texts alone, but {outputs[0]} is set; leave it out, "
             "or use plain generation"
         )
 

@@ -1,4 +1,4 @@
-"""What speculative decoding drafted, kept and took."""
+"""What speculative decoding drafted, accepted and took."""
 
 from dataclasses import dataclass, field
 
@@ -18,12 +18,12 @@ class SpecStats:
         row_blocks: the same, counted once for each of these rows.
         draft_passes: passes of the draft model.
         drafted: tokens that were drafted at position 1, 2, ... of a block.
-        reached: how many of them came behind tokens that all stayed.
-        accepted: how many of these stayed too.
+        reached: how many of them came behind tokens that were all accepted.
+        accepted: how many of these were accepted too.
         draft_seconds: in the draft.
         verify_seconds: in the target.
         seconds: of all, with the prompt.
-        lossy: how the text's law was changed; None where it was not.
+        lossy: how the distribution of the text was changed; None where it was not.
     """
 
     lossy: LossyKind | None = None
@@ -40,12 +40,12 @@ class SpecStats:
 
     @property
     def block_efficiency(self) -> float:
-        """Tokens for each pass of the target, of a row: tau, from 1 to the draft's length + 1."""
+        """Tokens for each pass of the target, of a row, from 1 to the draft's length + 1 (tau)."""
         return self.tokens / self.row_blocks if self.row_blocks else 0.0
 
     @property
     def acceptance(self) -> list[float]:
-        """Share of the drafted tokens that stayed where all before them did, by position."""
+        """Share of the drafted tokens that were accepted where all before were, by position."""
         return [a / max(1, r) for a, r in zip(self.accepted, self.reached, strict=True)]
 
     @property
@@ -77,7 +77,7 @@ class SpecStats:
         parts = [
             f"{self.tokens} tokens in {self.seconds:.2f} s ({self.tokens / seconds:.1f} tokens/s)",
             f"{self.block_efficiency:.2f} tokens for each pass of the model",
-            f"drafted tokens that stayed, by place: {accepted or 'none were drafted'}",
+            f"drafted tokens that were accepted, by place: {accepted or 'none were drafted'}",
             f"{self.draft_seconds / seconds:.0%} of the time in the draft, "
             f"{self.verify_seconds / seconds:.0%} in the model",
         ]
@@ -86,7 +86,7 @@ class SpecStats:
         return "; ".join(parts)
 
 
-def settle(tensor: torch.Tensor) -> None:
+def synchronize(tensor: torch.Tensor) -> None:
     """Wait for the device, before a clock is read."""
     if tensor.is_cuda:
         torch.cuda.synchronize()

@@ -1,14 +1,15 @@
-"""Which drafted tokens stay, so that the text has exactly the target's law.
+"""Which drafted tokens are accepted, so that the text has exactly the target's distribution.
 
 `p` are the target's probabilities and `q` the draft's, both after all processing of the logits, at
 the position of each drafted token `d`. Token-wise (Leviathan et al. 2023, arXiv 2211.17192; Chen et
-al. 2023, arXiv 2302.01318): a token stays with probability min(1, p(d) / q(d)), and at the first
-that does not the next token is drawn from what p has more than q. Block-wise (Sun et al. 2024,
-arXiv 2403.10444): the longest prefix is kept that its joint probability carries; never shorter on
-average.
+al. 2023, arXiv 2302.01318): a token is accepted with probability min(1, p(d) / q(d)), and behind
+the first rejected one the next token is drawn from the residual, what p has more than q.
+Block-wise (Sun et al. 2024, arXiv 2403.10444): the longest prefix is kept that its joint
+probability carries; never shorter on average.
 
-A rule says two things, which the tests put together into the law of the text, in exact arithmetic:
-how likely each length is to be reached (`stay`), and what the next token is drawn from (`rest`).
+A rule says two things, which the tests put together into the distribution of the text, in exact
+arithmetic: how likely each length is to be reached (`acceptance`), and what the next token is drawn
+from (`residual`).
 """
 
 from dataclasses import dataclass
@@ -58,71 +59,72 @@ class Drafts:
         return torch.ones_like(self.p_of_token) if self.q is None else _of(self.q, self.tokens)
 
     def p_at(self, position: Tensor) -> Tensor:
-        """The target's law at a position of each row, (B,) from 0 to its length -> (B, V)."""
+        """The target's distribution at a position of each row: (B,), 0 to its length -> (B, V)."""
         return self.p[torch.arange(len(position), device=position.device), position]
 
     def q_at(self, position: Tensor) -> Tensor:
-        """The draft's law at a position of each row; zero behind the draft: (B,) -> (B, V)."""
+        """The draft's distribution at a position of each row, zero behind the draft: (B,) ->
+        (B, V)."""
         rows = torch.arange(len(position), device=position.device)
         if not self.tokens.shape[1]:
             return torch.zeros_like(self.p[:, 0])
         inside = position.clamp_max(self.tokens.shape[1] - 1)
         if self.q is None:
-            law = torch.zeros_like(self.p[:, 0])
-            law.scatter_(1, self.tokens[rows, inside][:, None], 1.0)
+            q = torch.zeros_like(self.p[:, 0])
+            q.scatter_(1, self.tokens[rows, inside][:, None], 1.0)
         else:
-            law = self.q[rows, inside]
-        return law * (position < self.lengths)[:, None]
+            q = self.q[rows, inside]
+        return q * (position < self.lengths)[:, None]
 
 
 class Rule(Protocol):
     """How drafted tokens are judged."""
 
-    def stay(self, drafts: Drafts) -> Tensor:
+    def acceptance(self, drafts: Drafts) -> Tensor:
         """(B, G): for each drafted token the threshold that its random number must fall below."""
         ...
 
     def count(self, below: Tensor) -> Tensor:
-        """How many tokens stay: (B, G) whether a number fell below its threshold -> (B,)."""
+        """How many are accepted: (B, G) whether a number fell below its threshold -> (B,)."""
         ...
 
-    def rest(self, drafts: Drafts, kept: Tensor) -> Tensor:
-        """The law of the token behind the kept ones, not normalised: (B,) -> (B, V)."""
+    def residual(self, drafts: Drafts, kept: Tensor) -> Tensor:
+        """The distribution of the token behind them, not normalised: (B,) -> (B, V)."""
         ...
 
 
 @dataclass(frozen=True)
 class TokenRule:
-    """Token by token: each is kept with probability min(1, p / q), up to the first that is not."""
+    """Token by token: each is accepted with probability min(1, p / q), up to the first rejected."""
 
-    def stay(self, drafts: Drafts) -> Tensor:
+    def acceptance(self, drafts: Drafts) -> Tensor:
         """min(1, p / q); 0 where p is 0, whatever q."""
         return _ratio(drafts.p_of_token, drafts.q_of_token)
 
     def count(self, below: Tensor) -> Tensor:
-        """The length of the first run of tokens that are kept."""
+        """The length of the first run of accepted tokens."""
         return below.long().cumprod(-1).sum(-1)
 
-    def rest(self, drafts: Drafts, kept: Tensor) -> Tensor:
+    def residual(self, drafts: Drafts, kept: Tensor) -> Tensor:
         """What p has more than q; p itself behind the draft."""
         return _more(drafts.p_at(kept), drafts.q_at(kept))
 
 
 @dataclass(frozen=True)
 class LossyRule(TokenRule):
-    """Keeps more than the target's law allows, for speed: the text's law is another one.
+    """Accepts more than the target's distribution allows, for speed: the text's is another one.
 
-    With p and q of the drafted token, it stays with probability min(1, f(p) / q) where f(p) is
-    p / epsilon (`lin`), p / epsilon^2 (`sq`) or p^epsilon (`exp`; DistillSpec, section 5.3), or
+    With p and q of the drafted token, it is accepted with probability min(1, f(p) / q) where f(p)
+    is p / epsilon (`lin`), p / epsilon^2 (`sq`) or p^epsilon (`exp`; DistillSpec, section 5.3), or
     epsilon p + (1 - epsilon) q (`ensemble`, arXiv 2604.07622); or where p is above the smaller of
-    epsilon and 0.3 exp(-entropy of p) (`typical`, Medusa). At epsilon 1 the first four keep what
-    `TokenRule` keeps. What follows the first rejected token is drawn as there.
+    epsilon and 0.3 exp(-entropy of p) (`typical`, Medusa). At epsilon 1 the first four accept
+    what `TokenRule` accepts. What follows the first rejected token is drawn as there.
     """
 
     kind: LossyKind
     epsilon: float
 
-    def stay(self, drafts: Drafts) -> Tensor:
+    def acceptance(self, drafts: Drafts) -> Tensor:
         """(B, G)."""
         p, q = drafts.p_of_token, drafts.q_of_token
         if self.kind == "typical":
@@ -139,10 +141,10 @@ class LossyRule(TokenRule):
 
     def greedy(self, drafts: Drafts) -> Tensor:
         """The same where the target takes its likeliest token, p being its probabilities at
-        temperature 1: (B, G) bool. A token stays if it is at least epsilon times as likely as the
-        likeliest."""
+        temperature 1: (B, G) bool. A token is accepted if it is at least epsilon times as likely as
+        the likeliest."""
         if self.kind == "typical":
-            return self.stay(drafts) > 0
+            return self.acceptance(drafts) > 0
         return drafts.p_of_token >= self.epsilon * drafts.p[:, :-1].amax(-1)
 
 
@@ -155,25 +157,25 @@ class BlockRule:
     with P_G.
     """
 
-    def stay(self, drafts: Drafts) -> Tensor:
+    def acceptance(self, drafts: Drafts) -> Tensor:
         """(B, G): h_1 ... h_G."""
         joint = self._joint(drafts)
-        stay = torch.zeros_like(joint)
+        reached = torch.zeros_like(joint)
         for i in range(drafts.tokens.shape[1]):
             here = joint[:, i]
             at = torch.full_like(drafts.lengths, i + 1)
             more = (here[:, None] * drafts.p_at(at) - drafts.q_at(at)).clamp_min(0).sum(-1)
             missing = more + 1 - here
             partly = more / torch.where(missing > 0, missing, 1.0)
-            stay[:, i] = torch.where(drafts.lengths == i + 1, here, partly)
-        return stay
+            reached[:, i] = torch.where(drafts.lengths == i + 1, here, partly)
+        return reached
 
     def count(self, below: Tensor) -> Tensor:
         """The last place that is reached."""
         places = torch.arange(1, below.shape[1] + 1, device=below.device)
         return torch.where(below, places, 0).amax(-1) if below.shape[1] else below.sum(-1)
 
-    def rest(self, drafts: Drafts, kept: Tensor) -> Tensor:
+    def residual(self, drafts: Drafts, kept: Tensor) -> Tensor:
         """What P_k p has more than q; p itself behind the draft."""
         joint = torch.cat([torch.ones_like(drafts.p[:, :1, 0]), self._joint(drafts)], 1)
         share = joint.gather(1, kept[:, None])
@@ -191,7 +193,8 @@ class BlockRule:
 
 
 def verify(drafts: Drafts, uniforms: Tensor, *, rule: Rule) -> tuple[Tensor, Tensor]:
-    """Keep the drafted tokens that pass, and draw the one behind them.
+    """Accept drafted tokens, and draw the one behind them (Leviathan et al., algorithm 1, from its
+    third comment on).
 
     Args:
         drafts: with what both models say.
@@ -199,15 +202,17 @@ def verify(drafts: Drafts, uniforms: Tensor, *, rule: Rule) -> tuple[Tensor, Ten
         rule: how they are judged.
 
     Returns:
-        How many tokens stay, (B,), and the token behind them, (B,).
+        How many tokens are accepted, (B,), and the token behind them, (B,).
     """
-    below = (uniforms[:, :-1] < rule.stay(drafts)) & drafts.drafted
+    # 3. determine the number of accepted guesses n
+    below = (uniforms[:, :-1] < rule.acceptance(drafts)) & drafts.drafted
     kept = rule.count(below)
-    return kept, draw(rule.rest(drafts, kept), uniforms[:, -1])
+    # 4. adjust the target's distribution if one was rejected, and 5. draw one token from it
+    return kept, draw(rule.residual(drafts, kept), uniforms[:, -1])
 
 
 def verify_greedy(tokens: Tensor, *, lengths: Tensor, best: Tensor) -> tuple[Tensor, Tensor]:
-    """The same where the target's law is its likeliest token.
+    """The same where the target always takes its likeliest token.
 
     Args:
         tokens: drafted, (B, G).
@@ -232,5 +237,5 @@ def _more(p: Tensor, q: Tensor, *, share: Tensor | float = 1.0) -> Tensor:
     return torch.where(more.sum(-1, keepdim=True) < _NOTHING, p, more)
 
 
-def _of(law: Tensor, tokens: Tensor) -> Tensor:
-    return law.gather(-1, tokens[..., None])[..., 0]
+def _of(probabilities: Tensor, tokens: Tensor) -> Tensor:
+    return probabilities.gather(-1, tokens[..., None])[..., 0]

@@ -47,17 +47,17 @@ class Translation:
         if token in self._same:
             return (self._same[token],)
         text = self._target.decode([token], clean_up_tokenization_spaces=False)
-        found = self._draft.encode(text, add_special_tokens=False)
-        return tuple(found) or (int(self.draft_ids[0]),)
+        pieces = self._draft.encode(text, add_special_tokens=False)
+        return tuple(pieces) or (int(self.draft_ids[0]),)
 
     def logits(self, logits: Tensor, *, size: int) -> Tensor:
         """The draft's logits `(..., V')` as of `size` tokens of the target, -inf where it has none:
         `(..., size)`."""
-        found = logits.new_full((*logits.shape[:-1], size), -torch.inf)
+        translated = logits.new_full((*logits.shape[:-1], size), -torch.inf)
         known = self.target_ids < size
         ids, own = self.target_ids[known], self.draft_ids[known]
-        found[..., ids.to(logits.device)] = logits[..., own.to(logits.device)]
-        return found
+        translated[..., ids.to(logits.device)] = logits[..., own.to(logits.device)]
+        return translated
 
 
 def translation(

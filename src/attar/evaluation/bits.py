@@ -13,7 +13,7 @@ from datasets import Dataset
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from attar.evaluation.likelihood import Score, count_ends, emitted, scored
+from attar.evaluation.likelihood import Score, count_ends, id_count, score_with_ids
 from attar.measure.cost import linear_macs
 
 _NOTHING = 1e-3  # nearer to uniform than this share of it, a model has learned nothing
@@ -71,8 +71,8 @@ class BitsPerByte:
 
 
 def bits_per_byte(
-    model: "PreTrainedModel",
-    tokenizer: "PreTrainedTokenizerBase",
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
     texts: Sequence[str] | Dataset,
     *,
     context: int | None = None,
@@ -92,7 +92,7 @@ def bits_per_byte(
         CompatibilityError, ConfigError, DataError: as in `score`.
     """
     documents = texts if isinstance(texts, Dataset) else Dataset.from_dict({"text": list(texts)})
-    found, ids = scored(
+    score, ids = score_with_ids(
         model,
         tokenizer,
         documents,
@@ -101,12 +101,12 @@ def bits_per_byte(
         batch_size=batch_size,
         eval_tokens=eval_tokens,
     )
-    bits = math.log2(emitted(tokenizer))
+    bits = math.log2(id_count(tokenizer))
     head = model.get_output_embeddings()
     output = 0 if head is None else sum(p.numel() for p in head.parameters() if p.ndim > 1)
-    macs, size = linear_macs(model), found.bytes / found.tokens
+    macs, size = linear_macs(model), score.bytes / score.tokens
     return BitsPerByte(
-        score=found,
+        score=score,
         uniform=bits / size,
         unigram=min(bits, unigram_bits(ids[1:])) / size,
         ends=count_ends(tokenizer, ids) - count_ends(tokenizer, ids[:1]),

@@ -11,8 +11,8 @@ from attar.models import inference
 
 
 def tasks(
-    model: "PreTrainedModel",
-    tokenizer: "PreTrainedTokenizerBase",
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
     names: Sequence[str],
     *,
     limit: int | float | None = None,

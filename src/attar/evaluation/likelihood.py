@@ -5,7 +5,6 @@ vocabularies by bits per byte only. All losses are natural logarithms (nats), su
 log-softmax in float32.
 """
 
-import logging
 import math
 from dataclasses import dataclass
 from functools import partial
@@ -17,12 +16,9 @@ from torch.nn import functional as F
 from tqdm import tqdm
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from attar.data.passages import spread
+from attar.data.passages import sample_passages
 from attar.errors import CompatibilityError, ConfigError, DataError
-from attar.models import autocast, inference, require_decoder, separator
-from attar.portable.tokenization_equal_info import EqualInfoTokenizer
-
-logger = logging.getLogger(__name__)
+from attar.models import DocumentTokenizer, autocast, inference, require_decoder, separator
 
 DEFAULT_CONTEXT = 2048
 _CHUNK = 2**24  # logits turned to float32 at a time: 64 MiB
@@ -57,19 +53,19 @@ class Score:
         }
 
 
-def _losses(model: "PreTrainedModel", ids: Tensor) -> Tensor:
+def _losses(model: PreTrainedModel, ids: Tensor) -> Tensor:
     """Negative log-likelihood of each row's ids but the first: `(B, T)` ids to `(B, T-1)` nats."""
     inputs, targets = ids[:, :-1], ids[:, 1:]
     logits = model(input_ids=inputs, use_cache=False).logits
     rows = max(1, _CHUNK // (logits.shape[1] * logits.shape[2]))
     parts = [
-        F.cross_entropy(part.flatten(0, 1).float(), wanted.flatten(), reduction="none")
-        for part, wanted in zip(logits.split(rows), targets.split(rows), strict=True)
+        F.cross_entropy(part.flatten(0, 1).float(), next_ids.flatten(), reduction="none")
+        for part, next_ids in zip(logits.split(rows), targets.split(rows), strict=True)
     ]
     return (parts[0] if len(parts) == 1 else torch.cat(parts)).view(targets.shape)
 
 
-def nll(model: "PreTrainedModel", input_ids: Tensor, *, batch_size: int = 8) -> float:
+def nll(model: PreTrainedModel, input_ids: Tensor, *, batch_size: int = 8) -> float:
     """Mean negative log-likelihood per predicted token of fixed windows, in nats.
 
     The inner loop of a search: `input_ids` is `(N, T)`, each row predicts its ids 2..T. No
@@ -90,9 +86,9 @@ def nll(model: "PreTrainedModel", input_ids: Tensor, *, batch_size: int = 8) -> 
 
 
 def score(
-    model: "PreTrainedModel",
-    tokenizer: "PreTrainedTokenizerBase",
-    documents: "Dataset",
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    documents: Dataset,
     *,
     context: int | None = None,
     stride: int | None = None,
@@ -123,7 +119,7 @@ def score(
         ConfigError: context or stride do not suit the model.
         DataError: there is no text, or the loss is not finite.
     """
-    return scored(
+    return score_with_ids(
         model,
         tokenizer,
         documents,
@@ -134,10 +130,10 @@ def score(
     )[0]
 
 
-def scored(
-    model: "PreTrainedModel",
-    tokenizer: "PreTrainedTokenizerBase",
-    documents: "Dataset",
+def score_with_ids(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    documents: Dataset,
     *,
     context: int | None = None,
     stride: int | None = None,
@@ -169,7 +165,7 @@ def scored(
 
 
 def _sum_over_windows(
-    model: "PreTrainedModel", ids: Tensor, context: int, stride: int, batch_size: int
+    model: PreTrainedModel, ids: Tensor, context: int, stride: int, batch_size: int
 ) -> float:
     """Summed loss of `ids[1:]`, each predicted once; windows of `context` start `stride` apart."""
     last = len(ids) - 1  # inputs there are
@@ -192,13 +188,12 @@ def _sum_over_windows(
 
 
 def _stream(
-    tokenizer: "PreTrainedTokenizerBase", documents: "Dataset", *, eval_tokens: int | None
+    tokenizer: PreTrainedTokenizerBase, documents: Dataset, *, eval_tokens: int | None
 ) -> tuple[Tensor, int]:
     """Ids of `EOS doc EOS doc ...` as `(S,)` and the UTF-8 bytes of the documents in them; at most
     `eval_tokens` ids follow the first."""
     if eval_tokens is not None and eval_tokens < 1:
         raise ConfigError(f"eval_tokens must be 1 or more, but is {eval_tokens}.")
-    inside = ends_inside(tokenizer)
     end = separator(tokenizer)
     if "text" not in documents.column_names:
         raise DataError(
@@ -207,52 +202,40 @@ def _stream(
     texts = [text for text in documents["text"] if text]
     if eval_tokens is not None:
         # the first id of the stream is not scored, so one more fits
-        texts = spread(texts, partial(_encode, tokenizer), tokens=eval_tokens + 1)
+        texts = sample_passages(texts, partial(_encode, tokenizer), tokens=eval_tokens + 1)
     if not texts:
         raise DataError(
             "there is no text to score: every document is empty (or eval_tokens leaves nothing)."
         )
     size = sum(len(text.encode()) for text in texts)
-    if inside is not None:
-        found = inside.encode_documents(texts)
-        # The first id is not predicted: its share of its window's bytes does not count.
-        head = len(inside.decode_bytes(found[: -(-inside.window_bits // inside.token_bits)]))
-        return torch.from_numpy(found).long(), size - round(
-            head * min(1, inside.token_bits / inside.window_bits)
-        )
+    if isinstance(tokenizer, DocumentTokenizer) and tokenizer.ends_inside:
+        encoded = tokenizer.encode_documents(texts)
+        # The first id is not predicted, so that its bytes do not count.
+        return torch.from_numpy(encoded).long(), size - tokenizer.head_bytes(encoded)
     ids = [token for text in texts for token in (end, *_encode(tokenizer, text))]
     return torch.tensor(ids), size
 
 
-def ends_inside(tokenizer: "PreTrainedTokenizerBase") -> EqualInfoTokenizer | None:
-    """The tokenizer, if it codes the ends of documents inside its windows."""
-    if isinstance(tokenizer, EqualInfoTokenizer) and tokenizer.codec["eos"] == "in_window":
-        return tokenizer
-    return None
-
-
-def count_ends(tokenizer: "PreTrainedTokenizerBase", ids: Tensor) -> int:
+def count_ends(tokenizer: PreTrainedTokenizerBase, ids: Tensor) -> int:
     """How many ends of documents there are in ids."""
-    if (inside := ends_inside(tokenizer)) is not None:
-        return inside.count_ends(ids.numpy())
+    if isinstance(tokenizer, DocumentTokenizer):
+        return tokenizer.count_ends(ids.numpy())
     return int((ids == separator(tokenizer)).sum())
 
 
-def emitted(tokenizer: "PreTrainedTokenizerBase") -> int:
-    """Ids that a text with the ends of its documents can have."""
-    if isinstance(tokenizer, EqualInfoTokenizer):
-        return tokenizer.vocab_size + (ends_inside(tokenizer) is None)
-    return len(tokenizer)
+def id_count(tokenizer: PreTrainedTokenizerBase) -> int:
+    """How many different ids documents with their ends can have."""
+    return tokenizer.id_count if isinstance(tokenizer, DocumentTokenizer) else len(tokenizer)
 
 
-def _encode(tokenizer: "PreTrainedTokenizerBase", text: str) -> list[int]:
+def _encode(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
     return tokenizer(text, add_special_tokens=False, return_attention_mask=False, verbose=False)[
         "input_ids"
     ]
 
 
 def _context(
-    model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase", context: int | None
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, context: int | None
 ) -> int:
     positions = getattr(model.config.get_text_config(), "max_position_embeddings", None)
     if context is None:
@@ -265,13 +248,11 @@ def _context(
     return context
 
 
-def _name(model: "PreTrainedModel") -> str:
+def _name(model: PreTrainedModel) -> str:
     return repr(model.name_or_path) if model.name_or_path else f"this {type(model).__name__}"
 
 
-def _require_fit(
-    model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase", ids: Tensor
-) -> None:
+def _require_fit(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, ids: Tensor) -> None:
     vocabulary, highest = _vocabulary(model), int(ids.max())
     if highest >= vocabulary:
         raise CompatibilityError(
@@ -281,11 +262,11 @@ def _require_fit(
         )
 
 
-def _vocabulary(model: "PreTrainedModel") -> int:
+def _vocabulary(model: PreTrainedModel) -> int:
     return next(model.get_input_embeddings().parameters()).shape[0]
 
 
-def _require_no_foresight(model: "PreTrainedModel", ids: Tensor) -> None:
+def _require_no_foresight(model: PreTrainedModel, ids: Tensor) -> None:
     """Refuse a model whose prediction changes with a later token: it would score absurdly well."""
     pair = ids[:3].repeat(2, 1).to(model.device)
     if pair.shape[1] < 2:
@@ -300,7 +281,7 @@ def _require_no_foresight(model: "PreTrainedModel", ids: Tensor) -> None:
         )
 
 
-def _damage(model: "PreTrainedModel") -> str:
+def _damage(model: PreTrainedModel) -> str:
     for name, tensor in model.state_dict().items():
         if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
             return f"its weights are damaged, {name} holds NaN or infinite values"

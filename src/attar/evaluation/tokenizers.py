@@ -1,135 +1,64 @@
-"""What equal-information windows are measured against: bytes, subwords, plain compression."""
+"""How good is a tokenizer? Beside baselines with as many ids, on text that none has seen.
 
-import gzip
+The scores say how much text an id holds and how steady ids are, not how well a model learns from
+them: that takes a training with each tokenizer, and bits per byte (`attar.evaluation.bits`).
+"""
+
+import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from functools import lru_cache, partial
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from datasets import Dataset
-from numpy.lib.stride_tricks import sliding_window_view
-from numpy.typing import NDArray
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from tqdm import tqdm
-from transformers import PreTrainedTokenizerFast
 
-from attar.coding.arithmetic import NextCdf, encode
-from attar.coding.ngram import NgramModel, symbols_of
-from attar.data.passages import spread
-from attar.data.tokens import END_OF_TEXT, train_tokenizer
-from attar.errors import ConfigError, DataError
+from attar import checkpoint
+from attar.data.data import STDLIB, Data, DataLike
+from attar.data.passages import sample_passages
+from attar.data.text import load_text
+from attar.errors import ConfigError, DataError, require
 from attar.evaluation.bits import unigram_bits
-from attar.portable.equal_info_windows import COMPILED, regroup
-from attar.portable.tokenization_equal_info import EqualInfoTokenizer
+from attar.evaluation.tokenizer_baselines import (
+    Encode,
+    Ids,
+    arithmetic_ids,
+    bpe,
+    byte_ids,
+    fit_ngrams,
+    gzip_ids,
+    ids_of,
+    unigram,
+)
+from attar.evaluation.tokenizer_checks import verify_tokenizer
+from attar.models import DocumentTokenizer
+from attar.report.artefact import artefact
+from attar.report.record import Run
+from attar.report.tables import Table
 
-Ids = NDArray[np.int64]
-Encode = Callable[[str], Ids]
+logger = logging.getLogger(__name__)
 
-_ROWS = 4096
-
-
-def byte_ids(text: str) -> Ids:
-    """Every byte is an id."""
-    return symbols_of(text).astype(np.int64)
-
-
-def gzip_ids(text: str) -> Ids:
-    """The bytes of the text after gzip, of which a document is compressed alone, without the head
-    of 10 bytes, which is the same for all, and the check sum of 8.
-    """
-    packed = gzip.compress(text.encode(), mtime=0)[10:-8]
-    return np.frombuffer(packed, np.uint8).astype(np.int64)
-
-
-def arithmetic_ids(text: str, *, model: NgramModel, bits: int = 8) -> Ids:
-    """The arithmetic code of a whole text under a byte model that is never reset, cut into ids.
-
-    With an order-1 model it is the paper's StaticAC.
-    """
-    symbols = symbols_of(text)
-    coded = encode(symbols.tolist(), _contexts(symbols, model))
-    return regroup(np.asarray(coded, np.int64), bits=1, to_bits=bits)
-
-
-def _contexts(symbols: NDArray[np.uint16], model: NgramModel) -> NextCdf:
-    """What the model says at each place of a text, worked out for many places at a time."""
-    width = model.order - 1
-
-    @lru_cache(2)
-    def block(number: int) -> NDArray[np.int64]:
-        if number < 0:  # the first contexts are shorter
-            return np.concatenate(
-                [model.frequencies(symbols[None, :at]) for at in range(width)]
-            ).reshape(-1, model.alphabet)
-        start = width + number * _ROWS
-        rows = symbols[start - width : start + _ROWS - 1] if width else symbols[:0]
-        if not width:
-            return np.repeat(model.frequencies(np.zeros((1, 0), np.uint16)), _ROWS, axis=0)
-        return model.frequencies(sliding_window_view(rows, width))
-
-    def next_cdf(seen: Sequence[int]) -> Sequence[int]:
-        number, row = divmod(len(seen) - width, _ROWS)
-        found = block(-1)[len(seen)] if len(seen) < width else block(number)[row]
-        return [0, *np.cumsum(found).tolist()]
-
-    return next_cdf
-
-
-def bpe(documents: Dataset, *, vocab_size: int) -> PreTrainedTokenizerFast:
-    """A byte-level BPE of so many ids, the end of a text among them."""
-    return train_tokenizer(documents, vocab_size=vocab_size, context=2**30)
-
-
-def unigram(documents: Dataset, *, vocab_size: int) -> PreTrainedTokenizerFast:
-    """A byte-level Unigram tokenizer (Kudo, 2018) of so many ids, or as many as the text gives."""
-    tokenizer = Tokenizer(models.Unigram())
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    tokenizer.decoder = decoders.ByteLevel()
-    alphabet = pre_tokenizers.ByteLevel.alphabet()
-    trainer = trainers.UnigramTrainer(
-        vocab_size=vocab_size,
-        special_tokens=[END_OF_TEXT],
-        initial_alphabet=alphabet,
-        show_progress=False,
-    )
-    tokenizer.train_from_iterator(documents["text"], trainer=trainer)
-    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token=END_OF_TEXT)
-
-
-def ids_of(tokenizer: Any) -> Encode:
-    """The ids of a Hugging Face tokenizer, without special tokens."""
-
-    def found(text: str) -> Ids:
-        given = tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
-        return np.asarray(given, np.int64)
-
-    return found
-
-
-def fit_ngrams(texts: Sequence[str], *, order: int, precision: int) -> NgramModel:
-    """A byte model for the plain code, of the same kind as that of the windows."""
-    documents = [symbols_of(text) for text in texts]
-    return NgramModel.fit(documents, order=order, alphabet=256, precision=precision)
-
-
+OWN = "equal-info"
+"""The row of the tokenizer that is evaluated."""
 BASELINES = ("bytes", "bpe", "unigram", "static ac", "ac", "gzip")
+
 _SUBWORDS = frozenset({"bpe", "unigram"})
 _FIT = 8_000_000  # bytes that baselines are fitted on
 _CODED = 100_000  # bytes that the plain arithmetic coder reads: it is written in Python
 _SLOW = frozenset({"ac", "static ac"})
 _CHANGED = (50, 200)  # passages, and their length, whose first word is changed
+_FEW = 10_000  # bytes of text below which scores are rough
 
 
 @dataclass(frozen=True)
-class Row:
+class TokenizerScore:
     """One tokenizer on held-out text.
 
     Attributes:
-        name: equal-info or a baseline.
+        name: `OWN` or a baseline.
         vocabulary: ids, without special tokens.
         bytes: of text that was read.
         bytes_per_id: of text, in UTF-8.
@@ -158,24 +87,122 @@ class Row:
         return asdict(self) | {"ids_per_kilobyte": self.ids_per_kilobyte}
 
 
-def tokenizer_report(
-    tokenizer: EqualInfoTokenizer,
+def evaluate_tokenizer(
+    model: str | Path,
+    data: DataLike = STDLIB,
+    *,
+    baselines: Sequence[str] = BASELINES,
+    max_bytes: int = 1_000_000,
+    verify: bool = False,
+    output_dir: str | Path | None = None,
+    recipe: str | None = None,
+) -> Run:
+    """Put a tokenizer beside bytes, subwords and plain compression, on text that none has seen.
+
+    Args:
+        model: folder of a tokenizer that `attar tokenizer train` made.
+        data: whatever `attar.data.load_text` takes; its training split fits the baselines, its
+            test split is measured.
+        baselines: some of `BASELINES`; BPE always is among them.
+        max_bytes: bytes of the test split that are read, in passages spread over it.
+        verify: check the tokenizer, too: its hash, its strings, and that the test split and random
+            bytes come back (`verify_tokenizer`).
+        output_dir: where the record goes; None keeps it in memory.
+        recipe: name of the recipe that the options came from, for the record.
+
+    Returns:
+        The record: `details["rows"]`, of which `score_table` makes a table; with `verify` also
+        `details["verified"]`, how much was checked, by name.
+
+    Raises:
+        ConfigError: there is no such baseline, no bytes to read, or the output folder is taken.
+        DataError: the tokenizer or the text cannot be read, or the tokenizer is not sound.
+    """
+    tokenizer = checkpoint.load_document_tokenizer(model)
+    data = Data.of(data)
+    options = {"baselines": list(baselines), "max_bytes": max_bytes, "verify": verify}
+    with artefact(
+        output_dir,
+        command="tokenizer evaluate",
+        settings={"model": str(model), **data.settings(), **options},
+        recipe=recipe,
+    ) as work:
+        work.card = None
+        if work.main:
+            documents = load_text(data)
+            texts = documents["test"]["text"]
+            work.run.details["content_hash"] = tokenizer.content_hash
+            if verify:
+                work.run.details["verified"] = verify_tokenizer(tokenizer, texts)
+            scores = compare_tokenizers(
+                tokenizer,
+                texts,
+                train_texts=documents["train"]["text"],
+                baselines=baselines,
+                max_bytes=max_bytes,
+            )
+            work.run.details["rows"] = [score.to_dict() for score in scores]
+            if scores[0].bytes < _FEW:
+                logger.warning(
+                    "read %d bytes only, figures are rough; give more text or a larger --max-bytes",
+                    scores[0].bytes,
+                )
+    return work.run
+
+
+def score_table(run: Run) -> str:
+    """What `evaluate_tokenizer` found as a table, with what its columns mean."""
+    head = [
+        "Tokenizer",
+        "Ids",
+        "Bytes per id",
+        "Ids per kB",
+        "Uniform",
+        "Unigram",
+        "Stable",
+        "MB/s",
+    ]
+    rows = run.details["rows"]
+    body = [
+        [
+            row["name"],
+            f"{row['vocabulary']:,}",
+            f"{row['bytes_per_id']:.2f}",
+            f"{row['ids_per_kilobyte']:.0f}",
+            f"{row['uniform']:.3f}",
+            f"{row['unigram']:.3f}",
+            f"{row['stability']:.0%}",
+            f"{row['megabytes_per_second']:.3g}",
+        ]
+        for row in rows
+    ]
+    return (
+        f"{Table(head, body)}\n\nOn {rows[0]['bytes']:,} bytes, of which the arithmetic coders "
+        f"read {_CODED:,} at most. Uniform, Unigram: bits per byte of a model that has learned "
+        "nothing, and of one that knows how often each id occurs. Stable: share of the ids of "
+        f"{_CHANGED[1]} characters that stay when the first word is another. What a model learns "
+        "takes a training to say: attar pretrain --tokenizer."
+    )
+
+
+# -------------------------------------------------------------------------------------- comparing
+
+
+def compare_tokenizers(
+    tokenizer: DocumentTokenizer,
     texts: Sequence[str],
     *,
     train_texts: Sequence[str],
     baselines: Sequence[str] = BASELINES,
     max_bytes: int = 1_000_000,
-) -> list[Row]:
+) -> list[TokenizerScore]:
     """A tokenizer beside baselines with as many ids, fitted on the training text.
 
-    It says how much text an id holds, not how well a model learns from it: for that, train one with
-    each (`attar tokenizer train-lm`) and compare bits per byte. BPE is always in it.
-
     Args:
-        tokenizer: ours.
+        tokenizer: ours; it comes first.
         texts: held-out documents.
         train_texts: what baselines are fitted on, at most 8 MB.
-        baselines: some of `BASELINES`.
+        baselines: some of `BASELINES`; BPE always is among them.
         max_bytes: of `texts` that are read, in passages spread over them; the arithmetic coders
             read 100 kB at most.
 
@@ -185,27 +212,26 @@ def tokenizer_report(
     """
     if unknown := [name for name in baselines if name not in BASELINES]:
         raise ConfigError(f"expected baselines among {', '.join(BASELINES)}, found {unknown[0]!r}")
-    if max_bytes < 1:
-        raise ConfigError(f"expected max_bytes of 1 or more, found {max_bytes}")
-    texts = spread(texts, str.encode, tokens=max_bytes)
-    known = spread(train_texts, str.encode, tokens=_FIT)
+    require(max_bytes >= 1, "max_bytes", max_bytes, "1 or more")
+    texts = sample_passages(texts, str.encode, tokens=max_bytes)
+    known = sample_passages(train_texts, str.encode, tokens=_FIT)
     if not texts or not known:
         raise DataError("expected text to report on, found none; give other text")
-    few = spread(texts, str.encode, tokens=_CODED)
+    few = sample_passages(texts, str.encode, tokens=_CODED)
     pairs = first_words_changed(texts)
-    rows = []
-    for name in ("equal-info", *(one for one in BASELINES if one in {*baselines, "bpe"})):
+    scores = []
+    for name in (OWN, *(one for one in BASELINES if one in {*baselines, "bpe"})):
         vocabulary, encode = _encoder(name, tokenizer, known)
         stable = stability(encode, pairs)
         read = few if name in _SLOW else texts
-        rows.append(_row(name, encode, read, vocabulary=vocabulary, stable=stable))
-    return rows
+        scores.append(_score(name, encode, read, vocabulary=vocabulary, stable=stable))
+    return scores
 
 
-def _encoder(name: str, tokenizer: EqualInfoTokenizer, known: Sequence[str]) -> tuple[int, Encode]:
+def _encoder(name: str, tokenizer: DocumentTokenizer, known: Sequence[str]) -> tuple[int, Encode]:
     """How many ids there are, and how text becomes ids."""
-    if name == "equal-info":
-        return tokenizer.vocab_size, lambda text: _ours(tokenizer, text)
+    if name == OWN:
+        return tokenizer.vocab_size, lambda text: _own_ids(tokenizer, text)
     if name == "bytes":
         return 256, byte_ids
     if name == "gzip":
@@ -213,29 +239,31 @@ def _encoder(name: str, tokenizer: EqualInfoTokenizer, known: Sequence[str]) -> 
     if name in _SUBWORDS:
         make = bpe if name == "bpe" else unigram
         size = tokenizer.vocab_size + 1
-        found = make(Dataset.from_dict({"text": list(known)}), vocab_size=max(size, 257))
-        return len(found) - 1, ids_of(found)
-    codec = tokenizer.codec
+        subwords = make(Dataset.from_dict({"text": list(known)}), vocab_size=max(size, 257))
+        return len(subwords) - 1, ids_of(subwords)
+    codec = tokenizer.dependencies.get("codec", {})  # the same byte model as that of the windows
     order = 1 if name == "static ac" else codec.get("order", 6)
-    model = fit_ngrams(known, order=order, precision=codec["precision_bits"])
-    return 256, partial(arithmetic_ids, model=model)
+    counts = fit_ngrams(known, order=order, precision=codec.get("precision_bits", 16))
+    return 256, partial(arithmetic_ids, model=counts)
 
 
-def _ours(tokenizer: EqualInfoTokenizer, text: str) -> Ids:
+def _own_ids(tokenizer: DocumentTokenizer, text: str) -> Ids:
     return tokenizer.encode_bytes(text.encode()).astype(np.int64)
 
 
-def _row(name: str, encode: Encode, texts: Sequence[str], *, vocabulary: int, stable: float) -> Row:
+def _score(
+    name: str, encode: Encode, texts: Sequence[str], *, vocabulary: int, stable: float
+) -> TokenizerScore:
     encode(texts[0][:100])  # compiles what is compiled on first use
     shown = tqdm(texts, desc=name, disable=None, leave=False)
     began = time.perf_counter()
-    found = [encode(text) for text in shown]
+    encoded = [encode(text) for text in shown]
     seconds = time.perf_counter() - began
-    ids = torch.from_numpy(np.concatenate(found).astype(np.int64))
+    ids = torch.from_numpy(np.concatenate(encoded).astype(np.int64))
     size = sum(len(text.encode()) for text in texts)
     each = size / len(ids)
     bits = np.log2(vocabulary)
-    return Row(
+    return TokenizerScore(
         name=name,
         vocabulary=vocabulary,
         bytes=size,
@@ -288,47 +316,3 @@ def edit_distance(one: Ids, other: Ids) -> int:
         reached = np.minimum(row[1:] + 1, row[:-1] + (other != symbol))
         row = np.minimum.accumulate(np.concatenate([[at], reached]) - steps) + steps
     return int(row[-1])
-
-
-def verify(tokenizer: EqualInfoTokenizer, texts: Sequence[str]) -> dict[str, int]:
-    """Check that a tokenizer is sound, and that texts and random bytes come back.
-
-    Returns:
-        How much was checked, by name.
-
-    Raises:
-        DataError: something is wrong, or its folder lacks a file.
-    """
-    checked = {}
-    if tokenizer.name_or_path:
-        _require_files(Path(tokenizer.name_or_path))
-    dictionary = tokenizer.dictionary
-    if tokenizer.window_bits <= COMPILED:
-        codes = np.arange(len(dictionary.parent))
-        pairs = dictionary.parent.astype(np.int64) * 512 + dictionary.symbol
-        alone = [np.unique(dictionary.symbol[dictionary.parent < 0]).tolist()]
-        if len(np.unique(pairs)) != len(codes) or alone[0][:256] != list(range(256)):
-            raise DataError("the dictionary lacks a byte or has a string twice; fit it anew")
-        if not all(dictionary.encode(dictionary.decode([c])).tolist() == [c] for c in codes):
-            raise DataError("a string of the dictionary is not its own longest match; fit it anew")
-        checked["strings"] = len(codes)
-    rng = np.random.default_rng(0)
-    samples = [rng.integers(0, 256, size, np.uint8).tobytes() for size in (0, 1, 1000, 100_000)]
-    wanted = [*samples, *(text.encode() for text in texts)]
-    for sample in tqdm(wanted, desc="checking", disable=None, leave=False):
-        if tokenizer.decode_bytes(tokenizer.encode_bytes(sample)) != sample:
-            raise DataError("a text did not come back as it was; please report this")
-    checked["random bytes"] = sum(map(len, samples))
-    checked["bytes of text"] = sum(len(text.encode()) for text in texts)
-    return checked
-
-
-def _require_files(folder: Path) -> None:
-    """What transformers needs to load a tokenizer whose class is not its own."""
-    code = ("tokenization_equal_info.py", "equal_info_windows.py")
-    for name in ("tokenizer_config.json", *code):
-        if folder.is_dir() and not (folder / name).exists():
-            raise DataError(
-                f"the tokenizer in {str(folder)!r} lacks {name}, without which AutoTokenizer "
-                "cannot load it; copy all files of the tokenizer"
-            )

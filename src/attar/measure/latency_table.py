@@ -53,7 +53,7 @@ class LatencyTable:
     @classmethod
     def from_dict(cls, stored: Mapping[str, Any]) -> "LatencyTable":
         """Read what `to_dict` gave."""
-        parent = Arch(tuple(LayerShape(**layer) for layer in stored["parent"]["layers"]))
+        parent = Arch.from_dict(stored["parent"])
         grids = {k: tuple((int(w), float(t)) for w, t in stored[k]) for k in ("groups", "neurons")}
         return cls(**{**stored, "parent": parent, **grids})
 

@@ -300,9 +300,6 @@ def _in_prior_order(values: list[float], pool: Sequence[UnitGroup]) -> list[floa
     return ordered
 
 
-Array = NDArray[np.float64]
-
-
 # -------------------------------------------------------------------------------------- the verb
 
 STRATEGY = Strategy("bonsai", regress)

@@ -40,7 +40,7 @@ def _fill_table(parent, symbol, keys, codes, shift):
         codes[slot] = code
 
 
-def _walk(symbols, keys, codes, shift, found):
+def _walk(symbols, keys, codes, shift, matches):
     """Longest matches from the left: how many there are, and where the last one begins."""
     last = len(keys) - 1
     at, began, count = 0, 0, 0
@@ -55,7 +55,7 @@ def _walk(symbols, keys, codes, shift, found):
                 break
             code = np.int64(codes[slot])
             at += 1
-        found[count] = code
+        matches[count] = code
         count += 1
     return count, began
 
@@ -76,8 +76,8 @@ def regroup(values, *, bits, to_bits):
     if bits == to_bits:
         return values
     piece = to_bits * 2**14  # so many values fill whole integers
-    found = [_regroup(values[i : i + piece], bits, to_bits) for i in range(0, len(values), piece)]
-    return np.concatenate(found) if found else np.zeros(0, np.int64)
+    parts = [_regroup(values[i : i + piece], bits, to_bits) for i in range(0, len(values), piece)]
+    return np.concatenate(parts) if parts else np.zeros(0, np.int64)
 
 
 def _regroup(values, bits, to_bits):
@@ -170,16 +170,16 @@ class WindowDictionary:
                 f"expected symbols of 0 to {self._last}, found {symbols.max()}; this tokenizer "
                 "codes no ends of documents inside windows"
             )
-        found, at = [], 0
+        parts, at = [], 0
         while at < len(symbols):
             piece = symbols[at : at + _PIECE]
             codes = np.empty(len(piece), np.int32)
             count, began = walk(piece, *self._table, codes)
             # A string that the end of a piece cuts off opens the next one, unless it is all of it.
             whole = at + len(piece) == len(symbols) or began == 0
-            found.append(codes[: count if whole else count - 1].copy())
+            parts.append(codes[: count if whole else count - 1].copy())
             at += len(piece) if whole else began
-        return np.concatenate(found) if found else np.zeros(0, np.int32)
+        return np.concatenate(parts) if parts else np.zeros(0, np.int32)
 
     def sizes(self, codes):
         """Symbols of the string of each code."""

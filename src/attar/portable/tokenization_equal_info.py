@@ -5,22 +5,22 @@ table of byte strings, as the model starts anew in every window. This file reads
 no model, so its ids are the same on every machine. It needs transformers, numpy and safetensors
 alone (numba makes it about a hundred times faster) and travels with every tokenizer, so that
 `AutoTokenizer.from_pretrained(folder, trust_remote_code=True)` works where Attar is not installed.
+Windows too long for a table need the byte model, and so Attar: `attar.load_tokenizer(folder)`.
 
 Method: Lester et al., "Training LLMs over Neurally Compressed Text", 2024, arXiv 2404.03626; the
 table is that of Attar's stop-cell coder.
 """
 
-import codecs
 import hashlib
 import json
 import re
 from functools import cache, cached_property
-from importlib import import_module
 from pathlib import Path
 
 import numpy as np
-from transformers import BatchEncoding, LogitsProcessor, PreTrainedTokenizer
+from transformers import BatchEncoding, PreTrainedTokenizer
 
+from .equal_info_generation import Canonical, StartsWith, StreamDecoder
 from .equal_info_windows import COMPILED, END, FORMAT, WindowDictionary, bytes_among, regroup
 
 DICTIONARY_FILE = "equal_info.safetensors"
@@ -41,16 +41,13 @@ def _letters():
 
 
 def _read_dictionary(file, *, window_bits):
-    if window_bits <= COMPILED:
-        return WindowDictionary.load(file, window_bits=window_bits)
-    try:
-        live = import_module("attar.coding.windows")
-    except ImportError as error:
-        raise ImportError(
-            f"windows of {window_bits} bits, above {COMPILED}, are worked out by Attar as they "
-            f"come, and it is not installed ({error})"
-        ) from error
-    return live.LiveWindows.load(file, window_bits=window_bits)
+    if window_bits > COMPILED:
+        raise ValueError(
+            f"expected windows of at most {COMPILED} bits, whose strings are all listed, found "
+            f"{window_bits}; the byte model of longer ones comes with Attar: load this tokenizer "
+            "with attar.load_tokenizer(folder)"
+        )
+    return WindowDictionary.load(file, window_bits=window_bits)
 
 
 def bytes_of(text):
@@ -75,7 +72,8 @@ class EqualInfoTokenizer(PreTrainedTokenizer):
     Args:
         dictionary_file: `equal_info.safetensors`; from_pretrained finds it.
         codec_file: `codec.json`, with the hash that the dictionary must have.
-        dictionary: instead of the file, what has `encode` and `decode` of windows.
+        dictionary: instead of the file, what encodes and decodes windows; windows above 20 bits
+            need one (`attar.load_tokenizer` gives it).
         codec: instead of the file, its content.
     """
 
@@ -133,6 +131,30 @@ class EqualInfoTokenizer(PreTrainedTokenizer):
     def one_string_an_id(self):
         """Whether an id always means the same string, as it does where it is a whole window."""
         return self.token_bits == self.window_bits
+
+    @property
+    def ends_inside(self):
+        """Whether the end of a document is coded inside windows, as one more symbol."""
+        return self._end_text is not None
+
+    @property
+    def id_count(self):
+        """How many different ids documents with their ends can have."""
+        return self.vocab_size + (not self.ends_inside)
+
+    @property
+    def content_hash(self):
+        """SHA-256 of the strings of all windows, which the names of ids may not tell."""
+        return self.codec["sha256"]
+
+    @property
+    def dependencies(self):
+        """All that the ids of a text depend on, as JSON has it."""
+        return {
+            "codec": self.codec,
+            "added": self.added_tokens_encoder,
+            "end": self.eos_token_id,
+        }
 
     @cached_property
     def _names(self):
@@ -202,7 +224,7 @@ class EqualInfoTokenizer(PreTrainedTokenizer):
 
     def encode_documents(self, texts):
         """Ids of documents with their ends, `(S,)` int32: what a model trains on."""
-        if self._end_text is not None:
+        if self.ends_inside:
             ended = [part for text in texts for part in (bytes_of(text), _symbols_of(None, True))]
             return self.encode_symbols(np.concatenate(ended) if ended else np.zeros(0, np.uint8))
         end = np.asarray([self.eos_token_id], np.int32)
@@ -211,7 +233,7 @@ class EqualInfoTokenizer(PreTrainedTokenizer):
 
     def decode_documents(self, ids):
         """The texts between the ends, and what comes after the last one if it is anything."""
-        if self._end_text is not None:
+        if self.ends_inside:
             symbols = np.concatenate(list(self._stretches(ids)))
             parts = np.split(symbols, np.flatnonzero(symbols == END))
             data = [bytes_among(part) for part in parts]
@@ -224,9 +246,14 @@ class EqualInfoTokenizer(PreTrainedTokenizer):
 
     def count_ends(self, ids):
         """How many ends of documents there are in ids."""
-        if self._end_text is None:
+        if not self.ends_inside:
             return int((np.asarray(ids, np.int64) == self.eos_token_id).sum())
         return sum(int((symbols == END).sum()) for symbols in self._stretches(ids))
+
+    def head_bytes(self, ids):
+        """How many bytes the first of these ids stands for: its share of its window's, rounded."""
+        window = self.decode_bytes(ids[: -(-self.window_bits // self.token_bits)])
+        return round(len(window) * min(1, self.token_bits / self.window_bits))
 
     def _stretches(self, ids):
         """Symbols of ids, an array for each stretch between special tokens: windows begin anew
@@ -268,8 +295,8 @@ class EqualInfoTokenizer(PreTrainedTokenizer):
         ids = []
         for special, parts in self._runs(text, split_special=split_special):
             if special is None:
-                found = self.encode_symbols(np.concatenate([_symbols_of(*p[1:]) for p in parts]))
-                ids.extend(found.tolist())
+                symbols = np.concatenate([_symbols_of(*part[1:]) for part in parts])
+                ids.extend(self.encode_symbols(symbols).tolist())
             else:
                 ids.append(special)
         return ids
@@ -316,20 +343,20 @@ class EqualInfoTokenizer(PreTrainedTokenizer):
             )
         if return_offsets_mapping and isinstance(text, list | tuple):
             kwargs["return_offsets_mapping"] = True  # this method is called again with each text
-        found = super()._encode_plus(ids(text), ids(text_pair), **kwargs)
+        encoding = super()._encode_plus(ids(text), ids(text_pair), **kwargs)
         if return_offsets_mapping and isinstance(text, str):
             spans = self._spans(text, split_special=split_special)
-            spans = self._offsets(spans, found, **kwargs)
+            spans = self._offsets(spans, encoding, **kwargs)
             tensors = kwargs.get("return_tensors")
             added = BatchEncoding(
                 {"offset_mapping": spans}, tensor_type=tensors, prepend_batch_axis=True
             )
-            found["offset_mapping"] = added["offset_mapping"] if tensors else spans
-        return found
+            encoding["offset_mapping"] = added["offset_mapping"] if tensors else spans
+        return encoding
 
-    def _offsets(self, spans, found, *, add_special_tokens=True, **kwargs):
-        """Spans cut and filled up as the ids of `found` were."""
-        size = np.asarray(found["input_ids"]).size
+    def _offsets(self, spans, encoding, *, add_special_tokens=True, **kwargs):
+        """Spans cut and filled up as the ids of an encoding were."""
+        size = np.asarray(encoding["input_ids"]).size
         around = self.num_special_tokens_to_add() if add_special_tokens else 0
         kept = min(len(spans), size - around)
         spans = spans[:kept] if self.truncation_side == "right" else spans[len(spans) - kept :]
@@ -416,64 +443,3 @@ def _characters_of(start, part, special):
     sizes = [len(one.encode("utf-8", "surrogateescape")) for one in part]
     at = start + np.repeat(np.arange(len(part)), sizes)
     return np.stack([at, at + 1], axis=1)
-
-
-class StreamDecoder:
-    """Text from ids as they come; a character that is not complete yet is held back."""
-
-    def __init__(self, tokenizer, *, skip_special_tokens=True):
-        self._tokenizer = tokenizer
-        self._skip = skip_special_tokens
-        self._waiting = []
-        self._group = np.lcm(tokenizer.token_bits, tokenizer.window_bits) // tokenizer.token_bits
-        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
-
-    def put(self, ids):
-        """What these ids add to the text."""
-        found = ""
-        for one in np.atleast_1d(np.asarray(ids, np.int64)).tolist():
-            self._waiting.append(one)
-            if one >= self._tokenizer.vocab_size or len(self._waiting) == self._group:
-                found += self._flush(final=False)
-        return found
-
-    def end(self):
-        """What is left: a broken character shows as U+FFFD, an unfinished window not at all."""
-        return self._flush(final=True)
-
-    def _flush(self, *, final):
-        data = b"".join(self._tokenizer._pieces(self._waiting, self._skip))
-        self._waiting = []
-        return self._decoder.decode(data, final)
-
-
-class StartsWith(LogitsProcessor):
-    """Allows only some ids right after the prompt."""
-
-    def __init__(self, allowed, *, prompt_length):
-        self.allowed = allowed
-        self.prompt_length = prompt_length
-
-    def __call__(self, input_ids, scores):
-        """Scores of the allowed ids, minus infinity for all others."""
-        if input_ids.shape[1] != self.prompt_length:
-            return scores
-        found = scores.new_full(scores.shape, -float("inf"))
-        found[:, self.allowed] = scores[:, self.allowed]
-        return found
-
-
-class Canonical(LogitsProcessor):
-    """Forbids an id whose string begins as a longer match of the last one would go on."""
-
-    def __init__(self, dictionary):
-        self.dictionary = dictionary
-
-    def __call__(self, input_ids, scores):
-        """Scores, minus infinity for ids that encoding would not put there."""
-        scores = scores.clone()
-        for row, last in enumerate(input_ids[:, -1].tolist()):
-            if last < len(self.dictionary.parent):
-                longer = np.isin(self.dictionary.first, self.dictionary.extensions(last))
-                scores[row, np.flatnonzero(longer)] = -float("inf")
-        return scores

@@ -327,7 +327,7 @@ def calibration_windows(
     length = config.context or min(512, positions)
     if len(documents) > _DOCUMENTS:
         documents = documents.shuffle(seed=config.seed).select(range(_DOCUMENTS))
-    packed = pack(documents, tokenizer, block_size=length, vocab_size=rows)
+    packed = pack(documents, tokenizer, context=length, vocab_size=rows)
     if len(packed) < config.windows:
         raise DataError(
             f"expected at least {config.windows} windows of {length} tokens to calibrate on; the "

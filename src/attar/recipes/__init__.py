@@ -110,4 +110,9 @@ def configured(config: C | str, kind: type[C], *, recipe: str | None) -> tuple[C
             f"{kind.__name__}{f'; did you mean {near[0]}?' if near else ''}"
         )
     lists = {name: tuple(v) if isinstance(v, list) else v for name, v in options.items()}
-    return kind(**lists), config
+    try:
+        return kind(**lists), config
+    except TypeError as error:  # text where a number is compared, for instance
+        raise ConfigError(
+            f"the recipe {config!r} holds an option of the wrong type: {error}"
+        ) from error

@@ -9,13 +9,14 @@ import re
 import zlib
 from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
-from typing import Any, NamedTuple
-
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.transforms import Bbox
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from attar.report.units import count, size
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+    from matplotlib.transforms import Bbox
 
 _INK = "#010203"  # stands for the page's text colour until the SVG is written
 _BLUE, _ORANGE, _GREY = "#3d7fc4", "#d9772b", "#8b919a"  # told apart on white and on black

@@ -15,11 +15,11 @@ from pathlib import Path
 from typing import Any
 
 from attar.errors import DataError
+from attar.report.migrations import MIGRATIONS, NOT_FINITE
 from attar.report.tables import run_table, run_text
 
-SCHEMA = 1
+SCHEMA = 2
 FILE_NAME = "attar.json"
-_SPECIAL = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
 
 
 @dataclass(frozen=True)
@@ -120,7 +120,8 @@ class Run:
         model: the parent model's name or path.
         data: the data's name or path.
         settings: every option of the run.
-        budget: `{"asked": str, "met": bool, "constraints": [{"key", "limit", "achieved", "met"}]}`.
+        budget: `{"asked": str, "met": bool, "constraints": [{"key", "limit", "achieved", "met"}]}`,
+            with keys as in `Budget`.
         cost: `Cost.to_dict()` under `before` and `after`.
         quality: `Score.to_dict()` under `before` and `after`.
         baselines: other ways to the same budget, each with `name`, `cost` and `quality` (plain,
@@ -199,6 +200,8 @@ class Run:
             raise DataError(
                 f"{file} is not an attar run record: it lacks the keys 'schema' and 'command'."
             )
+        while isinstance(stored["schema"], int) and stored["schema"] in MIGRATIONS:
+            stored = MIGRATIONS[stored["schema"]](stored)
         if stored["schema"] != SCHEMA:
             raise DataError(
                 f"the run record {file} has schema {stored['schema']!r}, but this attar reads "
@@ -249,17 +252,17 @@ def _plain(value: Any) -> Any:
 
 
 def _named(value: Any) -> Any:
-    """JSON has no NaN and infinity; they are stored as the strings that JavaScript uses."""
+    """JSON has no NaN and infinity; they are stored as `{"float": "NaN"}`, in JavaScript's words."""
     if isinstance(value, float) and not math.isfinite(value):
-        return "NaN" if math.isnan(value) else ("Infinity" if value > 0 else "-Infinity")
+        return {"float": "NaN" if math.isnan(value) else f"{'-' * (value < 0)}Infinity"}
     if isinstance(value, dict):
         return {key: _named(item) for key, item in value.items()}
     return [_named(item) for item in value] if isinstance(value, list) else value
 
 
 def _restored(value: Any) -> Any:
-    if isinstance(value, str):
-        return _SPECIAL.get(value, value)
     if isinstance(value, dict):
+        if value.keys() == {"float"} and value["float"] in NOT_FINITE:
+            return float(value["float"])
         return {key: _restored(item) for key, item in value.items()}
     return [_restored(item) for item in value] if isinstance(value, list) else value

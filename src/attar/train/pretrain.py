@@ -17,11 +17,11 @@ from attar import checkpoint
 from attar.data.data import STDLIB, Data, DataLike
 from attar.data.encoded import is_encoded, load_encoded
 from attar.data.text import load_text
-from attar.data.tokens import pack, pack_ids, train_tokenizer
+from attar.data.tokens import pack, pack_ids, train_bpe
 from attar.errors import ConfigError
 from attar.evaluation.bits import BitsPerByte, bits_per_byte
 from attar.measure.cost import cost_of
-from attar.portable.tokenization_equal_info import EqualInfoTokenizer
+from attar.models import DocumentTokenizer
 from attar.recipes import configured
 from attar.report.artefact import artefact
 from attar.report.record import FILE_NAME, Paper, Run
@@ -179,7 +179,7 @@ def pretrain(
 def _paper(tokenizer: PreTrainedTokenizerBase) -> Paper | None:
     """The publication behind a tokenizer that Attar made."""
     record = Path(tokenizer.name_or_path) / FILE_NAME
-    windows = isinstance(tokenizer, EqualInfoTokenizer) and record.is_file()
+    windows = isinstance(tokenizer, DocumentTokenizer) and record.is_file()
     return Run.load(record.parent).paper if windows else None
 
 
@@ -196,15 +196,13 @@ def _material(
         words = checkpoint.load_tokenizer(data.name)
         words.model_max_length = config.context
         rows = load_encoded(data.name)
-        assert isinstance(words, EqualInfoTokenizer)  # nothing else writes such a folder
+        assert isinstance(words, DocumentTokenizer)  # nothing else writes such a folder
         texts = words.decode_documents([i for row in rows["validation"]["input_ids"] for i in row])
         windows = pack_ids(rows["train"], context=config.context)
         return words, windows, Dataset.from_dict({"text": texts})
     documents = load_text(data)
     if tokenizer is None:
-        words = train_tokenizer(
-            documents["train"], vocab_size=config.vocab_size, context=config.context
-        )
+        words = train_bpe(documents["train"], vocab_size=config.vocab_size, context=config.context)
     else:
         words = checkpoint.load_tokenizer(tokenizer)
         words.model_max_length = config.context

@@ -12,12 +12,12 @@ from transformers import PreTrainedModel
 from attar.errors import CompatibilityError, ConfigError
 
 
-def spread(count: int, whole: int) -> list[int]:
-    """Numbers of so many layers, evenly spread from the first to the last.
+def evenly_spaced_layers(count: int, whole: int) -> list[int]:
+    """Numbers of `count` layers, evenly spaced from the first to the last of `whole`.
 
-    Without its first layer a decoder says next to nothing: of a model of 6.1M parameters and 7
-    layers two alone accept 0.09 of the tokens as the third and the last, 0.43 as the first two, and
-    0.54 as the first and the last (temperature 1, before any training).
+    Without its first layer a decoder says next to nothing: two layers of a model of 6.1M parameters
+    and 7 layers have an acceptance rate of 0.09 as the third and the last, 0.43 as the first two,
+    and 0.54 as the first and the last (temperature 1, before any training).
 
     Raises:
         ConfigError: not between 1 and all layers.
@@ -91,8 +91,8 @@ def make_student(
             for new, old in enumerate(kept)
         }
         stored = teacher.state_dict()
-        wanted = {name: _stored(name, numbers, stored) for name in student.state_dict()}
-        student.load_state_dict(wanted)
+        copied = {name: _stored(name, numbers, stored) for name in student.state_dict()}
+        student.load_state_dict(copied)
     if teacher.can_generate():
         student.generation_config = copy.deepcopy(teacher.generation_config)
     return student.eval()

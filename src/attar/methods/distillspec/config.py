@@ -7,6 +7,9 @@ from attar.divergences import DIVERGENCES, DivergenceName
 from attar.errors import ConfigError, require
 from attar.train.trainer import TrainConfig
 
+TextSource = Literal["draft", "target", "data"]
+"""Who writes the texts that a draft learns from; `data`: what follows the prompts there."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class DistillSpecConfig(TrainConfig):
@@ -19,7 +22,7 @@ class DistillSpecConfig(TrainConfig):
     divergence: DivergenceName = "forward_kl"
     """Distance of the draft's next-token distribution from the target's, over the whole
     vocabulary, at temperature 1."""
-    student_share: float = 1.0
+    draft_share: float = 1.0
     """Share of steps whose texts the draft writes itself (on-policy; lambda of GKD)."""
     target_share: float = 0.0
     """Share of steps whose texts the target writes; in all others they are what follows the
@@ -55,24 +58,21 @@ class DistillSpecConfig(TrainConfig):
         super().__post_init__()
         names = ", ".join(DIVERGENCES)
         require(self.divergence in DIVERGENCES, "divergence", self.divergence, f"one of {names}")
-        if self.average not in ("sequence", "token"):
-            raise ConfigError(f"average must be sequence or token, but it is {self.average!r}.")
-        shares = (self.student_share, self.target_share)
+        known = self.average in ("sequence", "token")
+        require(known, "average", self.average, "sequence or token")
+        shares = (self.draft_share, self.target_share)
         if min(shares) < 0 or sum(shares) > 1 + 1e-9:
             raise ConfigError(
-                "student_share and target_share must be zero or more and one together at most, but "
-                f"they are {self.student_share:g} and {self.target_share:g}."
+                "draft_share and target_share must be zero or more and one together at most, but "
+                f"they are {self.draft_share:g} and {self.target_share:g}."
             )
         for name in ("prompt_tokens", "max_new_tokens", "draft_tokens", "eval_steps"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"{name} must be at least 1, but it is {getattr(self, name)}.")
-        if self.eval_prompts < 2:
-            raise ConfigError(f"eval_prompts must be at least 2, but it is {self.eval_prompts}.")
+            require(getattr(self, name) >= 1, name, getattr(self, name), "at least 1")
+        require(self.eval_prompts >= 2, "eval_prompts", self.eval_prompts, "at least 2")
         for name in ("sampling_temperature", "temperature"):
-            if not getattr(self, name) >= 0:
-                raise ConfigError(f"{name} must be zero or more, but it is {getattr(self, name)}.")
+            require(getattr(self, name) >= 0, name, getattr(self, name), "zero or more")
 
     @property
     def data_share(self) -> float:
         """Share of steps whose texts are from the data."""
-        return max(0.0, 1 - self.student_share - self.target_share)
+        return max(0.0, 1 - self.draft_share - self.target_share)

@@ -1,33 +1,29 @@
 """The public verb: train a draft for a target, and say what it promises."""
 
-import shutil
-import time
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
-from datasets import Dataset, DatasetDict
 from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from attar import checkpoint
-from attar.artefacts import shared_workspace
-from attar.data.data import Data
+from attar.data.data import STDLIB, Data, DataLike
 from attar.data.prompts import Prompt
 from attar.decode.agreement import Texts, agreement
-from attar.decode.bench import profile
 from attar.decode.pair import Pair, load_pair
 from attar.decode.speculation import write_speculation
-from attar.errors import ConfigError
 from attar.measure.cost import cost_of
 from attar.methods.distillspec.config import DistillSpecConfig
-from attar.methods.distillspec.loop import Measured, train_draft
+from attar.methods.distillspec.loop import fit_draft
+from attar.methods.distillspec.profile import profile_pair
 from attar.methods.distillspec.texts import prompts_of
-from attar.report.pages import save_card
+from attar.models import has_cache
+from attar.recipes import configured
+from attar.report.artefact import Artefact, artefact
 from attar.report.record import Paper, Run
-from attar.runtime import broadcast, place, processes
-from attar.train.trainer import FLOAT, Training
+from attar.runtime import place
+from attar.train.trainer import FLOAT
 
 PAPER = Paper(
     title="DistillSpec: Improving Speculative Decoding via Knowledge Distillation",
@@ -44,18 +40,19 @@ PAPER = Paper(
     year=2023,
     arxiv="2310.08461",
 )
-#: prompts that parts are timed and outlooks told on
+#: prompts that parts are timed and speed-ups predicted on
 _PROFILED = 16
 
 
-def distill_draft(
-    draft: str | Path | PreTrainedModel,
-    data: str | Path | Dataset | DatasetDict,
+def train_draft(
+    model: str | Path | PreTrainedModel,
+    data: DataLike = STDLIB,
     *,
     target: str | Path | PreTrainedModel,
-    output_dir: str | Path,
-    config: DistillSpecConfig = DistillSpecConfig(),
+    config: DistillSpecConfig | str = DistillSpecConfig(),
     tokenizer: PreTrainedTokenizerBase | None = None,
+    output_dir: str | Path,
+    recipe: str | None = None,
     resume: bool = False,
 ) -> Run:
     """Train a draft until it agrees with its target, and save it as a checkpoint.
@@ -63,14 +60,15 @@ def distill_draft(
     Under `torchrun` all processes train together and the first one writes.
 
     Args:
-        draft: folder or Hub name of a small model with the target's tokenizer; or a model, which is
-            then trained in place.
+        model: the draft: folder or Hub name of a small model with the target's tokenizer; or a
+            model, which is then trained in place.
         data: whatever `attar.data.prompts.load_prompts` takes. The training split trains, the
             validation split selects the weights, and the test split is scored before and after.
         target: folder or Hub name, or a model; it stays as it is.
-        output_dir: where the draft goes; it appears when it is complete.
-        config: how it is trained.
+        config: how it is trained; or the name or path of a recipe.
         tokenizer: None: the target's.
+        output_dir: where the draft goes; it appears when it is complete.
+        recipe: name of the recipe that the options came from, for the record.
         resume: go on with an interrupted run of the same settings.
 
     Returns:
@@ -84,139 +82,115 @@ def distill_draft(
         CompatibilityError: the draft cannot serve the target.
         DataError: a model or the data cannot be read.
     """
+    config, recipe = configured(config, DistillSpecConfig, recipe=recipe)
+    data = Data.of(data)
     settings = {
-        "draft": checkpoint.name_of(draft),
+        "model": checkpoint.name_of(model),
         "target": checkpoint.name_of(target),
-        "data": Data.of(data).name,
-        "processes": processes().num_processes,
+        **data.settings(),
         **asdict(config),
     }
-    with shared_workspace(Path(output_dir), settings=settings, resume=resume) as space:
-        began = time.perf_counter()
-        pair = load_pair(target, draft, tokenizer=tokenizer)
-        stored = pair.draft.dtype  # the artefact keeps it; training needs float32
-        prompts = prompts_of(pair, data, config=config)
-        main = processes().is_main_process
-        written = _written(pair, prompts["test"], config) if main else []
-        before = quality(pair, written, length=config.draft_tokens) if main else {}
-        nn.Module.to(pair.draft, FLOAT)
-        try:
-            training, measured = train_draft(
-                pair.draft,
-                pair.target,
-                prompts=prompts["train"],
-                held_out=pair.texts(
-                    prompts["validation"], config=config, temperature=config.temperature
-                ),
-                config=config,
-                stops=pair.stops,
-                state_dir=space.state,
-                resume=space.resuming,
-            )
-        except ConfigError:
-            if main:  # a diverged run leaves nothing to resume
-                shutil.rmtree(space.state, ignore_errors=True)
-            raise
-        if not main:
-            return broadcast(None)
-        nn.Module.to(pair.draft, stored)
-        after = quality(pair, written, length=config.draft_tokens)
-        run = _record(pair, prompts, settings, config, (training, measured), (before, after), began)
-        _save(space.path, pair, prompts["test"], run, config)
-        return broadcast(run)
+    with artefact(
+        output_dir,
+        command="draft train",
+        method="distillspec",
+        paper=PAPER,
+        settings=settings,
+        recipe=recipe,
+        seed=config.seed,
+        resume=resume,
+    ) as work:
+        pair = load_pair(target, model, tokenizer=tokenizer)
+        _train_in(work, pair, prompts_of(pair, data, config=config), config)
+    return work.run
 
 
-def _written(pair: Pair, prompts: list[Prompt], config: DistillSpecConfig) -> list[Texts]:
-    """What the target writes greedily, at temperature 1, and where the draft is to serve."""
-    return [
-        pair.texts(prompts, config=config, temperature=temperature)
-        for temperature in sorted({0.0, 1.0, config.temperature})
-    ]
+def _train_in(
+    work: Artefact, pair: Pair, prompts: dict[str, list[Prompt]], config: DistillSpecConfig
+) -> None:
+    """Everything between opening and closing the work folder."""
 
+    def texts(split: str, temperature: float) -> Texts:
+        return pair.texts(
+            prompts[split],
+            temperature=temperature,
+            max_new_tokens=config.max_new_tokens,
+            seed=config.seed,
+        )
 
-def quality(pair: Pair, written: Sequence[Texts], *, length: int) -> dict[str, float]:
-    """Acceptance rate, and block efficiency with drafts of `length`, on the target's texts at each
-    temperature."""
-    place(pair.target)
-    place(pair.draft)
-    found: dict[str, float] = {}
-    for texts in written:
-        agreed = agreement(pair.target, pair.draft, texts=texts)
-        found[f"tau at {texts.temperature:g}"] = agreed.block_efficiency(length)
-        found[f"alpha at {texts.temperature:g}"] = agreed.alpha
-    return found
-
-
-def _record(
-    pair: Pair,
-    prompts: dict[str, list[Prompt]],
-    settings: dict[str, Any],
-    config: DistillSpecConfig,
-    done: tuple[Training, list[Measured]],
-    scores: tuple[dict[str, float], dict[str, float]],
-    began: float,
-) -> Run:
-    training, measured = done
-    before, after = scores
+    run, stored = work.run, pair.draft.dtype  # the artefact keeps it; training needs float32
+    tested: list[Texts] = []
+    if work.main:
+        tested = [texts("test", t) for t in sorted({0.0, 1.0, config.temperature})]
+        run.quality["before"] = quality(pair, tested, length=config.draft_tokens)
+    nn.Module.to(pair.draft, FLOAT)
+    training, measured = fit_draft(
+        pair.draft,
+        pair.target,
+        prompts=prompts["train"],
+        held_out=texts("validation", config.temperature),
+        config=config,
+        stops=pair.stops,
+        state_dir=work.state,
+        resume=work.resuming,
+    )
+    if not work.main:
+        return
+    nn.Module.to(pair.draft, stored)
+    run.quality["after"] = quality(pair, tested, length=config.draft_tokens)
     place(pair.draft, "cpu")
     place(pair.target, "cpu")
     cost = cost_of(pair.draft).to_dict()
-    best = max(measured, key=lambda one: one.tau) if config.select_best else measured[-1]
-    return Run(
-        command="draft distill",
-        method="distillspec",
-        paper=PAPER,
-        model=settings["draft"],
-        data=settings["data"],
-        settings=settings,
-        cost={"before": cost, "after": cost},
-        quality={"before": before, "after": after},
-        details={
-            "target": {"name": settings["target"], "cost": cost_of(pair.target).to_dict()},
-            "prompts": {split: len(rows) for split, rows in prompts.items()},
-            "split": "test",
-            "draft_tokens": config.draft_tokens,
-            "best_step": best.step,
-            "measured": [asdict(one) for one in measured],
-            **asdict(training),
-        },
-        seed=config.seed,
-        seconds=time.perf_counter() - began,
-    )
+    run.cost = {"before": cost, "after": cost}
+    best = measured[-1]
+    if config.select_best:
+        best = max(measured, key=lambda one: one.block_efficiency)
+    run.details = {
+        "target": {"name": run.settings["target"], "cost": cost_of(pair.target).to_dict()},
+        "prompts": {split: len(rows) for split, rows in prompts.items()},
+        "split": "test",
+        "draft_tokens": config.draft_tokens,
+        "best_step": best.step,
+        "measured": [asdict(one) for one in measured],
+        **asdict(training),
+    }
+    _save(work, pair, prompts["test"], config)
 
 
-def _save(
-    folder: Path, pair: Pair, prompts: list[Prompt], run: Run, config: DistillSpecConfig
-) -> None:
-    some = [prompt.ids for prompt in prompts[:: max(1, len(prompts) // _PROFILED)][:_PROFILED]]
+def quality(pair: Pair, written: Sequence[Texts], *, length: int) -> dict[str, float]:
+    """Block efficiency with drafts of `length` tokens, and acceptance rate, on what the target
+    wrote at each temperature."""
     place(pair.target)
     place(pair.draft)
-    temperatures = [config.temperature, *({0.0, 1.0} - {config.temperature})]
-    profiles = [
-        profile(
-            pair.target,
-            pair.draft,
-            prompts=some,
-            temperature=temperature,
-            max_new_tokens=config.max_new_tokens,
-            rounds=0,
-            stops=pair.stops,
-            seed=config.seed,
-        )
-        for temperature in temperatures
-    ]
-    place(pair.draft, "cpu")
+    figures: dict[str, float] = {}
+    for texts in written:
+        agreed = agreement(pair.target, pair.draft, texts=texts)
+        at = f"T={texts.temperature:g}"
+        figures[f"block efficiency at {at}"] = agreed.block_efficiency(length)
+        figures[f"acceptance rate at {at}"] = agreed.alpha
+    return figures
+
+
+def _save(work: Artefact, pair: Pair, prompts: list[Prompt], config: DistillSpecConfig) -> None:
+    """Write the draft, and what it promises on this machine at the temperature it will serve at."""
+    run, draft = work.run, pair.draft
+    some = [prompt.ids for prompt in prompts[:: max(1, len(prompts) // _PROFILED)][:_PROFILED]]
+    profiles = profile_pair(
+        pair,
+        some,
+        temperatures=[config.temperature, *({0.0, 1.0} - {config.temperature})],
+        rounds=0,
+        max_new_tokens=config.max_new_tokens,
+        seed=config.seed,
+    )
+    place(draft, "cpu")
     best = profiles[0].best
-    run.details["best_length"], run.details["predicted_speedup"] = best.length, best.predicted
-    assert pair.draft.generation_config is not None
-    pair.draft.generation_config.num_assistant_tokens = best.length
-    pair.draft.generation_config.num_assistant_tokens_schedule = "constant"
-    checkpoint.save(pair.draft, folder, tokenizer=pair.tokenizer)
-    trained = {
-        name: run.settings[name]
-        for name in ("divergence", "student_share", "target_share", "data", "max_steps")
-    }
-    write_speculation(folder, pair, profiles=profiles, trained=trained)
-    kind = None if pair.draft.config.is_encoder_decoder else "text-generation"
-    save_card(folder, run, pipeline_tag=kind)
-    run.save(folder)
+    run.details |= {"best_length": best.length, "predicted_speedup": best.predicted}
+    assert draft.generation_config is not None
+    draft.generation_config.num_assistant_tokens = best.length
+    draft.generation_config.num_assistant_tokens_schedule = "constant"
+    checkpoint.save(draft, work.folder, tokenizer=pair.tokenizer)
+    names = ("divergence", "draft_share", "target_share", "data", "max_steps")
+    trained = {name: run.settings[name] for name in names}
+    write_speculation(work.folder, pair, profiles=profiles, trained=trained)
+    work.card = {"pipeline_tag": "text-generation" if has_cache(draft) else None}

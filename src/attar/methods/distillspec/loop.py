@@ -19,7 +19,7 @@ from attar.decode.agreement import Texts, agreement
 from attar.decode.forced import answers
 from attar.divergences import DIVERGENCES
 from attar.methods.distillspec.config import DistillSpecConfig
-from attar.methods.distillspec.texts import Prompts, Writer
+from attar.methods.distillspec.texts import OnPolicySampler, Prompts
 from attar.models import autocast
 from attar.runtime import place, processes
 from attar.train.callbacks import Watch
@@ -35,12 +35,12 @@ class Measured:
     Attributes:
         step: optimizer steps done.
         alpha: acceptance rate of a token, from 0 to 1.
-        tau: tokens for each pass of the target.
+        block_efficiency: tokens for each pass of the target.
     """
 
     step: int
     alpha: float
-    tau: float
+    block_efficiency: float
 
 
 def sequence_mean(values: Tensor, mask: Tensor) -> Tensor:
@@ -51,7 +51,8 @@ def sequence_mean(values: Tensor, mask: Tensor) -> Tensor:
 
 
 def draft_loss(target: PreTrainedModel, config: DistillSpecConfig) -> Compute:
-    """The divergence of the draft from the target on the tokens behind the prompts.
+    """The divergence of the draft from the target on the tokens behind the prompts (step 3 of
+    `fit_draft`).
 
     Where one vocabulary is padded, both are compared on the tokens that they share. No gradient
     goes through the writing of the texts.
@@ -60,12 +61,12 @@ def draft_loss(target: PreTrainedModel, config: DistillSpecConfig) -> Compute:
 
     def compute(draft: nn.Module, batch: Batch) -> dict[str, Term]:
         draft.eval()  # without dropout, as it serves
-        q = answers(draft, batch)
+        q_logits = answers(draft, batch)
         mixed = nullcontext() if config.bf16 is False else autocast(target)
         with torch.no_grad(), mixed:
-            p = answers(target, batch)
-        size = min(p.shape[-1], q.shape[-1])
-        distances = divergence(q[..., :size], p[..., :size])
+            p_logits = answers(target, batch)
+        size = min(p_logits.shape[-1], q_logits.shape[-1])
+        distances = divergence(q_logits[..., :size], p_logits[..., :size])
         mask = batch["mask"]
         if config.average == "sequence":
             return {"loss": Term(sequence_mean(distances, mask), per="texts")}
@@ -74,7 +75,7 @@ def draft_loss(target: PreTrainedModel, config: DistillSpecConfig) -> Compute:
     return compute
 
 
-def train_draft(
+def fit_draft(
     draft: PreTrainedModel,
     target: PreTrainedModel,
     *,
@@ -86,6 +87,13 @@ def train_draft(
     resume: bool = False,
 ) -> tuple[Training, list[Measured]]:
     """Train a draft in place, and leave it with the best weights that were measured.
+
+    The algorithm of GKD, which DistillSpec takes over (section 4), in each step:
+
+    1. draw the source of the texts: the draft with probability `draft_share` (lambda of GKD);
+    2. take prompts x, and let that source write the texts y;
+    3. compute D(p, q)(y | x), averaged over the tokens of each text and then over texts;
+    4. take a step down its gradient, of which none goes through the writing of y.
 
     Args:
         draft: in float32.
@@ -106,20 +114,20 @@ def train_draft(
     place(draft)
     place(target)
     source = Prompts(prompts, config)
-    writer = Writer(target, prompts, config=config, stops=stops)
+    sampler = OnPolicySampler(target, prompts, config=config, stops=stops)
     with ExitStack() as stack:
         kept = state_dir or Path(stack.enter_context(tempfile.TemporaryDirectory()))
         best = _Best(draft, target, held_out, config=config, folder=kept / "best", resume=resume)
         best.look(0)
         steps = {*range(0, config.max_steps, config.eval_steps), config.max_steps} - {0}
-        training = fit(
+        training = fit(  # 4. AdamW
             draft,
             source,
             config=config,
             state_dir=state_dir and state_dir / "trainer",
             resume=resume,
-            compute=draft_loss(target, config),
-            prepare=writer,
+            prepare=sampler,  # 1. and 2.
+            compute=draft_loss(target, config),  # 3.
             watch=Watch(best.look, steps=steps),
         )
         if config.select_best:
@@ -155,11 +163,15 @@ class _Best:
         if not processes().is_main_process or step in self.measured:
             return False
         was_training = self._draft.training
-        found = agreement(self._target, self._draft, texts=self._held_out)
+        agreed = agreement(self._target, self._draft, texts=self._held_out)
         self._draft.train(was_training)
-        now = Measured(step, found.alpha, found.block_efficiency(self._length))
-        logger.info("step %d  tau %.3f  alpha %.3f", step, now.tau, now.alpha)
-        if all(now.tau > other.tau for other in self.measured.values()):
+        now = Measured(step, agreed.alpha, agreed.block_efficiency(self._length))
+        logger.info(
+            "step %d  block efficiency %.3f  acceptance rate %.3f",
+            *(step, now.block_efficiency, now.alpha),
+        )
+        others = [other.block_efficiency for other in self.measured.values()]
+        if all(now.block_efficiency > other for other in others):
             weights = {n: p.detach().cpu().clone() for n, p in self._draft.named_parameters()}
             beside = self._folder / "weights.partial"
             save_file(weights, beside)

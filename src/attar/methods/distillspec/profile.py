@@ -1,51 +1,53 @@
 """What a draft is worth to its target on this machine, at several temperatures."""
 
 from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from datasets import Dataset, DatasetDict
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from attar import checkpoint
+from attar.data.data import STDLIB, Data, DataLike
 from attar.decode.bench import Profile, profile
-from attar.decode.pair import load_pair
+from attar.decode.forced import Ids
+from attar.decode.pair import Pair, load_pair
 from attar.decode.settings import SpecConfig
+from attar.errors import require
+from attar.measure.cost import cost_of
 from attar.methods.distillspec.config import DistillSpecConfig
 from attar.methods.distillspec.texts import prompts_of
+from attar.recipes import configured
+from attar.report.artefact import artefact
+from attar.report.record import Run
 from attar.runtime import place
 
 
-def profile_draft(
-    draft: str | Path | PreTrainedModel,
-    data: str | Path | Dataset | DatasetDict,
+def profile_pair(
+    pair: Pair,
+    prompts: Sequence[Ids],
     *,
-    target: str | Path | PreTrainedModel,
     temperatures: Sequence[float] = (0.0, 1.0),
-    lengths: Sequence[int] = range(1, 9),
+    longest: int = 8,
     rounds: int = 3,
-    config: DistillSpecConfig = DistillSpecConfig(eval_prompts=16),
+    max_new_tokens: int = 64,
     decoding: SpecConfig = SpecConfig(),
-    tokenizer: PreTrainedTokenizerBase | None = None,
+    seed: int = 0,
 ) -> list[Profile]:
-    """Profile a pair on held-out prompts.
+    """Profile a pair in memory, once at each temperature.
 
     Args:
-        draft: folder or Hub name, or a model.
-        data: whatever `attar.data.prompts.load_prompts` takes; the test split is read.
-        target: as draft.
-        temperatures: one profile each; 0 is greedy.
-        lengths: of drafts.
+        pair: the target and its draft.
+        prompts: token ids.
+        temperatures: 0 is greedy.
+        longest: drafts of 1 up to so many tokens are looked at.
         rounds: of the races against plain decoding; 0: none.
-        config: `eval_prompts`, lengths of prompts and texts, columns and seed.
+        max_new_tokens: of a text, at most.
         decoding: how drafts are verified in the races.
-        tokenizer: None: the target's.
+        seed: of what the target writes.
 
     Raises:
-        CompatibilityError: the draft cannot serve the target.
-        ConfigError: the texts do not fit the models.
-        DataError: a model or the data cannot be read.
+        ConfigError: there is no prompt, or no length.
     """
-    pair = load_pair(target, draft, tokenizer=tokenizer)
-    prompts = [prompt.ids for prompt in prompts_of(pair, data, config=config)["test"]]
     place(pair.target)
     place(pair.draft)
     return [
@@ -54,12 +56,134 @@ def profile_draft(
             pair.draft,
             prompts=prompts,
             temperature=temperature,
-            max_new_tokens=config.max_new_tokens,
-            lengths=lengths,
+            max_new_tokens=max_new_tokens,
+            lengths=range(1, longest + 1),
             rounds=rounds,
             stops=pair.stops,
             config=decoding,
-            seed=config.seed,
+            seed=seed,
         )
         for temperature in temperatures
     ]
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluateDraftConfig:
+    """What of a draft is measured, and on how much."""
+
+    temperatures: tuple[float, ...] = (0.0, 1.0)
+    """One profile each; 0 is greedy."""
+    longest: int = 8
+    """Drafts of 1 up to so many tokens are looked at."""
+    rounds: int = 3
+    """Of the races against plain decoding; 0: none, so that speed-ups are predictions."""
+    prompts: int = 16
+    """How many of the test split, drawn by the seed."""
+    prompt_tokens: int = 32
+    """Of a prompt, at most."""
+    max_new_tokens: int = 64
+    """Of a text, at most."""
+    seed: int = 0
+    """Of the prompts, and of what the target writes."""
+
+    def __post_init__(self) -> None:
+        require(self.longest >= 1, "longest", self.longest, "at least 1")
+        require(self.rounds >= 0, "rounds", self.rounds, "0 or more")
+        require(self.prompts >= 2, "prompts", self.prompts, "at least 2")
+        fine = bool(self.temperatures) and min(self.temperatures) >= 0
+        expected = "numbers of 0 or more, at least one"
+        require(fine, "temperatures", list(self.temperatures), expected)
+
+
+def evaluate_draft(
+    model: str | Path | PreTrainedModel,
+    data: DataLike = STDLIB,
+    *,
+    target: str | Path | PreTrainedModel,
+    config: EvaluateDraftConfig | str = EvaluateDraftConfig(),
+    decoding: SpecConfig = SpecConfig(),
+    tokenizer: PreTrainedTokenizerBase | None = None,
+    output_dir: str | Path | None = None,
+    recipe: str | None = None,
+) -> Run:
+    """Measure whether a draft pays on this machine: acceptance, times, prediction and races.
+
+    Args:
+        model: the draft: folder or Hub name, or a model.
+        data: whatever `attar.data.prompts.load_prompts` takes; the test split is read.
+        target: folder or Hub name, or a model.
+        config: what is measured; or the name or path of a recipe.
+        decoding: how drafts are verified in the races; their lengths are set here.
+        tokenizer: None: the target's.
+        output_dir: where the record goes; None: it is only returned.
+        recipe: name of the recipe that the options came from, for the record.
+
+    Returns:
+        The record: acceptance rate, block efficiency of the best length and speed-up at each
+        temperature as `quality`, the profiles (`Profile.to_dict()`) as `details["profiles"]`.
+
+    Raises:
+        CompatibilityError: the draft cannot serve the target.
+        ConfigError: an option is out of range, the texts do not fit the models, or the output
+            folder is taken.
+        DataError: a model or the data cannot be read.
+    """
+    config, recipe = configured(config, EvaluateDraftConfig, recipe=recipe)
+    drawn = DistillSpecConfig(
+        eval_prompts=config.prompts,
+        prompt_tokens=config.prompt_tokens,
+        max_new_tokens=config.max_new_tokens,
+        seed=config.seed,
+    )
+    data = Data.of(data)
+    settings = {
+        "model": checkpoint.name_of(model),
+        "target": checkpoint.name_of(target),
+        **data.settings(),
+        **asdict(config),
+        "decoding": asdict(decoding),
+    }
+    with artefact(
+        output_dir, command="draft evaluate", settings=settings, recipe=recipe, seed=config.seed
+    ) as work:
+        work.card = None  # nothing is saved that a card could describe
+        if work.main:
+            pair = load_pair(target, model, tokenizer=tokenizer)
+            tested = prompts_of(pair, data, config=drawn)["test"]
+            profiles = profile_pair(
+                pair,
+                [prompt.ids for prompt in tested],
+                temperatures=config.temperatures,
+                longest=config.longest,
+                rounds=config.rounds,
+                max_new_tokens=config.max_new_tokens,
+                decoding=decoding,
+                seed=config.seed,
+            )
+            work.run.cost["after"] = cost_of(pair.draft).to_dict()
+            work.run.quality["after"] = {
+                name: value for one in profiles for name, value in _figures(one).items()
+            }
+            work.run.details = {
+                "target": {"name": settings["target"], "cost": cost_of(pair.target).to_dict()},
+                "split": "test",
+                "profiles": [one.to_dict() for one in profiles],
+            }
+    return work.run
+
+
+def _figures(found: Profile) -> dict[str, float]:
+    """What `attar compare` shows of a profile."""
+    at = f"T={found.temperature:g}"
+    return {
+        f"block efficiency at {at}": found.best.block_efficiency,
+        f"acceptance rate at {at}": found.alpha,
+        f"speed-up at {at}": found.speedup,
+    }
+
+
+def profile_text(run: Run) -> str:
+    """The record of an evaluated draft for people, a paragraph for each temperature."""
+    lossy = run.settings["decoding"]["lossy"]
+    profiles = [Profile.from_dict(one) for one in run.details["profiles"]]
+    return "\n\n".join(profile.text(lossy) for profile in profiles)

@@ -1,75 +1,86 @@
 """A draft for those who have none: some layers of the target itself."""
 
-import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
+from torch import nn
 from transformers import PreTrainedModel
 
-from attar import artefacts, checkpoint
+from attar import checkpoint
 from attar.errors import ConfigError
 from attar.measure.cost import cost_of
-from attar.models import require_generator
-from attar.report.pages import save_card
+from attar.models import has_cache, require_generator
+from attar.report.artefact import artefact
 from attar.report.record import Run
-from attar.train.students import StudentInit, depth, make_student, spread
+from attar.train.students import StudentInit, depth, evenly_spaced_layers, make_student
 
 
 def init_draft(
-    target: str | Path,
+    model: str | Path,
     *,
-    layers: int | Sequence[int],
-    output_dir: str | Path,
+    layers: int | Sequence[int] = 2,
     width: int | None = None,
-    init: StudentInit = "cut",
+    start: StudentInit = "cut",
     seed: int = 0,
+    output_dir: str | Path,
+    recipe: str | None = None,
 ) -> Run:
     """Make a draft of the target's own layers, and save it as a checkpoint with its tokenizer.
 
     Args:
-        target: folder or Hub name.
-        layers: how many, evenly spread from the first to the last, or which, counted from 0.
-        output_dir: where the draft goes.
-        width: of its hidden states, for a draft with random weights.
-        init: `cut` copies embeddings, head and layers; `random` only the shape.
+        model: the target: folder or Hub name.
+        layers: how many, evenly spaced from the first to the last, or which, counted from 0.
+        width: of its hidden states, for a draft with random weights; None: the target's.
+        start: `cut` copies embeddings, head and layers; `random` only the shape.
         seed: of random weights.
+        output_dir: where the draft goes.
+        recipe: name of the recipe that the options came from, for the record.
 
     Returns:
-        The record, also written to `attar.json`.
+        The record, also written to `attar.json`: the cost of the target and of the draft.
 
     Raises:
         ConfigError: there are no such layers, or the output folder is taken.
         CompatibilityError: the layers of this model cannot be found.
         DataError: the target cannot be read.
     """
-    began = time.perf_counter()
-    settings = {"target": str(target), "layers": layers, "width": width, "init": init}
-    with artefacts.workspace(output_dir, settings=settings) as space:
-        model = checkpoint.load(target)
-        require_generator("target", model)
-        kept = spread(layers, depth(model)) if isinstance(layers, int) else list(layers)
-        if len(kept) >= depth(model) and width is None:
-            raise ConfigError(
-                f"a draft must have fewer layers than its target's {depth(model)}, but it would "
-                f"have {len(kept)}; take fewer"
-            )
-        draft = make_student(model, layers=kept, width=width, init=init, seed=seed)
-        tokenizer = checkpoint.load_tokenizer(target)
-        run = Run(
-            command="draft init",
-            model=str(target),
-            settings=settings,
-            cost={"before": cost_of(model).to_dict(), "after": cost_of(draft).to_dict()},
-            seed=seed,
-            seconds=time.perf_counter() - began,
+    settings: dict[str, Any] = {
+        "model": str(model),
+        "layers": layers if isinstance(layers, int) else list(layers),
+        "width": width,
+        "start": start,
+        "seed": seed,
+    }
+    with artefact(
+        output_dir, command="draft init", settings=settings, recipe=recipe, seed=seed
+    ) as work:
+        if work.main:
+            target = checkpoint.load(model)
+            draft = _cut(target, layers, width=width, start=start, seed=seed)
+            costs = cost_of(target), cost_of(draft)
+            work.run.cost = {"before": costs[0].to_dict(), "after": costs[1].to_dict()}
+            work.card = {"pipeline_tag": "text-generation" if has_cache(draft) else None}
+            nn.Module.to(draft, target.dtype)
+            checkpoint.save(draft, work.folder, tokenizer=checkpoint.load_tokenizer(model))
+    return work.run
+
+
+def _cut(
+    target: PreTrainedModel,
+    layers: int | Sequence[int],
+    *,
+    width: int | None,
+    start: StudentInit,
+    seed: int,
+) -> PreTrainedModel:
+    """The draft in float32."""
+    require_generator("target", target)
+    whole = depth(target)
+    kept = evenly_spaced_layers(layers, whole) if isinstance(layers, int) else list(layers)
+    if len(kept) >= whole and width is None:
+        raise ConfigError(
+            f"a draft must have fewer layers than its target's {whole}, but it would have "
+            f"{len(kept)}; take fewer"
         )
-        checkpoint.save(_in(draft, model), space.path, tokenizer=tokenizer)
-        kind = None if model.config.is_encoder_decoder else "text-generation"
-        save_card(space.path, run, pipeline_tag=kind)
-        run.save(space.path)
-    return run
-
-
-def _in(draft: PreTrainedModel, target: PreTrainedModel) -> PreTrainedModel:
-    """The draft in the type of the target's weights."""
-    return draft.to(target.dtype)  # pyright: ignore[reportArgumentType]
+    return make_student(target, layers=kept, width=width, init=start, seed=seed)

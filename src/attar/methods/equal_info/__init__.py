@@ -22,6 +22,8 @@ from attar.methods.equal_info.coders import DelayCoder as DelayCoder
 from attar.methods.equal_info.coders import PaperCoder as PaperCoder
 from attar.methods.equal_info.config import PAPER as PAPER
 from attar.methods.equal_info.config import EqualInfoConfig as EqualInfoConfig
-from attar.methods.equal_info.tokenizer import fit_tokenizer as fit_tokenizer
+from attar.methods.equal_info.files import compress as compress
+from attar.methods.equal_info.files import decompress as decompress
 from attar.methods.equal_info.tokenizer import load_equal_info as load_equal_info
 from attar.methods.equal_info.tokenizer import make_tokenizer as make_tokenizer
+from attar.methods.equal_info.tokenizer import train_tokenizer as train_tokenizer

@@ -1,8 +1,7 @@
-"""Text as windows of W bits, each of which is coded and read alone, with the byte model at hand.
+"""The paper's own coders of windows (section 3.2 and appendix A.5), to compare with `StopCoder`.
 
-`StopCoder` is the codec of this project, `PaperCoder` and `DelayCoder` are the paper's (section 3.2
-and appendix A.5), of which the first cannot read all that it writes. All of them start the coder
-and the model anew with every window, and work in integers only.
+`PaperCoder` cannot read all that it writes; `DelayCoder` can, and its windows hold less. Both start
+the coder and the byte model anew with every window, and work in integers only.
 """
 
 from collections.abc import Iterator, Sequence
@@ -59,7 +58,7 @@ class PaperCoder(WindowCoder):
         """The strings that lie on the way of a code and have it as theirs, shortest first."""
         low, width, scale = 0, 1, 0
         prefix: Window = ()
-        found = []
+        matches = []
         while True:
             sums = self._next(prefix)
             scale += self.precision
@@ -75,10 +74,10 @@ class PaperCoder(WindowCoder):
                 break
             prefix = (*prefix, symbol)
             if index << (self.window_bits - bits) == code:
-                found.append(prefix)
-        if not found:
+                matches.append(prefix)
+        if not matches:
             raise DataError(f"no string has the code {code}; it was not written by this coder")
-        return found
+        return matches
 
     def _string(self, code: int) -> Window:
         return self._matches(code)[-1]

@@ -29,7 +29,7 @@ MAX_TOKEN = 20
 
 @dataclass(frozen=True, kw_only=True)
 class EqualInfoConfig(TrainConfig):
-    """Windows, and the byte model that fills them. Defaults for models of some million parameters.
+    """Windows, and the byte model that fills them. Defaults suit models of some million parameters.
 
     The paper's: windows of 16 bits, ids of 16 bits, a Transformer of 3M parameters, 14 bits of
     precision, the end of a document inside windows, and another coder (`PaperCoder`).
@@ -40,7 +40,7 @@ class EqualInfoConfig(TrainConfig):
     suits models below 10M parameters."""
     token_bits: int | None = None
     """Bits of an id (N), at most W and 20; unset: W, so that an id always is the same string."""
-    model: Literal["ngram", "transformer"] = "ngram"
+    model_kind: Literal["ngram", "transformer"] = "ngram"
     """The byte model (M1): counts of byte n-grams, in integers and the same on every machine, or a
     small Transformer."""
     order: int = 6
@@ -77,13 +77,12 @@ class EqualInfoConfig(TrainConfig):
                 "take every code; make window_bits larger"
             )
         if not 1 <= self.id_bits <= min(self.window_bits, MAX_TOKEN):
-            found = "as many, since token_bits was left out"
+            given = "as many, since token_bits was left out"
             if self.token_bits is not None:
-                found = str(self.token_bits)
+                given = str(self.token_bits)
             raise ConfigError(
                 f"expected ids of 1 to {min(self.window_bits, MAX_TOKEN)} bits for windows of "
-                f"{self.window_bits}, found {found}; give token_bits "
-                "(--token-bits)"
+                f"{self.window_bits}, found {given}; give token_bits (--token-bits)"
             )
         if not 1 <= self.order <= 7:
             raise ConfigError(
@@ -94,11 +93,11 @@ class EqualInfoConfig(TrainConfig):
                 f"expected a precision of 10 to 24 bits, found {self.precision_bits}; 16 loses "
                 "little"
             )
-        if self.window_bits > COMPILED and self.model == "transformer":
+        if self.window_bits > COMPILED and self.model_kind == "transformer":
             raise ConfigError(
                 f"expected a byte model of integers for windows above {COMPILED} bits, whose "
                 "strings are worked out as they come, found a Transformer, whose floats differ "
-                "between machines; set model to ngram"
+                "between machines; set model_kind to ngram"
             )
         for name in ("fit_bytes", "num_hidden_layers"):
             if getattr(self, name) < 1:

@@ -9,19 +9,17 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel
 
 from attar.coding.frequencies import Integers, integer_frequencies
+from attar.coding.ngram import Symbols
 from attar.errors import CompatibilityError, DataError
 from attar.methods.equal_info.config import EqualInfoConfig
 from attar.models import evaluation_mode
 from attar.portable.equal_info_windows import END
 from attar.runtime import place
 from attar.train.trainer import fit
-
-Symbols = NDArray[np.uint16]
 
 START = END + 1
 """The id before a window's first byte, in the models that are trained here."""
@@ -51,7 +49,8 @@ class TransformerModel:
             raise CompatibilityError(
                 f"expected a causal language model over bytes, with the ids 0 to {alphabet - 1} "
                 f"for symbols and a bos_token_id after them, found {ids} ids and bos_token_id "
-                f"{start}; leave it out and let model='transformer' (--model transformer) train one"
+                f"{start}; leave it out and let model_kind='transformer' "
+                "(--model-kind transformer) train one"
             )
         self.model, self.alphabet, self.precision, self._start = model, alphabet, precision, start
 
@@ -124,5 +123,5 @@ def _segments(stream: Symbols, length: int, config: EqualInfoConfig) -> Tensor:
     )
     rng = np.random.default_rng(config.seed)
     places = rng.integers(0, len(stream) - length + 1, size=min(rows, _SEGMENTS))
-    found = np.lib.stride_tricks.sliding_window_view(stream, length)[places].astype(np.int64)
-    return torch.from_numpy(np.pad(found, ((0, 0), (1, 0)), constant_values=START))
+    segments = np.lib.stride_tricks.sliding_window_view(stream, length)[places].astype(np.int64)
+    return torch.from_numpy(np.pad(segments, ((0, 0), (1, 0)), constant_values=START))

@@ -13,16 +13,21 @@ from attar.errors import BudgetError, CompatibilityError, ConfigError, DataError
 from attar.evaluation import likelihood
 from attar.families import UNITS, Body
 from attar.measure.cost import cost_of
-from attar.methods.bonsai import BonsaiConfig
-from attar.pruning.loop import search
+from attar.methods.bonsai import BonsaiConfig, strategy_of
+from attar.pruning.loop import LoopTask, prune_to_budget
 from attar.slicing import SlicePlan, slice_model
 
 METHODS = ["bonsai", "blockwise", "random", "magnitude", "wanda", "flap"]
-QUICK = BonsaiConfig(windows=8, window_tokens=16, ffn_block=8)
+QUICK = BonsaiConfig(windows=8, context=16, ffn_block=8)
 
 
 def windows(rows=24, length=16):
     return tiny.ids(rows, length, seed=7)
+
+
+def search(model, text, *, method="bonsai", **options):
+    task = LoopTask(model=model, windows=text, strategy=strategy_of(method), **options)
+    return prune_to_budget(task)
 
 
 def run(model, budget, **options):
@@ -94,12 +99,12 @@ def test_widths_fit_the_hardware_after_every_step():
     "budget",
     ["bytes<=70KB", "kv_bytes<=50%", "macs<=60%", "params<=70%, kv_bytes<=60%"],
 )
-def test_budgets_in_every_counted_currency(budget):
+def test_budgets_in_every_counted_constraint(budget):
     model = tiny.model("llama")
     limits = Budget.parse(budget).resolve(cost_of(model))
     found = run(model, budget)
     assert limits.admits(cost_of(model))
-    assert {step.currency for step in found.steps} <= {c.name for c in limits.constraints}
+    assert {step.constraint for step in found.steps} <= {c.key for c in limits.constraints}
 
 
 @pytest.mark.parametrize("family", tiny.CAUSAL)

@@ -11,14 +11,14 @@ from datasets import Dataset, DatasetDict
 import tiny
 from attar import checkpoint
 from attar.arch import Arch
-from attar.data.tokens import train_tokenizer
+from attar.data.tokens import train_bpe
 from attar.errors import BudgetError, CompatibilityError, ConfigError, DataError
 from attar.measure.cost import cost_of
 from attar.methods.bonsai import BonsaiConfig, prune
 from attar.pruning.run import apply_plan
 from attar.report.record import Run
 
-QUICK = BonsaiConfig(windows=8, window_tokens=16, ffn_block=8)
+QUICK = BonsaiConfig(windows=8, context=16, ffn_block=8)
 
 
 # --------------------------------------------------------------------------------------- the verb
@@ -50,7 +50,7 @@ def text():
 @pytest.fixture(scope="module")
 def parent(text, tmp_path_factory):
     folder = tmp_path_factory.mktemp("parent") / "model"
-    tokenizer = train_tokenizer(text["train"], vocab_size=300, context=64)
+    tokenizer = train_bpe(text["train"], vocab_size=300, context=64)
     model = tiny.model("llama", vocab_size=len(tokenizer))
     checkpoint.save(model, folder, tokenizer=tokenizer)
     return folder
@@ -124,7 +124,7 @@ def test_an_encoder_is_pruned_by_how_close_it_stays(parent, text, tmp_path):
 
 
 def test_a_foreign_tokenizer_is_refused_and_nothing_is_written(parent, text, tmp_path):
-    wide = train_tokenizer(text["train"], vocab_size=320, context=64)
+    wide = train_bpe(text["train"], vocab_size=320, context=64)
     model = tiny.model("llama", vocab_size=280)
     with pytest.raises(CompatibilityError, match="do not belong together"):
         prune(
@@ -146,7 +146,7 @@ def test_bad_requests_leave_nothing_behind(parent, text, tmp_path):
         (BudgetError, {"budget": "half"}),
         (DataError, {"data": tmp_path / "none.txt"}),
         (DataError, {"config": BonsaiConfig(windows=10_000)}),
-        (ConfigError, {"config": replace(QUICK, window_tokens=100_000)}),
+        (ConfigError, {"config": replace(QUICK, context=100_000)}),
         (ConfigError, {"config": replace(QUICK, iterative=True)}),
     ]
     for error, change in cases:
@@ -166,7 +166,7 @@ def test_latency_budget_steers_by_the_table(parent, text, tmp_path, monkeypatch,
         time = 5 + sum(2 * x.num_key_value_heads + 0.1 * x.intermediate_size for x in widths)
         return lambda: time * tokens
 
-    for module in ("attar.budget", "attar.measure.latency_table"):
+    for module in ("attar.measure.timing", "attar.measure.latency_table"):
         monkeypatch.setattr(f"{module}.prefill_call", lambda model, *_: clock(model))
         monkeypatch.setattr(f"{module}.decode_call", clock)
     record = prune(
@@ -188,7 +188,7 @@ def test_a_clock_that_cannot_be_predicted_is_refused(parent, text, tmp_path, mon
         time = 30 if all(narrow) else sum(w.num_key_value_heads + 1 for w in widths)
         return lambda: time
 
-    for module in ("attar.budget", "attar.measure.latency_table"):
+    for module in ("attar.measure.timing", "attar.measure.latency_table"):
         monkeypatch.setattr(f"{module}.prefill_call", jumpy)
     options = {"output_dir": tmp_path / "o", "method": "wanda", "config": QUICK}
     with pytest.raises(BudgetError, match=r"prefill cannot be budgeted .* off its measured time"):
@@ -208,7 +208,7 @@ def test_a_latency_budget_is_met_across_widths_that_save_nothing(
         time = 5 + sum(-(-w.intermediate_size // 24) + 0.1 * w.num_key_value_heads for w in widths)
         return lambda: time
 
-    for module in ("attar.budget", "attar.measure.latency_table"):
+    for module in ("attar.measure.timing", "attar.measure.latency_table"):
         monkeypatch.setattr(f"{module}.prefill_call", blocks)
     options = {"output_dir": tmp_path / "o", "method": "wanda", "config": QUICK}
     record = prune(parent, text, budget="prefill<=85%", **options)

@@ -481,3 +481,27 @@ def test_recipes_are_listed_shown_and_copied(
         verb(recipe, "show", next(iter(recipes())) + "x")
     with pytest.raises(ConfigError, match="needs a name"):
         verb(recipe, "show")
+
+
+def test_a_record_of_version_0_1_is_brought_to_today_s_words(tmp_path: Path) -> None:
+    old = {
+        "schema": 1,
+        "command": "draft distill",
+        "settings": {"block_size": 64, "max_tokens": 9, "seed": 1},
+        "budget": {
+            "asked": "params<=50%",
+            "met": True,
+            "constraints": [{"key": "params of blocks", "limit": 2, "achieved": 1, "met": True}],
+        },
+        "quality": {"after": {"tau at 0": 2.0, "alpha at 0": "NaN"}},
+        "details": {"dpr": 0.9},
+    }
+    (tmp_path / "attar.json").write_text(json.dumps(old), encoding="utf-8")
+    run = Run.load(tmp_path)
+    assert (run.command, run.schema) == ("draft train", 2)
+    assert run.settings == {"context": 64, "eval_tokens": 9, "seed": 1}
+    assert run.budget is not None
+    assert run.budget["constraints"][0]["key"] == "blocks"
+    assert run.quality["after"]["block efficiency at T=0"] == 2.0
+    assert math.isnan(run.quality["after"]["acceptance rate at T=0"])
+    assert run.details == {"teacher_ratio": 0.9}

@@ -12,11 +12,11 @@ from attar.families import UNITS, Body
 from attar.measure.cost import cost_of
 from attar.methods.bonsai import BonsaiConfig, draw_pairs, fit_values, kendall_tau
 from attar.pruning.importance import channel_stats, layer_importance, unit_importance
-from attar.pruning.ledger import Ledger
-from attar.pruning.pieces import Piece, fill, removal_plan
+from attar.pruning.ledger import CostModel
+from attar.pruning.pieces import UnitGroup, removal_plan, select_removals
 from attar.slicing import slice_model
 
-QUICK = BonsaiConfig(windows=8, window_tokens=16, ffn_block=8)
+QUICK = BonsaiConfig(windows=8, context=16, ffn_block=8)
 
 
 def windows(rows=24, length=16):
@@ -167,11 +167,10 @@ def test_kendall_tau_by_hand():
 
 @pytest.mark.parametrize("sampling", ["coin", "prior_weighted"])
 def test_every_piece_is_on_in_exactly_one_of_each_pair(sampling):
-    pool = [Piece(0, "neurons", (i,)) for i in range(9)] + [Piece(1, "kv_groups", (0,))]
+    pool = [UnitGroup(0, "neurons", (i,)) for i in range(9)] + [UnitGroup(1, "kv_groups", (0,))]
     priors = {(0, "neurons"): torch.rand(20), (1, "kv_groups"): torch.ones(4)}
-    config = BonsaiConfig(sampling=sampling)
     generator = torch.Generator().manual_seed(0)
-    keep = draw_pairs(pool, 16, config=config, priors=priors, generator=generator)
+    keep = draw_pairs(pool, 16, sampling=sampling, importance=priors, generator=generator)
     assert keep.shape == (32, 10)
     assert torch.equal(keep[::2] + keep[1::2], torch.ones(16, 10))
     totals = keep[::2, :9].sum(1)
@@ -181,10 +180,12 @@ def test_every_piece_is_on_in_exactly_one_of_each_pair(sampling):
 @pytest.mark.parametrize("uniform", [False, True])
 def test_fill_overshoots_by_at_most_one_piece(uniform):
     rng = np.random.default_rng(0)
-    pool = [Piece(i % 3, "neurons", tuple(range(8))) for i in range(30)]
+    pool = [UnitGroup(i % 3, "neurons", tuple(range(8))) for i in range(30)]
     values, costs = rng.random(30).tolist(), [8.0] * 30
     for amount in (1, 8, 30, 100):
-        gone = fill(pool, values, costs, amount, config=QUICK, uniform=uniform, trim=False)
+        gone = select_removals(
+            pool, values, costs, amount, config=QUICK, uniform=uniform, trim=False
+        )
         saved = 8.0 * len(gone)
         assert amount <= saved < amount + (24 if uniform else 8)
         if uniform:
@@ -193,28 +194,31 @@ def test_fill_overshoots_by_at_most_one_piece(uniform):
 
 
 def test_fill_takes_the_least_value_per_cost():
-    pool = [Piece(0, "kv_groups", (0,)), Piece(0, "neurons", (0,))]
+    pool = [UnitGroup(0, "kv_groups", (0,)), UnitGroup(0, "neurons", (0,))]
     for rank_by, first in (("value_per_cost", "kv_groups"), ("value", "neurons")):
         config = BonsaiConfig(rank_by=rank_by, round_to=1)
-        gone = fill(pool, [2.0, 1.0], [10.0, 1.0], 0.5, config=config, uniform=False, trim=False)
+        gone = select_removals(
+            pool, [2.0, 1.0], [10.0, 1.0], 0.5, config=config, uniform=False, trim=False
+        )
         assert gone[0].unit == first
 
 
 def test_the_last_piece_is_trimmed_to_what_is_missing():
-    pool = [Piece(0, "neurons", tuple(range(24)))]
-    (gone,) = fill(pool, [1.0], [24.0], 9.0, config=QUICK, uniform=False, trim=True)
+    pool = [UnitGroup(0, "neurons", tuple(range(24)))]
+    (gone,) = select_removals(pool, [1.0], [24.0], 9.0, config=QUICK, uniform=False, trim=True)
     assert gone.members == tuple(range(16))
 
 
 @pytest.mark.parametrize("family", ["llama", "gpt2", "phi3"])
-@pytest.mark.parametrize("key", ["params", "bytes", "kv_bytes", "macs"])
-def test_ledger_agrees_with_the_real_cost(family, key):
+@pytest.mark.parametrize("key", ["params", "blocks", "bytes", "kv_bytes", "macs"])
+def test_the_cost_model_agrees_with_the_real_cost(family, key):
     model = tiny.model(family)
     (constraint,) = Budget.parse(f"{key}<=99%").constraints
-    pool = [Piece(0, "neurons", (1, 2, 5)), Piece(2, "neurons", (0,))]
+    pool = [UnitGroup(0, "neurons", (1, 2, 5)), UnitGroup(2, "neurons", (0,))]
     if family != "gpt2":
-        pool.append(Piece(1, "kv_groups", (2,)))
-    ledger = Ledger(model, {})
-    saved = sum(ledger.piece(key, p) for p in pool)
+        pool.append(UnitGroup(1, "kv_groups", (2,)))
+    budget = Budget((constraint,)).resolve(cost_of(model))
+    costs = CostModel(model, budget, layout="per_layer", config=QUICK, modules=[], tables={})
+    saved = sum(costs.of_groups(key, pool))
     after = slice_model(model, removal_plan(model, pool))
     assert constraint.value(cost_of(model)) - constraint.value(cost_of(after)) == saved

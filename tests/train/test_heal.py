@@ -20,8 +20,9 @@ from transformers import AutoModelForCausalLM, PreTrainedModel
 
 import tiny
 from attar import checkpoint
-from attar.data.tokens import train_tokenizer
+from attar.data.tokens import train_bpe
 from attar.errors import CompatibilityError, ConfigError
+from attar.recipes import configured
 from attar.report.record import Run
 from attar.slicing import LayerKeep, SlicePlan, slice_model
 from attar.train import heal as room
@@ -65,8 +66,8 @@ def texts() -> DatasetDict:
 def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """A student and a teacher with one tokenizer, a stranger with another, and text, as files."""
     root = tmp_path_factory.mktemp("models")
-    tokenizer = train_tokenizer(texts()["train"], vocab_size=280, context=64)
-    other = train_tokenizer(
+    tokenizer = train_bpe(texts()["train"], vocab_size=280, context=64)
+    other = train_bpe(
         Dataset.from_dict({"text": ["qwertz uiop " * 50]}), vocab_size=280, context=64
     )
     checkpoint.save(student(), root / "student", tokenizer=tokenizer)
@@ -167,7 +168,7 @@ def test_lora_that_fails_is_taken_off_again() -> None:
 def run(folders: dict[str, Path], out: Path, config: HealConfig = CONFIG, **changes: Any) -> Run:
     return heal(
         **{
-            "student": folders["student"],
+            "model": folders["student"],
             "teacher": folders["teacher"],
             "data": folders["data"],
             "config": config,
@@ -179,7 +180,13 @@ def run(folders: dict[str, Path], out: Path, config: HealConfig = CONFIG, **chan
 
 @pytest.mark.parametrize(
     "changes",
-    [{"teacher_cache": None}, {"teacher_cache": "topk:16"}, {"lora_r": 2}, {"divergence": "js"}],
+    [
+        {"teacher_cache": None},
+        {"teacher_cache": "topk:16"},
+        {"lora_r": 2},
+        {"divergence": "js"},
+        {"divergence": "lk"},
+    ],
     ids=str,
 )
 def test_heal_writes_a_plain_checkpoint(
@@ -204,7 +211,7 @@ def test_a_model_with_layers_of_different_width_heals(
     pruned = slice_model(parent, plan)
     tokenizer = checkpoint.load_tokenizer(folders["teacher"])
     checkpoint.save(pruned, tmp_path / "pruned", tokenizer=tokenizer)
-    record = run(folders, tmp_path / "out", replace(CONFIG, lora_r=2), student=tmp_path / "pruned")
+    record = run(folders, tmp_path / "out", replace(CONFIG, lora_r=2), model=tmp_path / "pruned")
     healed = checkpoint.load(tmp_path / "out")
     assert [p.shape for p in healed.parameters()] == [p.shape for p in pruned.parameters()]
     assert record.quality["after"]["nll"] < record.quality["before"]["nll"]
@@ -263,13 +270,14 @@ def test_a_stranger_is_no_teacher(folders: dict[str, Path], tmp_path: Path) -> N
     [
         {"kl_weight": -1.0},
         {"kl_weight": 0.0, "ce_weight": 0.0},
-        {"divergence": "tvd"},
+        {"divergence": "total"},
+        {"divergence": "tvd", "teacher_cache": "topk:4"},
         {"divergence": "js", "teacher_cache": "topk:4"},
         {"teacher_cache": "full"},
         {"teacher_cache": "topk:0"},
         {"lora_r": 0},
         {"lora_dropout": 1.0},
-        {"block_size": 1},
+        {"context": 1},
     ],
     ids=str,
 )
@@ -281,15 +289,15 @@ def test_options_are_checked(changes: dict[str, Any]) -> None:
 @pytest.mark.parametrize("name", ["paper-heal", "cpu-tiny-heal"])
 def test_the_shipped_recipes_are_of_this_config(name: str) -> None:
     recipe = yaml.safe_load(files("attar").joinpath(f"recipes/bonsai/{name}.yaml").read_text())
-    assert recipe.keys() <= {field.name for field in fields(HealConfig)}
-    HealConfig(**recipe)
+    assert recipe.keys() - {"verb"} <= {field.name for field in fields(HealConfig)}
+    assert configured(f"bonsai/{name}", HealConfig, recipe=None)[1] == f"bonsai/{name}"
 
 
 WORKER = """
 import sys
 from dataclasses import replace
 from pathlib import Path
-import test_distill as t
+import test_heal as t
 names = ("student", "teacher", "data")
 folders = {name: Path(sys.argv[1]) / name for name in names}
 config = replace(t.CONFIG, per_device_train_batch_size=2, teacher_cache="topk:16")

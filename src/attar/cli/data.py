@@ -1,0 +1,74 @@
+"""The options that say what data a verb reads, flattened for the command line."""
+
+from dataclasses import dataclass, fields
+from typing import Annotated
+
+from cyclopts import Group, Parameter
+
+from attar.data.data import STDLIB, Data
+from attar.errors import ConfigError
+
+_GROUP = Group("Data", sort_key=2)
+
+
+@dataclass(frozen=True)
+class TextOptions:
+    """Documents."""
+
+    data: str = STDLIB
+    """A Hub name, a .txt, .jsonl, .parquet, .csv or .tsv file (also .gz), a folder of them, or
+    python-stdlib."""
+    data_config: str | None = None
+    """Configuration of a data set on the Hub."""
+    text_column: str | None = None
+    """Column of the text; text when not given, or of labelled data a usual name."""
+
+    def whole(self) -> Data:
+        """What Python's verbs take."""
+        given = {field.name: getattr(self, field.name) for field in fields(self)}
+        return Data(given.pop("data"), config=given.pop("data_config"), **given)
+
+
+@dataclass(frozen=True)
+class LabelOptions(TextOptions):
+    """Documents, or labelled examples."""
+
+    pair_column: str | None = None
+    """Column of the second text, of labelled data."""
+    label_column: str | None = None
+    """Column of the labels, of labelled data."""
+
+
+@dataclass(frozen=True)
+class LabelledOptions(LabelOptions):
+    """Labelled examples."""
+
+    data: str = ""
+    """Labelled examples: a Hub name, a .csv, .tsv, .jsonl or .parquet file (also .gz), a folder of
+    them, python-stdlib:package or python-stdlib:docstring."""
+
+    def whole(self) -> Data:
+        """What Python's verbs take.
+
+        Raises:
+            ConfigError: no data is named.
+        """
+        if not self.data:
+            raise ConfigError("say what to learn from: --data with a file, a folder or a Hub name")
+        return super().whole()
+
+
+@dataclass(frozen=True)
+class PromptOptions(TextOptions):
+    """Prompts, or documents that they are cut from."""
+
+    prompt_column: str | None = None
+    """Column of prompts, as text or messages; prompt or messages when not given."""
+    completion_column: str = "completion"
+    """Column of what follows the prompts; need not be there."""
+
+
+Text = Annotated[TextOptions, Parameter(name="*", group=_GROUP)]
+TextOrLabels = Annotated[LabelOptions, Parameter(name="*", group=_GROUP)]
+Labelled = Annotated[LabelledOptions, Parameter(name="*", group=_GROUP)]
+Prompts = Annotated[PromptOptions, Parameter(name="*", group=_GROUP)]

@@ -1,0 +1,182 @@
+"""`attar pipeline`: searches over distillation pipelines."""
+
+import re
+import shlex
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated, Any
+
+from cyclopts import App, Group, Parameter
+
+from attar.cli.data import Labelled, LabelledOptions
+from attar.cli.distill import Student, StudentOptions
+from attar.cli.output import (
+    ExitCode,
+    Json,
+    Output,
+    Recipe,
+    note,
+    require_folder_option,
+    require_target,
+    show,
+    show_pairs,
+    write_json,
+)
+from attar.data.labelled.task import TaskKind
+from attar.methods.distiller.config import DistillConfig
+from attar.methods.distiller.pipelines import SEARCHED, parse_only
+from attar.methods.distiller.search import RECIPE, SearchConfig
+from attar.methods.distiller.search import search as search_pipelines
+from attar.methods.distiller.study import (
+    STUDY_FILE,
+    evaluate_studies,
+    importance_lines,
+    study_lines,
+    study_summary,
+    study_table,
+)
+
+_SEARCH = Group("Search options", sort_key=3)
+_TRAINING = Group("Training options, the same for all trials", sort_key=4)
+_NOT_SEARCHED = rf"^(?!({'|'.join(sorted(SEARCHED))})$)"
+
+app = App(
+    name="pipeline",
+    help="Search distillation pipelines on your data, and see which choices matter (Distiller).",
+    help_format="markdown",
+)
+
+
+@app.command
+def search(
+    model: str | None = None,
+    *,
+    data: Labelled = LabelledOptions(),
+    teacher: str | None = None,
+    student: Student = StudentOptions(),
+    task: TaskKind | None = None,
+    only: Annotated[list[str] | None, Parameter(negative="", group=_SEARCH)] = None,
+    studies: Annotated[
+        list[Path] | None, Parameter(consume_multiple=True, negative="", group=_SEARCH)
+    ] = None,
+    output_dir: Output = None,
+    recipe: Recipe = None,
+    config: Annotated[
+        SearchConfig, Parameter(name="*", group=_SEARCH, parse=re.compile(r"^(?!(only|studies)$)"))
+    ] = SearchConfig(),
+    training: Annotated[
+        DistillConfig, Parameter(name="*", group=_TRAINING, parse=re.compile(_NOT_SEARCHED))
+    ] = DistillConfig(),
+) -> int:
+    """Try many distillation pipelines on your data, and keep the best as a recipe.
+
+    Example: `attar pipeline search --teacher my-teacher --student-layers 2 --data reviews.csv
+    --only mixup=false -o study`
+
+    The same command again goes on with the study where it stopped. Started several times at once,
+    on one machine or with --storage on many, it shares the trials out. The folder gets study.jsonl,
+    a line for each trial, and best.yaml, which trains the best pipeline again.
+
+    Parameters
+    ----------
+    model
+        Folder or Hub name of the student: the encoder that every trial trains.
+    teacher
+        Folder or Hub name of an encoder that was trained on this task.
+    task
+        What is predicted; inferred from the labels when not given.
+    only
+        A choice and the values that are tried, such as pred_loss=mse,ce or augment=none,swap+mlm;
+        give it once for each choice.
+    studies
+        Studies to recommend from, beside those that come with Attar: folders or .jsonl files.
+    output_dir
+        Folder of the study: a new one, or that of a study to go on with.
+    """
+    folder = require_folder_option(output_dir)
+    run = search_pipelines(
+        model,
+        data.whole(),
+        teacher=teacher,
+        **vars(student),
+        task=task,
+        config=replace(
+            config,
+            only=parse_only(only or ()) or None,
+            studies=tuple(str(path) for path in studies or ()),
+        ),
+        training=training,
+        output_dir=folder,
+        recipe=recipe,
+    )
+    if run.details["best"] is None:
+        missing = run.details["missing"]
+        show(f"Other workers run the {missing} trials that are left; there is nothing to show yet.")
+        return ExitCode.DONE
+    found = study_summary(folder, storage=config.storage)
+    show(study_table(found).text())
+    show("")
+    show_pairs(study_lines(found))
+    show(f"\nWritten to {folder}: {STUDY_FILE} and {RECIPE}.")
+    again = {"data": data.data, "teacher": teacher, "task": task}
+    again |= {name: getattr(data, name) for name in ("data_config", "text_column")}
+    again |= {name: getattr(data, name) for name in ("pair_column", "label_column")}
+    again |= vars(student) if model is None else {}
+    if student.student_init == "cut":
+        again.pop("student_init", None)
+    flags = [
+        f"--{name.replace('_', '-')} {shlex.quote(str(value))}"
+        for name, value in again.items()
+        if value is not None
+    ]
+    words = [shlex.quote(str(folder / RECIPE)), *([] if model is None else [shlex.quote(model)])]
+    show(f"Next: attar run {' '.join(words + flags)} -o {shlex.quote(f'{folder}-best')}")
+    return ExitCode.DONE
+
+
+@app.command
+def evaluate(
+    studies: Annotated[list[Path], Parameter(negative="")],
+    /,
+    *,
+    seed: int = 0,
+    output_dir: Output = None,
+    json_to: Json = None,
+) -> int:
+    """Tell which choices of a pipeline matter: how much of the scores' variance each explains.
+
+    Example: `attar pipeline evaluate study`
+
+    Shares are averaged over contexts: trials of one data set, student, teacher and setting.
+
+    Parameters
+    ----------
+    studies
+        Folders of searches, or .jsonl files.
+    seed
+        Seed of the forests that estimate the shares.
+    output_dir
+        Write the record (attar.json) into this folder.
+    json_to
+        Write the record as JSON to this file; `-` prints JSON instead of the table.
+    """
+    require_target(json_to)
+    run = evaluate_studies(studies, seed=seed, output_dir=output_dir)
+    if json_to != "-":
+        for line in importance_lines(run):
+            show(line)
+    if json_to:
+        write_json(json_to, run.to_dict())
+    return ExitCode.DONE
+
+
+def without_searched(options: Mapping[str, Any]) -> dict[str, Any]:
+    """A recipe's options without those that are searched; a note names them."""
+    kept = {name: v for name, v in options.items() if name.replace("-", "_") not in SEARCHED}
+    if searched := [name for name in options if name not in kept]:
+        note(
+            f"The recipe's {', '.join(searched)} {'is' if len(searched) == 1 else 'are'} not used: "
+            "the search chooses them, within --only."
+        )
+    return kept

@@ -1,0 +1,272 @@
+"""The one way to generate: for Python, the command line and servers."""
+
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from attar import checkpoint
+from attar.decode.drafters import Drafter, PromptLookupDrafter, first_layers
+from attar.decode.settings import SpecConfig
+from attar.decode.speculation import made_for
+from attar.decode.speculative import SpeculativeDecoder
+from attar.decode.stats import SpecStats
+from attar.errors import ConfigError, require
+from attar.models import require_generator, require_positions
+from attar.recipes import configured
+from attar.report.artefact import artefact
+from attar.report.record import Run
+from attar.runtime import place
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class GenerateConfig:
+    """How texts are continued, named as in transformers' `GenerationConfig`."""
+
+    max_new_tokens: int = 128
+    """Longest continuation, in tokens."""
+    temperature: float = 0.0
+    """Sampling temperature; 0 takes the likeliest token."""
+    top_k: int = 0
+    """Sample from this many likeliest tokens; 0: from all."""
+    top_p: float = 1.0
+    """Sample from the likeliest tokens that together have this probability."""
+    repetition_penalty: float = 1.0
+    """Above 1: tokens that were used are less likely."""
+    stop: tuple[str, ...] = ()
+    """A text ends with any of these; may be given several times."""
+    chat: bool = False
+    """The prompt is what a user says: put it into the chat template of the model."""
+    batch_size: int = 8
+    """Prompts that are continued together."""
+
+    def __post_init__(self) -> None:
+        for name in ("max_new_tokens", "batch_size"):
+            require(getattr(self, name) >= 1, name, getattr(self, name), "at least 1")
+        require(self.temperature >= 0, "temperature", self.temperature, "0 or more")
+        require(0 < self.top_p <= 1, "top_p", self.top_p, "above 0 and at most 1")
+        require(self.top_k >= 0, "top_k", self.top_k, "0 or more")
+        penalty = self.repetition_penalty
+        require(penalty > 0, "repetition_penalty", penalty, "above 0")
+
+    def options(self, tokenizer: PreTrainedTokenizerBase) -> dict[str, Any]:
+        """The keywords of `generate`; what is at its default is left to the checkpoint."""
+        drawn = self.temperature > 0
+        options: dict[str, Any] = {"do_sample": drawn, "max_new_tokens": self.max_new_tokens}
+        if drawn:
+            options |= {"temperature": self.temperature, "top_k": self.top_k, "top_p": self.top_p}
+        if self.repetition_penalty != 1:
+            options["repetition_penalty"] = self.repetition_penalty
+        if self.stop:
+            options |= {"stop_strings": list(self.stop), "tokenizer": tokenizer}
+        return options
+
+
+class Generator:
+    """A model with its tokenizer, and perhaps a draft, that continues texts.
+
+    Args:
+        model: a decoder or an encoder-decoder.
+        tokenizer: the model's.
+        decoder: drafts for the model; None: plain decoding.
+
+    Raises:
+        CompatibilityError: the model generates no text.
+    """
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        tokenizer: PreTrainedTokenizerBase,
+        *,
+        decoder: SpeculativeDecoder | None = None,
+    ) -> None:
+        require_generator("model", model)
+        self.model, self.tokenizer, self.decoder = model, tokenizer, decoder
+        if tokenizer.pad_token_id is None:
+            tokenizer.pad_token = tokenizer.eos_token
+
+    @classmethod
+    def load(
+        cls,
+        model: str | Path | PreTrainedModel,
+        *,
+        draft: str | None = None,
+        decoding: SpecConfig = SpecConfig(),
+        tokenizer: PreTrainedTokenizerBase | None = None,
+    ) -> "Generator":
+        """Load a model, and a draft for it.
+
+        Args:
+            model: folder, Hub name or a model.
+            draft: folder or Hub name of a small model; `layers:N` for the first N layers of the
+                model itself; `lookup` to propose what followed the last words before.
+            decoding: how drafts are made and verified.
+            tokenizer: None: the model's own.
+
+        Raises:
+            ConfigError: the draft is none of these.
+            CompatibilityError: the draft cannot serve the model.
+            DataError: a model cannot be read.
+        """
+        loaded = model if isinstance(model, PreTrainedModel) else checkpoint.load(model)
+        tokenizer = tokenizer or checkpoint.load_tokenizer(checkpoint.name_of(model))
+        require_generator("model", loaded)
+        place(loaded)
+        decoder = None
+        if draft is not None:
+            drafter, other = _drafter(loaded, draft)
+            decoder = SpeculativeDecoder(
+                loaded, drafter, config=decoding, tokenizer=tokenizer, draft_tokenizer=other
+            )
+        return cls(loaded, tokenizer, decoder=decoder)
+
+    @property
+    def stats(self) -> SpecStats | None:
+        """What the last batch drafted and accepted; None without a draft."""
+        return None if self.decoder is None else self.decoder.stats
+
+    def write(self, prompts: Sequence[str], *, config: GenerateConfig) -> Iterator[str]:
+        """Each prompt with what follows it; of a chat and of an encoder-decoder only what follows.
+
+        Raises:
+            ConfigError: there is no chat template, or the texts are longer than the model reads.
+        """
+        for start in range(0, len(prompts), config.batch_size):
+            yield from self._batch(prompts[start : start + config.batch_size], config)
+
+    def _batch(self, prompts: Sequence[str], config: GenerateConfig) -> Iterator[str]:
+        model: Any = self.model
+        tokenizer = self.tokenizer
+        inputs = tokenizer(
+            [self._rendered(prompt, config) for prompt in prompts],
+            return_tensors="pt",
+            padding=len(prompts) > 1,
+            padding_side="left",
+            add_special_tokens=not config.chat,
+            return_token_type_ids=False,
+        ).to(model.device)
+        ids = inputs.pop("input_ids")
+        read = 1 if model.config.is_encoder_decoder else ids.shape[1]
+        require_positions(model, prompt=read, new=config.max_new_tokens)
+        options = config.options(tokenizer)
+        if self.decoder is not None:
+            rows = self.decoder.generate(ids, **inputs, **options).sequences
+        else:
+            rows = model.generate(ids, **inputs, **options)
+        only_new = config.chat or model.config.is_encoder_decoder
+        for prompt, row in zip(prompts, rows, strict=True):
+            new = str(tokenizer.decode(row[read:], skip_special_tokens=True))
+            yield new if only_new else f"{prompt}{new}"
+
+    def _rendered(self, prompt: str, config: GenerateConfig) -> str:
+        if not config.chat:
+            return prompt
+        if not self.tokenizer.chat_template:
+            raise ConfigError("--chat needs a model with a chat template; this one has none")
+        messages = [{"role": "user", "content": prompt}]
+        return str(
+            self.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+        )
+
+
+def _drafter(
+    model: PreTrainedModel, draft: str
+) -> tuple[PreTrainedModel | Drafter, PreTrainedTokenizerBase | None]:
+    """What a name of a draft stands for, and its tokenizer if it has one of its own."""
+    if draft == "lookup":
+        return PromptLookupDrafter(), None
+    if draft.startswith("layers:"):
+        number = draft.removeprefix("layers:")
+        if not number.isdecimal():
+            raise ConfigError(f"expected layers:N with a number of layers, found {draft!r}")
+        return first_layers(model, int(number)), None
+    loaded = checkpoint.load(draft)
+    place(loaded)
+    return loaded, checkpoint.load_tokenizer(draft)
+
+
+def generate(
+    model: str | Path | PreTrainedModel,
+    prompts: str | Sequence[str],
+    *,
+    draft: str | None = None,
+    config: GenerateConfig | str = GenerateConfig(),
+    decoding: SpecConfig = SpecConfig(),
+    tokenizer: PreTrainedTokenizerBase | None = None,
+    each: Callable[[str, SpecStats | None], None] | None = None,
+    output_dir: str | Path | None = None,
+    recipe: str | None = None,
+) -> Run:
+    """Continue texts. With a draft it goes faster, and the texts are still the model's own.
+
+    Args:
+        model: folder, Hub name or a model.
+        prompts: a text, or several.
+        draft: see `Generator.load`.
+        config: how texts are continued; or the name or path of a recipe.
+        decoding: how drafts are made and verified; only with a draft. Its seed also seeds plain
+            sampling.
+        tokenizer: None: the model's own.
+        each: called with each text as it is finished, and what drafting did in its batch.
+        output_dir: where the record goes; None: it is only returned.
+        recipe: name of the recipe that the options came from, for the record.
+
+    Returns:
+        The record: `details["texts"]` holds each prompt with what follows it, `details["draft"]`
+        what was drafted and accepted, one entry a batch.
+
+    Raises:
+        ConfigError: there is no prompt, options do not fit together, or texts are too long.
+        CompatibilityError: the draft cannot serve the model.
+        DataError: a model cannot be read.
+    """
+    config, recipe = configured(config, GenerateConfig, recipe=recipe)
+    prompts = [prompts] if isinstance(prompts, str) else list(prompts)
+    if not prompts or not prompts[0].strip():
+        raise ConfigError("a prompt needs at least one word; found nothing")
+    require_lossy(decoding)
+    if draft is None and decoding != SpecConfig(seed=decoding.seed):
+        raise ConfigError("options of drafting need --draft: a folder, layers:N or lookup")
+    settings = {"model": checkpoint.name_of(model), "draft": draft, **asdict(config)}
+    settings |= {"decoding": asdict(decoding)}
+    with artefact(
+        output_dir, command="generate", settings=settings, recipe=recipe, seed=decoding.seed
+    ) as work:
+        work.card = None
+        writer = Generator.load(model, draft=draft, decoding=decoding, tokenizer=tokenizer)
+        if draft is not None and made_for(draft, writer.model) is False:
+            logger.warning("%s was trained for another model: less of it may be accepted", draft)
+        if decoding.seed is not None:
+            torch.manual_seed(decoding.seed)
+        texts: list[str] = []
+        drafted: list[dict[str, Any]] = []
+        for text in writer.write(prompts, config=config):
+            texts.append(text)
+            last = len(texts) % config.batch_size == 0 or len(texts) == len(prompts)
+            stats = writer.stats if last else None
+            if stats is not None:
+                drafted.append(asdict(stats))
+            if each is not None:
+                each(text, stats)
+        work.run.details = {"texts": texts, "draft": drafted}
+    return work.run
+
+
+def require_lossy(decoding: SpecConfig) -> None:
+    """Refuse a lossy verification that is not lossy.
+
+    Raises:
+        ConfigError: it is.
+    """
+    if decoding.lossy not in (None, "typical") and decoding.epsilon == 1:
+        raise ConfigError(
+            f"--lossy {decoding.lossy} keeps no more than the model's own distribution at "
+            "--epsilon 1; give a smaller epsilon, such as 0.8, or leave --lossy out"
+        )

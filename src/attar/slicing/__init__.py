@@ -1,0 +1,38 @@
+"""Taking parts of a model away: one plan, three equal ways to carry it out.
+
+A :class:`SlicePlan` names, by their original numbers, the layers, KV groups, neurons, channels and
+tokens that stay. The law that tests hold it to::
+
+    slice_model(m, plan)(x) == m(x) under masked(m, plan) == functional_forward(m, plan, x)
+
+Where the plan keeps a part of the vocabulary, `x` of the sliced model is `plan.renumber(x)`, and
+the masked model's logits are `-inf` for the tokens that go, so that the two agree on
+`logits[..., plan.vocabulary]`.
+"""
+
+from attar.slicing.cut import (
+    cut_layers,
+    describe,
+    functional_forward,
+    skeleton,
+    slice_model,
+    sliced_parameters,
+    zero_out,
+)
+from attar.slicing.mask import UnitMasks, masked
+from attar.slicing.plan import PLAN_FORMAT, LayerKeep, SlicePlan
+
+__all__ = [
+    "PLAN_FORMAT",
+    "LayerKeep",
+    "SlicePlan",
+    "UnitMasks",
+    "cut_layers",
+    "describe",
+    "functional_forward",
+    "masked",
+    "skeleton",
+    "slice_model",
+    "sliced_parameters",
+    "zero_out",
+]

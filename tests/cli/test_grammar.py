@@ -1,0 +1,166 @@
+"""The command line and Python offer the same verbs and the same options, under the same words."""
+
+import dataclasses
+import inspect
+import typing
+from collections.abc import Callable, Iterator
+from importlib import import_module
+from pathlib import Path
+from typing import Annotated, Any, get_args, get_origin
+
+import pytest
+from cyclopts import App, Parameter
+
+import attar
+from attar.cli.app import COMMANDS, NOUNS, RENAMED, RENAMED_OPTIONS, run
+from attar.data.data import Data
+from attar.report.record import Run
+
+#: objects, which no command line can take
+PYTHON_ONLY = {"tokenizer", "metric", "each", "config", "training", "decoding"}
+#: what is said on paper: how results are printed, and shorter ways to say things in a shell
+COMMAND_ONLY = {"json_to", "stats", "prompt", "markdown"}
+#: these read, run or show things, and are no verbs on a model or on data
+OTHERS = {"demo", "run", "recipe", "env", "compare"}
+CLOSED = {"init", "import", "train", "search", "evaluate", "encode", "decode", "compress"}
+CLOSED |= {"decompress", "serve", "draw", "status", "simulate", "export"}
+
+
+def commands() -> Iterator[tuple[str, Callable[..., Any], Callable[..., Any]]]:
+    """Each verb: its words, its function on the command line and in Python."""
+    for name in COMMANDS:
+        module = import_module(f"attar.cli.{name}")
+        if name not in NOUNS:
+            if name not in OTHERS:
+                yield name, getattr(module, name), getattr(attar, name)
+            continue
+        app: App = module.app
+        for verb in app:
+            if not verb.startswith("-"):
+                function = app[verb].default_command
+                yield f"{name} {verb}", function, getattr(getattr(attar, name), verb)
+
+
+VERBS = {words: (typed, called) for words, typed, called in commands()}
+
+
+def typed_options(function: Callable[..., Any]) -> set[str]:
+    """What can be typed, with dataclasses taken apart."""
+    options: set[str] = set()
+    for name, parameter in inspect.signature(function).parameters.items():
+        kind, told = parameter.annotation, Parameter()
+        if get_origin(kind) is Annotated:
+            kind, *rest = get_args(kind)
+            told = next((one for one in rest if isinstance(one, Parameter)), told)
+        if dataclasses.is_dataclass(kind) and told.name == ("*",):
+            names = {field.name for field in dataclasses.fields(kind)}
+            pattern = told.parse
+            if hasattr(pattern, "search"):
+                names = {one for one in names if pattern.search(one)}
+            options |= names
+        else:
+            options.add(name)
+    return options
+
+
+def python_options(function: Callable[..., Any]) -> set[str]:
+    """What can be given in Python, with dataclasses taken apart."""
+    hints = typing.get_type_hints(function)
+    options: set[str] = set()
+    for name in inspect.signature(function).parameters:
+        kinds = get_args(hints[name]) or (hints[name],)
+        if Data in kinds:
+            names = {field.name for field in dataclasses.fields(Data)} - {"source", "config"}
+            options |= names | {"data", "data_config"}
+            continue
+        holder = next((kind for kind in kinds if dataclasses.is_dataclass(kind)), None)
+        if holder is not None and name not in ("model", "teacher"):
+            options |= {field.name for field in dataclasses.fields(holder)}
+        options.add(name)
+    return options
+
+
+@pytest.mark.parametrize("words", VERBS)
+def test_a_verb_has_the_same_options_on_the_command_line_and_in_python(words: str) -> None:
+    typed, called = VERBS[words]
+    here, there = typed_options(typed), python_options(called)
+    assert here - COMMAND_ONLY <= there, "only on the command line"
+    columns = {field.name for field in dataclasses.fields(Data)}  # a verb offers those it reads
+    missing = there - here - PYTHON_ONLY - columns
+    assert missing <= LEFT_OUT.get(words, set()), "only in Python"
+
+
+#: set by the verb itself, or chosen by the search
+LEFT_OUT: dict[str, set[str]] = {}
+
+
+@pytest.mark.parametrize("words", VERBS)
+def test_a_verb_takes_its_main_model_first_and_gives_a_record(words: str) -> None:
+    typed, called = VERBS[words]
+    for function in (typed, called):
+        parameters = list(inspect.signature(function).parameters.values())
+        positional = [p for p in parameters if p.kind is not inspect.Parameter.KEYWORD_ONLY]
+        assert len(positional) <= 2
+        assert not {"teacher", "target", "draft"} & {p.name for p in positional}
+    parameters = inspect.signature(called).parameters
+    if "model" in parameters:
+        assert next(iter(parameters)) == "model"
+    assert typing.get_type_hints(called)["return"] is Run
+    for option, default in (("recipe", None), ("resume", False)):
+        if option in parameters:
+            assert parameters[option].default is default
+
+
+@pytest.mark.parametrize("words", VERBS)
+def test_defaults_are_the_same(words: str) -> None:
+    typed, called = VERBS[words]
+    here, there = (inspect.signature(function).parameters for function in (typed, called))
+    for name in set(here) & set(there) - {"model", "data", "output_dir"}:
+        if (one := here[name].default) is not inspect.Parameter.empty:
+            other = there[name].default
+            if isinstance(one, str) and not isinstance(other, str):
+                other = ",".join(f"{part:g}" if isinstance(part, float) else part for part in other)
+            assert one == other, name
+
+
+def test_nouns_have_verbs_of_one_closed_list() -> None:
+    assert {words.split()[1] for words in VERBS if " " in words} <= CLOSED
+
+
+def test_every_command_is_a_name_in_python() -> None:
+    assert set(COMMANDS) <= set(dir(attar))
+    assert all(callable(getattr(attar, name)) for name in set(COMMANDS) - NOUNS)
+
+
+@pytest.mark.parametrize("words", RENAMED)
+def test_old_commands_answer_with_the_new_one(
+    words: tuple[str, str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run([*words, "x"]) == 2
+    assert RENAMED[words] in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("line", "word"),
+    [
+        ("evaluate m --max-tokens 5", "max_tokens"),
+        ("evaluate m --bpb", "bpb"),
+        ("pretrain -o x --block_size=64", "block_size"),
+        ("distill --student m -o x", "student"),
+        ("draft train d --target t --student-share 1 -o x", "student_share"),
+    ],
+)
+def test_old_options_answer_with_the_new_one(
+    line: str, word: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(line.split()) == 2
+    assert RENAMED_OPTIONS[word] in capsys.readouterr().err
+
+
+def test_an_old_word_in_a_recipe_answers_with_the_new_one(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    recipe = tmp_path / "old.yaml"
+    recipe.write_text("block_size: 64\n", encoding="utf-8")
+    assert run(["pretrain", "--config", str(recipe), "-o", str(tmp_path / "x")]) == 2
+    assert RENAMED_OPTIONS["block_size"] in capsys.readouterr().err

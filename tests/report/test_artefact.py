@@ -1,0 +1,82 @@
+"""The context that every verb runs in: what it records, and what it leaves behind."""
+
+from pathlib import Path
+
+import pytest
+
+from attar.errors import ConfigError, TrainingDivergedError
+from attar.report.artefact import artefact
+from attar.report.record import Paper, Run
+
+PAPER = Paper(title="A Paper", authors=("A. Author",), year=2024)
+SETTINGS = {"model": "parent", "data": "python-stdlib", "steps": 3}
+
+
+def test_it_records_what_it_was_given_and_what_the_verb_found(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    with artefact(
+        out,
+        command="prune",
+        method="bonsai",
+        paper=PAPER,
+        settings=SETTINGS,
+        recipe="bonsai/paper",
+        seed=7,
+    ) as work:
+        (work.folder / "weights").write_text("w")
+        work.run.quality = {"after": {"accuracy": 0.5}}
+        assert not out.exists()
+    run = Run.load(out)
+    assert run.to_dict() == work.run.to_dict()
+    assert (run.command, run.method, run.paper, run.seed) == ("prune", "bonsai", PAPER, 7)
+    assert (run.model, run.data) == ("parent", "python-stdlib")
+    assert run.settings == SETTINGS | {"processes": 1, "recipe": "bonsai/paper"}
+    assert run.quality == {"after": {"accuracy": 0.5}}
+    assert run.seconds is not None
+    assert run.seconds >= 0
+    assert {file.name for file in out.iterdir()} == {"weights", "attar.json", "README.md"}
+    assert "A Paper" in (out / "README.md").read_text(encoding="utf-8")
+
+
+def test_without_a_card_there_is_none(tmp_path: Path) -> None:
+    with artefact(tmp_path / "out", command="cost", settings={}) as work:
+        work.card = None
+    assert [file.name for file in (tmp_path / "out").iterdir()] == ["attar.json"]
+
+
+def test_without_a_folder_everything_stays_in_memory(tmp_path: Path) -> None:
+    with artefact(None, command="cost", settings=SETTINGS) as work:
+        assert (work.path, work.state, work.sub_state("x")) == (None, None, None)
+        work.run.cost = {"after": {"params": 3}}
+    assert work.run.cost == {"after": {"params": 3}}
+    assert work.run.seconds is not None
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_interrupted_run_goes_on_with_the_same_settings_whatever_the_recipe(
+    tmp_path: Path,
+) -> None:
+    out = tmp_path / "out"
+    with pytest.raises(KeyboardInterrupt), artefact(out, command="heal", settings=SETTINGS) as work:
+        assert not work.resuming
+        assert work.state is not None
+        (work.state / "half").write_text("done")
+        raise KeyboardInterrupt
+    with pytest.raises(ConfigError, match="steps=3, not 4"):
+        with artefact(out, command="heal", settings=SETTINGS | {"steps": 4}, resume=True):
+            pass
+    with artefact(out, command="heal", settings=SETTINGS, recipe="mine", resume=True) as work:
+        assert work.resuming
+        assert work.state is not None
+        assert (work.state / "half").read_text() == "done"
+    assert Run.load(out).settings["recipe"] == "mine"
+
+
+def test_a_training_that_diverged_leaves_nothing_to_resume(tmp_path: Path) -> None:
+    with pytest.raises(TrainingDivergedError):
+        with artefact(tmp_path / "out", command="heal", settings=SETTINGS) as work:
+            assert work.state is not None
+            (work.state / "teacher").mkdir()
+            (work.state / "teacher" / "shard").write_text("x")
+            raise TrainingDivergedError("the loss became nan")
+    assert list(tmp_path.iterdir()) == []
