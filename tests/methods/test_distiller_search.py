@@ -34,7 +34,7 @@ TRAINING = DistillConfig(
     context=32,
     seed=3,
 )
-SEARCH = SearchConfig(trials=6)
+SEARCH = SearchConfig(trials=6, recommended=0)
 #: leaves eight pipelines
 FEW = {
     "intermediate": ["none"],
@@ -139,7 +139,7 @@ def test_other_tokens_leave_what_compares_whole_texts(
 
 
 def test_what_is_stored_for_the_trials_goes_with_the_last(root: Path, tmp_path: Path) -> None:
-    config = SearchConfig(trials=2, only=FEW | {"mixup": [False]})
+    config = SearchConfig(trials=2, recommended=0, only=FEW | {"mixup": [False]})
     run(root, tmp_path / "study", config)
     assert not (tmp_path / "study" / "teacher").exists()
 
@@ -201,9 +201,14 @@ def test_a_study_of_other_settings_is_refused(
     ("changes", "error", "message"),
     [
         ({"teacher": "nowhere"}, DataError, "nowhere"),
+        ({"teacher": None}, ConfigError, "a teacher"),
         ({"student_layers": 9}, ConfigError, "between 1 and 3 layers"),
         ({"config": replace(SEARCH, only={"augment": [("mlm",)]})}, ConfigError, "augment was"),
-        ({"config": SearchConfig(trials=9, only=FEW)}, ConfigError, "9 pipelines .* found 8"),
+        (
+            {"config": SearchConfig(trials=9, recommended=0, only=FEW)},
+            ConfigError,
+            "9 pipelines .* found 8",
+        ),
         ({"config": replace(SEARCH, recommended=2)}, ConfigError, "give one with --study"),
         ({"config": replace(SEARCH, storage="foo://x:secret@y")}, ConfigError, r"foo://x:\*\*\*@y"),
         ({"training": replace(TRAINING, mlm="nowhere")}, ConfigError, "nowhere"),
@@ -329,6 +334,17 @@ def test_the_recommended_come_first_and_the_drawn_are_the_baseline(
     assert not {row.pipeline for row in again[3:]} & {row.pipeline for row in rows[3:]}
 
 
+def test_how_many_are_recommended_is_settled_once(
+    root: Path, tmp_path: Path, prior: AutoDistiller, quick: list[Pipeline]
+) -> None:
+    run(root, tmp_path / "study", SearchConfig(trials=4))
+    run(root, tmp_path / "study", SearchConfig(trials=6))  # as many as the study began with
+    origins = [origin for _, origin in study_summary(tmp_path / "study").ranked]
+    assert sorted(origins) == ["random"] * 4 + ["recommended"] * 2
+    run(root, tmp_path / "study", SearchConfig(trials=1))  # there are more than that
+    assert len(quick) == 6
+
+
 def test_ones_own_studies_are_learned_from_too(
     root: Path, tmp_path: Path, prior: AutoDistiller, quick: list[Pipeline]
 ) -> None:
@@ -366,7 +382,7 @@ def test_a_trial_that_is_run_again_is_still_recommended(
 def test_a_summary_is_read_from_a_database_too(
     root: Path, tmp_path: Path, quick: list[Pipeline]
 ) -> None:
-    config = SearchConfig(trials=3, storage=f"sqlite:///{tmp_path}/trials.db")
+    config = SearchConfig(trials=3, recommended=0, storage=f"sqlite:///{tmp_path}/trials.db")
     trials = run(root, tmp_path / "study", config)
     summary = study_summary(tmp_path / "study", storage=config.storage)
     assert [trial for trial, _ in summary.ranked] == sorted(trials, key=lambda t: -(t.score or 0))
@@ -394,7 +410,7 @@ def test_the_record_says_what_the_best_is_worth(
     assert record.details["best"] == best.to_dict()
     assert (record.details["trials"], record.details["missing"]) == (6, 0)
     assert record.settings["recipe"] == "mine"
-    assert (record.command, record.model) == ("distill search", str(root / "teacher"))
+    assert (record.command, record.model) == ("pipeline search", str(root / "teacher"))
     options = read_recipe(str(tmp_path / "study" / "best.yaml"))
     assert next(iter(options)) == "verb"
     assert options.pop("verb") == "distill"

@@ -13,7 +13,7 @@ from attar.errors import ConfigError
 from attar.methods.distillspec import search as room
 from attar.methods.distillspec.config import DistillSpecConfig
 from attar.methods.distillspec.loop import fit_draft
-from attar.methods.distillspec.search import search_drafts
+from attar.methods.distillspec.search import search_drafts, search_table
 from attar.methods.distillspec.start import init_draft
 from attar.methods.distillspec.texts import prompts_of
 from attar.report.record import Run
@@ -99,6 +99,8 @@ def test_a_search_ranks_its_cells_and_goes_on(
         search_drafts(*given, output_dir=out, **options | {"config": replace(CONFIG, max_steps=3)})
     with pytest.raises(ConfigError, match="nobody"):
         search_drafts(*given, output_dir=tmp_path / "x", **options | {"sources": ["nobody"]})
+    table = search_table(whole)
+    assert [row[2] for row in table.rows][:-1] == [f"{figure:.3f}" for figure in figures]
     assert not (tmp_path / "x").exists()
 
 

@@ -9,8 +9,10 @@ from typing import Any
 import pytest
 
 from attar.errors import CompatibilityError, DataError
+from attar.methods.distiller.importance import evaluate_studies, importance, importance_lines
 from attar.methods.distiller.pipelines import SPACE, Pipeline, space_id
-from attar.methods.distiller.study import gap_closed, importance, read_study, teacher_ratio
+from attar.methods.distiller.study import gap_closed, read_study, teacher_ratio
+from attar.report.record import Run
 from studies import several, study, trial
 
 # ------------------------------------------------------------------------------------------ files
@@ -118,3 +120,16 @@ def test_importance_is_the_mean_over_contexts_that_say_something() -> None:
     for few in (silent, repeats, a[:7], []):
         with pytest.raises(DataError, match="at least 8 finished trials"):
             importance(few)
+
+
+def test_studies_are_evaluated_with_a_record(tmp_path: Path) -> None:
+    few = study("few", 3)
+    path = write(tmp_path / "s.jsonl", [row.to_dict() for row in [*study("a"), *few]])
+    run = evaluate_studies([path], output_dir=tmp_path / "out")
+    assert run.details["shares"] == importance(study("a"))
+    assert Run.load(tmp_path / "out").details == run.details
+    assert evaluate_studies(path).details == run.details
+    first, *_, one, other = importance_lines(run)
+    assert first.splitlines()[2].split()[0] == next(iter(run.details["shares"]))
+    assert one.startswith("a: s (cut) of t, all; used, 40 finished trials")
+    assert other.endswith("left out: 3 finished trials, fewer than 8")

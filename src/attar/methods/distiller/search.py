@@ -48,7 +48,7 @@ from attar.recipes import write_recipe
 from attar.report.record import Run
 from attar.runtime import place
 from attar.search.space import ChoiceSpace
-from attar.search.storage import check_folder, study_lock
+from attar.search.storage import check_folder, settings_of, study_lock
 from attar.search.summary import ended_trials, score_text, summarise, unfinished, write_study
 from attar.search.trials import (
     Origin,
@@ -76,9 +76,10 @@ class SearchConfig:
 
     trials: int = 40
     """Pipelines that are run, all workers together."""
-    recommended: int = 0
+    recommended: int | None = None
     """That many of the trials are the first ones of the recommender; the others are drawn, and are
-    the baseline with the same budget."""
+    the baseline with the same budget. Unset: 5, but at most half of the trials, and as many as
+    before where a study goes on."""
     studies: tuple[str, ...] = ()
     """What the recommender learns from beside the studies that come with Attar."""
     only: Mapping[str, Sequence[Any]] | None = None
@@ -93,7 +94,7 @@ class SearchConfig:
     def __post_init__(self) -> None:
         if self.trials < 1:
             raise ConfigError(f"trials must be at least 1; found {self.trials}")
-        if not 0 <= self.recommended <= self.trials:
+        if self.recommended is not None and not 0 <= self.recommended <= self.trials:
             raise ConfigError(
                 f"recommended must be between 0 and the number of trials, {self.trials}; found "
                 f"{self.recommended}"
@@ -105,7 +106,7 @@ def search(
     model: str | Path | None = None,
     data: DataLike | None = None,
     *,
-    teacher: str | Path,
+    teacher: str | Path | None = None,
     student_layers: int | None = None,
     student_width: int | None = None,
     student_init: StudentInit = "cut",
@@ -151,7 +152,9 @@ def search(
     if (model is None) == (student_layers is None):
         raise ConfigError("expected either a student or student_layers; give one of the two")
     if data is None:
-        raise ConfigError("expected labelled examples to learn from, found no data; give some")
+        raise ConfigError("say what to learn from: data, such as a file, a folder or a Hub name")
+    if teacher is None:
+        raise ConfigError("say what to learn from: a teacher (--teacher), trained on this task")
     if training.num_train_epochs is not None:
         raise ConfigError(
             "a search counts in steps, so that all trials train alike, however many copies of the "
@@ -162,6 +165,7 @@ def search(
         data, task=task, limit_labels=training.limit_labels, seed=training.seed
     )
     check_folder(folder)
+    config = _with_recommended(config, folder)
     init: StudentInit = student_init if model is None else "cut"
     space = _open_space(model, teacher, task=kind, config=config, mlm=training.mlm is not None)
     plan = _plan(space, config, init=init, seed=training.seed)
@@ -225,7 +229,7 @@ def _record(study: optuna.Study, runner: "_Runner", folder: Path) -> Run:
     settings, metric = study.user_attrs["settings"], primary(runner.task)
     teacher, hard = study.user_attrs["teacher_score"], study.user_attrs["hard_score"]
     run = Run(
-        command="distill search",
+        command="pipeline search",
         method="distiller",
         paper=PAPER,
         model=settings["teacher"],
@@ -309,6 +313,17 @@ def _remaining(allowed: Mapping[str, Any], only: Mapping[str, Sequence[Any]]) ->
                 "augmenters, mlm asks for a masked language model); leave one of those"
             )
     return narrow(both)
+
+
+def _with_recommended(config: SearchConfig, folder: Path) -> SearchConfig:
+    """The same with a number of recommended trials: that of the study in the folder, if any."""
+    if config.recommended is not None:
+        return config
+    made = settings_of(folder, storage=config.storage)
+    if made is None:
+        return replace(config, recommended=min(5, config.trials // 2))
+    number = int(made["search"]["recommended"])
+    return replace(config, recommended=number, trials=max(number, config.trials))
 
 
 def _plan(

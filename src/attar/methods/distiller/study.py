@@ -1,4 +1,4 @@
-"""Studies: trials of pipelines on data sets, as lines of JSON, and which choices matter in them."""
+"""Studies: trials of pipelines on data sets, as lines of JSON; and the study of a search."""
 
 import hashlib
 import json
@@ -11,10 +11,17 @@ from typing import Any, get_args
 from optuna.trial import FrozenTrial
 
 from attar.errors import AttarError, CompatibilityError, DataError, expect, finite
-from attar.methods.distiller.pipelines import SPACE, Pipeline, contains, label, space_id
-from attar.search import importance as shares
+from attar.methods.distiller.pipelines import Pipeline, contains, differences, space_id
+from attar.report.tables import Table
 from attar.search.storage import STUDY_FILE
-from attar.search.summary import State, Summary, read_summary, state_of, summary_lines
+from attar.search.summary import (
+    State,
+    Summary,
+    read_summary,
+    state_of,
+    summary_lines,
+    trials_table,
+)
 from attar.search.trials import PlannedTrial
 
 SCHEMA = 1
@@ -99,8 +106,8 @@ class Trial:
             )
         if wrong:
             raise DataError(
-                "expected a trial as attar distill search writes it, found a line with too many or "
-                f"too few keys ({', '.join(wrong)}); give another file, or leave out the line"
+                "expected a trial as attar pipeline search writes it, found a line with too many "
+                f"or too few keys ({', '.join(wrong)}); give another file, or leave out the line"
             )
         same_space(stored["space"])
         trial = cls(**{**stored, "pipeline": Pipeline.from_dict(stored["pipeline"])})
@@ -130,8 +137,8 @@ def read_study(paths: str | Path | Iterable[str | Path]) -> list[Trial]:
         except (OSError, ValueError) as error:
             cause = getattr(error, "strerror", None) or error
             raise DataError(
-                f"cannot read the study {path} ({cause}); give the folder of attar distill search, "
-                "or a JSONL file of one"
+                f"cannot read the study {path} ({cause}); give the folder of attar pipeline "
+                "search, or a JSONL file of one"
             ) from error
         if not any(line.strip() for line in lines):
             raise DataError(f"the study {path} has no trials; run the search, or leave it out")
@@ -164,39 +171,6 @@ def gap_closed(score: float, teacher: float, *, hard: float) -> float:
     """Share of the way from a student taught by labels alone (`hard`) to the teacher; NaN where the
     teacher is no better than that student."""
     return (score - hard) / (teacher - hard) if teacher > hard else math.nan
-
-
-def importance(trials: Iterable[Trial], *, seed: int = 0) -> dict[str, float]:
-    """Share of the variance of scores that each choice alone explains, largest first; sums to 1.
-
-    See `attar.search.importance`; averaged over contexts.
-
-    Args:
-        trials: of `read_study`. Contexts that are `silent` are left out.
-        seed: of forests and of random values.
-
-    Raises:
-        DataError: no context is left.
-    """
-    contexts = [_scored(context) for context in by_context(trials).values()]
-    return shares.importance(contexts, choices=list(SPACE), seed=seed)
-
-
-def silent(context: Iterable[Trial]) -> str | None:
-    """Why the trials of one context say nothing about importance; None if they do."""
-    return shares.silent(_scored(context))
-
-
-def _scored(context: Iterable[Trial]) -> list[shares.ScoredChoices]:
-    """The trials that were trained to their end."""
-    return [
-        shares.ScoredChoices(
-            {name: label(name, value) for name, value in trial.pipeline.active().items()},
-            trial.score,
-        )
-        for trial in context
-        if trial.state == "complete" and trial.score is not None
-    ]
 
 
 def by_context(trials: Iterable[Trial]) -> dict[Hashable, list[Trial]]:
@@ -303,6 +277,15 @@ def study_summary(folder: str | Path, *, storage: str | None = None) -> Summary[
         AttarError: no trial was trained to its end.
     """
     return read_summary(folder, trial_of, storage=storage)
+
+
+def study_table(summary: Summary[Trial]) -> Table:
+    """The best trials."""
+    return trials_table(
+        summary,
+        lambda trial: differences(trial.pipeline),
+        heading="differs from the default in",
+    )
 
 
 def study_lines(summary: Summary[Trial]) -> list[tuple[str, str]]:

@@ -25,13 +25,14 @@ from attar.data.prompts import Prompt
 from attar.decode.agreement import Texts
 from attar.decode.pair import Pair, load_pair
 from attar.divergences import DivergenceName
-from attar.errors import ConfigError
+from attar.errors import ConfigError, require
 from attar.methods.distillspec.config import DistillSpecConfig, TextSource
 from attar.methods.distillspec.distill import PAPER
 from attar.methods.distillspec.loop import fit_draft
 from attar.methods.distillspec.texts import Prompts, prompts_of
 from attar.recipes import configured, write_recipe
 from attar.report.record import Run
+from attar.report.tables import NONE, Table
 from attar.runtime import processes
 from attar.search.space import ChoiceSpace
 from attar.search.storage import check_folder, study_lock
@@ -95,7 +96,7 @@ def search_drafts(
     data: DataLike = STDLIB,
     *,
     target: str | Path | PreTrainedModel,
-    divergences: Sequence[DivergenceName] = get_args(DivergenceName),
+    divergences: Sequence[DivergenceName] | None = None,
     sources: Sequence[TextSource] | None = None,
     config: DistillSpecConfig | str = DistillSpecConfig(max_steps=60),
     tokenizer: PreTrainedTokenizerBase | None = None,
@@ -113,7 +114,7 @@ def search_drafts(
         model: the draft, as of `train_draft`; it stays as it is.
         data: likewise.
         target: likewise.
-        divergences: to try.
+        divergences: to try; None: all.
         sources: to try; None: all, but for `data` where prompts have nothing that follows.
         config: of each short training, its divergence and shares are set by the search; or the name
             or path of a recipe.
@@ -138,10 +139,14 @@ def search_drafts(
             f"a search runs in one process, found {processes().num_processes}; start it without "
             "torchrun, and train the best draft with as many as you like"
         )
-    if not divergences or (sources is not None and not sources):
-        raise ConfigError("a search needs at least one divergence and one source of texts")
-    if wrong := [source for source in sources or () if source not in SHARES]:
-        raise ConfigError(f"texts come from {', '.join(SHARES)}; found {wrong[0]!r}")
+    for name, values, known in (
+        ("divergences", divergences, get_args(DivergenceName)),
+        ("sources", sources, tuple(SHARES)),
+    ):
+        if values is not None:
+            fine = len(values) > 0 and all(value in known for value in values)
+            require(fine, name, tuple(values), f"of {', '.join(known)}, at least one")
+    divergences = get_args(DivergenceName) if divergences is None else tuple(divergences)
     began, data, folder = time.perf_counter(), Data.of(data), Path(output_dir)
     config, recipe = configured(config, DistillSpecConfig, recipe=recipe)
     check_folder(folder)
@@ -286,6 +291,24 @@ def _record(study: optuna.Study, config: DistillSpecConfig, folder: Path) -> Run
         f"for each pass of the target on held-out prompts, {before:.3f} before.",
     )
     return run
+
+
+def search_table(run: Run) -> Table:
+    """The cells of a search, best first, and the draft as it was."""
+    rows = [
+        [
+            cell["divergence"],
+            cell["source"],
+            f"{cell['block_efficiency']:.3f}",
+            f"{cell['alpha']:.3f}",
+            f"{cell['seconds']:.0f} s",
+        ]
+        for cell in run.details["cells"]
+    ]
+    if "before" in run.quality:
+        before = f"{run.quality['before']['block_efficiency']:.3f}"
+        rows.append(["(before)", NONE, before, NONE, NONE])
+    return Table(["divergence", "texts of the", "block efficiency", "acceptance", "time"], rows)
 
 
 def _with(
