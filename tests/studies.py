@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from attar.methods.distiller.pipelines import Pipeline, enumerate_all, label, narrow, sample
-from attar.methods.distiller.study import Row
+from attar.methods.distiller.study import Trial
 
 EFFECTS = {
     "intermediate": {"mse": 2.0, "mi": 1.0, "none": -2.0},
@@ -34,10 +34,10 @@ def quality(pipeline: Pipeline) -> float:
     return sum(EFFECTS.get(name, {}).get(value, 0.0) for name, value in chosen.items())
 
 
-def trial(pipeline: Pipeline, score: float | None, **other: Any) -> Row:
+def trial(pipeline: Pipeline, score: float | None, **other: Any) -> Trial:
     """One trial of a student that was cut from its teacher."""
     known = {"dataset": "a", "student": "s", "teacher": "t", "init": "cut", "setting": "all"}
-    return Row(
+    return Trial(
         **{
             **known,
             "pipeline": pipeline,
@@ -59,7 +59,7 @@ def study(
     noise: float = 0.3,
     effect: Callable[[Pipeline], float] = quality,
     **other: Any,
-) -> list[Row]:
+) -> list[Trial]:
     """Trials of random pipelines on one data set; `effect` and noise, scaled, above the level."""
     rng = random.Random(dataset + str(sorted(other.items())))
     rows = []
@@ -70,16 +70,16 @@ def study(
     return rows
 
 
-def several() -> list[Row]:
+def several() -> list[Trial]:
     """Studies of the data sets a to d, which differ in level."""
     return [row for name in "abcd" for row in study(name, level=0.2 + 0.1 * ord(name) % 1)]
 
 
-def scores_of(rows: Iterable[Row], dataset: str) -> list[float]:
+def scores_of(rows: Iterable[Trial], dataset: str) -> list[float]:
     return [row.score for row in rows if row.dataset == dataset and row.score is not None]
 
 
-def write(path: Path, rows: Iterable[Row]) -> Path:
+def write(path: Path, rows: Iterable[Trial]) -> Path:
     """The study as a file."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text("".join(json.dumps(row.to_dict()) + "\n" for row in rows))

@@ -22,7 +22,8 @@ from attar.methods.distiller.autodistiller import (
     known_trials,
     targets_of,
 )
-from attar.methods.distiller.study import Row, by_context, importance
+from attar.methods.distiller.importance import importance
+from attar.methods.distiller.study import Trial, by_context
 
 TARGET = 0.5
 
@@ -75,14 +76,14 @@ def main() -> None:
     finish(__file__, line, more, args)
 
 
-def ratio_without(rows: list[Row], dataset: str) -> float:
+def ratio_without(rows: list[Trial], dataset: str) -> float:
     """The figure, had that data set not been studied."""
     left = AutoDistiller.fit(row for row in rows if row.dataset != dataset)
     mean = next(row for row in left.evaluate() if (row.dataset, row.target) == ("mean", "z"))
     return mean.regret / mean.random_regret
 
 
-def luck(rows: list[Row], draws: int = 10_000) -> float:
+def luck(rows: list[Trial], draws: int = 10_000) -> float:
     """How often five pipelines that are drawn in each context have at most the target's ratio."""
     rng = np.random.default_rng(0)
     regrets: dict[str, list[np.ndarray]] = {}

@@ -21,7 +21,7 @@ from labelled import CORPORA, corpus, flat, keep, teacher
 from attar import artefacts
 from attar.methods.distiller.config import DistillConfig
 from attar.methods.distiller.search import SearchConfig, search
-from attar.methods.distiller.study import STUDY_FILE
+from attar.search.storage import STUDY_FILE
 from attar.train.students import StudentInit
 
 PACKAGED = Path(__file__).resolve().parents[2] / "src/attar/methods/distiller/studies"
@@ -56,19 +56,20 @@ def study(name: str, init: StudentInit, data: Path) -> Path:
         max_steps=start["steps"],
         per_device_train_batch_size=start["batch"],
         learning_rate=start["rate"],
-        max_length=CORPORA[name].length,
+        context=CORPORA[name].length,
         limit_labels=LABELLED,
         logging_steps=start["steps"],
         seed=SEEDS.get(name, SHARED)[init],
     )
     search(
+        None,
         rows_of(name, data),
         teacher=teacher(name, data),
         student_layers=2,
         student_width=start["width"],
         student_init=init,
         output_dir=folder,
-        config=SearchConfig(trials=TRIALS, prune=False),
+        config=SearchConfig(trials=TRIALS, recommended=0, prune=False),
         training=training,
     )
     return folder / STUDY_FILE

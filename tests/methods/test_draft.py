@@ -12,7 +12,6 @@ from typing import Any
 
 import pytest
 import torch
-import yaml
 from safetensors.torch import load_file
 from transformers import (
     AutoModelForCausalLM,
@@ -30,7 +29,6 @@ from attar.errors import CompatibilityError, ConfigError
 from attar.methods.distillspec.config import DistillSpecConfig
 from attar.methods.distillspec.distill import train_draft
 from attar.methods.distillspec.profile import EvaluateDraftConfig, evaluate_draft, profile_text
-from attar.methods.distillspec.search import search_drafts
 from attar.methods.distillspec.start import init_draft
 from attar.report.record import Run
 from attar.train.students import evenly_spaced_layers
@@ -224,50 +222,6 @@ def test_two_processes_are_one(root: Path, trained: Path, tmp_path: Path) -> Non
     ours, whole = (load_file(f / "model.safetensors") for f in (tmp_path / "two", trained))
     for name in whole:
         torch.testing.assert_close(ours[name], whole[name], atol=2e-5, rtol=0)
-
-
-def test_a_search_ranks_its_cells_and_goes_on(
-    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from attar.methods.distillspec import search as room
-
-    config = replace(CONFIG, max_steps=2, eval_steps=2)
-    options: dict[str, Any] = {
-        "target": root / "target",
-        "config": config,
-        "divergences": ("forward_kl", "tvd"),
-        "authors": ("draft", "data"),
-    }
-    whole = search_drafts(root / "draft", root / "text", output_dir=tmp_path / "whole", **options)
-    assert [one.tau for one in whole.cells] == sorted((c.tau for c in whole.cells), reverse=True)
-    assert len(whole.cells) == 4
-    plain, calls = room.fit_draft, []
-
-    def dying(*args: Any, **kwargs: Any) -> Any:
-        calls.append(1)
-        if len(calls) == 3:
-            raise RuntimeError("killed")
-        return plain(*args, **kwargs)
-
-    monkeypatch.setattr(room, "fit_draft", dying)
-    out = tmp_path / "out"
-    with pytest.raises(RuntimeError, match="killed"):
-        search_drafts(root / "draft", root / "text", output_dir=out, **options)
-    again = search_drafts(root / "draft", root / "text", output_dir=out, resume=True, **options)
-    assert len(calls) == 5  # two cells were done
-    strip = [replace(cell, seconds=0.0) for cell in again.cells]
-    assert strip == [replace(cell, seconds=0.0) for cell in whole.cells]
-    recipe = yaml.safe_load((out / "best.yaml").read_text())
-    assert recipe["divergence"] == whole.cells[0].divergence
-    replace(CONFIG, **recipe)
-    assert len((out / "cells.jsonl").read_text().splitlines()) == 4
-    with pytest.raises(ConfigError, match="nobody"):
-        search_drafts(
-            root / "draft",
-            root / "text",
-            output_dir=tmp_path / "x",
-            **(options | {"authors": ["nobody"]}),
-        )
 
 
 def test_checkpoints_are_evaluated(root: Path, trained: Path, tmp_path: Path) -> None:

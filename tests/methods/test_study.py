@@ -9,8 +9,10 @@ from typing import Any
 import pytest
 
 from attar.errors import CompatibilityError, DataError
+from attar.methods.distiller.importance import evaluate_studies, importance, importance_lines
 from attar.methods.distiller.pipelines import SPACE, Pipeline, space_id
-from attar.methods.distiller.study import dpr, gap_closed, importance, read_study
+from attar.methods.distiller.study import gap_closed, read_study, teacher_ratio
+from attar.report.record import Run
 from studies import several, study, trial
 
 # ------------------------------------------------------------------------------------------ files
@@ -76,12 +78,12 @@ def test_what_is_no_study_is_refused(tmp_path: Path) -> None:
 
 
 def test_ratios_to_the_teacher() -> None:
-    assert dpr(0.6, 0.8) == pytest.approx(0.75)
+    assert teacher_ratio(0.6, 0.8) == pytest.approx(0.75)
     assert gap_closed(0.7, 0.8, hard=0.6) == pytest.approx(0.5)
     assert gap_closed(0.6, 0.8, hard=0.6) == 0
     assert gap_closed(0.8, 0.8, hard=0.6) == 1
     assert math.isnan(gap_closed(0.7, 0.6, hard=0.6))
-    assert math.isnan(dpr(0.5, 0.0))
+    assert math.isnan(teacher_ratio(0.5, 0.0))
 
 
 def test_importance_orders_known_effects_and_sums_to_one() -> None:
@@ -97,7 +99,7 @@ def test_importance_orders_known_effects_and_sums_to_one() -> None:
     assert importance(wide) == shares
 
 
-def test_a_choice_does_not_take_credit_for_the_one_it_hangs_on() -> None:
+def test_a_choice_does_not_take_credit_for_the_one_it_depends_on() -> None:
     rows = study("a", 150, noise=0.1, effect=lambda p: 2.0 * (p.intermediate == "mi"))
     shares = importance(rows)
     assert shares["intermediate"] > 0.8
@@ -118,3 +120,16 @@ def test_importance_is_the_mean_over_contexts_that_say_something() -> None:
     for few in (silent, repeats, a[:7], []):
         with pytest.raises(DataError, match="at least 8 finished trials"):
             importance(few)
+
+
+def test_studies_are_evaluated_with_a_record(tmp_path: Path) -> None:
+    few = study("few", 3)
+    path = write(tmp_path / "s.jsonl", [row.to_dict() for row in [*study("a"), *few]])
+    run = evaluate_studies([path], output_dir=tmp_path / "out")
+    assert run.details["shares"] == importance(study("a"))
+    assert Run.load(tmp_path / "out").details == run.details
+    assert evaluate_studies(path).details == run.details
+    first, *_, one, other = importance_lines(run)
+    assert first.splitlines()[2].split()[0] == next(iter(run.details["shares"]))
+    assert one.startswith("a: s (cut) of t, all; used, 40 finished trials")
+    assert other.endswith("left out: 3 finished trials, fewer than 8")

@@ -29,7 +29,7 @@ from attar.methods.distillspec import (
     train_draft,
 )
 from attar.methods.distillspec.profile import EvaluateDraftConfig, profile_text
-from attar.methods.distillspec.search import DraftSearchConfig, TextSource, search_table
+from attar.methods.distillspec.search import TextSource, search_table
 from attar.train.students import StudentInit
 
 _TRAINING = Group("Training options", sort_key=3)
@@ -152,7 +152,6 @@ def search(
     sources: str | None = None,
     storage: str | None = None,
     output_dir: Output = None,
-    resume: bool = False,
     recipe: Recipe = None,
     config: Annotated[DistillSpecConfig, Parameter(name="*", group=_TRAINING)] = DistillSpecConfig(
         max_steps=60
@@ -161,6 +160,9 @@ def search(
     """Try divergences and sources of texts in short trainings, and write the best as a recipe.
 
     Example: `attar draft search my-draft --target my-model --data prompts.jsonl -o search`
+
+    The same command again goes on with the study where it stopped. Started several times at once,
+    on one machine or with --storage on many, it shares the trainings out.
 
     Parameters
     ----------
@@ -177,9 +179,8 @@ def search(
         URL of a database that several machines share, such as postgresql://...; a file in the
         folder when not given.
     output_dir
-        For trials.jsonl, best.yaml and the record.
-    resume
-        Go on with an interrupted search in the same folder.
+        Folder of the study: a new one, or that of a study to go on with. It gets study.jsonl, a
+        line for each training, best.yaml and the record.
     """
     folder = require_folder_option(output_dir)
     names = parse_list(divergences) or None
@@ -187,15 +188,12 @@ def search(
         model,
         data.whole(),
         target=target,
-        search=DraftSearchConfig(
-            divergences=cast("tuple[DivergenceName, ...] | None", names and tuple(names)),
-            sources=cast("tuple[TextSource, ...] | None", tuple(parse_list(sources)) or None),
-            storage=storage,
-        ),
+        divergences=cast("tuple[DivergenceName, ...] | None", names and tuple(names)),
+        sources=cast("tuple[TextSource, ...] | None", tuple(parse_list(sources)) or None),
+        storage=storage,
         config=config,
         output_dir=folder,
         recipe=recipe,
-        resume=resume,
     )
     show(search_table(run).text())
     show(

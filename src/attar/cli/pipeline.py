@@ -25,17 +25,12 @@ from attar.cli.output import (
 )
 from attar.data.labelled.task import TaskKind
 from attar.methods.distiller.config import DistillConfig
+from attar.methods.distiller.importance import evaluate_studies, importance_lines
 from attar.methods.distiller.pipelines import SEARCHED, parse_only
 from attar.methods.distiller.search import RECIPE, SearchConfig
 from attar.methods.distiller.search import search as search_pipelines
-from attar.methods.distiller.study import (
-    STUDY_FILE,
-    evaluate_studies,
-    importance_lines,
-    study_lines,
-    study_summary,
-    study_table,
-)
+from attar.methods.distiller.study import study_lines, study_summary, study_table
+from attar.search.storage import STUDY_FILE
 
 _SEARCH = Group("Search options", sort_key=3)
 _TRAINING = Group("Training options, the same for all trials", sort_key=4)

@@ -1,73 +1,113 @@
-"""What a search leaves behind: `study.jsonl`, and a summary.
+"""What a search leaves behind: `study.jsonl`, a summary, and the text that shows it.
 
-A trial is one of the recommender's or drawn at random (its origin). The drawn ones are the
-baseline: the best of the recommended is compared with what the best of equally many drawn ones
-scores on average.
+A trial is recommended, drawn at random, or one of all that there are (its origin). The drawn ones
+are the baseline: the best of the recommended is compared with what the best of equally many drawn
+ones scores on average.
 """
 
-import hashlib
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, Literal, Protocol, TypeVar
 
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from attar import artefacts
 from attar.errors import AttarError, ConfigError
-from attar.methods.distiller.autodistiller import PICKS
-from attar.methods.distiller.pipelines import Pipeline
-from attar.methods.distiller.study import SCHEMA, STUDY_FILE, Row
+from attar.report.tables import NONE, Table
+from attar.report.units import digits
 from attar.search.statistics import expected_best
-from attar.search.trials import JOURNAL, Origin, open_storage, study_lock, study_name
+from attar.search.storage import STUDY_FILE, open_study, study_lock, study_name
+from attar.search.trials import Origin, PlannedTrial
 
-_STATES = {TrialState.COMPLETE: "complete", TrialState.PRUNED: "pruned"}
-
-
-def write_study(folder: Path, study: optuna.Study) -> list[Row]:
-    """Write the trials that have ended to `study.jsonl`, and return them."""
-    with study_lock(folder):  # so that none overwrites a newer list
-        rows = [row for row, _ in _ended(study)]
-        text = "".join(json.dumps(row.to_dict()) + "\n" for row in rows)
-        artefacts.write_text(folder / STUDY_FILE, text)
-    return rows
+State = Literal["complete", "pruned", "failed"]
+_STATES: dict[TrialState, State] = {TrialState.COMPLETE: "complete", TrialState.PRUNED: "pruned"}
+#: trials that a table shows
+_SHOWN = 5
+#: drawn trials whose best is told beside the summary, as in AutoDistiller's paper
+_DRAWN = 5
 
 
-def _ended(study: optuna.Study) -> list[tuple[Row, Origin]]:
+class EndedTrial(Protocol):
+    """What is read of a trial that has ended; higher scores are better."""
+
+    @property
+    def state(self) -> State:
+        """How it ended."""
+        ...
+
+    @property
+    def score(self) -> float | None:
+        """On validation data; None where it did not get that far."""
+        ...
+
+    @property
+    def test_score(self) -> float | None:
+        """On test data; None where that was not measured."""
+        ...
+
+    @property
+    def seconds(self) -> float:
+        """How long it ran."""
+        ...
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON values, one line of the study."""
+        ...
+
+
+T = TypeVar("T", bound=EndedTrial)
+Convert = Callable[[FrozenTrial, Mapping[str, Any]], T]
+"""Makes a method's own trial of an Optuna trial and the attributes of its study."""
+
+
+def state_of(trial: FrozenTrial) -> State:
+    """How a trial has ended."""
+    return _STATES.get(trial.state, "failed")
+
+
+def ended_trials(study: optuna.Study, convert: Convert[T]) -> list[tuple[T, Origin]]:
     """The trials that have ended, each with its origin; without those that were run again."""
     trials = study.get_trials(deepcopy=False)
     again = {trial.user_attrs.get("instead_of") for trial in trials}
     attrs = study.user_attrs
     return [
-        (_row(trial, attrs), trial.user_attrs.get("origin", "random"))
+        (convert(trial, attrs), planned.origin)
         for trial in trials
         if trial.state.is_finished()
-        and "pipeline" in trial.user_attrs
+        and (planned := PlannedTrial.of(trial)) is not None
         and trial.number not in again
     ]
 
 
+def write_study(folder: Path, study: optuna.Study, convert: Convert[T]) -> list[T]:
+    """Write the trials that have ended to `study.jsonl`, and return them."""
+    with study_lock(folder):  # so that none overwrites a newer list
+        trials = [trial for trial, _ in ended_trials(study, convert)]
+        text = "".join(json.dumps(trial.to_dict()) + "\n" for trial in trials)
+        artefacts.write_text(folder / STUDY_FILE, text)
+    return trials
+
+
 @dataclass(frozen=True)
 class Best:
-    """The best of so many trials: a score on validation data."""
+    """The best of so many trials, by its score."""
 
     trials: int
     score: float
 
 
 @dataclass(frozen=True)
-class Summary:
-    """What a search found; all scores but the trials' `test_score` are on validation data.
+class Summary(Generic[T]):
+    """What a search found.
 
     Attributes:
-        ranked: the trials that were trained to their end with their origins, best first.
+        ranked: the trials that were run to their end with their origins, best first.
         pruned: how many were ended early.
         failed: how many failed.
         missing: how many have not ended, such as those that other workers run.
-        teacher: its score.
-        hard: that of the student taught by labels alone.
         random: what the best of five drawn trials scores on average, or of all if they are fewer;
             None where none was drawn.
         recommended: the best of the recommended trials; None where there were none.
@@ -75,90 +115,92 @@ class Summary:
             were drawn.
     """
 
-    ranked: tuple[tuple[Row, Origin], ...]
+    ranked: tuple[tuple[T, Origin], ...]
     pruned: int
     failed: int
     missing: int
-    teacher: float
-    hard: float | None
     random: Best | None
     recommended: Best | None
     same_budget: Best | None
 
+    @property
+    def best(self) -> T:
+        """The best trial."""
+        return self.ranked[0][0]
 
-def summary(folder: str | Path, *, storage: str | None = None) -> Summary:
+    @property
+    def ended(self) -> int:
+        """How many trials have ended, in whatever way."""
+        return len(self.ranked) + self.pruned + self.failed
+
+    def to_dict(self) -> dict[str, Any]:
+        """The counts and comparisons, for a record."""
+        return {
+            "trials": self.ended,
+            **{name: getattr(self, name) for name in ("pruned", "failed", "missing")},
+            **{
+                name: None if best is None else asdict(best)
+                for name in ("random", "recommended", "same_budget")
+                for best in [getattr(self, name)]
+            },
+        }
+
+
+def read_summary(folder: str | Path, convert: Convert[T], *, storage: str | None) -> Summary[T]:
     """What the search in a folder has found so far.
 
     Args:
         folder: of the search.
+        convert: makes the method's own trial of a stored one.
         storage: the URL that it was given, if any.
 
     Raises:
         ConfigError: there is no study, or its storage cannot be opened.
-        AttarError: no trial was trained to its end.
+        AttarError: no trial was run to its end.
     """
-    study = _open(Path(folder), storage)
+    study = open_study(Path(folder), storage)
     if study is None and storage is not None:
         name = study_name(Path(folder))
         raise ConfigError(f"the storage has no study {name!r}; search first")
     if study is None:
         raise ConfigError(f"there is no study in {folder}; give the folder of a search")
-    trials = _ended(study)
-    waiting = study.get_trials(deepcopy=False, states=(TrialState.WAITING, TrialState.RUNNING))
-    return summarise(trials, missing=len(waiting))
+    return summarise(ended_trials(study, convert), missing=unfinished(study))
 
 
-def settings_of(folder: str | Path, *, storage: str | None = None) -> dict[str, Any] | None:
-    """What the study in a folder was made with; None where there is none yet.
-
-    Raises:
-        ConfigError: its storage cannot be opened.
-    """
-    study = _open(Path(folder), storage)
-    return None if study is None else study.user_attrs.get("settings")
+def unfinished(study: optuna.Study) -> int:
+    """Trials that wait, or that a worker runs."""
+    return len(study.get_trials(deepcopy=False, states=(TrialState.WAITING, TrialState.RUNNING)))
 
 
-def _open(folder: Path, storage: str | None) -> optuna.Study | None:
-    if storage is None and not (folder / JOURNAL).exists():
-        return None
-    try:
-        found = open_storage(folder, storage)
-        return optuna.load_study(study_name=study_name(folder), storage=found)
-    except KeyError:
-        return None
-
-
-def summarise(trials: Sequence[tuple[Row, Origin]], *, missing: int = 0) -> Summary:
+def summarise(trials: Sequence[tuple[T, Origin]], *, missing: int = 0) -> Summary[T]:
     """The same of trials that are at hand.
 
     In the comparison a pruned trial counts with the score it had when it was ended, and a failed
     one as the worst: leaving them out would make what is drawn look better than it is.
 
     Raises:
-        AttarError: no trial was trained to its end.
+        AttarError: no trial was run to its end.
     """
     complete = [trial for trial in trials if trial[0].state == "complete"]
     if not complete:
         raise AttarError(
-            f"none of the {len(trials)} trials that ended was trained to its end; the log says why "
+            f"none of the {len(trials)} trials that ended was run to its end; the log says why "
             "they failed"
         )
-    scores = [row.score for row, _ in trials if row.score is not None]
-    values: dict[Origin, list[float]] = {"recommended": [], "random": []}
-    for row, origin in trials:
-        values[origin].append(min(scores) if row.score is None else row.score)
-    first = values["recommended"]
-    best = complete[0][0]
+    scores = [trial.score for trial, _ in trials if trial.score is not None]
+    values: dict[str, list[float]] = {"recommended": [], "random": []}
+    for trial, origin in trials:
+        score = min(scores) if trial.score is None else trial.score
+        values.setdefault(origin, []).append(score)
+    first, drawn = values["recommended"], values["random"]
     return Summary(
         ranked=tuple(sorted(complete, key=lambda trial: -(trial[0].score or 0.0))),
-        pruned=sum(row.state == "pruned" for row, _ in trials),
-        failed=sum(row.state == "failed" for row, _ in trials),
+        pruned=sum(trial.state == "pruned" for trial, _ in trials),
+        failed=sum(trial.state == "failed" for trial, _ in trials),
         missing=missing,
-        teacher=best.teacher_score,
-        hard=best.hard_score,
-        random=_expected(values["random"], min(PICKS, len(values["random"]))),
+        random=_expected(drawn, min(_DRAWN, len(drawn))),
         recommended=Best(len(first), max(first)) if first else None,
-        same_budget=_expected(values["random"], len(first)),
+        same_budget=_expected(drawn, len(first)),
     )
 
 
@@ -169,58 +211,67 @@ def _expected(drawn: Sequence[float], count: int) -> Best | None:
     return Best(count, expected_best(drawn, count))
 
 
-def _row(trial: FrozenTrial, attrs: Mapping[str, Any]) -> Row:
-    settings = attrs["settings"]
-    student, width = settings["student"], settings["student_width"]
-    if student is None:
-        student = f"{settings['student_layers']} layers"
-        student += "" if width is None else f" of width {width}"
-    return Row.from_dict(
-        {
-            "schema": SCHEMA,
-            "space": settings["space"],
-            "dataset": _dataset(settings),
-            "student": student,
-            "teacher": Path(settings["teacher"]).name,
-            "init": settings["student_init"],
-            "setting": _setting(settings),
-            "pipeline": json.loads(trial.user_attrs["pipeline"]),
-            "seed": settings["training"]["seed"],
-            "examples": settings["examples"],
-            "score": trial.user_attrs.get("score"),
-            "test_score": trial.user_attrs.get("test_score"),
-            "teacher_score": attrs["teacher_score"],
-            "hard_score": attrs["hard_score"],
-            "seconds": trial.user_attrs.get("seconds", 0.0),
-            "state": _STATES.get(trial.state, "failed"),
-        }
-    )
+# ------------------------------------------------------------------------------------- as text
 
 
-def _dataset(settings: Mapping[str, Any]) -> str:
-    """The data set, so far as its name tells it from others: `reviews/train.csv`, `glue/sst2`."""
-    path = Path(settings["data"])
-    name = f"{path.parent.name}/{path.name}" if path.suffix and path.parent.name else path.name
-    label = settings["columns"][-1]
-    return "".join(
+def trials_table(summary: Summary[T], describe: Callable[[T], str], *, heading: str) -> Table:
+    """The best trials.
+
+    Args:
+        summary: of the search.
+        describe: a trial in the first column.
+        heading: of that column.
+    """
+    rows = [
         [
-            name,
-            "" if settings["data_config"] is None else f"/{settings['data_config']}",
-            "" if label is None else f", {label}",
+            describe(trial),
+            score_text(trial.score),
+            score_text(trial.test_score),
+            digits(trial.seconds),
+            origin,
         ]
-    )
+        for trial, origin in summary.ranked[:_SHOWN]
+    ]
+    return Table([heading, "validation", "test", "seconds", "chosen"], rows)
 
 
-def _setting(settings: Mapping[str, Any]) -> str:
-    """How a trial was trained: in words what matters most, and a digest of the rows, the teacher's
-    weights and all that is the same in every trial, since scores of others do not compare."""
-    training = settings["training"]
-    searched = {field.name for field in fields(Pipeline)} | {"mixup_beta", "seed"}
-    same = {name: value for name, value in training.items() if name not in searched}
-    same |= {name: settings[name] for name in ("rows", "weights")}
-    digest = hashlib.sha256(json.dumps(same, sort_keys=True).encode()).hexdigest()[:6]
-    limit = training["limit_labels"]
-    return (
-        f"{'all' if limit is None else limit} labels, {training['max_steps']} steps of "
-        f"{training['per_device_train_batch_size']} ({digest})"
-    )
+def summary_lines(
+    summary: Summary[T], *, references: Mapping[str, float | None]
+) -> list[tuple[str, str]]:
+    """What the best trial is measured by, as label and text; all on validation data.
+
+    Args:
+        summary: of the search.
+        references: scores to compare with, such as a teacher's, by name.
+    """
+    lines = [
+        ("trials", f"{summary.ended}, of which {summary.pruned} pruned and {summary.failed} failed")
+    ]
+    if summary.missing:
+        text = f"{summary.missing}, which other workers run; the same command shows all in the end"
+        lines.append(("not yet ended", text))
+    lines += [(name, score_text(score)) for name, score in references.items()]
+    chosen = "(chosen by this score, so that the test score tells more)"
+    lines.append(("best", f"{score_text(summary.best.score)}  {chosen}"))
+    if summary.random is not None:
+        text = f"{score_text(summary.random.score)} on average"
+        lines.append((f"best of {summary.random.trials} random", text))
+    if summary.recommended is not None:
+        text = verdict(summary.recommended, summary.same_budget)
+        text = f"{score_text(summary.recommended.score)}, {text}"
+        lines.append((f"best of {summary.recommended.trials} recommended", text))
+    return lines
+
+
+def verdict(recommended: Best, drawn: Best | None) -> str:
+    """What the recommendation was worth at its own budget."""
+    if drawn is None:
+        return "with fewer random ones that have ended there is nothing to compare it with"
+    apart = round(recommended.score - drawn.score, 4)
+    worth = "as good as" if apart == 0 else f"{abs(apart):.4f} {'above' if apart > 0 else 'BELOW'}"
+    return f"{worth} the best of {drawn.trials} random, {score_text(drawn.score)} on average"
+
+
+def score_text(score: float | None) -> str:
+    """A score with four digits, or a dash for none."""
+    return NONE if score is None else f"{score:.4f}"

@@ -8,40 +8,75 @@ worker sees the files of its own folder alone: what another machine left behind 
 there.
 """
 
+import json
 import logging
-import re
+import statistics
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Literal
+from types import MappingProxyType
+from typing import Any, Literal, get_args
 
 import optuna
 from filelock import FileLock, Timeout
 from optuna.exceptions import DuplicatedStudyError
-from optuna.storages import BaseStorage, JournalStorage
-from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, TrialState
 
-from attar.errors import ConfigError
-from attar.methods.distiller.pipelines import Pipeline, label
-from attar.methods.distiller.study import STUDY_FILE
+from attar.errors import AttarError, ConfigError
+from attar.search.space import ChoiceSpace
+from attar.search.storage import open_storage, study_lock, study_name
 
 logger = logging.getLogger(__name__)
 
-
-Origin = Literal["recommended", "random"]
-"""Whether a trial was chosen by the recommender or drawn."""
-JOURNAL = "journal.log"
-_LOCK = "study.lock"
+Origin = Literal["recommended", "random", "listed"]
+"""Whether a trial was recommended, drawn, or is one of all that there are."""
 _WORKERS = "workers"
-#: of what other settings tell by its content
-_NAMES = ("data", "teacher")
 #: a trial whose workers died so often is not tried again
-_LIVES = 3
+MAX_RETRIES = 3
 #: seconds in which another machine has listed the trials, or is taken for dead
-_PATIENCE = 60.0
+LISTING_TIMEOUT = 60.0
+#: a trial that may be pruned is looked at after these shares of its steps
+LOOKS = (0.25, 0.5)
+#: trials that must have come as far before one is pruned
+_STARTUP = 5
+
+
+@dataclass(frozen=True)
+class PlannedTrial:
+    """A trial that is to be run.
+
+    Attributes:
+        payload: what it is, as JSON; two trials of a study have different ones.
+        parameters: its choices as Optuna stores them.
+        origin: who chose it.
+    """
+
+    payload: str
+    parameters: Mapping[str, Any]
+    origin: Origin
+
+    def attributes(self) -> dict[str, Any]:
+        """What the trial carries in the storage."""
+        known = {"payload": self.payload, "parameters": dict(self.parameters)}
+        return known | {"origin": self.origin}
+
+    @classmethod
+    def of(cls, trial: FrozenTrial) -> "PlannedTrial | None":
+        """Read a trial of a study; None for one that was asked for when nothing waited.
+
+        Studies that were begun with Attar 0.1 hold the payload as `pipeline`, and the parameters
+        where Optuna keeps what was enqueued.
+        """
+        attrs = trial.user_attrs
+        payload = attrs.get("payload", attrs.get("pipeline"))
+        if payload is None:
+            return None
+        parameters = attrs.get("parameters", trial.system_attrs.get("fixed_params", {}))
+        origin = attrs.get("origin", "random")
+        return cls(payload, parameters, origin if origin in get_args(Origin) else "random")
 
 
 class Queue:
@@ -59,7 +94,9 @@ class Queue:
         url: str | None,
         *,
         settings: dict[str, Any],
-        plan: Sequence[tuple[Pipeline, Origin]],
+        plan: Sequence[PlannedTrial],
+        names: Collection[str] = (),
+        renamed: Mapping[str, str] = MappingProxyType({}),
     ) -> "Queue":
         """The study of a folder, its trials listed by whoever comes first.
 
@@ -68,6 +105,8 @@ class Queue:
             url: of a database; None: a journal file in the folder.
             settings: what the study was made with, as JSON values.
             plan: the trials.
+            names: settings that may differ, as others tell by content what they name.
+            renamed: settings by the name that they had in an older version of Attar.
 
         Raises:
             ConfigError: the study was made with other settings, or the database cannot be opened.
@@ -85,7 +124,11 @@ class Queue:
                 study = optuna.load_study(study_name=name, storage=storage)
                 if url is not None:  # another machine may be listing them
                     _wait(lambda: "listed" in study.user_attrs)
-            _check_settings(study, settings, folder)
+            stored = study.user_attrs.get("settings")
+            if stored is None:  # whoever made the study died
+                study.set_user_attr("settings", settings)
+            else:
+                _check_settings(_renamed(stored, renamed), settings, folder, names=names)
             if study.user_attrs.get("listed", 0) < len(plan):  # new, or more are asked for now
                 _enqueue(study, plan)
                 study.set_user_attr("listed", len(plan))
@@ -96,7 +139,7 @@ class Queue:
         self._life.acquire()
         return self
 
-    def __exit__(self, error: type[BaseException] | None, *_: object) -> None:
+    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
         self._life.release()
         if error is None:  # else the file tells the others that its trial was left behind
             Path(self._life.lock_file).unlink(missing_ok=True)
@@ -108,25 +151,26 @@ class Queue:
             if not self.count(TrialState.WAITING):
                 return None
             trial = self.study.ask()
-            if "pipeline" not in trial.user_attrs:  # another machine was faster
+            if not {"payload", "pipeline"} & trial.user_attrs.keys():  # another was faster
                 self.study.tell(trial, state=TrialState.FAIL)
                 return None
             trial.set_user_attr("worker", self._name)
             return trial
 
-    def put_back(self, trial: FrozenTrial | optuna.Trial, *, lives: int | None = None) -> None:
+    def put_back(self, number: int, *, lives: int | None = None) -> None:
         """Let another worker run a trial from its beginning; it has that many lives left, or as
         many as before."""
-        attrs = {name: trial.user_attrs[name] for name in ("pipeline", "origin")}
-        attrs["lives"] = trial.user_attrs.get("lives", _LIVES) if lives is None else lives
         with study_lock(self.folder):  # so that nobody thinks that all is done
+            trials = self._trials()
+            trial = trials[number]
+            planned = PlannedTrial.of(trial)
+            assert planned is not None
+            attrs = planned.attributes() | {"instead_of": number}
+            attrs["lives"] = trial.user_attrs.get("lives", MAX_RETRIES) if lives is None else lives
             # First the new one: to die in between must not lose the trial.
-            again = {"instead_of": trial.number}
-            if not any(t.user_attrs.get("instead_of") == trial.number for t in self._trials()):
-                self.study.enqueue_trial(
-                    parameters(Pipeline.from_json(attrs["pipeline"])), user_attrs=attrs | again
-                )
-            self.study.tell(trial.number, state=TrialState.FAIL, skip_if_finished=True)
+            if not any(t.user_attrs.get("instead_of") == number for t in trials):
+                self.study.enqueue_trial(dict(planned.parameters), user_attrs=attrs)
+            self.study.tell(number, state=TrialState.FAIL, skip_if_finished=True)
 
     def count(self, *states: TrialState) -> int:
         """Trials in these states."""
@@ -146,13 +190,13 @@ class Queue:
         for trial in self._trials(TrialState.RUNNING):
             if self._alive(trial):
                 continue
-            left = trial.user_attrs.get("lives", _LIVES) - 1
-            if "pipeline" not in trial.user_attrs:  # asked for when another machine was faster
+            left = trial.user_attrs.get("lives", MAX_RETRIES) - 1
+            if PlannedTrial.of(trial) is None:  # asked for when another machine was faster
                 self.study.tell(trial.number, state=TrialState.FAIL, skip_if_finished=True)
             elif left:
-                self.put_back(trial, lives=left)
+                self.put_back(trial.number, lives=left)
             else:
-                logger.warning("trial %d failed: %d workers died of it", trial.number, _LIVES)
+                logger.warning("trial %d failed: %d workers died of it", trial.number, MAX_RETRIES)
                 self.study.tell(trial.number, state=TrialState.FAIL, skip_if_finished=True)
             if worker := trial.user_attrs.get("worker"):
                 (self.folder / _WORKERS / worker).unlink(missing_ok=True)
@@ -162,7 +206,7 @@ class Queue:
         if worker is None:  # it died while it took the trial; or takes it now, on another machine
             began = trial.datetime_start
             age = 0.0 if began is None else (datetime.now() - began).total_seconds()
-            return self._shared and age < _PATIENCE
+            return self._shared and age < LISTING_TIMEOUT
         file = self.folder / _WORKERS / worker
         if not file.exists():
             return self._shared
@@ -173,110 +217,139 @@ class Queue:
             return True
 
 
-def parameters(pipeline: Pipeline) -> dict[str, Any]:
-    """The choices of a pipeline as Optuna stores them."""
-    return {
-        name: label(name, value) if name == "augment" else value
-        for name, value in pipeline.active().items()
-    }
+@dataclass(frozen=True)
+class Outcome:
+    """What came of a trial.
 
-
-def open_storage(folder: Path, url: str | None) -> BaseStorage:
-    """The database at a URL, or the journal file in the study's folder for None.
-
-    Raises:
-        ConfigError: the URL leads to no database that can be opened.
+    Attributes:
+        score: the higher, the better.
+        pruned: whether it was ended early.
+        details: JSON values that are kept beside the score.
     """
-    if url is None:
-        journal = folder / JOURNAL
-        lock: Any = _JournalLock(journal)
-        return JournalStorage(JournalFileBackend(str(journal), lock_obj=lock))
-    try:
-        return optuna.storages.get_storage(url)
-    except Exception as error:  # each database has errors of its own
-        reason = str(error).strip().split("\n")[0].rstrip(".")
-        raise ConfigError(
-            f"the storage {_without_password(url)} cannot be opened ({reason}); check the URL and "
-            "that the Python driver of the database is installed, or leave --storage out"
-        ) from error
+
+    score: float
+    pruned: bool = False
+    details: Mapping[str, Any] = field(default_factory=dict)
 
 
-def study_lock(folder: Path) -> FileLock:
-    """Held while a worker of this machine takes a trial or writes results."""
-    return FileLock(folder / _LOCK, is_singleton=True)  # who holds it may take it again
+@dataclass(frozen=True)
+class RunningTrial:
+    """The trial that a worker runs."""
+
+    study: optuna.Study
+    trial: optuna.Trial
+
+    def below_median(self, step: int, score: float) -> bool:
+        """Report a score on the way; whether it is below the median of those that other trials had
+        after as many steps. With fewer than five others it never is."""
+        self.trial.report(score, step)
+        others = [
+            other.intermediate_values[step]
+            for other in self.study.get_trials(
+                deepcopy=False, states=(TrialState.COMPLETE, TrialState.PRUNED)
+            )
+            if step in other.intermediate_values
+        ]
+        return len(others) >= _STARTUP and score < statistics.median(others)
 
 
-def study_name(folder: Path) -> str:
-    """The study's name in its storage; machines that share a database name their folders alike."""
-    return f"attar-{folder.absolute().name}"
+def looks(steps: int) -> list[int]:
+    """After which of so many steps a trial is looked at."""
+    return [step for step in (round(share * steps) for share in LOOKS) if step > 0]
 
 
-def check_folder(folder: Path) -> None:
-    """Refuse a folder that holds something else than a study.
+def run_trials(
+    queue: Queue,
+    run_one: Callable[[dict[str, Any], RunningTrial], Outcome],
+    *,
+    space: ChoiceSpace,
+    after_each: Callable[[], object] = lambda: None,
+) -> None:
+    """Run trials until none waits.
 
-    Raises:
-        ConfigError: so it does, or it is a file.
+    A trial that raises fails alone. An interruption or a failure of the machine, such as a full
+    disk, puts the trial back and goes on to the caller.
+
+    Args:
+        queue: entered, so that the worker counts as alive.
+        run_one: gets the choices of a trial, and the trial to report to.
+        space: of the choices.
+        after_each: is called when a trial has ended.
     """
+    while (trial := queue.take()) is not None:
+        _run(queue, trial, run_one, space)
+        after_each()
+
+
+def _run(
+    queue: Queue,
+    trial: optuna.Trial,
+    run_one: Callable[[dict[str, Any], RunningTrial], Outcome],
+    space: ChoiceSpace,
+) -> None:
+    values, began = space.suggest(trial), time.perf_counter()
     try:
-        inside = [file.name for file in folder.iterdir()] if folder.exists() else []
-    except NotADirectoryError as error:
-        raise ConfigError(f"{folder} is a file; give a folder for the study") from error
-    if inside and not {JOURNAL, _LOCK, STUDY_FILE} & {*inside}:
-        raise ConfigError(
-            f"the folder {folder} holds something else than a study, such as {min(inside)}; give a "
-            "new or an empty one"
-        )
+        outcome = run_one(values, RunningTrial(queue.study, trial))
+    except (KeyboardInterrupt, OSError):  # not the trial's fault, such as a full disk
+        queue.put_back(trial.number)
+        raise
+    except Exception as error:  # one trial must not end the search, such as one too large
+        unexpected = not isinstance(error, AttarError)
+        logger.warning("trial %d failed: %s", trial.number, error, exc_info=unexpected)
+        trial.set_user_attr("error", str(error))
+        queue.study.tell(trial, state=TrialState.FAIL)
+        return
+    seconds = time.perf_counter() - began
+    for name, value in {"seconds": seconds, **outcome.details, "score": outcome.score}.items():
+        trial.set_user_attr(name, value)
+    state = TrialState.PRUNED if outcome.pruned else TrialState.COMPLETE
+    queue.study.tell(trial, None if outcome.pruned else outcome.score, state=state)
+    logger.info(
+        "trial %d: %.4f%s in %.0f s  %s",
+        *(trial.number, outcome.score, " (pruned)" if outcome.pruned else "", seconds),
+        json.dumps(space.stored(values)),
+    )
 
 
-class _JournalLock:
-    """A lock in the form that Optuna asks for, which the system takes from a dead worker at once;
-    those of Optuna wait 30 seconds."""
-
-    def __init__(self, journal: Path) -> None:
-        self._lock = FileLock(f"{journal}.lock")
-
-    def acquire(self) -> bool:
-        self._lock.acquire()
-        return True
-
-    def release(self) -> None:
-        self._lock.release()
-
-
-def _check_settings(study: optuna.Study, settings: dict[str, Any], folder: Path) -> None:
-    stored = study.user_attrs.get("settings")
-    if stored is None:  # whoever made the study died
-        study.set_user_attr("settings", settings)
-    elif differ := sorted(_differences(stored, settings)):
+def _check_settings(
+    stored: Mapping[str, Any], settings: Mapping[str, Any], folder: Path, *, names: Collection[str]
+) -> None:
+    if differ := sorted(_differences(stored, settings, names)):
         raise ConfigError(
             f"the study in {folder} was made with other settings ({'; '.join(differ)}); give the "
             "same to go on with it, or another folder"
         )
 
 
-def _differences(stored: Mapping[str, Any], settings: Mapping[str, Any]) -> Iterator[str]:
+def _differences(
+    stored: Mapping[str, Any], settings: Mapping[str, Any], names: Collection[str]
+) -> Iterator[str]:
     """Where two settings differ, such as `max_steps 300, now 400`."""
     for name in stored.keys() | settings.keys():
         old, new = stored.get(name), settings.get(name)
         if isinstance(old, Mapping) and isinstance(new, Mapping):
-            yield from _differences(old, new)
-        elif old != new and name not in _NAMES:
+            yield from _differences(old, new, names)
+        elif old != new and name not in names:
             yield f"{name} {old}, now {new}"
 
 
-def _enqueue(study: optuna.Study, plan: Sequence[tuple[Pipeline, Origin]]) -> None:
-    there = {trial.user_attrs.get("pipeline") for trial in study.get_trials(deepcopy=False)}
-    for pipeline, origin in plan:
-        attrs = {"pipeline": pipeline.to_json(), "origin": origin}
-        if attrs["pipeline"] not in there:
-            study.enqueue_trial(parameters(pipeline), user_attrs=attrs)
+def _renamed(stored: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, Any]:
+    """Settings of an older version by their names of today."""
+    return {
+        names.get(name, name): _renamed(value, names) if isinstance(value, Mapping) else value
+        for name, value in stored.items()
+    }
+
+
+def _enqueue(study: optuna.Study, plan: Sequence[PlannedTrial]) -> None:
+    listed = (PlannedTrial.of(trial) for trial in study.get_trials(deepcopy=False))
+    there = {one.payload for one in listed if one is not None}
+    for planned in plan:
+        if planned.payload not in there:
+            study.enqueue_trial(dict(planned.parameters), user_attrs=planned.attributes())
 
 
 def _wait(ready: Callable[[], bool]) -> None:
-    end = time.monotonic() + _PATIENCE
+    end = time.monotonic() + LISTING_TIMEOUT
     while not ready() and time.monotonic() < end:
         time.sleep(0.2)
-
-
-def _without_password(url: str) -> str:
-    return re.sub(r"(://[^/@]*?):[^/]*@", r"\1:***@", url)

@@ -1,35 +1,31 @@
-"""The choices that a distillation pipeline is made of, and the set of all of them that is searched
-(section 2.6 of the specification).
+"""The choices that a distillation pipeline is made of, and the space of all of them that is
+searched.
 
 Some choices only exist beside others: alpha belongs to MI-alpha, a layer map to an intermediate
-loss. That dependence is written once, in `_APPLIES`; sampling, listing, suggesting and comparing
-all follow it.
+loss. That dependence is written once, in the rules of `SPACE`.
 """
 
-import hashlib
 import json
 import math
 import random
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from itertools import permutations
 from types import MappingProxyType
-from typing import Any, Literal, get_args
-
-import optuna
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from attar.data.augment.augment import AUGMENTERS, Augmenter
 from attar.errors import ConfigError, require
+from attar.search.space import ChoiceSpace
 from attar.train.features import Pool
 from attar.train.layer_map import Features
+
+if TYPE_CHECKING:  # Optuna is slow to import
+    from optuna.trial import BaseTrial
 
 IntermediateName = Literal["none", "mse", "ce", "cos", "pkd", "mi"]
 LayerMapName = Literal["skip", "last", "emd"]
 PredictionLoss = Literal["mse", "ce", "kl"]
-Choices = Mapping[str, tuple[Any, ...]]
-"""The values that each choice may take."""
-#: raised when the rules of `_APPLIES` change, so that studies made under others are told apart
-_RULES = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,10 +93,10 @@ class Pipeline:
         Cross-entropy stands for kl: they differ by the entropy of the frozen teacher, which moves
         no weight of the student.
         """
-        values = {field: getattr(self, field) for field in _FIELDS}
+        values = {name: getattr(self, name) for name in SPACE}
         if self.pred_loss == "kl":
             values["pred_loss"] = "ce"
-        return {name: value for name, value in values.items() if _applies(name, values)}
+        return SPACE.active(values)
 
     def canonical(self) -> "Pipeline":
         """The same pipeline with every choice that has no effect at its default.
@@ -122,7 +118,7 @@ class Pipeline:
         """
         if not isinstance(stored, Mapping):
             raise ConfigError(f"a pipeline must be an object of choices; found {stored!r}")
-        _known(stored)
+        SPACE.require_known(stored)
         return cls(**stored)
 
     def to_json(self) -> str:
@@ -142,8 +138,7 @@ class Pipeline:
             raise ConfigError(f"a pipeline must be a JSON object; found {text!r}") from error
 
 
-_FIELDS = tuple(field.name for field in fields(Pipeline))
-_LITERALS: Choices = MappingProxyType(
+_LITERALS: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
         "intermediate": get_args(IntermediateName),
         "features": get_args(Features),
@@ -152,126 +147,11 @@ _LITERALS: Choices = MappingProxyType(
         "pred_loss": get_args(PredictionLoss),
     }
 )
-_APPLIES: Mapping[str, Callable[[Mapping[str, Any]], bool]] = MappingProxyType(
-    {
-        "features": lambda chosen: chosen["intermediate"] in ("mse", "ce"),
-        "alpha": lambda chosen: chosen["intermediate"] == "mi",
-        "pool": lambda chosen: chosen["intermediate"] in ("pkd", "mi"),
-        "layer_map": lambda chosen: chosen["intermediate"] != "none",
-        "temperature": lambda chosen: chosen["pred_loss"] != "mse",
-        "augment_p": lambda chosen: bool(chosen["augment"]),
-        "copies": lambda chosen: bool(chosen["augment"]),
-    }
-)
-
-SPACE: Choices = MappingProxyType(
-    {
-        "intermediate": get_args(IntermediateName),
-        "features": get_args(Features),
-        "alpha": (0.0, 0.1, 0.5, 0.7, 0.9, 1.0),
-        "pool": get_args(Pool),
-        "layer_map": get_args(LayerMapName),
-        # without kl, which trains like ce
-        "pred_loss": ("mse", "ce"),
-        "temperature": (1.0, 2.0, 4.0),
-        "hard_weight": (0.0, 0.5),
-        "mixup": (False, True),
-        # at most two: longer chains hardly leave a text, and would make up most of the space
-        "augment": tuple(chain for n in range(3) for chain in permutations(AUGMENTERS, n)),
-        "augment_p": (0.1, 0.3, 0.5),
-        "copies": (1, 4),
-    }
-)
-"""All values that are searched, in the order in which they are chosen."""
-
-
-def space_id() -> str:
-    """Twelve hexadecimal digits that change with the space, for records of a search in it."""
-    text = json.dumps({"rules": _RULES, "choices": dict(SPACE)})
-    return hashlib.sha256(text.encode()).hexdigest()[:12]
-
-
-def narrow(only: Mapping[str, Sequence[Any]]) -> Choices:
-    """The space with fewer values of some choices.
-
-    For example `{"pred_loss": ["mse"]}` where the head has one output, on which ce is constant.
-
-    Raises:
-        ConfigError: a choice is unknown, left without a value, or given one out of the space.
-    """
-    _known(only)
-    found = dict(SPACE)
-    for name, values in only.items():
-        listed = isinstance(values, Iterable) and not isinstance(values, str)
-        require(listed and bool(list(values)), name, values, "a list with at least one value")
-        kept = tuple(_chain(value) if name == "augment" else value for value in values)
-        for value in kept:
-            # In Python True is 1 and 1.0; here only numbers may stand for each other.
-            fine = any(
-                value == own and isinstance(value, bool) == isinstance(own, bool)
-                for own in SPACE[name]
-            )
-            require(fine, name, value, f"one of {', '.join(label(name, v) for v in SPACE[name])}")
-        found[name] = tuple(value for value in SPACE[name] if value in kept)
-    return MappingProxyType(found)
-
-
-def contains(pipeline: Pipeline) -> bool:
-    """Whether every choice of a pipeline that has an effect takes a value of the space."""
-    return all(value in SPACE[name] for name, value in pipeline.active().items())
-
-
-def sample(rng: random.Random, *, space: Choices = SPACE) -> Pipeline:
-    """Draw a pipeline: every choice that has an effect uniformly, one after another.
-
-    So each intermediate loss is as likely as any other, however many variants it has.
-    """
-    return _compose(space, lambda name, values: rng.choice(values))
-
-
-def suggest(trial: "optuna.trial.BaseTrial", *, space: Choices = SPACE) -> Pipeline:
-    """Let an Optuna trial choose. It is asked only for what has an effect; chains of augmenters
-    are named as by `label`."""
-
-    def choose(name: str, values: tuple[Any, ...]) -> Any:
-        if name != "augment":  # Optuna stores plain values only
-            return trial.suggest_categorical(name, values)
-        chains = {label(name, chain): chain for chain in values}
-        return chains[str(trial.suggest_categorical(name, tuple(chains)))]
-
-    return _compose(space, choose)
-
-
-def enumerate_all(*, space: Choices = SPACE) -> list[Pipeline]:
-    """Every pipeline of the space once, in canonical form and always in the same order."""
-
-    def extend(chosen: dict[str, Any], names: tuple[str, ...]) -> Iterator[Pipeline]:
-        if not names:
-            yield Pipeline(**chosen)
-        elif not _applies(names[0], chosen):
-            yield from extend(chosen, names[1:])
-        else:
-            for value in space[names[0]]:
-                yield from extend({**chosen, names[0]: value}, names[1:])
-
-    return list(extend({}, _FIELDS))
 
 
 def label(name: str, value: Any) -> str:
     """A value of a choice as a word: a chain of augmenters as `swap+mlm`, an empty one as none."""
     return ("+".join(value) or "none") if name == "augment" else str(value)
-
-
-def _compose(space: Choices, choose: Callable[[str, tuple[Any, ...]], Any]) -> Pipeline:
-    chosen: dict[str, Any] = {}
-    for name in _FIELDS:
-        if _applies(name, chosen):
-            chosen[name] = choose(name, space[name])
-    return Pipeline(**chosen)
-
-
-def _applies(name: str, chosen: Mapping[str, Any]) -> bool:
-    return name not in _APPLIES or _APPLIES[name](chosen)
 
 
 def _chain(value: Any) -> tuple[Any, ...]:
@@ -282,13 +162,77 @@ def _chain(value: Any) -> tuple[Any, ...]:
     return chain
 
 
-def _known(names: Iterable[str]) -> None:
-    unknown = [str(name) for name in names if name not in _FIELDS]
-    if unknown:
-        raise ConfigError(
-            f"a pipeline has no choice named {' or '.join(unknown)}; choose among "
-            f"{', '.join(_FIELDS)}"
-        )
+SPACE = ChoiceSpace(
+    MappingProxyType(
+        {
+            "intermediate": get_args(IntermediateName),
+            "features": get_args(Features),
+            "alpha": (0.0, 0.1, 0.5, 0.7, 0.9, 1.0),
+            "pool": get_args(Pool),
+            "layer_map": get_args(LayerMapName),
+            # without kl, which trains like ce
+            "pred_loss": ("mse", "ce"),
+            "temperature": (1.0, 2.0, 4.0),
+            "hard_weight": (0.0, 0.5),
+            "mixup": (False, True),
+            # at most two: longer chains hardly leave a text, and would make up most of the space
+            "augment": tuple(chain for n in range(3) for chain in permutations(AUGMENTERS, n)),
+            "augment_p": (0.1, 0.3, 0.5),
+            "copies": (1, 4),
+        }
+    ),
+    rules=MappingProxyType(
+        {
+            "features": lambda chosen: chosen["intermediate"] in ("mse", "ce"),
+            "alpha": lambda chosen: chosen["intermediate"] == "mi",
+            "pool": lambda chosen: chosen["intermediate"] in ("pkd", "mi"),
+            "layer_map": lambda chosen: chosen["intermediate"] != "none",
+            "temperature": lambda chosen: chosen["pred_loss"] != "mse",
+            "augment_p": lambda chosen: bool(chosen["augment"]),
+            "copies": lambda chosen: bool(chosen["augment"]),
+        }
+    ),
+    label=label,
+    read=lambda name, value: _chain(value) if name == "augment" else value,
+    noun="a pipeline",
+)
+"""All values that are searched, in the order in which they are chosen: the fields of `Pipeline`."""
+
+
+def space_id() -> str:
+    """Twelve hexadecimal digits that change with the space, for records of a search in it."""
+    return SPACE.space_id()
+
+
+def narrow(only: Mapping[str, Sequence[Any]]) -> ChoiceSpace:
+    """The space with fewer values of some choices.
+
+    For example `{"pred_loss": ["mse"]}` where the head has one output, on which ce is constant.
+
+    Raises:
+        ConfigError: a choice is unknown, left without a value, or given one out of the space.
+    """
+    return SPACE.narrow(only)
+
+
+def contains(pipeline: Pipeline) -> bool:
+    """Whether every choice of a pipeline that has an effect takes a value of the space."""
+    return all(value in SPACE[name] for name, value in pipeline.active().items())
+
+
+def sample(rng: random.Random, *, space: ChoiceSpace = SPACE) -> Pipeline:
+    """Draw a pipeline, every choice that has an effect uniformly, one after another."""
+    return Pipeline(**space.sample(rng))
+
+
+def suggest(trial: "BaseTrial", *, space: ChoiceSpace = SPACE) -> Pipeline:
+    """Let an Optuna trial choose; it is only asked for what has an effect."""
+    return Pipeline(**space.suggest(trial))
+
+
+def enumerate_all(*, space: ChoiceSpace = SPACE) -> list[Pipeline]:
+    """Every pipeline of the space once, in canonical form and always in the same order."""
+    return [Pipeline(**chosen) for chosen in space.enumerate_all()]
 
 
 #: the options of `attar distill` that a search chooses
@@ -335,7 +279,7 @@ def _is(word: str, value: float) -> bool:
 
 def differences(pipeline: Pipeline) -> str:
     """The choices in which a pipeline differs from the default, such as `layer_map=last`; the
-    intermediate loss always, as its default hangs on the student."""
+    intermediate loss always, as its default depends on the student."""
     default = Pipeline()
     found = [
         f"{name}={label(name, value)}"

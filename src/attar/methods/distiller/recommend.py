@@ -1,6 +1,5 @@
 """The verb `recommend`: which pipelines to try first on new data (AutoDistiller)."""
 
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -109,8 +108,8 @@ def recommend(
         work.run.details = {
             "task": task,
             "pair": pair,
-            "trials": len(learned.rows),
-            "datasets": list(dict.fromkeys(row.dataset for row in learned.rows)),
+            "trials": len(learned.trials),
+            "datasets": list(dict.fromkeys(trial.dataset for trial in learned.trials)),
             "pipelines": [
                 {
                     "options": chosen,

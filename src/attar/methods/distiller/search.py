@@ -1,4 +1,4 @@
-"""Search: run many pipelines on one data set and write down how each did (section 2.6).
+"""Search: run many pipelines on one data set and write down how each did.
 
 The trials are chosen before the first one runs, some by the recommender and the others at random,
 and wait in an Optuna storage, from which any number of workers take them: each runs once. A worker
@@ -11,7 +11,6 @@ import json
 import logging
 import random
 import shutil
-import statistics
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -19,47 +18,56 @@ from pathlib import Path
 from typing import Any
 
 import optuna
-from datasets import Dataset, DatasetDict
-from optuna.trial import TrialState
+from datasets import DatasetDict
 
 from attar import checkpoint
 from attar.compatibility import same_inputs
 from attar.data.augment.augment import Resources
 from attar.data.augment.words import MaskedLM
-from attar.data.data import Data
+from attar.data.data import Data, DataLike
 from attar.data.labelled.load import load_labelled
 from attar.data.labelled.task import Task, TaskKind
-from attar.errors import AttarError, ConfigError, DataError
+from attar.errors import ConfigError, DataError
 from attar.evaluation.labelled import score_on
 from attar.evaluation.metrics import primary
 from attar.methods.distiller.autodistiller import AutoDistiller, known_trials
 from attar.methods.distiller.config import DistillConfig, with_pipeline
+from attar.methods.distiller.distill import PAPER
 from attar.methods.distiller.job import Job
 from attar.methods.distiller.pipelines import (
     SPACE,
-    Choices,
     Pipeline,
     enumerate_all,
     label,
     narrow,
     sample,
     space_id,
-    suggest,
 )
-from attar.methods.distiller.study import Row
+from attar.methods.distiller.study import trial_of
+from attar.recipes import write_recipe
+from attar.report.record import Run
 from attar.runtime import place
-from attar.search.summary import write_study
-from attar.search.trials import Origin, Queue, check_folder, parameters, study_lock
+from attar.search.space import ChoiceSpace
+from attar.search.storage import check_folder, settings_of, study_lock
+from attar.search.summary import ended_trials, score_text, summarise, unfinished, write_study
+from attar.search.trials import (
+    Origin,
+    Outcome,
+    PlannedTrial,
+    Queue,
+    RunningTrial,
+    looks,
+    run_trials,
+)
 from attar.train.callbacks import Watch
 from attar.train.students import StudentInit
 
 logger = logging.getLogger(__name__)
 
-
-#: a trial is looked at after these shares of its steps
-_LOOKS = (0.25, 0.5)
-#: trials that must have come as far before one is called hopeless
-_STARTUP = 5
+#: the best pipeline, as options of `attar distill`
+RECIPE = "best.yaml"
+#: settings by the name that they had in studies begun with Attar 0.1
+_RENAMED = {"max_length": "context"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,9 +76,10 @@ class SearchConfig:
 
     trials: int = 40
     """Pipelines that are run, all workers together."""
-    recommended: int = 0
+    recommended: int | None = None
     """That many of the trials are the first ones of the recommender; the others are drawn, and are
-    the baseline with the same budget."""
+    the baseline with the same budget. Unset: 5, but at most half of the trials, and as many as
+    before where a study goes on."""
     studies: tuple[str, ...] = ()
     """What the recommender learns from beside the studies that come with Attar."""
     only: Mapping[str, Sequence[Any]] | None = None
@@ -85,7 +94,7 @@ class SearchConfig:
     def __post_init__(self) -> None:
         if self.trials < 1:
             raise ConfigError(f"trials must be at least 1; found {self.trials}")
-        if not 0 <= self.recommended <= self.trials:
+        if self.recommended is not None and not 0 <= self.recommended <= self.trials:
             raise ConfigError(
                 f"recommended must be between 0 and the number of trials, {self.trials}; found "
                 f"{self.recommended}"
@@ -94,45 +103,43 @@ class SearchConfig:
 
 
 def search(
-    data: str | Path | Dataset | DatasetDict,
+    model: str | Path | None = None,
+    data: DataLike | None = None,
     *,
-    teacher: str | Path,
-    student: str | Path | None = None,
+    teacher: str | Path | None = None,
     student_layers: int | None = None,
     student_width: int | None = None,
     student_init: StudentInit = "cut",
-    output_dir: str | Path,
+    task: TaskKind | None = None,
     config: SearchConfig = SearchConfig(),
     training: DistillConfig = DistillConfig(),
-    task: TaskKind | None = None,
-    text_column: str | None = None,
-    pair_column: str | None = None,
-    label_column: str | None = None,
-    data_config: str | None = None,
-) -> list[Row]:
-    """Run pipelines until the study has as many as asked for, and write `study.jsonl`.
+    output_dir: str | Path,
+    recipe: str | None = None,
+) -> Run:
+    """Run pipelines until the study has as many as asked for.
 
-    Call it again, or from other processes at the same time, to go on with the same study.
+    Call it again, or from other processes at the same time, to go on with the same study. The
+    folder gets `study.jsonl`, a line for each trial that has ended (read it with `read_study`),
+    `best.yaml`, options of `distill` that train the best pipeline again, and `attar.json`.
 
     Args:
+        model: folder or Hub name of the student; None: `student_layers` of the teacher.
         data: whatever `load_labelled` takes; the validation split is what a trial is scored on.
         teacher: folder or Hub name of an encoder trained on this task.
-        student: folder or Hub name of the student; None: `student_layers` of the teacher.
         student_layers: blocks of a student made from the teacher.
         student_width: of its hidden states, if it starts at random; None: the teacher's.
         student_init: `cut` or `random`.
-        output_dir: folder of the study.
+        task: None: inferred from the labels.
         config: what is searched.
         training: all that is not searched: steps, batch, learning rate, weights; its seed also
             draws the pipelines.
-        task: None: inferred from the labels; so for the columns.
-        text_column: None: a usual name.
-        pair_column: second text.
-        label_column: labels.
-        data_config: configuration of a data set on the Hub.
+        output_dir: folder of the study.
+        recipe: name of the recipe that the options came from, for the record.
 
     Returns:
-        The trials that have ended, by number.
+        The record: the validation scores of the teacher (before), of the best trial (after) and of
+        the student taught by labels alone (baseline); `details` has the best trial and what it is
+        compared with. While other workers run all trials that are left, there may be no best yet.
 
     Raises:
         ConfigError: the folder holds something else, or a study of other settings or of another
@@ -140,73 +147,134 @@ def search(
             no study to recommend from.
         CompatibilityError: student and teacher do not fit together.
         DataError: models, data or studies cannot be read.
+        AttarError: no trial was trained to its end.
     """
-    if (student is None) == (student_layers is None):
+    if (model is None) == (student_layers is None):
         raise ConfigError("expected either a student or student_layers; give one of the two")
-    documents, found = load_labelled(
-        data,
-        task=task,
-        config=data_config,
-        text_column=text_column,
-        pair_column=pair_column,
-        label_column=label_column,
-        limit_labels=training.limit_labels,
-        seed=training.seed,
-    )
-    init: StudentInit = student_init if student is None else "cut"
+    if data is None:
+        raise ConfigError("say what to learn from: data, such as a file, a folder or a Hub name")
+    if teacher is None:
+        raise ConfigError("say what to learn from: a teacher (--teacher), trained on this task")
     if training.num_train_epochs is not None:
         raise ConfigError(
             "a search counts in steps, so that all trials train alike, however many copies of the "
             "texts they make: give max_steps, and leave num_train_epochs out"
         )
+    began, data, folder = time.perf_counter(), Data.of(data), Path(output_dir)
+    documents, kind = load_labelled(
+        data, task=task, limit_labels=training.limit_labels, seed=training.seed
+    )
+    check_folder(folder)
+    config = _with_recommended(config, folder)
+    init: StudentInit = student_init if model is None else "cut"
+    space = _open_space(model, teacher, task=kind, config=config, mlm=training.mlm is not None)
+    plan = _plan(space, config, init=init, seed=training.seed)
+    shape = {"student_layers": student_layers, "student_width": student_width, "student_init": init}
+    runner = _Runner(
+        documents,
+        kind,
+        teacher=teacher,
+        student=model,
+        made=shape,
+        training=training,
+        folder=folder,
+    )
     settings: dict[str, Any] = {
         "space": space_id(),
         "data": _place(data),
         "rows": _digest(documents),
         "examples": len(documents["validation"]),
-        "task": found.kind,
-        "columns": [text_column, pair_column, label_column],
-        "data_config": data_config,
+        "task": kind.kind,
+        "columns": [data.text_column, data.pair_column, data.label_column],
+        "data_config": data.config,
         "teacher": str(teacher),
-        "student": None if student is None else str(student),
-        "student_layers": student_layers,
-        "student_width": student_width,
-        "student_init": init,
+        "student": None if model is None else str(model),
+        **shape,
         "search": {k: v for k, v in asdict(config).items() if k not in ("storage", "trials")},
         "training": asdict(training),
+        "weights": checkpoint.fingerprint(runner.teacher),
     }
-    folder = Path(output_dir)
-    check_folder(folder)
-    alike = student is None or same_inputs(
-        checkpoint.load_tokenizer(student), checkpoint.load_tokenizer(teacher), task=found
-    )
-    left = possible(found.kind, pair=found.pair, mlm=training.mlm is not None, alike=alike)
-    space = _remaining(left, config.only or {})
-    plan = _plan(space, config, init=init, seed=training.seed)
-    made = {name: settings[name] for name in ("student_layers", "student_width", "student_init")}
-    runner = _Runner(
-        documents,
-        found,
-        teacher=teacher,
-        student=student,
-        made=made,
-        training=training,
-        folder=folder,
-    )
-    settings["weights"] = checkpoint.fingerprint(runner.teacher)
     settings = json.loads(json.dumps(settings, default=str))
-    with Queue.open(folder, config.storage, settings=settings, plan=plan) as queue:
+    with Queue.open(
+        folder,
+        config.storage,
+        settings=settings,
+        plan=plan,
+        names=("data", "teacher"),
+        renamed=_RENAMED,
+    ) as queue:
         runner.measure_references(queue.study)
-        while (trial := queue.take()) is not None:
-            _run(runner, queue, trial, space, config)
-            write_study(folder, queue.study)
-        with study_lock(folder):
+        run_trials(
+            queue,
+            lambda values, trial: runner.train(
+                Pipeline(**values).canonical(), trial if config.prune else None
+            ),
+            space=space,
+            after_each=lambda: write_study(folder, queue.study, trial_of),
+        )
+        with study_lock(folder):  # so that no older record overwrites a newer one
             if queue.done_here():
                 shutil.rmtree(runner.cache, ignore_errors=True)
-        return write_study(folder, queue.study)
+            write_study(folder, queue.study, trial_of)
+            run = _record(queue.study, runner, folder)
+            run.settings |= {"trials": config.trials, "recipe": recipe}
+            run.seconds = time.perf_counter() - began
+            # Several workers share the folder, so that it is no `artefact()` of one of them.
+            run.save(folder)
+    return run
 
 
-def possible(
+def _record(study: optuna.Study, runner: "_Runner", folder: Path) -> Run:
+    """What the search has found so far; also writes the best pipeline as a recipe."""
+    settings, metric = study.user_attrs["settings"], primary(runner.task)
+    teacher, hard = study.user_attrs["teacher_score"], study.user_attrs["hard_score"]
+    run = Run(
+        command="pipeline search",
+        method="distiller",
+        paper=PAPER,
+        model=settings["teacher"],
+        data=settings["data"],
+        settings=dict(settings),
+        quality={"before": {metric: teacher}},
+        baselines=[{"name": "hard labels", "cost": {}, "quality": {metric: hard}}],
+        details={"task": runner.task.to_dict(), "primary": metric, "split": "validation"},
+        seed=runner.training.seed,
+    )
+    run.details |= {"teacher_score": teacher, "hard_score": hard}
+    trials, missing = ended_trials(study, trial_of), unfinished(study)
+    if missing and not any(trial.state == "complete" for trial, _ in trials):
+        run.details |= {"best": None, "trials": len(trials), "missing": missing}
+        return run
+    summary = summarise(trials, missing=missing)
+    best = summary.best
+    run.quality["after"] = {metric: best.score}
+    run.details |= {"best": best.to_dict(), **summary.to_dict()}
+    write_recipe(
+        folder / RECIPE,
+        {"verb": "distill", **asdict(with_pipeline(runner.training, best.pipeline))},
+        comment=f"The best of {summary.ended} pipelines on {best.dataset}: "
+        f"{score_text(best.score)} on validation data, {score_text(best.test_score)} on test data.",
+    )
+    return run
+
+
+def _open_space(
+    student: str | Path | None,
+    teacher: str | Path,
+    *,
+    task: Task,
+    config: SearchConfig,
+    mlm: bool,
+) -> ChoiceSpace:
+    """What task, models and user leave open."""
+    alike = student is None or same_inputs(
+        checkpoint.load_tokenizer(student), checkpoint.load_tokenizer(teacher), task=task
+    )
+    allowed = allowed_choices(task.kind, pair=task.pair, mlm=mlm, alike=alike)
+    return _remaining(allowed, config.only or {})
+
+
+def allowed_choices(
     kind: TaskKind | None, *, pair: bool = False, mlm: bool, alike: bool = True
 ) -> dict[str, Any]:
     """The choices that a task and two models leave open, where they do not leave all.
@@ -233,23 +301,34 @@ def possible(
     return only
 
 
-def _remaining(open_: Mapping[str, Any], only: Mapping[str, Sequence[Any]]) -> Choices:
+def _remaining(allowed: Mapping[str, Any], only: Mapping[str, Sequence[Any]]) -> ChoiceSpace:
     """The space of what both the task and the user leave open."""
-    task, wanted = narrow(open_), narrow(only)
-    both = {name: [v for v in wanted[name] if v in task[name]] for name in SPACE}
+    task, user = narrow(allowed), narrow(only)
+    both = {name: [v for v in user[name] if v in task[name]] for name in SPACE}
     for name, values in both.items():
         if not values:
             raise ConfigError(
-                f"{name} was narrowed to {', '.join(label(name, v) for v in wanted[name])}, but on "
+                f"{name} was narrowed to {', '.join(label(name, v) for v in user[name])}, but on "
                 f"this task it must be {', '.join(label(name, v) for v in task[name])} (of the "
                 "augmenters, mlm asks for a masked language model); leave one of those"
             )
     return narrow(both)
 
 
+def _with_recommended(config: SearchConfig, folder: Path) -> SearchConfig:
+    """The same with a number of recommended trials: that of the study in the folder, if any."""
+    if config.recommended is not None:
+        return config
+    made = settings_of(folder, storage=config.storage)
+    if made is None:
+        return replace(config, recommended=min(5, config.trials // 2))
+    number = int(made["search"]["recommended"])
+    return replace(config, recommended=number, trials=max(number, config.trials))
+
+
 def _plan(
-    space: Choices, config: SearchConfig, *, init: StudentInit, seed: int
-) -> list[tuple[Pipeline, Origin]]:
+    space: ChoiceSpace, config: SearchConfig, *, init: StudentInit, seed: int
+) -> list[PlannedTrial]:
     """The trials: first those of the recommender, then others that are drawn."""
     every = enumerate_all(space=space)
     if len(every) < config.trials:
@@ -261,41 +340,14 @@ def _plan(
     if config.recommended:
         learned = AutoDistiller.fit(known_trials(config.studies))
         best = learned.recommend(config.recommended, init=init, candidates=every)
-        plan |= {found.pipeline: "recommended" for found in best}
+        plan |= {one.pipeline: "recommended" for one in best}
     rng = random.Random(seed)
     while len(plan) < config.trials:
         plan.setdefault(sample(rng, space=space).canonical(), "random")
-    return list(plan.items())
-
-
-def _run(
-    runner: "_Runner", queue: Queue, trial: optuna.Trial, space: Choices, config: SearchConfig
-) -> None:
-    study = queue.study
-    pipeline = suggest(trial, space=space).canonical()
-    began = time.perf_counter()
-    try:
-        watched = (study, trial) if config.prune else None
-        score, test, pruned = runner.train(pipeline, watched)
-    except (KeyboardInterrupt, OSError):  # not the pipeline's fault, such as a full disk
-        queue.put_back(trial)
-        raise
-    except Exception as error:  # one pipeline must not end the search, such as one too large
-        unexpected = not isinstance(error, AttarError)
-        logger.warning("trial %d failed: %s", trial.number, error, exc_info=unexpected)
-        trial.set_user_attr("error", str(error))
-        study.tell(trial, state=TrialState.FAIL)
-        return
-    trial.set_user_attr("seconds", time.perf_counter() - began)
-    trial.set_user_attr("test_score", test)
-    trial.set_user_attr("score", score)
-    state = TrialState.PRUNED if pruned else TrialState.COMPLETE
-    study.tell(trial, None if pruned else score, state=state)
-    logger.info(
-        "trial %d: %.4f%s in %.0f s  %s",
-        *(trial.number, score, " (pruned)" if pruned else "", time.perf_counter() - began),
-        json.dumps(parameters(pipeline)),
-    )
+    return [
+        PlannedTrial(pipeline.to_json(), SPACE.stored(pipeline.active()), origin)
+        for pipeline, origin in plan.items()
+    ]
 
 
 class _Runner:
@@ -317,9 +369,9 @@ class _Runner:
         self.tokenizer = checkpoint.load_tokenizer(teacher)
         self.student, self.made, self.cache = student, made, folder / "teacher"
         self.resources = Resources(mlm=MaskedLM.load(training.mlm) if training.mlm else None)
-        self._alone()  # what does not fit together is told before there is a study
+        self._label_only_run()  # what does not fit together is told before there is a study
 
-    def _alone(self) -> Job:
+    def _label_only_run(self) -> Job:
         """The student without a teacher."""
         return self._job(
             replace(
@@ -338,14 +390,14 @@ class _Runner:
         """The scores of the teacher, and of the student without one, once for the study."""
         if "teacher_score" not in study.user_attrs:
             place(self.teacher)
-            found = score_on(
+            scores = score_on(
                 self.teacher,
                 self.documents["validation"],
                 tokenizer=self.tokenizer,
                 task=self.task,
                 context=self.training.context,
             )
-            score = found[primary(self.task)]
+            score = scores[primary(self.task)]
             if not score > 0:
                 raise DataError(
                     f"the teacher scores {score:.3f} ({primary(self.task)}) on the validation "
@@ -353,36 +405,29 @@ class _Runner:
                 )
             study.set_user_attr("teacher_score", score)
         if "hard_score" not in study.user_attrs:
-            job = self._alone()
+            job = self._label_only_run()
             job.train(None)
             study.set_user_attr("hard_score", self._score(job, "validation"))
 
-    def train(
-        self, pipeline: Pipeline, watched: tuple[optuna.Study, optuna.Trial] | None
-    ) -> tuple[float, float | None, bool]:
-        """Validation score, test score, and whether the training was ended early, as may happen to
-        a trial that is `watched` beside the others of its study."""
+    def train(self, pipeline: Pipeline, trial: RunningTrial | None) -> Outcome:
+        """Train a student; its validation score, and its test score unless it was pruned, as may
+        happen where it is given the `trial` to compare itself with the others."""
         config = with_pipeline(self.training, pipeline)
-        given_up = False
+        pruned = False
         job: Job
 
         def hopeless(step: int) -> bool:
-            nonlocal given_up
-            assert watched is not None
-            study, trial = watched
-            score = self._score(job, "validation")
-            trial.report(score, step)
-            given_up = _below_median(study, step, score)
-            return given_up
+            nonlocal pruned
+            assert trial is not None
+            pruned = trial.below_median(step, self._score(job, "validation"))
+            return pruned
 
-        watch = None
-        if watched is not None:
-            steps = [round(share * config.max_steps) for share in _LOOKS]
-            watch = Watch(hopeless, steps=[step for step in steps if step > 0])
+        watch = None if trial is None else Watch(hopeless, steps=looks(config.max_steps))
         job = self._job(config, watch)
         job.train(None)
         score = self._score(job, "validation")
-        return score, None if given_up else self._score(job, "test"), given_up
+        test = None if pruned else self._score(job, "test")
+        return Outcome(score, pruned=pruned, details={"test_score": test})
 
     def _job(self, config: DistillConfig, watch: Watch | None) -> Job:
         job = Job(
@@ -404,12 +449,10 @@ class _Runner:
         return job.score(split)[primary(self.task)]
 
 
-def _place(data: str | Path | Dataset | DatasetDict) -> str:
+def _place(data: Data) -> str:
     """How data is named in a study: a path in full, from wherever it was typed."""
-    name = Data.of(data).name
-    return (
-        str(Path(name).resolve()) if isinstance(data, str | Path) and Path(data).exists() else name
-    )
+    local = isinstance(data.source, str | Path) and Path(data.source).exists()
+    return str(Path(data.name).resolve()) if local else data.name
 
 
 def _digest(documents: DatasetDict) -> str:
@@ -420,14 +463,3 @@ def _digest(documents: DatasetDict) -> str:
             digest.update(f"{split} {name}".encode())
             digest.update(json.dumps(rows[name][:], default=str).encode())
     return digest.hexdigest()[:16]
-
-
-def _below_median(study: optuna.Study, step: int, score: float) -> bool:
-    others = [
-        trial.intermediate_values[step]
-        for trial in study.get_trials(
-            deepcopy=False, states=(TrialState.COMPLETE, TrialState.PRUNED)
-        )
-        if step in trial.intermediate_values
-    ]
-    return len(others) >= _STARTUP and score < statistics.median(others)

@@ -1,28 +1,34 @@
-"""Studies: trials of pipelines on data sets, as lines of JSON, and which choices matter in them."""
+"""Studies: trials of pipelines on data sets, as lines of JSON; and the study of a search."""
 
+import hashlib
 import json
 import math
-import random
 from collections.abc import Hashable, Iterable, Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
-import optuna
-from optuna.importance import FanovaImportanceEvaluator, get_param_importances
+from optuna.trial import FrozenTrial
 
 from attar.errors import AttarError, CompatibilityError, DataError, expect, finite
-from attar.methods.distiller.pipelines import SPACE, Pipeline, contains, label, space_id
+from attar.methods.distiller.pipelines import Pipeline, contains, differences, space_id
+from attar.report.tables import Table
+from attar.search.storage import STUDY_FILE
+from attar.search.summary import (
+    State,
+    Summary,
+    read_summary,
+    state_of,
+    summary_lines,
+    trials_table,
+)
+from attar.search.trials import PlannedTrial
 
 SCHEMA = 1
-STUDY_FILE = "study.jsonl"
-State = Literal["complete", "pruned", "failed"]
-#: trials of one context that a forest needs to say anything about importance
-_FEWEST = 8
 
 
 @dataclass(frozen=True)
-class Row:
+class Trial:
     """One trial of a study; higher scores are better.
 
     Raises:
@@ -82,7 +88,7 @@ class Row:
         return {**asdict(self), "pipeline": self.pipeline.to_dict()}
 
     @classmethod
-    def from_dict(cls, stored: Mapping[str, Any]) -> "Row":
+    def from_dict(cls, stored: Mapping[str, Any]) -> "Trial":
         """Read `to_dict` back.
 
         Raises:
@@ -90,7 +96,7 @@ class Row:
             ConfigError: the pipeline cannot be read.
             CompatibilityError: another schema or another space.
         """
-        expect(isinstance(stored, Mapping), "a row", stored, "a JSON object")
+        expect(isinstance(stored, Mapping), "a trial", stored, "a JSON object")
         known = {field.name for field in fields(cls)}
         wrong = sorted(known ^ stored.keys())
         if stored.get("schema", SCHEMA) != SCHEMA:
@@ -100,20 +106,20 @@ class Row:
             )
         if wrong:
             raise DataError(
-                "expected a trial as attar distill search writes it, found a line with too many or "
-                f"too few keys ({', '.join(wrong)}); give another file, or leave out the line"
+                "expected a trial as attar pipeline search writes it, found a line with too many "
+                f"or too few keys ({', '.join(wrong)}); give another file, or leave out the line"
             )
         same_space(stored["space"])
-        row = cls(**{**stored, "pipeline": Pipeline.from_dict(stored["pipeline"])})
-        if not contains(row.pipeline):
+        trial = cls(**{**stored, "pipeline": Pipeline.from_dict(stored["pipeline"])})
+        if not contains(trial.pipeline):
             raise CompatibilityError(
-                f"expected a pipeline of the space {space_id()}, found {row.pipeline.to_json()}; "
-                "leave out the row"
+                f"expected a pipeline of the space {space_id()}, found {trial.pipeline.to_json()}; "
+                "leave out the line"
             )
-        return row
+        return trial
 
 
-def read_study(paths: str | Path | Iterable[str | Path]) -> list[Row]:
+def read_study(paths: str | Path | Iterable[str | Path]) -> list[Trial]:
     """All trials of one or more studies, in order; lines that repeat another are left out.
 
     Args:
@@ -123,7 +129,7 @@ def read_study(paths: str | Path | Iterable[str | Path]) -> list[Row]:
         DataError: a file or a line cannot be read, or a file has no trial.
         CompatibilityError: a line comes from a search in another space.
     """
-    rows: dict[Row, None] = {}
+    trials: dict[Trial, None] = {}
     for path in [paths] if isinstance(paths, str | Path) else paths:
         path = Path(path) / STUDY_FILE if Path(path).is_dir() else Path(path)
         try:
@@ -131,8 +137,8 @@ def read_study(paths: str | Path | Iterable[str | Path]) -> list[Row]:
         except (OSError, ValueError) as error:
             cause = getattr(error, "strerror", None) or error
             raise DataError(
-                f"cannot read the study {path} ({cause}); give the folder of attar distill search, "
-                "or a JSONL file of one"
+                f"cannot read the study {path} ({cause}); give the folder of attar pipeline "
+                "search, or a JSONL file of one"
             ) from error
         if not any(line.strip() for line in lines):
             raise DataError(f"the study {path} has no trials; run the search, or leave it out")
@@ -140,7 +146,7 @@ def read_study(paths: str | Path | Iterable[str | Path]) -> list[Row]:
             if not line.strip():
                 continue
             try:
-                rows[Row.from_dict(json.loads(line))] = None
+                trials[Trial.from_dict(json.loads(line))] = None
             except ValueError as error:
                 raise DataError(
                     f"{path}, line {number}: expected a JSON object, found {line[:60]!r}; "
@@ -149,13 +155,16 @@ def read_study(paths: str | Path | Iterable[str | Path]) -> list[Row]:
             except AttarError as error:
                 kind = type(error) if isinstance(error, CompatibilityError) else DataError
                 raise kind(f"{path}, line {number}: {error}") from error
-    return list(rows)
+    return list(trials)
 
 
-def dpr(score: float, teacher: float) -> float:
-    """Distilled performance ratio: the student's score over the teacher's; NaN where the teacher's
-    is not above 0."""
+def teacher_ratio(score: float, teacher: float) -> float:
+    """The student's score over the teacher's (the paper's distilled performance ratio);
+    NaN where the teacher's is not above 0."""
     return score / teacher if teacher > 0 else math.nan
+
+
+dpr = teacher_ratio  # until distill.py calls it by its new name
 
 
 def gap_closed(score: float, teacher: float, *, hard: float) -> float:
@@ -164,84 +173,129 @@ def gap_closed(score: float, teacher: float, *, hard: float) -> float:
     return (score - hard) / (teacher - hard) if teacher > hard else math.nan
 
 
-def importance(rows: Iterable[Row], *, seed: int = 0) -> dict[str, float]:
-    """Share of the variance of scores that each choice alone explains, largest first; sums to 1.
-
-    Functional ANOVA (Hutter et al., 2014) by Optuna on the finished trials of each context,
-    averaged over contexts. A choice that had no effect in a trial is given a random value there: a
-    mark for it would be a second name of the choice that it hangs on, and share its importance.
-
-    Args:
-        rows: of `read_study`. Contexts that are `silent` are left out.
-        seed: of forests and of those values.
-
-    Raises:
-        DataError: no context is left.
-    """
-    shares: list[dict[str, float]] = []
-    contexts = by_context(rows).values()
-    for context in contexts:
-        if silent(context) is None:
-            shares.append(_fanova([row for row in context if row.state == "complete"], seed))
-    if not shares:
-        raise DataError(
-            f"expected a context with at least {_FEWEST} finished trials of different scores, "
-            f"found {' and '.join(str(silent(c)) for c in contexts) or 'no trial'}; run more trials"
-        )
-    mean = {name: math.fsum(share.get(name, 0.0) for share in shares) for name in SPACE}
-    return {name: mean[name] / len(shares) for name in sorted(mean, key=lambda n: -mean[n])}
-
-
-def silent(context: Iterable[Row]) -> str | None:
-    """Why the trials of one context say nothing about importance; None if they do: at least 8 have
-    finished, of more than one pipeline and with different scores."""
-    ended = [row for row in context if row.state == "complete"]
-    if len(ended) < _FEWEST:
-        return f"{len(ended)} finished trials, fewer than {_FEWEST}"
-    if len({row.pipeline.canonical() for row in ended}) < 2:
-        return "a single pipeline"
-    return "equal scores" if len({row.score for row in ended}) < 2 else None
-
-
-def _fanova(rows: list[Row], seed: int) -> dict[str, float]:
-    rng = random.Random(seed)
-    chosen = [{n: label(n, v) for n, v in row.pipeline.active().items()} for row in rows]
-    seen = {name: sorted({c[name] for c in chosen if name in c}) for name in SPACE}
-    varied = {name: values for name, values in seen.items() if len(values) > 1}
-    distributions: dict[str, Any] = {
-        name: optuna.distributions.CategoricalDistribution(values)
-        for name, values in varied.items()
-    }
-    level = optuna.logging.get_verbosity()
-    optuna.logging.set_verbosity(optuna.logging.WARNING)  # a study made in passing is no news
-    try:
-        study = optuna.create_study(direction="maximize")
-    finally:
-        optuna.logging.set_verbosity(level)
-    for row, values in zip(rows, chosen, strict=True):
-        params = {name: values.get(name, rng.choice(options)) for name, options in varied.items()}
-        study.add_trial(
-            optuna.create_trial(params=params, distributions=distributions, value=row.score)
-        )
-    return get_param_importances(study, evaluator=FanovaImportanceEvaluator(seed=seed))
-
-
-def by_context(rows: Iterable[Row]) -> dict[Hashable, list[Row]]:
+def by_context(trials: Iterable[Trial]) -> dict[Hashable, list[Trial]]:
     """The trials of each context that has at least one finished trial."""
-    found: dict[Hashable, list[Row]] = {}
-    for row in rows:
-        found.setdefault(row.context, []).append(row)
-    return {k: group for k, group in found.items() if any(r.state == "complete" for r in group)}
+    groups: dict[Hashable, list[Trial]] = {}
+    for trial in trials:
+        groups.setdefault(trial.context, []).append(trial)
+    return {
+        context: group
+        for context, group in groups.items()
+        if any(trial.state == "complete" for trial in group)
+    }
 
 
-def same_space(found: object) -> None:
+def same_space(stored: object) -> None:
     """Refuse what was made for another space.
 
     Raises:
         CompatibilityError: the two ids differ.
     """
-    if found != space_id():
+    if stored != space_id():
         raise CompatibilityError(
-            f"expected the search space {space_id()}, found {found!r}; use the version of Attar "
+            f"expected the search space {space_id()}, found {stored!r}; use the version of Attar "
             "that wrote it, or search again"
         )
+
+
+# --------------------------------------------------------------------- a search under way
+
+
+def trial_of(stored: FrozenTrial, attrs: Mapping[str, Any]) -> Trial:
+    """The trial of a search.
+
+    Args:
+        stored: as it lies in the storage.
+        attrs: of its study: settings, and the scores of teacher and label-only student.
+    """
+    settings, planned = attrs["settings"], PlannedTrial.of(stored)
+    assert planned is not None
+    student, width = settings["student"], settings["student_width"]
+    if student is None:
+        student = f"{settings['student_layers']} layers"
+        student += "" if width is None else f" of width {width}"
+    return Trial.from_dict(
+        {
+            "schema": SCHEMA,
+            "space": settings["space"],
+            "dataset": _dataset(settings),
+            "student": student,
+            "teacher": Path(settings["teacher"]).name,
+            "init": settings["student_init"],
+            "setting": _setting(settings),
+            "pipeline": json.loads(planned.payload),
+            "seed": settings["training"]["seed"],
+            "examples": settings["examples"],
+            "score": stored.user_attrs.get("score"),
+            "test_score": stored.user_attrs.get("test_score"),
+            "teacher_score": attrs["teacher_score"],
+            "hard_score": attrs["hard_score"],
+            "seconds": stored.user_attrs.get("seconds", 0.0),
+            "state": state_of(stored),
+        }
+    )
+
+
+def _dataset(settings: Mapping[str, Any]) -> str:
+    """The data set, so far as its name tells it from others: `reviews/train.csv`, `glue/sst2`."""
+    path = Path(settings["data"])
+    name = f"{path.parent.name}/{path.name}" if path.suffix and path.parent.name else path.name
+    label = settings["columns"][-1]
+    return "".join(
+        [
+            name,
+            "" if settings["data_config"] is None else f"/{settings['data_config']}",
+            "" if label is None else f", {label}",
+        ]
+    )
+
+
+def _setting(settings: Mapping[str, Any]) -> str:
+    """How a trial was trained: in words what matters most, and a digest of the rows, the teacher's
+    weights and all that is the same in every trial, since scores of others do not compare."""
+    training = settings["training"]
+    searched = {field.name for field in fields(Pipeline)} | {"mixup_beta", "seed"}
+    same = {name: value for name, value in training.items() if name not in searched}
+    same |= {name: settings[name] for name in ("rows", "weights")}
+    digest = hashlib.sha256(json.dumps(same, sort_keys=True).encode()).hexdigest()[:6]
+    limit = training["limit_labels"]
+    return (
+        f"{'all' if limit is None else limit} labels, {training['max_steps']} steps of "
+        f"{training['per_device_train_batch_size']} ({digest})"
+    )
+
+
+def study_summary(folder: str | Path, *, storage: str | None = None) -> Summary[Trial]:
+    """What the search in a folder has found so far.
+
+    Args:
+        folder: of the search.
+        storage: the URL that it was given, if any.
+
+    Raises:
+        ConfigError: there is no study, or its storage cannot be opened.
+        AttarError: no trial was trained to its end.
+    """
+    return read_summary(folder, trial_of, storage=storage)
+
+
+def study_table(summary: Summary[Trial]) -> Table:
+    """The best trials."""
+    return trials_table(
+        summary,
+        lambda trial: differences(trial.pipeline),
+        heading="differs from the default in",
+    )
+
+
+def study_lines(summary: Summary[Trial]) -> list[tuple[str, str]]:
+    """What the best trial is measured by, as label and text; all on validation data."""
+    best = summary.best
+    teacher, hard = best.teacher_score, best.hard_score
+    lines = summary_lines(summary, references={"teacher": teacher, "hard labels": hard})
+    if hard is not None and teacher > hard:
+        share = gap_closed(best.score or 0.0, teacher, hard=hard)
+        after_best = 1 + [name for name, _ in lines].index("best")
+        text = f"{100 * share:.0f}% of the way from hard labels to teacher"
+        lines.insert(after_best, ("gap closed", text))
+    return lines

@@ -1,47 +1,59 @@
 """Which divergence and whose texts: a short training of each, judged on held-out prompts.
 
-The paper finds that the best divergence hangs on the task and on the temperature (section 5.2), so
-that it is searched for: every cell of divergence x writer is trained from the same draft for as
-many steps, and ranked by the tokens it gives for a pass of the target.
+The paper finds that the best divergence depends on the task and on the temperature (section 5.2),
+so that it is searched for: every cell of divergence x source of the texts is trained from the same
+draft for as many steps, and ranked by the tokens it gives for a pass of the target.
 """
 
 import copy
 import json
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Literal, get_args
+from types import MappingProxyType
+from typing import Any, get_args
 
-import yaml
-from datasets import Dataset, DatasetDict
+import optuna
+from optuna.trial import FrozenTrial
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from attar import artefacts, checkpoint
-from attar.data.data import Data
+from attar import checkpoint
+from attar.data.data import STDLIB, Data, DataLike
 from attar.data.prompts import Prompt
 from attar.decode.agreement import Texts
 from attar.decode.pair import Pair, load_pair
 from attar.divergences import DivergenceName
-from attar.errors import ConfigError
-from attar.methods.distillspec.config import DistillSpecConfig
+from attar.errors import ConfigError, require
+from attar.methods.distillspec.config import DistillSpecConfig, TextSource
 from attar.methods.distillspec.distill import PAPER
 from attar.methods.distillspec.loop import fit_draft
 from attar.methods.distillspec.texts import Prompts, prompts_of
+from attar.recipes import configured, write_recipe
 from attar.report.record import Run
+from attar.report.tables import NONE, Table
 from attar.runtime import processes
+from attar.search.space import ChoiceSpace
+from attar.search.storage import check_folder, study_lock
+from attar.search.summary import (
+    State,
+    ended_trials,
+    state_of,
+    summarise,
+    unfinished,
+    write_study,
+)
+from attar.search.trials import Outcome, PlannedTrial, Queue, RunningTrial, run_trials
 
 logger = logging.getLogger(__name__)
 
-
-Author = Literal["draft", "target", "data"]
-SHARES: dict[Author, tuple[float, float]] = {
-    "draft": (1.0, 0.0),
-    "target": (0.0, 1.0),
-    "data": (0.0, 0.0),
-}
-RESULTS, RECIPE = "cells.jsonl", "best.yaml"
+#: source of the texts -> shares of steps whose texts draft and target write
+SHARES: Mapping[TextSource, tuple[float, float]] = MappingProxyType(
+    {"draft": (1.0, 0.0), "target": (0.0, 1.0), "data": (0.0, 0.0)}
+)
+#: the best cell, as options of `attar draft train`
+RECIPE = "best.yaml"
 
 
 @dataclass(frozen=True)
@@ -49,181 +61,258 @@ class Cell:
     """One choice, and how good the draft was after it.
 
     Attributes:
-        tau: tokens for each pass of the target, the best on the way.
+        source: of the texts.
+        block_efficiency: tokens for each pass of the target, the best on the way; None where the
+            training failed.
         alpha: acceptance rate of a token, of the same weights.
         seconds: of the training.
+        state: how it ended.
     """
 
     divergence: DivergenceName
-    author: Author
-    tau: float
-    alpha: float
+    source: TextSource
+    block_efficiency: float | None
+    alpha: float | None
     seconds: float
+    state: State = "complete"
 
+    @property
+    def score(self) -> float | None:
+        """What cells are ranked by."""
+        return self.block_efficiency
 
-@dataclass(frozen=True)
-class Found:
-    """All cells, best first, with the draft as it was before."""
+    @property
+    def test_score(self) -> None:
+        """Cells are not scored on the test split."""
+        return None
 
-    cells: list[Cell]
-    tau_before: float
-    run: Run
+    def to_dict(self) -> dict[str, Any]:
+        """JSON values, one line of the study."""
+        return asdict(self)
 
 
 def search_drafts(
-    draft: str | Path | PreTrainedModel,
-    data: str | Path | Dataset | DatasetDict,
+    model: str | Path | PreTrainedModel,
+    data: DataLike = STDLIB,
     *,
     target: str | Path | PreTrainedModel,
-    output_dir: str | Path,
-    config: DistillSpecConfig = DistillSpecConfig(max_steps=60),
-    divergences: Sequence[DivergenceName] = get_args(DivergenceName),
-    authors: Sequence[Author] | None = None,
+    divergences: Sequence[DivergenceName] | None = None,
+    sources: Sequence[TextSource] | None = None,
+    config: DistillSpecConfig | str = DistillSpecConfig(max_steps=60),
     tokenizer: PreTrainedTokenizerBase | None = None,
-    resume: bool = False,
-) -> Found:
-    """Try every divergence with every writer of the texts, and write the best as a recipe.
+    storage: str | None = None,
+    output_dir: str | Path,
+    recipe: str | None = None,
+) -> Run:
+    """Try every divergence with every source of texts, and write the best as a recipe.
 
-    Cells that are finished are kept; an interrupted search goes on with the next one.
+    Call it again, or from other processes at the same time, to go on with the same study. The
+    folder gets `study.jsonl`, a line for each cell that has ended, `best.yaml`, options of
+    `train_draft`, and `attar.json`.
 
     Args:
-        draft: as of `train_draft`; it stays as it is.
+        model: the draft, as of `train_draft`; it stays as it is.
         data: likewise.
         target: likewise.
-        output_dir: for `cells.jsonl` (a line a cell), `best.yaml` (options for `train_draft`)
-            and the record.
-        config: of each short training; its divergence and shares are set by the search.
-        divergences: to try.
-        authors: to try; None: all, but for `data` where prompts have nothing that follows.
+        divergences: to try; None: all.
+        sources: to try; None: all, but for `data` where prompts have nothing that follows.
+        config: of each short training, its divergence and shares are set by the search; or the name
+            or path of a recipe.
         tokenizer: None: the target's.
-        resume: go on with an interrupted search of the same settings.
+        storage: URL of a database that several machines share; None: a file in the folder.
+        output_dir: folder of the study: a new one, or that of a study to go on with.
+        recipe: name of the recipe that the options came from, for the record.
+
+    Returns:
+        The record: block efficiency of the draft before and after the best training, and the cells
+        best first in `details.cells`.
 
     Raises:
-        ConfigError: nothing to try, several processes, or the output folder is taken.
+        ConfigError: nothing to try, several processes, or the folder holds something else or a
+            study of other settings.
         CompatibilityError: the draft cannot serve the target.
         DataError: a model or the data cannot be read.
+        AttarError: no training came to its end.
     """
     if processes().num_processes > 1:
         raise ConfigError(
             f"a search runs in one process, found {processes().num_processes}; start it without "
             "torchrun, and train the best draft with as many as you like"
         )
-    if not divergences or authors == []:
-        raise ConfigError("a search needs at least one divergence and one writer of texts")
-    if wrong := [a for a in authors or () if a not in SHARES]:
-        raise ConfigError(f"texts come from {', '.join(SHARES)}; found {wrong[0]!r}")
-    settings = {
-        "draft": checkpoint.name_of(draft),
+    for name, values, known in (
+        ("divergences", divergences, get_args(DivergenceName)),
+        ("sources", sources, tuple(SHARES)),
+    ):
+        if values is not None:
+            fine = len(values) > 0 and all(value in known for value in values)
+            require(fine, name, tuple(values), f"of {', '.join(known)}, at least one")
+    divergences = get_args(DivergenceName) if divergences is None else tuple(divergences)
+    began, data, folder = time.perf_counter(), Data.of(data), Path(output_dir)
+    config, recipe = configured(config, DistillSpecConfig, recipe=recipe)
+    check_folder(folder)
+    pair = load_pair(target, model, tokenizer=tokenizer)
+    prompts = prompts_of(pair, data, config=config)
+    sources = _sources(prompts["train"], sources, config=config)
+    space = ChoiceSpace({"source": tuple(sources), "divergence": tuple(divergences)}, noun="a cell")
+    settings: dict[str, Any] = {
+        "model": checkpoint.name_of(model),
         "target": checkpoint.name_of(target),
-        "data": Data.of(data).name,
+        **data.settings(),
         "divergences": list(divergences),
-        "authors": None if authors is None else list(authors),
-        **asdict(config),
+        "sources": list(sources),
+        "training": asdict(config),
+        "weights": [checkpoint.fingerprint(pair.draft), checkpoint.fingerprint(pair.target)],
+        "prompts": [
+            Prompts(prompts[split], _with(config, divergences[0], "draft")).fingerprint()
+            for split in ("train", "validation")
+        ],
     }
-    with artefacts.workspace(output_dir, settings=settings, resume=resume) as space:
-        began = time.perf_counter()
-        pair = load_pair(target, draft, tokenizer=tokenizer)
-        prompts = prompts_of(pair, data, config=config)
-        held_out = pair.texts(
+    plan = [
+        PlannedTrial(json.dumps(values), space.stored(values), "listed")
+        for values in space.enumerate_all()
+    ]
+    trainer = _Trainer(
+        pair,
+        prompts["train"],
+        pair.texts(
             prompts["validation"],
             temperature=config.temperature,
             max_new_tokens=config.max_new_tokens,
             seed=config.seed,
+        ),
+        config,
+    )
+    with Queue.open(
+        folder,
+        storage,
+        settings=json.loads(json.dumps(settings, default=str)),
+        plan=plan,
+        names=("model", "target", "data"),
+    ) as queue:
+        run_trials(
+            queue,
+            trainer.run,
+            space=space,
+            after_each=lambda: write_study(folder, queue.study, cell_of),
         )
-        if authors is None:
-            bare = any(not prompt.completion for prompt in prompts["train"])
-            authors = [a for a in get_args(Author) if a != "data" or not bare]
-            if bare:
-                logger.info("texts of the data are not tried, as prompts have nothing that follows")
-        for author in authors:  # before the first training
-            Prompts(prompts["train"], _with(config, divergences[0], author))
-        search = _Search(pair, prompts["train"], held_out, config, space.state / RESULTS)
-        for author in authors:
-            for divergence in divergences:
-                search.run(divergence, author)
-        cells = sorted((one for one, _ in search.done.values()), key=lambda one: -one.tau)
-        before = next(before for _, before in search.done.values())
-        run = Run(
-            command="draft search",
-            method="distillspec",
-            paper=PAPER,
-            model=settings["draft"],
-            data=settings["data"],
-            settings=settings,
-            quality={"before": {"tau": before}, "after": {"tau": cells[0].tau}},
-            details={"cells": [asdict(one) for one in cells]},
-            seed=config.seed,
-            seconds=time.perf_counter() - began,
-        )
-        best = _with(config, cells[0].divergence, cells[0].author)
-        names = ("divergence", "draft_share", "target_share", "temperature")
-        recipe = {name: getattr(best, name) for name in names}
-        artefacts.write_text(space.path / RECIPE, yaml.safe_dump(recipe, sort_keys=False))
-        artefacts.write_text(space.path / RESULTS, search.file.read_text(encoding="utf-8"))
-        run.save(space.path)
-    return Found(cells, before, run)
+        with study_lock(folder):  # so that no older record overwrites a newer one
+            write_study(folder, queue.study, cell_of)
+            run = _record(queue.study, config, folder)
+            run.settings["recipe"] = recipe
+            run.seconds = time.perf_counter() - began
+            # Several workers share the folder, so that it is no `artefact()` of one of them.
+            run.save(folder)
+    return run
 
 
-class _Search:
-    """The cells that are done, in memory and in a file."""
+def _sources(
+    prompts: Sequence[Prompt], sources: Sequence[TextSource] | None, *, config: DistillSpecConfig
+) -> Sequence[TextSource]:
+    """Where texts may come from; what prompts cannot give is refused before the first training."""
+    if sources is None:
+        bare = any(not prompt.completion for prompt in prompts)
+        if bare:
+            logger.info("texts of the data are not tried, as prompts have nothing that follows")
+        sources = [source for source in SHARES if source != "data" or not bare]
+    for source in sources:
+        Prompts(prompts, _with(config, config.divergence, source))
+    return sources
 
-    def __init__(
-        self,
-        pair: Pair,
-        prompts: list[Prompt],
-        held_out: Texts,
-        config: DistillSpecConfig,
-        file: Path,
-    ) -> None:
-        self._pair, self._prompts = pair, prompts
-        self._held_out, self._config = held_out, config
-        file.parent.mkdir(parents=True, exist_ok=True)
-        self.file, self.done = file, _read(file)
 
-    def run(self, divergence: DivergenceName, author: Author) -> None:
-        """Train a copy of the draft in this cell, unless that is done."""
-        if (divergence, author) in self.done:
-            return
-        began = time.perf_counter()
+@dataclass(frozen=True)
+class _Trainer:
+    """What all cells of a worker share."""
+
+    pair: Pair
+    prompts: list[Prompt]
+    held_out: Texts
+    config: DistillSpecConfig
+
+    def run(self, values: dict[str, Any], trial: RunningTrial) -> Outcome:
+        """Train a copy of the draft in this cell."""
         _, measured = fit_draft(
-            copy.deepcopy(self._pair.draft).float(),
-            self._pair.target,
-            prompts=self._prompts,
-            held_out=self._held_out,
-            config=_with(self._config, divergence, author),
-            stops=self._pair.stops,
+            copy.deepcopy(self.pair.draft).float(),
+            self.pair.target,
+            prompts=self.prompts,
+            held_out=self.held_out,
+            config=_with(self.config, values["divergence"], values["source"]),
+            stops=self.pair.stops,
         )
-        best, before = (
-            max(measured, key=lambda one: one.block_efficiency),
-            measured[0].block_efficiency,
-        )
-        cell = Cell(
-            divergence, author, best.block_efficiency, best.alpha, time.perf_counter() - began
-        )
-        self.done[divergence, author] = (cell, before)
-        lines = [json.dumps({"cell": asdict(c), "before": b}) for c, b in self.done.values()]
-        artefacts.write_text(self.file, "\n".join(lines) + "\n")
-        logger.info(
-            "%s on texts of the %s: tau %.3f, before %.3f",
-            divergence,
-            author,
-            best.block_efficiency,
-            before,
-        )
+        before, best = measured[0], max(measured, key=lambda one: one.block_efficiency)
+        trial.study.set_user_attr("before", before.block_efficiency)  # the same for all cells
+        return Outcome(best.block_efficiency, details={"alpha": best.alpha})
+
+
+def cell_of(stored: FrozenTrial, attrs: Mapping[str, Any]) -> Cell:
+    """The cell of a search, from a trial as it lies in the storage."""
+    planned = PlannedTrial.of(stored)
+    assert planned is not None
+    return Cell(
+        **json.loads(planned.payload),
+        block_efficiency=stored.user_attrs.get("score"),
+        alpha=stored.user_attrs.get("alpha"),
+        seconds=stored.user_attrs.get("seconds", 0.0),
+        state=state_of(stored),
+    )
+
+
+def _record(study: optuna.Study, config: DistillSpecConfig, folder: Path) -> Run:
+    """What the search has found so far; also writes the best cell as a recipe."""
+    settings = study.user_attrs["settings"]
+    run = Run(
+        command="draft search",
+        method="distillspec",
+        paper=PAPER,
+        model=settings["model"] or None,
+        data=settings["data"],
+        settings=dict(settings),
+        details={"split": "validation", "draft_tokens": config.draft_tokens, "cells": []},
+        seed=config.seed,
+    )
+    trials, missing = ended_trials(study, cell_of), unfinished(study)
+    if missing and not any(cell.state == "complete" for cell, _ in trials):
+        run.details |= {"failed": len(trials), "missing": missing}
+        return run
+    summary = summarise(trials, missing=missing)
+    best = summary.best
+    run.details["cells"] = [cell.to_dict() for cell, _ in summary.ranked]
+    run.details |= {"failed": summary.failed, "missing": missing}
+    before = study.user_attrs["before"]
+    run.quality = {
+        "before": {"block_efficiency": before},
+        "after": {"block_efficiency": best.block_efficiency},
+    }
+    chosen = _with(config, best.divergence, best.source)
+    names = ("divergence", "draft_share", "target_share", "temperature")
+    write_recipe(
+        folder / RECIPE,
+        {"verb": "draft train", **{name: getattr(chosen, name) for name in names}},
+        comment=f"The best of {summary.ended} short trainings: {best.block_efficiency:.3f} tokens "
+        f"for each pass of the target on held-out prompts, {before:.3f} before.",
+    )
+    return run
+
+
+def search_table(run: Run) -> Table:
+    """The cells of a search, best first, and the draft as it was."""
+    rows = [
+        [
+            cell["divergence"],
+            cell["source"],
+            f"{cell['block_efficiency']:.3f}",
+            f"{cell['alpha']:.3f}",
+            f"{cell['seconds']:.0f} s",
+        ]
+        for cell in run.details["cells"]
+    ]
+    if "before" in run.quality:
+        before = f"{run.quality['before']['block_efficiency']:.3f}"
+        rows.append(["(before)", NONE, before, NONE, NONE])
+    return Table(["divergence", "texts of the", "block efficiency", "acceptance", "time"], rows)
 
 
 def _with(
-    config: DistillSpecConfig, divergence: DivergenceName, author: Author
+    config: DistillSpecConfig, divergence: DivergenceName, source: TextSource
 ) -> DistillSpecConfig:
-    shares = SHARES[author]
-    return replace(config, divergence=divergence, draft_share=shares[0], target_share=shares[1])
-
-
-def _read(file: Path) -> dict[tuple[DivergenceName, Author], tuple[Cell, float]]:
-    """Finished cells."""
-    found: dict[tuple[DivergenceName, Author], tuple[Cell, float]] = {}
-    for line in file.read_text(encoding="utf-8").splitlines() if file.exists() else []:
-        stored = json.loads(line)
-        cell = Cell(**stored["cell"])
-        found[cell.divergence, cell.author] = (cell, stored["before"])
-    return found
+    draft, target = SHARES[source]
+    return replace(config, divergence=divergence, draft_share=draft, target_share=target)

@@ -1,21 +1,16 @@
 """Searching pipelines: every trial once, whoever runs it; a study goes on after a death."""
 
-import os
-import re
-import signal
-import subprocess
 import sys
-import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, get_args
 
-import optuna
 import pytest
 
 import encoders
 import studies
 from attar import checkpoint
+from attar.data.data import Data, DataLike
 from attar.data.labelled.task import TaskKind
 from attar.errors import AttarError, ConfigError, DataError
 from attar.methods.distiller import autodistiller as recommender
@@ -23,20 +18,23 @@ from attar.methods.distiller.autodistiller import AutoDistiller
 from attar.methods.distiller.config import DistillConfig, with_pipeline
 from attar.methods.distiller.distill import distill
 from attar.methods.distiller.pipelines import SPACE, Pipeline, enumerate_all, narrow
-from attar.methods.distiller.search import SearchConfig, possible, search
-from attar.methods.distiller.study import STUDY_FILE, Row, read_study
+from attar.methods.distiller.search import SearchConfig, allowed_choices, search
+from attar.methods.distiller.study import STUDY_FILE, Trial, read_study, study_lines, study_summary
+from attar.recipes import read_recipe
+from attar.report.record import Run
 from attar.search.statistics import expected_best
-from attar.search.summary import Best, Summary, summarise, summary
+from attar.search.summary import Best, Summary
+from attar.search.trials import Outcome
 
 TRAINING = DistillConfig(
     max_steps=8,
     per_device_train_batch_size=8,
     learning_rate=3e-3,
     logging_steps=8,
-    max_length=32,
+    context=32,
     seed=3,
 )
-SEARCH = SearchConfig(trials=6)
+SEARCH = SearchConfig(trials=6, recommended=0)
 #: leaves eight pipelines
 FEW = {
     "intermediate": ["none"],
@@ -68,14 +66,25 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def run(root: Path, out: Path, config: SearchConfig = SEARCH, **changes: Any) -> list[Row]:
+def run(
+    root: Path,
+    out: Path,
+    config: SearchConfig = SEARCH,
+    *,
+    model: Path | None = None,
+    data: DataLike | None = None,
+    **changes: Any,
+) -> list[Trial]:
+    """Search, and read the trials that have ended."""
     options: dict[str, Any] = {
         "teacher": root / "teacher",
         "student_layers": 1,
         "config": config,
         "training": TRAINING,
+        "output_dir": out,
     }
-    return search(root / "data", output_dir=out, **options | changes)
+    search(model, root / "data" if data is None else data, **options | changes)
+    return read_study(out)
 
 
 def test_a_study_holds_distinct_pipelines_and_what_they_scored(root: Path, tmp_path: Path) -> None:
@@ -96,116 +105,10 @@ def test_a_study_holds_distinct_pipelines_and_what_they_scored(root: Path, tmp_p
     ]
 
 
-WORKER = """
-import logging
-import sys
-import threading
-from pathlib import Path
-import test_search as t
-logging.basicConfig(level=logging.INFO, format="%(message)s")
-t.run(Path(sys.argv[1]), Path(sys.argv[2]), t.replace(t.SEARCH, trials=8))
-"""
-
-
-def worker(root: Path, out: Path) -> "subprocess.Popen[str]":
-    return subprocess.Popen(
-        [sys.executable, "-c", WORKER, str(root), str(out)],
-        env=os.environ | {"PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), *sys.path])},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
-
-
-def test_two_workers_run_every_trial_once(root: Path, tmp_path: Path) -> None:
-    both = [worker(root, tmp_path / "study") for _ in range(2)]
-    said = [one.communicate(timeout=240)[0] for one in both]
-    assert [one.returncode for one in both] == [0, 0], said
-    rows = read_study(tmp_path / "study" / STUDY_FILE)
-    assert len(rows) == len({row.pipeline for row in rows}) == 8
-    assert all(row.state != "failed" for row in rows)
-    ran = [re.findall(r"^trial (\d+):", text, re.MULTILINE) for text in said]
-    assert sorted(int(number) for numbers in ran for number in numbers) == list(range(8))
-    assert all(ran), "both of them worked"
-
-
-def test_the_trial_of_a_killed_worker_is_run_again(root: Path, tmp_path: Path) -> None:
-    out = tmp_path / "study"
-    dying = worker(root, out)
-    while not (out / STUDY_FILE).exists():  # it has not finished a trial
-        assert dying.poll() is None
-        time.sleep(0.01)
-    dying.send_signal(signal.SIGKILL)
-    dying.communicate()
-    rows = run(root, out, replace(SEARCH, trials=8))
-    assert len({row.pipeline for row in rows}) == len(rows) == 8
-    assert all(row.state != "failed" for row in rows)
-
-
-def test_a_worker_may_die_while_it_takes_a_trial(
+def test_a_pipeline_that_breaks_fails_alone_and_an_interrupted_one_is_run_again(
     root: Path, tmp_path: Path, quick: list[Pipeline], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def dies(*_: Any) -> Any:
-        raise ZeroDivisionError
-
-    with monkeypatch.context() as patch:
-        patch.setattr("optuna.Trial.set_user_attr", dies)
-        with pytest.raises(ZeroDivisionError):
-            run(root, tmp_path / "study")
-    rows = run(root, tmp_path / "study")
-    assert len({row.pipeline for row in rows}) == len(rows) == len(quick) == 6
-
-
-def test_a_worker_may_die_while_it_lists_the_trials(
-    root: Path, tmp_path: Path, quick: list[Pipeline], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    enqueue, left = optuna.Study.enqueue_trial, [2]
-
-    def dies(*args: Any, **options: Any) -> None:
-        left[0] -= 1
-        if left[0] < 0:
-            raise ZeroDivisionError
-        enqueue(*args, **options)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(optuna.Study, "enqueue_trial", dies)
-        with pytest.raises(ZeroDivisionError):
-            run(root, tmp_path / "study")
-    rows = run(root, tmp_path / "study")
-    assert len({row.pipeline for row in rows}) == len(rows) == 6
-    assert rows == run(root, tmp_path / "study")
-
-
-def test_a_trial_that_kills_its_workers_is_given_up(
-    root: Path, tmp_path: Path, quick: list[Pipeline], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The others go on: three workers die of it, and a fourth has nothing left but the rest."""
-    plain, poison = room._run, []
-
-    def dies(runner: Any, queue: Any, trial: Any, *rest: Any) -> None:
-        poison[:] = poison or [trial.user_attrs["pipeline"]]
-        if trial.user_attrs["pipeline"] == poison[0]:
-            raise SystemExit  # as if the system had killed it
-        plain(runner, queue, trial, *rest)
-
-    monkeypatch.setattr(room, "_run", dies)
-    deaths = 0
-    for _ in range(9):
-        try:
-            rows = run(root, tmp_path / "study")
-            break
-        except SystemExit:
-            deaths += 1
-    assert deaths == 3
-    assert [row.state for row in rows].count("failed") == 1
-    assert len({row.pipeline for row in rows}) == len(rows) == 6
-    assert len(quick) == 5
-
-
-def test_a_pipeline_that_breaks_fails_alone_but_a_full_disk_ends_the_worker(
-    root: Path, tmp_path: Path, quick: list[Pipeline], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    plain, errors = room._Runner.train, [RuntimeError("out of memory"), OSError("disk full")]
+    plain, errors = room._Runner.train, [RuntimeError("out of memory"), KeyboardInterrupt()]
 
     def breaks(runner: Any, *rest: Any) -> Any:
         if errors:
@@ -213,12 +116,14 @@ def test_a_pipeline_that_breaks_fails_alone_but_a_full_disk_ends_the_worker(
         return plain(runner, *rest)
 
     monkeypatch.setattr(room._Runner, "train", breaks)
-    with pytest.raises(OSError, match="disk full"):
+    with pytest.raises(KeyboardInterrupt):
         run(root, tmp_path / "study")
-    rows = run(root, tmp_path / "study")
-    assert [row.state for row in rows].count("failed") == 1
-    assert len({row.pipeline for row in rows}) == len(rows) == 6
+    trials = run(root, tmp_path / "study")
+    assert [trial.state for trial in trials].count("failed") == 1
+    assert len({trial.pipeline for trial in trials}) == len(trials) == 6
     assert len(quick) == 5
+    record = Run.load(tmp_path / "study")
+    assert (record.details["failed"], record.details["trials"]) == (1, 6)
 
 
 def test_other_tokens_leave_what_compares_whole_texts(
@@ -226,7 +131,7 @@ def test_other_tokens_leave_what_compares_whole_texts(
 ) -> None:
     other = encoders.tokenizer(reverse=True)
     checkpoint.save(encoders.encoder(), tmp_path / "s", tokenizer=other)
-    given: dict[str, Any] = {"student": tmp_path / "s", "student_layers": None}
+    given: dict[str, Any] = {"model": tmp_path / "s", "student_layers": None}
     rows = run(root, tmp_path / "study", replace(SEARCH, trials=20), **given)
     assert all(row.state != "failed" for row in rows)
     assert {pipeline.intermediate for pipeline in quick} == {"none", "pkd", "mi"}
@@ -234,7 +139,7 @@ def test_other_tokens_leave_what_compares_whole_texts(
 
 
 def test_what_is_stored_for_the_trials_goes_with_the_last(root: Path, tmp_path: Path) -> None:
-    config = SearchConfig(trials=2, only=FEW | {"mixup": [False]})
+    config = SearchConfig(trials=2, recommended=0, only=FEW | {"mixup": [False]})
     run(root, tmp_path / "study", config)
     assert not (tmp_path / "study" / "teacher").exists()
 
@@ -250,14 +155,11 @@ def test_contexts_tell_data_and_trainings_apart(
     assert one[0].context == same[0].context != other[0].context
     (tmp_path / "data").mkdir()
     encoders.documents(400)["train"].to_csv(tmp_path / "data" / "train.csv")
-    single = search(
-        tmp_path / "data" / "train.csv",
-        teacher=root / "teacher",
-        student_layers=1,
-        output_dir=tmp_path / "file",
-        config=replace(SEARCH, trials=1),
-        training=TRAINING,
-        label_column="label",
+    single = run(
+        root,
+        tmp_path / "file",
+        replace(SEARCH, trials=1),
+        data=Data(tmp_path / "data" / "train.csv", label_column="label"),
     )
     assert single[0].dataset == "data/train.csv, label"
 
@@ -292,16 +194,21 @@ def test_a_study_of_other_settings_is_refused(
         with pytest.raises(ConfigError, match=r"space [0-9a-f]+, now an older one"):
             run(root, tmp_path / "study", replace(SEARCH, trials=1))
     with pytest.raises(ConfigError, match="one of the two"):
-        run(root, tmp_path / "new", student=root / "plain")
+        run(root, tmp_path / "new", model=root / "plain")
 
 
 @pytest.mark.parametrize(
     ("changes", "error", "message"),
     [
         ({"teacher": "nowhere"}, DataError, "nowhere"),
+        ({"teacher": None}, ConfigError, "a teacher"),
         ({"student_layers": 9}, ConfigError, "between 1 and 3 layers"),
         ({"config": replace(SEARCH, only={"augment": [("mlm",)]})}, ConfigError, "augment was"),
-        ({"config": SearchConfig(trials=9, only=FEW)}, ConfigError, "9 pipelines .* found 8"),
+        (
+            {"config": SearchConfig(trials=9, recommended=0, only=FEW)},
+            ConfigError,
+            "9 pipelines .* found 8",
+        ),
         ({"config": replace(SEARCH, recommended=2)}, ConfigError, "give one with --study"),
         ({"config": replace(SEARCH, storage="foo://x:secret@y")}, ConfigError, r"foo://x:\*\*\*@y"),
         ({"training": replace(TRAINING, mlm="nowhere")}, ConfigError, "nowhere"),
@@ -367,9 +274,9 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> list[Pipeline]:
     """Trials that are told their score instead of being trained; what has run."""
     ran: list[Pipeline] = []
 
-    def train(_: Any, pipeline: Pipeline, watched: Any) -> tuple[float, float | None, bool]:
+    def train(_: Any, pipeline: Pipeline, trial: Any) -> Outcome:
         ran.append(pipeline)
-        return _told(pipeline), 0.5, False
+        return Outcome(_told(pipeline), details={"test_score": 0.5})
 
     monkeypatch.setattr(room._Runner, "train", train)
     return ran
@@ -388,7 +295,7 @@ def origins(found: Summary) -> dict[Pipeline, str]:
     [
         ({}, "cut"),
         ({"student_init": "random"}, "random"),
-        ({"student": "plain", "student_layers": None, "student_init": "random"}, "cut"),
+        ({"model": "plain", "student_layers": None, "student_init": "random"}, "cut"),
     ],
 )
 def test_the_recommended_come_first_and_the_drawn_are_the_baseline(
@@ -400,22 +307,21 @@ def test_the_recommended_come_first_and_the_drawn_are_the_baseline(
     init: str,
 ) -> None:
     out, only = tmp_path / "study", {"pred_loss": ["ce"]}
-    if "student" in given:
-        given = given | {"student": root / given["student"]}
+    if "model" in given:
+        given = given | {"model": root / given["model"]}
     rows = run(root, out, SearchConfig(trials=8, recommended=3, only=only), **given)
     # Nothing that needs a masked language model, which is not there.
-    left = enumerate_all(space=narrow(possible("single_label", mlm=False) | only))
+    left = enumerate_all(space=narrow(allowed_choices("single_label", mlm=False) | only))
     wanted = [found.pipeline for found in prior.recommend(3, init=init, candidates=left)]
     assert quick[:3] == [row.pipeline for row in rows][:3] == wanted
     assert {row.init for row in rows} == {init}
-    found = summary(out)
+    found = study_summary(out)
     assert [origins(found)[pipeline] for pipeline in quick] == ["recommended"] * 3 + ["random"] * 5
     scores = [_told(pipeline) for pipeline in quick]
     assert found.ranked[0][0].score == max(scores)
     assert found.recommended == Best(3, max(scores[:3]))
     assert found.random == Best(5, pytest.approx(expected_best(scores[3:], 5)))
     assert found.same_budget == Best(3, pytest.approx(expected_best(scores[3:], 3)))
-    assert (found.teacher, found.hard) == (rows[0].teacher_score, rows[0].hard_score)
     # The seed of the training draws the others, and only those.
     again = run(
         root,
@@ -426,6 +332,17 @@ def test_the_recommended_come_first_and_the_drawn_are_the_baseline(
     )
     assert [row.pipeline for row in again][:3] == wanted
     assert not {row.pipeline for row in again[3:]} & {row.pipeline for row in rows[3:]}
+
+
+def test_how_many_are_recommended_is_settled_once(
+    root: Path, tmp_path: Path, prior: AutoDistiller, quick: list[Pipeline]
+) -> None:
+    run(root, tmp_path / "study", SearchConfig(trials=4))
+    run(root, tmp_path / "study", SearchConfig(trials=6))  # as many as the study began with
+    origins = [origin for _, origin in study_summary(tmp_path / "study").ranked]
+    assert sorted(origins) == ["random"] * 4 + ["recommended"] * 2
+    run(root, tmp_path / "study", SearchConfig(trials=1))  # there are more than that
+    assert len(quick) == 6
 
 
 def test_ones_own_studies_are_learned_from_too(
@@ -458,62 +375,92 @@ def test_a_trial_that_is_run_again_is_still_recommended(
         with pytest.raises(KeyboardInterrupt):
             run(root, out, config)
     assert run(root, out, config) == read_study(out / STUDY_FILE)
-    assert sorted(origins(summary(out)).values()) == ["random"] * 2 + ["recommended"] * 2
+    assert sorted(origins(study_summary(out)).values()) == ["random"] * 2 + ["recommended"] * 2
     assert len(quick) == 4
 
 
-def test_a_study_in_a_database_goes_on_too(
+def test_a_summary_is_read_from_a_database_too(
     root: Path, tmp_path: Path, quick: list[Pipeline]
 ) -> None:
-    config = SearchConfig(trials=3, storage=f"sqlite:///{tmp_path}/trials.db")
-    rows = run(root, tmp_path / "study", config)
-    assert run(root, tmp_path / "study", config) == rows
-    assert len(quick) == 3
-    assert [row for row, _ in summary(tmp_path / "study", storage=config.storage).ranked] == sorted(
-        rows, key=lambda row: -(row.score or 0)
-    )
+    config = SearchConfig(trials=3, recommended=0, storage=f"sqlite:///{tmp_path}/trials.db")
+    trials = run(root, tmp_path / "study", config)
+    summary = study_summary(tmp_path / "study", storage=config.storage)
+    assert [trial for trial, _ in summary.ranked] == sorted(trials, key=lambda t: -(t.score or 0))
     with pytest.raises(ConfigError, match="no study 'attar-other'"):
-        summary(tmp_path / "other", storage=config.storage)
+        study_summary(tmp_path / "other", storage=config.storage)
     with pytest.raises(ConfigError, match="no study in"):
-        summary(tmp_path / "study")
+        study_summary(tmp_path / "study")
 
 
-def test_a_summary_by_hand() -> None:
-    def of(score: float | None, state: str = "complete", **other: Any) -> Row:
-        return studies.trial(Pipeline(), score, state=state, hard_score=0.3, **other)
-
-    drawn = [of(0.4, seed=1), of(0.6, seed=2), of(0.9, "pruned"), of(None, "failed")]
-    first = [of(0.7, seed=3), of(0.5, seed=4)]
-    found = summarise(
-        [*((row, "recommended") for row in first), *((row, "random") for row in drawn)]
+def test_the_record_says_what_the_best_is_worth(
+    root: Path, tmp_path: Path, quick: list[Pipeline]
+) -> None:
+    given = {"teacher": root / "teacher", "student_layers": 1, "training": TRAINING}
+    record = search(
+        data=root / "data", config=SEARCH, output_dir=tmp_path / "study", recipe="mine", **given
     )
-    assert [row.score for row, _ in found.ranked] == [0.7, 0.6, 0.5, 0.4]
-    assert (found.pruned, found.failed, found.missing) == (1, 1, 0)
-    assert (found.teacher, found.hard) == (1.0, 0.3)
-    # A pruned trial counts as it was, a failed one as the worst.
-    assert found.random == Best(4, pytest.approx(0.9))
-    assert found.same_budget == Best(2, pytest.approx((3 * 0.9 + 2 * 0.6 + 0.4) / 6))
-    assert found.recommended == Best(2, 0.7)
-    few = summarise([(of(0.7), "recommended"), (of(0.6), "recommended"), (of(0.5), "random")])
-    assert (few.random, few.same_budget) == (Best(1, 0.5), None)
-    alone = summarise([(of(0.5), "recommended")])
-    assert (alone.random, alone.same_budget) == (None, None)
-    with pytest.raises(AttarError, match="none of the 1 trials"):
-        summarise([(of(None, "failed"), "random")])
+    trials = read_study(tmp_path / "study")
+    best = max(trials, key=lambda trial: trial.score or 0)
+    assert Run.load(tmp_path / "study").to_dict() == record.to_dict()
+    assert record.quality == {
+        "before": {"accuracy": best.teacher_score},
+        "after": {"accuracy": best.score},
+    }
+    assert record.baselines[0]["quality"] == {"accuracy": best.hard_score}
+    assert record.details["best"] == best.to_dict()
+    assert (record.details["trials"], record.details["missing"]) == (6, 0)
+    assert record.settings["recipe"] == "mine"
+    assert (record.command, record.model) == ("pipeline search", str(root / "teacher"))
+    options = read_recipe(str(tmp_path / "study" / "best.yaml"))
+    assert next(iter(options)) == "verb"
+    assert options.pop("verb") == "distill"
+    assert DistillConfig(**options) == with_pipeline(TRAINING, best.pipeline)
+    lines = dict(study_lines(study_summary(tmp_path / "study")))
+    assert lines["best"].startswith(f"{best.score:.4f}")
+    assert lines["teacher"] == f"{best.teacher_score:.4f}"
+    if best.teacher_score > (best.hard_score or 0):
+        assert [*lines][:5] == ["trials", "teacher", "hard labels", "best", "gap closed"]
+
+
+def test_while_others_run_all_that_is_left_there_is_no_best(
+    root: Path, tmp_path: Path, quick: list[Pipeline], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def other_workers_run_it(queue: Any, *_: Any, **__: Any) -> None:
+        assert queue.take() is not None
+
+    with monkeypatch.context() as patch:
+        patch.setattr(room, "run_trials", other_workers_run_it)
+        given = {"teacher": root / "teacher", "student_layers": 1, "training": TRAINING}
+        record = search(data=root / "data", config=SEARCH, output_dir=tmp_path / "study", **given)
+    assert "after" not in record.quality
+    assert (record.details["best"], record.details["missing"]) == (None, 6)
+    assert not (tmp_path / "study" / "best.yaml").exists()
+
+
+def test_a_search_of_which_nothing_comes_to_its_end_says_so(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def breaks(*_: Any) -> Any:
+        raise RuntimeError("out of memory")
+
+    monkeypatch.setattr(room._Runner, "train", breaks)
+    with pytest.raises(AttarError, match="none of the 6 trials"):
+        run(root, tmp_path / "study")
+    assert [trial.state for trial in read_study(tmp_path / "study")] == ["failed"] * 6
 
 
 def test_the_choices_that_a_task_leaves_open() -> None:
-    chains = {kind: possible(kind, mlm=True)["augment"] for kind in get_args(TaskKind)}
+    chains = {kind: allowed_choices(kind, mlm=True)["augment"] for kind in get_args(TaskKind)}
     assert {name for chain in chains["token_classification"] for name in chain} == {
         "neighbour",
         "mlm",
     }
     assert chains["question_answering"] == [()]
-    assert possible(None, mlm=True) == {"augment": list(SPACE["augment"])}
-    assert not any("mlm" in chain for chain in possible(None, mlm=False)["augment"])
-    assert possible("regression", mlm=False)["pred_loss"] == ["mse"]
+    assert allowed_choices(None, mlm=True) == {"augment": list(SPACE["augment"])}
+    assert not any("mlm" in chain for chain in allowed_choices(None, mlm=False)["augment"])
+    assert allowed_choices("regression", mlm=False)["pred_loss"] == ["mse"]
     for kind, pair, fine in (("single_label", True, False), ("single_label", False, True)):
-        assert ("mixup" not in possible(kind, pair=pair, mlm=False)) == fine
+        assert ("mixup" not in allowed_choices(kind, pair=pair, mlm=False)) == fine
 
 
 def test_a_pipeline_sets_its_options_and_no_other() -> None:

@@ -2,6 +2,7 @@
 
 import math
 import random
+from dataclasses import fields
 from typing import Any
 
 import optuna
@@ -10,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from attar.errors import ConfigError
+from attar.methods.distiller.autodistiller import shipped
 from attar.methods.distiller.pipelines import (
     SPACE,
     Pipeline,
@@ -18,8 +20,10 @@ from attar.methods.distiller.pipelines import (
     label,
     narrow,
     sample,
+    space_id,
     suggest,
 )
+from attar.methods.distiller.study import read_study
 
 pipelines = st.builds(
     Pipeline,
@@ -103,13 +107,21 @@ def test_the_whole_space_is_listed_once_and_holds_every_draw() -> None:
 
 def test_a_trial_is_asked_for_what_has_an_effect_and_replays_the_pipeline() -> None:
     for pipeline in enumerate_all()[::911]:
-        asked = {
-            name: label(name, value) if name == "augment" else value
-            for name, value in pipeline.active().items()
-        }
-        fixed = optuna.trial.FixedTrial(asked)
+        stored = SPACE.stored(pipeline.active())
+        chain = pipeline.active()["augment"]
+        assert stored == pipeline.active() | {"augment": label("augment", chain)}
+        fixed = optuna.trial.FixedTrial(stored)
         assert suggest(fixed) == pipeline
-        assert fixed.params == asked
+        assert fixed.params == stored
+
+
+def test_the_id_of_the_space_is_that_of_the_shipped_studies() -> None:
+    """Rules, choices and values have not changed since they were made."""
+    assert list(SPACE) == [field.name for field in fields(Pipeline)]
+    assert space_id() == narrow({}).space_id()
+    for file in shipped():
+        assert {row.space for row in read_study(file)} == {space_id()}
+    assert narrow({"pred_loss": ["mse"]}).space_id() != space_id()
 
 
 def test_a_narrower_space_lists_its_part_of_the_whole() -> None:
