@@ -1,6 +1,11 @@
-"""An `Arch` is read from tensors, hashable, and survives JSON and the config."""
+"""An `Arch` is read from tensors, hashable, and survives JSON and the config; a `Space` counts
+right.
+"""
 
+import itertools
 import json
+import random
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,7 +14,8 @@ from hypothesis import strategies as st
 
 import tiny
 from attar import checkpoint
-from attar.arch import Arch, LayerShape, layer_keys
+from attar.arch import Arch, LayerShape, PerLayer, Space, layer_keys
+from attar.errors import ConfigError
 from attar.families import FAMILIES, Body
 from attar.slicing import LayerKeep, SlicePlan, slice_model
 
@@ -23,7 +29,7 @@ def test_of_reads_what_the_config_says(family: str) -> None:
     model = tiny.model(family)
     heads = model.config.num_attention_heads
     groups = 4 if family in tiny.HEADED or family == "olmo2" else heads
-    assert Arch.of(model).layers == (LayerShape(heads, groups, 48),) * 3
+    assert Arch.of(model) == Arch((LayerShape(heads, groups, 48),) * 3, 32, 32 // heads, 64)
 
 
 @pytest.mark.parametrize("family", ["llama", "phi3"])
@@ -85,3 +91,132 @@ def test_an_arch_that_was_uniform_on_the_way_can_be_written(family: str, tmp_pat
     assert not arch.uniform
     checkpoint.save(model, tmp_path)
     assert Arch.of(checkpoint.load(tmp_path)) == arch
+
+
+# ------------------------------------------------------------------------------------------ spaces
+
+RATIOS = st.sets(st.sampled_from([0.5, 1.0, 2.0, 2.5, 3.0]), min_size=1, max_size=3)
+
+
+def some(*values: int, most: int = 3) -> st.SearchStrategy[tuple[int, ...]]:
+    chosen = st.sets(st.sampled_from(values), min_size=1, max_size=most)
+    return chosen.map(lambda found: tuple(sorted(found)))
+
+
+@st.composite
+def spaces(draw: st.DrawFn) -> Space:
+    heads = draw(some(1, 2, 4, 8))
+    ratio = draw(st.booleans())
+    names: list[PerLayer] = ["num_attention_heads", "intermediate_size"]
+    per_layer = draw(st.sets(st.sampled_from(names)))
+    return Space(
+        num_hidden_layers=draw(some(1, 2, 3)),
+        hidden_size=draw(some(16, 24, 32, 64)),
+        num_attention_heads=heads,
+        intermediate_size=() if ratio else draw(some(8, 16, 100)),
+        intermediate_ratio=tuple(sorted(draw(RATIOS))) if ratio else (),
+        num_key_value_heads=tuple((n + 1) // 2 for n in heads) if draw(st.booleans()) else (),
+        head_dim=draw(some(4, 8)) if "num_attention_heads" in per_layer else (),
+        vocab_size=draw(st.just(()) | some(100, 200)),
+        per_layer=tuple(sorted(per_layer)),
+    )
+
+
+@given(spaces(), st.integers(0, 9))
+def test_a_space_has_as_many_members_as_it_says(space: Space, seed: int) -> None:
+    members = list(itertools.islice(space.enumerate(), 3000))
+    if space.size <= 3000:
+        assert len(set(members)) == len(members) == space.size
+        assert {space.smallest, space.largest, space.sample(random.Random(seed))} <= set(members)
+    assert all(space.contains(arch) for arch in members[:200])
+    assert members[0] == space.smallest
+    assert space.contains(space.largest)
+    assert space.sample(random.Random(seed)) == space.sample(random.Random(seed))
+
+
+@given(spaces())
+def test_spaces_survive_json_and_know_who_is_outside(space: Space) -> None:
+    again = Space.from_dict(json.loads(json.dumps(space.to_dict())))
+    assert again == space
+    assert hash(again) == hash(space)
+    arch = space.largest
+    for other in (
+        replace(arch, layers=arch.layers * 4),
+        replace(arch, hidden_size=20),
+        replace(arch, hidden_size=None),
+        replace(arch, head_dim=7),
+        replace(arch, layers=(replace(arch.layers[0], intermediate_size=7), *arch.layers[1:])),
+        replace(arch, layers=(replace(arch.layers[0], num_attention_heads=3), *arch.layers[1:])),
+    ):
+        assert not space.contains(other)
+    assert space.contains(replace(arch, vocab_size=7)) == (not space.vocab_size)
+
+
+def test_layers_that_must_be_alike_are_asked_to_be() -> None:
+    space = Space((2,), (16,), (2, 4), (8, 16), head_dim=(4,))
+    mixed = Arch((LayerShape(2, 2, 8), LayerShape(4, 4, 16)), 16, 4)
+    assert not space.contains(mixed)
+    assert replace(space, per_layer=("num_attention_heads", "intermediate_size")).contains(mixed)
+    assert (space.size, replace(space, per_layer=("intermediate_size",)).size) == (4, 8)
+
+
+def test_the_spaces_of_the_papers_have_their_sizes() -> None:
+    tiny_ = {
+        "num_hidden_layers": {"min": 4, "max": 7, "step": 1},
+        "num_attention_heads": [7, 8, 9, 10],
+        "hidden_size": {"min": 128, "max": 224, "step": 32},
+        "intermediate_ratio": [2, 2.5, 3, 3.5],
+        "head_dim": 64,
+    }
+    autodistil = Space.from_dict(tiny_)
+    assert autodistil.size == 256
+    assert autodistil.contains(Arch((LayerShape(10, 10, 560),) * 7, 160, 64, 30522))
+    assert autodistil.largest == Arch((LayerShape(10, 10, 784),) * 7, 224, 64)
+    compressor = Space.from_dict(
+        {
+            "vocab_size": {"min": 1000, "max": 50000, "step": 1000},
+            "num_attention_heads": [1, 2, 4, 8],
+            "hidden_size": {"min": 16, "max": 768, "step": 16},
+            "intermediate_size": {"min": 32, "max": 3040, "step": 32},
+            "num_hidden_layers": {"min": 1, "max": 12, "step": 1},
+        }
+    )
+    assert compressor.size == 10_944_000
+    assert compressor.to_dict()["hidden_size"] == {"min": 16, "max": 768, "step": 16}
+    homogeneous = Space(
+        (6, 9, 12), tuple(range(120, 769, 24)), (6, 12), intermediate_ratio=(2, 2.5, 3, 3.5, 4)
+    )
+    assert homogeneous.size == 840
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"num_hidden_layers": []}, "num_hidden_layers must be at least one value"),
+        ({"hidden_size": [32, 16]}, "rising order"),
+        ({"hidden_size": [16, 16]}, "each once"),
+        ({"num_attention_heads": [0, 2]}, "positive whole numbers"),
+        ({"intermediate_size": [8.5]}, "positive whole numbers"),
+        ({"intermediate_ratio": [2]}, "not both"),
+        ({"intermediate_size": [], "intermediate_ratio": [2, 2.01]}, "different widths"),
+        ({"num_key_value_heads": [1]}, "one divisor for each"),
+        ({"num_key_value_heads": [1, 3]}, "one divisor for each"),
+        ({"hidden_size": [18]}, "18 does not divide by 4"),
+        ({"per_layer": ["num_attention_heads"]}, "head_dim must be given"),
+        ({"per_layer": ["hidden_size"]}, "run through the whole network"),
+        ({"width": [1]}, "one of"),
+        ({"hidden_size": {"min": 16, "max": 32}}, "min, max, step"),
+        ({"hidden_size": {"min": 16, "max": 32, "step": 0}}, "min, max, step"),
+    ],
+)
+def test_spaces_that_are_none_say_why(changes: dict[str, object], words: str) -> None:
+    fine = {
+        "num_hidden_layers": 2,
+        "hidden_size": [16, 32],
+        "num_attention_heads": [2, 4],
+        "intermediate_size": [8],
+    }
+    Space.from_dict(fine)
+    with pytest.raises(ConfigError, match=words) as caught:
+        Space.from_dict(fine | changes)
+    assert "\n" not in str(caught.value)

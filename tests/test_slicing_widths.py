@@ -41,7 +41,7 @@ HEADS = {
     "classes": AutoModelForSequenceClassification,
     "spans": AutoModelForQuestionAnswering,
 }
-CLOSE = {"atol": 1e-4, "rtol": 1e-4}
+CLOSE: dict[str, Any] = {"atol": 1e-4, "rtol": 1e-4}
 
 
 def plan_for(model: PreTrainedModel, *parts: str, seed: int = 0) -> SlicePlan:
@@ -213,7 +213,7 @@ def test_a_skeleton_serves_many_steps_and_tied_weights_stay_tied() -> None:
     assert {p.device.type for p in bare.parameters()} == {"meta"}
     for step in range(2):
         with torch.no_grad():
-            model.transformer.wte.weight.add_(step)
+            Body(model).embeddings.weight.add_(step)
         weights = sliced_parameters(model, plan, indices=indices)
         found = functional_call(bare, weights, kwargs={"input_ids": ids}).logits
         wanted = slice_model(model, plan)(input_ids=ids).logits
@@ -388,6 +388,15 @@ def test_what_a_class_can_express_is_saved_and_reloads(
         with torch.no_grad():
             pair = [outputs(m(input_ids=ids)) for m in (again, sliced)]
         torch.testing.assert_close(*pair, atol=1e-6, rtol=1e-6)
+
+
+def test_embeddings_of_a_width_of_their_own_keep_it(tmp_path: Any) -> None:
+    model = tiny.model("opt", word_embed_proj_dim=16)
+    sliced = assert_law(model, plan_for(model, "neurons", "vocabulary", "layers"))
+    checkpoint.save(sliced, tmp_path)
+    again = checkpoint.load(tmp_path)
+    assert again.config.word_embed_proj_dim == 16
+    assert Arch.of(again) == Arch.of(sliced)
 
 
 @pytest.mark.parametrize("family", tiny.TIED)

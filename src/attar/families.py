@@ -23,8 +23,9 @@ from attar.errors import CompatibilityError
 
 Unit = Literal["kv_groups", "neurons"]
 UNITS: tuple[Unit, ...] = ("kv_groups", "neurons")
-#: what a plan can cut, besides whole layers
-Part = Literal["kv_groups", "neurons", "head_channels", "hidden", "vocabulary"]
+#: what runs through the whole network
+Global = Literal["hidden", "head_channels", "vocabulary"]
+GLOBAL: tuple[Global, ...] = ("hidden", "head_channels", "vocabulary")
 
 _TIED_HEADS = (
     "its head size is tied to width / heads, so a stock checkpoint with fewer heads does not exist"
@@ -431,7 +432,7 @@ class Body:
         bias = module._parameters.get("bias")
         return bias is not None and bias.shape == (self.vocabulary,)
 
-    def why_not(self, part: Part) -> str | None:
+    def why_not(self, part: Unit | Global) -> str | None:
         """Why this part cannot be removed such that a stock class still holds the model, or None.
 
         Heads whose size is tied to width / heads can go in memory all the same; see `no_form`.
@@ -460,7 +461,8 @@ class Body:
                         f"{self.head_dim} channels at width {self.hidden}: cut heads and width in "
                         "proportion"
                     )
-        if family.first_norm and is_norm(self.layer_list[0].get_submodule(family.first_norm)):
+        first = self.layer_list[0]
+        if family.first_norm and is_norm(first.get_submodule(family.first_norm)):
             return (
                 f"{type(config).__name__} has no {family.first_norm} in its first layer, and here "
                 "the parent's first layer is gone: keep layer 0"

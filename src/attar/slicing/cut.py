@@ -14,9 +14,9 @@ from transformers.pytorch_utils import Conv1D
 from attar.arch import Arch, LayerShape, layer_keys
 from attar.checkpoint import has_stock_form
 from attar.errors import CompatibilityError
-from attar.families import FAMILIES, Body, Family
+from attar.families import FAMILIES, GLOBAL, Body, Family
 from attar.slicing.mask import head_scale
-from attar.slicing.plan import GLOBAL, SlicePlan
+from attar.slicing.plan import SlicePlan
 
 
 def slice_model(
@@ -129,15 +129,17 @@ def _restate(module: Any, arch: Arch) -> None:
     """Restate `in_features`, `num_embeddings` and the like from the weight, and the model-wide
     widths.
     """
-    weight = getattr(module, "weight", None)
     if isinstance(module, nn.Linear):
-        module.out_features, module.in_features = weight.shape
+        module.out_features, module.in_features = module.weight.shape
     elif isinstance(module, Conv1D):
-        module.nx, module.nf = weight.shape
+        module.nx, module.nf = module.weight.shape
     elif isinstance(module, nn.Embedding):
-        module.num_embeddings, module.embedding_dim = weight.shape
-    if isinstance(module, PreTrainedModel) and hasattr(module, "vocab_size"):
-        setattr(module, "vocab_size", arch.vocab_size)  # noqa: B010 - as above
+        module.num_embeddings, module.embedding_dim = module.weight.shape
+    elif isinstance(module, PreTrainedModel) and hasattr(module, "vocab_size"):
+        setattr(module, "vocab_size", arch.vocab_size)  # noqa: B010 - a plain assignment would be typed as a submodule
+    for name in ("hidden_size", "embed_dim"):
+        if isinstance(getattr(module, name, None), int):
+            setattr(module, name, arch.hidden_size)
 
 
 def _restate_layer(layer: nn.Module, shape: LayerShape) -> None:
@@ -185,10 +187,9 @@ def _renumber_tokens(model: PreTrainedModel, plan: SlicePlan) -> None:
                 setattr(config, key, renumbered(value))
     embeddings: Any = Body(model).embeddings
     embeddings.padding_idx = new.get(embeddings.padding_idx)
-    module: Any
     for module in model.modules():
         if isinstance(module, PreTrainedModel) and hasattr(module, "padding_idx"):
-            module.padding_idx = model.config.pad_token_id
+            setattr(module, "padding_idx", embeddings.padding_idx)  # noqa: B010 - as above
 
 
 def cut_layers(model: PreTrainedModel, kept: Sequence[int]) -> None:
@@ -220,10 +221,12 @@ def describe(config: Any, arch: Arch) -> None:
     """
     family = FAMILIES[config.model_type]
     config.per_layer_config = None
-    for key in ("hidden_size", "vocab_size", "word_embed_proj_dim"):
-        size = arch.vocab_size if key == "vocab_size" else arch.hidden_size
-        if size is not None and hasattr(config, key):
-            setattr(config, key, size)
+    if arch.hidden_size is not None:
+        if getattr(config, "word_embed_proj_dim", None) == config.hidden_size:
+            config.word_embed_proj_dim = arch.hidden_size
+        config.hidden_size = arch.hidden_size
+    if arch.vocab_size is not None:
+        config.vocab_size = arch.vocab_size
     if family.tied_head_size:
         config.num_attention_heads = max(layer.num_attention_heads for layer in arch.layers)
     elif arch.head_dim is not None:

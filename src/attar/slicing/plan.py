@@ -11,11 +11,9 @@ from transformers import PreTrainedModel
 
 from attar.arch import Arch
 from attar.errors import CompatibilityError, DataError
-from attar.families import UNITS, Body, Part, Unit
+from attar.families import GLOBAL, UNITS, Body, Global, Unit
 
 PLAN_FORMAT = 2
-#: the parts that run through the whole network: field of the plan, and the part of the model
-GLOBAL: tuple[Part, ...] = ("hidden", "head_channels", "vocabulary")
 
 
 @dataclass(frozen=True)
@@ -124,9 +122,9 @@ class SlicePlan:
             vocabulary=first(arch.vocab_size, body.vocabulary),
         )
 
-    def kept(self, part: Part) -> tuple[int, ...] | None:
+    def kept(self, part: Global) -> tuple[int, ...] | None:
         """The numbers that stay, of a part that runs through the whole network; None: all."""
-        return getattr(self, part) if part in GLOBAL else None
+        return getattr(self, part)
 
     def then(self, later: "SlicePlan") -> "SlicePlan":
         """This plan followed by one made for its result, as one plan for the original parent."""
@@ -140,9 +138,11 @@ class SlicePlan:
         )
         parts: dict[str, tuple[int, ...] | None] = {}
         for part in GLOBAL:
-            mine_, theirs = self.kept(part), later.kept(part)
-            both = mine_ is not None and theirs is not None
-            parts[part] = tuple(mine_[i] for i in theirs) if both else mine_ or theirs
+            ours, theirs = self.kept(part), later.kept(part)
+            if ours is not None and theirs is not None:
+                parts[part] = tuple(ours[i] for i in theirs)
+            else:
+                parts[part] = ours if theirs is None else theirs
         return SlicePlan(tuple(layers), **parts)
 
     def renumber(self, ids: Tensor) -> Tensor:
@@ -194,9 +194,10 @@ class SlicePlan:
                 _refuse(model, part, reason)
             if part == "hidden":
                 list(body.stream())  # which knows every module, or says which one it does not
-        pad = model.config.pad_token_id
-        counted = body.family.positions_from_pad and self.vocabulary is not None
-        if counted and pad is not None and self.vocabulary[: pad + 1] != tuple(range(pad + 1)):
+        tokens, pad = self.vocabulary, getattr(model.config, "pad_token_id", None)
+        if not body.family.positions_from_pad or tokens is None or pad is None:
+            return
+        if tokens[: pad + 1] != tuple(range(pad + 1)):
             _refuse(
                 model,
                 "vocabulary",
@@ -292,7 +293,7 @@ class SlicePlan:
             ) from None
 
 
-def _refuse(model: PreTrainedModel, part: Part, reason: str | None) -> None:
+def _refuse(model: PreTrainedModel, part: Unit | Global, reason: str | None) -> None:
     raise CompatibilityError(
         f"cannot cut the {part} of a model of type {model.config.model_type!r}: {reason}"
     )
