@@ -34,7 +34,7 @@ from attar.evaluation.labelled import score_on
 from attar.evaluation.metrics import primary
 from attar.methods.distiller.autodistiller import AutoDistiller, known_trials
 from attar.methods.distiller.config import DistillConfig, with_pipeline
-from attar.methods.distiller.job import Job
+from attar.methods.distiller.distill import DistillTask
 from attar.methods.distiller.pipelines import (
     SPACE,
     Choices,
@@ -51,7 +51,8 @@ from attar.runtime import place
 from attar.search.summary import write_study
 from attar.search.trials import Origin, Queue, check_folder, parameters, study_lock
 from attar.train.callbacks import Watch
-from attar.train.students import StudentInit
+from attar.train.labelled import Sharing
+from attar.train.students import StudentInit, StudentShape
 
 logger = logging.getLogger(__name__)
 
@@ -202,7 +203,7 @@ def search(
             write_study(folder, queue.study)
         with study_lock(folder):
             if queue.done_here():
-                shutil.rmtree(runner.cache, ignore_errors=True)
+                shutil.rmtree(folder / "teacher", ignore_errors=True)
         return write_study(folder, queue.study)
 
 
@@ -315,11 +316,12 @@ class _Runner:
         self.documents, self.task, self.training = documents, task, training
         self.teacher = checkpoint.load(teacher)
         self.tokenizer = checkpoint.load_tokenizer(teacher)
-        self.student, self.made, self.cache = student, made, folder / "teacher"
-        self.resources = Resources(mlm=MaskedLM.load(training.mlm) if training.mlm else None)
+        self.student, self.shape = student, StudentShape(*made.values())
+        resources = Resources(mlm=MaskedLM.load(training.mlm) if training.mlm else None)
+        self.sharing = Sharing(folder / "teacher", resources)
         self._alone()  # what does not fit together is told before there is a study
 
-    def _alone(self) -> Job:
+    def _alone(self) -> DistillTask:
         """The student without a teacher."""
         return self._job(
             replace(
@@ -330,8 +332,7 @@ class _Runner:
                 augment=(),
                 repeated=False,
                 mixup_beta=None,
-            ),
-            None,
+            )
         )
 
     def measure_references(self, study: optuna.Study) -> None:
@@ -354,7 +355,7 @@ class _Runner:
             study.set_user_attr("teacher_score", score)
         if "hard_score" not in study.user_attrs:
             job = self._alone()
-            job.train(None)
+            job.train()
             study.set_user_attr("hard_score", self._score(job, "validation"))
 
     def train(
@@ -364,7 +365,7 @@ class _Runner:
         a trial that is `watched` beside the others of its study."""
         config = with_pipeline(self.training, pipeline)
         given_up = False
-        job: Job
+        job: DistillTask
 
         def hopeless(step: int) -> bool:
             nonlocal given_up
@@ -379,28 +380,26 @@ class _Runner:
         if watched is not None:
             steps = [round(share * config.max_steps) for share in _LOOKS]
             watch = Watch(hopeless, steps=[step for step in steps if step > 0])
-        job = self._job(config, watch)
-        job.train(None)
+        job = self._job(config)
+        job.train(watch=watch)
         score = self._score(job, "validation")
         return score, None if given_up else self._score(job, "test"), given_up
 
-    def _job(self, config: DistillConfig, watch: Watch | None) -> Job:
-        job = Job(
+    def _job(self, config: DistillConfig) -> DistillTask:
+        job = DistillTask.load(
             self.student,
             self.teacher,
             documents=self.documents,
             task=self.task,
             config=config,
-            **self.made,
+            shape=self.shape,
             tokenizer=self.tokenizer if self.student is None else None,
-            watch=watch,
-            cache=self.cache,
-            resources=self.resources,
+            sharing=self.sharing,
         )
-        self.resources = job.resources
+        self.sharing = job.sharing
         return job
 
-    def _score(self, job: Job, split: str) -> float:
+    def _score(self, job: DistillTask, split: str) -> float:
         return job.score(split)[primary(self.task)]
 
 

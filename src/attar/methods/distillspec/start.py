@@ -12,7 +12,7 @@ from attar.measure.cost import cost_of
 from attar.models import require_generator
 from attar.report.pages import save_card
 from attar.report.record import Run
-from attar.train.students import StudentInit, depth, make_student, spread
+from attar.train.students import StudentInit, depth, evenly_spaced_layers, make_student
 
 
 def init_draft(
@@ -47,7 +47,9 @@ def init_draft(
     with artefacts.workspace(output_dir, settings=settings) as space:
         model = checkpoint.load(target)
         require_generator("target", model)
-        kept = spread(layers, depth(model)) if isinstance(layers, int) else list(layers)
+        kept = (
+            evenly_spaced_layers(layers, depth(model)) if isinstance(layers, int) else list(layers)
+        )
         if len(kept) >= depth(model) and width is None:
             raise ConfigError(
                 f"a draft must have fewer layers than its target's {depth(model)}, but it would "
