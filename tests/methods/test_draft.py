@@ -74,7 +74,12 @@ def trained(root: Path) -> Path:
 
 
 def test_layers_are_spread_from_the_first_to_the_last(root: Path) -> None:
-    assert [evenly_spaced_layers(n, 7) for n in (1, 2, 3, 7)] == [[0], [0, 6], [0, 3, 6], [0, 1, 2, 3, 4, 5, 6]]
+    assert [evenly_spaced_layers(n, 7) for n in (1, 2, 3, 7)] == [
+        [0],
+        [0, 6],
+        [0, 3, 6],
+        [0, 1, 2, 3, 4, 5, 6],
+    ]
     target, draft = (checkpoint.load(root / name).state_dict() for name in ("target", "draft"))
     assert torch.equal(
         draft["model.layers.1.mlp.up_proj.weight"], target["model.layers.2.mlp.up_proj.weight"]

@@ -1,7 +1,6 @@
 """Teachers: a live model, or the top of its distributions stored on disk."""
 
 import logging
-import shutil
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -84,7 +83,6 @@ class CachedTeacher:
         k: int = 64,
         batch_size: int = 8,
         shard: int = 256,
-        resume: bool = True,
     ) -> "CachedTeacher":
         """Run the teacher over all windows once and store the top of its distributions.
 
@@ -98,7 +96,6 @@ class CachedTeacher:
             k: tokens kept per position, at most the vocabulary.
             batch_size: windows in one forward pass.
             shard: windows per file.
-            resume: keep the shards that are there; otherwise start anew.
 
         Raises:
             CompatibilityError: `path` holds a cache of another teacher, tokenizer, vocabulary, `k`
@@ -115,8 +112,6 @@ class CachedTeacher:
             "k": min(k, vocabulary),
             "shard": shard,
         }
-        if not resume:
-            shutil.rmtree(path, ignore_errors=True)
         shards.open_manifest(path, manifest)
         todo = [i for i in range(_shards(manifest)) if not shards.file(path, i).is_file()]
         for i in tqdm(todo, desc="teacher cache", unit="shard", disable=None):
@@ -133,19 +128,6 @@ class CachedTeacher:
                 path, i, {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
             )
         return cls(path)
-
-    def require(
-        self, *, windows: Dataset | Tensor, tokenizer: PreTrainedTokenizerBase | None = None
-    ) -> None:
-        """Check that this cache was made for these windows and this tokenizer.
-
-        Raises:
-            CompatibilityError: it was not.
-        """
-        given = {"windows": fingerprint(windows)}
-        if tokenizer and self.manifest["tokenizer"]:
-            given["tokenizer"] = checkpoint.tokenizer_fingerprint(tokenizer)
-        shards.compare(self.path, self.manifest, given)
 
     def distance(self, student_logits: Tensor, batch: Batch) -> Tensor:
         """See `Teacher.distance`."""

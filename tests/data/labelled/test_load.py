@@ -210,9 +210,8 @@ def test_what_was_loaded_loads_again(
 @pytest.mark.parametrize(("kind", "labels", "names"), KINDS)
 def test_a_task_survives_storage(kind: TaskKind, labels: Any, names: tuple[str, ...]) -> None:
     task = Task(kind, names, pair=True)
-    assert Task.from_dict(json.loads(json.dumps(task.to_dict()))) == task
-    with pytest.raises(DataError, match="stored task"):
-        Task.from_dict(task.to_dict() | {"extra": 1})
+    stored = json.loads(json.dumps(task.to_dict()))
+    assert Task(**stored | {"labels": tuple(stored["labels"])}) == task
 
 
 # -------------------------------------------------------------------------------- cuts and labels
