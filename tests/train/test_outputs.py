@@ -102,12 +102,9 @@ def test_another_teacher_other_rows_or_features_are_refused(tmp_path: Path) -> N
         CachedOutputs.build(encoders.encoder(seed=1), source, **options)
     with pytest.raises(CompatibilityError, match="source"):
         CachedOutputs.build(model, examples("single_label", 20), **options)
-    for other in (
-        FeatureRequest(pooled=(2,)),
-        FeatureRequest(hidden=(1,)),
-        FeatureRequest(pooled=(1,), pool="mean"),
-    ):
+    others = ({"pooled": (2,)}, {"hidden": (1,)}, {"pooled": (1,), "pool": "mean"})
+    for features in others:
         with pytest.raises(DataError, match="features"):
-            CachedOutputs(tmp_path / "c", task=task, request=FeatureRequest(**other))
+            CachedOutputs(tmp_path / "c", task=task, request=FeatureRequest(**features))  # pyright: ignore
     with pytest.raises(DataError, match="not a teacher cache"):
         CachedOutputs(tmp_path, task=task, request=request)

@@ -8,7 +8,7 @@ from datasets import Dataset
 import encoders
 from attar.data.labelled.batches import Examples
 from attar.data.labelled.encode import encode
-from tasks import batch_of, bert, examples
+from tasks import TASKS, batch_of, bert
 
 
 def test_a_batch_holds_what_its_rows_hold() -> None:
@@ -26,7 +26,10 @@ def test_a_batch_holds_what_its_rows_hold() -> None:
 
 
 def test_a_batch_is_as_wide_as_its_longest_row_and_padding_counts_nothing() -> None:
-    source = examples("token_classification", encoders.tokenizer())
+    words = [text.split() for text in encoders.documents(21)["train"]["text"]]
+    data = Dataset.from_dict({"words": words, "label": [[0] * len(row) for row in words]})
+    tokenizer, task = encoders.tokenizer(), TASKS["token_classification"]
+    source = Examples(encode(data, tokenizer, task=task), task=task, tokenizer=tokenizer)
     batch = source.batch([0, 4, 9])
     lengths = [source.length(row) for row in (0, 4, 9)]
     assert batch["input_ids"].shape == (3, max(lengths))
