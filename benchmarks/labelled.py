@@ -89,7 +89,7 @@ def teacher(name: str, data: Path) -> Path:
     if not (folder / "attar.json").exists():
         about = CORPORA[name]
         options = read_recipe("distiller/teacher")
-        options |= {"num_train_epochs": about.epochs, "max_length": about.length}
+        options |= {"num_train_epochs": about.epochs, "context": about.length}
         config = DistillConfig(**options)
         distill(
             minilm(),

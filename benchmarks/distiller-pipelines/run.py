@@ -29,9 +29,11 @@ from attar.data.labelled.load import load_labelled
 from attar.evaluation.metrics import primary
 from attar.methods.distiller.autodistiller import AutoDistiller, family, shipped
 from attar.methods.distiller.config import DistillConfig, with_pipeline
-from attar.methods.distiller.job import Job
+from attar.methods.distiller.distill import DistillTask
 from attar.methods.distiller.pipelines import Pipeline, enumerate_all, narrow, sample
 from attar.methods.distiller.study import read_study
+from attar.train.labelled import Sharing
+from attar.train.students import StudentShape
 
 TARGETS = {"hard": 5.0, "logits": 2.0}
 DATA = ("sst2", "agnews", "python-stdlib:package")
@@ -89,7 +91,7 @@ def measure(
         max_steps=shape["max_steps"] // (8 if quick else 1),
         learning_rate=shape["learning_rate"],
         per_device_train_batch_size=BATCH,
-        max_length=64,
+        context=64,
         logging_steps=100,
         seed=seed,
     )
@@ -97,18 +99,16 @@ def measure(
         config = replace(config, intermediate="none", pred_weight=0.0, hard_weight=1.0)
     else:
         config = with_pipeline(config, pipeline)
-    job = Job(
+    job = DistillTask.load(
         None,
         teacher(name, data),
         documents=documents,
         task=task,
         config=config,
-        student_layers=2,
-        student_width=shape["width"],
-        student_init=start,  # pyright: ignore[reportArgumentType]
-        cache=folder / "teacher",
+        shape=StudentShape(2, shape["width"], start),  # pyright: ignore[reportArgumentType]
+        sharing=Sharing(folder / "teacher"),
     )
-    done, _ = job.train(None)
+    done, _ = job.train()
     main = primary(task)
     validation, test = (100 * job.score(split)[main] for split in ("validation", "test"))
     return {"validation": validation, "test": test, "seconds": done.seconds}

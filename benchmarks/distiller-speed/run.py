@@ -33,11 +33,12 @@ from attar.data.labelled.batches import Examples
 from attar.data.labelled.encode import encode
 from attar.data.labelled.load import load_labelled
 from attar.data.sources import order
-from attar.heads import load_with_head, make_student
+from attar.heads import load_with_head
 from attar.methods.distiller.config import DistillConfig
-from attar.methods.distiller.objective import Beside, Objective, wanted
+from attar.methods.distiller.objective import AuxiliaryHeads, Objective, requested_features
 from attar.train.layer_map import LayerMap
 from attar.train.outputs import CachedOutputs, LiveOutputs
+from attar.train.students import make_student
 from attar.train.trainer import fit
 
 TARGETS = {"bare": 1.05, "cached": 1.3}
@@ -104,7 +105,7 @@ class Bench:
         documents, self.task = load_labelled(corpus(name, data))
         tokenizer = checkpoint.load_tokenizer(minilm())
         encoded = encode(
-            documents["train"].select(range(rows)), tokenizer, task=self.task, max_length=LENGTH
+            documents["train"].select(range(rows)), tokenizer, task=self.task, context=LENGTH
         )
         self.name, self.steps = name, steps
         self.source = Examples(encoded, task=self.task, tokenizer=tokenizer)
@@ -121,7 +122,7 @@ class Bench:
             weight_decay=0.0,
             max_grad_norm=CLIP,
             max_steps=steps,
-            max_length=LENGTH,
+            context=LENGTH,
             logging_steps=steps,
             bf16=False,
         )
@@ -140,7 +141,7 @@ class Bench:
             self.config,
             task=self.task,
             layer_map=self.layer_map,
-            beside=Beside(self.config, self.layer_map, widths=(384, 384)),
+            heads=AuxiliaryHeads(self.config, self.layer_map, widths=(384, 384)),
             teacher=teacher,
         )
 
@@ -238,12 +239,12 @@ def main() -> None:
     logging.disable(logging.INFO)
     steps = 8 if args.quick else 100
     bench = Bench(args.data, steps, rows=steps * ROWS)
-    needed = wanted(bench.config, bench.layer_map)[1]
-    live = LiveOutputs(bench.teacher, task=bench.task, wanted=needed)
+    request = requested_features(bench.config, bench.layer_map)[1]
+    live = LiveOutputs(bench.teacher, task=bench.task, request=request)
     with tempfile.TemporaryDirectory() as folder:
         began = time.perf_counter()
         stored = CachedOutputs.build(
-            bench.teacher, bench.source, path=Path(folder) / "t", task=bench.task, wanted=needed
+            bench.teacher, bench.source, path=Path(folder) / "t", task=bench.task, request=request
         )
         building = time.perf_counter() - began
         ways: dict[str, Way] = {

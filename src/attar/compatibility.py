@@ -1,4 +1,8 @@
-"""Do these two models, tokenizers and tasks fit together? What does not is refused with the reason."""
+"""Do these models, tokenizers and tasks fit together?
+
+`check_*` and `require_*` refuse what does not fit, with the reason; `same_*` only say whether it
+does. `side` names a model in errors, such as teacher.
+"""
 
 import re
 from collections import Counter
@@ -13,85 +17,6 @@ from attar.data.labelled.task import Task
 from attar.errors import CompatibilityError, ConfigError
 from attar.heads import has_head
 from attar.models import require_generator
-
-
-def check_pair(target: PreTrainedModel, draft: PreTrainedModel) -> None:
-    """Refuse a draft that cannot serve a target.
-
-    Raises:
-        CompatibilityError: one writes no texts, or it is larger, of the other kind, or on another
-            device.
-    """
-    require_generator("target", target)
-    require_generator("draft", draft)
-    if target.config.is_encoder_decoder != draft.config.is_encoder_decoder:
-        kinds = [
-            "an encoder-decoder" if m.config.is_encoder_decoder else "a decoder"
-            for m in (target, draft)
-        ]
-        raise CompatibilityError(
-            f"target and draft must be of one kind, but the target is {kinds[0]} and the draft "
-            f"{kinds[1]}; give another draft"
-        )
-    sizes = [sum(p.numel() for p in model.parameters()) for model in (target, draft)]
-    if sizes[1] > sizes[0]:
-        raise CompatibilityError(
-            f"the draft must be smaller than the target, but it has {sizes[1]:,} parameters and "
-            f"the target {sizes[0]:,}; swap them, or give another draft"
-        )
-    if target.device != draft.device:
-        raise CompatibilityError(
-            f"target and draft must be on one device, but they are on {target.device} and "
-            f"{draft.device}; move the draft"
-        )
-
-
-def check_outputs(side: str, model: PreTrainedModel, *, task: Task) -> None:
-    """Refuse a model whose head is of another task.
-
-    Raises:
-        CompatibilityError: it has more or fewer outputs.
-    """
-    if (found := model.config.num_labels) != task.outputs:
-        many = "output" if task.outputs == 1 else "outputs"
-        raise CompatibilityError(
-            f"{task.kind} on this data takes {task.outputs} {many}, but the {side} has {found}; "
-            f"train the {side} on this data, or give another"
-        )
-
-
-def check_length(model: PreTrainedModel, length: int) -> None:
-    """Refuse texts that are longer than a model has positions for.
-
-    Raises:
-        ConfigError: with the longest that it takes.
-    """
-    positions = getattr(model.config, "max_position_embeddings", None)
-    if positions is None or positions < 0:
-        return
-    # RoBERTa and its kin number positions from after that of padding.
-    table: Any = getattr(getattr(model.base_model, "embeddings", None), "position_embeddings", None)
-    padding = getattr(table, "padding_idx", None)
-    offset = 0 if padding is None else padding + 1
-    if length > (most := positions - offset):
-        raise ConfigError(
-            f"context must be at most {most}, which {model.name_or_path or 'the model'} has "
-            f"positions for, but it is {length}; lower it, and longer texts are cut"
-        )
-
-
-def same_tokens(one: PreTrainedTokenizerBase, other: PreTrainedTokenizerBase) -> bool:
-    """Whether two tokenizers give the same ids."""
-    return checkpoint.tokenizer_fingerprint(one) == checkpoint.tokenizer_fingerprint(other)
-
-
-def same_inputs(
-    one: PreTrainedTokenizerBase, other: PreTrainedTokenizerBase, *, task: Task
-) -> bool:
-    """Whether a batch of one tokenizer can be given to the model of the other: the ids are the
-    same, and where there are two texts, both tell them apart in the same way."""
-    typed = ["token_type_ids" in tokenizer.model_input_names for tokenizer in (one, other)]
-    return same_tokens(one, other) and (not task.pair or typed[0] == typed[1])
 
 
 def check_encoder(side: str, config: PreTrainedConfig, *, name: str) -> None:
@@ -119,7 +44,7 @@ def check_trained(side: str, model: PreTrainedModel, *, task: Task) -> None:
     if not has_head(type(model).__name__, task):
         raise CompatibilityError(
             f"the {side} must be trained on this task, but {type(model).__name__} has no head "
-            f"for {task.kind}; train one with attar distill --student "
+            f"for {task.kind}; train one with attar distill "
             f"{model.name_or_path or 'MODEL'} --data DATA --config distiller/teacher -o TEACHER"
         )
     check_outputs(side, model, task=task)
@@ -149,42 +74,136 @@ def _may_be(names: Sequence[str], labels: Sequence[str]) -> bool:
     return numbers or unnamed or all(a.startswith(b) or b.startswith(a) for a, b in pairs)
 
 
+def check_outputs(side: str, model: PreTrainedModel, *, task: Task) -> None:
+    """Refuse a model whose head is of another task.
+
+    Raises:
+        CompatibilityError: it has more or fewer outputs.
+    """
+    if model.config.num_labels != task.outputs:
+        many = "output" if task.outputs == 1 else "outputs"
+        raise CompatibilityError(
+            f"{task.kind} on this data takes {task.outputs} {many}, but the {side} has "
+            f"{model.config.num_labels}; train the {side} on this data, or give another"
+        )
+
+
+def check_length(model: PreTrainedModel, length: int) -> None:
+    """Refuse texts that are longer than a model has positions for.
+
+    Raises:
+        ConfigError: with the longest that it takes.
+    """
+    positions = getattr(model.config, "max_position_embeddings", None)
+    if positions is None or positions < 0:
+        return
+    # RoBERTa and its kin number positions from after that of padding.
+    table: Any = getattr(getattr(model.base_model, "embeddings", None), "position_embeddings", None)
+    padding = getattr(table, "padding_idx", None)
+    offset = 0 if padding is None else padding + 1
+    if length > (most := positions - offset):
+        raise ConfigError(
+            f"context must be at most {most}, which {model.name_or_path or 'the model'} has "
+            f"positions for, but it is {length}; lower it, and longer texts are cut"
+        )
+
+
+def check_pair(target: PreTrainedModel, draft: PreTrainedModel) -> None:
+    """Refuse a draft that cannot serve a target.
+
+    Raises:
+        CompatibilityError: one of them cannot generate text, or the draft is larger, of another
+            kind, or on another device.
+    """
+    require_generator("target", target)
+    require_generator("draft", draft)
+    if target.config.is_encoder_decoder != draft.config.is_encoder_decoder:
+        kinds = [
+            "an encoder-decoder" if m.config.is_encoder_decoder else "a decoder"
+            for m in (target, draft)
+        ]
+        raise CompatibilityError(
+            f"target and draft must be of one kind, but the target is {kinds[0]} and the draft "
+            f"{kinds[1]}; give another draft"
+        )
+    sizes = [sum(p.numel() for p in model.parameters()) for model in (target, draft)]
+    if sizes[1] > sizes[0]:
+        raise CompatibilityError(
+            f"the draft must be smaller than the target, but it has {sizes[1]:,} parameters and "
+            f"the target {sizes[0]:,}; swap them, or give another draft"
+        )
+    if target.device != draft.device:
+        raise CompatibilityError(
+            f"target and draft must be on one device, but they are on {target.device} and "
+            f"{draft.device}; move the draft"
+        )
+
+
+# --------------------------------------------------------------------- tokenizers and vocabularies
+
+
+def same_tokens(one: PreTrainedTokenizerBase, other: PreTrainedTokenizerBase) -> bool:
+    """Whether two tokenizers give the same ids."""
+    return checkpoint.tokenizer_fingerprint(one) == checkpoint.tokenizer_fingerprint(other)
+
+
+def same_inputs(
+    one: PreTrainedTokenizerBase, other: PreTrainedTokenizerBase, *, task: Task
+) -> bool:
+    """Whether a batch of one tokenizer can be given to the model of the other: the ids are the
+    same, and where there are two texts, both tell them apart in the same way."""
+    typed = ["token_type_ids" in tokenizer.model_input_names for tokenizer in (one, other)]
+    return same_tokens(one, other) and (not task.pair or typed[0] == typed[1])
+
+
 def require_same_tokenizer(
     one: PreTrainedTokenizerBase,
     other: PreTrainedTokenizerBase,
     *,
-    names: tuple[str, str] = ("the student", "its teacher"),
+    sides: tuple[str, str] = ("student", "teacher"),
 ) -> None:
-    """Refuse a pair whose token ids do not mean the same; `names` are what errors call the two.
+    """Refuse two models whose token ids do not mean the same.
+
+    Args:
+        one: tokenizer of the first model.
+        other: tokenizer of the second.
+        sides: what the models are called in the error.
 
     Raises:
         CompatibilityError: the tokenizers differ.
     """
     if not same_tokens(one, other):
+        names = [
+            tokenizer.name_or_path or f"the {side}"
+            for tokenizer, side in zip((one, other), sides, strict=True)
+        ]
         raise CompatibilityError(
-            f"{names[0]} and {names[1]} must share one tokenizer, but those of "
-            f"{one.name_or_path or names[0]} and {other.name_or_path or names[1]} differ; choose "
-            "two models of the same family"
+            f"{sides[0]} and {sides[1]} must share one tokenizer, but those of {names[0]} and "
+            f"{names[1]} differ; choose a {sides[0]} and a {sides[1]} of one family"
         )
 
 
-def require_same_vocabulary(student: PreTrainedModel, teacher: PreTrainedModel) -> None:
-    """Refuse a pair with outputs of different size, padding included.
-
-    Raises:
-        CompatibilityError: the sizes differ.
-    """
-    _check_vocabulary(_vocabulary(student), _vocabulary(teacher))
-
-
-def _vocabulary(model: PreTrainedModel) -> int:
+def vocabulary_size(model: PreTrainedModel) -> int:
+    """Outputs of a language model, padding included."""
     head: Any = model.get_output_embeddings()
     return int(head.weight.shape[0])
 
 
-def _check_vocabulary(student: int, teacher: int) -> None:
-    if student != teacher:
+def require_same_vocabulary(student: PreTrainedModel | int, teacher: PreTrainedModel | int) -> None:
+    """Refuse a student and a teacher with outputs of different size.
+
+    Args:
+        student: the model, or the size of its vocabulary as of `vocabulary_size`.
+        teacher: likewise.
+
+    Raises:
+        CompatibilityError: the sizes differ.
+    """
+    sizes = [
+        model if isinstance(model, int) else vocabulary_size(model) for model in (student, teacher)
+    ]
+    if sizes[0] != sizes[1]:
         raise CompatibilityError(
             "the student and its teacher must share one vocabulary, but the student has "
-            f"{student} outputs and the teacher {teacher}; choose a teacher of the same family"
+            f"{sizes[0]} outputs and the teacher {sizes[1]}; choose a teacher of the same family"
         )

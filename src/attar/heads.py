@@ -1,4 +1,8 @@
-"""Encoders with a head for a labelled task: which class, which config, and the head itself."""
+"""The head of an encoder for a labelled task: its class in transformers, its config, its weights.
+
+A head here is what transformers puts on a body to predict labels: `...ForSequenceClassification`,
+`...ForTokenClassification` or `...ForQuestionAnswering`.
+"""
 
 import copy
 from pathlib import Path
@@ -6,40 +10,15 @@ from typing import Any
 
 import torch
 from transformers import (
-    AutoConfig,
     AutoModelForQuestionAnswering,
     AutoModelForSequenceClassification,
     AutoModelForTokenClassification,
+    PreTrainedConfig,
     PreTrainedModel,
 )
 
 from attar import checkpoint
 from attar.data.labelled.task import Task
-
-
-def load_with_head(
-    model: str | Path | PreTrainedModel, task: Task, *, seed: int = 0
-) -> PreTrainedModel:
-    """An encoder in float32 with a head for the task: its own where that has the labels of the
-    task, else a new one.
-
-    Raises:
-        DataError: there is no such model.
-    """
-    if isinstance(model, PreTrainedModel):
-        return model
-    config = checkpoint.read_config(model)
-    own, wanted = ((c or {}).values() for c in (config.id2label, head_options(task)["id2label"]))
-    architecture = (config.architectures or [""])[0]
-    if [str(v) for v in own] == list(wanted) and has_head(architecture, task):
-        return checkpoint.load(model).float()
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        loader: Any = model_class(task)
-        return checkpoint.load_body(model, loader=loader, config=new_head(config, task))
-
-
-# ------------------------------------------------------------------------------------------ heads
 
 
 def model_class(task: Task) -> type:
@@ -73,17 +52,37 @@ def head_options(task: Task) -> dict[str, Any]:
     }
 
 
-def new_head(config_or_path: Any, task: Task) -> Any:
-    """A config for `model_class(task)`, with a head for the task; a config given stays as it is.
+def new_head(config: PreTrainedConfig, task: Task) -> PreTrainedConfig:
+    """A copy of a model's config for `model_class(task)`, with a head for the task."""
+    changed = copy.deepcopy(config)
+    for name, value in head_options(task).items():
+        setattr(changed, name, value)  # the number of labels follows
+    return changed
+
+
+def load_with_head(
+    model: str | Path | PreTrainedModel, task: Task, *, seed: int = 0
+) -> PreTrainedModel:
+    """An encoder in float32 with a head for the task: its own where that has the labels of the
+    task, else a new one.
 
     Args:
-        config_or_path: config of a model, or the folder or Hub name of one.
+        model: folder or Hub name; a model in memory is returned as it is.
         task: what the head predicts.
+        seed: draws the weights of a new head.
+
+    Raises:
+        DataError: there is no such model.
     """
-    if isinstance(config_or_path, str | Path):
-        config = AutoConfig.from_pretrained(config_or_path)
-    else:
-        config = copy.deepcopy(config_or_path)
-    for name, value in head_options(task).items():
-        setattr(config, name, value)  # the number of labels follows
-    return config
+    if isinstance(model, PreTrainedModel):
+        return model
+    config = checkpoint.read_config(model)
+    own_labels = [str(label) for label in (config.id2label or {}).values()]
+    task_labels = list(head_options(task)["id2label"].values())
+    architecture = (config.architectures or [""])[0]
+    if own_labels == task_labels and has_head(architecture, task):
+        return checkpoint.load(model).float()
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        loader: Any = model_class(task)
+        return checkpoint.load_body(model, loader=loader, config=new_head(config, task))

@@ -13,7 +13,7 @@ from attar.data.labelled.encode import encode
 from attar.data.labelled.task import Task
 from attar.errors import CompatibilityError, DataError
 from attar.train import outputs as room
-from attar.train.outputs import CachedOutputs, LiveOutputs, Outputs, Wanted
+from attar.train.outputs import CachedOutputs, FeatureRequest, LiveOutputs, Outputs
 
 TASKS = {
     "single_label": Task("single_label", ("0", "1")),
@@ -62,10 +62,10 @@ def close(one: Outputs, other: Outputs, mask: torch.Tensor) -> None:
 @pytest.mark.parametrize("pool", ["cls", "mean"])
 def test_the_cache_says_what_the_model_says(kind: str, pool: Any, tmp_path: Path) -> None:
     source, model = examples(kind), encoders.encoder(task=TASKS[kind])
-    wanted = Wanted(hidden=(0, 2), pooled=(1, 3), pool=pool)
-    live = LiveOutputs(model, task=TASKS[kind], wanted=wanted)
+    request = FeatureRequest(hidden=(0, 2), pooled=(1, 3), pool=pool)
+    live = LiveOutputs(model, task=TASKS[kind], request=request)
     cached = CachedOutputs.build(
-        model, source, path=tmp_path / "c", task=TASKS[kind], wanted=wanted, batch_size=4
+        model, source, path=tmp_path / "c", task=TASKS[kind], request=request, batch_size=4
     )
     for some in ([0, 1, 2], [20, 3, 7, 7], [5]):
         batch = source.batch(some)
@@ -77,16 +77,16 @@ def test_a_cut_build_goes_on_and_makes_the_same_files(
 ) -> None:
     monkeypatch.setattr(room, "SHARD", 8)
     source, task = examples("single_label"), TASKS["single_label"]
-    model, wanted = encoders.encoder(), Wanted(hidden=(1,))
+    model, request = encoders.encoder(), FeatureRequest(hidden=(1,))
     whole, cut = tmp_path / "whole", tmp_path / "cut"
     for path in (whole, cut):
-        CachedOutputs.build(model, source, path=path, task=task, wanted=wanted)
+        CachedOutputs.build(model, source, path=path, task=task, request=request)
     (cut / "00001.safetensors").rename(cut / "00001.partial")
     with pytest.raises(DataError, match="lacks 1 of its 3"):
-        CachedOutputs(cut, task=task, wanted=wanted)
+        CachedOutputs(cut, task=task, request=request)
     calls = []
     hook = model.register_forward_hook(lambda *_: calls.append(1))
-    CachedOutputs.build(model, source, path=cut, task=task, wanted=wanted, batch_size=8)
+    CachedOutputs.build(model, source, path=cut, task=task, request=request, batch_size=8)
     hook.remove()
     assert len(calls) == 1
     for file in whole.glob("*.safetensors"):
@@ -95,61 +95,16 @@ def test_a_cut_build_goes_on_and_makes_the_same_files(
 
 def test_another_teacher_other_rows_or_features_are_refused(tmp_path: Path) -> None:
     source, task = examples("single_label"), TASKS["single_label"]
-    model, wanted = encoders.encoder(), Wanted(pooled=(1,))
-    options: dict[str, Any] = {"path": tmp_path / "c", "task": task, "wanted": wanted}
+    model, request = encoders.encoder(), FeatureRequest(pooled=(1,))
+    options: dict[str, Any] = {"path": tmp_path / "c", "task": task, "request": request}
     CachedOutputs.build(model, source, **options)
     with pytest.raises(CompatibilityError, match="teacher"):
         CachedOutputs.build(encoders.encoder(seed=1), source, **options)
     with pytest.raises(CompatibilityError, match="source"):
         CachedOutputs.build(model, examples("single_label", 20), **options)
-    for other in (Wanted(pooled=(2,)), Wanted(hidden=(1,)), Wanted(pooled=(1,), pool="mean")):
+    others = ({"pooled": (2,)}, {"hidden": (1,)}, {"pooled": (1,), "pool": "mean"})
+    for features in others:
         with pytest.raises(DataError, match="features"):
-            CachedOutputs(tmp_path / "c", task=task, wanted=other)
+            CachedOutputs(tmp_path / "c", task=task, request=FeatureRequest(**features))  # pyright: ignore
     with pytest.raises(DataError, match="not a teacher cache"):
-        CachedOutputs(tmp_path, task=task, wanted=wanted)
-
-
-# --------------------------------------------------------------------------------------- examples
-
-
-def test_a_batch_is_as_wide_as_its_longest_row_and_padding_counts_nothing() -> None:
-    source = examples("token_classification")
-    batch = source.batch([0, 4, 9])
-    lengths = [source.length(row) for row in (0, 4, 9)]
-    assert batch["input_ids"].shape == (3, max(lengths))
-    assert batch["attention_mask"].sum(1).tolist() == lengths
-    assert (batch["labels"][batch["attention_mask"] == 0] == -100).all()
-    counts = source.counts(batch)
-    assert counts["rows"] == 3
-    assert counts["tokens"] == sum(lengths)
-    assert counts["items"] == counts["labelled"] == sum(lengths) - 6  # without [CLS] and [SEP]
-
-
-def test_copies_come_into_the_batch_of_their_row() -> None:
-    texts = [f"{word} film" for word in encoders.GOOD]
-    data = Dataset.from_dict({"text": texts, "label": [1] * 8, "source": [0, 1, 2, 3] * 2})
-    tokenizer, task = encoders.tokenizer(), TASKS["single_label"]
-    encoded = encode(data, tokenizer, task=task)
-    source = Examples(encoded, task=task, tokenizer=tokenizer, copies=1)
-    assert len(source) == 4
-    batch = source.batch([2, 0])
-    assert batch["source"].tolist() == [2, 2, 0, 0]
-    assert batch["rows"].tolist() == [2, 6, 0, 4]
-    alone = Examples(encoded, task=task, tokenizer=tokenizer)
-    assert torch.equal(batch["input_ids"], alone.batch([2, 6, 0, 4])["input_ids"])
-
-
-def test_the_fingerprint_sees_ids_labels_and_sources() -> None:
-    tokenizer, task = encoders.tokenizer(), TASKS["single_label"]
-    base = {"text": ["the film", "a story"], "label": [0, 1], "source": [0, 1]}
-    changes: list[dict[str, Any]] = [
-        {},
-        {"text": ["the film", "the story"]},
-        {"label": [1, 1]},
-        {"source": [0, 0]},
-    ]
-    found = set()
-    for change in changes:
-        encoded = encode(Dataset.from_dict(base | change), tokenizer, task=task)
-        found.add(Examples(encoded, task=task, tokenizer=tokenizer).fingerprint())
-    assert len(found) == 4
+        CachedOutputs(tmp_path, task=task, request=request)

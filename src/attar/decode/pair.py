@@ -91,7 +91,7 @@ def load_pair(
         tokenizer = checkpoint.load_tokenizer(checkpoint.name_of(target))
         if not isinstance(draft, PreTrainedModel):
             require_same_tokenizer(
-                checkpoint.load_tokenizer(draft), tokenizer, names=("the draft", "its target")
+                checkpoint.load_tokenizer(draft), tokenizer, sides=("draft", "target")
             )
     return Pair(models[0], models[1], tokenizer, stops_of(models[0], tokenizer))
 

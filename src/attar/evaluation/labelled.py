@@ -6,26 +6,28 @@ from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from attar.data.labelled.batches import Examples
-from attar.data.labelled.encode import encode
+from attar.data.labelled.encode import MODEL_INPUTS, encode
+from attar.data.labelled.items import logits_of
 from attar.data.labelled.task import Task
 from attar.evaluation.metrics import score_predictions
 from attar.models import evaluation_mode
-from attar.train.outputs import LiveOutputs, Wanted
 
 
 @torch.no_grad()
 def predict(model: PreTrainedModel, source: Examples, *, batch_size: int = 64) -> list[Tensor]:
-    """Logits of every row, without its padding, in the order of the rows."""
-    live = LiveOutputs(model, task=source.task, wanted=Wanted())
+    """Logits of every row in the order of the rows, in float32 and without padding: `(C,)` for
+    texts, `(T, C)` for words, `(2, T)` for the ends of answers."""
     by_length = sorted(range(len(source)), key=source.length)
-    found: dict[int, Tensor] = {}
+    predictions: dict[int, Tensor] = {}
     for start in range(0, len(by_length), batch_size):
         rows = by_length[start : start + batch_size]
-        batch = {name: value.to(model.device) for name, value in source.batch(rows).items()}
-        logits = live(batch).logits.float().cpu()
+        batch = source.batch(rows)
+        inputs = {name: batch[name].to(model.device) for name in MODEL_INPUTS if name in batch}
+        with torch.autocast(model.device.type, enabled=False):
+            logits = logits_of(model(**inputs), source.task).float().cpu()
         for row, line in zip(rows, logits, strict=True):
-            found[row] = _unpadded(line, source.length(row), source.task)
-    return [found[row] for row in range(len(source))]
+            predictions[row] = _unpadded(line, source.length(row), source.task)
+    return [predictions[row] for row in range(len(source))]
 
 
 def _unpadded(logits: Tensor, length: int, task: Task) -> Tensor:

@@ -99,43 +99,43 @@ def _array(values: Any) -> np.ndarray[Any, Any]:
 
 
 def _classes(scores: Any, known: Any) -> dict[str, float]:
-    found = scores.argmax(-1)
+    predicted = scores.argmax(-1)
     return {
-        "accuracy": float((found == known).mean()),
-        "macro_f1": _f1(known, found, "macro"),
-        "matthews": _matthews(known, found),
+        "accuracy": float((predicted == known).mean()),
+        "macro_f1": _f1(known, predicted, "macro"),
+        "matthews": _matthews(known, predicted),
     }
 
 
-def _matthews(known: Any, found: Any) -> float:
-    if len(np.union1d(known, found)) == 1:  # all alike: nothing to correlate
+def _matthews(known: Any, predicted: Any) -> float:
+    if len(np.union1d(known, predicted)) == 1:  # all alike: nothing to correlate
         return 0.0
-    return float(measures.matthews_corrcoef(known, found))
+    return float(measures.matthews_corrcoef(known, predicted))
 
 
-def _f1(known: Any, found: Any, average: str) -> float:
-    return float(measures.f1_score(known, found, average=average, zero_division=0))  # pyright: ignore[reportArgumentType]
+def _f1(known: Any, predicted: Any, average: str) -> float:
+    return float(measures.f1_score(known, predicted, average=average, zero_division=0))  # pyright: ignore[reportArgumentType]
 
 
 def _numbers(scores: Any, known: Any) -> dict[str, float]:
-    found, known = scores.reshape(len(known)).astype(float), known.astype(float)
-    constant = np.ptp(found) == 0 or np.ptp(known) == 0
+    predicted, known = scores.reshape(len(known)).astype(float), known.astype(float)
+    constant = np.ptp(predicted) == 0 or np.ptp(known) == 0
     return {
-        "pearson": 0.0 if constant else float(np.asarray(stats.pearsonr(found, known))[0]),
-        "spearman": 0.0 if constant else float(np.asarray(stats.spearmanr(found, known))[0]),
-        "rmse": float(np.sqrt(np.square(found - known).mean())),
+        "pearson": 0.0 if constant else float(np.asarray(stats.pearsonr(predicted, known))[0]),
+        "spearman": 0.0 if constant else float(np.asarray(stats.spearmanr(predicted, known))[0]),
+        "rmse": float(np.sqrt(np.square(predicted - known).mean())),
     }
 
 
 def _labels(scores: Any, known: Any) -> dict[str, float]:
-    known, found = known.astype(int), (scores > 0).astype(int)
+    known, predicted = known.astype(int), (scores > 0).astype(int)
     occur = known.any(0)
     precision = [
         measures.average_precision_score(known[:, i], scores[:, i]) for i in np.flatnonzero(occur)
     ]
     return {
-        "micro_f1": _f1(known, found, "micro"),
-        "macro_f1": _f1(known, found, "macro"),
+        "micro_f1": _f1(known, predicted, "micro"),
+        "macro_f1": _f1(known, predicted, "macro"),
         "mean_average_precision": float(np.mean(precision)) if precision else 0.0,
     }
 
@@ -146,11 +146,11 @@ def _labels(scores: Any, known: Any) -> dict[str, float]:
 def _words(logits: Any, references: Any, task: Task) -> dict[str, float]:
     pairs = [(_array(z).argmax(-1), _array(y)) for z, y in zip(logits, references, strict=True)]
     sentences = [(z[: len(y)][y != UNLABELLED], y[y != UNLABELLED]) for z, y in pairs]
-    found, known = (np.concatenate(side) for side in zip(*sentences, strict=True))
+    tags, known = (np.concatenate(side) for side in zip(*sentences, strict=True))
     _require(len(known))
-    scores = {"accuracy": float((found == known).mean())}
+    scores = {"accuracy": float((tags == known).mean())}
     if not has_entities(task):
-        return scores | {"macro_f1": _f1(known, found, "macro")}
+        return scores | {"macro_f1": _f1(known, tags, "macro")}
     hits = predicted = real = 0
     for sentence in sentences:
         ours, theirs = (entities([task.labels[i] for i in tags]) for tags in sentence)
@@ -167,16 +167,16 @@ def entities(tags: Sequence[str]) -> set[Span]:
 
     As CoNLL-2000 counts them: I-type opens an entity too where none of its type is open.
     """
-    found: set[Span] = set()
+    spans: set[Span] = set()
     start, open_type = 0, ""
     for i, tag in enumerate([*tags, "O"]):
         head, _, name = tag.partition("-")
         if open_type and (head != "I" or name != open_type):
-            found.add((start, i, open_type))
+            spans.add((start, i, open_type))
             open_type = ""
         if head != "O" and not open_type:
             start, open_type = i, name
-    return found
+    return spans
 
 
 # ---------------------------------------------------------------------------------------- answers
@@ -200,10 +200,10 @@ def _answers(logits: Any, references: Any, documents: Dataset | None) -> dict[st
     exact, f1 = [], []
     columns = documents.with_format(None)
     for i, (z, text) in enumerate(zip(logits, texts, strict=True)):
-        found = answer(_array(z), columns[i], may_lack=may_lack)
-        wanted = text or [""]
-        exact.append(max(normalise(found) == normalise(w) for w in wanted))
-        f1.append(max(overlap(found, w) for w in wanted))
+        predicted = answer(_array(z), columns[i], may_lack=may_lack)
+        accepted = text or [""]
+        exact.append(max(normalise(predicted) == normalise(one) for one in accepted))
+        f1.append(max(overlap(predicted, one) for one in accepted))
     return {"exact_match": float(np.mean(exact)), "f1": float(np.mean(f1))}
 
 
@@ -212,7 +212,7 @@ def answer(logits: Any, row: Mapping[str, Any], *, may_lack: bool = False) -> st
 
     Args:
         logits: (2, T) of start and end, T may count padding.
-        row: `context` and `offsets`, see `attar.train.tasks.encode`.
+        row: `context` and `offsets`, see `attar.data.labelled.encode.encode`.
         may_lack: "" if both ends on the first token are likelier than any span.
     """
     place = np.asarray([i for i, (start, _) in enumerate(row["offsets"]) if start >= 0], dtype=int)
@@ -235,9 +235,9 @@ def normalise(text: str) -> str:
     return " ".join(re.sub(r"\b(a|an|the)\b", " ", text).split())
 
 
-def overlap(found: str, wanted: str) -> float:
+def overlap(given: str, reference: str) -> float:
     """F1 of the words of two answers, as SQuAD defines it; two empty ones agree."""
-    ours, theirs = normalise(found).split(), normalise(wanted).split()
+    ours, theirs = normalise(given).split(), normalise(reference).split()
     if not ours or not theirs:
         return float(ours == theirs)
     common = _common(ours, theirs)

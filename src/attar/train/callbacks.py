@@ -31,6 +31,7 @@ class Progress(TrainerCallback):
         self.began, self.first = time.perf_counter(), 0
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Open the bar."""
         self.began, self.first = time.perf_counter(), state.global_step
         if state.is_world_process_zero:
             self.bar = tqdm(
@@ -42,12 +43,14 @@ class Progress(TrainerCallback):
             )
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Move the bar."""
         if self.bar is not None:
             self.bar.update(state.global_step - self.bar.n)
 
     def on_log(
         self, args: Any, state: Any, control: Any, logs: dict | None = None, **kwargs: Any
     ) -> None:
+        """Show the loss, the tokens per second and the time that is left."""
         if self.bar is None or not logs or "loss" not in logs:
             return
         per_step = (time.perf_counter() - self.began) / max(1, state.global_step - self.first)
@@ -62,9 +65,11 @@ class Progress(TrainerCallback):
             self.bar.set_postfix_str(f"loss {logs['loss']:.4f}, {speed:.0f} tokens/s")
 
     def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Close the bar."""
         self.close()
 
     def close(self) -> None:
+        """Close the bar, whatever ended the training."""
         if self.bar is not None:
             self.bar.close()
 
@@ -81,6 +86,7 @@ class Watch(TrainerCallback):
         self.look, self.steps = look, frozenset(steps)
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Look, after the steps that were named."""
         if state.global_step in self.steps and self.look(state.global_step):
             control.should_training_stop = True
 
@@ -89,26 +95,28 @@ class Interrupt(TrainerCallback):
     """Turns the first SIGINT or SIGTERM into a checkpoint after the step; a second acts at once."""
 
     def __init__(self) -> None:
-        self.asked = False
+        self.requested = False
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Stop and save if any process was interrupted."""
         if processes().num_processes > 1:  # all processes must stop after the same step
-            flag = torch.tensor(float(self.asked), device=args.device)
+            flag = torch.tensor(float(self.requested), device=args.device)
             dist.all_reduce(flag)
-            self.asked = bool(flag > 0)
-        if self.asked:
+            self.requested = bool(flag > 0)
+        if self.requested:
             control.should_training_stop = True
             control.should_save = args.save_strategy == "steps"
 
     @contextmanager
     def listening(self) -> Iterator[None]:
+        """Catch the signals while the block runs."""
         if threading.current_thread() is not threading.main_thread():
             yield  # signals can only be caught in the main thread
             return
         before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
 
-        def ask(number: int, frame: FrameType | None) -> None:
-            self.asked = True
+        def request(number: int, frame: FrameType | None) -> None:
+            self.requested = True
             signal.signal(number, before[signal.Signals(number)])
             logger.warning(
                 "Interrupted: stopping after this step; interrupt again to stop at once."
@@ -116,7 +124,7 @@ class Interrupt(TrainerCallback):
 
         try:
             for number in before:
-                signal.signal(number, ask)
+                signal.signal(number, request)
             yield
         finally:
             for number, handler in before.items():

@@ -1,9 +1,9 @@
 """How far a student's features are from its teacher's, layer by layer, in float32.
 
 Every loss gives one number per token, `(B, T)`, or per item, `(B,)`, and divides by nothing that
-hangs on the batch: the caller sums and divides by the count of the whole step, so that accumulated
-batches and several processes give the same loss. A token under a false mask counts exactly 0,
-whatever its features are, and passes no gradient. The teacher never gets a gradient.
+depends on the batch: the caller sums and divides by the count of the whole step, so that
+accumulated batches and several processes give the same loss. A token under a false mask counts
+exactly 0, whatever its features are, and passes no gradient. The teacher never gets a gradient.
 
 Source: He et al. 2021, Distiller, arXiv 2109.11105, section 3; attention losses as in TextBrewer.
 """
@@ -49,8 +49,8 @@ def hidden_ce(student: Tensor, teacher: Tensor, *, mask: Tensor | None = None) -
     The entropy of the teacher where both agree. Arguments, shapes and errors as in `hidden_mse`.
     """
     student, teacher, mask = _hidden(student, teacher, mask)
-    found = -(teacher.softmax(-1) * student.log_softmax(-1)).sum(-1)
-    return torch.where(mask, found, 0.0)
+    cross_entropy = -(teacher.softmax(-1) * student.log_softmax(-1)).sum(-1)
+    return torch.where(mask, cross_entropy, 0.0)
 
 
 def hidden_cosine(student: Tensor, teacher: Tensor, *, mask: Tensor | None = None) -> Tensor:
@@ -101,8 +101,8 @@ def attention_mse(student: Tensor, teacher: Tensor, *, mask: Tensor | None = Non
     """
     student, teacher, mask = _attention(student, teacher, mask)
     keys = mask.sum(-1).clamp_min(1)[:, None]
-    found = (student - teacher).square().mean(1).sum(-1) / keys
-    return torch.where(mask, found, 0.0)
+    squared = (student - teacher).square().mean(1).sum(-1) / keys
+    return torch.where(mask, squared, 0.0)
 
 
 def attention_ce(student: Tensor, teacher: Tensor, *, mask: Tensor | None = None) -> Tensor:
@@ -115,8 +115,8 @@ def attention_ce(student: Tensor, teacher: Tensor, *, mask: Tensor | None = None
     """
     student, teacher, mask = _attention(student, teacher, mask)
     p, q = (side / side.sum(-1, keepdim=True).clamp_min(FLOOR) for side in (teacher, student))
-    found = -(p * q.clamp_min(FLOOR).log()).sum(-1).mean(1)
-    return torch.where(mask, found, 0.0)
+    cross_entropy = -(p * q.clamp_min(FLOOR).log()).sum(-1).mean(1)
+    return torch.where(mask, cross_entropy, 0.0)
 
 
 def pool(features: Tensor, *, how: Pool = "cls", mask: Tensor | None = None) -> Tensor:

@@ -89,10 +89,10 @@ class LayerMap:
         """
         depth = max(student_layers, 1)  # a student without layers is refused below
         if features == "hidden":
-            found = ((i, i * teacher_layers // depth) for i in range(student_layers + 1))
+            pairs = ((i, i * teacher_layers // depth) for i in range(student_layers + 1))
         else:
-            found = ((i, (i + 1) * teacher_layers // depth - 1) for i in range(student_layers))
-        return cls(tuple(found), student_layers, teacher_layers, features)
+            pairs = ((i, (i + 1) * teacher_layers // depth - 1) for i in range(student_layers))
+        return cls(tuple(pairs), student_layers, teacher_layers, features)
 
     @classmethod
     def last(
@@ -103,8 +103,8 @@ class LayerMap:
         So the student's embeddings are matched with hidden state L_T - L_S of the teacher.
         """
         count = student_layers + (features == "hidden")
-        found = tuple((i, teacher_layers - student_layers + i) for i in range(count))
-        return cls(found, student_layers, teacher_layers, features)
+        pairs = tuple((i, teacher_layers - student_layers + i) for i in range(count))
+        return cls(pairs, student_layers, teacher_layers, features)
 
     @classmethod
     def emd(
@@ -126,8 +126,7 @@ class LayerMap:
         features: Features = "hidden",
     ) -> "LayerMap":
         """These pairs, (student, teacher), in this order."""
-        found = tuple((student, teacher) for student, teacher in pairs)
-        return cls(found, student_layers, teacher_layers, features)
+        return cls(tuple((s, t) for s, t in pairs), student_layers, teacher_layers, features)
 
     @classmethod
     def parse(

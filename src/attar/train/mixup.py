@@ -163,21 +163,21 @@ class MixedExamples:
 
     def counts(self, batch: Batch) -> dict[str, float]:
         """Of the texts and their mixtures; a mixture is labelled if both its texts are."""
-        found, mixed = self._source.counts(batch), drawn(batch)
+        counts, mixed = self._source.counts(batch), drawn(batch)
         assert mixed is not None
         one, other = _sides(_mask(batch), mixed)
         labels = batch["labels"] if batch["labels"].ndim == 1 else batch["labels"][:, 0]
         known = ~(labels.isnan() | (labels == -100))
         both = torch.stack(_sides(known, mixed)).all(0)
         return {
-            "rows": 2 * found["rows"],
-            "items": 2 * found["items"],
-            "tokens": found["tokens"] + float((one | other).sum()),
+            "rows": 2 * counts["rows"],
+            "items": 2 * counts["items"],
+            "tokens": counts["tokens"] + float((one | other).sum()),
             "labelled": float(known.sum() + both.sum()),
         }
 
     def fingerprint(self) -> str:
-        """Of the rows; what is drawn hangs on the seed, which is among a run's settings."""
+        """Of the rows; what is drawn depends on the seed, which is among a run's settings."""
         return self._source.fingerprint()
 
 

@@ -3,7 +3,7 @@
 `Teacher` in `teachers.py` is the same for text, where only the likeliest tokens can be kept.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -28,7 +28,7 @@ SHARD = 512  # rows in a file
 
 
 @dataclass(frozen=True)
-class Wanted:
+class FeatureRequest:
     """Which features are needed beside the logits.
 
     Attributes:
@@ -55,21 +55,36 @@ class Outputs:
     attention: dict[int, Tensor] = field(default_factory=dict)
 
 
-def run(model: Any, batch: Mapping[str, Tensor], *, task: Task, wanted: Wanted) -> Outputs:
-    """Logits and the features that are wanted, of any model of the task, student or teacher."""
+TeacherOutputs = Callable[[Batch], Outputs]
+"""What a teacher says of a batch, live or stored."""
+
+
+def outputs_of(
+    model: Any, batch: Mapping[str, Tensor], *, task: Task, request: FeatureRequest
+) -> Outputs:
+    """Logits and the features of a request, of any model of the task, student or teacher.
+
+    Args:
+        model: with a head for the task.
+        batch: `input_ids` (B, T) or `inputs_embeds` (B, T, d), and `attention_mask` (B, T).
+        task: what the head predicts.
+        request: the features.
+    """
     names = (*MODEL_INPUTS, "inputs_embeds")
     inputs = {name: batch[name] for name in names if name in batch}
-    found = model(
+    said = model(
         **inputs,
-        output_hidden_states=bool(wanted.hidden or wanted.pooled),
-        output_attentions=bool(wanted.attention),
+        output_hidden_states=bool(request.hidden or request.pooled),
+        output_attentions=bool(request.attention),
     )
     mask = batch["attention_mask"]
     return Outputs(
-        logits=logits_of(found, task),
-        hidden={i: found.hidden_states[i] for i in wanted.hidden},
-        pooled={i: pool(found.hidden_states[i], how=wanted.pool, mask=mask) for i in wanted.pooled},
-        attention={i: found.attentions[i] for i in wanted.attention},
+        logits=logits_of(said, task),
+        hidden={i: said.hidden_states[i] for i in request.hidden},
+        pooled={
+            i: pool(said.hidden_states[i], how=request.pool, mask=mask) for i in request.pooled
+        },
+        attention={i: said.attentions[i] for i in request.attention},
     )
 
 
@@ -77,17 +92,16 @@ class LiveOutputs:
     """A teacher that is run on every batch, in evaluation mode and without gradients."""
 
     def __init__(
-        self, model: PreTrainedModel, *, task: Task, wanted: Wanted, bf16: bool = False
+        self, model: PreTrainedModel, *, task: Task, request: FeatureRequest, bf16: bool = False
     ) -> None:
-        self.model, self.task, self.wanted = model.eval(), task, wanted
+        self.model, self.task, self.request = model.eval(), task, request
         self._bf16 = bf16
 
     @torch.no_grad()
     def __call__(self, batch: Batch) -> Outputs:
-        """Run it, under bfloat16 autocast if so asked and else in float32, whatever the student
-        does."""
+        """Run it, under bfloat16 autocast or in float32, whatever the student does."""
         with torch.autocast(self.model.device.type, torch.bfloat16, enabled=self._bf16):
-            return run(self.model, batch, task=self.task, wanted=self.wanted)
+            return outputs_of(self.model, batch, task=self.task, request=self.request)
 
 
 class CachedOutputs:
@@ -98,17 +112,17 @@ class CachedOutputs:
     square of the length. Rows are padded on the right.
     """
 
-    def __init__(self, path: Path, *, task: Task, wanted: Wanted) -> None:
+    def __init__(self, path: Path, *, task: Task, request: FeatureRequest) -> None:
         """Open a finished cache.
 
         Raises:
-            DataError: it is missing, damaged, unfinished, or lacks what is wanted.
+            DataError: it is missing, damaged, unfinished, or lacks features that are needed.
         """
-        self.task, self.wanted = task, wanted
+        self.task, self.request = task, request
         manifest = shards.read_manifest(path)
-        if wanted.attention or not _covers(manifest["wanted"], wanted):
+        if request.attention or not _covers(manifest["features"], request):
             raise DataError(
-                f"the teacher cache {path} lacks features that are wanted; build it again"
+                f"the teacher cache {path} lacks features that are needed; build it again"
             )
         files = shards.files(path, -(-manifest["rows"] // SHARD))
         self._shards = [_Shard(file) for file in files]
@@ -121,7 +135,7 @@ class CachedOutputs:
         *,
         path: Path,
         task: Task,
-        wanted: Wanted,
+        request: FeatureRequest,
         batch_size: int = 32,
         bf16: bool = False,
     ) -> "CachedOutputs":
@@ -135,10 +149,13 @@ class CachedOutputs:
             "source": source.fingerprint(),
             "rows": len(source),
             "bf16": bf16,
-            "wanted": {k: list(v) if isinstance(v, tuple) else v for k, v in vars(wanted).items()},
+            "features": {
+                name: list(value) if isinstance(value, tuple) else value
+                for name, value in vars(request).items()
+            },
         }
-        shards.settle(path, manifest)
-        live = LiveOutputs(model, task=task, wanted=wanted, bf16=bf16)
+        shards.open_manifest(path, manifest)
+        live = LiveOutputs(model, task=task, request=request, bf16=bf16)
         count = -(-len(source) // SHARD)
         todo = [i for i in range(count) if not shards.file(path, i).is_file()]
         for i in tqdm(todo, desc="teacher outputs", unit="file", disable=None, leave=False):
@@ -155,25 +172,25 @@ class CachedOutputs:
             names = parts[rows[0]]
             stored = {name: torch.cat([parts[row][name] for row in rows]) for name in names}
             shards.write(path, i, stored)
-        return cls(path, task=task, wanted=wanted)
+        return cls(path, task=task, request=request)
 
     def __call__(self, batch: Batch) -> Outputs:
         """Look the batch's rows up; padding is zero."""
         ids = batch["input_ids"]
-        found: dict[str, list[Tensor]] = {}
+        stored: dict[str, list[Tensor]] = {}
         for row in batch["rows"].tolist():
             shard, at = divmod(row, SHARD)
             for name, value in self._shards[shard].row(at).items():
-                found.setdefault(name, []).append(value.float())  # autocast stacks no float16
-        whole = {n: _pad(rows, ids.shape[1], n).to(ids.device) for n, rows in found.items()}
+                stored.setdefault(name, []).append(value.float())  # autocast stacks no float16
+        whole = {n: _pad(rows, ids.shape[1], n).to(ids.device) for n, rows in stored.items()}
         if self.task.kind == "question_answering":
             logits = whole["token.logits"].transpose(1, 2)
         else:
             logits = whole["token.logits" if "token.logits" in whole else "row.logits"]
         return Outputs(
             logits=logits,
-            hidden={i: whole[f"token.hidden.{i}"] for i in self.wanted.hidden},
-            pooled={i: whole[f"row.pooled.{i}"] for i in self.wanted.pooled},
+            hidden={i: whole[f"token.hidden.{i}"] for i in self.request.hidden},
+            pooled={i: whole[f"row.pooled.{i}"] for i in self.request.pooled},
         )
 
 
@@ -222,8 +239,8 @@ def _pad(rows: Sequence[Tensor], width: int, name: str) -> Tensor:
     return whole
 
 
-def _covers(stored: dict[str, Any], wanted: Wanted) -> bool:
-    pooled = set(wanted.pooled)
-    return set(wanted.hidden) <= set(stored["hidden"]) and (
-        not pooled or (pooled <= set(stored["pooled"]) and stored["pool"] == wanted.pool)
+def _covers(stored: dict[str, Any], request: FeatureRequest) -> bool:
+    pooled = set(request.pooled)
+    return set(request.hidden) <= set(stored["hidden"]) and (
+        not pooled or (pooled <= set(stored["pooled"]) and stored["pool"] == request.pool)
     )

@@ -40,9 +40,9 @@ def load_weights(model: nn.Module, folder: Path) -> None:
 
 def _trained(model: nn.Module) -> dict[str, Tensor]:
     """Trainable parameters, tied ones once, and stored buffers."""
-    found = {name: p.detach() for name, p in model.named_parameters() if p.requires_grad}
+    parameters = {name: p.detach() for name, p in model.named_parameters() if p.requires_grad}
     stored = model.state_dict()
-    return found | {name: b for name, b in model.named_buffers() if name in stored}
+    return parameters | {name: b for name, b in model.named_buffers() if name in stored}
 
 
 def mark_complete(checkpoint: Path, *, step: int, data: str) -> None:

@@ -18,7 +18,7 @@ FORMAT = 1
 MANIFEST = "manifest.json"
 
 
-def settle(path: Path, manifest: dict[str, Any]) -> None:
+def open_manifest(path: Path, manifest: dict[str, Any]) -> None:
     """Make the folder with this manifest, or check that it is the one there.
 
     Raises:
@@ -49,13 +49,13 @@ def read_manifest(path: Path) -> dict[str, Any]:
     return manifest
 
 
-def compare(path: Path, stored: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
+def compare(path: Path, stored: Mapping[str, Any], expected: Mapping[str, Any]) -> None:
     """Refuse a cache that was built from something else.
 
     Raises:
         CompatibilityError: it names what differs.
     """
-    differ = [name for name, value in wanted.items() if stored.get(name) != value]
+    differ = [name for name, value in expected.items() if stored.get(name) != value]
     if differ:
         raise CompatibilityError(
             f"the teacher cache {path} was built with another {' and another '.join(differ)}; "
@@ -74,13 +74,13 @@ def files(path: Path, count: int) -> list[Path]:
     Raises:
         DataError: some are missing.
     """
-    found = [file(path, number) for number in range(count)]
-    if missing := sum(not one.is_file() for one in found):
+    every = [file(path, number) for number in range(count)]
+    if missing := sum(not one.is_file() for one in every):
         raise DataError(
             f"the teacher cache {path} lacks {missing} of its {count} shards; build it again with "
             "resume to add them"
         )
-    return found
+    return every
 
 
 def write(path: Path, number: int, tensors: dict[str, Tensor]) -> None:

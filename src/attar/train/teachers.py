@@ -1,7 +1,6 @@
 """Teachers: a live model, or the top of its distributions stored on disk."""
 
 import logging
-import shutil
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -13,7 +12,7 @@ from tqdm.auto import tqdm
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from attar import checkpoint
-from attar.compatibility import _check_vocabulary, _vocabulary
+from attar.compatibility import require_same_vocabulary, vocabulary_size
 from attar.data.sources import Batch, fingerprint, window
 from attar.divergences import Divergence, forward_kl, log_mass_outside, topk_forward_kl
 from attar.models import autocast
@@ -51,7 +50,7 @@ class LiveTeacher:
     def distance(self, student_logits: Tensor, batch: Batch) -> Tensor:
         """See `Teacher.distance`."""
         logits = _predictions(self.model, batch["input_ids"]).to(student_logits.device)
-        _check_vocabulary(student_logits.shape[-1], logits.shape[-1])
+        require_same_vocabulary(student_logits.shape[-1], logits.shape[-1])
         return self.divergence(student_logits, logits)
 
 
@@ -84,7 +83,6 @@ class CachedTeacher:
         k: int = 64,
         batch_size: int = 8,
         shard: int = 256,
-        resume: bool = True,
     ) -> "CachedTeacher":
         """Run the teacher over all windows once and store the top of its distributions.
 
@@ -98,13 +96,12 @@ class CachedTeacher:
             k: tokens kept per position, at most the vocabulary.
             batch_size: windows in one forward pass.
             shard: windows per file.
-            resume: keep the shards that are there; otherwise start anew.
 
         Raises:
             CompatibilityError: `path` holds a cache of another teacher, tokenizer, vocabulary, `k`
                 or of other windows.
         """
-        vocabulary = _vocabulary(model)
+        vocabulary = vocabulary_size(model)
         manifest = {
             "teacher": checkpoint.fingerprint(model),
             "tokenizer": checkpoint.tokenizer_fingerprint(tokenizer) if tokenizer else None,
@@ -115,9 +112,7 @@ class CachedTeacher:
             "k": min(k, vocabulary),
             "shard": shard,
         }
-        if not resume:
-            shutil.rmtree(path, ignore_errors=True)
-        shards.settle(path, manifest)
+        shards.open_manifest(path, manifest)
         todo = [i for i in range(_shards(manifest)) if not shards.file(path, i).is_file()]
         for i in tqdm(todo, desc="teacher cache", unit="shard", disable=None):
             rows = range(i * shard, min((i + 1) * shard, len(windows)))
@@ -134,34 +129,21 @@ class CachedTeacher:
             )
         return cls(path)
 
-    def require(
-        self, *, windows: Dataset | Tensor, tokenizer: PreTrainedTokenizerBase | None = None
-    ) -> None:
-        """Check that this cache was made for these windows and this tokenizer.
-
-        Raises:
-            CompatibilityError: it was not.
-        """
-        found = {"windows": fingerprint(windows)}
-        if tokenizer and self.manifest["tokenizer"]:
-            found["tokenizer"] = checkpoint.tokenizer_fingerprint(tokenizer)
-        shards.compare(self.path, self.manifest, found)
-
     def distance(self, student_logits: Tensor, batch: Batch) -> Tensor:
         """See `Teacher.distance`."""
-        _check_vocabulary(student_logits.shape[-1], self.manifest["vocabulary"])
+        require_same_vocabulary(student_logits.shape[-1], self.manifest["vocabulary"])
         top = self.lookup(batch["rows"])
         return topk_forward_kl(student_logits, *(top[n].to(student_logits.device) for n in _NAMES))
 
     def lookup(self, rows: Tensor) -> dict[str, Tensor]:
         """`ids` and `log_probs` (B, T - 1, k) and `log_rest` (B, T - 1) of some windows of the
         packed data set."""
-        found: dict[str, list[Tensor]] = {name: [] for name in _NAMES}
+        top: dict[str, list[Tensor]] = {name: [] for name in _NAMES}
         for row in rows.tolist():
             shard, at = divmod(row, self.manifest["shard"])
             for name in _NAMES:
-                found[name].append(self._open[shard].get_slice(name)[at])
-        return {name: torch.stack(parts) for name, parts in found.items()}
+                top[name].append(self._open[shard].get_slice(name)[at])
+        return {name: torch.stack(parts) for name, parts in top.items()}
 
 
 _NAMES = ("ids", "log_probs", "log_rest")

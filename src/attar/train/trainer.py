@@ -60,7 +60,7 @@ Compute = Callable[[nn.Module, Batch], dict[str, Term]]
 
 Prepare = Callable[[PreTrainedModel, Batch, int], Batch]
 """(model, batch, steps done) -> the batch to train on, such as with texts that the model writes. It
-must not hang on the state of a random generator, so that a resumed run sees the same."""
+must not depend on the state of a random generator, so that a resumed run sees the same."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -187,12 +187,12 @@ class ExactTrainer(Trainer):
             model: Any = self.model
             done = self.state.global_step
             batches = [self._prepare(model.model, batch, done) for batch in batches]
-        found: dict[str, float] = {}
+        counts: dict[str, float] = {}
         for batch in batches:
             for unit, count in self._source.counts(batch).items():
-                found[unit] = found.get(unit, 0.0) + count
-        totals = self._summed(torch.tensor(list(found.values()), device=device))
-        self._counts = dict(zip(found, totals.unbind(), strict=True))
+                counts[unit] = counts.get(unit, 0.0) + count
+        totals = self._summed(torch.tensor(list(counts.values()), device=device))
+        self._counts = dict(zip(counts, totals.unbind(), strict=True))
         self._steps += 1
         return batches, None
 
@@ -404,7 +404,7 @@ def fit(
             if use_cache is not None:
                 model.config.use_cache = use_cache
             model.eval()
-    if interrupt.asked:
+    if interrupt.requested:
         raise KeyboardInterrupt
     return Training(
         steps=trainer.state.global_step,

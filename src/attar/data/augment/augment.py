@@ -116,7 +116,7 @@ def augment(
     """Make `config.copies` augmented versions of every row; the originals are not among them.
 
     A word is a run of letters, digits and inner apostrophes; all between words stays. Every field
-    is treated for itself. What is drawn hangs on the seed, the row's source and the number of the
+    is treated for itself. What is drawn depends on the seed, the row's source and the number of the
     copy alone, so that shards of a data set give the shards of the result.
 
     Args:
@@ -192,8 +192,8 @@ class _Cell:
 
     def pick(self, p: float, among: Sequence[int]) -> list[int]:
         """Places of `p` of all words, at least one, from those allowed."""
-        wanted = max(1, int(p * len(self.words) + 0.5))
-        return sorted(self.rng.sample(among, min(wanted, len(among))))
+        count = max(1, int(p * len(self.words) + 0.5))
+        return sorted(self.rng.sample(among, min(count, len(among))))
 
 
 def _apply(cells: list[_Cell], config: AugmentConfig, resources: Resources) -> None:
@@ -249,17 +249,17 @@ def _replace(cell: _Cell, p: float, table: Neighbours) -> None:
 
 def _fill(cells: list[_Cell], p: float, mlm: MaskedLM) -> None:
     mask = str(mlm.tokenizer.mask_token)
-    asked: list[tuple[str, _Cell, list[int], list[float]]] = []
+    masked: list[tuple[str, _Cell, list[int], list[float]]] = []
     for cell in cells:
         if mask in cell.text(cell.words):
-            continue  # such a text would have masks that nobody asked for
+            continue  # such a text has mask tokens of its own
         chosen = cell.pick(p, [i for i, word in enumerate(cell.words) if _WORD.fullmatch(word)])
         words = [mask if i in chosen else word for i, word in enumerate(cell.words)]
         draws = [cell.rng.random() for _ in chosen]
-        asked.append((cell.text(words), cell, chosen, draws))
-    asked.sort(key=lambda one: len(one[0]))  # little padding
-    for start in range(0, len(asked), mlm.batch_size):
-        texts, owners, chosen, draws = zip(*asked[start : start + mlm.batch_size], strict=True)
+        masked.append((cell.text(words), cell, chosen, draws))
+    masked.sort(key=lambda one: len(one[0]))  # little padding
+    for start in range(0, len(masked), mlm.batch_size):
+        texts, owners, chosen, draws = zip(*masked[start : start + mlm.batch_size], strict=True)
         originals = [[c.words[i] for i in ids] for c, ids in zip(owners, chosen, strict=True)]
         filled = mlm.fill(texts, originals=originals, draws=draws)
         for cell, ids, words in zip(owners, chosen, filled, strict=True):

@@ -43,18 +43,18 @@ class Vocabulary:
         before, *inside = tokenizer(
             ["a", *("a " + word for word in alone.values())], add_special_tokens=False
         )["input_ids"]
-        found = [
+        whole = [
             (word, i)
             for (i, word), ids in zip(alone.items(), inside, strict=True)
             if ids == [*before, i]
         ]
-        if len({word.casefold() for word, _ in found}) < 2:
+        if len({word.casefold() for word, _ in whole}) < 2:
             raise CompatibilityError(
                 f"replacing words needs a vocabulary with whole words, but of the {size} tokens of "
-                f"{tokenizer.name_or_path or 'the tokenizer'} {len(found)} are such; leave mlm and "
+                f"{tokenizer.name_or_path or 'the tokenizer'} {len(whole)} are such; leave mlm and "
                 "neighbour out of the chain"
             )
-        words, ids = zip(*found, strict=True)
+        words, ids = zip(*whole, strict=True)
         return cls(words, ids)
 
     @cached_property
@@ -108,11 +108,11 @@ class Neighbours:
         for number, places in enumerate(vocabulary.same.values()):
             group[places] = number
         others = len(vectors) - max(map(len, vocabulary.same.values()))
-        found = []
+        nearest = []
         for part, own in zip(vectors.split(chunk), group.split(chunk), strict=True):
             cosine = (part @ vectors.T).masked_fill_(own[:, None] == group, -torch.inf)
-            found.append(cosine.topk(min(k, others)).indices.int().cpu())
-        return cls(vocabulary, torch.cat(found).numpy())
+            nearest.append(cosine.topk(min(k, others)).indices.int().cpu())
+        return cls(vocabulary, torch.cat(nearest).numpy())
 
 
 @dataclass(frozen=True)

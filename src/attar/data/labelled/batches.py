@@ -25,8 +25,8 @@ class Examples:
     """Encoded examples; a batch is as wide as its longest one.
 
     Args:
-        encoded: what `attar.train.tasks.encode` gave. A column `source` says which example a row
-            came from, where rows are augmented copies of others; without it every row is its own.
+        encoded: what `encode` gave. A column `source` says which example a row came from, where
+            rows are augmented copies of others; without it every row is its own.
         task: what is to be learnt.
         tokenizer: whose padding is used.
         copies: every row is followed by this many others in its batch: with N originals, row i by
@@ -78,13 +78,13 @@ class Examples:
         rows = [row + step * k for row in rows for k in range(1 + self._copies)]
         spans = [(self._ends[row], self._ends[row + 1]) for row in rows]
         width = max(end - start for start, end in spans)
-        found = {name: np.full((len(rows), width), self._filler(name)) for name in self._flat}
-        found["attention_mask"] = np.zeros((len(rows), width), dtype=np.int64)
+        columns = {name: np.full((len(rows), width), self._filler(name)) for name in self._flat}
+        columns["attention_mask"] = np.zeros((len(rows), width), dtype=np.int64)
         for line, (start, end) in enumerate(spans):
-            found["attention_mask"][line, : end - start] = 1
+            columns["attention_mask"][line, : end - start] = 1
             for name, values in self._flat.items():
-                found[name][line, : end - start] = values[start:end]
-        tensors = {name: torch.from_numpy(value) for name, value in found.items()}
+                columns[name][line, : end - start] = values[start:end]
+        tensors = {name: torch.from_numpy(value) for name, value in columns.items()}
         dense = {name: torch.from_numpy(values[rows]) for name, values in self._dense.items()}
         return tensors | dense | {"rows": torch.tensor(rows)}
 

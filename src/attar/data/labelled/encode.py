@@ -5,9 +5,7 @@ from itertools import pairwise
 from typing import Any
 
 from datasets import Dataset, Features, List, Value, concatenate_datasets
-from transformers import (
-    PreTrainedTokenizerBase,
-)
+from transformers import PreTrainedTokenizerBase
 
 from attar.data.labelled.task import UNLABELLED, Task
 from attar.errors import CompatibilityError, ConfigError, DataError
@@ -15,9 +13,6 @@ from attar.errors import CompatibilityError, ConfigError, DataError
 MODEL_INPUTS = ("input_ids", "attention_mask", "token_type_ids")
 """Columns and entries of a batch that a model takes."""
 _ROWS = 1000  # encoded at a time
-
-
-# --------------------------------------------------------------------------------------- encoding
 
 
 def encode(

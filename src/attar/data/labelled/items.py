@@ -1,4 +1,4 @@
-"""What the kinds of labelled tasks differ in: encoding, batches, heads, hard losses, items.
+"""What a batch of each kind of labelled task predicts: logits, items, labels, and the loss on them.
 
 An item is one prediction that can be distilled: an example, the first piece of a word, or one of
 the two ends of an answer. Logits, losses and masks of a batch have one shape, `logits.shape[:-1]`:
@@ -13,8 +13,6 @@ from torch import Tensor
 
 from attar.data.labelled.task import UNLABELLED, Task
 from attar.data.sources import Batch
-
-# ----------------------------------------------------------------------------------- loss, items
 
 
 def logits_of(outputs: Any, task: Task) -> Tensor:
@@ -41,7 +39,7 @@ def hard_loss(logits: Tensor, batch: Batch, *, task: Task) -> Tensor:
 
     Args:
         logits: see `logits_of`.
-        batch: see `Collate`.
+        batch: as `Examples.batch` makes it.
         task: their task.
 
     Returns:

@@ -48,7 +48,7 @@ def class_names(feature: Any) -> tuple[str, ...] | None:
 
 def read_labels(
     splits: Mapping[str, Rows],
-    found: TaskKind,
+    kind: TaskKind,
     *,
     order: Sequence[str] | None,
     column: str,
@@ -59,7 +59,7 @@ def read_labels(
 
     Args:
         splits: the rows of each split.
-        found: the kind of task.
+        kind: the kind of task.
         order: names of the labels that are numbers, as of `class_names`.
         column: the labels' column as errors call it.
         origin: the source as errors call it.
@@ -68,13 +68,13 @@ def read_labels(
         DataError: a text is missing, a label is none of this task, or train has no label at all.
     """
     for name, rows in splits.items():
-        if found == "token_classification":
+        if kind == "token_classification":
             rows["text"] = [t.split() if isinstance(t, str) else t for t in rows["text"]]
-        _check_texts(rows, found, f"the {name} split of {origin}")
+        _check_texts(rows, kind, f"the {name} split of {origin}")
         labels = rows["label"]
-        if found == "regression" and name != "train" and {*labels} == {-1.0}:
+        if kind == "regression" and name != "train" and {*labels} == {-1.0}:
             labels = [None] * len(labels)  # the test set of STS-B
-        if found == "single_label" and order is None and -1 in labels:
+        if kind == "single_label" and order is None and -1 in labels:
             if any(label not in (-1, UNLABELLED, None) for label in labels):
                 raise DataError(
                     f"expected names or numbers from 0 as the labels in column {column!r}, found "
@@ -84,11 +84,11 @@ def read_labels(
             labels = [None] * len(labels)  # the test sets of GLUE
         for i, label in enumerate(labels):
             try:
-                labels[i] = _label(label, found, order)
+                labels[i] = _label(label, kind, order)
                 _check_label(labels[i], {key: rows[key][i] for key in rows})
             except (TypeError, ValueError, KeyError, IndexError, AttributeError) as error:
                 raise DataError(
-                    f"expected the labels of {found.replace('_', ' ')} in column {column!r}, "
+                    f"expected the labels of {kind.replace('_', ' ')} in column {column!r}, "
                     f"found {str(label)[:100]!r} in row {i + 1} of the {name} split of {origin} "
                     f"({reason(error)}); mend the row, or name another task or label_column"
                 ) from error
@@ -104,7 +104,7 @@ def _unlabelled(origin: str) -> DataError:
     )
 
 
-def _check_texts(rows: Rows, found: TaskKind, where: str) -> None:
+def _check_texts(rows: Rows, kind: TaskKind, where: str) -> None:
     for column in ("text", "text_pair"):
         for i, text in enumerate(rows.get(column, ())):
             if not (text if isinstance(text, list) else str(text or "").strip()):
@@ -112,28 +112,28 @@ def _check_texts(rows: Rows, found: TaskKind, where: str) -> None:
                     f"expected text in every row of {where}, found none in row {i + 1} ({column}); "
                     "leave out the row"
                 )
-            if isinstance(text, list) is not (found == "token_classification"):
+            if isinstance(text, list) is not (kind == "token_classification"):
                 raise DataError(
-                    f"expected {'words' if isinstance(text, str) else 'text'} for {found} in "
+                    f"expected {'words' if isinstance(text, str) else 'text'} for {kind} in "
                     f"{where}, found {type(text).__name__} in row {i + 1} ({column}); name another "
                     "task or text_column"
                 )
 
 
-def _label(value: Any, found: TaskKind, order: Sequence[str] | None) -> Any:
+def _label(value: Any, kind: TaskKind, order: Sequence[str] | None) -> Any:
     """A label as name, number, list of names or answers; None if there is none."""
     if value is None or value == [UNLABELLED] or value == "":
         return None
-    if found == "single_label":
+    if kind == "single_label":
         return _name(value, order)
-    if found == "regression":
+    if kind == "regression":
         return None if math.isnan(float(value)) else float(value)
-    if found == "question_answering":
+    if kind == "question_answering":
         if isinstance(value, list):  # one record an answer
             value = {key: [answer[key] for answer in value] for key in ("text", "answer_start")}
         value = {"text": [*value["text"]], "answer_start": [*map(int, value["answer_start"])]}
         return None if UNLABELLED in value["answer_start"] else value
-    if found == "multi_label":
+    if kind == "multi_label":
         value = re.split(r"\s*,\s*", value.strip()) if isinstance(value, str) else value
         if value and all(isinstance(v, float) for v in value):  # one number a label, 0 or 1
             value = [i for i, v in enumerate(value) if v]
@@ -169,13 +169,13 @@ def _check_label(label: Any, row: Mapping[str, Any]) -> None:
 
 
 def number_labels(
-    splits: Mapping[str, Rows], found: TaskKind, *, order: tuple[str, ...] | None, origin: str
+    splits: Mapping[str, Rows], kind: TaskKind, *, order: tuple[str, ...] | None, origin: str
 ) -> tuple[str, ...]:
     """Turn names into numbers in place; the names in the order of their numbers.
 
     Args:
         splits: the rows of each split, after `read_labels`.
-        found: the kind of task.
+        kind: the kind of task.
         order: the names if the source has them; None: sorted.
         origin: the source as errors call it.
 
@@ -183,7 +183,7 @@ def number_labels(
         DataError: train has a single label, nearly as many as rows, or not all that are named or
             that the other splits have.
     """
-    if found == "question_answering":
+    if kind == "question_answering":
         return ()
     used = {name: Counter(_flat(rows["label"])) for name, rows in splits.items()}
     classes = used["train"]
@@ -193,9 +193,9 @@ def number_labels(
             f"{', '.join(map(str, classes))}{_elsewhere(used)}; give examples of others, or name "
             "the right column with label_column (--label-column)"
         )
-    if found == "regression":
+    if kind == "regression":
         return ()
-    if found == "single_label" and classes.total() >= 20 and 2 * len(classes) > classes.total():
+    if kind == "single_label" and classes.total() >= 20 and 2 * len(classes) > classes.total():
         raise DataError(
             f"expected classes with several examples in {origin}, found {len(classes)} different "
             f"labels in {classes.total()} rows; name the right column with label_column, or "
@@ -236,14 +236,14 @@ def _flat(labels: Iterable[Any]) -> Iterable[Any]:
         yield from (n for n in (label if isinstance(label, list) else [label]) if n is not None)
 
 
-def limited(labels: list[Any], found: TaskKind, *, limit: int, seed: int) -> list[Any]:
+def limited(labels: list[Any], kind: TaskKind, *, limit: int, seed: int) -> list[Any]:
     """Forget all but `limit` labels; those that stay are spread like all.
 
     Raises:
         ConfigError: `limit` is below the number of classes.
     """
     known = [i for i, label in enumerate(labels) if label is not None]
-    classes = Counter(labels[i] for i in known) if found == "single_label" else Counter()
+    classes = Counter(labels[i] for i in known) if kind == "single_label" else Counter()
     if limit < max(1, len(classes)):
         raise ConfigError(
             f"expected limit_labels of at least {max(1, len(classes))}, one a class, found "

@@ -83,15 +83,15 @@ def load_labelled(
         tables = {name: table.with_format(None) for name, table in tables.items()}
     roles = find_roles(tables["train"], task, named=named, origin=origin)
     splits = pick_columns(tables, roles, cells=cells, origin=origin)
-    found = task or infer(splits["train"]["text"], splits["train"]["label"], origin=origin)
+    kind = task or infer(splits["train"]["text"], splits["train"]["label"], origin=origin)
     order = class_names(tables["train"].features[roles.label])
-    read_labels(splits, found, order=order, column=roles.label, origin=origin)
+    read_labels(splits, kind, order=order, column=roles.label, origin=origin)
     splits = complete(splits, origin=origin)
-    names = number_labels(splits, found, order=order, origin=origin)
-    described = Task(found, names, roles.pair is not None)
+    names = number_labels(splits, kind, order=order, origin=origin)
+    described = Task(kind, names, roles.pair is not None)
     if limit_labels is not None:
         train = splits["train"]
-        train["label"] = limited(train["label"], found, limit=limit_labels, seed=seed)
+        train["label"] = limited(train["label"], kind, limit=limit_labels, seed=seed)
     return DatasetDict(
         {name: to_dataset(rows, described) for name, rows in splits.items()}
     ), described

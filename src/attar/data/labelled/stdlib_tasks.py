@@ -36,10 +36,10 @@ def stdlib_tables(origin: str) -> dict[str, Dataset]:
             f"expected {STDLIB}:package or {STDLIB}:docstring as a labelled source, found "
             f"{origin}; give one of them"
         )
-    found = list(make())
-    times = Counter(row["code"] for _, row in found if row["label"] != "false")
+    rows = list(make())
+    times = Counter(row["code"] for _, row in rows if row["label"] != "false")
     tables: dict[str, list[dict[str, str]]] = {name: [] for name in SPLITS}
-    for split, row in found:
+    for split, row in rows:
         if times[row["code"]] == 1:
             code = row.pop("code")
             tables[split].append(

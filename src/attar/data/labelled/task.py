@@ -1,10 +1,9 @@
 """What is predicted of labelled examples."""
 
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, get_args
 
-from attar.errors import ConfigError, DataError
+from attar.errors import ConfigError
 
 TaskKind = Literal[
     "single_label", "regression", "multi_label", "token_classification", "question_answering"
@@ -44,18 +43,3 @@ class Task:
     def to_dict(self) -> dict[str, Any]:
         """As JSON knows it."""
         return asdict(self) | {"labels": list(self.labels)}
-
-    @classmethod
-    def from_dict(cls, stored: Mapping[str, Any]) -> "Task":
-        """The inverse of `to_dict`.
-
-        Raises:
-            DataError: keys are missing, unknown, or of another kind.
-        """
-        try:
-            return cls(**{**stored, "labels": tuple(stored["labels"])})
-        except (TypeError, KeyError, ConfigError) as error:
-            raise DataError(
-                f"expected a stored task with kind, labels and pair, found {dict(stored)}; "
-                "write it with Task.to_dict"
-            ) from error

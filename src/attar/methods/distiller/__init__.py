@@ -9,7 +9,7 @@ Natural Language Processing, 2021, arXiv 2109.11105.
 
 Deviations (paper and code; here; why):
 - Prediction loss: not multiplied by the temperature squared; here it is, so that the weight of the
-  loss does not hang on the temperature. `tau_squared` restores it.
+  loss does not depend on the temperature. `tau_squared` restores it.
 - Projection: only where the student is narrower; here wherever the widths differ.
 - Intermediate loss: MI-alpha by default for all; here MSE for students with random weights, for
   which one vector a text teaches too little.

@@ -1,33 +1,32 @@
 """Options of one distillation run, and what cannot learn with them."""
 
-import re
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Any, Literal, get_args
 
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedTokenizerBase
 
-from attar.compatibility import same_inputs, same_tokens
-from attar.data.augment.augment import AUGMENTERS
+from attar.compatibility import same_tokens
 from attar.data.labelled.task import Task
 from attar.errors import CompatibilityError, ConfigError, require
 from attar.methods.distiller.pipelines import IntermediateName, Pipeline, PredictionLoss
 from attar.train.features import Pool
+from attar.train.labelled import LabelledConfig
+from attar.train.labelled_task import LabelledTask
 from attar.train.layer_map import Features, LayerMap
 from attar.train.mixup import BETA
 from attar.train.students import depth
-from attar.train.trainer import TrainConfig
 
 Intermediate = Literal["auto"] | IntermediateName
 Baseline = Literal["learned", "fixed"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class DistillConfig(TrainConfig):
+class DistillConfig(LabelledConfig):
     """One pipeline: augmentation, losses, layers, and how long it trains.
 
-    The defaults are those that the specification recommends; `recipes/distiller/paper.yaml` has
-    those of the published code.
+    Names and components are those of section 3 of the paper. The defaults are Attar's own;
+    `recipes/distiller/paper.yaml` has those of the published code.
     """
 
     pred_loss: PredictionLoss = "mse"
@@ -35,8 +34,8 @@ class DistillConfig(TrainConfig):
     temperature: float = 1.0
     """Divides the logits in `pred_loss`."""
     tau_squared: bool = True
-    """Multiply `pred_loss` by the temperature squared, so that its weight does not hang on it (the
-    published code does not)."""
+    """Multiply `pred_loss` by the temperature squared, so that its weight does not depend on it
+    (the published code does not)."""
     pred_weight: float = 1.0
     """Weight of `pred_loss`."""
     hard_weight: float = 0.0
@@ -63,31 +62,6 @@ class DistillConfig(TrainConfig):
     """Width in which the two sides of the critic meet."""
     per_layer: bool = False
     """A critic for every pair of layers instead of one for all; with emd always."""
-    mixup_beta: float | None = None
-    """Mix the word embeddings of each batch with weights from Beta(b, b); unset: no mixup. Paper:
-    0.4."""
-    augment: tuple[str, ...] = ()
-    """Augmenters, applied one after another, such as swap,delete: of swap, delete, neighbour, mlm.
-    The teacher labels what they make."""
-    augment_p: float = 0.3
-    """Share of the words that each augmenter changes."""
-    copies: int = 1
-    """Augmented versions of every text."""
-    repeated: bool = False
-    """Put the copies of a text into the same batch (repeated augmentation), so that a batch holds
-    `copies` + 1 times as many rows."""
-    mlm: str | None = None
-    """Folder or Hub name of the masked language model that the augmenter mlm fills with."""
-    context: int = 128
-    """Tokens of a text, or of a pair of texts."""
-    num_train_epochs: float | None = None
-    """Passes over the training rows; unset: `max_steps` decides."""
-    teacher_cache: bool = True
-    """Run the teacher over all rows once and keep its outputs on disk, if the run sees them more
-    than once. Mixup and attention maps need it live; other tokens than the student's need it
-    stored."""
-    limit_labels: int | None = None
-    """Use the labels of this many rows only; the others teach through the teacher."""
 
     max_steps: int = 1000
     per_device_train_batch_size: int = 32
@@ -101,42 +75,25 @@ class DistillConfig(TrainConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        chain = [name for part in self.augment for name in re.split(r"[,+]", part) if name]
-        object.__setattr__(self, "augment", tuple(chain))
-        for name in chain:
-            require(name in AUGMENTERS, "augment", name, f"of {', '.join(AUGMENTERS)}")
         for name, words in _WORDS.items():
             require(getattr(self, name) in words, name, getattr(self, name), " or ".join(words))
         for name in ("pred_weight", "hard_weight", "intermediate_weight"):
             require(getattr(self, name) >= 0, name, getattr(self, name), "zero or more")
         require(self.temperature > 0, "temperature", self.temperature, "above 0")
         require(0 <= self.alpha <= 1, "alpha", self.alpha, "between 0 and 1")
-        require(
-            self.mixup_beta is None or self.mixup_beta > 0,
-            "mixup_beta",
-            self.mixup_beta,
-            "above 0, or unset for no mixup",
-        )
-        for name in ("critic_hidden", "critic_dim", "copies", "context"):
+        for name in ("critic_hidden", "critic_dim"):
             require(getattr(self, name) >= 1, name, getattr(self, name), "at least 1")
-        require(
-            self.num_train_epochs is None or self.num_train_epochs > 0,
-            "num_train_epochs",
-            self.num_train_epochs,
-            "above 0",
-        )
         require(
             self.features == "hidden" or self.intermediate in ("auto", "none", "mse", "ce"),
             "intermediate",
             self.intermediate,
             "mse or ce where features is attention",
         )
-        require(
-            self.limit_labels is None or self.limit_labels >= 2,
-            "limit_labels",
-            self.limit_labels,
-            "at least 2",
-        )
+
+    @property
+    def taught(self) -> bool:
+        """Whether the teacher says anything in this pipeline."""
+        return self.pred_weight > 0 or self.intermediate != "none"
 
 
 _WORDS = MappingProxyType(
@@ -150,14 +107,29 @@ _WORDS = MappingProxyType(
 )
 
 
+def settled(config: DistillConfig, *, has_teacher: bool, random_student: bool) -> DistillConfig:
+    """The same options with the intermediate loss that `auto` stands for.
+
+    Args:
+        config: options.
+        has_teacher: without one there is no intermediate loss.
+        random_student: whether the student starts with random weights.
+    """
+    if config.intermediate != "auto":
+        return config
+    if not has_teacher:
+        return replace(config, intermediate="none")
+    tokens = random_student or config.features == "attention"
+    return replace(config, intermediate="mse" if tokens else "mi")
+
+
 def check_config(config: DistillConfig, *, task: Task, has_teacher: bool) -> None:
     """Refuse options that cannot learn this task.
 
     Raises:
         ConfigError: with what to change.
     """
-    taught = config.pred_weight > 0 or config.intermediate != "none"
-    if has_teacher and config.augment and not taught:
+    if has_teacher and config.augment and not config.taught:
         raise ConfigError(
             "augmented texts have no labels but the teacher's, which pred_weight 0 and "
             "intermediate none leave out; set pred_weight to 1, or leave the augmenters out"
@@ -209,14 +181,7 @@ def check_mixup(config: DistillConfig, *, task: Task, tokenizer: PreTrainedToken
         )
 
 
-def check_models(
-    student: PreTrainedModel,
-    teacher: PreTrainedModel,
-    *,
-    config: DistillConfig,
-    task: Task,
-    tokenizers: tuple[PreTrainedTokenizerBase, PreTrainedTokenizerBase],
-) -> LayerMap | None:
+def check_models(job: LabelledTask, config: DistillConfig) -> LayerMap | None:
     """The layer map of two models that fit; None where no features are compared.
 
     Raises:
@@ -224,15 +189,16 @@ def check_models(
             meets two tokenizers.
         ConfigError: the layer map does not fit the models.
     """
-    apart = not same_inputs(*tokenizers, task=task)
-    if apart and (config.mixup_beta is not None or config.features == "attention"):
+    if job.teacher is None:
+        return None
+    if not job.same_inputs and (config.mixup_beta is not None or config.features == "attention"):
         raise CompatibilityError(
             "the tokenizers of student and teacher differ, and mixup and attention maps need one "
             "batch for both; leave them out, or take a student of the teacher's family"
         )
-    if not same_tokens(*tokenizers):
+    if not same_tokens(*job.tokenizers):
         pooled = config.intermediate in ("none", "pkd", "mi")
-        words = task.kind in ("token_classification", "question_answering")
+        words = job.task.kind in ("token_classification", "question_answering")
         if not pooled or words:
             raise CompatibilityError(
                 "the tokenizers of student and teacher differ, so their tokens cannot be compared "
@@ -243,8 +209,8 @@ def check_models(
         return None
     return LayerMap.parse(
         config.layer_map,
-        student_layers=depth(student),
-        teacher_layers=depth(teacher),
+        student_layers=depth(job.student),
+        teacher_layers=depth(job.teacher),
         features=config.features,
     )
 

@@ -165,14 +165,14 @@ class Critic(nn.Module):
 def _pairs(scores: Tensor, log_baseline: Tensor, same: Tensor | None) -> tuple[Tensor, Tensor]:
     """Where the true pairs are, and where those of different sources, (K, K) each."""
     _check_square(scores)
-    for name, found, shape in (
+    for name, given, shape in (
         ("log_baseline", log_baseline, scores.shape[:1]),
         ("same", same, scores.shape),
     ):
-        if found is not None and found.shape != shape:
+        if given is not None and given.shape != shape:
             raise ConfigError(
                 f"{name} must have shape {tuple(shape)} for scores of shape {tuple(scores.shape)}, "
-                f"but its shape is {tuple(found.shape)}."
+                f"but its shape is {tuple(given.shape)}."
             )
     positive = torch.eye(len(scores), dtype=torch.bool, device=scores.device)
     negative = ~positive if same is None else ~(positive | same.to(scores.device).bool())

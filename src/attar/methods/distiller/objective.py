@@ -1,10 +1,10 @@
-"""The loss of a distillation pipeline (section 2.1): hard labels, the teacher's predictions, and
-intermediate features over a layer map.
+"""The loss of a distillation pipeline: the labels, the teacher's predictions, and intermediate
+features over a layer map.
 
-    L = w_h L_hard + w_kd L_pred(z_S, z_T) + w_int sum over (s, t) of L_int(H_s, H_t)
+    L = w_hard L_hard + w_pred L_pred(z_S, z_T) + w_inter sum over (s, t) of L_inter(H_s, H_t)
+
+He et al. 2021, Distiller, arXiv 2109.11105, section 3.
 """
-
-from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
@@ -35,36 +35,44 @@ from attar.train.mixup import (
     mixed_sources,
     mixed_targets,
 )
-from attar.train.outputs import Outputs, Wanted, run
+from attar.train.outputs import FeatureRequest, Outputs, TeacherOutputs, outputs_of
 from attar.train.trainer import Term
 
-#: scores of the critic beyond this would overflow in the marginal term (trap 7)
+#: larger scores of the critic would overflow in the marginal term, as in the published code
 CLAMP = 50.0
 _PER_TOKEN = {"mse": hidden_mse, "ce": hidden_ce, "cos": hidden_cosine}
 _PER_MAP = {"mse": attention_mse, "ce": attention_ce}
 
 
-def wanted(config: DistillConfig, layer_map: LayerMap | None) -> tuple[Wanted, Wanted]:
+def requested_features(
+    config: DistillConfig, layer_map: LayerMap | None
+) -> tuple[FeatureRequest, FeatureRequest]:
     """The features that the loss reads of the student and of the teacher."""
     if layer_map is None:
-        return Wanted(), Wanted()
-    sides = []
+        return FeatureRequest(), FeatureRequest()
+    requests = []
     for side in (0, 1):
-        found = {pair[side] for pair in layer_map.pairs}
+        layers = {pair[side] for pair in layer_map.pairs}
         if layer_map.transport:
-            found |= set(layer_map.blocks[side])
-        indices = tuple(sorted(found))
+            layers |= set(layer_map.blocks[side])
+        indices = tuple(sorted(layers))
         if config.intermediate in ("pkd", "mi"):
-            sides.append(Wanted(pooled=indices, pool=config.pool))
+            requests.append(FeatureRequest(pooled=indices, pool=config.pool))
         elif config.features == "attention":
-            sides.append(Wanted(attention=indices))
+            requests.append(FeatureRequest(attention=indices))
         else:
-            sides.append(Wanted(hidden=indices))
-    return sides[0], sides[1]
+            requests.append(FeatureRequest(hidden=indices))
+    return requests[0], requests[1]
 
 
-class Beside(nn.Module):
-    """What is trained beside the student and thrown away: projections, critics and baselines."""
+class AuxiliaryHeads(nn.Module):
+    """What is trained with the student and thrown away: projections, critics and baselines.
+
+    Args:
+        config: which losses.
+        layer_map: layers to match; None: no heads.
+        widths: of the hidden states of student and teacher.
+    """
 
     def __init__(
         self, config: DistillConfig, layer_map: LayerMap | None, *, widths: tuple[int, int]
@@ -85,7 +93,8 @@ class Beside(nn.Module):
                     generator=generator,
                 )
         elif widths[0] != widths[1]:
-            for index in wanted(config, layer_map)[0].hidden or wanted(config, layer_map)[0].pooled:
+            request = requested_features(config, layer_map)[0]
+            for index in request.hidden or request.pooled:
                 self.projections[str(index)] = Projection(*widths, generator=generator)
 
     def _critic_names(self, layer_map: LayerMap) -> list[str]:
@@ -98,12 +107,13 @@ class Beside(nn.Module):
 
     def critic(self, student: int, teacher: int) -> Critic:
         """The critic of a pair of layers."""
-        found = self.critics[f"{student}-{teacher}" if self._per_pair else "shared"]
-        assert isinstance(found, Critic)
-        return found
+        critic = self.critics[f"{student}-{teacher}" if self._per_pair else "shared"]
+        assert isinstance(critic, Critic)
+        return critic
 
     def project(self, index: int, features: Tensor) -> Tensor:
-        """Features of one of the student's layers at the teacher's width."""
+        """Features of one of the student's layers at the teacher's width: (..., d_S) ->
+        (..., d_T)."""
         name = str(index)
         return self.projections[name](features) if name in self.projections else features
 
@@ -115,7 +125,7 @@ class Objective:
         config: which losses, and their weights.
         task: what is learnt.
         layer_map: layers to match; None: no intermediate loss.
-        beside: projections and critics of that map.
+        heads: projections and critics of that map.
         teacher: the teacher's outputs for a batch; None: hard labels alone.
         teacher_model: the model itself, for mixed inputs.
     """
@@ -126,40 +136,54 @@ class Objective:
         *,
         task: Task,
         layer_map: LayerMap | None,
-        beside: Beside,
-        teacher: Callable[[Batch], Outputs] | None,
+        heads: AuxiliaryHeads,
+        teacher: TeacherOutputs | None,
         teacher_model: PreTrainedModel | None = None,
     ) -> None:
-        self.config, self.task, self.layer_map, self.beside = config, task, layer_map, beside
+        self.config, self.task, self.layer_map, self.heads = config, task, layer_map, heads
         self.teacher, self.teacher_model = teacher, teacher_model
-        self.wanted = wanted(config, layer_map)[0]
+        self.request = requested_features(config, layer_map)[0]
         self.distance = _prediction_loss(config, task)
 
     def __call__(self, model: nn.Module, batch: Batch) -> dict[str, Term]:
-        """See `attar.train.trainer.Compute`."""
+        """The components of section 3 of the paper, one by one; see `attar.train.trainer.Compute`.
+
+        Args:
+            model: the student.
+            batch: `input_ids` (B, T) and what else the task has; mixup has drawn its partners.
+
+        Returns:
+            Per item, or per token for features of tokens; mixup doubles the items.
+        """
+        config, parts = self.config, dict[str, Term]()
+        # 1. Data augmentation: changed texts are rows of their own; mixup blends embeddings here.
         mixed = drawn(batch)
-        student_batch = batch if mixed is None else mixed_inputs(model, batch, mixed=mixed)
-        student = run(model, student_batch, task=self.task, wanted=self.wanted)
-        parts: dict[str, Term] = {}
-        if self.config.hard_weight:
+        inputs = batch if mixed is None else mixed_inputs(model, batch, mixed=mixed)
+        student = outputs_of(model, inputs, task=self.task, request=self.request)
+        if config.hard_weight:
             values = self._hard(student.logits, batch, mixed)
-            parts["hard"] = Term(values, self.config.hard_weight, per="labelled")
+            parts["hard"] = Term(values, config.hard_weight, per="labelled")
         if self.teacher is None:
             return parts
-        if mixed is not None:
-            assert self.teacher_model is not None
-            with torch.no_grad():
-                teacher = self.teacher(mixed_inputs(self.teacher_model, batch, mixed=mixed))
-        else:
-            teacher = self.teacher(batch)
-        if self.config.pred_weight:
+        teacher = self._taught(self.teacher, batch, mixed)
+        # 2. Prediction loss, L_pred(z_S, z_T).
+        if config.pred_weight:
             values = self._predictions(student.logits, teacher.logits, batch)
-            parts["pred"] = Term(values, self.config.pred_weight, per="items")
+            parts["pred"] = Term(values, config.pred_weight, per="items")
+        # 3. Intermediate loss over the layer map, sum over (s, t) of L_inter(H_s, H_t).
         if self.layer_map is not None:
-            mask = student_batch["attention_mask"]
-            values, per = self._intermediate(student, teacher, mask, _same(batch, mixed))
-            parts["intermediate"] = Term(values, self.config.intermediate_weight, per=per)
+            mask, same = inputs["attention_mask"], _same(batch, mixed)
+            values, per = self._intermediate(student, teacher, mask, same)
+            parts["intermediate"] = Term(values, config.intermediate_weight, per=per)
         return parts
+
+    def _taught(self, teacher: TeacherOutputs, batch: Batch, mixed: MixedBatch | None) -> Outputs:
+        """What the teacher says of the texts, and of their mixtures."""
+        if mixed is None:
+            return teacher(batch)
+        assert self.teacher_model is not None
+        with torch.no_grad():
+            return teacher(mixed_inputs(self.teacher_model, batch, mixed=mixed))
 
     def _hard(self, logits: Tensor, batch: Batch, mixed: MixedBatch | None) -> Tensor:
         if mixed is None:
@@ -184,13 +208,13 @@ class Objective:
         self, student: Outputs, teacher: Outputs, mask: Tensor, same: Tensor
     ) -> tuple[Tensor, str]:
         """The loss over the layer map, and what its sum is to be divided by."""
-        config, layer_map, beside = self.config, self.layer_map, self.beside
+        config, layer_map, heads = self.config, self.layer_map, self.heads
         assert layer_map is not None
         if config.intermediate == "mi":
             return layer_map.total(lambda s, t: self._mi(student, teacher, s, t, same)), "rows"
         if config.intermediate == "pkd":
             return layer_map.total(
-                lambda s, t: pkd(beside.project(s, student.pooled[s]), teacher.pooled[t])
+                lambda s, t: pkd(heads.project(s, student.pooled[s]), teacher.pooled[t])
             ), "rows"
         if config.features == "attention":
             compare = _PER_MAP[config.intermediate]
@@ -199,15 +223,13 @@ class Objective:
             ), "tokens"
         distance = _PER_TOKEN[config.intermediate]
         return layer_map.total(
-            lambda s, t: distance(
-                beside.project(s, student.hidden[s]), teacher.hidden[t], mask=mask
-            )
+            lambda s, t: distance(heads.project(s, student.hidden[s]), teacher.hidden[t], mask=mask)
         ), "tokens"
 
     def _mi(self, student: Outputs, teacher: Outputs, s: int, t: int, same: Tensor) -> Tensor:
         """-I_alpha of one pair of layers, times the items it is over: those of all processes,
         of which this one answers for its share."""
-        critic, alpha = self.beside.critic(s, t), self.config.alpha
+        critic, alpha = self.heads.critic(s, t), self.config.alpha
         scores, log_q = critic(gather(student.pooled[s]), gather(teacher.pooled[t]))
         if bool(same.all()):  # a single source has nothing to be told apart from
             return 0.0 * (scores.sum() + log_q.sum())
@@ -228,7 +250,7 @@ def _prediction_loss(config: DistillConfig, task: Task) -> divergences.Divergenc
 
 
 def _same(batch: Batch, mixed: MixedBatch | None) -> Tensor:
-    """Which items of all processes share a text: no negatives (trap 8)."""
+    """Which items of all processes share a text and are no negatives of each other, (K, K)."""
     own = batch["source"]
     pairs = own[:, None] if mixed is None else mixed_sources(own, mixed=mixed)
     texts = gather(pairs)

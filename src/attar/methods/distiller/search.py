@@ -32,8 +32,7 @@ from attar.evaluation.labelled import score_on
 from attar.evaluation.metrics import primary
 from attar.methods.distiller.autodistiller import AutoDistiller, known_trials
 from attar.methods.distiller.config import DistillConfig, with_pipeline
-from attar.methods.distiller.distill import PAPER
-from attar.methods.distiller.job import Job
+from attar.methods.distiller.distill import PAPER, DistillTask
 from attar.methods.distiller.pipelines import (
     SPACE,
     Pipeline,
@@ -60,7 +59,8 @@ from attar.search.trials import (
     run_trials,
 )
 from attar.train.callbacks import Watch
-from attar.train.students import StudentInit
+from attar.train.labelled import Sharing
+from attar.train.students import StudentInit, StudentShape
 
 logger = logging.getLogger(__name__)
 
@@ -214,7 +214,7 @@ def search(
         )
         with study_lock(folder):  # so that no older record overwrites a newer one
             if queue.done_here():
-                shutil.rmtree(runner.cache, ignore_errors=True)
+                shutil.rmtree(folder / "teacher", ignore_errors=True)
             write_study(folder, queue.study, trial_of)
             run = _record(queue.study, runner, folder)
             run.settings |= {"trials": config.trials, "recipe": recipe}
@@ -367,11 +367,12 @@ class _Runner:
         self.documents, self.task, self.training = documents, task, training
         self.teacher = checkpoint.load(teacher)
         self.tokenizer = checkpoint.load_tokenizer(teacher)
-        self.student, self.made, self.cache = student, made, folder / "teacher"
-        self.resources = Resources(mlm=MaskedLM.load(training.mlm) if training.mlm else None)
+        self.student, self.shape = student, StudentShape(*made.values())
+        resources = Resources(mlm=MaskedLM.load(training.mlm) if training.mlm else None)
+        self.sharing = Sharing(folder / "teacher", resources)
         self._label_only_run()  # what does not fit together is told before there is a study
 
-    def _label_only_run(self) -> Job:
+    def _label_only_run(self) -> DistillTask:
         """The student without a teacher."""
         return self._job(
             replace(
@@ -382,8 +383,7 @@ class _Runner:
                 augment=(),
                 repeated=False,
                 mixup_beta=None,
-            ),
-            None,
+            )
         )
 
     def measure_references(self, study: optuna.Study) -> None:
@@ -406,7 +406,7 @@ class _Runner:
             study.set_user_attr("teacher_score", score)
         if "hard_score" not in study.user_attrs:
             job = self._label_only_run()
-            job.train(None)
+            job.train()
             study.set_user_attr("hard_score", self._score(job, "validation"))
 
     def train(self, pipeline: Pipeline, trial: RunningTrial | None) -> Outcome:
@@ -414,7 +414,7 @@ class _Runner:
         happen where it is given the `trial` to compare itself with the others."""
         config = with_pipeline(self.training, pipeline)
         pruned = False
-        job: Job
+        job: DistillTask
 
         def hopeless(step: int) -> bool:
             nonlocal pruned
@@ -423,29 +423,27 @@ class _Runner:
             return pruned
 
         watch = None if trial is None else Watch(hopeless, steps=looks(config.max_steps))
-        job = self._job(config, watch)
-        job.train(None)
+        job = self._job(config)
+        job.train(watch=watch)
         score = self._score(job, "validation")
         test = None if pruned else self._score(job, "test")
         return Outcome(score, pruned=pruned, details={"test_score": test})
 
-    def _job(self, config: DistillConfig, watch: Watch | None) -> Job:
-        job = Job(
+    def _job(self, config: DistillConfig) -> DistillTask:
+        job = DistillTask.load(
             self.student,
             self.teacher,
             documents=self.documents,
             task=self.task,
             config=config,
-            **self.made,
+            shape=self.shape,
             tokenizer=self.tokenizer if self.student is None else None,
-            watch=watch,
-            cache=self.cache,
-            resources=self.resources,
+            sharing=self.sharing,
         )
-        self.resources = job.resources
+        self.sharing = job.sharing
         return job
 
-    def _score(self, job: Job, split: str) -> float:
+    def _score(self, job: DistillTask, split: str) -> float:
         return job.score(split)[primary(self.task)]
 
 

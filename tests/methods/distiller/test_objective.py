@@ -13,7 +13,7 @@ from attar.data.labelled.batches import Examples
 from attar.data.labelled.encode import encode
 from attar.heads import load_with_head
 from attar.methods.distiller.config import DistillConfig
-from attar.methods.distiller.objective import Beside, Objective, wanted
+from attar.methods.distiller.objective import AuxiliaryHeads, Objective, requested_features
 from attar.train.layer_map import LayerMap
 from attar.train.mixup import MixedExamples
 from attar.train.outputs import LiveOutputs
@@ -27,7 +27,7 @@ CONFIG = DistillConfig(
     warmup_steps=0,
     logging_steps=2,
     save_steps=2,
-    max_length=32,
+    context=32,
 )
 LOSSES = [("hidden", name) for name in ("mse", "ce", "cos", "pkd", "mi")]
 LOSSES += [("attention", name) for name in ("mse", "ce")]
@@ -36,7 +36,7 @@ LOSSES += [("attention", name) for name in ("mse", "ce")]
 def source(rows: int = 24, **options: Any) -> Examples:
     tokenizer = encoders.tokenizer()
     documents = encoders.documents(rows)["train"]
-    encoded = encode(documents, tokenizer, task=encoders.BINARY, max_length=32)
+    encoded = encode(documents, tokenizer, task=encoders.BINARY, context=32)
     return Examples(encoded, task=encoders.BINARY, tokenizer=tokenizer, **options)
 
 
@@ -57,8 +57,10 @@ def objective(student: Any, teacher: Any, config: DistillConfig) -> Objective:
         config,
         task=encoders.BINARY,
         layer_map=layer_map,
-        beside=Beside(config, layer_map, widths=(width(student), width(teacher))),
-        teacher=LiveOutputs(teacher, task=encoders.BINARY, wanted=wanted(config, layer_map)[1]),
+        heads=AuxiliaryHeads(config, layer_map, widths=(width(student), width(teacher))),
+        teacher=LiveOutputs(
+            teacher, task=encoders.BINARY, request=requested_features(config, layer_map)[1]
+        ),
         teacher_model=teacher,
     )
 
@@ -87,7 +89,7 @@ def check_every_loss(teacher: Any, texts: Examples, layer_map: str) -> None:
         embeddings: Any = student.get_input_embeddings()
         assert embeddings.weight.grad.abs().max() > 0
         assert all(p.grad is None for p in teacher.parameters())
-        for p in compute.beside.parameters():
+        for p in compute.heads.parameters():
             assert p.grad is not None
 
 
@@ -105,7 +107,7 @@ def test_every_loss_teaches_from_a_real_encoder(layer_map: str) -> None:
     folder = encoders.minilm()
     tokenizer = checkpoint.load_tokenizer(folder)
     rows = encoders.documents(4)["train"]
-    encoded = encode(rows, tokenizer, task=encoders.BINARY, max_length=16)
+    encoded = encode(rows, tokenizer, task=encoders.BINARY, context=16)
     texts = Examples(encoded, task=encoders.BINARY, tokenizer=tokenizer)
     check_every_loss(load_with_head(folder, encoders.BINARY), texts, layer_map)
 
@@ -130,7 +132,7 @@ def test_a_wider_teacher_is_reached_by_projections_that_learn() -> None:
         compute = objective(student, teacher, config)
         parts = compute(student, source().batch(range(8)))
         parts["intermediate"].values.sum().backward()
-        learnt = list(compute.beside.parameters())
+        learnt = list(compute.heads.parameters())
         assert learnt
         assert all(p.grad is not None and p.grad.abs().max() > 0 for p in learnt)
 
@@ -196,7 +198,7 @@ def test_a_batch_may_be_accumulated_from_smaller_ones(name: Any) -> None:
             gradient_accumulation_steps=parts,
         )
         compute = objective(student, teacher, config)
-        fit(student, source(), config=config, compute=compute, auxiliary=compute.beside)
+        fit(student, source(), config=config, compute=compute, auxiliary=compute.heads)
         found.append(torch.cat([p.detach().flatten() for p in student.parameters()]))
     before = encoders.encoder(seed=1, num_hidden_layers=2)
     moved = torch.cat([p.detach().flatten() for p in before.parameters()]) - found[0]
