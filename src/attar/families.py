@@ -186,7 +186,7 @@ class Cut:
         """Indices along `axis` that survive when only `units` are kept, and of every head
         (`head_dim` rows in succession) only `channels`; None keeps the heads whole.
         """
-        rows = self.rows[units]
+        rows = self.rows.index_select(0, units)
         if channels is not None:
             rows = rows.unflatten(1, (-1, head_dim))[..., channels]
         return rows.flatten().sort().values
