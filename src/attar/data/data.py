@@ -6,6 +6,8 @@ from typing import Any
 
 from datasets import Dataset, DatasetDict
 
+from attar.errors import ConfigError
+
 STDLIB = "python-stdlib"
 Source = str | Path | Dataset | DatasetDict
 
@@ -31,8 +33,14 @@ class Data:
     """Column of what follows the prompts; need not be there."""
 
     @classmethod
-    def of(cls, data: "DataLike") -> "Data":
-        """The data itself, or the data of a plain source."""
+    def of(cls, data: "DataLike | None") -> "Data":
+        """The data itself, or the data of a plain source.
+
+        Raises:
+            ConfigError: there is none.
+        """
+        if data is None:
+            raise ConfigError("say what to learn from: data is a file, a folder or a Hub name")
         return data if isinstance(data, Data) else cls(data)
 
     @property

@@ -190,7 +190,7 @@ def evaluation_lines(run: Run) -> Lines:
         )
     if run.cost:
         lines += speed_lines(run.cost["after"])
-    return lines + _harness_lines(details.get("tasks", {}))
+    return [*lines, *_harness_lines(details.get("tasks", {}))]
 
 
 def bits_lines(bits: dict[str, float]) -> Lines:

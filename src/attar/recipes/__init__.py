@@ -1,6 +1,7 @@
 """The settings files that come with Attar, one command's options each, and files of that form."""
 
-from dataclasses import asdict, fields, is_dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, fields
 from difflib import get_close_matches
 from importlib.resources import files
 from importlib.resources.abc import Traversable
@@ -73,7 +74,7 @@ def write_recipe(path: Path, options: Any, *, comment: str) -> None:
     Raises:
         ConfigError: the file cannot be written.
     """
-    given = asdict(options) if is_dataclass(options) and not isinstance(options, type) else options
+    given: dict[str, Any] = dict(options if isinstance(options, Mapping) else asdict(options))
     plain = {
         name: list(value) if isinstance(value, tuple) else value
         for name, value in given.items()

@@ -45,7 +45,7 @@ def words_of_version_0_2(record: dict[str, Any]) -> dict[str, Any]:
     budget = record.get("budget")
     if isinstance(budget, dict) and isinstance(budget.get("constraints"), list):
         rows = [
-            row | {"key": _CONSTRAINTS.get(row.get("key"), row.get("key"))}
+            row | {"key": _CONSTRAINTS.get(str(row.get("key")), row.get("key"))}
             for row in budget["constraints"]
             if isinstance(row, dict)
         ]

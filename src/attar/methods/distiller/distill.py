@@ -156,10 +156,10 @@ class DistillTask:
 
 
 def distill(
-    model: str | Path | PreTrainedModel | None,
-    data: DataLike,
+    model: str | Path | PreTrainedModel | None = None,
+    data: DataLike | None = None,
     *,
-    teacher: str | Path | PreTrainedModel | None,
+    teacher: str | Path | PreTrainedModel | None = None,
     student_layers: int | None = None,
     student_width: int | None = None,
     student_init: StudentInit = "cut",

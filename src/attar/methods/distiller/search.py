@@ -151,8 +151,6 @@ def search(
     """
     if (model is None) == (student_layers is None):
         raise ConfigError("expected either a student or student_layers; give one of the two")
-    if data is None:
-        raise ConfigError("say what to learn from: data, such as a file, a folder or a Hub name")
     if teacher is None:
         raise ConfigError("say what to learn from: a teacher (--teacher), trained on this task")
     if training.num_train_epochs is not None:
