@@ -152,6 +152,7 @@ def search(
     sources: str | None = None,
     storage: str | None = None,
     output_dir: Output = None,
+    resume: bool = False,
     recipe: Recipe = None,
     config: Annotated[DistillSpecConfig, Parameter(name="*", group=_TRAINING)] = DistillSpecConfig(
         max_steps=60
@@ -181,6 +182,8 @@ def search(
     output_dir
         Folder of the study: a new one, or that of a study to go on with. It gets study.jsonl, a
         line for each training, best.yaml and the record.
+    resume
+        The same command goes on with a search that stopped, with or without this.
     """
     folder = require_folder_option(output_dir)
     names = parse_list(divergences) or None
@@ -194,6 +197,7 @@ def search(
         config=config,
         output_dir=folder,
         recipe=recipe,
+        resume=resume,
     )
     show(search_table(run).text())
     show(

@@ -56,6 +56,7 @@ def search(
         list[Path] | None, Parameter(consume_multiple=True, negative="", group=_SEARCH)
     ] = None,
     output_dir: Output = None,
+    resume: bool = False,
     recipe: Recipe = None,
     config: Annotated[
         SearchConfig, Parameter(name="*", group=_SEARCH, parse=re.compile(r"^(?!(only|studies)$)"))
@@ -88,6 +89,8 @@ def search(
         Studies to recommend from, beside those that come with Attar: folders or .jsonl files.
     output_dir
         Folder of the study: a new one, or that of a study to go on with.
+    resume
+        The same command goes on with a search that stopped, with or without this.
     """
     folder = require_folder_option(output_dir)
     run = search_pipelines(
@@ -104,6 +107,7 @@ def search(
         training=training,
         output_dir=folder,
         recipe=recipe,
+        resume=resume,
     )
     if run.details["best"] is None:
         missing = run.details["missing"]

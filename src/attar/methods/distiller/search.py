@@ -115,6 +115,7 @@ def search(
     training: DistillConfig = DistillConfig(),
     output_dir: str | Path,
     recipe: str | None = None,
+    resume: bool = False,
 ) -> Run:
     """Run pipelines until the study has as many as asked for.
 
@@ -135,6 +136,7 @@ def search(
             draws the pipelines.
         output_dir: folder of the study.
         recipe: name of the recipe that the options came from, for the record.
+        resume: a study that stopped always goes on, with or without it.
 
     Returns:
         The record: the validation scores of the teacher (before), of the best trial (after) and of

@@ -103,6 +103,7 @@ def search_drafts(
     storage: str | None = None,
     output_dir: str | Path,
     recipe: str | None = None,
+    resume: bool = False,
 ) -> Run:
     """Try every divergence with every source of texts, and write the best as a recipe.
 
@@ -122,6 +123,7 @@ def search_drafts(
         storage: URL of a database that several machines share; None: a file in the folder.
         output_dir: folder of the study: a new one, or that of a study to go on with.
         recipe: name of the recipe that the options came from, for the record.
+        resume: a search that stopped always goes on, with or without it.
 
     Returns:
         The record: block efficiency of the draft before and after the best training, and the cells
