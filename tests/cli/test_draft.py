@@ -142,7 +142,7 @@ def test_every_prompt_has_random_numbers_of_its_own(
         said.append(capsys.readouterr().out)
     for out in said:
         assert len(set(out.split("def return")[1:])) == 4
-    if draft:  # nor do they hang on the batch
+    if draft:  # nor do they depend on the batch
         assert said[0] == said[1]
 
 

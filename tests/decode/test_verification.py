@@ -183,7 +183,7 @@ def test_throwing_away_by_its_own_value_is_seen() -> None:
 
 
 def test_a_block_keeps_at_least_as_much() -> None:
-    """Example of the specification's size: two drafted tokens of three."""
+    """Example of a small size: two drafted tokens of three."""
 
     def kept(rule: Rule, seed: int) -> float:
         target, draft = Toy(3, seed), Toy(3, seed + 1)

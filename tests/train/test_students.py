@@ -40,7 +40,7 @@ def without(model: Any, dropped: list[int]) -> PreTrainedModel:
 def test_a_cut_is_the_model_without_the_other_layers(family: str) -> None:
     target = tiny.model(family)
     kept = [0, 2]
-    if target.config.to_dict().get("layer_types"):  # the kind of a layer hangs on its number
+    if target.config.to_dict().get("layer_types"):  # the kind of a layer depends on its number
         assert make_student(target, layers=kept).config.layer_types == [
             target.config.layer_types[i] for i in kept
         ]

@@ -100,7 +100,7 @@ def load_text(data: DataLike = STDLIB) -> DatasetDict:
 def stdlib_files() -> Iterator[tuple[str, str, str]]:
     """Path, split and text of the .py files of the standard library, each text once.
 
-    The path is relative to the library, with slashes; the split hangs on it alone.
+    The path is relative to the library, with slashes; the split depends on it alone.
     """
     root = Path(sysconfig.get_paths()["stdlib"])
     seen: set[str] = set()

@@ -1,5 +1,5 @@
-"""Priors: how much each unit seems to matter, from one forward pass over calibration windows
-(section 2.3 of the specification).
+"""Priors: how much each unit seems to matter, from its weights and from one forward pass over
+calibration windows (second moments as in Wanda, fluctuations as in FLAP).
 
 Larger means keep. Scores compare units inside one module; they do not compare modules with each
 other.

@@ -58,7 +58,7 @@ def fixed(value: float) -> str:
 
 
 def amount(key: str, value: float) -> str:
-    """A budget's figure in the unit of its currency."""
+    """A budget's figure in the unit of its constraint."""
     if "bytes" in key:
         return size(value)
     return milliseconds(value) if key in ("latency", "prefill", "decode") else count(value)
