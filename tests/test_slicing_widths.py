@@ -18,7 +18,6 @@ from transformers import (
 )
 
 import tiny
-from attar import checkpoint
 from attar.arch import Arch, LayerShape
 from attar.errors import CompatibilityError, DataError
 from attar.families import UNITS, Body
@@ -30,7 +29,6 @@ from attar.slicing import (
     skeleton,
     slice_model,
     sliced_parameters,
-    zero_out,
 )
 
 EVERY = [*tiny.CAUSAL, *tiny.ENCODERS]
@@ -346,120 +344,6 @@ def test_special_tokens_are_renumbered_and_those_that_go_are_none() -> None:
     for gone in (3, 63):
         with pytest.raises(DataError, match=f"found {gone}, whose row is cut"):
             plan.renumber(torch.tensor([2, gone]))
-
-
-# ------------------------------------------------------------------------------------------ saving
-
-
-def in_proportion(model: PreTrainedModel, *, narrow: bool) -> SlicePlan:
-    """Half the width, with half the heads or with all heads half as wide; other neurons in every
-    layer when the heads stay.
-    """
-    keeps = []
-    for keep in SlicePlan.identity(model).layers[:2]:
-        groups = keep.kv_groups if narrow else keep.kv_groups[1::2]
-        neurons = keep.neurons[keep.layer :] if narrow else keep.neurons[::2]
-        keeps.append(LayerKeep(keep.layer, groups, neurons))
-    hidden = tuple(range(0, 32, 2))
-    channels = tuple(range(1, Body(model).head_dim, 2)) if narrow else None
-    return SlicePlan(tuple(keeps), hidden, channels, (0, 1, 2, *range(10, 40)))
-
-
-@pytest.mark.parametrize(
-    ("family", "head"),
-    [*((f, None) for f in EVERY), *((f, h) for f in tiny.ENCODERS for h in ("mlm", "classes"))],
-)
-def test_what_a_class_can_express_is_saved_and_reloads(
-    family: str, head: str | None, tmp_path: Any
-) -> None:
-    model = tiny.model(family, auto=HEADS.get(head or ""))
-    parts = ("kv_groups", "hidden", "vocabulary", "layers")
-    plans = [
-        in_proportion(model, narrow=narrow) for narrow in (False, True)[: 1 + (family in STILL)]
-    ]
-    if family not in tiny.TIED:
-        plans = [plan_for(model, *parts)]
-    for index, plan in enumerate(plans):
-        sliced = slice_model(model, plan)
-        checkpoint.save(sliced, tmp_path / str(index))
-        again = checkpoint.load(tmp_path / str(index))
-        assert Arch.of(again) == Arch.of(sliced)
-        ids = plan.renumber(ids_for(plan))
-        with torch.no_grad():
-            pair = [outputs(m(input_ids=ids)) for m in (again, sliced)]
-        torch.testing.assert_close(*pair, atol=1e-6, rtol=1e-6)
-
-
-def test_embeddings_of_a_width_of_their_own_keep_it(tmp_path: Any) -> None:
-    model = tiny.model("opt", word_embed_proj_dim=16)
-    sliced = assert_law(model, plan_for(model, "neurons", "vocabulary", "layers"))
-    checkpoint.save(sliced, tmp_path)
-    again = checkpoint.load(tmp_path)
-    assert again.config.word_embed_proj_dim == 16
-    assert Arch.of(again) == Arch.of(sliced)
-
-
-@pytest.mark.parametrize("family", tiny.TIED)
-@pytest.mark.parametrize("part", ["hidden", "kv_groups", "head_channels"])
-def test_what_no_class_can_express_is_not_saved(family: str, part: str, tmp_path: Any) -> None:
-    model = tiny.model(family)
-    plan = plan_for(model, part)
-    if part == "head_channels" and plan.head_channels is None:
-        return
-    with pytest.raises(CompatibilityError, match="heads and width in proportion"):
-        checkpoint.save(slice_model(model, plan), tmp_path / "no")
-    assert not (tmp_path / "no").exists()
-
-
-def test_a_modernbert_without_its_first_layer_is_not_saved(tmp_path: Any) -> None:
-    model = tiny.model("modernbert")
-    plan = SlicePlan(SlicePlan.identity(model).layers[1:])
-    with pytest.raises(CompatibilityError, match="keep layer 0"):
-        checkpoint.save(assert_law(model, plan), tmp_path)
-
-
-# ---------------------------------------------------------------------------------------- refusals
-
-
-@pytest.mark.parametrize(
-    ("family", "changes", "parts", "words"),
-    [
-        ("llama", {}, {"head_channels": (0, 1)}, "rotary position frequencies"),
-        ("opt", {"word_embed_proj_dim": 16}, {"hidden": (0, 1)}, "a width of their own"),
-        ("roberta", {"pad_token_id": 1}, {"vocabulary": (1, 2, 5)}, "keep the ids 0 to 1"),
-        ("bert", {"is_decoder": True, "add_cross_attention": True}, {"hidden": (0,)}, "crossatt"),
-        ("llama", {}, {"hidden": ()}, "at least one of the hidden"),
-        ("llama", {}, {"hidden": (3, 2)}, "strictly increasing numbers below 32"),
-        ("llama", {}, {"vocabulary": (3, 64)}, "strictly increasing numbers below 64"),
-    ],
-)
-def test_plans_that_a_model_cannot_carry_out_are_refused(
-    family: str, changes: dict[str, Any], parts: dict[str, Any], words: str
-) -> None:
-    model = tiny.model(family, **changes)
-    plan = SlicePlan(SlicePlan.identity(model).layers, **parts)
-    with pytest.raises(CompatibilityError, match=words):
-        slice_model(model, plan)
-    with pytest.raises(CompatibilityError, match=words), masked(model, plan):
-        pass
-
-
-def test_heads_under_a_norm_over_all_heads_are_refused() -> None:
-    model = tiny.model("olmo2")
-    keeps = (LayerKeep(k.layer, (0,), k.neurons) for k in SlicePlan.identity(model).layers)
-    with pytest.raises(CompatibilityError, match="over all heads at once"):
-        slice_model(model, SlicePlan(tuple(keeps)))
-
-
-def test_padding_and_a_capped_loss_are_refused() -> None:
-    model = tiny.model("gemma2")
-    plan = plan_for(model, "vocabulary")
-    with pytest.raises(CompatibilityError, match="zeros would still count"):
-        zero_out(model, plan)
-    ids = ids_for(plan)
-    with pytest.raises(CompatibilityError, match="soft-capped"), masked(model, plan):
-        model(input_ids=ids, labels=ids)
-    assert not any(m._forward_hooks or m._forward_pre_hooks for m in model.modules())
 
 
 # -------------------------------------------------------------------------------------- real sizes

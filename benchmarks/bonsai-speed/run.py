@@ -131,12 +131,12 @@ def _evaluations(model, windows, pairs: int) -> dict[str, float]:
     """
     rows, config = windows[:16], BonsaiConfig()
     pool = [
-        UnitGroup(i, "neurons", tuple(range(j, j + 44))) for i in range(8) for j in range(0, 220, 44)
+        UnitGroup(i, "neurons", tuple(range(j, j + 44)))
+        for i in range(8)
+        for j in range(0, 220, 44)
     ] + [UnitGroup(i, "kv_groups", (g,)) for i in range(8) for g in (0, 1)]
     generator = torch.Generator().manual_seed(0)
-    keep = draw_pairs(
-        pool, pairs, sampling=config.sampling, importance={}, generator=generator
-    )
+    keep = draw_pairs(pool, pairs, sampling=config.sampling, importance={}, generator=generator)
     ours = bare = 0.0
     with autocast(model):
         for turn, mask in enumerate(keep):

@@ -138,7 +138,9 @@ def trained_on(large: Path, *, steps: int) -> Path:
     home = artefacts.home() / "benchmarks" / "drafts"
     folder = home / f"{large.name}-longer-{steps}"
     if not (folder / "attar.json").exists():
-        config = HealConfig(max_steps=steps, learning_rate=1e-3, kl_weight=0.0, teacher_cache="none")
+        config = HealConfig(
+            max_steps=steps, learning_rate=1e-3, kl_weight=0.0, teacher_cache="none"
+        )
         heal(large, teacher=None, data=STDLIB, config=config, output_dir=folder, resume=True)
     return folder
 

@@ -1,7 +1,7 @@
 """What a model costs, and what a user is willing to pay: values only.
 
-`Budget` is a set of upper bounds that carry their units: ``Budget.parse("blocks<=50%, kv_bytes<=2KB,
-latency<=20ms")``.
+`Budget` is a set of upper bounds that carry their units:
+``Budget.parse("blocks<=50%, kv_bytes<=2KB, latency<=20ms")``.
 """
 
 import re

@@ -47,6 +47,7 @@ class Family:
     # one projection whose rows are all queries, then keys, then values
     fused_qkv: str | None = None
     fused_by_head: bool = False  # its rows are query, key, value of the first head, and so on
+    sizes_from_config: bool = False  # its forward pass reads the numbers of heads from the config
     attention_out: str = "self_attn.o_proj"
     mlp_in: tuple[str, ...] = ("mlp.gate_proj", "mlp.up_proj")
     fused_mlp_in: bool = False  # one projection whose rows are all gates, then all ups
@@ -111,7 +112,12 @@ FAMILIES: dict[str, Family] = {
     "olmo": Family(),
     "olmo2": Family(wide_norm=True),
     "phi": Family(attention_out="self_attn.dense", mlp_in=("mlp.fc1",), mlp_out="mlp.fc2"),
-    "phi3": Family(fused_qkv="self_attn.qkv_proj", mlp_in=("mlp.gate_up_proj",), fused_mlp_in=True),
+    "phi3": Family(
+        fused_qkv="self_attn.qkv_proj",
+        sizes_from_config=True,
+        mlp_in=("mlp.gate_up_proj",),
+        fused_mlp_in=True,
+    ),
     "starcoder2": Family(mlp_in=("mlp.c_fc",), mlp_out="mlp.c_proj"),
     "gpt2": Family(
         layers="h",
@@ -180,7 +186,7 @@ class Cut:
         """Indices along `axis` that survive when only `units` are kept, and of every head
         (`head_dim` rows in succession) only `channels`; None keeps the heads whole.
         """
-        rows = self.rows[units]
+        rows = self.rows.index_select(0, units)
         if channels is not None:
             rows = rows.unflatten(1, (-1, head_dim))[..., channels]
         return rows.flatten().sort().values
@@ -433,9 +439,11 @@ class Body:
         return bias is not None and bias.shape == (self.vocabulary,)
 
     def why_not(self, part: Unit | Global) -> str | None:
-        """Why this part cannot be removed such that a stock class still holds the model, or None.
+        """Why this part cannot be removed from this model, or None.
 
-        Heads whose size is tied to width / heads can go in memory all the same; see `no_form`.
+        Heads whose size is tied to width / heads get a reason, because pruning, which keeps the
+        width, could not save the result. A `SlicePlan` can cut them all the same, and `no_form`
+        says whether a class still holds the result.
         """
         config = self.model.config
         if part == "kv_groups":

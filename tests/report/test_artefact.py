@@ -62,9 +62,9 @@ def test_an_interrupted_run_goes_on_with_the_same_settings_whatever_the_recipe(
         assert work.state is not None
         (work.state / "half").write_text("done")
         raise KeyboardInterrupt
-    with pytest.raises(ConfigError, match="steps=3, not 4"):
-        with artefact(out, command="heal", settings=SETTINGS | {"steps": 4}, resume=True):
-            pass
+    other = artefact(out, command="heal", settings=SETTINGS | {"steps": 4}, resume=True)
+    with pytest.raises(ConfigError, match="steps=3, not 4"), other:
+        pass
     with artefact(out, command="heal", settings=SETTINGS, recipe="mine", resume=True) as work:
         assert work.resuming
         assert work.state is not None
@@ -73,10 +73,10 @@ def test_an_interrupted_run_goes_on_with_the_same_settings_whatever_the_recipe(
 
 
 def test_a_training_that_diverged_leaves_nothing_to_resume(tmp_path: Path) -> None:
-    with pytest.raises(TrainingDivergedError):
-        with artefact(tmp_path / "out", command="heal", settings=SETTINGS) as work:
-            assert work.state is not None
-            (work.state / "teacher").mkdir()
-            (work.state / "teacher" / "shard").write_text("x")
-            raise TrainingDivergedError("the loss became nan")
+    entered = artefact(tmp_path / "out", command="heal", settings=SETTINGS)
+    with pytest.raises(TrainingDivergedError), entered as work:
+        assert work.state is not None
+        (work.state / "teacher").mkdir()
+        (work.state / "teacher" / "shard").write_text("x")
+        raise TrainingDivergedError("the loss became nan")
     assert list(tmp_path.iterdir()) == []

@@ -9,7 +9,6 @@ from datasets import Dataset
 from transformers import PreTrainedModel
 
 import tiny
-from attar.compatibility import require_same_tokenizer
 from attar.data.tokens import train_bpe
 from attar.divergences import reverse_kl
 from attar.errors import CompatibilityError, DataError

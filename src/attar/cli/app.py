@@ -21,7 +21,7 @@ from attar.errors import AttarError, ConfigError
 #: command -> what it does; those with an `app` have commands of their own
 COMMANDS = MappingProxyType(
     {
-        "demo": "See it work: train a pocket model, prune it to half, heal it, and read the report.",
+        "demo": "See it work: train a pocket model, prune it to half, heal it, read the report.",
         "pretrain": "Train a small language model and its tokenizer on plain text.",
         "prune": "Prune a model to a budget (Bonsai and baselines).",
         "heal": "Repair a pruned model by distilling from its parent.",

@@ -92,7 +92,7 @@ class BonsaiConfig(PruneConfig):
     of attention do not drown the small ones of neurons."""
 
 
-# ---------------------------------------------------------------------- regression (paper, sec. 3.2)
+# --------------------------------------------------------------------- regression (paper, sec. 3.2)
 
 
 @dataclass(frozen=True)

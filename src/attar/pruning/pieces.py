@@ -1,4 +1,4 @@
-"""Groups of units: what one switch turns off, how groups are cut and switched, and which of them go."""
+"""Groups of units: what one switch turns off, how they are cut and switched, and which go."""
 
 import math
 from collections import defaultdict
@@ -82,8 +82,8 @@ def block_size(config: PruneConfig, width: int) -> int:
 
 
 def cut_groups(module: Module, order: Sequence[int], size: int) -> list[UnitGroup]:
-    """Units in the order of the prior, cut into groups of `size` neighbours; a short rest at the important end
-    is left out.
+    """Units in the order of the prior, cut into groups of `size` neighbours; a short rest at the
+    important end is left out.
     """
     layer, unit = module
     starts = range(0, len(order) - size + 1, size)
@@ -97,7 +97,8 @@ def finest_pool(
     *,
     config: PruneConfig,
 ) -> list[UnitGroup]:
-    """Everything that can be spared, in the order of the prior: single KV groups and `round_to` neurons."""
+    """Everything that can be spared, in the order of the prior: single KV groups, and neurons by
+    `round_to`."""
     pool: list[UnitGroup] = []
     for module in modules:
         size = 1 if module[1] == "kv_groups" else config.round_to
@@ -177,7 +178,8 @@ def select_removals(
         config: `rank_by` and `round_to`.
         uniform: move in bundles: the r-th least valuable group of every module of one kind goes
             together or not at all.
-        trim: shorten the last group of neurons to what is still missing, in multiples of `round_to`.
+        trim: shorten the last group of neurons to what is still missing, in multiples of
+            `round_to`.
     """
     bundles = _bundles(pool, values) if uniform else [[i] for i in range(len(pool))]
     saved = {i: sum(costs[j] for j in bundle) for i, bundle in enumerate(bundles)}

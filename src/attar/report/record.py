@@ -252,7 +252,7 @@ def _plain(value: Any) -> Any:
 
 
 def _named(value: Any) -> Any:
-    """JSON has no NaN and infinity; they are stored as `{"float": "NaN"}`, in JavaScript's words."""
+    """JSON has no NaN and infinity; they are stored as `{"float": "NaN"}`, as JavaScript says."""
     if isinstance(value, float) and not math.isfinite(value):
         return {"float": "NaN" if math.isnan(value) else f"{'-' * (value < 0)}Infinity"}
     if isinstance(value, dict):

@@ -120,7 +120,7 @@ def _settle(model: PreTrainedModel, plan: SlicePlan) -> None:
     for index, (layer, shape) in enumerate(zip(body.layers, arch.layers, strict=True)):
         _restate_layer(layer.module, shape)
         _restate_heads(layer.attention, shape, body.head_dim)
-        if layer.family.fused_qkv:  # a forward pass that reads sizes from its config
+        if layer.family.sizes_from_config:
             attention = layer.attention
             setattr(attention, "config", model.config.per_layer_config[index])  # noqa: B010 - a plain assignment would be typed as a submodule
 
