@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from attar.methods.bonsai import prune as prune
     from attar.methods.distiller import DistillConfig as DistillConfig
     from attar.methods.distiller import distill as distill
-    from attar.methods.distiller.autodistiller import recommend as recommend
+    from attar.methods.distiller.recommend import recommend as recommend
     from attar.recipes import read_recipe as recipe  # noqa: F401
     from attar.report.compare import compare as compare
     from attar.report.record import Run as Run
@@ -68,7 +68,7 @@ _HOMES = MappingProxyType(
         "prune": "attar.methods.bonsai",
         "DistillConfig": "attar.methods.distiller",
         "distill": "attar.methods.distiller",
-        "recommend": "attar.methods.distiller.autodistiller",
+        "recommend": "attar.methods.distiller.recommend",
         "recipe": "attar.recipes:read_recipe",
         "compare": "attar.report.compare",
         "Run": "attar.report.record",
