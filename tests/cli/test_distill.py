@@ -13,20 +13,22 @@ from datasets import Dataset
 import encoders
 import studies
 from attar import checkpoint
-from attar.cli import distill_search
-from attar.cli import recommend as recommending
+from attar.cli import pipeline as searching
 from attar.methods.distiller import autodistiller as recommender
-from attar.methods.distiller.autodistiller import AutoDistiller, HeldOut
+from attar.methods.distiller.autodistiller import AutoDistiller, reading
 from attar.methods.distiller.config import DistillConfig, with_pipeline
 from attar.methods.distiller.distill import distill
+from attar.methods.distiller.importance import importance
 from attar.methods.distiller.pipelines import Pipeline, enumerate_all, narrow
-from attar.methods.distiller.search import possible
-from attar.methods.distiller.study import STUDY_FILE, importance, read_study
+from attar.methods.distiller.search import allowed_choices
+from attar.methods.distiller.study import read_study
 from attar.recipes import read_recipe
 from attar.report.record import FILE_NAME, Run
+from attar.search.predictors import HeldOut
+from attar.search.storage import STUDY_FILE
 from scene import run
 
-QUICK = "--max-steps 2 --per-device-train-batch-size 8 --max-length 32 --learning-rate 0.003"
+QUICK = "--max-steps 2 --per-device-train-batch-size 8 --context 32 --learning-rate 0.003"
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +46,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
         max_steps=30,
         per_device_train_batch_size=8,
         learning_rate=3e-3,
-        max_length=32,
+        context=32,
         hard_weight=1.0,
     )
     distill(
@@ -98,7 +100,7 @@ def test_search_finds_a_pipeline_that_its_recipe_trains_again(
     root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     given = command(
-        "distill search --data {root}/data --teacher {root}/teacher --student-layers 1 "
+        "pipeline search --data {root}/data --teacher {root}/teacher --student-layers 1 "
         "--student-init cut -o {out} --trials 4 --recommended 1 --only mixup=false --no-prune "
         f"--only pred-loss=MSE,ce {QUICK}",
         root=root,
@@ -127,14 +129,15 @@ def test_search_finds_a_pipeline_that_its_recipe_trains_again(
     assert re.search(r"best of 1 recommended  0\.\d{4}, .*the best of 1 random, 0\.\d{4}", said)
 
     recipe = read_recipe(str(tmp_path / "my study" / "best.yaml"))
+    assert recipe.pop("verb") == "distill"
     wanted = DistillConfig(
-        max_steps=2, per_device_train_batch_size=8, max_length=32, learning_rate=0.003
+        max_steps=2, per_device_train_batch_size=8, context=32, learning_rate=0.003
     )
     assert recipe["max_steps"] == 2
     assert DistillConfig(**recipe) == with_pipeline(wanted, best.pipeline)
     assert str(best.score)[:6] in (tmp_path / "my study" / "best.yaml").read_text()
     next_line = said.strip().splitlines()[-1]
-    assert next_line.startswith("Next: attar distill --config ")
+    assert next_line.startswith("Next: attar run ")
     words = shlex.split(next_line.removeprefix("Next: attar "))
     assert run(words) == 0
     record = Run.load(Path(words[-1]) / FILE_NAME)
@@ -168,8 +171,8 @@ def test_what_a_recipe_says_of_choices_is_left_to_the_search(
         seen.append(given)
         raise Enough
 
-    monkeypatch.setattr(distill_search, "search_pipelines", capture)
-    basis = f"distill search --data d --teacher t --student s -o {tmp_path}/x --seed 5 --config"
+    monkeypatch.setattr(searching, "search_pipelines", capture)
+    basis = f"pipeline search s --data d --teacher t -o {tmp_path}/x --seed 5 --config"
     for recipe, steps in (("distiller/cpu-tiny", 1000), (str(root / "searched.yaml"), 7)):
         with pytest.raises(Enough):
             run([*basis.split(), recipe])
@@ -181,24 +184,14 @@ def test_what_a_recipe_says_of_choices_is_left_to_the_search(
     defaults = DistillConfig(max_steps=7, seed=5)
     assert seen[-1]["training"] == defaults
     assert seen[-1]["config"].only == {"mixup": [True]}
-    assert seen[-1]["config"].recommended == 5
+    assert seen[-1]["config"].recommended is None
     with pytest.raises(Enough):
         run([*basis.split()[:-1], "--trials", "7", "--only", "augment=none,swap+mlm", "--prune"])
     assert seen[-1]["config"].only == {"augment": [(), ("swap", "mlm")]}
-    assert seen[-1]["config"].recommended == 3
+    assert seen[-1]["config"].trials == 7
     with pytest.raises(Enough):
         run([*basis.split()[:-1], "--only", "temperature=1,4.0", "--only=copies=4"])
     assert seen[-1]["config"].only == {"temperature": [1.0, 4.0], "copies": [4]}
-
-
-def test_the_verdict_is_plain() -> None:
-    best = distill_search.Best
-    assert "0.0500 above the best of 2 random" in distill_search._verdict(
-        best(2, 0.9), best(2, 0.85)
-    )
-    assert "0.0500 BELOW the best" in distill_search._verdict(best(2, 0.8), best(2, 0.85))
-    assert "as good as the best" in distill_search._verdict(best(2, 0.8), best(2, 0.80001))
-    assert "nothing to compare" in distill_search._verdict(best(2, 0.8), None)
 
 
 # --------------------------------------------------------------------------------------- importance
@@ -210,7 +203,7 @@ def test_importance_shows_shares_and_what_they_come_from(
     few = studies.write(tmp_path / "few.jsonl", studies.study("few", 3))
     lost = [studies.trial(Pipeline(), None, state="failed", dataset="lost")]
     files = [root / "one", few, studies.write(tmp_path / "lost.jsonl", lost)]
-    assert run(["distill", "importance", *map(str, files)]) == 0
+    assert run(["pipeline", "evaluate", *map(str, files)]) == 0
     said = capsys.readouterr().out
     shares = importance(studies.study("a"))
     assert table(said, "choice") == [
@@ -231,10 +224,10 @@ def test_an_encoder_is_evaluated_on_its_task(
     assert run([*asked, "--context", "32", "--json", str(tmp_path / "scores.json")]) == 0
     recorded = Run.load(root / "teacher").quality["after"]
     stored = json.loads((tmp_path / "scores.json").read_text())
-    assert stored["score"] == recorded
+    assert stored["quality"]["after"] == recorded
     said = capsys.readouterr().out
     assert f"accuracy  {recorded['accuracy']:.4f}" in said
-    assert f"(test), {stored['examples']} examples" in said
+    assert "(test), 60 examples" in said
     assert run([*asked, "--context", "32", "--split", "all"]) == 0
     assert "(all), 164 examples" in capsys.readouterr().out
     other = ["evaluate", str(root / "teacher"), "--data", str(root / "numbers.csv")]
@@ -246,7 +239,7 @@ def test_an_encoder_is_evaluated_on_its_task(
 
 
 def wanted(count: int, **only: Any) -> list[recommender.Recommendation]:
-    left = narrow(possible(None, mlm=False) | only)
+    left = narrow(allowed_choices(None, mlm=False) | only)
     learned = AutoDistiller.fit(studies.several())
     return learned.recommend(count, init="cut", candidates=enumerate_all(space=left))
 
@@ -255,7 +248,7 @@ def test_recommend_prints_pipelines_and_how_good_such_advice_is(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "recipes"
-    assert run(["recommend", "-n", "3", "-o", str(out)]) == 0
+    assert run(["recommend", "--count", "3", "-o", str(out)]) == 0
     said = capsys.readouterr().out
     best = wanted(3)
     shown = table(said, "differs from the default in")
@@ -280,10 +273,11 @@ def test_recommend_prints_pipelines_and_how_good_such_advice_is(
     assert "the recommendation is better than chance" in said
     for number, one in enumerate(best, 1):
         recipe = read_recipe(str(out / f"{number}.yaml"))
+        assert recipe.pop("verb") == "distill"
         config = with_pipeline(DistillConfig(), one.pipeline)
         assert DistillConfig(**recipe) == replace(config, intermediate=one.pipeline.intermediate)
-    assert len(list(out.iterdir())) == 3
-    assert f"attar distill --config {out}/1.yaml --data DATA" in said
+    assert {file.name for file in out.iterdir()} == {*(f"{n}.yaml" for n in (1, 2, 3)), FILE_NAME}
+    assert f"attar run {out}/1.yaml STUDENT --data DATA" in said
 
 
 def test_every_pipeline_is_written_as_it_is_run() -> None:
@@ -300,18 +294,19 @@ def test_every_pipeline_is_written_as_it_is_run() -> None:
 def test_recommend_keeps_to_what_the_task_leaves_open(
     root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    asked = ["recommend", "--data", str(root / "numbers.csv"), "-n", "2"]
-    assert run([*asked, "--model", "extra_trees", "-o", str(tmp_path / "trees")]) == 0
+    asked = ["recommend", "--data", str(root / "numbers.csv"), "--count", "2"]
+    assert run([*asked, "--predictor", "extra_trees", "-o", str(tmp_path / "trees")]) == 0
     assert "Limited to what regression leaves open" in capsys.readouterr().out
     assert run([*asked, "-o", str(tmp_path / "recipes")]) == 0
     by_data = capsys.readouterr().out
     assert f"--data {root}/numbers.csv" in by_data
     found = [read_recipe(str(tmp_path / "recipes" / f"{n}.yaml")) for n in (1, 2)]
     best = wanted(2, pred_loss=["mse"])
+    assert [one.pop("verb") for one in found] == ["distill"] * 2
     assert [DistillConfig(**one) for one in found] == [
         with_pipeline(DistillConfig(), one.pipeline) for one in best
     ]
-    assert run(["recommend", "--task", "question_answering", "-n", "60"]) == 0
+    assert run(["recommend", "--task", "question_answering", "--count", "60"]) == 0
     shown = table(capsys.readouterr().out, "differs from the default in")
     assert len(shown) == 60
     assert not any("augment" in cells[1] or "mixup" in cells[1] for cells in shown)
@@ -331,7 +326,7 @@ def test_a_masked_language_model_opens_its_augmenter(
     shipped[:] = [studies.write(tmp_path / "mlm.jsonl", rows)]
     for more, there in ((["--mlm", "my-mlm"], True), ([], False)):
         out = tmp_path / str(there)
-        assert run(["recommend", "-n", "1", "-o", str(out), *more]) == 0
+        assert run(["recommend", "--count", "1", "-o", str(out), *more]) == 0
         recipe = read_recipe(str(out / "1.yaml"))
         assert ("mlm" in recipe.get("augment", [])) == there
         assert recipe.get("mlm") == ("my-mlm" if there else None)
@@ -341,26 +336,26 @@ def test_recommend_says_what_it_cannot_tell(
     root: Path, shipped: list[Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
     shipped.clear()
-    assert run(["recommend", "--study", str(root / "one")]) == 0
+    assert run(["recommend", "--studies", str(root / "one")]) == 0
     said = capsys.readouterr().out
     assert "Learned from 40 trials on a." in said
     assert "cannot be told: expected trials on at least two data sets" in said
     assert "1  " in said
-    assert run(["recommend", "--study", str(root / "one"), str(root / "several.jsonl")]) == 0
+    assert run(["recommend", "--studies", str(root / "one"), str(root / "several.jsonl")]) == 0
     assert "on a, b, c, d." in capsys.readouterr().out
 
 
 def test_a_recommendation_that_is_no_better_is_called_so() -> None:
     row = HeldOut("mean", "z", 9.0, 0.1, 0.5, 0.02, 0.01, 0.5)
-    assert "NOT better than chance" in recommending._reading(row)
-    assert "NOT better" in recommending._reading(replace(row, regret=0.01))
-    assert "is better than chance" in recommending._reading(replace(row, regret=0.005))
+    assert "NOT better than chance" in reading(row)
+    assert "NOT better" in reading(replace(row, regret=0.01))
+    assert "is better than chance" in reading(replace(row, regret=0.005))
 
 
 # ----------------------------------------------------------------------------------------- mistakes
 
 _SEARCH = (
-    "distill search --data {root}/data --teacher {root}/teacher --student-layers 1 -o {out} "
+    "pipeline search --data {root}/data --teacher {root}/teacher --student-layers 1 -o {out} "
     f"--trials 2 {QUICK}"
 )
 _NONE = _SEARCH.replace("--trials 2", "--trials 0")
@@ -376,34 +371,34 @@ MISTAKES = {
     "no storage": (f"{_SEARCH} --storage mysql://me:secret@host/db", r"mysql://me:\*\*\*@host/db"),
     "no database": (f"{_SEARCH} --storage sqlite:////nowhere/x.db", "cannot be opened"),
     "no URL": (f"{_SEARCH} --storage nonsense", "cannot be opened"),
-    "no teacher": ("distill search --data {root}/data -o {out}", "--teacher"),
-    "no data": ("distill search --teacher {root}/teacher -o {out}", "--data"),
-    "no output": ("distill search --data {root}/data --teacher t", "--output-dir"),
+    "no teacher": ("pipeline search --data {root}/data -o {out}", "--teacher"),
+    "no data": ("pipeline search --teacher {root}/teacher -o {out}", "--data"),
+    "no output": ("pipeline search --data {root}/data --teacher t", "--output-dir"),
     "no student": (_SEARCH.replace("--student-layers 1 ", ""), "one of the two"),
     "an untrained teacher": (_SEARCH.replace("/teacher", "/plain"), "must be trained on this task"),
     "a taken folder": (_SEARCH.replace("{out}", "{root}/taken"), "something else than a study"),
     "a study of another space": (
-        f"{_SEARCH} --recommended 1 --study {{root}}/foreign.jsonl",
+        f"{_SEARCH} --recommended 1 --studies {{root}}/foreign.jsonl",
         r"foreign\.jsonl, line 1: expected the search space",
     ),
     "an empty study": (
-        f"{_SEARCH} --recommended 1 --study {{root}}/empty.jsonl",
+        f"{_SEARCH} --recommended 1 --studies {{root}}/empty.jsonl",
         "has no trials",
     ),
     "no study like this": (
         f"{_SEARCH} --recommended 1 --student-init random",
         "add a study of such students",
     ),
-    "importance of nothing": ("distill importance", "STUDIES|studies"),
-    "importance of an empty study": ("distill importance {root}/empty.jsonl", "has no trials"),
-    "importance in another space": ("distill importance {root}/foreign.jsonl", "search space"),
-    "importance of no file": ("distill importance {root}/none.jsonl", "cannot read the study"),
-    "advice from nowhere": ("recommend --study {root}/none.jsonl", "cannot read the study"),
-    "advice from an empty study": ("recommend --study {root}/empty.jsonl", "has no trials"),
-    "advice from another space": ("recommend --study {root}/foreign.jsonl", "search space"),
-    "no advice": ("recommend -n 0", "between 1 and 100; found 0"),
+    "importance of nothing": ("pipeline evaluate", "STUDIES|studies"),
+    "importance of an empty study": ("pipeline evaluate {root}/empty.jsonl", "has no trials"),
+    "importance in another space": ("pipeline evaluate {root}/foreign.jsonl", "search space"),
+    "importance of no file": ("pipeline evaluate {root}/none.jsonl", "cannot read the study"),
+    "advice from nowhere": ("recommend --studies {root}/none.jsonl", "cannot read the study"),
+    "advice from an empty study": ("recommend --studies {root}/empty.jsonl", "has no trials"),
+    "advice from another space": ("recommend --studies {root}/foreign.jsonl", "search space"),
+    "no advice": ("recommend --count 0", "count must be 1 or more; found 0"),
     "advice for another start": ("recommend --student-init random", "add a study of such students"),
-    "advice in a taken folder": ("recommend -o {root}/taken", "must be new or empty"),
+    "advice in a taken folder": ("recommend -o {root}/taken", "empty or new output folder"),
     "advice on no data": ("recommend --data {root}/none.csv", r"none\.csv"),
 }
 
@@ -435,5 +430,5 @@ def test_without_a_shipped_study_one_must_be_given(
 ) -> None:
     shipped.clear()
     assert run(command(text, root=root, out=tmp_path / "out")) == 2
-    assert "give one with --study" in capsys.readouterr().err
+    assert "give one with --studies" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []

@@ -151,10 +151,10 @@ def search(
         DataError: models, data or studies cannot be read.
         AttarError: no trial was trained to its end.
     """
-    if (model is None) == (student_layers is None):
-        raise ConfigError("expected either a student or student_layers; give one of the two")
     if teacher is None:
         raise ConfigError("say what to learn from: a teacher (--teacher), trained on this task")
+    if (model is None) == (student_layers is None):
+        raise ConfigError("expected either a student or student_layers; give one of the two")
     if training.num_train_epochs is not None:
         raise ConfigError(
             "a search counts in steps, so that all trials train alike, however many copies of the "

@@ -164,9 +164,6 @@ def teacher_ratio(score: float, teacher: float) -> float:
     return score / teacher if teacher > 0 else math.nan
 
 
-dpr = teacher_ratio  # until distill.py calls it by its new name
-
-
 def gap_closed(score: float, teacher: float, *, hard: float) -> float:
     """Share of the way from a student taught by labels alone (`hard`) to the teacher; NaN where the
     teacher is no better than that student."""

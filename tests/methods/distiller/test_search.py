@@ -88,17 +88,18 @@ def run(
 
 
 def test_a_study_holds_distinct_pipelines_and_what_they_scored(root: Path, tmp_path: Path) -> None:
-    rows = run(root, tmp_path / "study")
-    assert len({row.pipeline for row in rows}) == 6
+    config = replace(SEARCH, trials=4)
+    rows = run(root, tmp_path / "study", config)
+    assert len({row.pipeline for row in rows}) == 4
     assert rows == read_study(tmp_path / "study" / STUDY_FILE)
     assert all(0 <= (row.score or 0) <= 1 and row.teacher_score > 0.8 for row in rows)
     assert all(row.test_score is not None for row in rows if row.state == "complete")
     assert {(row.dataset, row.teacher, row.student, row.init) for row in rows} == {
         ("data", "teacher", "1 layers", "cut")
     }
-    again = run(root, tmp_path / "study")  # nothing is left to do
+    again = run(root, tmp_path / "study", config)  # nothing is left to do
     assert again == rows
-    other = run(root, tmp_path / "other")
+    other = run(root, tmp_path / "other", config)
     assert [row.pipeline for row in other] == [row.pipeline for row in rows]
     assert [row.score for row in other if row.state == "complete"] == [
         row.score for row, same in zip(rows, other, strict=True) if same.state == "complete"
@@ -209,7 +210,7 @@ def test_a_study_of_other_settings_is_refused(
             ConfigError,
             "9 pipelines .* found 8",
         ),
-        ({"config": replace(SEARCH, recommended=2)}, ConfigError, "give one with --study"),
+        ({"config": replace(SEARCH, recommended=2)}, ConfigError, "give one with --studies"),
         ({"config": replace(SEARCH, storage="foo://x:secret@y")}, ConfigError, r"foo://x:\*\*\*@y"),
         ({"training": replace(TRAINING, mlm="nowhere")}, ConfigError, "nowhere"),
     ],
