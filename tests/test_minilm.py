@@ -47,7 +47,7 @@ def test_prune_takes_neurons_and_says_why_heads_stay(
 ) -> None:
     text = scene.write_text(tmp_path / "text", words=1200)
     out = tmp_path / "out"
-    few = "--windows 4 --window-tokens 32 --method wanda"
+    few = "--windows 4 --context 32 --method wanda"
     command = ["prune", str(encoder), "--data", str(text), "--budget", "blocks<=90%"]
     assert run([*command, *few.split(), "-o", str(out)]) == 0
     record = Run.load(out)

@@ -136,15 +136,16 @@ def test_outputs_are_stored_where_rows_are_seen_again(tmp_path: Path, built: lis
 
 
 def test_runs_share_the_outputs_of_plain_texts_alone(tmp_path: Path, built: list[Path]) -> None:
-    sharing = Sharing(tmp_path / "cache")
+    cache = tmp_path / "cache"
+    sharing = Sharing(cache)
     first, second = (train(CONFIG, sharing=sharing) for _ in range(2))
     assert same(first, second)
     assert built[0] == built[1]
-    folders = [path for path in sharing.cache.iterdir() if path.is_dir()]
+    folders = [path for path in cache.iterdir() if path.is_dir()]
     swapped = replace(CONFIG, augment=("swap",))
     train(swapped, sharing=sharing)
     assert built[2] not in folders
-    assert [path for path in sharing.cache.iterdir() if path.is_dir()] == folders == built[:1]
+    assert [path for path in cache.iterdir() if path.is_dir()] == folders == built[:1]
 
 
 def test_a_teacher_reads_its_own_tokens(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
