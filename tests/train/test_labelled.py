@@ -194,6 +194,25 @@ def test_rows_without_a_label_are_left_out_where_no_teacher_says_anything() -> N
     assert rows == 40
 
 
+def test_copies_come_into_the_batch_of_their_text() -> None:
+    config = replace(CONFIG, max_steps=2, augment=("swap",), copies=2, repeated=True)
+    job, seen = task(), list[Tensor]()
+    plain = loss()
+
+    def make(teacher: TeacherOutputs | None) -> Compute:
+        def compute(model: nn.Module, batch: Batch) -> dict[str, Term]:
+            seen.append(batch["source"])
+            return plain.make(teacher)(model, batch)
+
+        return compute
+
+    _, rows = train_labelled(job, replace(plain, make=make), config=config)
+    assert rows == 3 * len(job.documents["train"])
+    for sources in seen:
+        groups = sources.reshape(8, 3)
+        assert (groups == groups[:, :1]).all()
+
+
 def test_passes_over_the_rows_become_steps() -> None:
     config = replace(CONFIG, num_train_epochs=1.5)
     assert train_labelled(task(rows=40), loss(), config=config)[0].steps == 8  # 60 rows, 8 a step
