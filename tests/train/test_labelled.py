@@ -136,15 +136,16 @@ def test_outputs_are_stored_where_rows_are_seen_again(tmp_path: Path, built: lis
 
 
 def test_runs_share_the_outputs_of_plain_texts_alone(tmp_path: Path, built: list[Path]) -> None:
-    sharing = Sharing(tmp_path / "cache")
+    cache = tmp_path / "cache"
+    sharing = Sharing(cache)
     first, second = (train(CONFIG, sharing=sharing) for _ in range(2))
     assert same(first, second)
     assert built[0] == built[1]
-    folders = [path for path in sharing.cache.iterdir() if path.is_dir()]
+    folders = [path for path in cache.iterdir() if path.is_dir()]
     swapped = replace(CONFIG, augment=("swap",))
     train(swapped, sharing=sharing)
     assert built[2] not in folders
-    assert [path for path in sharing.cache.iterdir() if path.is_dir()] == folders == built[:1]
+    assert [path for path in cache.iterdir() if path.is_dir()] == folders == built[:1]
 
 
 def test_a_teacher_reads_its_own_tokens(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -191,6 +192,25 @@ def test_rows_without_a_label_are_left_out_where_no_teacher_says_anything() -> N
     assert (training.steps, rows) == (CONFIG.max_steps, 16)
     _, rows = train_labelled(job, loss(), config=CONFIG)
     assert rows == 40
+
+
+def test_copies_come_into_the_batch_of_their_text() -> None:
+    config = replace(CONFIG, max_steps=2, augment=("swap",), copies=2, repeated=True)
+    job, seen = task(), list[Tensor]()
+    plain = loss()
+
+    def make(teacher: TeacherOutputs | None) -> Compute:
+        def compute(model: nn.Module, batch: Batch) -> dict[str, Term]:
+            seen.append(batch["source"])
+            return plain.make(teacher)(model, batch)
+
+        return compute
+
+    _, rows = train_labelled(job, replace(plain, make=make), config=config)
+    assert rows == 3 * len(job.documents["train"])
+    for sources in seen:
+        groups = sources.reshape(8, 3)
+        assert (groups == groups[:, :1]).all()
 
 
 def test_passes_over_the_rows_become_steps() -> None:

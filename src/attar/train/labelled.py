@@ -19,7 +19,7 @@ from typing import Any
 from datasets import Dataset, concatenate_datasets
 from filelock import FileLock
 from torch import nn
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedModel
 
 from attar.data.augment.augment import (
     AUGMENTERS,
@@ -32,10 +32,9 @@ from attar.data.augment.augment import (
 from attar.data.augment.words import MaskedLM, Neighbours
 from attar.data.labelled.batches import Examples
 from attar.data.labelled.encode import encode
-from attar.data.labelled.task import Task
 from attar.data.sources import Source
 from attar.errors import ConfigError, require
-from attar.runtime import place, processes
+from attar.runtime import broadcast, place, processes
 from attar.train.callbacks import Watch
 from attar.train.labelled_task import LabelledTask
 from attar.train.mixup import MixedExamples
@@ -185,13 +184,13 @@ def train_labelled(
         ConfigError: options that do not fit, or a training that diverged.
     """
     resources = augmenter_resources(job, config, known=sharing.resources)
-    rows = _with_copies(job.documents["train"], config, resources)
+    rows = _with_copies(job.documents["train"], config=config, resources=resources)
     copies = config.copies if config.repeated else 0
-    source = _examples(rows, job.tokenizer, job.task, config, copies=copies)
+    source = _examples(job, rows, context=config.context, copies=copies)
     if loss.teacher is None:
         known = [i for i in range(len(rows)) if source.counts(source.batch([i]))["labelled"]]
         rows = rows.select(known)
-        source = _examples(rows, job.tokenizer, job.task, config)
+        source = _examples(job, rows, context=config.context)
     config = replace(config, max_steps=_steps(source, config))
     trained: Source = source
     if config.mixup_beta is not None:
@@ -224,7 +223,7 @@ def train_labelled(
     return training, len(rows)
 
 
-def _with_copies(train: Dataset, config: LabelledConfig, resources: Resources) -> Dataset:
+def _with_copies(train: Dataset, *, config: LabelledConfig, resources: Resources) -> Dataset:
     """The training rows, and after them their augmented copies, copy by copy."""
     if not config.augment:
         return train
@@ -235,15 +234,12 @@ def _with_copies(train: Dataset, config: LabelledConfig, resources: Resources) -
 
 
 def _examples(
-    rows: Dataset,
-    tokenizer: PreTrainedTokenizerBase,
-    task: Task,
-    config: LabelledConfig,
-    *,
-    copies: int = 0,
+    job: LabelledTask, rows: Dataset, *, context: int, copies: int = 0, teacher: bool = False
 ) -> Examples:
-    encoded = encode(rows, tokenizer, task=task, context=config.context)
-    return Examples(encoded, task=task, tokenizer=tokenizer, copies=copies)
+    """The rows as the student, or its teacher, reads them."""
+    tokenizer = job.tokenizers[int(teacher)]
+    encoded = encode(rows, tokenizer, task=job.task, context=context)
+    return Examples(encoded, task=job.task, tokenizer=tokenizer, copies=copies)
 
 
 def _rows_per_step(config: LabelledConfig) -> int:
@@ -299,10 +295,10 @@ def _teacher_outputs(
         return
     if len(source) < len(rows) or not job.same_inputs:
         # the cache has every row in its place, whatever rows share a batch
-        source = _examples(rows, job.tokenizers[1], job.task, config)
+        source = _examples(job, rows, context=config.context, teacher=True)
     if cache is not None:
         # Other runs use the outputs of plain texts; of augmented ones each has its own.
-        own = uuid.uuid4().hex if config.augment else ""
+        own = broadcast(uuid.uuid4().hex) if config.augment else ""
         path = cache / _digest(source.fingerprint(), request, bf16, own)
     elif state is not None:
         path = state / "teacher"
@@ -311,15 +307,15 @@ def _teacher_outputs(
             "the tokenizers of student and teacher differ, so that the teacher's outputs are "
             "stored; say where, as `state` or `cache`"
         )
-    if processes().is_main_process:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(f"{path}.lock"):  # other runs may want the same
-            CachedOutputs.build(
-                job.teacher, source, path=path, task=job.task, request=request, bf16=bf16
-            )
-    place(job.teacher, "cpu")  # its memory is free for the student
-    processes().wait_for_everyone()
     try:
+        if processes().is_main_process:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with FileLock(f"{path}.lock"):  # other runs may want the same
+                CachedOutputs.build(
+                    job.teacher, source, path=path, task=job.task, request=request, bf16=bf16
+                )
+        place(job.teacher, "cpu")  # its memory is free for the student
+        processes().wait_for_everyone()
         yield CachedOutputs(path, task=job.task, request=request)
     finally:
         if cache is not None and config.augment:
