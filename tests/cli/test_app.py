@@ -167,9 +167,9 @@ def test_options_come_from_a_recipe_or_a_file_and_flags_override(
     file.write_text("# nothing yet\n")
     assert run(["pretrain", "--config", str(file), "-o", "x"]) == 0
     assert seen[-1] == PretrainConfig()
-    file.write_text("bf16: null\ntext_column: body\n")  # null: as if it were not there
+    file.write_text("bf16: null\nmax_steps: 8\n")  # null: as if it were not there
     assert run(["pretrain", "--config", str(file), "-o", "x"]) == 0
-    assert seen[-1] == PretrainConfig(text_column="body")
+    assert seen[-1] == PretrainConfig(max_steps=8)
     file.write_text(f"output_dir: x\ndata: {tmp_path}\nmax_steps: 9\n")
     assert run(["pretrain", "--config", str(file)]) == 0
     assert seen[-1].max_steps == 9
@@ -188,7 +188,7 @@ def test_steps_that_are_typed_go_before_a_recipe_s_epochs() -> None:
 #: name -> (the command, what the sentence says); `{root}` is the folder of `world`, `{out}` one
 #: that must not come to be
 _PRUNE = "prune {root}/model --data {root}/text -o {out}"
-_HEAL = "heal {root}/model --teacher {root}/model --data {root}/text -o {out} --block-size 16"
+_HEAL = "heal {root}/model --teacher {root}/model --data {root}/text -o {out} --context 16"
 _TRAIN = "pretrain --data {root}/text -o {out} --vocab-size 280 --context 16"
 MISTAKES: dict[str, tuple[str, str]] = {
     # what is typed
@@ -226,7 +226,7 @@ MISTAKES: dict[str, tuple[str, str]] = {
     "wrong type in YAML": (f"{_TRAIN} --config {{root}}/type.yaml", r"many"),
     # budgets
     "a word as budget": (f"{_PRUNE} --budget half", r"expected a budget such as"),
-    "a wrong currency": (f"{_PRUNE} --budget size<=5MB", r"unknown currency 'size'"),
+    "a wrong constraint": (f"{_PRUNE} --budget size<=5MB", r"unknown currency 'size'"),
     "a wrong unit": (f"{_PRUNE} --budget latency<=5", r"needs a unit"),
     "more than all": (f"{_PRUNE} --budget blocks<=150%", r"at most 100%"),
     "out of reach": (
@@ -310,7 +310,7 @@ MISTAKES: dict[str, tuple[str, str]] = {
         "at least one block of 4000 tokens",
     ),
     "too small a vocabulary": (_TRAIN.replace("280", "10"), "vocabulary of at least 257"),
-    "too long a window": (_HEAL.replace("size 16", "size 4096"), "block_size must be at most"),
+    "too long a window": (_HEAL.replace("context 16", "context 4096"), "context must be at most"),
     "too long a context": (
         "evaluate {root}/model --data {root}/text --context 4096",
         "context.*4096|4096.*context",

@@ -53,35 +53,35 @@ def test_from_a_target_to_a_draft_that_is_measured(
     root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "trained"
-    assert run(command(root, f"draft distill target draft --data text {QUICK} -o {out}")) == 0
+    assert run(command(root, f"draft train draft --target target --data text {QUICK} -o {out}")) == 0
     said = capsys.readouterr().out
-    assert "tau at 0" in said
-    assert "Predicted here" in said
+    assert "block efficiency at T=0" in said
+    assert "Predicted on this machine" in said
     assert {"attar.json", "speculation.json", "model.safetensors"} <= {
         f.name for f in out.iterdir()
     }
-    profile = f"draft profile target {out} --data text --prompts 3 --longest 2 --rounds 1"
+    profile = f"draft evaluate {out} --target target --data text --prompts 3 --longest 2 --rounds 1"
     profile += " --prompt-tokens 8 --max-new-tokens 6"
     assert run(command(root, profile)) == 0
     said = capsys.readouterr().out
     assert re.search(r"Drafting (pays|does not pay|makes no difference) here: \d", said)
     assert "100% of the texts the same" in said
     assert run(command(root, f"{profile} --json - --temperatures 0.5")) == 0
-    stored = json.loads(capsys.readouterr().out)
+    stored = json.loads(capsys.readouterr().out)["details"]
     assert stored["profiles"][0]["temperature"] == 0.5
-    assert len(stored["profiles"][0]["outlooks"]) == 2
+    assert len(stored["profiles"][0]["estimates"]) == 2
 
 
 def test_a_search_gives_a_recipe(
     root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "search"
-    given = f"draft search target draft --data text {QUICK} --divergences js,lk"
-    assert run(command(root, f"{given} --authors student -o {out}")) == 0
+    given = f"draft search draft --target target --data text {QUICK} --divergences js,lk"
+    assert run(command(root, f"{given} --sources draft -o {out}")) == 0
     said = capsys.readouterr().out
     assert "js" in said
     assert "(before)" in said
-    trained = f"draft distill target draft --data text {QUICK} --config {out / 'best.yaml'}"
+    trained = f"draft train draft --target target --data text {QUICK} --config {out / 'best.yaml'}"
     assert run(command(root, f"{trained} -o {tmp_path / 'out'}")) == 0
     record = json.loads((tmp_path / "out" / "attar.json").read_text())
     assert record["settings"]["divergence"] in ("js", "lk")
@@ -91,13 +91,13 @@ def test_a_search_of_bare_prompts_leaves_the_data_out(
     root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     given = (
-        f"draft search target draft --data bare.jsonl {QUICK} --divergences js -o {tmp_path / 's'}"
+        f"draft search draft --target target --data bare.jsonl {QUICK} --divergences js -o {tmp_path / 's'}"
     )
     assert run(command(root, given)) == 0
     said = capsys.readouterr().out
-    assert "student" in said
+    assert "draft" in said
     assert "target" in said
-    assert len((tmp_path / "s" / "cells.jsonl").read_text().splitlines()) == 2
+    assert len((tmp_path / "s" / "study.jsonl").read_text().splitlines()) == 2
 
 
 @pytest.mark.parametrize("draft", ["draft", "other", "layers:1", "lookup"])
@@ -166,7 +166,7 @@ def test_a_draft_of_another_target_is_told(
     root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "trained"
-    assert run(command(root, f"draft distill target draft --data text {QUICK} -o {out}")) == 0
+    assert run(command(root, f"draft train draft --target target --data text {QUICK} -o {out}")) == 0
     changed = checkpoint.load(root / "target")
     with torch.no_grad():
         next(changed.parameters()).add_(0.1)
@@ -184,15 +184,15 @@ MISTAKES = {
     "an empty prompt": ("generate target ''", "at least one word"),
     "no line": ("generate target --prompts gaps.txt", "found nothing in"),
     "lossy and not": ("generate target def --draft draft --lossy lin", "smaller epsilon"),
-    "no words": ("generate target def --temperature 1 --top-p 0", "--top-p"),
+    "no words": ("generate target def --temperature 1 --top-p 0", "top_p"),
     "all of its layers": ("draft init target --layers 3 -o x", "fewer layers"),
     "an encoder": ("draft init encoder --layers 1 -o x", "must be a decoder"),
     "an encoder that writes": ("generate encoder def", "must be a decoder"),
     "other columns": (
-        "draft distill target draft --data asked.csv --max-new-tokens 8 -o x",
+        "draft train draft --target target --data asked.csv --max-new-tokens 8 -o x",
         "prompt or messages",
     ),
-    "rounds": ("draft profile target draft --rounds -1", "--rounds"),
+    "rounds": ("draft evaluate draft --target target --rounds -1", "rounds must be"),
     "no file": ("generate target --prompts nowhere.txt", "cannot read prompts"),
     "too long": ("generate target def --max-new-tokens 90", "64 positions"),
     "too long with a draft": (
@@ -212,34 +212,34 @@ MISTAKES = {
     "layers in disorder": ("draft init target --layers 2,0 -o x", "ascending"),
     "no folder": ("draft init target", "--output-dir"),
     "a taken folder": ("draft init target -o taken", "holds something"),
-    "another tokenizer": ("draft distill target other --data text -o x", "share one tokenizer"),
-    "a large draft": ("draft distill draft target --data text -o x", "must be smaller"),
+    "another tokenizer": ("draft train other --target target --data text -o x", "share one tokenizer"),
+    "a large draft": ("draft train target --target draft --data text -o x", "must be smaller"),
     "no such divergence": (
-        "draft distill target draft --data text --divergence kl -o x",
+        "draft train draft --target target --data text --divergence kl -o x",
         "divergence",
     ),
     "no such text": (
-        "draft distill target draft --data nowhere.jsonl --max-new-tokens 8 -o x",
+        "draft train draft --target target --data nowhere.jsonl --max-new-tokens 8 -o x",
         "no file or folder",
     ),
     "texts that are too long": (
-        "draft distill target draft --data text --max-new-tokens 60 -o x",
+        "draft train draft --target target --data text --max-new-tokens 60 -o x",
         "64 positions",
     ),
     "nothing that follows": (
-        "draft distill target draft --data bare.jsonl --student-share 0 --max-new-tokens 8 -o x",
+        "draft train draft --target target --data bare.jsonl --draft-share 0 --max-new-tokens 8 -o x",
         "nothing that follows",
     ),
     "shares above one": (
-        "draft distill target draft --data text --target-share 0.5 -o x",
+        "draft train draft --target target --data text --target-share 0.5 -o x",
         "one together",
     ),
     "no such writer": (
-        "draft search target draft --data text --authors nobody -o x",
-        "student, target, data",
+        "draft search draft --target target --data text --sources nobody -o x",
+        "draft, target, data",
     ),
-    "temperatures": ("draft profile target draft --temperatures hot", "--temperatures"),
-    "no length": ("draft profile target draft --longest 0", "--longest"),
+    "temperatures": ("draft evaluate draft --target target --temperatures hot", "--temperatures"),
+    "no length": ("draft evaluate draft --target target --longest 0", "longest must be"),
 }
 
 

@@ -56,13 +56,14 @@ def test_verbs_print_what_python_says(
     printed = json.loads(capsys.readouterr().out)
     documents = load_text(text)["test"]
     loaded, own = checkpoint.load(folder), checkpoint.load_tokenizer(folder)
-    assert printed["score"] == likelihood.score(loaded, own, documents, eval_tokens=200).to_dict()
-    assert printed["cost"] is None
+    score = likelihood.score(loaded, own, documents, eval_tokens=200)
+    assert printed["quality"]["after"] == score.to_dict()
+    assert printed["cost"] == {}
 
     assert verb(cli_cost.cost, folder, "--no-measure", "--context", "7", "--json", "-") == 0
     printed = json.loads(capsys.readouterr().out)
-    assert printed["cost"] == cost_of(model, context=7).to_dict()
-    with pytest.raises(ConfigError, match="--repeats"):
+    assert printed["cost"]["after"] == cost_of(model, context=7).to_dict()
+    with pytest.raises(ConfigError, match="repeats must be 1 or more"):
         verb(cli_cost.cost, folder, "--repeats", "0")
 
     bert = str(tmp_path / "bert")

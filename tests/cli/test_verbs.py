@@ -4,7 +4,6 @@ Python writes.
 
 import json
 import re
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -23,14 +22,12 @@ from attar.cli.app import ExitCode
 from attar.measure.cost import cost_of
 from attar.measure.latency_table import LatencyTable
 from attar.methods.bonsai import BonsaiConfig
-from attar.methods.bonsai import prune as bonsai_prune
 from attar.report.record import Run
 from attar.train.pretrain import PretrainConfig
 from scene import run
 
 SEARCH = ["--windows=4", "--context=16", "--ffn-block=8", "--evaluations=8", "--step=0.25"]
 SEARCHED = BonsaiConfig(windows=4, context=16, ffn_block=8, evaluations=8, step=0.25)
-room = sys.modules[bonsai_prune.__module__]  # the package has a function of that name
 
 
 @pytest.fixture(scope="module")
@@ -118,7 +115,7 @@ def test_a_latency_that_is_met_only_on_paper_is_exit_code_3_and_keeps_the_model(
         return replace(cost_of(model), prefill=Latency(10.0, 0.1), decode=Latency(10.0, 0.1))
 
     monkeypatch.setattr("attar.measure.latency_table.measure_table", table)
-    monkeypatch.setattr(room, "measure", slow)
+    monkeypatch.setattr("attar.pruning.run.measure", slow)
     out = tmp_path / "out"
     command = ["prune", str(parent), "--data", str(text), "--budget", "latency<=80%"]
     assert run([*command, "-o", str(out), *SEARCH, "--method", "wanda"]) == 3
@@ -164,7 +161,7 @@ def test_heal(
     parent: Path, pruned: Path, text: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "healed"
-    flags = "--max-steps 3 --block-size 16 --per-device-train-batch-size 2 --eval-tokens 200"
+    flags = "--max-steps 3 --context 16 --per-device-train-batch-size 2 --eval-tokens 200"
     command = ["heal", str(pruned), "--teacher", str(parent), "--data", str(text), "-o", str(out)]
     assert run([*command, *flags.split(), "--teacher-cache", "topk:4"]) == 0
     assert f"attar evaluate {out}" in capsys.readouterr().out
@@ -180,7 +177,7 @@ def test_heal(
 def test_evaluate_prints_what_python_measures(
     parent: Path, text: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    command = ["evaluate", str(parent), "--data", str(text), "--max-tokens", "300"]
+    command = ["evaluate", str(parent), "--data", str(text), "--eval-tokens", "300"]
     assert run([*command, "--json", "-"]) == 0
     found = json.loads(capsys.readouterr().out)
     from attar.data.text import load_text
@@ -189,10 +186,10 @@ def test_evaluate_prints_what_python_measures(
         attar.load(parent),
         attar.load_tokenizer(parent),
         load_text(text)["test"],
-        max_tokens=300,
+        eval_tokens=300,
     )
-    assert found["score"] == pytest.approx(wanted.to_dict())
-    assert found["cost"]["decode"]["median"] > 0
+    assert found["quality"]["after"] == pytest.approx(wanted.to_dict())
+    assert found["cost"]["after"]["decode"]["median"] > 0
     assert run([*command, "--no-speed"]) == 0
     said = capsys.readouterr().out
     assert f"{wanted.perplexity:.3f}" in said
@@ -208,7 +205,7 @@ def test_cost_of_a_model_and_of_a_pruned_one(
         command = ["cost", str(model), "--repeats", "1", "--context", "8", "--json", str(file)]
         assert run(command) == 0
         said = capsys.readouterr().out
-        found = json.loads(file.read_text())["cost"]
+        found = json.loads(file.read_text())["cost"]["after"]
         wanted = cost_of(checkpoint.load(model), context=8)
         assert {k: found[k] for k in ("params", "bytes", "macs", "kv_bytes")} == {
             k: getattr(wanted, k) for k in ("params", "bytes", "macs", "kv_bytes")
@@ -216,7 +213,7 @@ def test_cost_of_a_model_and_of_a_pruned_one(
         assert "KV cache at 8" in said
         assert "tokens/s" in said
     assert run(["cost", str(parent), "--no-measure", "--json", "-"]) == 0
-    assert json.loads(capsys.readouterr().out)["cost"]["prefill"] is None
+    assert json.loads(capsys.readouterr().out)["cost"]["after"]["prefill"] is None
 
 
 def test_compare(
@@ -269,7 +266,11 @@ def test_demo_goes_from_nothing_to_a_report_and_uses_it_again(
         "bonsai/cpu-tiny": {"windows": 4, "evaluations": 4, "step": 0.5},
         "bonsai/cpu-tiny-heal": training | {"teacher_cache": "topk:4"},
     }
-    monkeypatch.setattr(demo, "read_recipe", small.__getitem__)
+
+    def configured(name: str, kind: Any, **_: Any) -> tuple[Any, None]:
+        return kind(**small[name]), None
+
+    monkeypatch.setattr(demo, "configured", configured)
     monkeypatch.setattr(demo, "_DATA", str(text))
     monkeypatch.setattr(demo, "_PROMPT", 8)
     monkeypatch.setattr(demo, "_NEW", 4)

@@ -13,6 +13,7 @@ from typing import Any, Literal
 from attar import artefacts, checkpoint
 from attar.budget import Cost
 from attar.cli.output import ExitCode, Output, note, require_folder_option, show
+from attar.data.data import STDLIB
 from attar.errors import ConfigError
 from attar.measure.cost import cost_of
 from attar.measure.timing import decode_call, prefill_call, summarise
@@ -26,6 +27,7 @@ from attar.report.tables import comparison
 from attar.train.heal import HealConfig, heal
 from attar.train.pretrain import PretrainConfig, pretrain
 
+_DATA = STDLIB
 _BUDGET = "blocks<=50%"
 #: the baseline that did best in benchmarks/bonsai-quality, an equal share of every module
 _BASELINE: Method = "wanda"
@@ -89,7 +91,7 @@ def make_demo(
             "Training a parent",
             parent,
             lambda: pretrain(
-                config=options, output_dir=parent, recipe=f"pocket/{size}", resume=True
+                _DATA, config=options, output_dir=parent, recipe=f"pocket/{size}", resume=True
             ),
         )
     }
@@ -101,6 +103,7 @@ def make_demo(
             pruned,
             lambda method=method, pruned=pruned: prune(
                 parent,
+                _DATA,
                 budget=_BUDGET,
                 output_dir=pruned,
                 method=method,
@@ -114,6 +117,7 @@ def make_demo(
             healed,
             lambda pruned=pruned, healed=healed: heal(
                 pruned,
+                _DATA,
                 teacher=parent,
                 config=healing,
                 output_dir=healed,
