@@ -77,6 +77,7 @@ def test_a_trial_that_is_run_again_keeps_its_origin(tmp_path: Path) -> None:
     search(tmp_path / "study", plan=mixed)
     summary = read_summary(tmp_path / "study", cake, storage=None)
     assert sorted(origin for _, origin in summary.ranked) == sorted(_ORIGINS)
+    assert summary.ended == len(_ORIGINS)  # the interrupted one is not listed twice
 
 
 _ORIGINS: list[Origin] = ["recommended", "random", "recommended", "random"]

@@ -18,6 +18,7 @@ from attar.methods.distiller.autodistiller import AutoDistiller
 from attar.methods.distiller.config import DistillConfig, with_pipeline
 from attar.methods.distiller.distill import distill
 from attar.methods.distiller.pipelines import SPACE, Pipeline, enumerate_all, narrow
+from attar.methods.distiller.runner import TrialRunner
 from attar.methods.distiller.search import SearchConfig, allowed_choices, search
 from attar.methods.distiller.study import STUDY_FILE, Trial, read_study, study_lines, study_summary
 from attar.recipes import read_recipe
@@ -109,14 +110,14 @@ def test_a_study_holds_distinct_pipelines_and_what_they_scored(root: Path, tmp_p
 def test_a_pipeline_that_breaks_fails_alone_and_an_interrupted_one_is_run_again(
     root: Path, tmp_path: Path, quick: list[Pipeline], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    plain, errors = room._Runner.train, [RuntimeError("out of memory"), KeyboardInterrupt()]
+    plain, errors = TrialRunner.train, [RuntimeError("out of memory"), KeyboardInterrupt()]
 
     def breaks(runner: Any, *rest: Any) -> Any:
         if errors:
             raise errors.pop(0)
         return plain(runner, *rest)
 
-    monkeypatch.setattr(room._Runner, "train", breaks)
+    monkeypatch.setattr(TrialRunner, "train", breaks)
     with pytest.raises(KeyboardInterrupt):
         run(root, tmp_path / "study")
     trials = run(root, tmp_path / "study")
@@ -279,7 +280,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> list[Pipeline]:
         ran.append(pipeline)
         return Outcome(_told(pipeline), details={"test_score": 0.5})
 
-    monkeypatch.setattr(room._Runner, "train", train)
+    monkeypatch.setattr(TrialRunner, "train", train)
     return ran
 
 
@@ -372,7 +373,7 @@ def test_a_trial_that_is_run_again_is_still_recommended(
 
     out, config = tmp_path / "study", SearchConfig(trials=4, recommended=2)
     with monkeypatch.context() as patch:
-        patch.setattr(room._Runner, "train", interrupted)
+        patch.setattr(TrialRunner, "train", interrupted)
         with pytest.raises(KeyboardInterrupt):
             run(root, out, config)
     assert run(root, out, config) == read_study(out / STUDY_FILE)
@@ -444,7 +445,7 @@ def test_a_search_of_which_nothing_comes_to_its_end_says_so(
     def breaks(*_: Any) -> Any:
         raise RuntimeError("out of memory")
 
-    monkeypatch.setattr(room._Runner, "train", breaks)
+    monkeypatch.setattr(TrialRunner, "train", breaks)
     with pytest.raises(AttarError, match="none of the 6 trials"):
         run(root, tmp_path / "study")
     assert [trial.state for trial in read_study(tmp_path / "study")] == ["failed"] * 6

@@ -8,13 +8,13 @@ runs it again.
 
 import hashlib
 import json
-import logging
 import random
 import shutil
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import optuna
@@ -22,17 +22,14 @@ from datasets import DatasetDict
 
 from attar import checkpoint
 from attar.compatibility import same_inputs
-from attar.data.augment.augment import Resources
-from attar.data.augment.words import MaskedLM
 from attar.data.data import Data, DataLike
 from attar.data.labelled.load import load_labelled
 from attar.data.labelled.task import Task, TaskKind
-from attar.errors import ConfigError, DataError
-from attar.evaluation.labelled import score_on
+from attar.errors import ConfigError
 from attar.evaluation.metrics import primary
 from attar.methods.distiller.autodistiller import AutoDistiller, known_trials
 from attar.methods.distiller.config import DistillConfig, with_pipeline
-from attar.methods.distiller.distill import PAPER, DistillTask
+from attar.methods.distiller.distill import PAPER
 from attar.methods.distiller.pipelines import (
     SPACE,
     Pipeline,
@@ -42,32 +39,20 @@ from attar.methods.distiller.pipelines import (
     sample,
     space_id,
 )
+from attar.methods.distiller.runner import TrialRunner
 from attar.methods.distiller.study import trial_of
 from attar.recipes import write_recipe
 from attar.report.record import Run
-from attar.runtime import place
 from attar.search.space import ChoiceSpace
 from attar.search.storage import check_folder, settings_of, study_lock
 from attar.search.summary import ended_trials, score_text, summarise, unfinished, write_study
-from attar.search.trials import (
-    Origin,
-    Outcome,
-    PlannedTrial,
-    Queue,
-    RunningTrial,
-    looks,
-    run_trials,
-)
-from attar.train.callbacks import Watch
-from attar.train.labelled import Sharing
+from attar.search.trials import Origin, PlannedTrial, Queue, run_trials
 from attar.train.students import StudentInit, StudentShape
-
-logger = logging.getLogger(__name__)
 
 #: the best pipeline, as options of `attar distill`
 RECIPE = "best.yaml"
 #: settings by the name that they had in studies begun with Attar 0.1
-_RENAMED = {"max_length": "context"}
+_RENAMED = MappingProxyType({"max_length": "context"})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -169,13 +154,12 @@ def search(
     init: StudentInit = student_init if model is None else "cut"
     space = _open_space(model, teacher, task=kind, config=config, mlm=training.mlm is not None)
     plan = _plan(space, config, init=init, seed=training.seed)
-    shape = {"student_layers": student_layers, "student_width": student_width, "student_init": init}
-    runner = _Runner(
+    runner = TrialRunner(
         documents,
         kind,
         teacher=teacher,
         student=model,
-        made=shape,
+        shape=StudentShape(student_layers, student_width, init),
         training=training,
         folder=folder,
     )
@@ -189,7 +173,9 @@ def search(
         "data_config": data.config,
         "teacher": str(teacher),
         "student": None if model is None else str(model),
-        **shape,
+        "student_layers": student_layers,
+        "student_width": student_width,
+        "student_init": init,
         "search": {k: v for k, v in asdict(config).items() if k not in ("storage", "trials")},
         "training": asdict(training),
         "weights": checkpoint.fingerprint(runner.teacher),
@@ -224,7 +210,7 @@ def search(
     return run
 
 
-def _record(study: optuna.Study, runner: "_Runner", folder: Path) -> Run:
+def _record(study: optuna.Study, runner: TrialRunner, folder: Path) -> Run:
     """What the search has found so far; also writes the best pipeline as a recipe."""
     settings, metric = study.user_attrs["settings"], primary(runner.task)
     teacher, hard = study.user_attrs["teacher_score"], study.user_attrs["hard_score"]
@@ -348,103 +334,6 @@ def _plan(
         PlannedTrial(pipeline.to_json(), SPACE.stored(pipeline.active()), origin)
         for pipeline, origin in plan.items()
     ]
-
-
-class _Runner:
-    """What all trials of a worker share."""
-
-    def __init__(
-        self,
-        documents: DatasetDict,
-        task: Task,
-        *,
-        teacher: str | Path,
-        student: str | Path | None,
-        made: dict[str, Any],
-        training: DistillConfig,
-        folder: Path,
-    ) -> None:
-        self.documents, self.task, self.training = documents, task, training
-        self.teacher = checkpoint.load(teacher)
-        self.tokenizer = checkpoint.load_tokenizer(teacher)
-        self.student, self.shape = student, StudentShape(*made.values())
-        resources = Resources(mlm=MaskedLM.load(training.mlm) if training.mlm else None)
-        self.sharing = Sharing(folder / "teacher", resources)
-        self._label_only_run()  # what does not fit together is told before there is a study
-
-    def _label_only_run(self) -> DistillTask:
-        """The student without a teacher."""
-        return self._job(
-            replace(
-                self.training,
-                intermediate="none",
-                pred_weight=0.0,
-                hard_weight=1.0,
-                augment=(),
-                repeated=False,
-                mixup_beta=None,
-            )
-        )
-
-    def measure_references(self, study: optuna.Study) -> None:
-        """The scores of the teacher, and of the student without one, once for the study."""
-        if "teacher_score" not in study.user_attrs:
-            place(self.teacher)
-            scores = score_on(
-                self.teacher,
-                self.documents["validation"],
-                tokenizer=self.tokenizer,
-                task=self.task,
-                context=self.training.context,
-            )
-            score = scores[primary(self.task)]
-            if not score > 0:
-                raise DataError(
-                    f"the teacher scores {score:.3f} ({primary(self.task)}) on the validation "
-                    "split, so that students cannot be compared with it; train it on this task"
-                )
-            study.set_user_attr("teacher_score", score)
-        if "hard_score" not in study.user_attrs:
-            job = self._label_only_run()
-            job.train()
-            study.set_user_attr("hard_score", self._score(job, "validation"))
-
-    def train(self, pipeline: Pipeline, trial: RunningTrial | None) -> Outcome:
-        """Train a student; its validation score, and its test score unless it was pruned, as may
-        happen where it is given the `trial` to compare itself with the others."""
-        config = with_pipeline(self.training, pipeline)
-        pruned = False
-        job: DistillTask
-
-        def hopeless(step: int) -> bool:
-            nonlocal pruned
-            assert trial is not None
-            pruned = trial.below_median(step, self._score(job, "validation"))
-            return pruned
-
-        watch = None if trial is None else Watch(hopeless, steps=looks(config.max_steps))
-        job = self._job(config)
-        job.train(watch=watch)
-        score = self._score(job, "validation")
-        test = None if pruned else self._score(job, "test")
-        return Outcome(score, pruned=pruned, details={"test_score": test})
-
-    def _job(self, config: DistillConfig) -> DistillTask:
-        job = DistillTask.load(
-            self.student,
-            self.teacher,
-            documents=self.documents,
-            task=self.task,
-            config=config,
-            shape=self.shape,
-            tokenizer=self.tokenizer if self.student is None else None,
-            sharing=self.sharing,
-        )
-        self.sharing = job.sharing
-        return job
-
-    def _score(self, job: DistillTask, split: str) -> float:
-        return job.score(split)[primary(self.task)]
 
 
 def _place(data: Data) -> str:
