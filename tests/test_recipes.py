@@ -13,7 +13,7 @@ from attar.methods.bonsai import BonsaiConfig
 from attar.methods.distiller.config import DistillConfig
 from attar.methods.distillspec.config import DistillSpecConfig
 from attar.methods.equal_info.config import EqualInfoConfig
-from attar.recipes import read_recipe, recipes
+from attar.recipes import configured, read_recipe, recipes
 from attar.report.record import Run
 from attar.train.heal import HealConfig
 from attar.train.pretrain import PretrainConfig
@@ -55,24 +55,28 @@ def test_the_command_line_reads_it_as_python_does(
     monkeypatch.setattr(prune, "prune_model", capture)
     monkeypatch.setattr(heal, "heal_model", capture)
     monkeypatch.setattr(distill, "distill_model", capture)
-    monkeypatch.setattr(draft, "distill_draft", capture)
-    monkeypatch.setattr(tokenizer_verbs, "fit_tokenizer", capture)
+    monkeypatch.setattr(draft, "train_draft", capture)
+    monkeypatch.setattr(tokenizer_verbs, "train_tokenizer", capture)
     kind = config_class(name)
     command = {
         PretrainConfig: ["pretrain"],
         BonsaiConfig: ["prune", "m", "--budget", "blocks<=50%"],
         HealConfig: ["heal", "m", "--teacher", "t"],
-        DistillSpecConfig: ["draft", "distill", "t", "m"],
-        EqualInfoConfig: ["tokenizer", "fit"],
-        DistillConfig: ["distill", "--student", "m", "--data", "d", "--teacher", "t"],
+        DistillSpecConfig: ["draft", "train", "m", "--target", "t"],
+        EqualInfoConfig: ["tokenizer", "train"],
+        DistillConfig: ["distill", "m", "--data", "d", "--teacher", "t"],
     }[kind]
     assert run([*command, "--config", name, "-o", "x"]) == 0
-    assert seen == [kind(**read_recipe(name))]
+    verb = read_recipe(name)["verb"].split()
+    assert verb == command[: len(verb)]  # so that `attar run` runs the same
+    assert run(["run", name, *command[len(verb) :], "-o", "x"]) == 0
+    assert seen == [configured(name, kind, recipe=None)[0]] * 2
 
 
 @pytest.mark.parametrize("name", ALL)
 def test_values_have_the_type_of_their_field(name: str) -> None:
     options = read_recipe(name)
+    del options["verb"]
     kind = config_class(name)
     assert set(options) <= {f.name for f in fields(kind)}
     default = kind()
@@ -89,7 +93,7 @@ def test_it_says_what_it_gives(name: str) -> None:
 
 
 def test_the_defaults_of_pretraining_are_the_smallest_recipe() -> None:
-    assert PretrainConfig(**read_recipe("pocket/1m")) == PretrainConfig()
+    assert configured("pocket/1m", PretrainConfig, recipe=None)[0] == PretrainConfig()
 
 
 def test_the_tiny_ones_run(tmp_path: Path) -> None:

@@ -207,13 +207,13 @@ MISTAKES: dict[str, tuple[str, str]] = {
     "bad shape": (f"{_TRAIN} --hidden-size 30 --num-attention-heads 4", "num_attention_heads"),
     "bad rate": (f"{_TRAIN} --learning-rate=-1", "learning_rate"),
     "bad cache": (f"{_HEAL} --teacher-cache top5", "teacher_cache"),
-    "bad repeats": ("cost {root}/model --repeats 0", "--repeats"),
+    "bad repeats": ("cost {root}/model --repeats 0", "repeats must be 1"),
     # recipes
     "no recipe": (f"{_TRAIN} --config pocket/2m", r"pocket/2m.*did you mean pocket/"),
     "no recipe file": (f"{_TRAIN} --config {{root}}/no.yaml", r"neither a file nor a recipe"),
     "a folder as recipe": (f"{_TRAIN} --config {{root}}", r"neither a file nor a recipe"),
     "recipe without a name": ("recipe show", "needs a name"),
-    "recipe of another verb": (f"{_TRAIN} --config bonsai/paper", "step|evaluations|windows"),
+    "recipe of another verb": (f"{_TRAIN} --config bonsai/paper", "is for attar prune"),
     "unknown key": (
         f"{_TRAIN} --config {{root}}/unknown.yaml",
         r"learning_rat.*[Dd]id you mean .*learning.rate",
@@ -226,7 +226,7 @@ MISTAKES: dict[str, tuple[str, str]] = {
     "wrong type in YAML": (f"{_TRAIN} --config {{root}}/type.yaml", r"many"),
     # budgets
     "a word as budget": (f"{_PRUNE} --budget half", r"expected a budget such as"),
-    "a wrong constraint": (f"{_PRUNE} --budget size<=5MB", r"unknown currency 'size'"),
+    "a wrong constraint": (f"{_PRUNE} --budget size<=5MB", r"unknown constraint 'size'"),
     "a wrong unit": (f"{_PRUNE} --budget latency<=5", r"needs a unit"),
     "more than all": (f"{_PRUNE} --budget blocks<=150%", r"at most 100%"),
     "out of reach": (

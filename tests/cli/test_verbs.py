@@ -114,7 +114,7 @@ def test_a_latency_that_is_met_only_on_paper_is_exit_code_3_and_keeps_the_model(
     def slow(model: Any, **_: Any) -> Any:
         return replace(cost_of(model), prefill=Latency(10.0, 0.1), decode=Latency(10.0, 0.1))
 
-    monkeypatch.setattr("attar.measure.latency_table.measure_table", table)
+    monkeypatch.setattr("attar.measure.latency_budget.measure_table", table)
     monkeypatch.setattr("attar.pruning.run.measure", slow)
     out = tmp_path / "out"
     command = ["prune", str(parent), "--data", str(text), "--budget", "latency<=80%"]

@@ -106,18 +106,29 @@ def build_app(command: str | None = None) -> App:
             Parameter(help="A recipe's name (see attar recipe list) or YAML file with options."),
         ] = None,
     ) -> Any:
-        if tokens[:1] == ("run",) and len(tokens) > 1 and not tokens[1].startswith("-"):
-            command, rest = _of_recipe(tokens[1]), tokens[2:]
-            tokens, config = (*command, *rest), tokens[1]
-        if config is not None:
-            options = _options(config, tokens)
-            app.config = (Dict(options, source=config, use_commands_as_keys=False),)
+        tokens, options, config = with_recipe(tokens, config)
+        if options is not None:
+            app.config = (Dict(options, source=str(config), use_commands_as_keys=False),)
         return app(tokens, exit_on_error=False, print_error=False)
 
     return app
 
 
-def _of_recipe(name: str) -> tuple[str, ...]:
+def with_recipe(
+    tokens: tuple[str, ...], config: str | None
+) -> tuple[tuple[str, ...], dict[str, Any] | None, str | None]:
+    """What is typed, with `run RECIPE` as the command that the recipe names, and the options of the
+    recipe, if any, with its name.
+
+    Raises:
+        ConfigError: there is no such recipe, or it is for another command.
+    """
+    if tokens[:1] == ("run",) and len(tokens) > 1 and not tokens[1].startswith("-"):
+        tokens, config = (*_command_of(tokens[1]), *tokens[2:]), tokens[1]
+    return tokens, None if config is None else _options(config, tokens), config
+
+
+def _command_of(name: str) -> tuple[str, ...]:
     """The command that a recipe names."""
     from attar.recipes import read_recipe
 
