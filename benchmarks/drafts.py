@@ -25,10 +25,11 @@ def draft_of(target: Path, data: str | Path, *, config: DistillSpecConfig) -> Pa
 
 
 def cut_of(target: Path) -> Path:
-    """The draft before any training."""
+    """The draft before any training: of two layers, or one where the target has no more."""
     folder = _home() / f"{target.name}-{LAYERS}-cut"
     if not (folder / "attar.json").exists():
-        init_draft(target, layers=LAYERS, output_dir=folder)
+        whole = json.loads((target / "config.json").read_text())["num_hidden_layers"]
+        init_draft(target, layers=min(LAYERS, whole - 1), output_dir=folder)
     return folder
 
 
