@@ -102,7 +102,7 @@ def search(
     with Queue.open(folder, url, **given) as queue:
 
         def write() -> list[Cake]:
-            return write_study(folder, queue.study, cake)
+            return write_study(folder, queue.study, convert=cake)
 
         run_trials(queue, bake, space=CAKES, after_each=write)
         return write()

@@ -127,7 +127,7 @@ def test_forward_kl_is_the_official_expression_divided_by_the_length() -> None:
     official = F.kl_div(
         q.log_softmax(-1), p.log_softmax(-1), reduction="batchmean", log_target=True
     )
-    found = mean_over(forward_kl(q, p), None, 6)
+    found = mean_over(forward_kl(q, p), None, count=6)
     assert found.item() == pytest.approx(official.item() / 3, rel=1e-5)
 
 
@@ -165,14 +165,17 @@ def test_the_bucket_is_one_token_of_the_merged_vocabulary(seed: int, k: int) -> 
     merged = torch.cat([student.gather(-1, ids), log_mass_outside(student, ids)[..., None]], -1)
     teacher = torch.cat([values, rest[..., None]], -1)
     torch.testing.assert_close(
-        topk_forward_kl(q, ids, values, rest), forward_kl(merged, teacher), atol=1e-5, rtol=1e-5
+        topk_forward_kl(q, ids, log_probs=values, log_rest=rest),
+        forward_kl(merged, teacher),
+        atol=1e-5,
+        rtol=1e-5,
     )
 
 
 def test_stored_with_few_digits_it_is_still_never_negative() -> None:
     p = logits(0, size=(4, 8, 200))
     ids, values, rest = top(p, 64)
-    found = topk_forward_kl(p, ids.int(), values.half(), rest)
+    found = topk_forward_kl(p, ids.int(), log_probs=values.half(), log_rest=rest)
     assert (found >= 0).all()
     assert (found < 1e-5).all()
 
@@ -191,8 +194,8 @@ def test_a_bucket_that_the_student_hardly_fills_keeps_its_gradient() -> None:
 def test_the_reducer_ignores_what_is_masked() -> None:
     values = torch.tensor([[1.0, math.nan, 3.0], [5.0, math.inf, 7.0]])
     mask = torch.tensor([[1, 0, 1], [1, 0, 0]])
-    assert mean_over(values, mask, 3).item() == 3.0
-    parts = [mean_over(values[i : i + 1], mask[i : i + 1], 3) for i in (0, 1)]
+    assert mean_over(values, mask, count=3).item() == 3.0
+    parts = [mean_over(values[i : i + 1], mask[i : i + 1], count=3) for i in (0, 1)]
     assert sum(parts) == 3.0
 
 

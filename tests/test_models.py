@@ -52,7 +52,7 @@ def test_packing_and_scoring_part_documents_by_one_rule(
     )
     packed = pack(texts, tokenizer, context=1)["input_ids"]
     assert [i for row in packed for i in row] == [*first, between, *second, between]
-    _, ids = likelihood.score_with_ids(tiny.model("llama"), tokenizer, texts)
+    _, ids = likelihood.score_with_ids(tiny.model("llama"), tokenizer, documents=texts)
     assert ids.tolist() == [between, *first, between, *second]
 
 

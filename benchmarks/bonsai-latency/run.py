@@ -80,7 +80,7 @@ def main() -> None:
 
 
 def _against(parent, model, mode, repeats):
-    make = prefill_call if mode == "prefill" else (lambda m, n: decode_call(m, n, 32))
+    make = prefill_call if mode == "prefill" else (lambda m, n: decode_call(m, n, new_tokens=32))
     per = 1 if mode == "prefill" else 32
     ours, base = make(model, 256), make(parent, 256)
     ours(), base()

@@ -62,7 +62,9 @@ def main() -> None:
 
     def measured(model, texts=documents["test"], tokens=tokens) -> float:
         with autocast(teacher):  # one precision for models of all sizes
-            return likelihood.score(model, tokenizer, texts, eval_tokens=tokens, batch_size=16).nll
+            return likelihood.score(
+                model, tokenizer, documents=texts, eval_tokens=tokens, batch_size=16
+            ).nll
 
     fast = {"step": 0.125, "evaluations": 32} if args.quick else {}
     dense = measured(teacher)
@@ -83,7 +85,9 @@ def main() -> None:
                 seed=seed,
             )
             model = checkpoint.load(folder)
-            windows = calibration_windows(model, tokenizer, documents["train"], config)
+            windows = calibration_windows(
+                model, tokenizer, documents=documents["train"], config=config
+            )
             began = time.perf_counter()
             found = prune_to_budget(
                 LoopTask(

@@ -114,7 +114,7 @@ def _alternating(models, repeats):
     calls = {}
     for name, model in models.items():
         calls[name, "prefill"] = prefill_call(model, 256)
-        calls[name, "decode"] = decode_call(model, 128, 32)
+        calls[name, "decode"] = decode_call(model, 128, new_tokens=32)
     times = {key: [] for key in calls}
     for turn in range(repeats + 2):
         for key, call in calls.items():
@@ -142,7 +142,7 @@ def _evaluations(model, windows, pairs: int) -> dict[str, float]:
         for turn, mask in enumerate(keep):
             began = time.perf_counter()
             with UnitMasks(model) as masks:
-                switch(masks, model, pool, mask)
+                switch(masks, model, pool=pool, keep=mask)
                 likelihood.nll(model, rows, batch_size=config.batch_size)
             middle = time.perf_counter()
             for batch in rows.split(config.batch_size):

@@ -57,7 +57,7 @@ def main() -> None:
     bars: dict[str, dict[str, Any]] = {}
     for name, folder, layers in (("large", large, LARGE), ("small", small, SMALL)):
         model = checkpoint.load(folder)
-        quality = score(model, tokenizer, documents, eval_tokens=scored)
+        quality = score(model, tokenizer, documents=documents, eval_tokens=scored)
         target = grow(model, layers=layers, neurons=512 if args.quick else NEURONS)
         bars[name] = {
             "params": model.num_parameters(),
@@ -93,7 +93,9 @@ def main() -> None:
         )
     product = bars["small"]["with_draft"] / bars["large"]["rate"]
     worse = bars["small"]["bits_per_byte"] / bars["large"]["bits_per_byte"] - 1
-    as_long = score(checkpoint.load(longer), tokenizer, documents, eval_tokens=scored).bits_per_byte
+    as_long = score(
+        checkpoint.load(longer), tokenizer, documents=documents, eval_tokens=scored
+    ).bits_per_byte
     print(f"large, trained as long as the small one: bits per byte {as_long:.4f}")
     worse_than_as_long = bars["small"]["bits_per_byte"] / as_long - 1
     halved = bars["small"]["rate"] / bars["large"]["rate"]

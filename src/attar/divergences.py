@@ -141,7 +141,7 @@ def at_temperature(
 
 
 def topk_forward_kl(
-    student_logits: Tensor, ids: Tensor, log_probs: Tensor, log_rest: Tensor
+    student_logits: Tensor, ids: Tensor, *, log_probs: Tensor, log_rest: Tensor
 ) -> Tensor:
     """KL(teacher || student) over the teacher's `k` likeliest tokens and one bucket of all others.
 
@@ -178,7 +178,7 @@ def log_mass_outside(logits: Tensor, ids: Tensor) -> Tensor:
     return logits.scatter(-1, ids, -torch.inf).logsumexp(-1)
 
 
-def mean_over(per_token: Tensor, mask: Tensor | None, count: int | Tensor) -> Tensor:
+def mean_over(per_token: Tensor, mask: Tensor | None, *, count: int | Tensor) -> Tensor:
     """The one reducer: the sum of `(B, T)` values where `mask` is true, over `count` -> scalar.
 
     `count` is the number of tokens of the whole step, over all accumulated batches and processes,

@@ -56,7 +56,7 @@ def test_verbs_print_what_python_says(
     printed = json.loads(capsys.readouterr().out)
     documents = load_text(text)["test"]
     loaded, own = checkpoint.load(folder), checkpoint.load_tokenizer(folder)
-    score = likelihood.score(loaded, own, documents, eval_tokens=200)
+    score = likelihood.score(loaded, own, documents=documents, eval_tokens=200)
     assert printed["quality"]["after"] == score.to_dict()
     assert printed["cost"] == {}
 

@@ -185,7 +185,7 @@ def test_evaluate_prints_what_python_measures(
     wanted = attar.score(
         attar.load(parent),
         attar.load_tokenizer(parent),
-        load_text(text)["test"],
+        documents=load_text(text)["test"],
         eval_tokens=300,
     )
     assert found["quality"]["after"] == pytest.approx(wanted.to_dict())

@@ -20,8 +20,8 @@ from characters import TEXTS, documents
 def test_bits_per_byte_is_the_score_beside_what_knows_nothing(
     model: Any, tokenizer: PreTrainedTokenizerFast
 ) -> None:
-    found = bits_per_byte(model, tokenizer, TEXTS, context=16)
-    plain = likelihood.score(model, tokenizer, documents(TEXTS), context=16)
+    found = bits_per_byte(model, tokenizer, texts=TEXTS, context=16)
+    plain = likelihood.score(model, tokenizer, documents=documents(TEXTS), context=16)
     assert found.score == plain
     assert found.bits_per_byte == plain.bits_per_byte
     assert found.uniform == pytest.approx(math.log2(len(tokenizer)) * plain.tokens / plain.bytes)
@@ -39,7 +39,7 @@ def test_a_model_without_an_opinion_is_uniform_and_has_learned_nothing(
 ) -> None:
     with torch.no_grad():
         model.lm_head.weight.zero_()
-    found = bits_per_byte(model, tokenizer, TEXTS)
+    found = bits_per_byte(model, tokenizer, texts=TEXTS)
     vocabulary = model.lm_head.weight.shape[0]
     wanted = math.log2(vocabulary) * found.score.tokens / found.score.bytes
     assert found.bits_per_byte == pytest.approx(wanted)
@@ -49,7 +49,7 @@ def test_a_model_without_an_opinion_is_uniform_and_has_learned_nothing(
 
 def test_models_without_a_cache_are_scored(tokenizer: PreTrainedTokenizerFast) -> None:
     shape = MambaConfig(vocab_size=64, hidden_size=32, num_hidden_layers=1, state_size=4)
-    found = bits_per_byte(MambaForCausalLM(shape), tokenizer, TEXTS, context=16)
+    found = bits_per_byte(MambaForCausalLM(shape), tokenizer, texts=TEXTS, context=16)
     assert found.bits_per_byte > 0
 
 

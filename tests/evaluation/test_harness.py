@@ -20,7 +20,7 @@ HARNESS = importlib.util.find_spec("lm_eval") is not None
 @pytest.mark.skipif(HARNESS, reason="lm_eval is installed")
 def test_tasks_name_the_missing_extra(model: Any, tokenizer: PreTrainedTokenizerFast) -> None:
     with pytest.raises(MissingExtraError, match=r"attar\[eval\]"):
-        tasks(model, tokenizer, ["arc_easy"])
+        tasks(model, tokenizer, names=["arc_easy"])
 
 
 @pytest.mark.skipif(not HARNESS, reason="needs lm_eval: pip install 'attar[eval]'")
@@ -47,7 +47,7 @@ def test_tasks_score_a_task_of_the_users_own(
             ids = [*question, *stream(tokenizer, [choice])[1:]]
             losses.append(sum(token_loss(model, ids, t, 0) for t in range(len(question), len(ids))))
         right += losses.index(min(losses)) == row["gold"]
-    found = tasks(model, tokenizer, ["letters"], include_path=tmp_path)
+    found = tasks(model, tokenizer, names=["letters"], include_path=tmp_path)
     assert found["letters"]["acc"] == pytest.approx(right / len(rows))
     with pytest.raises(ConfigError, match="no task called 'nonsense'"):
-        tasks(model, tokenizer, ["nonsense"])
+        tasks(model, tokenizer, names=["nonsense"])

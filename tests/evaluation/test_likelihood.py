@@ -36,7 +36,7 @@ def test_score_is_the_mean_of_single_token_losses(
         expected.append(token_loss(model, ids, target, window))
         assert target - window >= min(target, context - stride)
     found = likelihood.score(
-        model, tokenizer, documents(TEXTS), context=context, stride=stride, batch_size=3
+        model, tokenizer, documents=documents(TEXTS), context=context, stride=stride, batch_size=3
     )
     assert found.tokens == len(ids) - 1
     assert found.bytes == sum(len(text.encode()) for text in TEXTS)
@@ -47,7 +47,7 @@ def test_score_does_not_depend_on_the_batch_size(
     model: Any, tokenizer: PreTrainedTokenizerFast
 ) -> None:
     found = [
-        likelihood.score(model, tokenizer, documents(TEXTS), context=9, batch_size=size)
+        likelihood.score(model, tokenizer, documents=documents(TEXTS), context=9, batch_size=size)
         for size in (1, 2, 5, 100)
     ]
     assert all(other.nll == pytest.approx(found[0].nll, abs=1e-6) for other in found)
@@ -65,7 +65,7 @@ def test_bits_per_byte_of_a_uniform_model_is_that_of_the_alphabet() -> None:
         tokenizer = word_level(vocabulary, "." * length, "a" * length)
         model: Any = tiny.model("llama", vocab_size=len(tokens))
         torch.nn.init.zeros_(model.lm_head.weight)
-        found = likelihood.score(model, tokenizer, documents([text]))
+        found = likelihood.score(model, tokenizer, documents=documents([text]))
         assert found.perplexity == pytest.approx(4**length)
         assert found.bits_per_byte == pytest.approx(2.0)
 
@@ -84,8 +84,8 @@ def test_eval_tokens_scores_the_passages_and_their_bytes(
     model: Any, tokenizer: PreTrainedTokenizerFast, limit: int, texts: list[str]
 ) -> None:
     """One token a character here, and all in one passage, as they are short."""
-    found = likelihood.score(model, tokenizer, documents(TEXTS), eval_tokens=limit)
-    assert found == likelihood.score(model, tokenizer, documents(texts))
+    found = likelihood.score(model, tokenizer, documents=documents(TEXTS), eval_tokens=limit)
+    assert found == likelihood.score(model, tokenizer, documents=documents(texts))
     assert found.tokens == len(stream(tokenizer, texts)) - 1 <= limit
     assert found.bytes == sum(len(text.encode()) for text in texts)
 
@@ -94,11 +94,14 @@ def test_a_capped_score_speaks_for_every_document(
     model: Any, tokenizer: PreTrainedTokenizerFast
 ) -> None:
     """A text whose first half is easy for the model and whose second half is hard."""
-    losses = {c: likelihood.score(model, tokenizer, documents([c * 200])).nll for c in "abcdefgh"}
+    losses = {
+        c: likelihood.score(model, tokenizer, documents=documents([c * 200])).nll
+        for c in "abcdefgh"
+    }
     easy, hard = min(losses, key=losses.__getitem__), max(losses, key=losses.__getitem__)
     texts = [letter * 100 for letter in (easy, hard) for _ in range(160)]
-    whole = likelihood.score(model, tokenizer, documents(texts))
-    sample = likelihood.score(model, tokenizer, documents(texts), eval_tokens=8000)
+    whole = likelihood.score(model, tokenizer, documents=documents(texts))
+    sample = likelihood.score(model, tokenizer, documents=documents(texts), eval_tokens=8000)
     assert 7990 <= sample.tokens <= 8000
     assert sample.nll == pytest.approx(whole.nll, rel=0.05)
     assert losses[hard] > 1.2 * losses[easy]
@@ -125,7 +128,7 @@ def test_measuring_leaves_no_trace(model: Any, tokenizer: PreTrainedTokenizerFas
     weights = {name: value.clone() for name, value in model.state_dict().items()}
     state = torch.random.get_rng_state()
     likelihood.nll(model, tiny.ids())
-    likelihood.score(model, tokenizer, documents(TEXTS))
+    likelihood.score(model, tokenizer, documents=documents(TEXTS))
     assert [module.training for module in model.modules()] == modes
     assert torch.is_grad_enabled()
     assert torch.equal(torch.random.get_rng_state(), state)
@@ -143,7 +146,7 @@ def test_nll_passes_nan_through_and_score_names_the_damage(
         model.model.layers[1].mlp.down_proj.weight[0, 0] = math.nan
     assert math.isnan(likelihood.nll(model, tiny.ids()))
     with pytest.raises(DataError, match=r"not finite.*layers\.1\.mlp\.down_proj\.weight"):
-        likelihood.score(model, tokenizer, documents(TEXTS))
+        likelihood.score(model, tokenizer, documents=documents(TEXTS))
 
 
 def test_nll_refuses_shapes_without_a_prediction(model: Any) -> None:
@@ -154,12 +157,14 @@ def test_nll_refuses_shapes_without_a_prediction(model: Any) -> None:
 
 def test_models_without_a_next_token_loss_are_refused(tokenizer: PreTrainedTokenizerFast) -> None:
     with pytest.raises(CompatibilityError, match="causal language model"):
-        likelihood.score(tiny.model("bert"), tokenizer, documents(TEXTS))
+        likelihood.score(tiny.model("bert"), tokenizer, documents=documents(TEXTS))
     config = AutoConfig.for_model(
         "bert", vocab_size=64, hidden_size=16, num_hidden_layers=1, num_attention_heads=2
     )
     with pytest.raises(CompatibilityError, match="causal language model"):
-        likelihood.score(AutoModelForMaskedLM.from_config(config), tokenizer, documents(TEXTS))
+        likelihood.score(
+            AutoModelForMaskedLM.from_config(config), tokenizer, documents=documents(TEXTS)
+        )
 
 
 def test_a_model_that_sees_later_tokens_is_refused(
@@ -176,35 +181,35 @@ def test_a_model_that_sees_later_tokens_is_refused(
 
     model.model.forward = two_sided
     with pytest.raises(CompatibilityError, match="sees later tokens"):
-        likelihood.score(model, tokenizer, documents(TEXTS))
+        likelihood.score(model, tokenizer, documents=documents(TEXTS))
 
 
 @pytest.mark.parametrize("family", tiny.CAUSAL)
 def test_every_family_can_be_scored(family: str, tokenizer: PreTrainedTokenizerFast) -> None:
-    found = likelihood.score(tiny.model(family), tokenizer, documents(TEXTS))
+    found = likelihood.score(tiny.model(family), tokenizer, documents=documents(TEXTS))
     assert math.isfinite(found.nll)
 
 
 def test_misfits_are_refused(model: Any, tokenizer: PreTrainedTokenizerFast) -> None:
     small: Any = tiny.model("llama", vocab_size=10)
     with pytest.raises(CompatibilityError, match="does not fit"):
-        likelihood.score(small, tokenizer, documents(TEXTS))
+        likelihood.score(small, tokenizer, documents=documents(TEXTS))
     with pytest.raises(ConfigError, match="64 positions"):
-        likelihood.score(model, tokenizer, documents(TEXTS), context=65)
+        likelihood.score(model, tokenizer, documents=documents(TEXTS), context=65)
     with pytest.raises(ConfigError, match="stride"):
-        likelihood.score(model, tokenizer, documents(TEXTS), context=8, stride=9)
+        likelihood.score(model, tokenizer, documents=documents(TEXTS), context=8, stride=9)
     with pytest.raises(ConfigError, match="batch_size"):
-        likelihood.score(model, tokenizer, documents(TEXTS), batch_size=0)
+        likelihood.score(model, tokenizer, documents=documents(TEXTS), batch_size=0)
     with pytest.raises(ConfigError, match="eval_tokens"):
-        likelihood.score(model, tokenizer, documents(TEXTS), eval_tokens=0)
+        likelihood.score(model, tokenizer, documents=documents(TEXTS), eval_tokens=0)
     with pytest.raises(DataError, match="no text to score"):
-        likelihood.score(model, tokenizer, documents(["", ""]))
+        likelihood.score(model, tokenizer, documents=documents(["", ""]))
     with pytest.raises(DataError, match="column 'text'"):
-        likelihood.score(model, tokenizer, Dataset.from_dict({"body": TEXTS}))
+        likelihood.score(model, tokenizer, documents=Dataset.from_dict({"body": TEXTS}))
     raw = Tokenizer(models.WordLevel({"a": 0}, unk_token="a"))
     bare = PreTrainedTokenizerFast(tokenizer_object=raw)
     with pytest.raises(DataError, match="end-of-text"):
-        likelihood.score(model, bare, documents(TEXTS))
+        likelihood.score(model, bare, documents=documents(TEXTS))
 
 
 def test_score_to_dict_has_the_derived_figures() -> None:
@@ -224,7 +229,7 @@ def test_what_is_scored_is_what_is_trained_on(shape: str) -> None:
     tokenizer, texts = made(shape), sources(150_000)[:3]
     model = small_model(tokenizer)
     _, ids = likelihood.score_with_ids(
-        model, tokenizer, Dataset.from_dict({"text": texts}), context=64
+        model, tokenizer, documents=Dataset.from_dict({"text": texts}), context=64
     )
     stream = tokenizer.encode_documents(texts).tolist()
     if shape == "12":  # an end before the first, which is not predicted, and none after the last
@@ -233,7 +238,7 @@ def test_what_is_scored_is_what_is_trained_on(shape: str) -> None:
         assert ids.tolist() == stream
     with torch.no_grad():
         model.lm_head.weight.zero_()
-    found = bits_per_byte(model, tokenizer, texts, context=64)
+    found = bits_per_byte(model, tokenizer, texts=texts, context=64)
     assert found.ends == (2 if shape == "12" else 3)
     size = sum(len(text.encode()) for text in texts)
     whole = tokenizer.window_bits // tokenizer.token_bits

@@ -40,7 +40,7 @@ def test_priors_equal_a_two_pass_computation(family):
         model(input_ids=ids)
     for prior in ("wanda", "magnitude", "fluctuation"):
         generator = torch.Generator()
-        found = unit_importance(model, ids, prior, generator=generator, batch_size=len(ids))
+        found = unit_importance(model, ids, prior=prior, generator=generator, batch_size=len(ids))
         for (i, unit), x in seen.items():
             weight = layers[i].out(unit).weight.detach().double()
             weight = weight if family == "gpt2" else weight.T  # (in, out)
@@ -70,7 +70,7 @@ def test_a_split_neuron_has_half_the_wanda_and_a_quarter_of_the_fluctuation_prio
 
     def measured():
         return {
-            p: unit_importance(model, ids, p, generator=torch.Generator())[0, "neurons"]
+            p: unit_importance(model, ids, prior=p, generator=torch.Generator())[0, "neurons"]
             for p in priors
         }
 
@@ -184,7 +184,7 @@ def test_fill_overshoots_by_at_most_one_piece(uniform):
     values, costs = rng.random(30).tolist(), [8.0] * 30
     for amount in (1, 8, 30, 100):
         gone = select_removals(
-            pool, values, costs, amount, config=QUICK, uniform=uniform, trim=False
+            pool, values, costs=costs, amount=amount, config=QUICK, uniform=uniform, trim=False
         )
         saved = 8.0 * len(gone)
         assert amount <= saved < amount + (24 if uniform else 8)
@@ -198,14 +198,22 @@ def test_fill_takes_the_least_value_per_cost():
     for rank_by, first in (("value_per_cost", "kv_groups"), ("value", "neurons")):
         config = BonsaiConfig(rank_by=rank_by, round_to=1)
         gone = select_removals(
-            pool, [2.0, 1.0], [10.0, 1.0], 0.5, config=config, uniform=False, trim=False
+            pool,
+            [2.0, 1.0],
+            costs=[10.0, 1.0],
+            amount=0.5,
+            config=config,
+            uniform=False,
+            trim=False,
         )
         assert gone[0].unit == first
 
 
 def test_the_last_piece_is_trimmed_to_what_is_missing():
     pool = [UnitGroup(0, "neurons", tuple(range(24)))]
-    (gone,) = select_removals(pool, [1.0], [24.0], 9.0, config=QUICK, uniform=False, trim=True)
+    (gone,) = select_removals(
+        pool, [1.0], costs=[24.0], amount=9.0, config=QUICK, uniform=False, trim=True
+    )
     assert gone.members == tuple(range(16))
 
 

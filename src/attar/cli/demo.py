@@ -204,7 +204,7 @@ def _time_together(folders: Mapping[str, Path], repeats: int = 7) -> dict[str, d
     calls = {
         (name, mode): prefill_call(model, _PROMPT)
         if mode == "prefill"
-        else decode_call(model, _PROMPT, _NEW)
+        else decode_call(model, _PROMPT, new_tokens=_NEW)
         for name, model in models.items()
         for mode in ("prefill", "decode")
     }

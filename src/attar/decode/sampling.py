@@ -94,10 +94,10 @@ def encoded(model: PreTrainedModel, prompts: Sequence[Sequence[int]]) -> dict[st
     for r, prompt in enumerate(prompts):
         ids[r, : len(prompt)] = torch.tensor(list(prompt))
         mask[r, : len(prompt)] = 1
-    return read_source(model, ids.to(model.device), mask.to(model.device))
+    return read_source(model, ids.to(model.device), mask=mask.to(model.device))
 
 
-def read_source(model: PreTrainedModel, ids: Tensor, mask: Tensor | None) -> dict[str, Any]:
+def read_source(model: PreTrainedModel, ids: Tensor, *, mask: Tensor | None) -> dict[str, Any]:
     """The same from `input_ids` and `attention_mask`, both (B, S)."""
     coder: Any = model
     read = coder.get_encoder()(input_ids=ids, attention_mask=mask, return_dict=True)

@@ -224,7 +224,7 @@ class SpeculativeDecoder:
         if not coded or source is None or not isinstance(draft, PreTrainedModel):
             return {}
         source = source.repeat_interleave(rows // len(source), 0)  # several texts from one source
-        return read_source(draft, source, inputs.get("attention_mask"))
+        return read_source(draft, source, mask=inputs.get("attention_mask"))
 
 
 #: what `generate` prepares beside token ids, and what is not needed here

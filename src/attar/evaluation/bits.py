@@ -73,8 +73,8 @@ class BitsPerByte:
 def bits_per_byte(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
-    texts: Sequence[str] | Dataset,
     *,
+    texts: Sequence[str] | Dataset,
     context: int | None = None,
     stride: int | None = None,
     batch_size: int = 8,
@@ -95,7 +95,7 @@ def bits_per_byte(
     score, ids = score_with_ids(
         model,
         tokenizer,
-        documents,
+        documents=documents,
         context=context,
         stride=stride,
         batch_size=batch_size,

@@ -13,8 +13,8 @@ from attar.models import inference
 def tasks(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
-    names: Sequence[str],
     *,
+    names: Sequence[str],
     limit: int | float | None = None,
     batch_size: int = 8,
     include_path: str | Path | None = None,

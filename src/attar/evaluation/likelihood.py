@@ -88,8 +88,8 @@ def nll(model: PreTrainedModel, input_ids: Tensor, *, batch_size: int = 8) -> fl
 def score(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
-    documents: Dataset,
     *,
+    documents: Dataset,
     context: int | None = None,
     stride: int | None = None,
     batch_size: int = 8,
@@ -122,7 +122,7 @@ def score(
     return score_with_ids(
         model,
         tokenizer,
-        documents,
+        documents=documents,
         context=context,
         stride=stride,
         batch_size=batch_size,
@@ -133,8 +133,8 @@ def score(
 def score_with_ids(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
-    documents: Dataset,
     *,
+    documents: Dataset,
     context: int | None = None,
     stride: int | None = None,
     batch_size: int = 8,

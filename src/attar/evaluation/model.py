@@ -128,7 +128,7 @@ def _score_text(
         run.details["tasks"] = harness_scores(
             model,
             tokenizer,
-            names,
+            names=names,
             limit=config.limit,
             batch_size=config.batch_size,
             include_path=config.include_path,
@@ -138,11 +138,11 @@ def _score_text(
         name: getattr(config, name) for name in ("context", "stride", "batch_size", "eval_tokens")
     }
     if config.bits:
-        bits = bits_per_byte(model, tokenizer, documents, **options)
+        bits = bits_per_byte(model, tokenizer, texts=documents, **options)
         run.details["bits_per_byte"] = bits.to_dict()
         run.quality = {"after": bits.score.to_dict()}
     else:
-        run.quality = {"after": score(model, tokenizer, documents, **options).to_dict()}
+        run.quality = {"after": score(model, tokenizer, documents=documents, **options).to_dict()}
 
 
 def _score_labels(

@@ -116,12 +116,12 @@ def measure_table(
         points: grid points per kind of width.
         round_to: feed-forward widths of the grid are multiples of this.
     """
-    prompt_tokens, new_tokens = within_context(model, prompt_tokens, new_tokens)
+    prompt_tokens, new_tokens = within_context(model, prompt_tokens, new_tokens=new_tokens)
 
     def call(candidate: PreTrainedModel) -> Callable[[], float]:
         if mode == "prefill":
-            return prefill_call(candidate, prompt_tokens, batch_size)
-        return decode_call(candidate, prompt_tokens, new_tokens, batch_size)
+            return prefill_call(candidate, prompt_tokens, batch_size=batch_size)
+        return decode_call(candidate, prompt_tokens, new_tokens=new_tokens, batch_size=batch_size)
 
     per = 1 if mode == "prefill" else new_tokens
     parent = Arch.of(model)

@@ -88,12 +88,15 @@ def measure(
     Prompt and new tokens are cut to the model's context. An encoder has a forward pass but no
     decoding.
     """
-    prompt_tokens, new_tokens = within_context(model, prompt_tokens, new_tokens)
+    prompt_tokens, new_tokens = within_context(model, prompt_tokens, new_tokens=new_tokens)
     with watch_memory() as peak:
-        prefill = timed(prefill_call(model, prompt_tokens, batch_size), repeats)
+        prefill = timed(prefill_call(model, prompt_tokens, batch_size=batch_size), repeats)
         decode = None
         if has_cache(model):
-            decode = timed(decode_call(model, prompt_tokens, new_tokens, batch_size), repeats)
+            decode = timed(
+                decode_call(model, prompt_tokens, new_tokens=new_tokens, batch_size=batch_size),
+                repeats,
+            )
             decode = Latency(decode.median / new_tokens, decode.spread / new_tokens)
     setting = {
         "prompt_tokens": prompt_tokens,
@@ -106,7 +109,9 @@ def measure(
     )
 
 
-def within_context(model: PreTrainedModel, prompt_tokens: int, new_tokens: int) -> tuple[int, int]:
+def within_context(
+    model: PreTrainedModel, prompt_tokens: int, *, new_tokens: int
+) -> tuple[int, int]:
     """Prompt and new tokens, cut to what the model has positions for; an encoder decodes none."""
     context = getattr(model.config, "max_position_embeddings", None) or prompt_tokens + new_tokens
     if not has_cache(model):
@@ -116,7 +121,7 @@ def within_context(model: PreTrainedModel, prompt_tokens: int, new_tokens: int) 
 
 
 def prefill_call(
-    model: PreTrainedModel, prompt_tokens: int, batch_size: int = 1
+    model: PreTrainedModel, prompt_tokens: int, *, batch_size: int = 1
 ) -> Callable[[], float]:
     """A call that runs one forward pass over a prompt and returns its milliseconds."""
     ids = torch.ones((batch_size, prompt_tokens), dtype=torch.long, device=model.device)
@@ -140,7 +145,7 @@ def prefill_call(
 
 
 def decode_call(
-    model: PreTrainedModel, prompt_tokens: int, new_tokens: int, batch_size: int = 1
+    model: PreTrainedModel, prompt_tokens: int, *, new_tokens: int, batch_size: int = 1
 ) -> Callable[[], float]:
     """A call that fills the cache untimed, then decodes greedily and returns the milliseconds of
     all new tokens.

@@ -253,7 +253,7 @@ def regress(task: ScoringTask) -> GroupScores:
             for row in tqdm(draws, desc="evaluations", leave=False, disable=None):
                 keep = torch.ones(len(pool))
                 keep[mine] = row
-                switch(masks, task.model, pool, keep)
+                switch(masks, task.model, pool=pool, keep=keep)
                 utilities.append(task.utility())
             # 4. regress the utilities on the masks: beta is what each group is worth
             fit = fit_values(draws.double().numpy(), np.array(utilities))

@@ -93,7 +93,7 @@ def blockwise(task: ScoringTask) -> GroupScores:
                 if group.unit is None:  # layers are measured one at a time
                     keep, before = torch.ones(len(pool)), whole
                 keep[i] = 0
-                switch(masks, task.model, pool, keep)
+                switch(masks, task.model, pool=pool, keep=keep)
                 after = utility()
                 if math.isfinite(after):
                     values[i], before = before - after, after

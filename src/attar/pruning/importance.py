@@ -100,8 +100,8 @@ def channel_stats(
 def unit_importance(
     model: PreTrainedModel,
     windows: Tensor,
-    prior: Prior,
     *,
+    prior: Prior,
     generator: torch.Generator,
     batch_size: int = 8,
 ) -> dict[Module, Tensor]:

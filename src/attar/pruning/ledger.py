@@ -7,7 +7,7 @@ from transformers import PreTrainedModel
 from attar.arch import Arch
 from attar.budget import Budget, Constraint
 from attar.errors import BudgetError
-from attar.families import Body, Unit
+from attar.families import Body
 from attar.measure.cost import LINEAR, cost_of
 from attar.measure.latency_table import LatencyTable
 from attar.pruning.config import Layout, PruneConfig
@@ -49,8 +49,9 @@ class CostModel:
             return self.tables[constraint.key].predict(Arch.of(self._model))
         return constraint.value(cost_of(self._model))
 
-    def of_unit(self, key: str, layer: int, unit: Unit) -> float:
+    def of_unit(self, key: str, module: Module) -> float:
         """What one unit of this module costs, in the base unit of the constraint."""
+        layer, unit = module
         here = self._body.layers[layer]
         if key in self.tables:
             return self.tables[key].saving(unit, here.count(unit))
@@ -71,7 +72,7 @@ class CostModel:
     def of_groups(self, key: str, pool: Sequence[UnitGroup]) -> list[float]:
         """What removing each group saves; every module is asked once."""
         units = {
-            (p.layer, p.unit): self.of_unit(key, p.layer, p.unit)
+            (p.layer, p.unit): self.of_unit(key, (p.layer, p.unit))
             for p in {(p.layer, p.unit): p for p in pool}.values()
             if p.unit is not None
         }
@@ -83,7 +84,7 @@ class CostModel:
     def of_group(self, key: str, group: UnitGroup) -> float:
         """What removing this group saves."""
         if group.unit is not None:
-            return len(group.members) * self.of_unit(key, group.layer, group.unit)
+            return len(group.members) * self.of_unit(key, (group.layer, group.unit))
         if key in ("params", "blocks", "bytes"):
             tensors = list(self._body.layer_list[group.layer].parameters())
             return float(
@@ -97,7 +98,7 @@ class CostModel:
             modules = self._body.layer_list[group.layer].modules()
             return float(sum(m.weight.numel() for m in modules if isinstance(m, LINEAR)))
         layer = self._body.layers[group.layer]
-        return layer.kv_groups * self.of_unit(key, group.layer, "kv_groups")
+        return layer.kv_groups * self.of_unit(key, (group.layer, "kv_groups"))
 
     def spare(self, constraint: Constraint) -> float:
         """What the present model can still lose, in the base unit of the constraint."""
@@ -109,7 +110,7 @@ class CostModel:
         if constraint.key in self.tables:
             return self._spare_time(self.tables[constraint.key])
         return sum(
-            spare(self._model, m, self._config) * self.of_unit(constraint.key, *m)
+            spare(self._model, m, config=self._config) * self.of_unit(constraint.key, m)
             for m in self._modules
         )
 
@@ -117,7 +118,7 @@ class CostModel:
         layers, saved = self._body.layers, 0.0
         for layer, unit in self._modules:
             width = layers[layer].count(unit)
-            least = width - spare(self._model, (layer, unit), self._config)
+            least = width - spare(self._model, (layer, unit), config=self._config)
             saved += table.at(unit, width) - table.at(unit, least)
         return saved
 

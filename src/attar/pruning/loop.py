@@ -235,7 +235,7 @@ class _Loop:
                 f"heads stay: {type(self.model.config).__name__} takes only head counts that "
                 "divide the width; the per_layer layout can remove them"
             )
-        return prunable(self.model, layout, self.config, heads_free)
+        return prunable(self.model, layout, config=self.config, uniform_heads=heads_free)
 
     def step(self, constraint: Constraint, amount: float, *, last: bool) -> None:
         """One step: draw text, score units, pick candidates, value them, remove the least."""
@@ -250,7 +250,7 @@ class _Loop:
             importance = unit_importance(
                 self.model,
                 rows,
-                self.task.strategy.prior or self.config.prior,
+                prior=self.task.strategy.prior or self.config.prior,
                 generator=generator,
                 batch_size=self.config.batch_size,
             )
@@ -276,7 +276,13 @@ class _Loop:
         # 5. the least valuable go
         uniform = self.task.layout == "uniform"
         gone = select_removals(
-            pool, scores.values, costs, amount, config=self.config, uniform=uniform, trim=last
+            pool,
+            scores.values,
+            costs=costs,
+            amount=amount,
+            config=self.config,
+            uniform=uniform,
+            trim=last,
         )
         names = {p: self._name(p) for p in [*pool, *gone]}
         plan = removal_plan(self.model, gone)
@@ -321,21 +327,23 @@ class _Loop:
         costs, config, model = self.costs, self.config, self.model
         if self.task.layout == "depth":
             return self._layer_pool(constraint, amount, rows)
-        modules = [m for m in self.modules if costs.of_unit(constraint.key, *m) > 0]
+        modules = [m for m in self.modules if costs.of_unit(constraint.key, m) > 0]
         if self.task.strategy.one_shot:
-            return finest_pool(model, modules, importance, config=config)
+            return finest_pool(model, modules, importance=importance, config=config)
         live = max(costs.spare(constraint), 1e-9)
         share = min(1.0, max(2.0, config.pool_factor) * amount / live)
         most = config.evaluations or MOST_EVALUATIONS
         block, widest = self.block, max(layer.neurons for layer in Body(model).layers)
-        pool = removable_pool(model, modules, importance, share=share, block=block, config=config)
+        pool = removable_pool(
+            model, modules, importance=importance, share=share, block=block, config=config
+        )
         while len(pool) > most and config.ffn_block is None and block < widest:
             block *= 2  # more groups than evaluations could tell apart
             pool = removable_pool(
-                model, modules, importance, share=share, block=block, config=config
+                model, modules, importance=importance, share=share, block=block, config=config
             )
         if sum(costs.of_groups(constraint.key, pool)) < amount:
-            pool = finest_pool(model, modules, importance, config=config)
+            pool = finest_pool(model, modules, importance=importance, config=config)
         return pool
 
     def _layer_pool(self, constraint: Constraint, amount: float, rows: Tensor) -> list[UnitGroup]:

@@ -35,7 +35,7 @@ class UnitGroup:
 
 
 def prunable(
-    model: PreTrainedModel, layout: Layout, config: PruneConfig, uniform_heads: bool
+    model: PreTrainedModel, layout: Layout, *, config: PruneConfig, uniform_heads: bool
 ) -> list[Module]:
     """The modules that may shrink under this layout."""
     body = Body(model)
@@ -63,7 +63,7 @@ def _check_protect(protect: Sequence[str], layers: int, layout: Layout) -> None:
         )
 
 
-def spare(model: PreTrainedModel, module: Module, config: PruneConfig) -> int:
+def spare(model: PreTrainedModel, module: Module, *, config: PruneConfig) -> int:
     """How many units a module can lose: one KV group, or one rounding step of neurons, always
     stays.
     """
@@ -81,7 +81,7 @@ def block_size(config: PruneConfig, width: int) -> int:
     return math.ceil(wanted / config.round_to) * config.round_to
 
 
-def cut_groups(module: Module, order: Sequence[int], size: int) -> list[UnitGroup]:
+def cut_groups(module: Module, order: Sequence[int], *, size: int) -> list[UnitGroup]:
     """Units in the order of the prior, cut into groups of `size` neighbours; a short rest at the
     important end is left out.
     """
@@ -93,8 +93,8 @@ def cut_groups(module: Module, order: Sequence[int], size: int) -> list[UnitGrou
 def finest_pool(
     model: PreTrainedModel,
     modules: Sequence[Module],
-    importance: dict[Module, Tensor],
     *,
+    importance: dict[Module, Tensor],
     config: PruneConfig,
 ) -> list[UnitGroup]:
     """Everything that can be spared, in the order of the prior: single KV groups, and neurons by
@@ -103,15 +103,17 @@ def finest_pool(
     for module in modules:
         size = 1 if module[1] == "kv_groups" else config.round_to
         order = importance[module].argsort(stable=True).tolist()
-        pool += cut_groups(module, order[: spare(model, module, config) // size * size], size)
+        pool += cut_groups(
+            module, order[: spare(model, module, config=config) // size * size], size=size
+        )
     return pool
 
 
 def removable_pool(
     model: PreTrainedModel,
     modules: Sequence[Module],
-    importance: dict[Module, Tensor],
     *,
+    importance: dict[Module, Tensor],
     share: float,
     block: int,
     config: PruneConfig,
@@ -126,9 +128,9 @@ def removable_pool(
     for module in modules:
         order = importance[module].argsort(stable=True).tolist()
         size = 1 if module[1] == "kv_groups" else block
-        room = spare(model, module, config)
+        room = spare(model, module, config=config)
         wanted = max(2, round(share * len(order) / size)) * size
-        pool += cut_groups(module, order[: min(wanted, room // size * size)], size)
+        pool += cut_groups(module, order[: min(wanted, room // size * size)], size=size)
     return pool
 
 
@@ -136,7 +138,7 @@ def removable_pool(
 
 
 def switch(
-    masks: UnitMasks, model: PreTrainedModel, pool: Sequence[UnitGroup], keep: Tensor
+    masks: UnitMasks, model: PreTrainedModel, *, pool: Sequence[UnitGroup], keep: Tensor
 ) -> None:
     """Make the model run without the groups whose entry in `keep` `(groups,)` is 0."""
     masks.clear()
@@ -160,9 +162,9 @@ def switch(
 def select_removals(
     pool: Sequence[UnitGroup],
     values: Sequence[float],
+    *,
     costs: Sequence[float],
     amount: float,
-    *,
     config: PruneConfig,
     uniform: bool,
     trim: bool,

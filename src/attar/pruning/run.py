@@ -127,7 +127,9 @@ def run_prune(
     ) as work:
         model, tokenizer = _load(task)
         documents = load_text(task.data)
-        windows = calibration_windows(model, tokenizer, documents["train"], task.config)
+        windows = calibration_windows(
+            model, tokenizer, documents=documents["train"], config=task.config
+        )
         parent = {"hash": checkpoint.fingerprint(model), "widths": kept_widths(model)}
         quality = _quality(task, model, tokenizer, documents["test"], windows)
         cost = _known_parent(work.state, parent["hash"], windows) or measure(model)
@@ -198,7 +200,7 @@ def _quality(
         return lambda: likelihood.score(
             model,
             tokenizer,
-            documents,
+            documents=documents,
             eval_tokens=task.eval_tokens,
             batch_size=task.config.batch_size,
         ).to_dict()
@@ -302,6 +304,7 @@ def _digest(windows: Tensor) -> str:
 def calibration_windows(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
+    *,
     documents: Dataset,
     config: PruneConfig,
 ) -> Tensor:

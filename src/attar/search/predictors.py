@@ -131,7 +131,7 @@ def fit_predictor(
     Raises:
         ConfigError: an unknown model.
     """
-    require_option("model", model, get_args(Model))
+    require_option("model", model, known=get_args(Model))
     numbers, folds = _numbered(groups), LeaveOneGroupOut()
     if numbers.max() == 0:
         numbers = _numbered(items)
@@ -250,7 +250,7 @@ def evaluate(
     return table
 
 
-def require_option(name: str, value: str, known: Sequence[str]) -> None:
+def require_option(name: str, value: str, *, known: Sequence[str]) -> None:
     """Refuse an option that is none of those known.
 
     Raises:

@@ -82,7 +82,7 @@ def ended_trials(study: optuna.Study, convert: Convert[T]) -> list[tuple[T, Orig
     ]
 
 
-def write_study(folder: Path, study: optuna.Study, convert: Convert[T]) -> list[T]:
+def write_study(folder: Path, study: optuna.Study, *, convert: Convert[T]) -> list[T]:
     """Write the trials that have ended to `study.jsonl`, and return them."""
     with study_lock(folder):  # so that none overwrites a newer list
         trials = [trial for trial, _ in ended_trials(study, convert)]

@@ -106,7 +106,7 @@ def _settle(model: PreTrainedModel, plan: SlicePlan) -> None:
         for layer in body.layers:
             attention: Any = layer.attention
             setattr(attention, body.family.head_size, after)
-            attention.scaling = attention.scaling * head_scale(model, before, after)
+            attention.scaling = attention.scaling * head_scale(model, before, after=after)
         body = Body(model)  # which reads the head size anew
     if plan.vocabulary is not None:
         _renumber_tokens(model, plan)

@@ -163,7 +163,7 @@ def _head_hooks(model: PreTrainedModel, plan: SlicePlan) -> Iterator[RemovableHa
     like = next(model.parameters())
     mask = torch.zeros(body.head_dim, dtype=like.dtype, device=like.device)
     mask[list(plan.head_channels)] = 1
-    scale = head_scale(model, body.head_dim, len(plan.head_channels))
+    scale = head_scale(model, body.head_dim, after=len(plan.head_channels))
     for layer in body.layers:
         channels = mask.repeat(layer.heads)
         query = body.family.fused_qkv or body.family.query
@@ -183,7 +183,7 @@ def _times_input(factor: Tensor) -> Any:
     return hook
 
 
-def head_scale(model: PreTrainedModel, before: int, after: int) -> float:
+def head_scale(model: PreTrainedModel, before: int, *, after: int) -> float:
     """What attention scores are multiplied by when heads get narrower: models divide them by the
     root of the head size (GPT-2 only if its config says so).
     """

@@ -257,7 +257,9 @@ def _heal_in(
 
     def assess(judged: PreTrainedModel) -> dict[str, Any]:
         place(judged)
-        return score(judged, tokenizer, documents["test"], eval_tokens=config.eval_tokens).to_dict()
+        return score(
+            judged, tokenizer, documents=documents["test"], eval_tokens=config.eval_tokens
+        ).to_dict()
 
     run.cost["before"] = cost_of(model).to_dict()
     if work.main:

@@ -148,7 +148,7 @@ def pretrain(
         logger.info("%d parameters, %d windows", model.num_parameters(), len(windows))
 
         def quality() -> BitsPerByte:
-            return bits_per_byte(model, words, validation, eval_tokens=config.eval_tokens)
+            return bits_per_byte(model, words, texts=validation, eval_tokens=config.eval_tokens)
 
         if work.main:
             work.run.quality["before"] = quality().score.to_dict()

@@ -27,7 +27,7 @@ def open_manifest(path: Path, manifest: dict[str, Any]) -> None:
     path.mkdir(parents=True, exist_ok=True)
     manifest = {"format": FORMAT} | manifest
     if (path / MANIFEST).is_file():
-        compare(path, read_manifest(path), manifest)
+        compare(path, read_manifest(path), expected=manifest)
         return
     write_text(path / MANIFEST, json.dumps(manifest, indent=2))
 
@@ -49,7 +49,7 @@ def read_manifest(path: Path) -> dict[str, Any]:
     return manifest
 
 
-def compare(path: Path, stored: Mapping[str, Any], expected: Mapping[str, Any]) -> None:
+def compare(path: Path, stored: Mapping[str, Any], *, expected: Mapping[str, Any]) -> None:
     """Refuse a cache that was built from something else.
 
     Raises:

@@ -133,7 +133,9 @@ class CachedTeacher:
         """See `Teacher.distance`."""
         require_same_vocabulary(student_logits.shape[-1], self.manifest["vocabulary"])
         top = self.lookup(batch["rows"])
-        return topk_forward_kl(student_logits, *(top[n].to(student_logits.device) for n in _NAMES))
+        return topk_forward_kl(
+            student_logits, **{name: top[name].to(student_logits.device) for name in _NAMES}
+        )
 
     def lookup(self, rows: Tensor) -> dict[str, Tensor]:
         """`ids` and `log_probs` (B, T - 1, k) and `log_rest` (B, T - 1) of some windows of the

@@ -220,7 +220,7 @@ class ExactTrainer(Trainer):
             terms: dict[str, Term] = model(inputs)
         shares = {
             # a unit that no row of the step has, such as labels, has no values either
-            name: mean_over(term.values, None, self._counts[term.per].clamp_min(1))
+            name: mean_over(term.values, None, count=self._counts[term.per].clamp_min(1))
             for name, term in terms.items()
         }
         loss = torch.stack([terms[name].weight * share for name, share in shares.items()]).sum()

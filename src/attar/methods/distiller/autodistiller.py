@@ -176,8 +176,8 @@ class AutoDistiller:
             ConfigError: an unknown model or target.
             DataError: fewer than two pipelines to compare.
         """
-        require_option("model", model, get_args(Model))
-        require_option("target", target, get_args(Target))
+        require_option("model", model, known=get_args(Model))
+        require_option("target", target, known=get_args(Target))
         contexts = by_context(trials).values()
         trials = tuple(trial for context in contexts for trial in context)
         pipelines = [trial.pipeline.canonical() for trial in trials]

@@ -196,12 +196,12 @@ def search(
                 Pipeline(**values).canonical(), trial if config.prune else None
             ),
             space=space,
-            after_each=lambda: write_study(folder, queue.study, trial_of),
+            after_each=lambda: write_study(folder, queue.study, convert=trial_of),
         )
         with study_lock(folder):  # so that no older record overwrites a newer one
             if queue.done_here():
                 shutil.rmtree(folder / "teacher", ignore_errors=True)
-            write_study(folder, queue.study, trial_of)
+            write_study(folder, queue.study, convert=trial_of)
             run = _record(queue.study, runner, folder)
             run.settings |= {"trials": config.trials, "recipe": recipe}
             run.seconds = time.perf_counter() - began

@@ -195,10 +195,10 @@ def search_drafts(
             queue,
             trainer.run,
             space=space,
-            after_each=lambda: write_study(folder, queue.study, cell_of),
+            after_each=lambda: write_study(folder, queue.study, convert=cell_of),
         )
         with study_lock(folder):  # so that no older record overwrites a newer one
-            write_study(folder, queue.study, cell_of)
+            write_study(folder, queue.study, convert=cell_of)
             run = _record(queue.study, config, folder)
             run.settings["recipe"] = recipe
             run.seconds = time.perf_counter() - began
