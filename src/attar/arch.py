@@ -230,12 +230,19 @@ class Space:
         depth, hidden = self.num_hidden_layers[at], self.hidden_size[at]
         head_dim, vocabulary = (self.head_dim or (None,))[at], (self.vocab_size or (None,))[at]
         heads, neurons = self.heads[at], self.neurons(hidden)[at]
-        return self._arch(hidden, head_dim, vocabulary, [heads] * depth, [neurons] * depth)
+        return self._arch(
+            hidden,
+            head_dim,
+            vocabulary=vocabulary,
+            heads=[heads] * depth,
+            neurons=[neurons] * depth,
+        )
 
     @staticmethod
     def _arch(
         hidden: int,
         head_dim: int | None,
+        *,
         vocabulary: int | None,
         heads: Sequence[tuple[int, int]],
         neurons: Sequence[int],
@@ -258,9 +265,9 @@ class Space:
         return self._arch(
             hidden,
             rng.choice(self.head_dim or (None,)),
-            rng.choice(self.vocab_size or (None,)),
-            draw("num_attention_heads", self.heads),
-            draw("intermediate_size", self.neurons(hidden)),
+            vocabulary=rng.choice(self.vocab_size or (None,)),
+            heads=draw("num_attention_heads", self.heads),
+            neurons=draw("intermediate_size", self.neurons(hidden)),
         )
 
     def enumerate(self) -> Iterator[Arch]:
@@ -279,7 +286,9 @@ class Space:
         ):
             for heads in choices("num_attention_heads", self.heads, depth):
                 for neurons in choices("intermediate_size", self.neurons(hidden), depth):
-                    yield self._arch(hidden, head_dim, vocabulary, heads, neurons)
+                    yield self._arch(
+                        hidden, head_dim, vocabulary=vocabulary, heads=heads, neurons=neurons
+                    )
 
     def contains(self, arch: Arch) -> bool:
         """Whether the architecture is one of this space."""

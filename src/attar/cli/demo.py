@@ -133,7 +133,7 @@ def make_demo(
     report = html_report(
         shown, folder / "report.html", title="Attar demo: half the blocks", names=names
     )
-    _last_words(folder, report, runs, time.perf_counter() - began)
+    _last_words(folder, report, runs=runs, seconds=time.perf_counter() - began)
     return records
 
 
@@ -216,13 +216,15 @@ def _time_together(folders: Mapping[str, Path], repeats: int = 7) -> dict[str, d
                 times[name, mode].append(milliseconds)
     setting = {"prompt_tokens": _PROMPT, "new_tokens": _NEW, "batch_size": 1}
     return {
-        name: _timed_cost(model, times[name, "prefill"], times[name, "decode"], setting)
+        name: _timed_cost(
+            model, times[name, "prefill"], decode=times[name, "decode"], setting=setting
+        )
         for name, model in models.items()
     }
 
 
 def _timed_cost(
-    model: Any, prefill: list[float], decode: list[float], setting: dict[str, int]
+    model: Any, prefill: list[float], *, decode: list[float], setting: dict[str, int]
 ) -> dict[str, Any]:
 
     counted: Cost = cost_of(model)
@@ -231,7 +233,7 @@ def _timed_cost(
     ).to_dict()
 
 
-def _last_words(folder: Path, report: Path, runs: Mapping[str, Run], seconds: float) -> None:
+def _last_words(folder: Path, report: Path, *, runs: Mapping[str, Run], seconds: float) -> None:
     rise = {
         name: runs[name].quality["after"]["nll"] - runs[name].quality["before"]["nll"]
         for name in ("bonsai", _BASELINE)

@@ -215,7 +215,7 @@ def compile_windows(model: ByteModel, *, window_bits: int) -> WindowDictionary:
 
 
 def deal(counts: Integers, frequencies: Integers, *, precision: int, empty: bool) -> Integers:
-    """Cells of each continuation of strings that own so many.
+    """How many cells each continuation of a string owns.
 
     A string's first cell is its own; the empty string needs none, and gives every symbol one
     beforehand, so that all can begin a window.

@@ -153,7 +153,7 @@ def encode_shards(documents: DatasetDict, job: EncodeJob, *, workers: int) -> li
     if len(left) < len(plan):
         logger.info("%d of %d shards are there already", len(plan) - len(left), len(plan))
     documents = _on_disk(documents, job.state) if workers > 1 else documents
-    _encode_all(left, documents, job, workers)
+    _encode_all(left, documents, job=job, workers=workers)
     return plan
 
 
@@ -203,7 +203,7 @@ def _on_disk(documents: DatasetDict, state: Path) -> DatasetDict:
 
 
 def _encode_all(
-    shards: Sequence[Shard], documents: DatasetDict, job: EncodeJob, workers: int
+    shards: Sequence[Shard], documents: DatasetDict, *, job: EncodeJob, workers: int
 ) -> None:
     progress = tqdm(total=len(shards), desc="encoding", unit="shard", disable=None)
     began = time.perf_counter()

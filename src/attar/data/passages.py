@@ -41,7 +41,7 @@ def _taken(
     """Number and pieces of the passages that there is room for."""
     ends = list(accumulate(map(len, texts)))
     for passage in _evenly(-(-ends[-1] // size)):
-        for part in _parts(texts, ends, passage, size):
+        for part in _parts(texts, ends, passage=passage, size=size):
             cost = 1 + len(encode(part))
             if cost > tokens:
                 yield passage, _head(part, encode, tokens - 1)
@@ -67,7 +67,7 @@ def _evenly(count: int) -> Iterator[int]:
             yield number
 
 
-def _start(texts: Sequence[str], ends: Sequence[int], passage: int, size: int) -> int:
+def _start(texts: Sequence[str], ends: Sequence[int], *, passage: int, size: int) -> int:
     """The first character of a passage, counted over all texts: the first start of a line or text
     from `passage * size` on, or that character itself if there is none for a whole passage."""
     at = passage * size
@@ -83,9 +83,9 @@ def _start(texts: Sequence[str], ends: Sequence[int], passage: int, size: int) -
     return ends[number] if ends[number] < at + size else at
 
 
-def _parts(texts: Sequence[str], ends: Sequence[int], passage: int, size: int) -> Iterator[str]:
+def _parts(texts: Sequence[str], ends: Sequence[int], *, passage: int, size: int) -> Iterator[str]:
     """The pieces of the documents in a passage."""
-    start, end = (_start(texts, ends, which, size) for which in (passage, passage + 1))
+    start, end = (_start(texts, ends, passage=which, size=size) for which in (passage, passage + 1))
     number = bisect_right(ends, start)
     while start < end:
         begin = ends[number] - len(texts[number])

@@ -86,7 +86,11 @@ def load_prompts(
         }
     else:
         parts = {
-            split: [_rendered(rows, column, data.completion_column, tokenizer, origin)]
+            split: [
+                _rendered(
+                    rows, column, after=data.completion_column, tokenizer=tokenizer, origin=origin
+                )
+            ]
             for split, rows in tables.items()
         }
         splits = check_splits(complete(parts), origin)
@@ -141,7 +145,7 @@ def _column(tables: dict[str, Dataset] | None, named: str | None, origin: str) -
 
 
 def _rendered(
-    rows: Dataset, column: str, after: str, tokenizer: PreTrainedTokenizerBase, origin: str
+    rows: Dataset, column: str, *, after: str, tokenizer: PreTrainedTokenizerBase, origin: str
 ) -> Dataset:
     """Prompts as `text`, and what follows as `completion`."""
     rows = rows.with_format(None)
@@ -152,7 +156,7 @@ def _rendered(
         if isinstance(follow, list) and follow:
             follow = follow[-1].get("content")
         if isinstance(prompt, list):
-            prompt, follow = _chat(prompt, follow, tokenizer, origin)
+            prompt, follow = _chat(prompt, follow, tokenizer=tokenizer, origin=origin)
         if not isinstance(prompt, str) or not prompt:
             raise DataError(
                 f"expected text or messages in column {column!r} of {origin}, found "
@@ -165,7 +169,7 @@ def _rendered(
 
 
 def _chat(
-    messages: list[dict[str, str]], follow: Any, tokenizer: PreTrainedTokenizerBase, origin: str
+    messages: list[dict[str, str]], follow: Any, *, tokenizer: PreTrainedTokenizerBase, origin: str
 ) -> tuple[str, str]:
     """A conversation up to the assistant's turn, and what the assistant says."""
     if not tokenizer.chat_template:

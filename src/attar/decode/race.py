@@ -157,7 +157,7 @@ def race(
                 block_efficiency=sum(w.stats.tokens for w in first[r])
                 / max(1, sum(w.stats.row_blocks for w in first[r])),
                 equal=sum(a.ids == b.ids for _, a, b in texts) / len(texts) if greedy else None,
-                margin=max(_margin(target, p, a.ids, b.ids) for p, a, b in texts)
+                margin=max(_margin(target, p, a=a.ids, b=b.ids) for p, a, b in texts)
                 if greedy
                 else None,
             )
@@ -166,7 +166,7 @@ def race(
 
 
 @torch.no_grad()
-def _margin(target: PreTrainedModel, prompt: Ids, a: Sequence[int], b: Sequence[int]) -> float:
+def _margin(target: PreTrainedModel, prompt: Ids, *, a: Sequence[int], b: Sequence[int]) -> float:
     """The gap between the two largest logits where two texts first differ; 0 if they do not. Tiny
     where rounding alone made the difference."""
     at = next((i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), None)

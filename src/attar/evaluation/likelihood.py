@@ -154,7 +154,7 @@ def score_with_ids(
     _require_fit(model, tokenizer, ids)
     with inference(model):
         _require_no_foresight(model, ids)
-        total = _sum_over_windows(model, ids, context, stride, batch_size)
+        total = _sum_over_windows(model, ids, context=context, stride=stride, batch_size=batch_size)
     tokens = len(ids) - 1
     if not math.isfinite(total):
         raise DataError(
@@ -165,7 +165,7 @@ def score_with_ids(
 
 
 def _sum_over_windows(
-    model: PreTrainedModel, ids: Tensor, context: int, stride: int, batch_size: int
+    model: PreTrainedModel, ids: Tensor, *, context: int, stride: int, batch_size: int
 ) -> float:
     """Summed loss of `ids[1:]`, each predicted once; windows of `context` start `stride` apart."""
     last = len(ids) - 1  # inputs there are

@@ -255,7 +255,7 @@ class _Loop:
                 batch_size=self.config.batch_size,
             )
             # 3. the candidates, and what each would save
-            pool = self._pool(constraint, amount, importance, rows)
+            pool = self._pool(constraint, amount, importance=importance, rows=rows)
             self._require_candidates(pool, constraint)
             costs = self.costs.of_groups(constraint.key, pool)
             # 4. what keeping each is worth
@@ -321,7 +321,12 @@ class _Loop:
         return replace(group, layer=self.result.plan.layers[group.layer].layer).module
 
     def _pool(
-        self, constraint: Constraint, amount: float, importance: dict[Module, Tensor], rows: Tensor
+        self,
+        constraint: Constraint,
+        amount: float,
+        *,
+        importance: dict[Module, Tensor],
+        rows: Tensor,
     ) -> list[UnitGroup]:
         """The candidates of this step."""
         costs, config, model = self.costs, self.config, self.model

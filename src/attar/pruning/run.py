@@ -131,9 +131,11 @@ def run_prune(
             model, tokenizer, documents=documents["train"], config=task.config
         )
         parent = {"hash": checkpoint.fingerprint(model), "widths": kept_widths(model)}
-        quality = _quality(task, model, tokenizer, documents["test"], windows)
+        quality = _quality(
+            task, model, tokenizer=tokenizer, documents=documents["test"], windows=windows
+        )
         cost = _known_parent(work.state, parent["hash"], windows) or measure(model)
-        _keep_parent(work.state, parent["hash"], windows, cost)
+        _keep_parent(work.state, parent["hash"], windows=windows, cost=cost)
         tables = latency_budget.tables(
             model, task.budget, round_to=task.config.round_to, state=work.state
         )
@@ -162,9 +164,11 @@ def run_prune(
             "met": budget.admits(after),
             "constraints": budget.verdict(after),
         }
-        work.run.details = _details(task, result, parent["widths"], tables, after)
+        work.run.details = _details(
+            task, result, widths=parent["widths"], tables=tables, cost=after
+        )
         if output_dir is not None:
-            _save(work, task, result, tokenizer, parent["hash"])
+            _save(work, task, result=result, tokenizer=tokenizer, parent_hash=parent["hash"])
     return work.run
 
 
@@ -189,6 +193,7 @@ def _load(task: PruneTask) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
 def _quality(
     task: PruneTask,
     model: PreTrainedModel,
+    *,
     tokenizer: PreTrainedTokenizerBase,
     documents: Dataset,
     windows: Tensor,
@@ -211,6 +216,7 @@ def _quality(
 def _details(
     task: PruneTask,
     result: PruneResult,
+    *,
     widths: list[dict[str, int]],
     tables: dict[str, LatencyTable],
     cost: Cost,
@@ -250,6 +256,7 @@ def _details(
 def _save(
     work: Artefact,
     task: PruneTask,
+    *,
     result: PruneResult,
     tokenizer: PreTrainedTokenizerBase,
     parent_hash: str,
@@ -291,7 +298,7 @@ def _known_parent(state: Path | None, mark: str, windows: Tensor) -> Cost | None
     return Cost.from_dict(stored["cost"])
 
 
-def _keep_parent(state: Path | None, mark: str, windows: Tensor, cost: Cost) -> None:
+def _keep_parent(state: Path | None, mark: str, *, windows: Tensor, cost: Cost) -> None:
     if state is not None:
         kept = {"model": mark, "windows": _digest(windows), "cost": cost.to_dict()}
         artefacts.write_text(state / "parent.json", json.dumps(kept))

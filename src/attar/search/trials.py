@@ -277,13 +277,14 @@ def run_trials(
         after_each: is called when a trial has ended.
     """
     while (trial := queue.take()) is not None:
-        _run(queue, trial, run_one, space)
+        _run(queue, trial, run_one=run_one, space=space)
         after_each()
 
 
 def _run(
     queue: Queue,
     trial: optuna.Trial,
+    *,
     run_one: Callable[[dict[str, Any], RunningTrial], Outcome],
     space: ChoiceSpace,
 ) -> None:

@@ -239,13 +239,16 @@ def heal(
         seed=config.seed,
         resume=resume,
     ) as work:
-        _heal_in(work, (student, parent), tokenizer, load_text(data), config)
+        _heal_in(
+            work, (student, parent), tokenizer=tokenizer, documents=load_text(data), config=config
+        )
     return work.run
 
 
 def _heal_in(
     work: Artefact,
     models: tuple[PreTrainedModel, PreTrainedModel | None],
+    *,
     tokenizer: PreTrainedTokenizerBase,
     documents: DatasetDict,
     config: HealConfig,
@@ -253,7 +256,7 @@ def _heal_in(
     """Everything between opening and closing the work folder."""
     (model, parent), run = models, work.run
     stored = model.dtype  # the artefact keeps it; training needs float32
-    windows = _needed_windows(documents["train"], tokenizer, model, config)
+    windows = _needed_windows(documents["train"], tokenizer, model=model, config=config)
 
     def assess(judged: PreTrainedModel) -> dict[str, Any]:
         place(judged)
@@ -271,7 +274,9 @@ def _heal_in(
     training = heal_model(
         model,
         windows,
-        teacher=_teacher(parent, windows, tokenizer, config, work.sub_state("teacher")),
+        teacher=_teacher(
+            parent, windows, tokenizer=tokenizer, config=config, path=work.sub_state("teacher")
+        ),
         config=config,
         state_dir=work.sub_state("trainer"),
         resume=work.resuming,
@@ -293,6 +298,7 @@ def _load(model: str | Path | PreTrainedModel) -> PreTrainedModel:
 def _needed_windows(
     documents: Dataset,
     tokenizer: PreTrainedTokenizerBase,
+    *,
     model: PreTrainedModel,
     config: HealConfig,
 ) -> Dataset:
@@ -315,6 +321,7 @@ def _needed_windows(
 def _teacher(
     parent: PreTrainedModel | None,
     windows: Dataset,
+    *,
     tokenizer: PreTrainedTokenizerBase,
     config: HealConfig,
     path: Path | None,

@@ -70,7 +70,9 @@ def read_files(path: Path, named: Sequence[str]) -> tuple[dict[str, Dataset], bo
     tables: dict[str, Dataset] = {}
     for split, files in groups.items():
         parts = [
-            _with_header(flat[f], last, named, f) if f in flat else load_table(f, loaders[f] or "")
+            _with_header(flat[f], last, named=named, file=f)
+            if f in flat
+            else load_table(f, loaders[f] or "")
             for f in files
         ]
         if any(part.column_names != parts[0].column_names for part in parts):
@@ -84,7 +86,7 @@ def read_files(path: Path, named: Sequence[str]) -> tuple[dict[str, Dataset], bo
 
 
 def _with_header(
-    table: pyarrow.Table, last: Mapping[str, int], named: Sequence[str], file: Path
+    table: pyarrow.Table, last: Mapping[str, int], *, named: Sequence[str], file: Path
 ) -> Dataset:
     """Name the columns by the first line, unless it is a row like the others."""
     cells = [column[0].as_py().strip() for column in table.columns]

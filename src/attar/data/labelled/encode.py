@@ -60,7 +60,7 @@ def encode(
     parts = []
     for start in range(0, max(1, len(documents)), _ROWS):
         rows: dict[str, list[Any]] = documents[start : start + _ROWS]
-        columns = _encode(rows, tokenizer, task, context, between)
+        columns = _encode(rows, tokenizer, task=task, context=context, between=between)
         columns["rows"] = list(range(start, start + len(rows[needed[0]])))
         if "source" in rows:
             columns["source"] = rows["source"]
@@ -105,6 +105,7 @@ def _between(tokenizer: PreTrainedTokenizerBase) -> str:
 def _encode(
     rows: Mapping[str, list[Any]],
     tokenizer: PreTrainedTokenizerBase,
+    *,
     task: Task,
     context: int,
     between: str,

@@ -143,10 +143,12 @@ class Critic(nn.Module):
         super().__init__()
         if baseline not in ("learned", "fixed"):
             raise ConfigError(f"baseline must be learned or fixed, but it is {baseline!r}.")
-        self.student = _mlp(student_size, hidden, size, generator)
-        self.teacher = _mlp(teacher_size, hidden, size, generator)
+        self.student = _mlp(student_size, hidden, outputs=size, generator=generator)
+        self.teacher = _mlp(teacher_size, hidden, outputs=size, generator=generator)
         learned = baseline == "learned"
-        self.baseline = _mlp(teacher_size, hidden, 1, generator) if learned else None
+        self.baseline = (
+            _mlp(teacher_size, hidden, outputs=1, generator=generator) if learned else None
+        )
 
     def forward(self, student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:
         """Student features (K, d_S) and teacher features (K, d_T) of the same items -> scores
@@ -210,7 +212,7 @@ def _log_sum_of_others(F: Tensor) -> Tensor:
     return torch.where(largest, anew, left.log())
 
 
-def _mlp(inputs: int, hidden: int, outputs: int, generator: torch.Generator | None) -> nn.Module:
+def _mlp(inputs: int, hidden: int, *, outputs: int, generator: torch.Generator | None) -> nn.Module:
     layers = [nn.Linear(inputs, hidden), nn.Linear(hidden, hidden), nn.Linear(hidden, outputs)]
     for layer in layers:  # as torch does by itself, but from this generator
         bound = layer.in_features**-0.5

@@ -173,7 +173,7 @@ class Objective:
         # 3. Intermediate loss over the layer map, sum over (s, t) of L_inter(H_s, H_t).
         if self.layer_map is not None:
             mask, same = inputs["attention_mask"], _same(batch, mixed)
-            values, per = self._intermediate(student, teacher, mask, same)
+            values, per = self._intermediate(student, teacher, mask=mask, same=same)
             parts["intermediate"] = Term(values, config.intermediate_weight, per=per)
         return parts
 
@@ -205,13 +205,15 @@ class Objective:
         return values
 
     def _intermediate(
-        self, student: Outputs, teacher: Outputs, mask: Tensor, same: Tensor
+        self, student: Outputs, teacher: Outputs, *, mask: Tensor, same: Tensor
     ) -> tuple[Tensor, str]:
         """The loss over the layer map, and what its sum is to be divided by."""
         config, layer_map, heads = self.config, self.layer_map, self.heads
         assert layer_map is not None
         if config.intermediate == "mi":
-            return layer_map.total(lambda s, t: self._mi(student, teacher, s, t, same)), "rows"
+            return layer_map.total(
+                lambda s, t: self._mi(student, teacher, s=s, t=t, same=same)
+            ), "rows"
         if config.intermediate == "pkd":
             return layer_map.total(
                 lambda s, t: pkd(heads.project(s, student.pooled[s]), teacher.pooled[t])
@@ -226,7 +228,7 @@ class Objective:
             lambda s, t: distance(heads.project(s, student.hidden[s]), teacher.hidden[t], mask=mask)
         ), "tokens"
 
-    def _mi(self, student: Outputs, teacher: Outputs, s: int, t: int, same: Tensor) -> Tensor:
+    def _mi(self, student: Outputs, teacher: Outputs, *, s: int, t: int, same: Tensor) -> Tensor:
         """-I_alpha of one pair of layers, times the items it is over: those of all processes,
         of which this one answers for its share."""
         critic, alpha = self.heads.critic(s, t), self.config.alpha

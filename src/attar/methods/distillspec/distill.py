@@ -101,12 +101,12 @@ def train_draft(
         resume=resume,
     ) as work:
         pair = load_pair(target, model, tokenizer=tokenizer)
-        _train_in(work, pair, prompts_of(pair, data, config=config), config)
+        _train_in(work, pair, prompts=prompts_of(pair, data, config=config), config=config)
     return work.run
 
 
 def _train_in(
-    work: Artefact, pair: Pair, prompts: dict[str, list[Prompt]], config: DistillSpecConfig
+    work: Artefact, pair: Pair, *, prompts: dict[str, list[Prompt]], config: DistillSpecConfig
 ) -> None:
     """Everything between opening and closing the work folder."""
 
@@ -154,7 +154,7 @@ def _train_in(
         "measured": [asdict(one) for one in measured],
         **asdict(training),
     }
-    _save(work, pair, prompts["test"], config)
+    _save(work, pair, prompts=prompts["test"], config=config)
 
 
 def quality(pair: Pair, written: Sequence[Texts], *, length: int) -> dict[str, float]:
@@ -171,7 +171,7 @@ def quality(pair: Pair, written: Sequence[Texts], *, length: int) -> dict[str, f
     return figures
 
 
-def _save(work: Artefact, pair: Pair, prompts: list[Prompt], config: DistillSpecConfig) -> None:
+def _save(work: Artefact, pair: Pair, *, prompts: list[Prompt], config: DistillSpecConfig) -> None:
     """Write the draft, and what it promises on this machine at the temperature it will serve at."""
     run, draft = work.run, pair.draft
     some = [prompt.ids for prompt in prompts[:: max(1, len(prompts) // _PROFILED)][:_PROFILED]]

@@ -66,12 +66,12 @@ def make_tokenizer(
     documents = _sample(texts, config)
     logger.info("fitting the byte model on %d bytes", sum(map(len, documents)))
     # 2. M1, a small model of the next byte, is trained on them.
-    m1 = _byte_model(documents, config, byte_model, state_dir, resume)
+    m1 = _byte_model(documents, config, byte_model=byte_model, state_dir=state_dir, resume=resume)
     # 3. M1 drives a coder. Both start anew after every W bits, so that a window always stands for
     #    the same bytes: its string is listed here, and M1 is not needed again.
     dictionary = _windows(m1, config)
     # 4. The bits of the windows are cut into ids of N bits each, as `codec` says.
-    codec = _codec(m1, dictionary, documents, config)
+    codec = _codec(m1, dictionary, documents=documents, config=config)
     # 5. M2, the model that learns from the ids, is trained by `attar.train.pretrain`.
     try:
         return EqualInfoTokenizer(dictionary=dictionary, codec=codec, **(special_tokens or {}))
@@ -190,6 +190,7 @@ def _sample(texts: Sequence[str], config: EqualInfoConfig) -> list[Symbols]:
 def _byte_model(
     documents: Sequence[Symbols],
     config: EqualInfoConfig,
+    *,
     byte_model: PreTrainedModel | None,
     state_dir: Path | None,
     resume: bool,
@@ -223,6 +224,7 @@ def _windows(m1: ByteModel, config: EqualInfoConfig) -> WindowDictionary | LiveW
 def _codec(
     m1: ByteModel,
     dictionary: WindowDictionary | LiveWindows,
+    *,
     documents: Sequence[Symbols],
     config: EqualInfoConfig,
 ) -> dict[str, Any]:
