@@ -52,14 +52,14 @@ class MissingExtraError(AttarError):
     exit_code = 2
 
 
-def require(fine: bool, name: str, value: object, wanted: str) -> None:
+def require(fine: bool, name: str, value: object, expected: str) -> None:
     """Refuse a value.
 
     Raises:
-        ConfigError: it is not `fine`; says what is wanted.
+        ConfigError: it is not `fine`; says what was expected.
     """
     if not fine:
-        raise ConfigError(f"{name} must be {wanted}; found {value!r}")
+        raise ConfigError(f"{name} must be {expected}; found {value!r}")
 
 
 def finite(value: object) -> bool:
@@ -69,11 +69,11 @@ def finite(value: object) -> bool:
     return math.isfinite(value)
 
 
-def expect(fine: bool, name: str, found: object, wanted: str) -> None:
+def expect(fine: bool, name: str, found: object, expected: str) -> None:
     """Refuse a stored value that is not as it should be.
 
     Raises:
         DataError: not `fine`.
     """
     if not fine:
-        raise DataError(f"{name} must be {wanted}; found {found!r}")
+        raise DataError(f"{name} must be {expected}; found {found!r}")
