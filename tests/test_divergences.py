@@ -39,6 +39,11 @@ def top(teacher: Tensor, k: int) -> tuple[Tensor, Tensor, Tensor]:
     return ids, values, log_mass_outside(log_probs, ids)
 
 
+def named(logits: Tensor, k: int) -> dict[str, Tensor]:
+    """The same as arguments of `topk_forward_kl`."""
+    return dict(zip(("ids", "log_probs", "log_rest"), top(logits, k), strict=True))
+
+
 @pytest.mark.parametrize("divergence", ALL)
 @given(seed=st.integers(0, 10_000), scale=st.sampled_from([0.01, 1.0, 30.0]))
 def test_zero_for_equals_and_never_negative(
@@ -150,11 +155,11 @@ def test_a_token_that_the_teacher_never_takes_costs_nothing() -> None:
 def test_top_k_grows_to_the_full_kl(seed: int) -> None:
     p, q = logits(seed), logits(seed + 1)
     full = forward_kl(q, p)
-    found = torch.stack([topk_forward_kl(q, *top(p, k)) for k in range(1, 12)])
+    found = torch.stack([topk_forward_kl(q, **named(p, k)) for k in range(1, 12)])
     assert (found >= 0).all()
     assert (found.diff(dim=0) >= -1e-5).all()
     torch.testing.assert_close(found[-1], full, atol=1e-5, rtol=1e-5)
-    torch.testing.assert_close(topk_forward_kl(p, *top(p, 4)), 0 * full, atol=1e-6, rtol=0)
+    torch.testing.assert_close(topk_forward_kl(p, **named(p, 4)), 0 * full, atol=1e-6, rtol=0)
 
 
 @given(seed=st.integers(0, 10_000), k=st.sampled_from([1, 3, 10]))
@@ -183,7 +188,7 @@ def test_stored_with_few_digits_it_is_still_never_negative() -> None:
 def test_a_bucket_that_the_student_hardly_fills_keeps_its_gradient() -> None:
     student = torch.tensor([[[60.0, 0.0, 0.0, 0.0]]], requires_grad=True)
     teacher = torch.tensor([[[0.4, 0.3, 0.2, 0.1]]]).log()
-    found = topk_forward_kl(student, *top(teacher, 1))
+    found = topk_forward_kl(student, **named(teacher, 1))
     assert found.item() == pytest.approx(
         0.4 * math.log(0.4) + 0.6 * (math.log(0.6) + 60 - math.log(3)), rel=1e-4
     )
@@ -230,13 +235,13 @@ def test_binary_losses_are_those_of_two_classes_each() -> None:
 
 def test_the_temperature_does_not_change_logit_mse_nor_the_size_of_the_others() -> None:
     student, teacher = (logits(i, scale=0.01, size=(8, 5)) for i in (0, 1))
-    hot = d.at_temperature(d.logit_mse, tau=4.0)
+    hot = d.at_temperature(d.logit_mse, temperature=4.0)
     torch.testing.assert_close(hot(student, teacher), d.logit_mse(student, teacher))
-    warm = d.at_temperature(d.forward_kl, tau=3.0)  # for small logits KL is quadratic
+    warm = d.at_temperature(d.forward_kl, temperature=3.0)  # for small logits KL is quadratic
     torch.testing.assert_close(
         warm(student, teacher), d.forward_kl(student, teacher), rtol=0.05, atol=1e-7
     )
-    plain = d.at_temperature(d.forward_kl, tau=3.0, tau_squared=False)
+    plain = d.at_temperature(d.forward_kl, temperature=3.0, tau_squared=False)
     torch.testing.assert_close(9 * plain(student, teacher), warm(student, teacher))
     with pytest.raises(ConfigError, match="temperature"):
-        d.at_temperature(d.forward_kl, tau=0.0)
+        d.at_temperature(d.forward_kl, temperature=0.0)

@@ -25,7 +25,7 @@ def encoder() -> Path:
 def test_cost(encoder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     command = ["cost", str(encoder), "--prompt-tokens", "16", "--repeats", "1"]
     assert run([*command, "--json", "-"]) == 0
-    found = json.loads(capsys.readouterr().out)["cost"]
+    found = json.loads(capsys.readouterr().out)["cost"]["after"]
     with safe_open(encoder / "model.safetensors", "pt") as stored:
         tensors = [stored.get_tensor(name) for name in stored.keys()]  # noqa: SIM118
     held = sum(t.nbytes for t in tensors if t.is_floating_point())  # one buffer of positions is not

@@ -11,6 +11,7 @@ from datasets import Dataset, DatasetDict
 from hypothesis import given
 from hypothesis import strategies as st
 
+from attar.data.data import Data
 from attar.data.text import ROW_CHARACTERS, SPLITS, load_text
 from attar.errors import ConfigError, DataError
 
@@ -138,7 +139,7 @@ def test_tables_give_their_text(
     writer(path, [{"label": i, "body": text} for i, text in enumerate(texts)])
     if zipped:
         path = write(path.with_name(path.name + ".gz"), path.read_bytes())
-    data = load_text(path, text_column="body")
+    data = load_text(Data(path, text_column="body"))
     assert sorted(t for rows in data.values() for t in rows["text"]) == sorted(texts)
     assert all(rows.column_names == ["text"] for rows in data.values())
 
@@ -302,7 +303,7 @@ def test_a_folder_or_object_without_train_says_so(tmp_path: Path) -> None:
 def test_a_config_belongs_to_the_hub(tmp_path: Path) -> None:
     for source in (write(tmp_path / "a.txt", LINES), "python-stdlib", frame(["a", "b", "c"])):
         with pytest.raises(ConfigError, match="no configurations"):
-            load_text(source, config="en")
+            load_text(Data(source, config="en"))
 
 
 # -------------------------------------------------------------------------------- real corpora

@@ -12,7 +12,7 @@ from attar.arch import Arch
 from attar.errors import CompatibilityError
 from attar.families import Body
 from attar.slicing import LayerKeep, SlicePlan, masked, slice_model, zero_out
-from test_slicing_widths import EVERY, HEADS, STILL, assert_law, ids_for, outputs, plan_for
+from cuts import EVERY, HEADS, STILL, assert_law, ids_for, outputs, plan_for
 
 
 def in_proportion(model: PreTrainedModel, *, narrow: bool) -> SlicePlan:

@@ -82,13 +82,15 @@ def clock(
     """Let time be a known function of the widths; the arguments of every timed call are kept."""
     asked: list[tuple[int, ...]] = []
 
-    def prefill(model: Any, prompt: int, batch: int = 1) -> Callable[[], float]:
-        asked.append((prompt, batch))
+    def prefill(model: Any, prompt: int, *, batch_size: int = 1) -> Callable[[], float]:
+        asked.append((prompt, batch_size))
         return lambda: milliseconds(Arch.of(model))
 
-    def decode(model: Any, prompt: int, new: int, batch: int = 1) -> Callable[[], float]:
-        asked.append((prompt, new, batch))
-        return lambda: new * milliseconds(Arch.of(model))
+    def decode(
+        model: Any, prompt: int, *, new_tokens: int, batch_size: int = 1
+    ) -> Callable[[], float]:
+        asked.append((prompt, new_tokens, batch_size))
+        return lambda: new_tokens * milliseconds(Arch.of(model))
 
     monkeypatch.setattr(latency, "prefill_call", prefill)
     monkeypatch.setattr(latency, "decode_call", decode)

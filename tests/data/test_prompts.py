@@ -9,6 +9,7 @@ from datasets import Dataset, DatasetDict
 from tokenizers.processors import TemplateProcessing
 
 import scene
+from attar.data.data import Data
 from attar.data.prompts import Prompt, load_prompts
 from attar.errors import ConfigError, DataError
 
@@ -120,10 +121,10 @@ def test_an_encoder_s_prompt_ends(text: Path, tokenizer: Any) -> None:
 def test_files_of_other_columns(tmp_path: Path, tokenizer: Any) -> None:
     file = tmp_path / "asked.csv"
     rows(40).rename_column("prompt", "question").to_csv(file)
-    found = load_prompts(file, tokenizer, prompt_column="question", **LENGTHS)
+    found = load_prompts(Data(file, prompt_column="question"), tokenizer, **LENGTHS)
     assert sum(map(len, found.values())) == 40
     with pytest.raises(DataError, match=r"column of prompts 'query'.*question"):
-        load_prompts(file, tokenizer, prompt_column="query", **LENGTHS)
+        load_prompts(Data(file, prompt_column="query"), tokenizer, **LENGTHS)
     with pytest.raises(DataError, match=r"prompt or messages.*found the columns question"):
         load_prompts(file, tokenizer, **LENGTHS)
 
@@ -136,7 +137,7 @@ def test_what_cannot_be_is_told(text: Path, tokenizer: Any) -> None:
     with pytest.raises(DataError, match="expected text or messages"):
         load_prompts(Dataset.from_dict({"prompt": [1, 2, 3]}), tokenizer, **LENGTHS)
     with pytest.raises(DataError, match="plain text"):
-        load_prompts(text, tokenizer, prompt_column="prompt", **LENGTHS)
+        load_prompts(Data(text, prompt_column="prompt"), tokenizer, **LENGTHS)
     with pytest.raises(DataError, match="no file or folder"):
         load_prompts("nowhere.jsonl", tokenizer, **LENGTHS)
     assert Prompt((1,)).completion == ()
