@@ -100,3 +100,28 @@ def assert_law(model: PreTrainedModel, plan: SlicePlan) -> PreTrainedModel:
     functional = outputs(functional_forward(model, plan, input_ids=new))
     torch.testing.assert_close(functional, wanted, **CLOSE)
     return sliced
+
+
+def output(found: Any) -> torch.Tensor:
+    """Logits, or the last hidden states."""
+    return found.logits if hasattr(found, "logits") else found.last_hidden_state
+
+
+def random_plan(
+    model: PreTrainedModel, *, seed: int = 0, uniform: bool = False, drop: int | None = None
+) -> SlicePlan:
+    """A plan that keeps some of everything that may go."""
+    rng, body, layers = random.Random(seed), Body(model), []
+    for i, layer in enumerate(body.layers):
+        if i == drop:
+            continue
+        groups, neurons = layer.kv_groups, layer.neurons
+        if not body.why_not("kv_groups"):
+            groups = 2 if uniform else rng.randint(1, groups)
+        neurons = 24 if uniform else rng.randrange(8, max(9, neurons), 8)
+        keep = [
+            tuple(sorted(rng.sample(range(layer.count(unit)), n)))
+            for unit, n in zip(UNITS, (groups, neurons), strict=True)
+        ]
+        layers.append(LayerKeep(i, *keep))
+    return SlicePlan(tuple(layers))

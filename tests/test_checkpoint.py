@@ -14,7 +14,7 @@ from attar import checkpoint
 from attar.arch import Arch
 from attar.errors import CompatibilityError, DataError
 from attar.slicing import masked, slice_model
-from test_slicing import CLOSE, output, random_plan
+from cuts import CLOSE, output, random_plan
 
 RESTRICTED = ["gemma2", "gemma3_text"]  # their configs take only head counts that divide the width
 UNIFORM = [f for f in tiny.CAUSAL if f not in RESTRICTED]

@@ -1,7 +1,5 @@
 """The law of slicing: sliced == masked == functional, for every family."""
 
-import random
-
 import pytest
 import torch
 
@@ -19,31 +17,9 @@ from attar.slicing import (
     slice_model,
     zero_out,
 )
+from cuts import CLOSE, output, random_plan
 
 FAMILIES = [*tiny.CAUSAL, *tiny.ENCODERS]
-CLOSE = {"atol": 1e-4, "rtol": 1e-4}
-
-
-def output(found):
-    return found.logits if hasattr(found, "logits") else found.last_hidden_state
-
-
-def random_plan(model, *, seed=0, uniform=False, drop=None):
-    """A plan that keeps some of everything that may go."""
-    rng, body, layers = random.Random(seed), Body(model), []
-    for i, layer in enumerate(body.layers):
-        if i == drop:
-            continue
-        groups, neurons = layer.kv_groups, layer.neurons
-        if not body.why_not("kv_groups"):
-            groups = 2 if uniform else rng.randint(1, groups)
-        neurons = 24 if uniform else rng.randrange(8, max(9, neurons), 8)
-        keep = [
-            tuple(sorted(rng.sample(range(layer.count(unit)), n)))
-            for unit, n in zip(UNITS, (groups, neurons), strict=True)
-        ]
-        layers.append(LayerKeep(i, *keep))
-    return SlicePlan(tuple(layers))
 
 
 @pytest.mark.parametrize("family", FAMILIES)
