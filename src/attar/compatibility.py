@@ -97,7 +97,7 @@ def check_length(model: PreTrainedModel, length: int) -> None:
     positions = getattr(model.config, "max_position_embeddings", None)
     if positions is None or positions < 0:
         return
-    # RoBERTa and its kin number positions from after that of padding.
+    # RoBERTa and its relatives number positions from after that of padding.
     table: Any = getattr(getattr(model.base_model, "embeddings", None), "position_embeddings", None)
     padding = getattr(table, "padding_idx", None)
     offset = 0 if padding is None else padding + 1

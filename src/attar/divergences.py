@@ -62,13 +62,6 @@ def overlap(student_logits: Tensor, teacher_logits: Tensor) -> Tensor:
     return torch.minimum(p, q).sum(-1)
 
 
-def log_overlap(student_logits: Tensor, teacher_logits: Tensor) -> Tensor:
-    """Negative log of the overlap, `(B, T, V)` each -> `(B, T)`: the acceptance loss of LK losses
-    (arXiv 2602.23881). Unlike `tvd` its gradient does not fade where the two hardly overlap."""
-    log_q, log_p = _log_softmax(student_logits), _log_softmax(teacher_logits)
-    return -torch.minimum(log_p, log_q).logsumexp(-1).clamp_max(0.0)
-
-
 def lk(student_logits: Tensor, teacher_logits: Tensor) -> Tensor:
     """The hybrid of LK losses (arXiv 2602.23881), `(B, T, V)` each -> `(B, T)`.
 

@@ -1,4 +1,4 @@
-"""The exceptions that Attar raises for mistakes a user can mend.
+"""The exceptions that Attar raises for mistakes that a user can correct.
 
 Every message is one sentence or two that say what was expected, what was found, where it came from
 and what to do. The command line prints the message without a traceback and leaves with the class's

@@ -12,6 +12,7 @@ from attar.cli.output import (
     Json,
     Output,
     Recipe,
+    noun,
     parse_list,
     require_folder_option,
     require_target,
@@ -260,14 +261,13 @@ def evaluate(
 
 
 def __getattr__(name: str) -> App:
-    """`app` is the noun with its verbs: a new one each time, as the command line that takes it in
-    changes it."""
     if name != "app":
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    app = App(name="draft", help="Make, train and evaluate a draft for speculative decoding.")
-    for verb in (init, train, search, evaluate):
-        app.command(verb)
-    return app
+    return noun(
+        "draft",
+        "Make, train and evaluate a draft for speculative decoding.",
+        {"init": init, "train": train, "search": search, "evaluate": evaluate},
+    )
 
 
 def _layers(text: str) -> int | list[int]:
@@ -285,5 +285,5 @@ def _temperatures(text: str) -> tuple[float, ...]:
         return tuple(float(part) for part in parse_list(text))
     except ValueError:
         raise ConfigError(
-            f"--temperatures are numbers from 0 on with commas, as in 0,1; found {text!r}"
+            f"--temperatures takes numbers of 0 or more with commas, as in 0,1; found {text!r}"
         ) from None

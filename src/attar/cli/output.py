@@ -3,12 +3,12 @@
 import json
 import os
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from enum import IntEnum
 from pathlib import Path
 from typing import Annotated, Any
 
-from cyclopts import Parameter
+from cyclopts import App, Parameter
 
 from attar.errors import ConfigError
 
@@ -31,10 +31,25 @@ Recipe = Annotated[str | None, Parameter(show=False)]
 """The recipe that options came from: `--config` fills it in."""
 
 
+def noun(name: str, text: str, verbs: Mapping[str, Callable[..., int]]) -> App:
+    """A command that has commands of its own: a new one each time, as the command line that takes
+    it in changes it.
+
+    Args:
+        name: what is typed.
+        text: what it is for.
+        verbs: functions by what is typed.
+    """
+    app = App(name=name, help=text)
+    for word, function in verbs.items():
+        app.command(function, name=word)
+    return app
+
+
 def show(text: str) -> None:
     """Print a result: it goes to stdout, as it is, without folding or markup.
 
-    Under `torchrun` the first process speaks for all.
+    Under `torchrun` only the first process prints.
     """
     if os.environ.get("RANK", "0") == "0":
         sys.stdout.write(f"{text}\n")

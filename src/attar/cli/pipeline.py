@@ -17,6 +17,7 @@ from attar.cli.output import (
     Output,
     Recipe,
     note,
+    noun,
     require_folder_option,
     require_target,
     show,
@@ -36,14 +37,7 @@ _SEARCH = Group("Search options", sort_key=3)
 _TRAINING = Group("Training options, the same for all trials", sort_key=4)
 _NOT_SEARCHED = rf"^(?!({'|'.join(sorted(SEARCHED))})$)"
 
-app = App(
-    name="pipeline",
-    help="Search distillation pipelines on your data, and see which choices matter (Distiller).",
-    help_format="markdown",
-)
 
-
-@app.command
 def search(
     model: str | None = None,
     *,
@@ -134,7 +128,6 @@ def search(
     return ExitCode.DONE
 
 
-@app.command
 def evaluate(
     studies: Annotated[list[Path], Parameter(negative="")],
     /,
@@ -179,3 +172,13 @@ def without_searched(options: Mapping[str, Any]) -> dict[str, Any]:
             "the search chooses them, within --only."
         )
     return kept
+
+
+def __getattr__(name: str) -> App:
+    if name != "app":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return noun(
+        "pipeline",
+        "Search distillation pipelines on your data, and see which choices matter (Distiller).",
+        {"search": search, "evaluate": evaluate},
+    )

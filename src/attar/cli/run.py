@@ -1,10 +1,11 @@
 """`attar run`: the command that a recipe names, with its options."""
 
 from importlib import import_module
+from inspect import signature
 from typing import Any
 
 from attar.errors import ConfigError
-from attar.recipes import read_recipe
+from attar.recipes import options_from, read_recipe
 
 
 def run(recipe: str, /, *options: str) -> int:
@@ -30,14 +31,14 @@ def run_recipe(recipe: str, *arguments: Any, **options: Any) -> Any:
     Args:
         recipe: name or path of a recipe that names its command.
         arguments: what the command takes first, such as a model.
-        options: its keywords; `config` is the recipe.
+        options: its keywords; they override the recipe's.
 
     Raises:
-        ConfigError: the recipe names no command.
+        ConfigError: the recipe names no command, or holds an option that the command does not have.
     """
-    verb = str(read_recipe(recipe).get("verb", ""))
-    attar = import_module("attar")
-    target: Any = attar
+    stored = {name.replace("-", "_"): value for name, value in read_recipe(recipe).items()}
+    verb = str(stored.pop("verb", ""))
+    target: Any = import_module("attar")
     try:
         for word in verb.split() or [""]:
             target = getattr(target, word)
@@ -45,4 +46,8 @@ def run_recipe(recipe: str, *arguments: Any, **options: Any) -> Any:
         raise ConfigError(
             f"the recipe {recipe!r} names no command to run; add a line such as 'verb: prune'"
         ) from None
-    return target(*arguments, config=recipe, **options)
+    parameters = signature(target).parameters
+    keywords = {name: stored.pop(name) for name in list(stored) if name in parameters}
+    config = options_from(stored, type(parameters["config"].default), source=recipe)
+    given = {"config": config, "recipe": recipe, **keywords, **options}
+    return target(*arguments, **given)

@@ -12,6 +12,7 @@ from attar.cli.output import (
     Output,
     Recipe,
     note,
+    noun,
     parse_list,
     require_folder_option,
     require_target,
@@ -135,7 +136,7 @@ def evaluate(
     json_to: Json = None,
     recipe: Recipe = None,
 ) -> int:
-    """Put a tokenizer beside bytes, subwords and plain compression, on text none has seen.
+    """Compare a tokenizer with bytes, subwords and plain compression, on held-out text.
 
     How much text an id holds is not how well a model learns from it: train one with each tokenizer
     (`attar pretrain --tokenizer`) and compare bits per byte.
@@ -176,7 +177,7 @@ def evaluate(
 
 
 def compress_file(model: str, file: Path, *, output_file: File = None) -> int:
-    """Compress any file into windows, checked while it is written; xz mostly makes it smaller.
+    """Compress any file into windows, checked while it is written; xz usually compresses better.
 
     Parameters
     ----------
@@ -218,16 +219,17 @@ def decompress_file(
 
 
 def __getattr__(name: str) -> App:
-    """`app` is the noun with its verbs: a new one each time, as the command line that takes it in
-    changes it."""
     if name != "app":
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    app = App(
-        name="tokenizer",
-        help="Make and use a tokenizer that a language model built (Equal-Info Windows).",
+    return noun(
+        "tokenizer",
+        "Make and use a tokenizer that a language model built (Equal-Info Windows).",
+        {
+            "train": train,
+            "encode": encode,
+            "decode": decode,
+            "evaluate": evaluate,
+            "compress": compress_file,
+            "decompress": decompress_file,
+        },
     )
-    for verb in (train, encode, decode, evaluate):
-        app.command(verb)
-    app.command(compress_file, name="compress")
-    app.command(decompress_file, name="decompress")
-    return app

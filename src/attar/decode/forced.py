@@ -51,7 +51,7 @@ def answers(model: nn.Module, batch: dict[str, Tensor]) -> Tensor:
     inputs: dict[str, Any] = {name: batch[name] for name in _INPUTS if name in batch}
     if not takes_positions(coder):
         inputs.pop("position_ids", None)
-    # An id that the model has not is read as another, as in decoding.
+    # An id that the model does not have is read as another, as in decoding.
     most = coder.config.get_text_config(decoder=True).vocab_size - 1
     for name in ("input_ids", "decoder_input_ids"):
         if name in inputs:

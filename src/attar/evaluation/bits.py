@@ -1,4 +1,4 @@
-"""Bits per byte with what is needed to judge it: what knows nothing scores, and what a byte costs.
+"""Bits per byte, beside the score of a model that knows nothing and the cost of a byte.
 
 A low figure can come from the tokenizer alone. Beside it stands the figure of a model for which all
 ids are equally likely, and of one that knows how often each occurs.
@@ -80,7 +80,7 @@ def bits_per_byte(
     batch_size: int = 8,
     eval_tokens: int | None = None,
 ) -> BitsPerByte:
-    """Bits per byte of any causal LM with any tokenizer, beside what knows nothing scores.
+    """Bits per byte of any causal LM and tokenizer, beside those of a model that knows nothing.
 
     Args:
         model: any transformers causal LM.

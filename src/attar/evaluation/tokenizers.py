@@ -1,4 +1,4 @@
-"""How good is a tokenizer? Beside baselines with as many ids, on text that none has seen.
+"""How good is a tokenizer? Compared with baselines of as many ids, on held-out text.
 
 The scores say how much text an id holds and how steady ids are, not how well a model learns from
 them: that takes a training with each tokenizer, and bits per byte (`attar.evaluation.bits`).
@@ -97,7 +97,7 @@ def evaluate_tokenizer(
     output_dir: str | Path | None = None,
     recipe: str | None = None,
 ) -> Run:
-    """Put a tokenizer beside bytes, subwords and plain compression, on text that none has seen.
+    """Compare a tokenizer with bytes, subwords and plain compression, on held-out text.
 
     Args:
         model: folder of a tokenizer that `attar tokenizer train` made.

@@ -377,7 +377,9 @@ def prune(
     if apply is not None:
         if isinstance(model, PreTrainedModel) or output_dir is None:
             raise ConfigError("a plan is applied to a fresh parent: give its folder or Hub name")
-        return apply_plan(model, apply, output_dir=output_dir, layout=layout, resume=resume)
+        return apply_plan(
+            model, apply, output_dir=output_dir, layout=layout, recipe=recipe, resume=resume
+        )
     assert budget is not None
     config, recipe = configured(config, BonsaiConfig, recipe=recipe)
     task = PruneTask(

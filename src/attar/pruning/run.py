@@ -394,6 +394,7 @@ def apply_plan(
     *,
     output_dir: str | Path,
     layout: Layout = "per_layer",
+    recipe: str | None = None,
     resume: bool = False,
 ) -> Run:
     """Cut a fresh parent by a plan that an earlier run wrote; the same parent gives the same
@@ -404,6 +405,7 @@ def apply_plan(
         plan: `plan.json`, or the folder that holds it.
         output_dir: where the artefact goes.
         layout: `padded` keeps the shapes and writes zeros; anything else cuts.
+        recipe: name of the recipe that the options came from, for the record.
         resume: do again what an interrupted run left unfinished.
 
     Raises:
@@ -419,7 +421,9 @@ def apply_plan(
     kept = SlicePlan.from_json(text)
     made_for = json.loads(text).get("parent_hash")
     settings = {"model": str(model), "plan": str(plan), "layout": layout}
-    with artefact(output_dir, command="prune --apply", settings=settings, resume=resume) as work:
+    with artefact(
+        output_dir, command="prune --apply", settings=settings, recipe=recipe, resume=resume
+    ) as work:
         parent = checkpoint.load(model)
         same = made_for in (None, checkpoint.fingerprint(parent))
         work.run.cost["before"] = cost_of(parent).to_dict()

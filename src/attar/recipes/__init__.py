@@ -97,23 +97,41 @@ def configured(config: C | str, kind: type[C], *, recipe: str | None) -> tuple[C
         recipe: the name that the options given came from, if any.
 
     Raises:
-        ConfigError: there is no such recipe, or it holds an option that `kind` has not.
+        ConfigError: there is no such recipe, or it holds an option that `kind` does not have.
     """
     if not isinstance(config, str):
         return config, recipe
     options = {name.replace("-", "_"): value for name, value in read_recipe(config).items()}
     options.pop("verb", None)
+    return options_from(options, kind, source=config), config
+
+
+def options_from(options: Mapping[str, Any], kind: type[C], *, source: str) -> C:
+    """A dataclass of options from a recipe's.
+
+    Args:
+        options: by name, with underscores; lists become tuples.
+        kind: the dataclass.
+        source: how errors call the recipe.
+
+    Raises:
+        ConfigError: `kind` has no such option, or a value has the wrong type.
+    """
     known = {field.name for field in fields(kind)}  # pyright: ignore[reportArgumentType]
     if unknown := [name for name in options if name not in known]:
         near = get_close_matches(unknown[0], known, n=1)
         raise ConfigError(
-            f"the recipe {config!r} holds {unknown[0]!r}, which is no option of "
+            f"the recipe {source!r} holds {unknown[0]!r}, which is not an option of "
             f"{kind.__name__}{f'; did you mean {near[0]}?' if near else ''}"
         )
-    lists = {name: tuple(v) if isinstance(v, list) else v for name, v in options.items()}
+    lists = {
+        name: tuple(value) if isinstance(value, list) else value
+        for name, value in options.items()
+        if value is not None  # null: as if it were not there
+    }
     try:
-        return kind(**lists), config
+        return kind(**lists)
     except TypeError as error:  # text where a number is compared, for instance
         raise ConfigError(
-            f"the recipe {config!r} holds an option of the wrong type: {error}"
+            f"the recipe {source!r} holds an option of the wrong type: {error}"
         ) from error

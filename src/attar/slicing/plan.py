@@ -65,7 +65,7 @@ class SlicePlan:
 
         Args:
             model: the parent.
-            arch: what the sliced model shall be; widths that are None stay as they are.
+            arch: of the sliced model; widths that are None stay as they are.
             layers: the parent's layers that stay; None spreads them evenly, as AutoDistil does:
                 layer `i` of `L` is the parent's layer `floor(i * n / L)` of `n`.
 

@@ -382,14 +382,6 @@ def recommendation_table(best: Sequence[Recommendation]) -> Table:
     return Table(head, rows)
 
 
-def reason_lines(best: Sequence[Recommendation]) -> list[tuple[str, str]]:
-    """What adds most to each prediction, as number and text."""
-    return [
-        (f"  {number}", ", ".join(f"{choice} {by:+.2f}" for choice, by in one.reasons) or "nothing")
-        for number, one in enumerate(best, 1)
-    ]
-
-
 def evaluation_text(learned: AutoDistiller) -> str:
     """How well such recommendations did where the answer is known."""
     cannot = "How good such recommendations are on new data cannot be told"

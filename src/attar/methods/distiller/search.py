@@ -205,7 +205,7 @@ def search(
             run = _record(queue.study, runner, folder)
             run.settings |= {"trials": config.trials, "recipe": recipe}
             run.seconds = time.perf_counter() - began
-            # Several workers share the folder, so that it is no `artefact()` of one of them.
+            # Several workers share the folder, and artefact() is for one run.
             run.save(folder)
     return run
 

@@ -202,7 +202,7 @@ def search_drafts(
             run = _record(queue.study, config, folder)
             run.settings["recipe"] = recipe
             run.seconds = time.perf_counter() - began
-            # Several workers share the folder, so that it is no `artefact()` of one of them.
+            # Several workers share the folder, and artefact() is for one run.
             run.save(folder)
     return run
 

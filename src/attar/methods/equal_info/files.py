@@ -14,7 +14,7 @@ SUFFIX = ".eqiw"
 
 
 def compress(model: str | Path, file: str | Path, *, output_file: str | Path | None = None) -> Run:
-    """Compress any file into windows, checked while it is written; xz mostly makes it smaller.
+    """Compress any file into windows, checked while it is written; xz usually compresses better.
 
     Args:
         model: folder of a tokenizer of windows; it is needed to get the file back.
@@ -67,7 +67,10 @@ def decompress(
     """
     source = Path(file)
     if output_file is None and source.suffix != SUFFIX:
-        raise ConfigError(f"say where the result goes: --output-file (found {file})")
+        raise ConfigError(
+            f"say where the result goes (--output-file): {str(file)!r} does not end in {SUFFIX}, "
+            "so that the original's name is not known"
+        )
     target = source.with_suffix("") if output_file is None else Path(output_file)
     options = {"model": str(model), "file": str(file), "output_file": str(target)}
     with artefact(
