@@ -40,7 +40,7 @@ def text(tmp_path: Path) -> Path:
 @pytest.fixture
 def small_shards(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(encoded, "_SHARD", 200)
-    monkeypatch.setattr(encoded, "_FEW", 8)
+    monkeypatch.setattr(encoded, "_FEW", 100)  # one worker encodes them in this process
 
 
 def table(folder: Path) -> Path:
@@ -76,8 +76,9 @@ def test_documents_come_back(folder: Path, tmp_path: Path) -> None:
 
 
 def test_shards_do_not_depend_on_the_number_of_workers(
-    folder: Path, tmp_path: Path, small_shards: None
+    folder: Path, tmp_path: Path, small_shards: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(encoded, "_FEW", 8)  # so that a single worker is a process, too
     data = table(tmp_path / "table")
     for workers in (1, 2):
         encode_corpus(folder, data, output_dir=tmp_path / str(workers), workers=workers)

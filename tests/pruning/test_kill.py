@@ -12,7 +12,7 @@ import pytest
 import scene
 from scene import run
 
-SEARCH = ["--windows=8", "--context=32", "--ffn-block=8", "--evaluations=60", "--step=0.1"]
+SEARCH = ["--windows=8", "--context=32", "--ffn-block=8", "--evaluations=24", "--step=0.1"]
 
 
 def command(root: Path, out: str, *more: str) -> list[str]:
