@@ -76,9 +76,8 @@ def test_documents_come_back(folder: Path, tmp_path: Path) -> None:
 
 
 def test_shards_do_not_depend_on_the_number_of_workers(
-    folder: Path, tmp_path: Path, small_shards: None, monkeypatch: pytest.MonkeyPatch
+    folder: Path, tmp_path: Path, small_shards: None
 ) -> None:
-    monkeypatch.setattr(encoded, "_FEW", 8)  # so that a single worker is a process, too
     data = table(tmp_path / "table")
     for workers in (1, 2):
         encode_corpus(folder, data, output_dir=tmp_path / str(workers), workers=workers)
@@ -100,11 +99,6 @@ def test_a_killed_run_goes_on_to_the_same_bytes(
         done.append(shard)
         encode_shard(shard, *args)
 
-    def here(shards: Any, documents: Any, *args: Any) -> None:
-        for shard in shards:
-            encoded._encode_shard(shard, documents[shard.split], *args[:-1])
-
-    monkeypatch.setattr(encoded, "_encode_all", here)
     monkeypatch.setattr(encoded, "_encode_shard", stop)
     with pytest.raises(RuntimeError, match="killed"):
         encode_corpus(folder, data, output_dir=tmp_path / "ids")
@@ -136,7 +130,7 @@ def test_ids_of_two_meanings_are_not_mixed(
     data = table(tmp_path / "table")
     with monkeypatch.context() as patch:
         patch.setattr(
-            encoded, "_encode_all", lambda *_: (_ for _ in ()).throw(RuntimeError("killed"))
+            encoded, "_encode_all", lambda *_, **__: (_ for _ in ()).throw(RuntimeError("killed"))
         )
         with pytest.raises(RuntimeError, match="killed"):
             encode_corpus(folder, data, output_dir=tmp_path / "ids")
@@ -176,7 +170,7 @@ def test_a_text_that_changed_is_not_gone_on_with(
 ) -> None:
     data = table(tmp_path / "table")
     monkeypatch.setattr(
-        encoded, "_encode_all", lambda *_: (_ for _ in ()).throw(RuntimeError("killed"))
+        encoded, "_encode_all", lambda *_, **__: (_ for _ in ()).throw(RuntimeError("killed"))
     )
     with pytest.raises(RuntimeError, match="killed"):
         encode_corpus(folder, data, output_dir=tmp_path / "ids")
@@ -198,11 +192,6 @@ def test_a_full_disk_is_told_and_shards_stay(
             raise OSError(28, "No space left on device")
         write(*args, **kwargs)
 
-    def here(shards: Any, documents: Any, *args: Any) -> None:
-        for shard in shards:
-            encoded._encode_shard(shard, documents[shard.split], *args[:-1])
-
-    monkeypatch.setattr(encoded, "_encode_all", here)
     monkeypatch.setattr(encoded.parquet, "write_table", full)
     with pytest.raises(ResourceError, match=r"the disk is full; make room .* --resume"):
         encode_corpus(folder, data, output_dir=tmp_path / "ids")

@@ -160,14 +160,14 @@ def test_bad_requests_leave_nothing_behind(parent, text, tmp_path):
 
 @pytest.mark.parametrize("key", ["prefill", "latency"])
 def test_latency_budget_steers_by_the_table(parent, text, tmp_path, monkeypatch, key):
-    def clock(model, *settings):  # real clocks belong in benchmarks
-        tokens = settings[1] if len(settings) > 2 else 1  # decode calls time all new tokens
+    def clock(model, *_, new_tokens=1, **__):  # real clocks belong in benchmarks
+        # decode calls time all new tokens
         widths = Arch.of(model).layers
         time = 5 + sum(2 * x.num_key_value_heads + 0.1 * x.intermediate_size for x in widths)
-        return lambda: time * tokens
+        return lambda: time * new_tokens
 
     for module in ("attar.measure.timing", "attar.measure.latency_table"):
-        monkeypatch.setattr(f"{module}.prefill_call", lambda model, *_: clock(model))
+        monkeypatch.setattr(f"{module}.prefill_call", clock)
         monkeypatch.setattr(f"{module}.decode_call", clock)
     record = prune(
         parent, text, budget=f"{key}<=70%", output_dir=tmp_path / "o", method="wanda", config=QUICK
@@ -181,7 +181,7 @@ def test_latency_budget_steers_by_the_table(parent, text, tmp_path, monkeypatch,
 
 
 def test_a_clock_that_cannot_be_predicted_is_refused(parent, text, tmp_path, monkeypatch):
-    def jumpy(model, *_):
+    def jumpy(model, *_, **__):
         """Narrow attention is quick, narrow neurons are quick, both together are slow."""
         widths = Arch.of(model).layers
         narrow = [w.num_key_value_heads < 4 and w.intermediate_size < 48 for w in widths]
@@ -203,7 +203,7 @@ def test_a_latency_budget_is_met_across_widths_that_save_nothing(
 ):
     """A clock that only feels whole blocks of 24 neurons, so that eight less are no faster."""
 
-    def blocks(model, *_):
+    def blocks(model, *_, **__):
         widths = Arch.of(model).layers
         time = 5 + sum(-(-w.intermediate_size // 24) + 0.1 * w.num_key_value_heads for w in widths)
         return lambda: time

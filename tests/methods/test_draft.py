@@ -2,7 +2,6 @@
 
 import json
 import os
-import signal
 import subprocess
 import sys
 from dataclasses import replace
@@ -30,6 +29,7 @@ from attar.methods.distillspec.config import DistillSpecConfig
 from attar.methods.distillspec.distill import train_draft
 from attar.methods.distillspec.profile import EvaluateDraftConfig, evaluate_draft, profile_text
 from attar.methods.distillspec.start import init_draft
+from attar.methods.distillspec.texts import OnPolicySampler
 from attar.report.record import Run
 from attar.train.students import evenly_spaced_layers
 
@@ -142,39 +142,26 @@ def test_the_draft_keeps_the_type_of_its_weights(root: Path) -> None:
     assert checkpoint.load(root / "half-out").dtype == torch.bfloat16
 
 
-VICTIM = """
-import sys
-from pathlib import Path
-from test_draft import CONFIG
-from attar.methods.distillspec.distill import train_draft
-from attar.methods.distillspec.texts import OnPolicySampler
+def test_a_killed_run_goes_on_to_the_same_weights(
+    root: Path, trained: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain = OnPolicySampler.__call__
 
-plain = OnPolicySampler.__call__
+    def dying(self: OnPolicySampler, draft: Any, batch: Any, step: int) -> Any:
+        if step == 5:
+            raise RuntimeError("killed")
+        return plain(self, draft, batch, step)
 
-def dying(self, draft, batch, step):
-    if step == 5:
-        import os, signal
-        os.kill(os.getpid(), signal.SIGKILL)
-    return plain(self, draft, batch, step)
-
-OnPolicySampler.__call__ = dying
-root = Path(sys.argv[1])
-train_draft(
-    root / "draft", root / "text", target=root / "target", output_dir=root / "killed",
-    config=CONFIG,
-)
-"""
-
-
-@pytest.mark.skipif(sys.platform == "win32", reason="no kill -9")
-def test_a_killed_run_goes_on_to_the_same_weights(root: Path, trained: Path) -> None:
-    script = root / "victim.py"
-    script.write_text(VICTIM)
-    path = os.pathsep.join([str(Path(__file__).parent), *sys.path])
-    done = subprocess.run(
-        [sys.executable, script, root], env=os.environ | {"PYTHONPATH": path}, capture_output=True
-    )
-    assert done.returncode == -signal.SIGKILL, done.stderr
+    with monkeypatch.context() as patch:
+        patch.setattr(OnPolicySampler, "__call__", dying)
+        with pytest.raises(RuntimeError, match="killed"):
+            train_draft(
+                root / "draft",
+                root / "text",
+                target=root / "target",
+                output_dir=root / "killed",
+                config=CONFIG,
+            )
     assert not (root / "killed").exists()
     train_draft(
         root / "draft",
