@@ -80,7 +80,7 @@ def parse(words: list[str]) -> None:
         config = None
     tokens, options, config = with_recipe(tokens, config)
     if options is not None:
-        app.config = (Dict(options, source=str(config), use_commands_as_keys=False),)
+        app.config = (Dict(options, source=str(config)),)
     if tokens:  # else it was --help or --version
         app.parse_args(list(tokens), **quiet)
 

@@ -44,8 +44,9 @@ def test_the_command_line_reads_it_as_python_does(
 ) -> None:
     seen: list[Any] = []
 
-    def capture(*_: Any, config: Any, **__: Any) -> Run:
+    def capture(*_: Any, config: Any, recipe: str, **__: Any) -> Run:
         seen.append(config)
+        assert recipe == name
         details = {"form": "uniform", "notes": [], "test_rows": 9}
         details |= {"best_length": 3, "predicted_speedup": 1.0, "best_step": 0, "draft_tokens": 5}
         quality = {"after": {"bytes_per_window": 5.0, "bytes_per_id": 5.0}}

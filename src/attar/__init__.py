@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from attar.decode.generate import GenerateConfig as GenerateConfig
     from attar.decode.generate import Generator as Generator
     from attar.decode.generate import generate as generate
+    from attar.errors import AttarError as AttarError
     from attar.evaluation.likelihood import score as score
     from attar.evaluation.model import EvaluateConfig as EvaluateConfig
     from attar.evaluation.model import evaluate as evaluate
@@ -59,6 +60,7 @@ _HOMES = MappingProxyType(
         "GenerateConfig": "attar.decode.generate",
         "Generator": "attar.decode.generate",
         "generate": "attar.decode.generate",
+        "AttarError": "attar.errors",
         "score": "attar.evaluation.likelihood",
         "EvaluateConfig": "attar.evaluation.model",
         "evaluate": "attar.evaluation.model",

@@ -140,6 +140,8 @@ class Budget:
         """
         if isinstance(text, Budget):
             return text
+        if not isinstance(text, str):
+            raise BudgetError(f"a budget is text such as 'blocks<=50%'; found {text!r}")
         parts = [part.strip() for part in text.split(",")]
         constraints = tuple(_parse_one(part, text) for part in parts)
         keys = [c.key for c in constraints]

@@ -2,6 +2,7 @@
 
 import dataclasses
 import inspect
+import re
 import typing
 from collections.abc import Callable, Iterator
 from importlib import import_module
@@ -14,6 +15,8 @@ from cyclopts import App, Parameter
 import attar
 from attar.cli.app import COMMANDS, NOUNS, RENAMED, RENAMED_OPTIONS, run
 from attar.data.data import Data
+from attar.errors import ConfigError
+from attar.methods.bonsai import BonsaiConfig
 from attar.methods.distiller.pipelines import SEARCHED
 from attar.report.record import Run
 
@@ -170,3 +173,54 @@ def test_an_old_word_in_a_recipe_answers_with_the_new_one(
     recipe.write_text("block_size: 64\n", encoding="utf-8")
     assert run(["pretrain", "--config", str(recipe), "-o", str(tmp_path / "x")]) == 2
     assert RENAMED_OPTIONS["block_size"] in capsys.readouterr().err
+
+
+def test_a_recipe_may_hold_an_option_that_is_called_like_a_command(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given: list[Any] = []
+    monkeypatch.setattr(
+        "attar.cli.generate.generate_texts", lambda *_, **options: given.append(options) or Run("x")
+    )
+    recipe = tmp_path / "mine.yaml"
+    recipe.write_text("verb: generate\ndraft: small\n", encoding="utf-8")
+    run(["run", str(recipe), "model", "def"])
+    assert given[0]["draft"] == "small"
+    assert given[0]["recipe"] == str(recipe)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("verb: generate\ncost: 5\n", "cost"),
+        ("verb: [prune]\n", "names no command"),
+        ("verb: draft distill\n", "names no command|draft train"),
+        ("verb: run\n", "names no command"),
+    ],
+)
+def test_a_wrong_recipe_is_one_sentence(
+    text: str, said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    recipe = tmp_path / "mine.yaml"
+    recipe.write_text(text, encoding="utf-8")
+    assert run(["run", str(recipe), "model"]) == 2
+    assert re.search(said, capsys.readouterr().err)
+    with pytest.raises(ConfigError, match=f"{said}|names no command"):
+        attar.run(str(recipe), "model")
+
+
+def test_a_recipe_runs_in_python_with_options_that_override_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given: list[Any] = []
+
+    def prune(
+        model: str, *, budget: str, config: BonsaiConfig = BonsaiConfig(), recipe: str
+    ) -> None:
+        given.append((model, budget, config, recipe))
+
+    monkeypatch.setattr(attar, "prune", prune, raising=False)
+    recipe = tmp_path / "mine.yaml"
+    recipe.write_text("verb: prune\nbudget: blocks<=50%\nwindows: 9\nstep: 0.5\n", encoding="utf-8")
+    attar.run(str(recipe), "model", step=0.25)
+    assert given == [("model", "blocks<=50%", BonsaiConfig(windows=9, step=0.25), str(recipe))]

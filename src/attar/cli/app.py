@@ -67,6 +67,10 @@ RENAMED_OPTIONS = MappingProxyType(
         "study": "--studies",
     }
 )
+_WITHOUT_RECIPE = frozenset(
+    {"compare", "demo", "env", "pipeline evaluate", "recipe"}
+    | {f"tokenizer {verb}" for verb in ("decode", "compress", "decompress")}
+)
 _EPILOGUE = """\
 Every command has its own --help. Options can come from a recipe, flags override it:
 `attar pretrain --config pocket/1m --output-dir my-model`, or `attar run pocket/1m -o my-model`.
@@ -108,7 +112,7 @@ def build_app(command: str | None = None) -> App:
     ) -> Any:
         tokens, options, config = with_recipe(tokens, config)
         if options is not None:
-            app.config = (Dict(options, source=str(config), use_commands_as_keys=False),)
+            app.config = (Dict(options, source=str(config)),)
         return app(tokens, exit_on_error=False, print_error=False)
 
     return app
@@ -118,12 +122,17 @@ def with_recipe(
     tokens: tuple[str, ...], config: str | None
 ) -> tuple[tuple[str, ...], dict[str, Any] | None, str | None]:
     """What is typed, with `run RECIPE` as the command that the recipe names, and the options of the
-    recipe, if any, with its name.
+    recipe, if any, under that command, with its name.
 
     Raises:
         ConfigError: there is no such recipe, or it is for another command.
     """
-    if tokens[:1] == ("run",) and len(tokens) > 1 and not tokens[1].startswith("-"):
+    if tokens[:1] == ("run",):
+        if len(tokens) < 2 or tokens[1].startswith("-") or config is not None:
+            raise ConfigError(
+                "attar run takes one recipe, then options of the command that it names: attar run "
+                "RECIPE -o FOLDER"
+            )
         tokens, config = (*_command_of(tokens[1]), *tokens[2:]), tokens[1]
     return tokens, None if config is None else _options(config, tokens), config
 
@@ -133,7 +142,7 @@ def _command_of(name: str) -> tuple[str, ...]:
     from attar.recipes import read_recipe
 
     command = str(read_recipe(name).get("verb", "")).split()
-    if not command or command[0] not in COMMANDS:
+    if not command or command[0] not in set(COMMANDS) - {"run"}:
         raise ConfigError(
             f"the recipe {name!r} names no command to run; add a line such as 'verb: prune', or "
             f"give it to a command with --config {name}"
@@ -147,9 +156,14 @@ def _options(config: str, tokens: Sequence[str]) -> dict[str, Any]:
     from attar.recipes import read_recipe
 
     options = read_recipe(config)
-    verb = options.pop("verb", None)
+    verb = str(options.pop("verb", ""))
     typed = tuple(token for token in tokens if not token.startswith("-"))
-    command = " ".join(typed[: 2 if typed[:1] and typed[0] in NOUNS else 1])
+    words = typed[: 2 if typed[:1] and typed[0] in NOUNS else 1]
+    command = " ".join(words)
+    if command in _WITHOUT_RECIPE:
+        raise ConfigError(f"attar {command} takes no recipe; leave --config out")
+    if (new := RENAMED.get(tuple(verb.split()))) is not None:  # pyright: ignore[reportArgumentType,reportCallIssue]
+        raise ConfigError(f"the recipe {config!r} is for attar {verb}, which is now {new}")
     alike = {("distill", "pipeline search")}  # a search trains as distill does
     if verb and command and verb != command and (verb, command) not in alike:
         raise ConfigError(
@@ -163,7 +177,10 @@ def _options(config: str, tokens: Sequence[str]) -> dict[str, Any]:
         from attar.cli.pipeline import without_searched
 
         options = without_searched(options)
-    return {"recipe": config, **overruled(options, tokens)}
+    options = {**overruled(options, tokens), "recipe": config}
+    for word in reversed(words):  # cyclopts looks for a command's options under its name
+        options = {word: options}
+    return options
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -207,7 +224,8 @@ def _with_new_word(message: str, argv: Sequence[str]) -> str:
             and name in RENAMED_OPTIONS
             and token.partition("=")[0] in message
         ):
-            return f"{message.rstrip('.')}. In this version it is {RENAMED_OPTIONS[name]}."
+            what = message.split("Did you mean")[0].rstrip(". ")
+            return f"{what}. In this version it is {RENAMED_OPTIONS[name]}."
     return message
 
 

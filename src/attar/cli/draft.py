@@ -12,6 +12,7 @@ from attar.cli.output import (
     Json,
     Output,
     Recipe,
+    command,
     noun,
     parse_list,
     require_folder_option,
@@ -83,10 +84,8 @@ def init(
         recipe=recipe,
     )
     show(str(run))
-    show(
-        f"\nWritten to {folder}. Next: attar draft train {folder} --target {model} "
-        f"-o {folder}-trained"
-    )
+    after = ["--target", model, "-o", f"{folder}-trained"]
+    show(f"\nWritten to {folder}. Next: {command('draft', 'train', folder, *after)}")
     return ExitCode.DONE
 
 
@@ -140,7 +139,8 @@ def train(
     )
     if not details["best_step"]:
         show("No step was better than none: train longer, or search for other options.")
-    show(f"Written to {folder}. Next: attar draft evaluate {folder} --target {target}")
+    after = ["--target", target, "--data", data.data]
+    show(f"Written to {folder}. Next: {command('draft', 'evaluate', folder, *after)}")
     return ExitCode.DONE
 
 
@@ -201,10 +201,10 @@ def search(
         resume=resume,
     )
     show(search_table(run).text())
+    after = ["--target", target, "--data", data.data, "-o", f"{folder}-best"]
     show(
-        f"\nBlock efficiency is of held-out prompts, at temperature {config.temperature:g}. Next: "
-        f"attar draft train {model} --target {target} --data {data.data} --config "
-        f"{folder / 'best.yaml'} -o ..."
+        f"\nBlock efficiency is of held-out prompts, at temperature {config.temperature:g}. Next, "
+        f"with the sizes given here: {command('run', folder / 'best.yaml', model, *after)}"
     )
     return ExitCode.DONE
 

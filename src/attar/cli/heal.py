@@ -5,7 +5,7 @@ from typing import Annotated
 from cyclopts import Group, Parameter
 
 from attar.cli.data import Text, TextOptions
-from attar.cli.output import ExitCode, Output, Recipe, require_folder_option, show
+from attar.cli.output import ExitCode, Output, Recipe, command, require_folder_option, show
 from attar.train.heal import HealConfig
 from attar.train.heal import heal as heal_model
 
@@ -48,5 +48,5 @@ def heal(
         resume=resume,
     )
     show(str(run))
-    show(f"\nWritten to {folder}. Next: attar evaluate {folder} --data {data.data}")
+    show(f"\nWritten to {folder}. Next: {command('evaluate', folder, '--data', data.data)}")
     return ExitCode.DONE

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from enum import IntEnum
@@ -44,6 +45,11 @@ def noun(name: str, text: str, verbs: Mapping[str, Callable[..., int]]) -> App:
     for word, function in verbs.items():
         app.command(function, name=word)
     return app
+
+
+def command(*words: object) -> str:
+    """A command as it can be pasted into a shell."""
+    return shlex.join(["attar", *map(str, words)])
 
 
 def show(text: str) -> None:

@@ -5,7 +5,15 @@ from typing import Annotated
 from cyclopts import Group, Parameter
 
 from attar.cli.data import Text, TextOptions
-from attar.cli.output import ExitCode, Output, Recipe, require_folder_option, show, show_pairs
+from attar.cli.output import (
+    ExitCode,
+    Output,
+    Recipe,
+    command,
+    require_folder_option,
+    show,
+    show_pairs,
+)
 from attar.evaluation.model import bits_lines
 from attar.train.pretrain import PretrainConfig
 from attar.train.pretrain import pretrain as train_model
@@ -51,7 +59,6 @@ def pretrain(
     if tokenizer is not None:
         show("")
         show_pairs(bits_lines(run.details["bits_per_byte"]))
-    show(
-        f'\nWritten to {folder}. Next: attar prune {folder} --budget "blocks<=50%" -o {folder}-half'
-    )
+    after = ["--data", data.data, "--budget", "blocks<=50%", "-o", f"{folder}-half"]
+    show(f"\nWritten to {folder}. Next: {command('prune', folder, *after)}")
     return ExitCode.DONE

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from attar.cli.output import note, show, show_pairs
 from attar.errors import ConfigError
-from attar.recipes import recipe_file, recipes
+from attar.recipes import read_recipe, recipe_file, recipes
 
 
 def recipe(
@@ -39,6 +39,7 @@ def recipe(
         return 0
     if name is None:
         raise ConfigError(f"attar recipe {action} needs a name; `attar recipe list` shows all.")
+    read_recipe(name)  # what cannot be read is told in one sentence
     text = recipe_file(name).read_text(encoding="utf-8")
     if action == "show":
         show(text.rstrip("\n"))

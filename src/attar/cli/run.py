@@ -1,7 +1,8 @@
 """`attar run`: the command that a recipe names, with its options."""
 
+from dataclasses import fields
 from importlib import import_module
-from inspect import signature
+from inspect import isfunction, signature
 from typing import Any
 
 from attar.errors import ConfigError
@@ -37,17 +38,25 @@ def run_recipe(recipe: str, *arguments: Any, **options: Any) -> Any:
         ConfigError: the recipe names no command, or holds an option that the command does not have.
     """
     stored = {name.replace("-", "_"): value for name, value in read_recipe(recipe).items()}
-    verb = str(stored.pop("verb", ""))
+    target = _verb(str(stored.pop("verb", "")), recipe)
+    parameters = signature(target).parameters
+    kind = type(parameters["config"].default)
+    if "recipe" in stored:
+        raise ConfigError(f"the recipe {recipe!r} holds 'recipe', which is not an option")
+    of_config = {field.name for field in fields(kind)}
+    stored |= {name: options.pop(name) for name in list(options) if name in of_config}
+    keywords = {name: stored.pop(name) for name in list(stored) if name in parameters}
+    config = options_from(stored, kind, source=recipe)
+    return target(*arguments, **{"config": config, "recipe": recipe, **keywords, **options})
+
+
+def _verb(words: str, recipe: str) -> Any:
+    """The function of the verb that a recipe names."""
     target: Any = import_module("attar")
-    try:
-        for word in verb.split() or [""]:
-            target = getattr(target, word)
-    except AttributeError:
+    for name in words.split():
+        target = getattr(target, name) if name in getattr(target, "__all__", ()) else None
+    if not isfunction(target) or "config" not in signature(target).parameters:
         raise ConfigError(
             f"the recipe {recipe!r} names no command to run; add a line such as 'verb: prune'"
-        ) from None
-    parameters = signature(target).parameters
-    keywords = {name: stored.pop(name) for name in list(stored) if name in parameters}
-    config = options_from(stored, type(parameters["config"].default), source=recipe)
-    given = {"config": config, "recipe": recipe, **keywords, **options}
-    return target(*arguments, **given)
+        )
+    return target

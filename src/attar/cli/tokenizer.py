@@ -11,6 +11,7 @@ from attar.cli.output import (
     Json,
     Output,
     Recipe,
+    command,
     note,
     noun,
     parse_list,
@@ -64,7 +65,8 @@ def train(
             f"{split}: {density['bytes_per_window']:.2f} bytes for each window, "
             f"{density['bytes_per_id']:.2f} for each id"
         )
-    show(f"\nWritten to {folder}. Next: attar tokenizer evaluate {folder} --data {data.data}")
+    after = command("tokenizer", "evaluate", folder, "--data", data.data)
+    show(f"\nWritten to {folder}. Next: {after}")
     return ExitCode.DONE
 
 
@@ -106,7 +108,8 @@ def encode(
         resume=resume,
     )
     show(encoded_table(run))
-    show(f"\nWritten to {folder}. Next: attar pretrain --data {folder} -o my-model")
+    after = command("pretrain", "--data", folder, "-o", f"{folder}-model")
+    show(f"\nWritten to {folder}. Next: {after}")
     return ExitCode.DONE
 
 

@@ -99,8 +99,13 @@ def configured(config: C | str, kind: type[C], *, recipe: str | None) -> tuple[C
     Raises:
         ConfigError: there is no such recipe, or it holds an option that `kind` does not have.
     """
-    if not isinstance(config, str):
+    if isinstance(config, kind):
         return config, recipe
+    if not isinstance(config, str):
+        raise ConfigError(
+            f"config must be a {kind.__name__}, or the name or path of a recipe; found "
+            f"{type(config).__name__}"
+        )
     options = {name.replace("-", "_"): value for name, value in read_recipe(config).items()}
     options.pop("verb", None)
     return options_from(options, kind, source=config), config

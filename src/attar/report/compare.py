@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from attar.errors import require
 from attar.report.pages import html_report
 from attar.report.record import FILE_NAME, Run
 from attar.report.tables import Table, comparison, scored_apart
@@ -27,7 +28,7 @@ class Comparison:
 
 
 def compare(
-    runs: Sequence[str | Path],
+    runs: Sequence[str | Path] | str | Path,
     *,
     html: str | Path | None = None,
     title: str = "Attar report",
@@ -45,7 +46,8 @@ def compare(
         DataError: a record is missing or damaged.
         ConfigError: the page cannot be written.
     """
-    paths = [Path(run) for run in runs]
+    paths = [Path(run) for run in ([runs] if isinstance(runs, str | Path) else runs)]
+    require(bool(paths), "runs", len(paths), "one folder or more")
     records = [Run.load(path) for path in paths]
     folders = [
         path.resolve().parent if path.name == FILE_NAME else path.resolve() for path in paths
