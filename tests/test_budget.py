@@ -103,6 +103,7 @@ def test_parse(text, key, limit, relative):
         ("latency<=20", "needs a unit"),
         ("params<=150%", "at most 100%"),
         ("params<=0%", "above zero"),
+        ("bytes<=1e999", "finite"),
         ("params<=50% of blocks", "write blocks<=50% for the layers"),
         ("params<=5M, params<=50%", "twice"),
     ],

@@ -9,6 +9,7 @@ import pytest
 import scene
 from attar.cli import distill, draft, heal, pretrain, prune
 from attar.cli import tokenizer as tokenizer_verbs
+from attar.errors import ConfigError
 from attar.methods.bonsai import BonsaiConfig
 from attar.methods.distiller.config import DistillConfig
 from attar.methods.distillspec.config import DistillSpecConfig
@@ -86,6 +87,36 @@ def test_values_have_the_type_of_their_field(name: str) -> None:
         if usual is not None:
             # YAML reads 1e-3 as a string and 1 as an integer
             assert isinstance(value, int | float if isinstance(usual, float) else type(usual)), key
+
+
+@pytest.mark.parametrize(
+    ("line", "value"),
+    [
+        ("learning_rate: 1e-3", 1e-3),  # text in YAML
+        ("learning_rate: '2'", 2.0),
+        ("max_steps: 3.0", 3),
+        ("max_steps: '7'", 7),
+        ("max_steps: 2.5", "a whole number"),
+        ("max_steps: many", "a number"),
+        ("max_steps: true", "a number"),
+        ("seed: 1e999", "a"),
+    ],
+)
+def test_numbers_are_read_as_on_the_command_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], line: str, value: Any
+) -> None:
+    recipe = tmp_path / "own.yaml"
+    recipe.write_text(line + "\n")
+    name = line.split(":")[0]
+    typed = ["pretrain", "--data", str(tmp_path / "none"), "-o", str(tmp_path / "out")]
+    if isinstance(value, str):
+        with pytest.raises(ConfigError, match=f"{name} in the recipe .* must be {value}"):
+            configured(str(recipe), PretrainConfig, recipe=None)
+        assert run([*typed, "--config", str(recipe)]) == 2
+        assert name in capsys.readouterr().err
+        return
+    read = getattr(configured(str(recipe), PretrainConfig, recipe=None)[0], name)
+    assert (read, type(read)) == (value, type(value))
 
 
 @pytest.mark.parametrize("name", ALL)

@@ -126,6 +126,16 @@ def _same_settings(before: dict[str, Any], now: dict[str, Any], partial: Path) -
         )
 
 
+def require_new_file(path: str | Path) -> None:
+    """Refuse to overwrite.
+
+    Raises:
+        ConfigError: something is there already.
+    """
+    if not Path(path).name or os.path.lexists(path):
+        raise ConfigError(f"{str(path)!r} is there already; choose another file or delete it")
+
+
 @contextmanager
 def new_file(path: str | Path) -> Iterator[BinaryIO]:
     """Write a file beside its final place, where it goes when the block ends well.
@@ -135,8 +145,7 @@ def new_file(path: str | Path) -> Iterator[BinaryIO]:
         DataError: it cannot be written; nothing is left behind.
     """
     final = Path(path)
-    if not final.name or os.path.lexists(final):
-        raise ConfigError(f"{str(final)!r} is there already; choose another file or delete it")
+    require_new_file(final)
     beside = final.with_name(f".{final.name}.{os.getpid()}.partial")
     try:
         with beside.open("xb") as out:

@@ -4,6 +4,7 @@
 ``Budget.parse("blocks<=50%, kv_bytes<=2KB, latency<=20ms")``.
 """
 
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
@@ -212,8 +213,8 @@ def _parse_one(part: str, whole: str) -> Constraint:
         )
     units = CONSTRAINTS[key][1]
     value = float(match["value"])
-    if value <= 0:
-        raise BudgetError(f"the limit in {part!r} must be above zero")
+    if not 0 < value < math.inf:
+        raise BudgetError(f"the limit in {part!r} must be above zero and finite")
     if unit == "%":
         if value > 100:
             raise BudgetError(

@@ -200,8 +200,8 @@ def test_evaluate_prints_what_python_measures(
 def test_cost_of_a_model_and_of_a_pruned_one(
     parent: Path, pruned: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    file = tmp_path / "cost.json"
     for model in (parent, pruned):
+        file = tmp_path / f"{model.name}.json"
         command = ["cost", str(model), "--repeats", "1", "--context", "8", "--json", str(file)]
         assert run(command) == 0
         said = capsys.readouterr().out

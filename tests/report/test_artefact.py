@@ -80,3 +80,13 @@ def test_a_training_that_diverged_leaves_nothing_to_resume(tmp_path: Path) -> No
         (work.state / "teacher" / "shard").write_text("x")
         raise TrainingDivergedError("the loss became nan")
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("seed", [-1, 2**32, 1.5])
+def test_a_seed_that_no_generator_takes_is_refused_before_the_work(
+    tmp_path: Path, seed: int
+) -> None:
+    refused = pytest.raises(ConfigError, match="seed must be a whole number from 0 to 4294967295")
+    with refused, artefact(tmp_path / "out", command="cost", settings=SETTINGS, seed=seed):
+        pytest.fail("the work has begun")
+    assert list(tmp_path.iterdir()) == []

@@ -453,7 +453,11 @@ def test_compare_prints_what_python_says(
     page = tmp_path / "page.html"
     assert verb(compare, *places, "--html", str(page)) == 0
     assert capsys.readouterr().out == expected.text() + "\n"
-    assert page.exists()
+    written = page.read_text()
+    for option in ("--html", "--json"):
+        with pytest.raises(ConfigError, match=r"page\.html' is there already"):
+            verb(compare, *places, option, str(page))
+    assert page.read_text() == written
     assert verb(compare, places[0] + "/attar.json", places[1], "--json", "-") == 0
     assert json.loads(capsys.readouterr().out) == expected.records
     assert verb(compare, *places, "--markdown") == 0

@@ -328,3 +328,16 @@ def test_two_processes_heal_like_one(folders: dict[str, Path], tmp_path: Path) -
     first, second = (load_file(tmp_path / n / "model.safetensors") for n in ("one", "two"))
     for name in first:
         torch.testing.assert_close(first[name], second[name], atol=2e-5, rtol=0)
+
+
+def test_a_model_that_healing_made_worse_comes_with_a_warning(
+    folders: dict[str, Path], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    common = {"teacher": folders["teacher"]}
+    few = replace(CONFIG, max_steps=2, warmup_steps=0)
+    heal(folders["student"], folders["data"], output_dir=tmp_path / "good", config=few, **common)
+    assert "worse" not in caplog.text
+    wild = replace(few, learning_rate=1e3)
+    heal(folders["student"], folders["data"], output_dir=tmp_path / "bad", config=wild, **common)
+    assert "healing made the model worse" in caplog.text
+    assert Run.load(tmp_path / "bad").quality["after"]["nll"] > 10

@@ -9,7 +9,7 @@ import sys
 import warnings
 from collections.abc import Sequence
 from types import MappingProxyType
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args
 
 import cyclopts
 from cyclopts import App, Parameter
@@ -94,6 +94,7 @@ def build_app(command: str | None = None) -> App:
         help_epilogue=_EPILOGUE,
         help_format="markdown",
         result_action="return_value",
+        default_parameter=Parameter(converter=_converted),
         suppress_keyboard_interrupt=False,  # `run` turns it into the exit code
     )
     app.meta.suppress_keyboard_interrupt = False
@@ -116,6 +117,22 @@ def build_app(command: str | None = None) -> App:
         return app(tokens, exit_on_error=False, print_error=False)
 
     return app
+
+
+def _converted(hint: Any, tokens: Sequence[cyclopts.Token]) -> Any:
+    """What is typed, in the type of its option; cyclopts alone would round 1.5 to 2."""
+    kinds = {hint, *get_args(hint)}
+    for token in tokens:
+        if int in kinds and float not in kinds and _has_fraction(token.value):
+            raise ValueError(f"expected a whole number, found {token.value}")
+    return cyclopts.convert(hint, tokens)
+
+
+def _has_fraction(text: str) -> bool:
+    try:
+        return not float(text).is_integer()
+    except ValueError:  # not a number at all, which cyclopts reports
+        return False
 
 
 def with_recipe(
@@ -194,6 +211,7 @@ def run(argv: Sequence[str]) -> int:
     """
     _quiet_libraries()
     try:
+        _require_utf8(argv)
         _refuse_old_words(argv)
         command = next((token for token in argv if token in COMMANDS), None)
         code = build_app(command).meta(list(argv), exit_on_error=False, print_error=False)
@@ -207,6 +225,15 @@ def run(argv: Sequence[str]) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return ExitCode.DONE
     return code if isinstance(code, int) else ExitCode.DONE
+
+
+def _require_utf8(argv: Sequence[str]) -> None:
+    for token in argv:
+        if not token.isprintable() and any("\ud800" <= letter <= "\udfff" for letter in token):
+            raise ConfigError(
+                f"expected UTF-8 on the command line; found {token!r}: set a UTF-8 locale, or "
+                "rename the file"
+            )
 
 
 def _refuse_old_words(argv: Sequence[str]) -> None:

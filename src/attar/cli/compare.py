@@ -4,7 +4,7 @@ import shutil
 import sys
 from pathlib import Path
 
-from attar.cli.output import ExitCode, Json, note, show, write_json
+from attar.cli.output import ExitCode, Json, note, require_target, show, write_json
 from attar.report.compare import compare as compare_runs
 
 
@@ -26,14 +26,15 @@ def compare(
     runs
         Folders that attar commands wrote, or their `attar.json` files.
     html
-        Write a self-contained page with charts to this file.
+        Write a self-contained page with charts to this new file.
     title
         The heading of that page.
     markdown
         Print the table as Markdown.
     json_to
-        Write the figures as JSON to this file; `-` prints JSON instead of the table.
+        Write the figures as JSON to this new file; `-` prints JSON instead of the table.
     """
+    require_target(json_to)
     compared = compare_runs(runs, html=html, title=title)
     if markdown:
         show(compared.table.markdown())

@@ -241,7 +241,7 @@ def evaluate(
     output_dir
         Write the record (attar.json) into this folder.
     json_to
-        Write the record as JSON to this file; `-` prints JSON instead of the table.
+        Write the record as JSON to this new file; `-` prints JSON instead of the table.
     """
     require_target(json_to)
     run = evaluate_draft(

@@ -11,6 +11,7 @@ from typing import Annotated, Any
 
 from cyclopts import App, Parameter
 
+from attar.artefacts import require_new_file
 from attar.errors import ConfigError
 
 
@@ -70,13 +71,14 @@ def show_pairs(pairs: Iterable[tuple[str, str]]) -> None:
 
 
 def require_target(target: str | None) -> None:
-    """Refuse a file for JSON that cannot be written, before the work is done.
+    """Refuse a file for JSON that is there or cannot be written, before the work is done.
 
     Raises:
-        ConfigError: its folder is missing or closed.
+        ConfigError: it is there already, or its folder is missing or closed.
     """
-    if target in (None, "-"):
+    if target is None or target == "-":
         return
+    require_new_file(target)
     folder = Path(target).absolute().parent
     if not (folder.is_dir() and os.access(folder, os.W_OK)):
         raise ConfigError(

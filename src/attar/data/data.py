@@ -6,7 +6,7 @@ from typing import Any
 
 from datasets import Dataset, DatasetDict
 
-from attar.errors import ConfigError
+from attar.errors import require
 
 STDLIB = "python-stdlib"
 Source = str | Path | Dataset | DatasetDict
@@ -32,15 +32,18 @@ class Data:
     completion_column: str = "completion"
     """Column of what follows the prompts; need not be there."""
 
+    def __post_init__(self) -> None:
+        fine = isinstance(self.source, str | Path | Dataset | DatasetDict) and self.source != ""
+        expected = "a file, a folder, the name of a data set, or a data set of the datasets library"
+        require(fine, "data", self.source, expected)
+
     @classmethod
-    def of(cls, data: "DataLike | None") -> "Data":
+    def of(cls, data: "DataLike") -> "Data":
         """The data itself, or the data of a plain source.
 
         Raises:
-            ConfigError: there is none.
+            ConfigError: it is neither.
         """
-        if data is None:
-            raise ConfigError("say what to learn from: data is a file, a folder or a Hub name")
         return data if isinstance(data, Data) else cls(data)
 
     @property

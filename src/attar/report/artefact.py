@@ -9,10 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from attar import artefacts
-from attar.errors import TrainingDivergedError
+from attar.errors import TrainingDivergedError, require
 from attar.report.pages import save_card
 from attar.report.record import Paper, Run, now
 from attar.runtime import broadcast, processes
+
+SEEDS = 2**32  # what every generator that a run seeds takes: NumPy's older ones have 32 bits
 
 
 @dataclass
@@ -73,12 +75,15 @@ def artefact(
         method: the method's name.
         paper: the publication behind it.
         recipe: the recipe that options came from.
-        seed: of all randomness.
+        seed: of all randomness, 32 bits.
         resume: go on with an unfinished run of the same settings.
 
     Raises:
-        ConfigError: the folder is taken, or the settings differ from those of the run to resume.
+        ConfigError: the seed is out of range, the folder is taken, or the settings differ from
+            those of the run to resume.
     """
+    in_range = seed is None or (isinstance(seed, int) and 0 <= seed < SEEDS)
+    require(in_range, "seed", seed, f"a whole number from 0 to {SEEDS - 1}")
     settings = {**settings, "processes": processes().num_processes}
     run = Run(
         command=command,

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from attar.artefacts import require_new_file
 from attar.errors import require
 from attar.report.pages import html_report
 from attar.report.record import FILE_NAME, Run
@@ -39,13 +40,15 @@ def compare(
 
     Args:
         runs: folders that Attar's commands wrote, or their `attar.json` files.
-        html: write a self-contained page with charts to this file.
+        html: write a self-contained page with charts to this file, which must be new.
         title: the heading of that page.
 
     Raises:
         DataError: a record is missing or damaged.
-        ConfigError: the page cannot be written.
+        ConfigError: the page is there already, or cannot be written.
     """
+    if html is not None:
+        require_new_file(html)
     paths = [Path(run) for run in ([runs] if isinstance(runs, str | Path) else runs)]
     require(bool(paths), "runs", len(paths), "one folder or more")
     records = [Run.load(path) for path in paths]

@@ -285,6 +285,14 @@ def _heal_in(
         return
     nn.Module.to(model, stored)
     run.quality["after"] = assess(model)
+    before, after = (run.quality[when]["nll"] for when in ("before", "after"))
+    if after > before:
+        logger.warning(
+            "healing made the model worse: from %.4f to %.4f nats per token; try a lower "
+            "learning_rate, or more steps",
+            before,
+            after,
+        )
     place(model, "cpu")
     run.cost["after"] = cost_of(model).to_dict()
     run.details = {"split": "test", "windows": len(windows)} | asdict(training)
