@@ -3,6 +3,7 @@
 import argparse
 import json
 import platform
+import re
 import statistics
 from collections.abc import Mapping
 from dataclasses import replace
@@ -47,8 +48,14 @@ def options(recipe: str, kind: type[C], **changes: Any) -> C:
 
 
 def finish(file: str, line: Mapping[str, Any], details: Mapping[str, Any], args: Any) -> None:
-    """Write results/<name>.json beside the benchmark and print the claim as the last line."""
+    """Write results/<name>.json beside the benchmark and print the claim as the last line.
+
+    The name is that of the setting; of a run on a GPU, which stands beside those on processors, the
+    card's comes behind it.
+    """
     name = "quick" if args.quick else "full"
+    if card := details.get("card"):
+        name += "-" + re.sub(r"\W+", "-", card.lower())
     record = {
         **line,
         "details": details,

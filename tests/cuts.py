@@ -93,7 +93,7 @@ def expected(model: PreTrainedModel, plan: SlicePlan, ids: torch.Tensor) -> list
 
 @torch.no_grad()
 def assert_law(model: PreTrainedModel, plan: SlicePlan) -> PreTrainedModel:
-    ids = ids_for(plan)
+    ids = ids_for(plan).to(model.device)
     sliced, wanted = slice_model(model, plan), expected(model, plan, ids)
     new = plan.renumber(ids)
     torch.testing.assert_close(outputs(sliced(input_ids=new)), wanted, **CLOSE)

@@ -2,6 +2,7 @@
 
 Ratio: prefill speed of the model at 50% of its blocks over its parent's, alternating timings.
 Beside it decode, and Bonsai's evaluations per second over the bare forward passes they consist of.
+With a GPU the shape is one of 1B parameters, in bfloat16.
 """
 
 import sys
@@ -22,16 +23,31 @@ from attar.methods.bonsai import STRATEGY, BonsaiConfig, draw_pairs
 from attar.models import autocast
 from attar.pruning.loop import LoopTask, kept_widths, prune_to_budget
 from attar.pruning.pieces import UnitGroup, switch
+from attar.runtime import synchronize
 from attar.slicing import UnitMasks
 
 PREFILL, DECODE, EVALUATIONS = 1.7, 1.4, 0.85
 
 
 def build(quick: bool) -> LlamaForCausalLM:
-    """The 30M pocket shape (a little over 30M with an untied head), not trained: a clock does not
-    care what weights are.
+    """The 30M pocket shape (a little over 30M with an untied head), or that of Llama-3.2-1B on a
+    GPU, not trained: a clock does not care what weights are.
     """
     torch.manual_seed(0)
+    if torch.cuda.is_available():
+        big = LlamaConfig(
+            vocab_size=128_256,
+            hidden_size=2048,
+            num_hidden_layers=16,
+            num_attention_heads=32,
+            num_key_value_heads=8,
+            head_dim=64,
+            intermediate_size=8192,
+            max_position_embeddings=4096,
+            tie_word_embeddings=True,
+        )
+        with torch.device("cuda"):
+            return LlamaForCausalLM(big).eval().to(torch.bfloat16)
     shape = LlamaConfig(
         vocab_size=8192,
         hidden_size=512,
@@ -50,7 +66,7 @@ def main() -> None:
     torch.set_num_threads(2)
     repeats = 5 if args.quick else 15
     parent = build(args.quick)
-    windows = torch.randint(0, 8192, (64, 128))
+    windows = torch.randint(0, parent.config.vocab_size, (64, 128), device=parent.device)
     budget = Budget.parse("blocks<=50%").resolve(cost_of(parent))
     models = {"parent": parent}
     # the layouts as a user gets them; Bonsai itself, so that the widths are those of a search
@@ -106,6 +122,7 @@ def main() -> None:
         "milliseconds": {f"{n} {m}": [t.median, t.spread] for (n, m), t in times.items()},
         "evaluations": evaluations,
         "threads": torch.get_num_threads(),
+        "card": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
     }
     finish(__file__, line, details, args)
 
@@ -130,26 +147,28 @@ def _evaluations(model, windows, pairs: int) -> dict[str, float]:
     model.
     """
     rows, config = windows[:16], BonsaiConfig()
+    layers = range(model.config.num_hidden_layers)
     pool = [
-        UnitGroup(i, "neurons", tuple(range(j, j + 44)))
-        for i in range(8)
-        for j in range(0, 220, 44)
-    ] + [UnitGroup(i, "kv_groups", (g,)) for i in range(8) for g in (0, 1)]
+        UnitGroup(i, "neurons", tuple(range(j, j + 44))) for i in layers for j in range(0, 220, 44)
+    ] + [UnitGroup(i, "kv_groups", (g,)) for i in layers for g in (0, 1)]
     generator = torch.Generator().manual_seed(0)
     keep = draw_pairs(pool, pairs, sampling=config.sampling, importance={}, generator=generator)
     ours = bare = 0.0
     with autocast(model):
         for turn, mask in enumerate(keep):
+            synchronize(rows.device)
             began = time.perf_counter()
             with UnitMasks(model) as masks:
                 switch(masks, model, pool=pool, keep=mask)
                 likelihood.nll(model, rows, batch_size=config.batch_size)
+            synchronize(rows.device)
             middle = time.perf_counter()
             for batch in rows.split(config.batch_size):
                 logits = model(input_ids=batch[:, :-1], use_cache=False).logits
                 torch.nn.functional.cross_entropy(
                     logits.flatten(0, 1).float(), batch[:, 1:].flatten()
                 )
+            synchronize(rows.device)
             end = time.perf_counter()
             if turn:
                 ours, bare = ours + middle - began, bare + end - middle

@@ -33,6 +33,12 @@ def place(model: nn.Module, device: torch.device | str | None = None) -> None:
     model.to(device or processes().device)
 
 
+def synchronize(device: torch.device) -> None:
+    """Wait until the device has done what it was given, before a clock is read."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
 def broadcast(value: Any) -> Any:
     """The first process's `value`, on every process. Small plain objects only."""
     if processes().num_processes == 1:

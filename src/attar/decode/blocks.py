@@ -18,9 +18,10 @@ from attar.decode.distributions import Uniforms, Warp
 from attar.decode.draft_length import Block, DraftLength
 from attar.decode.drafters import Drafter, Proposal
 from attar.decode.settings import SpecConfig
-from attar.decode.stats import SpecStats, synchronize
+from attar.decode.stats import SpecStats
 from attar.decode.stopping import Stops
 from attar.decode.verification import Drafts, LossyRule, verify, verify_greedy
+from attar.runtime import synchronize
 
 
 @dataclass(frozen=True)
@@ -118,7 +119,7 @@ class BlockLoop:
         # 2. run the target p on all of them in one pass
         long = [text + new for text, new in zip(texts, drafted, strict=True)]
         logits = self._reader.score(long, counts=[len(new) + 1 for new in drafted])
-        synchronize(logits)
+        synchronize(logits.device)
         verified = time.perf_counter()
         # 3. how many guesses are accepted; 4. the adjusted distribution; 5. one token from it
         kept, token = self._verify(logits, proposal)

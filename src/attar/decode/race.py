@@ -13,7 +13,8 @@ from attar.decode.drafters import Drafter
 from attar.decode.forced import Ids, answers, batch_of
 from attar.decode.settings import SpecConfig
 from attar.decode.speculative import SpeculativeDecoder
-from attar.decode.stats import SpecStats, synchronize
+from attar.decode.stats import SpecStats
+from attar.runtime import synchronize
 
 #: tokens after which decoding is under way
 _BEGUN = 2
@@ -91,7 +92,7 @@ def generate_one(
         pad_token_id=0,
         **options,
     )
-    synchronize(output)
+    synchronize(output.device)
     new = output[0, 1 if model.config.is_encoder_decoder else len(prompt) :].tolist()
     seconds = time.perf_counter() - began
     return Written(new, seconds, decoder.stats if decoder else SpecStats())

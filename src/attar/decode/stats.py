@@ -2,8 +2,6 @@
 
 from dataclasses import dataclass, field
 
-import torch
-
 from attar.decode.draft_length import Block
 from attar.decode.verification import LossyKind
 
@@ -84,9 +82,3 @@ class SpecStats:
         if self.lossy:
             parts.append(f"lossy verification ({self.lossy}): the text is not the model's own")
         return "; ".join(parts)
-
-
-def synchronize(tensor: torch.Tensor) -> None:
-    """Wait for the device, before a clock is read."""
-    if tensor.is_cuda:
-        torch.cuda.synchronize()

@@ -18,7 +18,8 @@ from attar.decode.race import generate_one
 from attar.decode.sampling import encoded, starts
 from attar.decode.settings import SpecConfig
 from attar.decode.speculative import SpeculativeDecoder
-from attar.decode.stats import SpecStats, synchronize
+from attar.decode.stats import SpecStats
+from attar.runtime import synchronize
 
 #: repeats of each timing behind a prompt
 _TURNS = 3
@@ -137,7 +138,7 @@ def _time_block(
                 )
                 drafter.keep([start - 1])
             middle = time.perf_counter()
-            synchronize(reader.score([long[: start + width]], counts=[width]))
+            synchronize(reader.score([long[: start + width]], counts=[width]).device)
             end = time.perf_counter()
             reader.keep([start])
             if turn:  # the first one warms up

@@ -17,27 +17,38 @@ from transformers import PreTrainedModel
 from attar.budget import Cost, Latency
 from attar.measure.cost import cost_of
 from attar.models import evaluation_mode, has_cache
+from attar.runtime import synchronize
 
 # -------------------------------------------------------------------------------------- measuring
 
 
 @dataclass
 class Peak:
-    """The highest resident memory seen in a `watch_memory` block, and that at its start, in
-    bytes.
-    """
+    """The most memory held in a `watch_memory` block, and that at its start, in bytes."""
 
     start: int = 0
     bytes: int = 0
 
 
-@contextmanager
-def watch_memory(interval: float = 0.002) -> Iterator[Peak]:
-    """Measure the peak resident memory of this process during the block.
+_PROCESSOR = torch.device("cpu")
 
-    Linux keeps an exact high-water mark that can be reset; elsewhere, and where that is forbidden,
-    a thread samples.
+
+@contextmanager
+def watch_memory(device: torch.device = _PROCESSOR, *, interval: float = 0.002) -> Iterator[Peak]:
+    """Measure the peak memory of this process during the block, on the device that computes.
+
+    On a processor it is the resident memory: Linux keeps an exact high-water mark that can be
+    reset; elsewhere, and where that is forbidden, a thread samples. On a CUDA device it is what
+    tensors hold.
     """
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+        peak = Peak(start=torch.cuda.memory_allocated(device))
+        try:
+            yield peak
+        finally:
+            peak.bytes = torch.cuda.max_memory_allocated(device)
+        return
     process = psutil.Process()
     peak = Peak(start=process.memory_info().rss)
     exact = _reset_high_water()
@@ -89,7 +100,7 @@ def measure(
     decoding.
     """
     prompt_tokens, new_tokens = within_context(model, prompt_tokens, new_tokens=new_tokens)
-    with watch_memory() as peak:
+    with watch_memory(model.device) as peak:
         prefill = timed(prefill_call(model, prompt_tokens, batch_size=batch_size), repeats)
         decode = None
         if has_cache(model):
@@ -135,10 +146,10 @@ def prefill_call(
     @torch.no_grad()
     def call() -> float:
         with evaluation_mode(model):
-            _synchronise(model)
+            synchronize(model.device)
             start = time.perf_counter()
             model(**inputs)
-            _synchronise(model)
+            synchronize(model.device)
         return (time.perf_counter() - start) * 1e3
 
     return call
@@ -156,12 +167,12 @@ def decode_call(
     def call() -> float:
         with evaluation_mode(model):
             out = model(input_ids=ids, use_cache=True)
-            _synchronise(model)
+            synchronize(model.device)
             start = time.perf_counter()
             for _ in range(new_tokens):
                 token = out.logits[:, -1:].argmax(-1)
                 out = model(input_ids=token, past_key_values=out.past_key_values, use_cache=True)
-            _synchronise(model)
+            synchronize(model.device)
         return (time.perf_counter() - start) * 1e3
 
     return call
@@ -181,8 +192,3 @@ def summarise(times: list[float]) -> Latency:
         return Latency(times[0], 0.0)
     low, _, high = statistics.quantiles(times, n=4, method="inclusive")
     return Latency(statistics.median(times), high - low)
-
-
-def _synchronise(model: PreTrainedModel) -> None:
-    if model.device.type == "cuda":
-        torch.cuda.synchronize(model.device)
