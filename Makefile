@@ -19,6 +19,7 @@ demo: $(STAMP) ## make a small model smaller, on this machine, from nothing
 test: lint ## lint, types, layers, spelling and all tests
 	MPLBACKEND=Agg TOKENIZERS_PARALLELISM=false OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 HF_HUB_OFFLINE=1 \
 	$(BIN)/python -m pytest -n 2 -q $(PYTEST_ARGS)
+	! command -v nvidia-smi >/dev/null || HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -q -m gpu
 
 lint: $(STAMP) ## check style, types, layers and spelling
 	$(BIN)/ruff check

@@ -40,13 +40,21 @@ settings.register_profile(
 settings.load_profile("attar")
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """Tests compute on the processor, in float32, wherever they run; those marked gpu are run by
+    themselves, with `-m gpu`.
+    """
+    if config.option.markexpr != "gpu":
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Skip what this machine cannot run, and say why."""
     if any(item.get_closest_marker("gpu") for item in items):
         import torch
 
         if not torch.cuda.is_available():
-            _skip(items, "gpu", "no CUDA device")
+            _skip(items, "gpu", "no CUDA device, or not run with -m gpu")
     if importlib.util.find_spec("playwright") is None:
         _skip(items, "browser", "playwright is not installed")
 

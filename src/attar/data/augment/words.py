@@ -219,7 +219,7 @@ def sample_top_p(logits: Tensor, *, p: float, draws: Tensor) -> Tensor:
     """
     likely, order = logits.double().softmax(-1).sort(dim=-1, descending=True, stable=True)
     before = likely.cumsum(-1) - likely
-    kept = (before < p).index_fill(-1, torch.zeros(1, dtype=torch.long), True)
+    kept = (before < p).index_fill(-1, torch.zeros(1, dtype=torch.long, device=before.device), True)
     mass = (likely * kept).cumsum(-1)
     target = draws.double()[:, None] * mass[:, -1:]
     place = torch.searchsorted(mass, target, right=True)
