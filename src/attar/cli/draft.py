@@ -32,6 +32,7 @@ from attar.methods.distillspec import (
 )
 from attar.methods.distillspec.profile import EvaluateDraftConfig, profile_text
 from attar.methods.distillspec.search import TextSource, search_table
+from attar.search.search import RECIPE
 from attar.train.students import StudentInit
 
 _TRAINING = Group("Training options", sort_key=3)
@@ -204,7 +205,7 @@ def search(
     after = ["--target", target, "--data", data.data, "-o", f"{folder}-best"]
     show(
         f"\nBlock efficiency is of held-out prompts, at temperature {config.temperature:g}. Next, "
-        f"with the sizes given here: {command('run', folder / 'best.yaml', model, *after)}"
+        f"with the sizes given here: {command('run', folder / RECIPE, model, *after)}"
     )
     return ExitCode.DONE
 

@@ -28,9 +28,10 @@ from attar.data.labelled.task import TaskKind
 from attar.methods.distiller.config import DistillConfig
 from attar.methods.distiller.importance import evaluate_studies, importance_lines
 from attar.methods.distiller.pipelines import SEARCHED, parse_only
-from attar.methods.distiller.search import RECIPE, SearchConfig
+from attar.methods.distiller.search import SearchConfig
 from attar.methods.distiller.search import search as search_pipelines
 from attar.methods.distiller.study import study_lines, study_summary, study_table
+from attar.search.search import RECIPE
 from attar.search.storage import STUDY_FILE
 
 _SEARCH = Group("Search options", sort_key=3)

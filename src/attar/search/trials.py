@@ -253,6 +253,10 @@ class RunningTrial:
         return len(others) >= _STARTUP and score < statistics.median(others)
 
 
+RunOne = Callable[[dict[str, Any], RunningTrial], Outcome]
+"""Runs a trial, given its choices and what it reports to."""
+
+
 def looks(steps: int) -> list[int]:
     """After which of so many steps a trial is looked at."""
     return [step for step in (round(share * steps) for share in LOOKS) if step > 0]
@@ -260,7 +264,7 @@ def looks(steps: int) -> list[int]:
 
 def run_trials(
     queue: Queue,
-    run_one: Callable[[dict[str, Any], RunningTrial], Outcome],
+    run_one: RunOne,
     *,
     space: ChoiceSpace,
     after_each: Callable[[], object] = lambda: None,
@@ -285,7 +289,7 @@ def _run(
     queue: Queue,
     trial: optuna.Trial,
     *,
-    run_one: Callable[[dict[str, Any], RunningTrial], Outcome],
+    run_one: RunOne,
     space: ChoiceSpace,
 ) -> None:
     values, began = space.suggest(trial), time.perf_counter()

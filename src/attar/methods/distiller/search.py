@@ -9,15 +9,14 @@ runs it again.
 import hashlib
 import json
 import random
-import shutil
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-import optuna
 from datasets import DatasetDict
 
 from attar import checkpoint
@@ -40,17 +39,15 @@ from attar.methods.distiller.pipelines import (
     space_id,
 )
 from attar.methods.distiller.runner import TrialRunner
-from attar.methods.distiller.study import trial_of
-from attar.recipes import write_recipe
+from attar.methods.distiller.study import Trial, trial_of
 from attar.report.record import Run
+from attar.search.search import Search, run_search
 from attar.search.space import ChoiceSpace
-from attar.search.storage import check_folder, settings_of, study_lock
-from attar.search.summary import ended_trials, score_text, summarise, unfinished, write_study
-from attar.search.trials import Origin, PlannedTrial, Queue, run_trials
+from attar.search.storage import check_folder, settings_of
+from attar.search.summary import Summary, score_text
+from attar.search.trials import Origin, PlannedTrial
 from attar.train.students import StudentInit, StudentShape
 
-#: the best pipeline, as options of `attar distill`
-RECIPE = "best.yaml"
 #: settings by the name that they had in studies begun with Attar 0.1
 _RENAMED = MappingProxyType({"max_length": "context"})
 
@@ -163,85 +160,78 @@ def search(
         training=training,
         folder=folder,
     )
-    settings: dict[str, Any] = {
-        "space": space_id(),
-        "data": _place(data),
-        "rows": _digest(documents),
-        "examples": len(documents["validation"]),
-        "task": kind.kind,
-        "columns": [data.text_column, data.pair_column, data.label_column],
-        "data_config": data.config,
-        "teacher": str(teacher),
-        "student": None if model is None else str(model),
-        "student_layers": student_layers,
-        "student_width": student_width,
-        "student_init": init,
-        "search": {k: v for k, v in asdict(config).items() if k not in ("storage", "trials")},
-        "training": asdict(training),
-        "weights": checkpoint.fingerprint(runner.teacher),
-    }
-    settings = json.loads(json.dumps(settings, default=str))
-    with Queue.open(
-        folder,
-        config.storage,
-        settings=settings,
-        plan=plan,
+    searched = Search(
+        settings={
+            "space": space_id(),
+            "data": _place(data),
+            "rows": _digest(documents),
+            "examples": len(documents["validation"]),
+            "task": kind.kind,
+            "columns": [data.text_column, data.pair_column, data.label_column],
+            "data_config": data.config,
+            "teacher": str(teacher),
+            "student": None if model is None else str(model),
+            "student_layers": student_layers,
+            "student_width": student_width,
+            "student_init": init,
+            "search": {k: v for k, v in asdict(config).items() if k not in ("storage", "trials")},
+            "training": asdict(training),
+            "weights": checkpoint.fingerprint(runner.teacher),
+        },
         names=("data", "teacher"),
         renamed=_RENAMED,
-    ) as queue:
-        runner.measure_references(queue.study)
-        run_trials(
-            queue,
-            lambda values, trial: runner.train(
-                Pipeline(**values).canonical(), trial if config.prune else None
-            ),
-            space=space,
-            after_each=lambda: write_study(folder, queue.study, convert=trial_of),
-        )
-        with study_lock(folder):  # so that no older record overwrites a newer one
-            if queue.done_here():
-                shutil.rmtree(folder / "teacher", ignore_errors=True)
-            write_study(folder, queue.study, convert=trial_of)
-            run = _record(queue.study, runner, folder)
-            run.settings |= {"trials": config.trials, "recipe": recipe}
-            run.seconds = time.perf_counter() - began
-            # Several workers share the folder, and artefact() is for one run.
-            run.save(folder)
-    return run
+        space=space,
+        plan=plan,
+        prepare=runner.measure_references,
+        run_one=lambda values, trial: runner.train(
+            Pipeline(**values).canonical(), trial if config.prune else None
+        ),
+        convert=trial_of,
+        scratch="teacher",
+        record=partial(_record, runner, config),
+        recipe=partial(_recipe, training),
+    )
+    return run_search(searched, folder, storage=config.storage, recipe=recipe, began=began)
 
 
-def _record(study: optuna.Study, runner: TrialRunner, folder: Path) -> Run:
-    """What the search has found so far; also writes the best pipeline as a recipe."""
-    settings, metric = study.user_attrs["settings"], primary(runner.task)
-    teacher, hard = study.user_attrs["teacher_score"], study.user_attrs["hard_score"]
+def _record(
+    runner: TrialRunner,
+    config: SearchConfig,
+    attrs: Mapping[str, Any],
+    summary: Summary[Trial] | None,
+) -> Run:
+    """What the search has found so far."""
+    metric = primary(runner.task)
+    teacher, hard = attrs["teacher_score"], attrs["hard_score"]
     run = Run(
         command="pipeline search",
         method="distiller",
         paper=PAPER,
-        model=settings["teacher"],
-        data=settings["data"],
-        settings=dict(settings),
+        model=attrs["settings"]["teacher"],
+        data=attrs["settings"]["data"],
+        settings={"trials": config.trials},
         quality={"before": {metric: teacher}},
         baselines=[{"name": "hard labels", "cost": {}, "quality": {metric: hard}}],
         details={"task": runner.task.to_dict(), "primary": metric, "split": "validation"},
         seed=runner.training.seed,
     )
-    run.details |= {"teacher_score": teacher, "hard_score": hard}
-    trials, missing = ended_trials(study, trial_of), unfinished(study)
-    if missing and not any(trial.state == "complete" for trial, _ in trials):
-        run.details |= {"best": None, "trials": len(trials), "missing": missing}
-        return run
-    summary = summarise(trials, missing=missing)
-    best = summary.best
-    run.quality["after"] = {metric: best.score}
-    run.details |= {"best": best.to_dict(), **summary.to_dict()}
-    write_recipe(
-        folder / RECIPE,
-        {"verb": "distill", **asdict(with_pipeline(runner.training, best.pipeline))},
-        comment=f"The best of {summary.ended} pipelines on {best.dataset}: "
-        f"{score_text(best.score)} on validation data, {score_text(best.test_score)} on test data.",
-    )
+    run.details |= {"teacher_score": teacher, "hard_score": hard, "best": None}
+    if summary is not None:
+        run.quality["after"] = {metric: summary.best.score}
+        run.details["best"] = summary.best.to_dict()
     return run
+
+
+def _recipe(
+    training: DistillConfig, _attrs: Mapping[str, Any], summary: Summary[Trial]
+) -> tuple[dict[str, Any], str]:
+    """The best pipeline, as options of `attar distill`."""
+    best = summary.best
+    comment = (
+        f"The best of {summary.ended} pipelines on {best.dataset}: {score_text(best.score)} on "
+        f"validation data, {score_text(best.test_score)} on test data."
+    )
+    return {"verb": "distill", **asdict(with_pipeline(training, best.pipeline))}, comment
 
 
 def _open_space(

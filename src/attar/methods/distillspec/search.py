@@ -11,11 +11,11 @@ import logging
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, get_args
 
-import optuna
 from optuna.trial import FrozenTrial
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
@@ -30,21 +30,15 @@ from attar.methods.distillspec.config import DistillSpecConfig, TextSource
 from attar.methods.distillspec.distill import PAPER
 from attar.methods.distillspec.loop import fit_draft
 from attar.methods.distillspec.texts import Prompts, prompts_of
-from attar.recipes import configured, write_recipe
+from attar.recipes import configured
 from attar.report.record import Run
 from attar.report.tables import NONE, Table
 from attar.runtime import processes
+from attar.search.search import Search, run_search
 from attar.search.space import ChoiceSpace
-from attar.search.storage import check_folder, study_lock
-from attar.search.summary import (
-    State,
-    ended_trials,
-    state_of,
-    summarise,
-    unfinished,
-    write_study,
-)
-from attar.search.trials import Outcome, PlannedTrial, Queue, RunningTrial, run_trials
+from attar.search.storage import check_folder
+from attar.search.summary import State, Summary, state_of
+from attar.search.trials import Outcome, PlannedTrial, RunningTrial
 
 logger = logging.getLogger(__name__)
 
@@ -52,8 +46,6 @@ logger = logging.getLogger(__name__)
 SHARES: Mapping[TextSource, tuple[float, float]] = MappingProxyType(
     {"draft": (1.0, 0.0), "target": (0.0, 1.0), "data": (0.0, 0.0)}
 )
-#: the best cell, as options of `attar draft train`
-RECIPE = "best.yaml"
 
 
 @dataclass(frozen=True)
@@ -156,23 +148,6 @@ def search_drafts(
     prompts = prompts_of(pair, data, config=config)
     sources = _sources(prompts["train"], sources, config=config)
     space = ChoiceSpace({"source": tuple(sources), "divergence": tuple(divergences)}, noun="a cell")
-    settings: dict[str, Any] = {
-        "model": checkpoint.name_of(model),
-        "target": checkpoint.name_of(target),
-        **data.settings(),
-        "divergences": list(divergences),
-        "sources": list(sources),
-        "training": asdict(config),
-        "weights": [checkpoint.fingerprint(pair.draft), checkpoint.fingerprint(pair.target)],
-        "prompts": [
-            Prompts(prompts[split], _with(config, divergences[0], "draft")).fingerprint()
-            for split in ("train", "validation")
-        ],
-    }
-    plan = [
-        PlannedTrial(json.dumps(values), space.stored(values), "listed")
-        for values in space.enumerate_all()
-    ]
     trainer = _Trainer(
         pair,
         prompts["train"],
@@ -184,27 +159,32 @@ def search_drafts(
         ),
         config,
     )
-    with Queue.open(
-        folder,
-        storage,
-        settings=json.loads(json.dumps(settings, default=str)),
-        plan=plan,
+    plan = Search(
+        settings={
+            "model": checkpoint.name_of(model),
+            "target": checkpoint.name_of(target),
+            **data.settings(),
+            "divergences": list(divergences),
+            "sources": list(sources),
+            "training": asdict(config),
+            "weights": [checkpoint.fingerprint(pair.draft), checkpoint.fingerprint(pair.target)],
+            "prompts": [
+                Prompts(prompts[split], _with(config, divergences[0], "draft")).fingerprint()
+                for split in ("train", "validation")
+            ],
+        },
         names=("model", "target", "data"),
-    ) as queue:
-        run_trials(
-            queue,
-            trainer.run,
-            space=space,
-            after_each=lambda: write_study(folder, queue.study, convert=cell_of),
-        )
-        with study_lock(folder):  # so that no older record overwrites a newer one
-            write_study(folder, queue.study, convert=cell_of)
-            run = _record(queue.study, config, folder)
-            run.settings["recipe"] = recipe
-            run.seconds = time.perf_counter() - began
-            # Several workers share the folder, and artefact() is for one run.
-            run.save(folder)
-    return run
+        space=space,
+        plan=[
+            PlannedTrial(json.dumps(values), space.stored(values), "listed")
+            for values in space.enumerate_all()
+        ],
+        run_one=trainer.run,
+        convert=cell_of,
+        record=partial(_record, config),
+        recipe=partial(_recipe, config),
+    )
+    return run_search(plan, folder, storage=storage, recipe=recipe, began=began)
 
 
 def _sources(
@@ -258,41 +238,40 @@ def cell_of(stored: FrozenTrial, attrs: Mapping[str, Any]) -> Cell:
     )
 
 
-def _record(study: optuna.Study, config: DistillSpecConfig, folder: Path) -> Run:
-    """What the search has found so far; also writes the best cell as a recipe."""
-    settings = study.user_attrs["settings"]
+def _record(
+    config: DistillSpecConfig, attrs: Mapping[str, Any], summary: Summary[Cell] | None
+) -> Run:
+    """What the search has found so far."""
     run = Run(
         command="draft search",
         method="distillspec",
         paper=PAPER,
-        model=settings["model"] or None,
-        data=settings["data"],
-        settings=dict(settings),
+        model=attrs["settings"]["model"] or None,
+        data=attrs["settings"]["data"],
         details={"split": "validation", "draft_tokens": config.draft_tokens, "cells": []},
         seed=config.seed,
     )
-    trials, missing = ended_trials(study, cell_of), unfinished(study)
-    if missing and not any(cell.state == "complete" for cell, _ in trials):
-        run.details |= {"failed": len(trials), "missing": missing}
-        return run
-    summary = summarise(trials, missing=missing)
+    if summary is not None:
+        run.details["cells"] = [cell.to_dict() for cell, _ in summary.ranked]
+        run.quality = {
+            "before": {"block_efficiency": attrs["before"]},
+            "after": {"block_efficiency": summary.best.block_efficiency},
+        }
+    return run
+
+
+def _recipe(
+    config: DistillSpecConfig, attrs: Mapping[str, Any], summary: Summary[Cell]
+) -> tuple[dict[str, Any], str]:
+    """The best cell, as options of `attar draft train`."""
     best = summary.best
-    run.details["cells"] = [cell.to_dict() for cell, _ in summary.ranked]
-    run.details |= {"failed": summary.failed, "missing": missing}
-    before = study.user_attrs["before"]
-    run.quality = {
-        "before": {"block_efficiency": before},
-        "after": {"block_efficiency": best.block_efficiency},
-    }
     chosen = _with(config, best.divergence, best.source)
     names = ("divergence", "draft_share", "target_share", "temperature")
-    write_recipe(
-        folder / RECIPE,
-        {"verb": "draft train", **{name: getattr(chosen, name) for name in names}},
-        comment=f"The best of {summary.ended} short trainings: {best.block_efficiency:.3f} tokens "
-        f"for each pass of the target on held-out prompts, {before:.3f} before.",
+    comment = (
+        f"The best of {summary.ended} short trainings: {best.block_efficiency:.3f} tokens for each "
+        f"pass of the target on held-out prompts, {attrs['before']:.3f} before."
     )
-    return run
+    return {"verb": "draft train", **{name: getattr(chosen, name) for name in names}}, comment
 
 
 def search_table(run: Run) -> Table:
