@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import yaml
 
+import attar
 import scene
 from attar.decode.pair import load_pair
 from attar.errors import ConfigError
@@ -93,7 +94,10 @@ def test_a_search_ranks_its_cells_and_goes_on(
     assert next(iter(recipe)) == "verb"
     assert recipe.pop("verb") == "draft train"
     assert recipe["divergence"] == cells[0]["divergence"]
-    replace(CONFIG, **recipe)
+    trained = attar.run(
+        str(out / "best.yaml"), *given, target=root / "target", output_dir=tmp_path / "trained"
+    )  # the training of the best cell again, with the sizes that the search was given
+    assert max(one["block_efficiency"] for one in trained.details["measured"]) == figures[0]
     assert len((out / "study.jsonl").read_text().splitlines()) == 4
     with pytest.raises(ConfigError, match=r"max_steps 2, now 3"):
         search_drafts(*given, output_dir=out, **options | {"config": replace(CONFIG, max_steps=3)})

@@ -28,6 +28,11 @@ class TextOptions:
         given = {field.name: getattr(self, field.name) for field in fields(self)}
         return Data(given.pop("data"), config=given.pop("data_config"), **given)
 
+    def words(self) -> list[str]:
+        """The same data, as words of another command line."""
+        given = self.whole().settings().items()
+        return [word for name, value in given for word in (f"--{name.replace('_', '-')}", value)]
+
 
 @dataclass(frozen=True)
 class LabelOptions(TextOptions):

@@ -140,7 +140,7 @@ def train(
     )
     if not details["best_step"]:
         show("No step was better than none: train longer, or search for other options.")
-    after = ["--target", target, "--data", data.data]
+    after = ["--target", target, *data.words()]
     show(f"Written to {folder}. Next: {command('draft', 'evaluate', folder, *after)}")
     return ExitCode.DONE
 
@@ -202,10 +202,11 @@ def search(
         resume=resume,
     )
     show(search_table(run).text())
-    after = ["--target", target, "--data", data.data, "-o", f"{folder}-best"]
+    after = ["--target", target, *data.words(), "-o", f"{folder}-best"]
     show(
         f"\nBlock efficiency is of held-out prompts, at temperature {config.temperature:g}. Next, "
-        f"with the sizes given here: {command('run', folder / RECIPE, model, *after)}"
+        f"the best training again, or a longer one with --max-steps: "
+        f"{command('run', folder / RECIPE, model, *after)}"
     )
     return ExitCode.DONE
 

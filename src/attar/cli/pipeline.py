@@ -1,7 +1,6 @@
 """`attar pipeline`: searches over distillation pipelines."""
 
 import re
-import shlex
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +15,7 @@ from attar.cli.output import (
     Json,
     Output,
     Recipe,
+    command,
     note,
     noun,
     require_folder_option,
@@ -113,19 +113,14 @@ def search(
     show("")
     show_pairs(study_lines(found))
     show(f"\nWritten to {folder}: {STUDY_FILE} and {RECIPE}.")
-    again = {"data": data.data, "teacher": teacher, "task": task}
-    again |= {name: getattr(data, name) for name in ("data_config", "text_column")}
-    again |= {name: getattr(data, name) for name in ("pair_column", "label_column")}
-    again |= vars(student) if model is None else {}
+    again = {"teacher": teacher, "task": task} | (vars(student) if model is None else {})
     if student.student_init == "cut":
         again.pop("student_init", None)
-    flags = [
-        f"--{name.replace('_', '-')} {shlex.quote(str(value))}"
-        for name, value in again.items()
-        if value is not None
-    ]
-    words = [shlex.quote(str(folder / RECIPE)), *([] if model is None else [shlex.quote(model)])]
-    show(f"Next: attar run {' '.join(words + flags)} -o {shlex.quote(f'{folder}-best')}")
+    words = [] if model is None else [model]
+    words += data.words()
+    for name, value in again.items():
+        words += [] if value is None else [f"--{name.replace('_', '-')}", str(value)]
+    show(f"Next: {command('run', folder / RECIPE, *words, '-o', f'{folder}-best')}")
     return ExitCode.DONE
 
 

@@ -101,7 +101,7 @@ def search_drafts(
 
     Call it again, or from other processes at the same time, to go on with the same study. The
     folder gets `study.jsonl`, a line for each cell that has ended, `best.yaml`, options of
-    `train_draft`, and `attar.json`.
+    `train_draft` that make the best training again, and `attar.json`.
 
     Args:
         model: the draft, as of `train_draft`; it stays as it is.
@@ -265,13 +265,12 @@ def _recipe(
 ) -> tuple[dict[str, Any], str]:
     """The best cell, as options of `attar draft train`."""
     best = summary.best
-    chosen = _with(config, best.divergence, best.source)
-    names = ("divergence", "draft_share", "target_share", "temperature")
     comment = (
         f"The best of {summary.ended} short trainings: {best.block_efficiency:.3f} tokens for each "
         f"pass of the target on held-out prompts, {attrs['before']:.3f} before."
     )
-    return {"verb": "draft train", **{name: getattr(chosen, name) for name in names}}, comment
+    chosen = _with(config, best.divergence, best.source)
+    return {"verb": "draft train", **asdict(chosen)}, comment
 
 
 def search_table(run: Run) -> Table:
