@@ -9,7 +9,7 @@ import characters
 import tiny
 from attar import models
 from attar.data.tokens import pack
-from attar.errors import DataError
+from attar.errors import ConfigError, DataError
 from attar.evaluation import likelihood
 from attar.models import AUTOCAST_FROM, DocumentTokenizer, autocast, separator
 from windows import made
@@ -66,3 +66,16 @@ def test_windows_are_document_tokenizers_and_others_are_not() -> None:
     assert isinstance(made("12"), DocumentTokenizer)
     assert isinstance(made("24 in 8"), DocumentTokenizer)
     assert not isinstance(characters.letters(), DocumentTokenizer)
+
+
+@pytest.mark.parametrize("family", ["bert", "roberta", "gpt2"])
+def test_a_model_reads_as_many_tokens_as_it_has_positions(family: str) -> None:
+    model = tiny.model(family)
+    most = models.positions_of(model)
+    assert most is not None
+    model(torch.full((1, most), 5))
+    models.require_context(model, most)
+    with pytest.raises(ConfigError, match=f"context must be at most {most}"):
+        models.require_context(model, most + 1)
+    with pytest.raises((IndexError, RuntimeError)):
+        model(torch.full((1, most + 1), 5))

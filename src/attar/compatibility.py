@@ -14,7 +14,7 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_N
 
 from attar import checkpoint
 from attar.data.labelled.task import Task
-from attar.errors import CompatibilityError, ConfigError
+from attar.errors import CompatibilityError
 from attar.heads import has_head
 from attar.models import require_generator
 
@@ -85,26 +85,6 @@ def check_outputs(side: str, model: PreTrainedModel, *, task: Task) -> None:
         raise CompatibilityError(
             f"{task.kind} on this data takes {task.outputs} {many}, but the {side} has "
             f"{model.config.num_labels}; train the {side} on this data, or give another"
-        )
-
-
-def check_length(model: PreTrainedModel, length: int) -> None:
-    """Refuse texts that are longer than a model has positions for.
-
-    Raises:
-        ConfigError: with the longest that it takes.
-    """
-    positions = getattr(model.config, "max_position_embeddings", None)
-    if positions is None or positions < 0:
-        return
-    # RoBERTa and its relatives number positions from after that of padding.
-    table: Any = getattr(getattr(model.base_model, "embeddings", None), "position_embeddings", None)
-    padding = getattr(table, "padding_idx", None)
-    offset = 0 if padding is None else padding + 1
-    if length > (most := positions - offset):
-        raise ConfigError(
-            f"context must be at most {most}, which {model.name_or_path or 'the model'} has "
-            f"positions for, but it is {length}; lower it, and longer texts are cut"
         )
 
 

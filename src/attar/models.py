@@ -36,8 +36,28 @@ def evaluation_mode(model: nn.Module) -> Iterator[None]:
 
 def positions_of(model: PreTrainedModel) -> int | None:
     """The longest text that a model was made for; None where it has no bound."""
-    found = getattr(model.config.get_text_config(decoder=True), "max_position_embeddings", None)
-    return found if isinstance(found, int) and found > 0 else None
+    most = getattr(model.config.get_text_config(decoder=True), "max_position_embeddings", None)
+    if not isinstance(most, int) or most <= 0:
+        return None
+    # RoBERTa and its relatives number positions from after that of padding.
+    table: Any = getattr(getattr(model.base_model, "embeddings", None), "position_embeddings", None)
+    padding = getattr(table, "padding_idx", None)
+    return most if padding is None else most - padding - 1
+
+
+def require_context(model: PreTrainedModel, context: int) -> None:
+    """Refuse rows of more tokens than a model was made for.
+
+    Raises:
+        ConfigError: they are.
+    """
+    most = positions_of(model)
+    if most is not None and context > most:
+        name = model.name_or_path or f"this {type(model).__name__}"
+        raise ConfigError(
+            f"context must be at most {most}, as {name} has {most} positions; found {context}, so "
+            "lower it"
+        )
 
 
 def require_positions(model: PreTrainedModel, *, prompt: int, new: int) -> None:

@@ -17,8 +17,16 @@ from tqdm import tqdm
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from attar.data.passages import sample_passages
-from attar.errors import CompatibilityError, ConfigError, DataError
-from attar.models import DocumentTokenizer, autocast, inference, require_decoder, separator
+from attar.errors import CompatibilityError, ConfigError, DataError, require
+from attar.models import (
+    DocumentTokenizer,
+    autocast,
+    inference,
+    positions_of,
+    require_context,
+    require_decoder,
+    separator,
+)
 
 DEFAULT_CONTEXT = 2048
 _CHUNK = 2**24  # logits turned to float32 at a time: 64 MiB
@@ -144,8 +152,7 @@ def score_with_ids(
     require_decoder(model)
     context = _context(model, tokenizer, context)
     stride = context if stride is None else stride
-    if batch_size < 1:
-        raise ConfigError(f"batch_size must be 1 or more, but is {batch_size}.")
+    require(batch_size >= 1, "batch_size", batch_size, "1 or more")
     if not 1 <= stride <= context:
         raise ConfigError(
             f"stride must be between 1 and the context of {context}, but is {stride}."
@@ -237,14 +244,11 @@ def _encode(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
 def _context(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, context: int | None
 ) -> int:
-    positions = getattr(model.config.get_text_config(), "max_position_embeddings", None)
     if context is None:
-        return min(positions or DEFAULT_CONTEXT, tokenizer.model_max_length, DEFAULT_CONTEXT)
-    if context < 1 or (positions and context > positions):
-        raise ConfigError(
-            f"context must be between 1 and the {positions or 'any number of'} positions "
-            f"of {_name(model)}, but is {context}."
-        )
+        positions = positions_of(model) or DEFAULT_CONTEXT
+        return min(positions, tokenizer.model_max_length, DEFAULT_CONTEXT)
+    require(context >= 1, "context", context, "1 or more")
+    require_context(model, context)
     return context
 
 

@@ -9,7 +9,7 @@ from datasets import Dataset, DatasetDict, concatenate_datasets
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from attar import checkpoint
-from attar.compatibility import check_length, check_trained
+from attar.compatibility import check_trained
 from attar.data.data import STDLIB, Data, DataLike
 from attar.data.labelled.load import load_labelled
 from attar.data.text import load_text
@@ -19,6 +19,7 @@ from attar.evaluation.labelled import score_on
 from attar.evaluation.likelihood import score
 from attar.measure.model import speed_lines
 from attar.measure.timing import measure
+from attar.models import require_context
 from attar.recipes import configured
 from attar.report.artefact import artefact
 from attar.report.record import Run
@@ -156,7 +157,7 @@ def _score_labels(
     documents, task = load_labelled(data)
     context = config.context or _LABELLED_CONTEXT
     check_trained("model", model, task=task)
-    check_length(model, context)
+    require_context(model, context)
     rows = rows_of(documents, config.split)
     scores = score_on(model, rows, tokenizer=tokenizer, task=task, context=context)
     run.quality = {"after": scores}

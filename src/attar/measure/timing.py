@@ -16,7 +16,7 @@ from transformers import PreTrainedModel
 
 from attar.budget import Cost, Latency
 from attar.measure.cost import cost_of
-from attar.models import evaluation_mode, has_cache
+from attar.models import evaluation_mode, has_cache, positions_of
 from attar.runtime import synchronize
 
 # -------------------------------------------------------------------------------------- measuring
@@ -124,7 +124,7 @@ def within_context(
     model: PreTrainedModel, prompt_tokens: int, *, new_tokens: int
 ) -> tuple[int, int]:
     """Prompt and new tokens, cut to what the model has positions for; an encoder decodes none."""
-    context = getattr(model.config, "max_position_embeddings", None) or prompt_tokens + new_tokens
+    context = positions_of(model) or prompt_tokens + new_tokens
     if not has_cache(model):
         return max(1, min(prompt_tokens, context)), new_tokens
     new_tokens = max(1, min(new_tokens, context - 1))

@@ -24,7 +24,7 @@ from attar.measure import latency_budget
 from attar.measure.cost import cost_of
 from attar.measure.latency_table import LatencyTable
 from attar.measure.timing import measure
-from attar.models import has_cache, positions_of
+from attar.models import has_cache, positions_of, require_context
 from attar.pruning.baselines import Strategy
 from attar.pruning.config import Layout, PruneConfig
 from attar.pruning.loop import LoopTask, Metric, PruneResult, kept_widths, prune_to_budget
@@ -328,13 +328,8 @@ def calibration_windows(
             f"belong together; "
             "give the tokenizer that the model was trained with"
         )
-    positions = positions_of(model) or 512
-    if config.context and config.context > positions:
-        raise ConfigError(
-            f"context must be at most the model's {positions} positions, but it is "
-            f"{config.context}; lower it"
-        )
-    length = config.context or min(512, positions)
+    length = config.context or min(512, positions_of(model) or 512)
+    require_context(model, length)
     if len(documents) > _DOCUMENTS:
         documents = documents.shuffle(seed=config.seed).select(range(_DOCUMENTS))
     packed = pack(documents, tokenizer, context=length, vocab_size=rows)

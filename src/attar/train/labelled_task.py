@@ -9,7 +9,6 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from attar import checkpoint
 from attar.compatibility import (
     check_encoder,
-    check_length,
     check_outputs,
     check_trained,
     same_inputs,
@@ -18,6 +17,7 @@ from attar.data.labelled.task import Task
 from attar.errors import ConfigError
 from attar.evaluation.labelled import score_on
 from attar.heads import load_with_head
+from attar.models import require_context
 from attar.train.students import StudentShape, make_student
 
 
@@ -123,7 +123,7 @@ class LabelledTask:
         """
         for model in (self.student, self.teacher):
             if model is not None:
-                check_length(model, context)
+                require_context(model, context)
 
     def score(self, split: str, *, context: int, teacher: bool = False) -> dict[str, float]:
         """The metrics of the student, or of its teacher, on a split; the primary one first.

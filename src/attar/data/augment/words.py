@@ -2,7 +2,6 @@
 model fills in.
 """
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -18,6 +17,7 @@ from transformers import AutoModelForMaskedLM, PreTrainedModel, PreTrainedTokeni
 from attar.checkpoint import load_tokenizer
 from attar.data.files import reason
 from attar.errors import CompatibilityError, ConfigError, DataError
+from attar.models import positions_of
 from attar.runtime import place
 
 
@@ -164,9 +164,9 @@ class MaskedLM:
 
     @property
     def longest(self) -> int:
-        """Tokens that fit into the model; two are spared, for some count positions from 2."""
-        positions = getattr(self.model.config, "max_position_embeddings", math.inf) - 2
-        return int(min(self.tokenizer.model_max_length, positions, 2**20))
+        """Tokens that fit into the model."""
+        most = 2**20  # tokenizers without a bound have one of 1e30
+        return min(self.tokenizer.model_max_length, positions_of(self.model) or most, most)
 
     @torch.no_grad()
     def fill(
