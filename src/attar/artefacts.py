@@ -137,8 +137,27 @@ def require_new_file(path: str | Path) -> None:
 
 
 @contextmanager
+def replacing(path: Path, *, folder: Path | None = None) -> Iterator[Path]:
+    """A path to write to, which takes the place of `path` when the block ends well.
+
+    So `path` is absent, old or complete, and a block that fails leaves nothing.
+
+    Args:
+        path: the file.
+        folder: of the unfinished file, on the same disk; None: that of `path`.
+    """
+    unfinished = (folder or path.parent) / f".{path.name}.{os.getpid()}.partial"
+    try:
+        yield unfinished
+        unfinished.replace(path)
+    finally:
+        with contextlib.suppress(OSError):
+            unfinished.unlink()
+
+
+@contextmanager
 def new_file(path: str | Path) -> Iterator[BinaryIO]:
-    """Write a file beside its final place, where it goes when the block ends well.
+    """Write a file that appears when the block ends well.
 
     Raises:
         ConfigError: something is there already.
@@ -146,28 +165,20 @@ def new_file(path: str | Path) -> Iterator[BinaryIO]:
     """
     final = Path(path)
     require_new_file(final)
-    beside = final.with_name(f".{final.name}.{os.getpid()}.partial")
     try:
-        with beside.open("xb") as out:
+        with replacing(final) as unfinished, unfinished.open("xb") as out:
             yield out
-        beside.replace(final)
     except OSError as error:
         raise DataError(
             f"cannot write {str(final)!r}: {error.strerror}; nothing was left behind, "
             f"{'make room' if disk_is_full(error) else 'choose another place'} and do it again"
         ) from error
-    finally:
-        with contextlib.suppress(OSError):
-            beside.unlink()
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a small file so that it is either absent, old or complete: beside it first, then
-    renamed.
-    """
-    beside = path.with_name(path.name + ".tmp")
-    beside.write_text(text, encoding="utf-8")
-    beside.replace(path)
+    """Write a small file, whole or not at all; what UTF-8 cannot hold becomes an escape."""
+    with replacing(path) as unfinished:
+        unfinished.write_text(text, encoding="utf-8", errors="backslashreplace")
 
 
 def disk_is_full(error: BaseException) -> bool:

@@ -11,7 +11,6 @@ import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import suppress
 from dataclasses import dataclass
 from hashlib import sha256
 from multiprocessing import get_context, parent_process
@@ -272,19 +271,14 @@ def _encode_shard(shard: Shard, documents: Dataset, job: EncodeJob) -> None:
     column = pa.LargeListArray.from_arrays(pa.array(ends, pa.int64()), pa.array(ids, pa.int32()))
     facts = json.dumps({"bytes": size, "documents": len(texts)})
     written = pa.table({"input_ids": column}).replace_schema_metadata({"attar": facts})
-    aside = job.state / f"{shard.file.name}.{os.getpid()}"
-    try:
+    with artefacts.replacing(shard.file, folder=job.state) as unfinished:
         parquet.write_table(
             written,
-            aside,
+            unfinished,
             compression="zstd",
             row_group_size=10_000,
             write_page_checksum=True,
         )
-        aside.replace(shard.file)
-    finally:
-        with suppress(OSError):
-            aside.unlink()
 
 
 def _counts(plan: Sequence[Shard], split: str) -> dict[str, float]:

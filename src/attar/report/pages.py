@@ -3,7 +3,6 @@
 import json
 import re
 from collections.abc import Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +10,7 @@ import yaml
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
+from attar.artefacts import write_text
 from attar.errors import ConfigError
 from attar.report import tables
 from attar.report.charts import importance_plot, pareto_plot, widths_plot
@@ -53,7 +53,7 @@ def html_report(
 
     Args:
         runs: the records.
-        path: the file; written beside and renamed.
+        path: the file.
         title: the page's heading.
         names: a name for each run; None takes methods and commands.
 
@@ -74,15 +74,12 @@ def html_report(
         )
     )
     target = Path(path)
-    beside = target.with_name(f".{target.name}.part")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        beside.write_text(page, encoding="utf-8")
-        return beside.replace(target)
+        write_text(target, page)
     except OSError as error:
-        with suppress(OSError):
-            beside.unlink()
         raise ConfigError(f"cannot write the report {target}: {error.strerror}.") from error
+    return target
 
 
 def _charts(runs: Sequence[Run], names: Sequence[str]) -> list[str]:

@@ -5,7 +5,6 @@ import math
 import os
 import platform
 import sys
-import uuid
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from datetime import UTC, datetime
@@ -14,6 +13,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from attar.artefacts import write_text
 from attar.errors import DataError
 from attar.report.migrations import MIGRATIONS, NOT_FINITE
 from attar.report.tables import run_table, run_text
@@ -163,13 +163,8 @@ class Run:
         """Write `attar.json` into a folder, which is made if need be, and return its path."""
         path = Path(directory) / FILE_NAME
         path.parent.mkdir(parents=True, exist_ok=True)
-        beside = path.with_name(f".{FILE_NAME}.{uuid.uuid4().hex[:8]}")
-        try:
-            text = json.dumps(_named(self.to_dict()), indent=2, ensure_ascii=False, allow_nan=False)
-            beside.write_text(text + "\n", encoding="utf-8", errors="backslashreplace")
-            beside.replace(path)
-        finally:
-            beside.unlink(missing_ok=True)
+        text = json.dumps(_named(self.to_dict()), indent=2, ensure_ascii=False, allow_nan=False)
+        write_text(path, text + "\n")
         return path
 
     @classmethod

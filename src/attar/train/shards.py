@@ -1,6 +1,6 @@
 """A folder of numbered safetensors files with a manifest that says what they were made from.
 
-Each file is written beside and renamed, so that a killed build goes on where it stopped.
+Each file appears when it is complete, so that a killed build goes on where it stopped.
 """
 
 import json
@@ -11,7 +11,7 @@ from typing import Any
 from safetensors.torch import save_file
 from torch import Tensor
 
-from attar.artefacts import write_text
+from attar.artefacts import replacing, write_text
 from attar.errors import CompatibilityError, DataError
 
 FORMAT = 1
@@ -85,6 +85,5 @@ def files(path: Path, count: int) -> list[Path]:
 
 def write(path: Path, number: int, tensors: dict[str, Tensor]) -> None:
     """Write shard `number`, whole or not at all."""
-    beside = path / f"{number:05d}.partial"
-    save_file(tensors, beside)
-    beside.replace(file(path, number))
+    with replacing(file(path, number)) as unfinished:
+        save_file(tensors, unfinished)

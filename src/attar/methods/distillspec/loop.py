@@ -13,6 +13,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from attar.artefacts import replacing, write_text
 from attar.data.prompts import Prompt
 from attar.data.sources import Batch
 from attar.decode.agreement import Texts, agreement
@@ -173,13 +174,11 @@ class _Best:
         others = [other.block_efficiency for other in self.measured.values()]
         if all(now.block_efficiency > other for other in others):
             weights = {n: p.detach().cpu().clone() for n, p in self._draft.named_parameters()}
-            beside = self._folder / "weights.partial"
-            save_file(weights, beside)
-            beside.replace(self._folder / "weights.safetensors")
+            with replacing(self._folder / "weights.safetensors") as unfinished:
+                save_file(weights, unfinished)
         self.measured[step] = now  # after the weights: a killed run measures once more
-        beside = self._folder / "measured.partial"
-        beside.write_text(json.dumps([asdict(m) for m in self.measured.values()]), encoding="utf-8")
-        beside.replace(self._folder / "measured.json")
+        lines = [asdict(measured) for measured in self.measured.values()]
+        write_text(self._folder / "measured.json", json.dumps(lines))
         return False
 
     def restore(self) -> None:
