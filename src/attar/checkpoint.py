@@ -23,7 +23,7 @@ from transformers import (
 )
 
 from attar.coding.windows import LiveWindows
-from attar.errors import CompatibilityError, DataError
+from attar.errors import CompatibilityError, ConfigError, DataError
 from attar.families import FAMILIES, Body
 from attar.models import DocumentTokenizer
 from attar.portable import modeling_per_layer
@@ -183,6 +183,33 @@ def load_tokenizer(
         return _read("tokenizer", path, lambda: _load_windows(folder))
     options: dict[str, Any] = {"revision": revision, "trust_remote_code": trust_remote_code}
     return _read("tokenizer", path, lambda: AutoTokenizer.from_pretrained(path, **options))
+
+
+def model_of(model: str | Path | PreTrainedModel, **options: Any) -> PreTrainedModel:
+    """The model itself, or the one of a folder or Hub name, with the options of `load`.
+
+    Raises:
+        DataError: it cannot be read.
+    """
+    return model if isinstance(model, PreTrainedModel) else load(model, **options)
+
+
+def tokenizer_of(
+    model: str | Path | PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase | None = None,
+    **options: Any,
+) -> PreTrainedTokenizerBase:
+    """The tokenizer that is given, or else the model's, with the options of `load_tokenizer`.
+
+    Raises:
+        ConfigError: none is given, and the model was never stored.
+        DataError: it cannot be read.
+    """
+    if tokenizer is not None:
+        return tokenizer
+    if not (name := name_of(model)):
+        raise ConfigError("a model in memory brings no tokenizer along; give one as `tokenizer`")
+    return load_tokenizer(name, **options)
 
 
 def load_document_tokenizer(path: str | Path) -> DocumentTokenizer:

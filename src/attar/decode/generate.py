@@ -115,8 +115,8 @@ class Generator:
             CompatibilityError: the draft cannot serve the model.
             DataError: a model cannot be read.
         """
-        loaded = model if isinstance(model, PreTrainedModel) else checkpoint.load(model)
-        tokenizer = tokenizer or checkpoint.load_tokenizer(checkpoint.name_of(model))
+        loaded = checkpoint.model_of(model)
+        tokenizer = checkpoint.tokenizer_of(model, tokenizer)
         require_generator("model", loaded)
         place(loaded)
         decoder = None

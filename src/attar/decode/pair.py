@@ -82,18 +82,15 @@ def load_pair(
         CompatibilityError: they differ in tokenizer or kind, or the draft is the larger one.
         DataError: one of them cannot be read.
     """
-    models = [
-        model if isinstance(model, PreTrainedModel) else checkpoint.load(model)
-        for model in (target, draft)
-    ]
-    check_pair(models[0], models[1])
+    loaded = checkpoint.model_of(target), checkpoint.model_of(draft)
+    check_pair(*loaded)
     if tokenizer is None:
-        tokenizer = checkpoint.load_tokenizer(checkpoint.name_of(target))
+        tokenizer = checkpoint.tokenizer_of(target)
         if not isinstance(draft, PreTrainedModel):
             require_same_tokenizer(
                 checkpoint.load_tokenizer(draft), tokenizer, sides=("draft", "target")
             )
-    return Pair(models[0], models[1], tokenizer, stops_of(models[0], tokenizer))
+    return Pair(*loaded, tokenizer, stops_of(loaded[0], tokenizer))
 
 
 def stops_of(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> tuple[int, ...]:

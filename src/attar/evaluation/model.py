@@ -102,9 +102,9 @@ def evaluate(
     with artefact(output_dir, command="evaluate", settings=settings, recipe=recipe) as work:
         work.card = None
         options: dict[str, Any] = {"revision": revision, "trust_remote_code": trust_remote_code}
-        loaded = model if isinstance(model, PreTrainedModel) else checkpoint.load(model, **options)
+        loaded = checkpoint.model_of(model, **options)
         place(loaded)
-        tokenizer = tokenizer or checkpoint.load_tokenizer(checkpoint.name_of(model), **options)
+        tokenizer = checkpoint.tokenizer_of(model, tokenizer, **options)
         run = work.run
         run.details = {"split": config.split}
         if type(loaded).__name__.endswith(_HEADS):

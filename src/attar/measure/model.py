@@ -74,11 +74,7 @@ def cost(
     settings = {"model": checkpoint.name_of(model), **asdict(config)}
     with artefact(output_dir, command="cost", settings=settings, recipe=recipe) as work:
         work.card = None
-        loaded = (
-            model
-            if isinstance(model, PreTrainedModel)
-            else checkpoint.load(model, revision=revision, trust_remote_code=trust_remote_code)
-        )
+        loaded = checkpoint.model_of(model, revision=revision, trust_remote_code=trust_remote_code)
         place(loaded)
         counted = cost_of(loaded, context=config.context)
         if config.measure:

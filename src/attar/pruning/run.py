@@ -174,13 +174,11 @@ def run_prune(
 
 def _load(task: PruneTask) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """The parent, checked for what cannot be cut before any text is read, and its tokenizer."""
-    if isinstance(task.model, PreTrainedModel):
-        model = task.model
-    else:
-        model = checkpoint.load(task.model)
+    model = checkpoint.model_of(task.model)
+    if model is not task.model:
         place(model)
     Body(model)
-    tokenizer = task.tokenizer or checkpoint.load_tokenizer(task.name)
+    tokenizer = checkpoint.tokenizer_of(task.model, task.tokenizer)
     missing = [c.key for c in task.budget.constraints if c.key in ("latency", "kv_bytes")]
     if missing and not has_cache(model):
         raise BudgetError(

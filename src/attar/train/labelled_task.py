@@ -76,10 +76,11 @@ class LabelledTask:
                 read = isinstance(given, str | Path)
                 config = checkpoint.read_config(given) if read else given.config
                 check_encoder(side, config, name=checkpoint.name_of(given))
-        parent = checkpoint.load(teacher) if isinstance(teacher, str | Path) else teacher
+        parent = None if teacher is None else checkpoint.model_of(teacher)
         if parent is not None:
             check_trained("teacher", parent, task=task)
         if student is not None:
+            own = student
             model = load_with_head(student, task, seed=seed)
             check_outputs("student", model, task=task)
         elif parent is None or shape.layers is None:
@@ -87,18 +88,14 @@ class LabelledTask:
                 "expected a student, or a teacher and student_layers to make one from it; name one"
             )
         else:
+            own = parent
             model = make_student(
                 parent, layers=shape.layers, width=shape.width, init=shape.init, seed=seed
-            )
-        own = checkpoint.name_of(teacher if student is None else student)
-        if tokenizer is None and not own:
-            raise ConfigError(
-                "a model in memory brings no tokenizer along; give one as `tokenizer`"
             )
         theirs = checkpoint.name_of(teacher)
         return cls(
             student=model,
-            tokenizer=tokenizer or checkpoint.load_tokenizer(own),
+            tokenizer=checkpoint.tokenizer_of(own, tokenizer),
             documents=documents,
             task=task,
             teacher=parent,
