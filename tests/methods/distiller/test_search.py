@@ -431,7 +431,7 @@ def test_while_others_run_all_that_is_left_there_is_no_best(
         assert queue.take() is not None
 
     with monkeypatch.context() as patch:
-        patch.setattr(room, "run_trials", other_workers_run_it)
+        patch.setattr("attar.search.search.run_trials", other_workers_run_it)
         given = {"teacher": root / "teacher", "student_layers": 1, "training": TRAINING}
         record = search(data=root / "data", config=SEARCH, output_dir=tmp_path / "study", **given)
     assert "after" not in record.quality
