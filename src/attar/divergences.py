@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from attar.errors import ConfigError
+from attar.errors import require
 
 Divergence = Callable[[Tensor, Tensor], Tensor]
 """(student logits (B, T, V), teacher logits (B, T, V)) -> (B, T)."""
@@ -39,8 +39,7 @@ def js(student_logits: Tensor, teacher_logits: Tensor, *, beta: float = 0.5) -> 
     Raises:
         ConfigError: `beta` is not between 0 and 1.
     """
-    if not 0 < beta < 1:
-        raise ConfigError(f"beta must lie between 0 and 1, but it is {beta}")
+    require(0 < beta < 1, "beta", beta, "between 0 and 1")
     p, q = _log_softmax(teacher_logits), _log_softmax(student_logits)
     weights = torch.tensor([beta, 1 - beta], device=p.device).log()
     m = torch.logaddexp(p + weights[0], q + weights[1])
@@ -123,8 +122,7 @@ def at_temperature(
     Raises:
         ConfigError: the temperature is not above 0.
     """
-    if not temperature > 0:
-        raise ConfigError(f"the temperature must be above 0, but it is {temperature}")
+    require(temperature > 0, "temperature", temperature, "above 0")
 
     def scaled(student_logits: Tensor, teacher_logits: Tensor) -> Tensor:
         found = divergence(student_logits / temperature, teacher_logits / temperature)

@@ -13,7 +13,7 @@ from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, train
 from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from attar.data.text import progress_only_on_terminals
-from attar.errors import ConfigError, DataError
+from attar.errors import ConfigError, DataError, require
 from attar.models import DocumentTokenizer, separator
 
 END_OF_TEXT = "<|endoftext|>"
@@ -67,8 +67,7 @@ def pack(
 
 
 def _cut(rows: Dataset, cutter: "_Cutter", *, column: str) -> Dataset:
-    if cutter.context < 1:
-        raise ConfigError(f"expected a context of at least 1 token, found {cutter.context}")
+    require(cutter.context >= 1, "context", cutter.context, "at least 1")
     fingerprint = cutter.fingerprint(rows)
     with progress_only_on_terminals():
         blocks = rows.map(

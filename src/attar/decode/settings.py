@@ -5,7 +5,7 @@ from typing import Literal, get_args
 
 from attar.decode.draft_length import Confidence, Constant, CostModel, DraftLength, Heuristic
 from attar.decode.verification import BlockRule, LossyKind, LossyRule, Rule, TokenRule
-from attar.errors import ConfigError
+from attar.errors import ConfigError, require
 
 Policy = Literal["cost", "constant", "heuristic", "confidence"]
 Verification = Literal["token", "block"]
@@ -41,28 +41,21 @@ class SpecConfig:
 
     def __post_init__(self) -> None:
         for name, words in (("policy", Policy), ("verification", Verification)):
-            if getattr(self, name) not in get_args(words):
-                raise ConfigError(
-                    f"{name} must be {' or '.join(get_args(words))}; found {getattr(self, name)!r}"
-                )
-        if self.draft_tokens is not None and self.draft_tokens < 1:
-            raise ConfigError(f"draft_tokens must be at least 1; found {self.draft_tokens}")
-        if not 0 <= self.threshold <= 1:
-            raise ConfigError(f"threshold must lie between 0 and 1; found {self.threshold}")
-        if self.draft_temperature is not None and self.draft_temperature < 0:
-            raise ConfigError(
-                f"draft_temperature must be 0 or more; found {self.draft_temperature}"
-            )
-        if self.lossy is not None and self.lossy not in get_args(LossyKind):
-            kinds = " or ".join(get_args(LossyKind))
-            raise ConfigError(f"lossy must be {kinds}, or unset; found {self.lossy!r}")
+            value, known = getattr(self, name), get_args(words)
+            require(value in known, name, value, " or ".join(known))
+        length, heat = self.draft_tokens, self.draft_temperature
+        require(length is None or length >= 1, "draft_tokens", length, "at least 1")
+        require(0 <= self.threshold <= 1, "threshold", self.threshold, "between 0 and 1")
+        require(heat is None or heat >= 0, "draft_temperature", heat, "0 or more")
+        kinds = get_args(LossyKind)
+        fine = self.lossy is None or self.lossy in kinds
+        require(fine, "lossy", self.lossy, f"{' or '.join(kinds)}, or unset")
         if self.lossy is None and self.epsilon != 1:
             raise ConfigError(
                 f"epsilon {self.epsilon} says how strict a lossy verification is, but lossy is "
                 "unset; set it to lin, or leave epsilon out"
             )
-        if not 0 < self.epsilon <= 1:
-            raise ConfigError(f"epsilon must be above 0 and at most 1; found {self.epsilon}")
+        require(0 < self.epsilon <= 1, "epsilon", self.epsilon, "above 0 and at most 1")
         if self.lossy is not None and self.verification == "block":
             raise ConfigError("a lossy verification goes token by token; set verification to token")
 

@@ -17,7 +17,7 @@ from tqdm import tqdm
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from attar.data.passages import sample_passages
-from attar.errors import CompatibilityError, ConfigError, DataError, require
+from attar.errors import CompatibilityError, DataError, require
 from attar.models import (
     DocumentTokenizer,
     autocast,
@@ -153,10 +153,8 @@ def score_with_ids(
     context = _context(model, tokenizer, context)
     stride = context if stride is None else stride
     require(batch_size >= 1, "batch_size", batch_size, "1 or more")
-    if not 1 <= stride <= context:
-        raise ConfigError(
-            f"stride must be between 1 and the context of {context}, but is {stride}."
-        )
+    expected = f"between 1 and the context of {context}"
+    require(1 <= stride <= context, "stride", stride, expected)
     ids, size = _stream(tokenizer, documents, eval_tokens=eval_tokens)
     _require_fit(model, tokenizer, ids)
     with inference(model):
@@ -199,8 +197,7 @@ def _stream(
 ) -> tuple[Tensor, int]:
     """Ids of `EOS doc EOS doc ...` as `(S,)` and the UTF-8 bytes of the documents in them; at most
     `eval_tokens` ids follow the first."""
-    if eval_tokens is not None and eval_tokens < 1:
-        raise ConfigError(f"eval_tokens must be 1 or more, but is {eval_tokens}.")
+    require(eval_tokens is None or eval_tokens >= 1, "eval_tokens", eval_tokens, "1 or more")
     end = separator(tokenizer)
     if "text" not in documents.column_names:
         raise DataError(

@@ -43,7 +43,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from attar.budget import Budget
 from attar.data.data import STDLIB, Data, DataLike
-from attar.errors import ConfigError
+from attar.errors import ConfigError, require
 from attar.families import Unit
 from attar.pruning.baselines import BASELINES, GroupScores, ScoringTask, Strategy
 from attar.pruning.config import Layout, Method, PruneConfig
@@ -313,10 +313,8 @@ def strategy_of(method: Method) -> Strategy:
     """
     if method == "bonsai":
         return STRATEGY
-    if method not in BASELINES:
-        raise ConfigError(
-            f"method must be bonsai, or a baseline: {', '.join(BASELINES)}; found {method!r}"
-        )
+    known = f"bonsai, or a baseline: {', '.join(BASELINES)}"
+    require(method in BASELINES, "method", method, known)
     return BASELINES[method]
 
 

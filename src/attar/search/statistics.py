@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import spearmanr
 
-from attar.errors import ConfigError
+from attar.errors import require
 
 Array = NDArray[np.float64]
 
@@ -43,8 +43,7 @@ def expected_best(values: Sequence[float] | Array, k: int) -> float:
     Raises:
         ConfigError: there are not `k` values.
     """
-    if not 1 <= k <= len(values):
-        raise ConfigError(f"k must lie between 1 and the {len(values)} values; found {k}")
+    require(1 <= k <= len(values), "k", k, f"between 1 and the {len(values)} values")
     ordered, total = sorted(values), math.comb(len(values), k)
     return math.fsum(v * (math.comb(i, k - 1) / total) for i, v in enumerate(ordered))
 

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from attar.errors import ConfigError
+from attar.errors import ConfigError, require
 
 Features = Literal["hidden", "attention"]
 Pair = tuple[int, int]
@@ -48,11 +48,8 @@ class LayerMap:
     transport: bool = False
 
     def __post_init__(self) -> None:
-        if self.features not in get_args(Features):
-            raise ConfigError(
-                f"features must be one of {', '.join(get_args(Features))}, "
-                f"but it is {self.features!r}."
-            )
+        known = get_args(Features)
+        require(self.features in known, "features", self.features, f"one of {', '.join(known)}")
         for side, layers in self._sides():
             if layers < 1:
                 raise ConfigError(

@@ -18,7 +18,7 @@ from attar.data.data import STDLIB, Data, DataLike
 from attar.data.encoded import is_encoded, load_encoded
 from attar.data.text import load_text
 from attar.data.tokens import pack, pack_ids, train_bpe
-from attar.errors import ConfigError
+from attar.errors import ConfigError, require
 from attar.evaluation.bits import BitsPerByte, bits_per_byte
 from attar.measure.cost import cost_of
 from attar.models import DocumentTokenizer
@@ -72,8 +72,7 @@ class PretrainConfig(TrainConfig):
             "intermediate_size",
             "eval_tokens",
         ):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"{name} must be at least 1, but it is {getattr(self, name)}.")
+            require(getattr(self, name) >= 1, name, getattr(self, name), "at least 1")
         heads, groups = self.num_attention_heads, self.num_key_value_heads
         if heads < 1 or groups < 1 or self.hidden_size % heads or heads % groups:
             raise ConfigError(

@@ -29,7 +29,7 @@ from transformers.trainer_callback import PrinterCallback
 
 from attar.data.sources import Batch, Source, Windows, order
 from attar.divergences import mean_over
-from attar.errors import ConfigError, TrainingDivergedError
+from attar.errors import ConfigError, TrainingDivergedError, require
 from attar.models import autocast
 from attar.runtime import processes
 from attar.train.callbacks import Interrupt, Progress, Watch
@@ -112,17 +112,13 @@ class TrainConfig:
             "save_steps",
             "logging_steps",
         ):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"{name} must be at least 1, but it is {getattr(self, name)}.")
+            require(getattr(self, name) >= 1, name, getattr(self, name), "at least 1")
+        shape = self.lr_scheduler_type
         shapes = get_args(get_type_hints(TrainConfig)["lr_scheduler_type"])
-        if self.lr_scheduler_type not in shapes:
-            raise ConfigError(
-                f"lr_scheduler_type must be one of {', '.join(shapes)}, "
-                f"but it is {self.lr_scheduler_type!r}."
-            )
+        require(shape in shapes, "lr_scheduler_type", shape, f"one of {', '.join(shapes)}")
         for name in ("learning_rate", "warmup_steps", "weight_decay", "max_grad_norm"):
-            if not 0 <= getattr(self, name) < math.inf:
-                raise ConfigError(f"{name} must be zero or more, but it is {getattr(self, name)}.")
+            value = getattr(self, name)
+            require(0 <= value < math.inf, name, value, "zero or more")
 
 
 def next_token_loss(model: nn.Module, batch: Batch) -> dict[str, Term]:

@@ -19,7 +19,7 @@ from tqdm.auto import tqdm
 
 from attar.data.augment.words import MaskedLM, Neighbours
 from attar.data.labelled.task import UNLABELLED
-from attar.errors import ConfigError, DataError
+from attar.errors import ConfigError, DataError, require
 
 Augmenter = Literal["swap", "delete", "neighbour", "mlm"]
 
@@ -46,19 +46,15 @@ class AugmentConfig:
     """With the row's source and the number of the copy, it settles all that is drawn."""
 
     def __post_init__(self) -> None:
-        if wrong := [name for name in self.chain if name not in AUGMENTERS]:
-            raise ConfigError(
-                f"the augmenters must be among {', '.join(AUGMENTERS)}, but one is {wrong[0]!r}."
-            )
+        for name in self.chain:
+            require(name in AUGMENTERS, "an augmenter", name, f"one of {', '.join(AUGMENTERS)}")
         if len(set(self.chain)) < len(self.chain):
             raise ConfigError(
                 "each augmenter must stand in the chain at most once, but the chain is "
                 f"{', '.join(self.chain)}."
             )
-        if not 0 <= self.p <= 1:
-            raise ConfigError(f"p must be a share of words, 0 to 1, but it is {self.p}.")
-        if self.copies < 1:
-            raise ConfigError(f"copies must be at least 1, but it is {self.copies}.")
+        require(0 <= self.p <= 1, "p", self.p, "a share of words, 0 to 1")
+        require(self.copies >= 1, "copies", self.copies, "at least 1")
 
 
 @dataclass(frozen=True)

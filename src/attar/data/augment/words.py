@@ -16,7 +16,7 @@ from transformers import AutoModelForMaskedLM, PreTrainedModel, PreTrainedTokeni
 
 from attar.checkpoint import load_tokenizer
 from attar.data.files import reason
-from attar.errors import CompatibilityError, ConfigError, DataError
+from attar.errors import CompatibilityError, ConfigError, DataError, require
 from attar.models import positions_of
 from attar.runtime import place
 
@@ -100,8 +100,7 @@ class Neighbours:
             CompatibilityError: the vocabulary has fewer than two whole words.
             ConfigError: `k` is not positive.
         """
-        if k < 1:
-            raise ConfigError(f"k must be at least 1 neighbour, but it is {k}.")
+        require(k >= 1, "k", k, "at least 1 neighbour")
         vocabulary = Vocabulary.of(tokenizer, size=len(embeddings))
         vectors = F.normalize(embeddings.detach()[list(vocabulary.ids)].float(), dim=-1)
         group = torch.empty(len(vectors), dtype=torch.long, device=vectors.device)

@@ -20,7 +20,7 @@ from typing import get_args
 import numpy as np
 
 from attar.data.augment.augment import AUGMENTERS
-from attar.errors import ConfigError, DataError
+from attar.errors import ConfigError, DataError, require
 from attar.methods.distiller.pipelines import (
     SPACE,
     Pipeline,
@@ -222,8 +222,7 @@ class AutoDistiller:
             ConfigError: an `init` that no trial had, or `n` out of range.
         """
         self._check(init)
-        if not 1 <= n <= MOST:
-            raise ConfigError(f"n must lie between 1 and {MOST}; found {n}")
+        require(1 <= n <= MOST, "n", n, f"between 1 and {MOST}")
         given = enumerate_all() if candidates is None else (c.canonical() for c in candidates)
         known = {pipeline.canonical() for pipeline in exclude}
         pool = [pipeline for pipeline in dict.fromkeys(given) if pipeline not in known]

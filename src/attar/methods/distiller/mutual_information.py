@@ -28,7 +28,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from attar.errors import ConfigError
+from attar.errors import ConfigError, require
 
 
 def mi_alpha(
@@ -64,10 +64,8 @@ def mi_alpha(
         ConfigError: alpha outside [0, 1], a clamp that is not above 0, tensors of other shapes, or
             fewer than two items, or two sources, in the batch.
     """
-    if not 0 <= alpha <= 1:
-        raise ConfigError(f"alpha must lie between 0 and 1, but it is {alpha}.")
-    if clamp is not None and not clamp > 0:
-        raise ConfigError(f"clamp must be above 0, or none, but it is {clamp}.")
+    require(0 <= alpha <= 1, "alpha", alpha, "between 0 and 1")
+    require(clamp is None or clamp > 0, "clamp", clamp, "above 0, or none")
     positive, negative = _pairs(scores, log_baseline, same)
 
     # F[i, j]: score of teacher item i with student item j; log_q[i]: baseline of teacher item i.
@@ -141,8 +139,7 @@ class Critic(nn.Module):
         generator: torch.Generator | None = None,
     ) -> None:
         super().__init__()
-        if baseline not in ("learned", "fixed"):
-            raise ConfigError(f"baseline must be learned or fixed, but it is {baseline!r}.")
+        require(baseline in ("learned", "fixed"), "baseline", baseline, "learned or fixed")
         self.student = _mlp(student_size, hidden, outputs=size, generator=generator)
         self.teacher = _mlp(teacher_size, hidden, outputs=size, generator=generator)
         learned = baseline == "learned"

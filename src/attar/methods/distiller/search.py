@@ -24,7 +24,7 @@ from attar.compatibility import same_inputs
 from attar.data.data import Data, DataLike
 from attar.data.labelled.load import load_labelled
 from attar.data.labelled.task import Task, TaskKind
-from attar.errors import ConfigError
+from attar.errors import ConfigError, require
 from attar.evaluation.metrics import primary
 from attar.methods.distiller.autodistiller import AutoDistiller, known_trials
 from attar.methods.distiller.config import DistillConfig, with_pipeline
@@ -74,13 +74,10 @@ class SearchConfig:
     in the study's folder, for workers on one machine."""
 
     def __post_init__(self) -> None:
-        if self.trials < 1:
-            raise ConfigError(f"trials must be at least 1; found {self.trials}")
-        if self.recommended is not None and not 0 <= self.recommended <= self.trials:
-            raise ConfigError(
-                f"recommended must be between 0 and the number of trials, {self.trials}; found "
-                f"{self.recommended}"
-            )
+        require(self.trials >= 1, "trials", self.trials, "at least 1")
+        fine = self.recommended is None or 0 <= self.recommended <= self.trials
+        expected = f"between 0 and the number of trials, {self.trials}"
+        require(fine, "recommended", self.recommended, expected)
         narrow(self.only or {})
 
 

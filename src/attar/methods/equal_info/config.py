@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from attar.errors import ConfigError
+from attar.errors import ConfigError, require
 from attar.portable.equal_info_windows import COMPILED
 from attar.report.record import Paper
 from attar.train.trainer import TrainConfig
@@ -100,14 +100,9 @@ class EqualInfoConfig(TrainConfig):
                 "between machines; set model_kind to ngram"
             )
         for name in ("fit_bytes", "num_hidden_layers"):
-            if getattr(self, name) < 1:
-                raise ConfigError(
-                    f"expected {name} of 1 or more, found {getattr(self, name)}; leave it out"
-                )
-        if self.hidden_size < 32 or self.hidden_size % 32:
-            raise ConfigError(
-                f"expected a hidden_size that is a multiple of 32, found {self.hidden_size}"
-            )
+            require(getattr(self, name) >= 1, name, getattr(self, name), "1 or more")
+        fine = self.hidden_size >= 32 and self.hidden_size % 32 == 0
+        require(fine, "hidden_size", self.hidden_size, "a multiple of 32")
 
     @property
     def id_bits(self) -> int:
