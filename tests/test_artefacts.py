@@ -51,3 +51,19 @@ def test_workspace_refuses_a_folder_that_holds_something(tmp_path):
     with pytest.raises(ConfigError, match="empty"), artefacts.workspace(tmp_path, settings={}):
         pass
     assert (tmp_path / "precious").read_text() == "x"
+    with (
+        pytest.raises(ConfigError, match="cannot make the output folder"),
+        artefacts.workspace(tmp_path / "precious" / "out", settings={}),
+    ):
+        pass
+
+
+def test_a_file_is_replaced_whole_or_not_at_all(tmp_path):
+    (tmp_path / "file").write_text("old")
+    with pytest.raises(KeyboardInterrupt), artefacts.replacing(tmp_path / "file") as unfinished:
+        unfinished.write_text("ne")
+        raise KeyboardInterrupt
+    assert (tmp_path / "file").read_text() == "old"
+    artefacts.write_text(tmp_path / "file", "new")
+    assert (tmp_path / "file").read_text() == "new"
+    assert [p.name for p in tmp_path.iterdir()] == ["file"]

@@ -23,6 +23,21 @@ def home() -> Path:
     return Path(os.environ.get("ATTAR_HOME") or Path.home() / ".cache" / "attar")
 
 
+def make_folder(path: Path, *, shown: Path | None = None) -> None:
+    """Make a folder and those above it; `shown`: the one that the user named.
+
+    Raises:
+        ConfigError: it cannot be made.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(
+            f"cannot make the output folder {str(shown or path)!r}: {error.strerror}; choose "
+            "another"
+        ) from None
+
+
 @dataclass(frozen=True)
 class Workspace:
     """Where a run puts its result together: `path` becomes the output folder, `state` (for
@@ -81,15 +96,10 @@ def workspace(
     if resuming and noted.exists():
         _same_settings(json.loads(noted.read_text(encoding="utf-8")), wanted, partial)
     else:
-        with contextlib.suppress(FileNotFoundError):
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
             shutil.rmtree(partial)
         above = [folder for folder in partial.parents if not folder.exists()]
-        try:
-            noted.parent.mkdir(parents=True)
-        except OSError as error:
-            raise ConfigError(
-                f"cannot make the output folder {str(final)!r}: {error.strerror}; choose another"
-            ) from None
+        make_folder(noted.parent, shown=final)
         write_text(noted, json.dumps(wanted))
     work = Workspace(partial, resuming)
     try:

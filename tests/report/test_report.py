@@ -21,6 +21,7 @@ from hypothesis import strategies as st
 
 from attar import report
 from attar.cli.compare import compare
+from attar.cli.output import write_json
 from attar.cli.recipe import recipe
 from attar.errors import ConfigError, DataError
 from attar.recipes import recipes
@@ -108,6 +109,9 @@ def test_a_record_comes_back_as_it_was_written(
     for place in (tmp_path, path, str(path)):
         assert repr(Run.load(place).to_dict()) == repr(run.to_dict())
     assert Run.load(path).paper == PAPER
+    stored = path.read_bytes()
+    write_json(str(path), run.to_dict())  # as --json does
+    assert path.read_bytes() == stored
 
 
 def test_settings_objects_are_stored_as_what_they_stand_for(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from attar import artefacts, checkpoint
 from attar.budget import Cost
-from attar.cli.output import ExitCode, Output, note, require_folder_option, show
+from attar.cli.output import ExitCode, Output, note, show
 from attar.data.data import STDLIB
 from attar.errors import ConfigError
 from attar.measure.cost import cost_of
@@ -83,7 +83,7 @@ def make_demo(
     search, _ = configured("bonsai/cpu-tiny", BonsaiConfig, recipe=None)
     healing, _ = configured("bonsai/cpu-tiny-heal", HealConfig, recipe=None)
     healing = replace(healing, max_steps=_HEALING_STEPS)
-    folder = require_folder_option(Path(output_dir or artefacts.home() / f"demo-{size}"))
+    folder = Path(output_dir or artefacts.home() / f"demo-{size}")
     _prepare(folder, {"1": asdict(options), "2": asdict(search), "3": asdict(healing)}, fresh=fresh)
     parent = folder / "parent"
     runs = {
@@ -158,7 +158,7 @@ def _prepare(folder: Path, settings: Mapping[str, Any], *, fresh: bool) -> None:
         for name in _FOLDERS:
             for made in (folder / name, folder / f"{name}.partial"):
                 shutil.rmtree(made, ignore_errors=True)
-    folder.mkdir(parents=True, exist_ok=True)
+    artefacts.make_folder(folder)
     artefacts.write_text(marker, mark)
 
 

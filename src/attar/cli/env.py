@@ -2,7 +2,6 @@
 
 import os
 import platform
-from importlib.metadata import PackageNotFoundError, version
 
 from attar.cli.output import ExitCode, show_pairs
 
@@ -34,10 +33,10 @@ def environment() -> dict[str, str]:
     import torch
 
     from attar.models import native_bfloat16
-    from attar.report.record import hardware
+    from attar.report.record import hardware, version_of
 
     machine = hardware()
-    versions = {name: _version(name) for name in _PACKAGES}
+    versions = {name: version_of(name) for name in _PACKAGES}
     return {
         "attar": versions.pop("attar"),
         "python": platform.python_version(),
@@ -50,13 +49,6 @@ def environment() -> dict[str, str]:
         "cuda in torch": str(torch.version.cuda or "none"),
         **{name: _value(name) for name in _VARIABLES if name in os.environ},
     }
-
-
-def _version(name: str) -> str:
-    try:
-        return version(name)
-    except PackageNotFoundError:
-        return "not installed"
 
 
 def _value(name: str) -> str:

@@ -1,6 +1,5 @@
 """What the verbs share: how they end, how they print, and checks of what is typed."""
 
-import json
 import os
 import shlex
 import sys
@@ -13,6 +12,7 @@ from cyclopts import App, Parameter
 
 from attar.artefacts import require_new_file
 from attar.errors import ConfigError
+from attar.report.record import json_text
 
 
 class ExitCode(IntEnum):
@@ -88,12 +88,12 @@ def require_target(target: str | None) -> None:
 
 
 def write_json(target: str, value: Any) -> None:
-    """Write JSON to a file, or to stdout for `-`; NaN and infinities become null.
+    """Write JSON to a file, or to stdout for `-`.
 
     Raises:
         ConfigError: the file cannot be written.
     """
-    text = json.dumps(_finite(value), indent=2, ensure_ascii=False, default=str)
+    text = json_text(value)
     if target == "-":
         show(text)
         return
@@ -109,27 +109,13 @@ def note(text: str) -> None:
     sys.stderr.write(f"{text}\n")
 
 
-def _finite(value: Any) -> Any:
-    if isinstance(value, float) and (value != value or abs(value) == float("inf")):
-        return None
-    if isinstance(value, dict):
-        return {key: _finite(item) for key, item in value.items()}
-    return [_finite(item) for item in value] if isinstance(value, list | tuple) else value
-
-
 def parse_list(text: str | None) -> list[str]:
     """Split a comma-separated option."""
     return [part.strip() for part in (text or "").split(",") if part.strip()]
 
 
 def require_folder_option(output_dir: Path | None) -> Path:
-    """The output folder, if it can be made; else one sentence that asks for another."""
+    """The output folder, which the command line must name."""
     if output_dir is None:
         raise ConfigError("say where the result goes: --output-dir FOLDER")
-    above = next(place for place in output_dir.absolute().parents if place.exists())
-    if not (above.is_dir() and os.access(above, os.W_OK)):
-        raise ConfigError(
-            f"the output folder {str(output_dir)!r} cannot be made, as {str(above)!r} is not a "
-            f"folder that you may write to; choose another place"
-        )
     return output_dir

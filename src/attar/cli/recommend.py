@@ -9,7 +9,7 @@ from typing import Annotated
 from cyclopts import Group, Parameter
 
 from attar.cli.data import Labelled, LabelledOptions
-from attar.cli.output import ExitCode, Output, Recipe, require_folder_option, show, show_pairs
+from attar.cli.output import ExitCode, Output, Recipe, show, show_pairs
 from attar.data.labelled.task import TaskKind
 from attar.methods.distiller.recommend import RecommendConfig
 from attar.methods.distiller.recommend import recommend as recommend_pipelines
@@ -46,12 +46,11 @@ def recommend(
         Write each pipeline as a recipe for attar distill into this folder: 1.yaml, 2.yaml, ...;
         must be new or empty.
     """
-    folder = None if output_dir is None else require_folder_option(output_dir)
     run = recommend_pipelines(
         data.whole() if data.data else None,
         task=task,
         config=replace(config, studies=tuple(str(path) for path in studies or ())),
-        output_dir=folder,
+        output_dir=output_dir,
         recipe=recipe,
     )
     details = run.details
@@ -71,11 +70,11 @@ def recommend(
         for number, one in enumerate(details["pipelines"], 1)
     )
     show(f"\n{details['evaluation']}")
-    if folder is None:
+    if output_dir is None:
         return ExitCode.DONE
     written = ", ".join(f"{number}.yaml" for number in range(1, len(details["pipelines"]) + 1))
-    show(f"\nWritten to {folder}: {written}.")
-    first, source = shlex.quote(str(folder / "1.yaml")), shlex.quote(data.data or "DATA")
+    show(f"\nWritten to {output_dir}: {written}.")
+    first, source = shlex.quote(str(output_dir / "1.yaml")), shlex.quote(data.data or "DATA")
     student = "STUDENT"
     if config.student_init == "random":
         student = "--student-layers N --student-init random"

@@ -71,14 +71,17 @@ class Paper:
 
 
 def versions() -> dict[str, str]:
-    """Versions of Python, torch, transformers and Attar, without importing them."""
-    found = {"python": platform.python_version()}
-    for name in ("torch", "transformers", "attar"):
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            found[name] = "not installed"
-    return found
+    """Versions of Python, torch, transformers and Attar."""
+    own = {name: version_of(name) for name in ("torch", "transformers", "attar")}
+    return {"python": platform.python_version(), **own}
+
+
+def version_of(package: str) -> str:
+    """The version of a package, without importing it."""
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "not installed"
 
 
 def hardware() -> dict[str, Any]:
@@ -163,8 +166,7 @@ class Run:
         """Write `attar.json` into a folder, which is made if need be, and return its path."""
         path = Path(directory) / FILE_NAME
         path.parent.mkdir(parents=True, exist_ok=True)
-        text = json.dumps(_named(self.to_dict()), indent=2, ensure_ascii=False, allow_nan=False)
-        write_text(path, text + "\n")
+        write_text(path, json_text(self) + "\n")
         return path
 
     @classmethod
@@ -222,6 +224,11 @@ class Run:
 
     def _repr_html_(self) -> str:
         return run_table(self).html()
+
+
+def json_text(value: Any) -> str:
+    """A record, or anything else, as JSON; NaN and infinity as `{"float": "NaN"}` and so on."""
+    return json.dumps(_named(_plain(value)), indent=2, ensure_ascii=False, allow_nan=False)
 
 
 def _plain(value: Any) -> Any:

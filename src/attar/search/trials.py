@@ -25,6 +25,7 @@ from filelock import FileLock, Timeout
 from optuna.exceptions import DuplicatedStudyError
 from optuna.trial import FrozenTrial, TrialState
 
+from attar.artefacts import make_folder
 from attar.errors import AttarError, ConfigError
 from attar.search.space import ChoiceSpace
 from attar.search.storage import open_storage, study_lock, study_name
@@ -113,7 +114,7 @@ class Queue:
         """
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         storage = None if url is None else open_storage(folder, url)  # before there is a folder
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
         storage = storage or open_storage(folder, None)
         with study_lock(folder):
             name = study_name(folder)
