@@ -140,8 +140,8 @@ class Space:
             values = getattr(self, field.name)
             if field.name == "per_layer":
                 known = {"num_attention_heads", "intermediate_size"}
-                wanted = f"among {sorted(known)} (all other widths run through the whole network)"
-                require(known >= set(values), "per_layer", values, wanted)
+                expected = f"among {sorted(known)} (all other widths run through the whole network)"
+                require(known >= set(values), "per_layer", values, expected)
             elif field.name == "num_key_value_heads":
                 fine = all(isinstance(v, int) and v > 0 for v in values)
                 require(fine, field.name, values, "positive whole numbers")
@@ -149,8 +149,8 @@ class Space:
                 ratio = field.name == "intermediate_ratio"
                 fine = all(isinstance(v, int | float if ratio else int) and v > 0 for v in values)
                 fine = fine and list(values) == sorted(set(values))
-                wanted = "positive numbers" if ratio else "positive whole numbers"
-                require(fine, field.name, values, f"{wanted} in rising order, each once")
+                expected = "positive numbers" if ratio else "positive whole numbers"
+                require(fine, field.name, values, f"{expected} in rising order, each once")
         self._check_pairs()
 
     def _check_pairs(self) -> None:
@@ -340,9 +340,9 @@ def _compact(values: tuple[Any, ...]) -> Any:
 
 def _expand(name: str, value: Any) -> tuple[Any, ...]:
     if isinstance(value, Mapping):
-        wanted = "a range {min, max, step} of whole numbers from min to max"
+        expected = "a range {min, max, step} of whole numbers from min to max"
         numbers = [value.get(key) for key in ("min", "max", "step")]
         fine = set(value) == {"min", "max", "step"} and all(isinstance(n, int) for n in numbers)
-        require(fine and value["step"] > 0, name, dict(value), wanted)
+        require(fine and value["step"] > 0, name, dict(value), expected)
         return tuple(range(value["min"], value["max"] + 1, value["step"]))
     return tuple(value) if isinstance(value, list | tuple) else (value,)

@@ -86,7 +86,7 @@ def workspace(
             f"another or empty it"
         )
     noted, above = partial / "state" / SETTINGS_FILE, list[Path]()
-    wanted = json.loads(json.dumps(settings, sort_keys=True, default=str))
+    plain = json.loads(json.dumps(settings, sort_keys=True, default=str))
     resuming = partial.exists()
     if resuming and not resume:
         raise ConfigError(
@@ -94,13 +94,13 @@ def workspace(
             f"folder"
         )
     if resuming and noted.exists():
-        _same_settings(json.loads(noted.read_text(encoding="utf-8")), wanted, partial)
+        _same_settings(json.loads(noted.read_text(encoding="utf-8")), plain, partial)
     else:
         with contextlib.suppress(FileNotFoundError, NotADirectoryError):
             shutil.rmtree(partial)
         above = [folder for folder in partial.parents if not folder.exists()]
         make_folder(noted.parent, shown=final)
-        write_text(noted, json.dumps(wanted))
+        write_text(noted, json.dumps(plain))
     work = Workspace(partial, resuming)
     try:
         yield work

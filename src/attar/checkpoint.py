@@ -239,13 +239,13 @@ def _load_windows(folder: Path) -> EqualInfoTokenizer:
 
 def _has_windows(folder: Path) -> bool:
     """Whether a folder holds our own tokenizer, whose code need not be trusted: it is here."""
-    found = [name for name in (DICTIONARY_FILE, CODEC_FILE) if (folder / name).exists()]
-    if len(found) == 1:
-        lacks = CODEC_FILE if found[0] == DICTIONARY_FILE else DICTIONARY_FILE
+    present = [name for name in (DICTIONARY_FILE, CODEC_FILE) if (folder / name).exists()]
+    if len(present) == 1:
+        lacks = CODEC_FILE if present[0] == DICTIONARY_FILE else DICTIONARY_FILE
         raise DataError(
             f"the tokenizer in {str(folder)!r} lacks {lacks}; copy all files of the tokenizer"
         )
-    return bool(found)
+    return bool(present)
 
 
 def _read(what: str, path: str | Path, call: Any) -> Any:

@@ -125,8 +125,8 @@ def at_temperature(
     require(temperature > 0, "temperature", temperature, "above 0")
 
     def scaled(student_logits: Tensor, teacher_logits: Tensor) -> Tensor:
-        found = divergence(student_logits / temperature, teacher_logits / temperature)
-        return found * temperature**2 if tau_squared else found
+        distance = divergence(student_logits / temperature, teacher_logits / temperature)
+        return distance * temperature**2 if tau_squared else distance
 
     return scaled
 

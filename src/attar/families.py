@@ -335,10 +335,10 @@ class Body:
     @property
     def layer_list(self) -> nn.ModuleList:
         """The layers as the model holds them."""
-        found = self.base.get_submodule(self.family.layers)
-        if not isinstance(found, nn.ModuleList):
+        layers = self.base.get_submodule(self.family.layers)
+        if not isinstance(layers, nn.ModuleList):
             raise CompatibilityError(f"expected a list of layers at {self.family.layers!r}")
-        return found
+        return layers
 
     @cached_property
     def head_dim(self) -> int:
@@ -359,12 +359,12 @@ class Body:
     @property
     def embeddings(self) -> nn.Embedding:
         """The token embeddings."""
-        found = self.model.get_input_embeddings()
-        if not isinstance(found, nn.Embedding):
+        table = self.model.get_input_embeddings()
+        if not isinstance(table, nn.Embedding):
             raise CompatibilityError(
-                f"expected token embeddings that are an nn.Embedding, found {type(found).__name__}"
+                f"expected token embeddings that are an nn.Embedding, found {type(table).__name__}"
             )
-        return found
+        return table
 
     @property
     def layers(self) -> list[Layer]:

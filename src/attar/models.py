@@ -95,9 +95,10 @@ AUTOCAST_FROM = (
 @cache
 def native_bfloat16() -> bool:
     """Whether this CPU multiplies bfloat16 in hardware; emulation would be slower than float32."""
-    found = torch.cpu.get_capabilities()
+    capabilities = torch.cpu.get_capabilities()
     return any(
-        found.get(flag) for flag in ("avx512_bf16", "amx_bf16", "avx10_2", "bf16", "arm_bf16")
+        capabilities.get(flag)
+        for flag in ("avx512_bf16", "amx_bf16", "avx10_2", "bf16", "arm_bf16")
     )
 
 

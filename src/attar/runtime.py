@@ -16,11 +16,11 @@ PATIENCE = timedelta(hours=12)
 def processes() -> PartialState:
     """The processes of this launch, one when there was none; the first call joins their group."""
     joined = dist.is_initialized()
-    found = PartialState(cpu=not torch.cuda.is_available(), timeout=PATIENCE)
+    state = PartialState(cpu=not torch.cuda.is_available(), timeout=PATIENCE)
     if dist.is_initialized() and not joined:
         # Left to the interpreter's end, the threads of the group may abort the process.
         atexit.register(_leave)
-    return found
+    return state
 
 
 def _leave() -> None:

@@ -108,10 +108,10 @@ def search(
         missing = run.details["missing"]
         show(f"Other workers run the {missing} trials that are left; there is nothing to show yet.")
         return ExitCode.DONE
-    found = study_summary(folder, storage=config.storage)
-    show(study_table(found).text())
+    summary = study_summary(folder, storage=config.storage)
+    show(study_table(summary).text())
     show("")
-    show_pairs(study_lines(found))
+    show_pairs(study_lines(summary))
     show(f"\nWritten to {folder}: {STUDY_FILE} and {RECIPE}.")
     again = {"teacher": teacher, "task": task} | (vars(student) if model is None else {})
     if student.student_init == "cut":

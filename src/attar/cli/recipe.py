@@ -33,9 +33,9 @@ def recipe(
     path
         Where `copy` writes; the recipe's own file name in this folder when not given.
     """
-    found = recipes()
+    shipped = recipes()
     if action == "list":
-        show_pairs((key, _headline(file)) for key, file in found.items())
+        show_pairs((key, _headline(file)) for key, file in shipped.items())
         return 0
     if name is None:
         raise ConfigError(f"attar recipe {action} needs a name; `attar recipe list` shows all.")

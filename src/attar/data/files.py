@@ -60,9 +60,9 @@ def group_by_split(path: Path) -> dict[str, list[Path]]:
     elif len(groups) == 1:
         groups = {"train": next(iter(groups.values()))}
     else:
-        found = f"only {' and '.join(groups)} files" if groups else "no file of a known kind"
+        contents = f"only {' and '.join(groups)} files" if groups else "no file of a known kind"
         remedy = "add a file named train, or give one file" if groups else ACCEPTED
-        raise DataError(f"expected text to train on in folder {path}, found {found}; {remedy}")
+        raise DataError(f"expected text to train on in folder {path}, found {contents}; {remedy}")
     return groups
 
 

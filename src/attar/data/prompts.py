@@ -80,7 +80,7 @@ def load_prompts(
         )
     if tables is None or column is None:
         documents = load_text(data)
-        found = {
+        prompts_by_split = {
             split: list(_pieces(rows, tokenizer, *lengths, closed=encoder_decoder))
             for split, rows in documents.items()
         }
@@ -95,16 +95,16 @@ def load_prompts(
         }
         splits = check_splits(complete(parts), origin)
         plain = not isinstance(tables["train"][0][column], list)  # a template has them already
-        found = {
+        prompts_by_split = {
             split: list(_pairs(rows, tokenizer, *lengths, special=plain))
             for split, rows in splits.items()
         }
-    if empty := [split for split, prompts in found.items() if not prompts]:
+    if empty := [split for split, prompts in prompts_by_split.items() if not prompts]:
         raise DataError(
             f"expected prompts of {prompt_tokens} tokens in {origin}, found too little text for "
             f"{' and '.join(map(str, empty))}; give more text, or ask for shorter prompts"
         )
-    return {str(split): prompts for split, prompts in found.items()}
+    return {str(split): prompts for split, prompts in prompts_by_split.items()}
 
 
 def _tables(data: Data) -> dict[str, Dataset] | None:
@@ -227,8 +227,8 @@ def _pieces(
 def _begins(tokenizer: PreTrainedTokenizerBase) -> tuple[int, ...]:
     """BOS, where the tokenizer puts it before a text."""
     bos = tokenizer.bos_token_id
-    found = _encode(tokenizer, ["a"], special=True)[0]
-    return (bos,) if isinstance(bos, int) and found[:1] == [bos] else ()
+    ids = _encode(tokenizer, ["a"], special=True)[0]
+    return (bos,) if isinstance(bos, int) and ids[:1] == [bos] else ()
 
 
 def _encode(
@@ -236,5 +236,5 @@ def _encode(
 ) -> list[list[int]]:
     if not texts:
         return []
-    found = tokenizer(list(texts), add_special_tokens=special, verbose=False)
-    return found["input_ids"]  # pyright: ignore[reportReturnType]
+    encoded = tokenizer(list(texts), add_special_tokens=special, verbose=False)
+    return encoded["input_ids"]  # pyright: ignore[reportReturnType]

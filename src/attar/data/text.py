@@ -182,16 +182,16 @@ def _text_only(dataset: Dataset, column: str, origin: str) -> Dataset:
             raise DataError(
                 f"expected text in {origin}, found ids; give the text that they were made from"
             )
-        found = ", ".join(dataset.column_names) or "none"
+        columns = ", ".join(dataset.column_names) or "none"
         raise DataError(
-            f"expected a text column {column!r} in {origin}, found the columns {found}; "
+            f"expected a text column {column!r} in {origin}, found the columns {columns}; "
             "name the right one with text_column (--text-column)"
         )
     feature = dataset.features[column]
     if not (isinstance(feature, Value) and feature.dtype in ("string", "large_string")):
-        found = feature.dtype if isinstance(feature, Value) else type(feature).__name__
+        dtype = feature.dtype if isinstance(feature, Value) else type(feature).__name__
         raise DataError(
-            f"expected text in column {column!r} of {origin}, found {found}; "
+            f"expected text in column {column!r} of {origin}, found {dtype}; "
             "name a column of strings"
         )
     dataset = dataset.select_columns([column]).with_format(None)
@@ -252,8 +252,8 @@ def _from_files(path: Path, column: str) -> dict[str, list[Dataset]]:
 
 def _streamed(file: Path) -> Dataset:
     """The rows of a large .txt file, which go to the disk cache and not into memory."""
-    found = file.stat()
-    facts = {"file": str(file.resolve()), "size": found.st_size, "time": found.st_mtime_ns}
+    stat = file.stat()
+    facts = {"file": str(file.resolve()), "size": stat.st_size, "time": stat.st_mtime_ns}
     try:
         rows = Dataset.from_generator(_generate_rows, gen_kwargs=facts, features=_TEXT)
     except DatasetGenerationError as error:

@@ -30,11 +30,11 @@ def tables(
     if stored is not None and stored.exists():  # a resumed run must steer by the same clock
         known = json.loads(stored.read_text(encoding="utf-8"))
         return {key: LatencyTable.from_dict(table) for key, table in known.items()}
-    found = {str(key): _steady(model, key, round_to) for key in keys}
+    tables = {str(key): _steady(model, key, round_to) for key in keys}
     if stored is not None:
-        rows = {key: table.to_dict() for key, table in found.items()}
+        rows = {key: table.to_dict() for key, table in tables.items()}
         write_text(stored, json.dumps(rows))
-    return found
+    return tables
 
 
 def _steady(model: PreTrainedModel, mode: Mode, round_to: int) -> LatencyTable:

@@ -138,17 +138,17 @@ def measure_table(
             base_times.append(before / per)
         return float(np.median(ratios))
 
-    found: dict[Unit, list[tuple[int, float]]] = {"kv_groups": [], "neurons": []}
+    measured: dict[Unit, list[tuple[int, float]]] = {"kv_groups": [], "neurons": []}
     body = Body(model)
-    for unit in found:
+    for unit in measured:
         widest = max(layer.count(unit) for layer in body.layers)
         if body.why_not(unit):
-            found[unit] = [(widest, 1.0)]
+            measured[unit] = [(widest, 1.0)]
             continue
         step = 1 if unit == "kv_groups" else round_to
         for width in _grid(widest, points, step):
             plan = _all_layers_at(model, unit, width)
-            found[unit].append((width, ratio_to_parent(slice_model(model, plan))))
+            measured[unit].append((width, ratio_to_parent(slice_model(model, plan))))
     layers = len(parent.layers)
     if layers > 1:  # what a whole layer takes: embeddings and head are no layer's
         half = SlicePlan(SlicePlan.identity(model).layers[: layers // 2])
@@ -160,7 +160,7 @@ def measure_table(
 
     def table(unit: Unit, whole: float) -> tuple[tuple[int, float], ...]:
         """Milliseconds per layer; a layer of full width takes `whole` of an equal share."""
-        widths, ratios = zip(*sorted(found[unit]), strict=True)
+        widths, ratios = zip(*sorted(measured[unit]), strict=True)
         steady = np.maximum.accumulate(ratios)  # a wider layer is not faster: that is noise
         times = (steady - 1 + whole) * base.median / layers
         return tuple(zip(widths, times.tolist(), strict=True))

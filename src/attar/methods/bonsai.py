@@ -213,7 +213,7 @@ def _module_weights(
     columns: dict[tuple[int, Unit | None], list[int]] = defaultdict(list)
     for i, group in enumerate(pool):
         columns[group.layer, group.unit].append(i)
-    found = []
+    shares = []
     for (layer, unit), mine in columns.items():
         weights = torch.ones(len(mine), dtype=torch.float64)
         if unit is not None:
@@ -223,8 +223,8 @@ def _module_weights(
         drop = max(1, len(mine) // 2)
         if int((weights > 0).sum()) < drop:
             weights = torch.ones_like(weights)
-        found.append((torch.tensor(mine), weights))
-    return found
+        shares.append((torch.tensor(mine), weights))
+    return shares
 
 
 def regress(task: ScoringTask) -> GroupScores:

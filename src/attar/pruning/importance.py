@@ -70,14 +70,14 @@ def channel_stats(
 
     Sums, not averages of batch averages, so that the result does not depend on batch size or order.
     """
-    found: dict[Module, ChannelStats] = {}
+    stats_of: dict[Module, ChannelStats] = {}
 
     def watch(key: Module) -> Any:
         def hook(_: nn.Module, args: tuple[Tensor, ...]) -> None:
             x = args[0].detach().reshape(-1, args[0].shape[-1]).float()
-            if key not in found:
-                found[key] = ChannelStats(0, *torch.zeros(3, x.shape[1], dtype=torch.float64))
-            stats = found[key]
+            if key not in stats_of:
+                stats_of[key] = ChannelStats(0, *torch.zeros(3, x.shape[1], dtype=torch.float64))
+            stats = stats_of[key]
             stats.tokens += len(x)
             # float64 in the sums alone: a copy of the activations in it would double the peak
             stats.total += x.sum(0, dtype=torch.float64).cpu()
@@ -94,7 +94,7 @@ def channel_stats(
     with _hooks(handles), evaluation_mode(model), autocast(model):
         for rows in windows.split(batch_size):
             _run_body(model, rows)
-    return found
+    return stats_of
 
 
 def unit_importance(

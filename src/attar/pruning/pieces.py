@@ -40,15 +40,15 @@ def prunable(
     """The modules that may shrink under this layout."""
     body = Body(model)
     _check_protect(config.protect, len(body.layer_list), layout)
-    found: list[Module] = []
+    modules: list[Module] = []
     for i in range(len(body.layer_list)):
         for unit in UNITS:
             heads_fixed = unit == "kv_groups" and layout == "uniform" and not uniform_heads
             alike = range(len(body.layer_list)) if layout == "uniform" else [i]
             shielded = any(UnitGroup(j, unit).module in config.protect for j in alike)
             if not (body.why_not(unit) or heads_fixed or shielded):
-                found.append((i, unit))
-    return found
+                modules.append((i, unit))
+    return modules
 
 
 def _check_protect(protect: Sequence[str], layers: int, layout: Layout) -> None:
@@ -77,8 +77,8 @@ def block_size(config: PruneConfig, width: int) -> int:
     """Neurons per group: width / 32 of the parent, at least 8, a multiple of `round_to`."""
     if config.ffn_block is not None:
         return config.ffn_block
-    wanted = max(8, width / 32)
-    return math.ceil(wanted / config.round_to) * config.round_to
+    least = max(8, width / 32)
+    return math.ceil(least / config.round_to) * config.round_to
 
 
 def cut_groups(module: Module, order: Sequence[int], *, size: int) -> list[UnitGroup]:
@@ -129,8 +129,8 @@ def removable_pool(
         order = importance[module].argsort(stable=True).tolist()
         size = 1 if module[1] == "kv_groups" else block
         room = spare(model, module, config=config)
-        wanted = max(2, round(share * len(order) / size)) * size
-        pool += cut_groups(module, order[: min(wanted, room // size * size)], size=size)
+        offered = max(2, round(share * len(order) / size)) * size
+        pool += cut_groups(module, order[: min(offered, room // size * size)], size=size)
     return pool
 
 

@@ -344,10 +344,12 @@ def fidelity_metric(model: PreTrainedModel, windows: Tensor) -> Metric:
     """How close a model's last hidden states stay to those that `model` gives now: mean cosine over
     tokens, 1 for the parent itself.
     """
-    wanted = _hidden(model, windows)
+    parent_states = _hidden(model, windows)
 
     def fidelity(candidate: PreTrainedModel) -> float:
-        return float(torch.cosine_similarity(_hidden(candidate, windows), wanted, dim=-1).mean())
+        return float(
+            torch.cosine_similarity(_hidden(candidate, windows), parent_states, dim=-1).mean()
+        )
 
     return fidelity
 

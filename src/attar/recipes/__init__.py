@@ -19,14 +19,14 @@ C = TypeVar("C")
 def recipes() -> dict[str, Traversable]:
     """The shipped recipe files by name, `method/file` without the suffix."""
     root = files("attar").joinpath("recipes")
-    found = {
+    shipped = {
         f"{folder.name}/{file.name.removesuffix('.yaml')}": file
         for folder in root.iterdir()
         if folder.is_dir()
         for file in folder.iterdir()
         if file.name.endswith(".yaml")
     }
-    return dict(sorted(found.items()))
+    return dict(sorted(shipped.items()))
 
 
 def recipe_file(name: str) -> Path:
@@ -37,12 +37,12 @@ def recipe_file(name: str) -> Path:
     """
     if Path(name).is_file():
         return Path(name)
-    found = recipes()
-    if name not in found:
-        near = get_close_matches(name, found, n=3, cutoff=0.4)
+    shipped = recipes()
+    if name not in shipped:
+        near = get_close_matches(name, shipped, n=3, cutoff=0.4)
         hint = f"did you mean {' or '.join(near)}?" if near else "`attar recipe list` shows all."
         raise ConfigError(f"{name!r} is neither a file nor a recipe of Attar's; {hint}")
-    return Path(str(found[name]))
+    return Path(str(shipped[name]))
 
 
 def read_recipe(name: str) -> dict[str, Any]:

@@ -47,11 +47,11 @@ class Paper:
         return self.url or (f"https://arxiv.org/abs/{self.arxiv}" if self.arxiv else None)
 
     def __str__(self) -> str:
-        found = f"arXiv:{self.arxiv}" if self.arxiv else self.url
+        source = f"arXiv:{self.arxiv}" if self.arxiv else self.url
         shown = self.names
         if not isinstance(self.authors, str) and len(self.authors) > 2:
             shown = f"{self.authors[0]} et al."
-        return f"{shown}: {self.title}, {self.year}" + (f", {found}" if found else "")
+        return f"{shown}: {self.title}, {self.year}" + (f", {source}" if source else "")
 
     def bibtex(self) -> str:
         """A BibTeX entry."""
@@ -92,10 +92,10 @@ def hardware() -> dict[str, Any]:
         if torch
         else int(os.environ.get("OMP_NUM_THREADS") or os.cpu_count() or 1)
     )
-    found: dict[str, Any] = {"processor": _processor(), "threads": threads}
+    machine: dict[str, Any] = {"processor": _processor(), "threads": threads}
     if torch and torch.cuda.is_available():
-        found["gpu"] = torch.cuda.get_device_name(0)
-    return found
+        machine["gpu"] = torch.cuda.get_device_name(0)
+    return machine
 
 
 def _processor() -> str:

@@ -192,8 +192,8 @@ def comparison(
         after = side(run.cost, "after"), side(run.quality, "after")
         models.append((name, "result", after, before))
         for baseline in run.baselines:
-            found = side(baseline.get("cost"), "after"), side(baseline.get("quality"), "after")
-            models.append((str(baseline.get("name", "baseline")), "baseline", found, before))
+            own = side(baseline.get("cost"), "after"), side(baseline.get("quality"), "after")
+            models.append((str(baseline.get("name", "baseline")), "baseline", own, before))
     columns = columns_for([own[1] for _, _, own, _ in models])
     return _table([_record(*model, columns) for model in models], columns, ratios=ratios)
 
@@ -293,10 +293,10 @@ def budget_lines(run: Record) -> list[tuple[str, str]]:
     ]
     for row in run.budget.get("constraints") or []:
         key, sign = str(row["key"]), "<=" if row["met"] else ">"
-        found, limit = amount(key, row["achieved"]), amount(key, row["limit"])
-        if found == limit:  # rounding would hide which is larger
-            found, limit = f"{row['achieved']:,.10g}", f"{row['limit']:,.10g}"
-        lines.append((f"  {key}", f"{found} {sign} {limit}"))
+        achieved, limit = amount(key, row["achieved"]), amount(key, row["limit"])
+        if achieved == limit:  # rounding would hide which is larger
+            achieved, limit = f"{row['achieved']:,.10g}", f"{row['limit']:,.10g}"
+        lines.append((f"  {key}", f"{achieved} {sign} {limit}"))
     return lines
 
 
@@ -308,8 +308,8 @@ def facts(run: Record) -> list[tuple[str, str]]:
         ("time", run.seconds and duration(run.seconds)),
     ]
     where, tools = (
-        ", ".join(f"{key} {value}" for key, value in found.items())
-        for found in (run.hardware, run.versions)
+        ", ".join(f"{key} {value}" for key, value in section.items())
+        for section in (run.hardware, run.versions)
     )
     lines += [("date", run.date), ("made on", where), ("made with", tools)]
     return [(label, str(text)) for label, text in lines if text]

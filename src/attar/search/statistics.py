@@ -52,5 +52,5 @@ def rank_correlation(predicted: Array, true: Array) -> float:
     """Spearman's; 0 where either side does not rank at all."""
     if np.ptp(true) == 0 or np.ptp(predicted) == 0:
         return 0.0
-    found: Any = spearmanr(predicted, true)
-    return float(found.statistic)
+    correlation: Any = spearmanr(predicted, true)
+    return float(correlation.statistic)

@@ -147,8 +147,8 @@ def _narrow_norm(norm: nn.Module, kept: Tensor) -> Any:
 
     def hook(module: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> Tensor:
         weights = {name: p.index_select(0, kept) for name, p in module.named_parameters()}
-        found = functional_call(narrow, weights, (args[0].index_select(-1, kept),))
-        return torch.zeros_like(output).index_copy(-1, kept, found)
+        narrowed = functional_call(narrow, weights, (args[0].index_select(-1, kept),))
+        return torch.zeros_like(output).index_copy(-1, kept, narrowed)
 
     return hook
 

@@ -81,11 +81,11 @@ class SlicePlan:
             "channels per head": (arch.head_dim, body.head_dim),
             "token ids": (arch.vocab_size, body.vocabulary),
         }
-        for what, (wanted, found) in sizes.items():
-            if wanted is not None and not 0 < wanted <= found:
+        for what, (size, whole) in sizes.items():
+            if size is not None and not 0 < size <= whole:
                 raise CompatibilityError(
-                    f"expected an architecture with 1 to {found} {what}, as many as the model has "
-                    f"at most; found {wanted}"
+                    f"expected an architecture with 1 to {whole} {what}, as many as the model has "
+                    f"at most; found {size}"
                 )
         chosen = [i * total // count for i in range(count)] if layers is None else list(layers)
         if len(chosen) != count:
@@ -112,8 +112,8 @@ class SlicePlan:
                 )
             keeps.append(LayerKeep(index, tuple(range(groups)), tuple(range(neurons))))
 
-        def first(wanted: int | None, found: int) -> tuple[int, ...] | None:
-            return None if wanted in (None, found) else tuple(range(wanted))
+        def first(size: int | None, whole: int) -> tuple[int, ...] | None:
+            return None if size in (None, whole) else tuple(range(size))
 
         return cls(
             tuple(keeps),
@@ -155,14 +155,14 @@ class SlicePlan:
         if self.vocabulary is None:
             return ids
         kept = torch.tensor(self.vocabulary, device=ids.device)
-        found = torch.searchsorted(kept, ids.contiguous()).clamp(max=len(kept) - 1)
-        gone = (kept[found] != ids) & (ids >= 0)
+        rows = torch.searchsorted(kept, ids.contiguous()).clamp(max=len(kept) - 1)
+        gone = (kept[rows] != ids) & (ids >= 0)
         if bool(gone.any()):
             raise DataError(
                 f"expected ids of the {len(kept)} tokens that this plan keeps; found "
                 f"{int(ids[gone][0])}, whose row is cut: leave such tokens out of the text"
             )
-        return torch.where(ids < 0, ids, found)
+        return torch.where(ids < 0, ids, rows)
 
     def check(self, model: PreTrainedModel) -> None:
         """Refuse a plan that does not fit the model.
@@ -209,7 +209,7 @@ class SlicePlan:
         """For every parameter that shrinks, by its name in `model.named_parameters()`: the axes,
         and the indices that stay along each.
         """
-        body, found = Body(model), {}
+        body, indices = Body(model), {}
         layers = body.layers
         channels = None
         if self.head_channels is not None and len(self.head_channels) < body.head_dim:
@@ -223,7 +223,7 @@ class SlicePlan:
                     continue
                 for cut in layer.cuts(unit):
                     rows = cut.kept(kept, channels=heads, head_dim=body.head_dim)
-                    found.setdefault(prefix + cut.name, {})[cut.axis] = rows
+                    indices.setdefault(prefix + cut.name, {})[cut.axis] = rows
         # a tied parameter has several names, and `named_parameters` gives the first
         first = {id(p): name for name, p in model.named_parameters()}
         dropped = tuple(
@@ -235,12 +235,12 @@ class SlicePlan:
             for module in body.stream():
                 for name, axis in module.axes():
                     if not name.startswith(dropped):
-                        found.setdefault(first[id(model.get_parameter(name))], {})[axis] = kept
+                        indices.setdefault(first[id(model.get_parameter(name))], {})[axis] = kept
         if self.vocabulary is not None and len(self.vocabulary) < body.vocabulary:
             kept = torch.tensor(self.vocabulary)
             for name, axis in body.vocabulary_axes():
-                found.setdefault(first[id(model.get_parameter(name))], {})[axis] = kept
-        return found
+                indices.setdefault(first[id(model.get_parameter(name))], {})[axis] = kept
+        return indices
 
     def to_dict(self) -> dict[str, Any]:
         """Plain lists and numbers."""

@@ -107,8 +107,8 @@ def shipped() -> list[Path]:
     folder = files("attar.methods.distiller").joinpath("studies")
     if not folder.is_dir():
         return []
-    found = [Path(str(file)) for file in folder.iterdir() if file.name.endswith(".jsonl")]
-    return sorted(found)
+    studies = [Path(str(file)) for file in folder.iterdir() if file.name.endswith(".jsonl")]
+    return sorted(studies)
 
 
 def known_trials(studies: Iterable[str | Path] = ()) -> list[Trial]:
@@ -341,15 +341,15 @@ def _design(pairs: Sequence[tuple[Pipeline, str]], inits: Sequence[str]) -> Arra
     """Features of (canonical pipeline, init) pairs, `(N, F)` of 0 and 1."""
 
     def names(pipeline: Pipeline, init: str) -> list[str]:
-        found: list[str] = []
+        features: list[str] = []
         for name, value in pipeline.active().items():
             if name == "augment" and value:
-                found += [f"augment={a}@{i}" for i, a in enumerate(value)]
+                features += [f"augment={a}@{i}" for i, a in enumerate(value)]
             else:
-                found.append(f"{name}={label(name, value)}")
+                features.append(f"{name}={label(name, value)}")
         if init in inits:  # a start that no trial had is known by the loss alone
-            found.append(f"intermediate={pipeline.intermediate}&init={init}")
-        return found
+            features.append(f"intermediate={pipeline.intermediate}&init={init}")
+        return features
 
     return one_hot([names(*pair) for pair in pairs], _features(inits))
 

@@ -247,7 +247,7 @@ def parse_only(given: Iterable[str]) -> dict[str, list[Any]]:
     Raises:
         ConfigError: not of that form. Names and values are checked by the search.
     """
-    found: dict[str, list[Any]] = {}
+    only: dict[str, list[Any]] = {}
     for text in given:
         name, equals, values = text.partition("=")
         name = name.strip().replace("-", "_")
@@ -256,8 +256,8 @@ def parse_only(given: Iterable[str]) -> dict[str, list[Any]]:
                 f"--only must be a choice and its values, such as pred_loss=mse,ce; found {text!r}"
             )
         words = [word.strip() for word in values.split(",")]
-        found.setdefault(name, []).extend(_value(name, word) for word in words)
-    return found
+        only.setdefault(name, []).extend(_value(name, word) for word in words)
+    return only
 
 
 def _value(name: str, word: str) -> Any:
@@ -281,9 +281,9 @@ def differences(pipeline: Pipeline) -> str:
     """The choices in which a pipeline differs from the default, such as `layer_map=last`; the
     intermediate loss always, as its default depends on the student."""
     default = Pipeline()
-    found = [
+    words = [
         f"{name}={label(name, value)}"
         for name, value in pipeline.active().items()
         if name == "intermediate" or value != getattr(default, name)
     ]
-    return " ".join(found)
+    return " ".join(words)

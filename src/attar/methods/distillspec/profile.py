@@ -172,13 +172,13 @@ def evaluate_draft(
     return work.run
 
 
-def _figures(found: Profile) -> dict[str, float]:
+def _figures(profile: Profile) -> dict[str, float]:
     """What `attar compare` shows of a profile."""
-    at = f"T={found.temperature:g}"
+    at = f"T={profile.temperature:g}"
     return {
-        f"block efficiency at {at}": found.best.block_efficiency,
-        f"acceptance rate at {at}": found.alpha,
-        f"speed-up at {at}": found.speedup,
+        f"block efficiency at {at}": profile.best.block_efficiency,
+        f"acceptance rate at {at}": profile.alpha,
+        f"speed-up at {at}": profile.speedup,
     }
 
 
