@@ -78,7 +78,7 @@ def workspace(
     if resume and (final / "attar.json").is_file():
         raise ConfigError(
             f"the run in {str(final)!r} is finished, so that there is nothing to resume; choose "
-            "another folder to run it anew"
+            "another folder to run it again"
         )
     if final.is_file() or (final.is_dir() and any(final.iterdir())):
         raise ConfigError(
@@ -132,7 +132,7 @@ def _same_settings(before: dict[str, Any], now: dict[str, Any], partial: Path) -
         raise ConfigError(
             f"the unfinished run in {str(partial)!r} was started with {key}={before.get(key)!r}, "
             f"not {now.get(key)!r}; "
-            "resume with the same settings, or delete that folder to start anew"
+            "resume with the same settings, or delete that folder to start over"
         )
 
 

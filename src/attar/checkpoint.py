@@ -57,7 +57,7 @@ def load(
     config = read_config(path, **kwargs)
     loader: Any = _model_class(config)
     if loader.__name__.startswith("PerLayer"):
-        kwargs.pop("trust_remote_code")  # our class, whatever code lies beside the weights
+        kwargs.pop("trust_remote_code")  # our class, whatever code lies next to the weights
     model, info = _read(
         "weights",
         path,
@@ -74,7 +74,7 @@ def load(
         raise DataError(
             f"the checkpoint {str(path)!r} does not fit its config: {len(lost)} tensors are "
             f"missing or of another shape, "
-            f"such as {lost[0]!r}; fetch or save it anew"
+            f"such as {lost[0]!r}; fetch or save it again"
         )
     return model.eval()
 
@@ -89,7 +89,7 @@ def read_config(path: str | Path, **kwargs: Any) -> Any:
 
 
 def load_body(path: str | Path, *, loader: Any, config: Any) -> PreTrainedModel:
-    """Load a checkpoint into a class with another head, whose weights are drawn anew.
+    """Load a checkpoint into a class with another head, whose weights are drawn at random.
 
     Args:
         path: folder or Hub name.
@@ -116,7 +116,7 @@ def load_body(path: str | Path, *, loader: Any, config: Any) -> PreTrainedModel:
     if lost := [name for name in lost if ".pooler." not in name]:
         raise DataError(
             f"the checkpoint {str(path)!r} lacks {len(lost)} tensors of {type(model).__name__}, "
-            f"such as {lost[0]!r}; fetch or save it anew"
+            f"such as {lost[0]!r}; fetch or save it again"
         )
     for name, module in model.named_modules():  # an old head of the same shape was read, too
         if name and not f"{name}.".startswith(prefix):

@@ -174,7 +174,7 @@ def require_same_vocabulary(student: PreTrainedModel | int, teacher: PreTrainedM
 
     Args:
         student: the model, or the size of its vocabulary as of `vocabulary_size`.
-        teacher: likewise.
+        teacher: the same of the teacher.
 
     Raises:
         CompatibilityError: the sizes differ.

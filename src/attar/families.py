@@ -432,7 +432,7 @@ class Body:
                 yield f"{name}.bias", 0
 
     def _vocabulary_bias(self, module: nn.Module) -> bool:
-        """Whether this prediction head holds a bias for every token beside its linear module."""
+        """Whether this prediction head holds a bias for every token besides its linear module."""
         if isinstance(module, nn.Linear | Conv1D) or is_norm(module):
             return False
         bias = module._parameters.get("bias")

@@ -53,7 +53,7 @@ def demo(
         Where models and report go. Default: demo-SIZE in the folder that ATTAR_HOME names
         (~/.cache/attar).
     fresh
-        Make everything anew.
+        Make everything again.
     """
     make_demo(size=size, output_dir=output_dir, fresh=fresh)
     return ExitCode.DONE
@@ -70,7 +70,7 @@ def make_demo(
     Args:
         size: the pocket model to train.
         output_dir: where models and report go; None: in the folder that ATTAR_HOME names.
-        fresh: make everything anew.
+        fresh: make everything again.
 
     Returns:
         The records of all models by name, as results of one parent that were timed in turn.
@@ -138,7 +138,7 @@ def make_demo(
 
 
 def _prepare(folder: Path, settings: Mapping[str, Any], *, fresh: bool) -> None:
-    """Start anew when asked to, or when the recipes are not those that the folder was made with.
+    """Start over when asked to, or when the recipes are not those that the folder was made with.
 
     Only what the demo made is ever removed.
 

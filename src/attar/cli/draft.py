@@ -172,7 +172,7 @@ def search(
     model
         The draft, as of attar draft train; it stays as it is.
     target
-        Likewise.
+        The target, as of attar draft train.
     divergences
         To try, with commas; all when not given: forward_kl, reverse_kl, js, tvd, lk.
     sources

@@ -81,7 +81,7 @@ def search(
         A choice and the values that are tried, such as pred_loss=mse,ce or augment=none,swap+mlm;
         give it once for each choice.
     studies
-        Studies to recommend from, beside those that come with Attar: folders or .jsonl files.
+        Studies to recommend from, besides those that come with Attar: folders or .jsonl files.
     output_dir
         Folder of the study: a new one, or that of a study to go on with.
     resume

@@ -39,7 +39,7 @@ def recipe(
         return 0
     if name is None:
         raise ConfigError(f"attar recipe {action} needs a name; `attar recipe list` shows all.")
-    read_recipe(name)  # what cannot be read is told in one sentence
+    read_recipe(name)  # what cannot be read is refused in one sentence
     text = recipe_file(name).read_text(encoding="utf-8")
     if action == "show":
         show(text.rstrip("\n"))

@@ -33,14 +33,14 @@ def recommend(
     Example: `attar recommend --data reviews.csv --count 3 -o recipes`
 
     Prints the pipelines, and how well such recommendations did on each data set of the studies when
-    it was left out. `attar pipeline search` tries them beside random ones.
+    it was left out. `attar pipeline search` tries them next to random ones.
 
     Parameters
     ----------
     task
         What is predicted; inferred from the labels when not given.
     studies
-        Studies to learn from, beside those that come with Attar: folders of attar pipeline search
+        Studies to learn from, besides those that come with Attar: folders of attar pipeline search
         or .jsonl files.
     output_dir
         Write each pipeline as a recipe for attar distill into this folder: 1.yaml, 2.yaml, ...;

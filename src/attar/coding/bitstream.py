@@ -1,4 +1,4 @@
-"""A file of chunks that can be read alone: damage stays where it is, and is told.
+"""A file of chunks that can be read alone: damage stays where it is, and is reported.
 
     file    = header, chunk, ..., end
     header  = "EqIW" version window-bits 0 0, SHA-256 of the dictionary, CRC-32

@@ -1,6 +1,6 @@
 """Symbols as windows of W bits each, which are coded and read alone.
 
-A byte model says which symbols are likely; it and the coder start anew with every window. So a
+A byte model says which symbols are likely; it and the coder start over with every window. So a
 window's code always stands for the same string, however text went before it, and the strings of all
 `2**W` codes are a fixed table: `compile_windows` lists them once, up to 20 bits, and no model is
 needed after that. Longer windows are worked out as they come (`LiveWindows`).

@@ -1,4 +1,4 @@
-"""A text as a folder of ids: Parquet shards beside the tokenizer that gives the text back.
+"""A text as a folder of ids: Parquet shards next to the tokenizer that gives the text back.
 
 A shard is written aside and then put in place, so that what is there is complete; which documents
 go into which shard depends on the text alone.
@@ -187,7 +187,7 @@ def _check_plan(plan: Sequence[Shard], noted: Path, documents: DatasetDict) -> N
     if noted.exists() and json.loads(noted.read_text(encoding="utf-8")) != now:
         raise ConfigError(
             "cannot resume: the text has changed since the shards that are there were written; "
-            "delete the unfinished folder and start anew"
+            "delete the unfinished folder and start over"
         )
     artefacts.write_text(noted, json.dumps(now))
 
@@ -218,7 +218,7 @@ def _encode_all(
             _encode_shard(shard, documents[shard.split], job)
             tell(done)
         return
-    # Of many shards also a single worker is a process: rows are mapped anew for each one, so that
+    # Of many shards also a single worker is a process: rows are mapped again for each one, so that
     # the pages of the one before are given back.
     pool = ProcessPoolExecutor(
         workers, mp_context=get_context("spawn"), initializer=_end_with_parent
@@ -255,7 +255,7 @@ def _encode_shard(shard: Shard, documents: Dataset, job: EncodeJob) -> None:
     """Write the ids of a shard aside, then put them in place."""
     tokenizer = checkpoint.load_document_tokenizer(job.tokenizer)
     if meaning_of(tokenizer) != job.meaning:
-        raise ConfigError(f"the tokenizer in {str(job.tokenizer)!r} was changed; start anew")
+        raise ConfigError(f"the tokenizer in {str(job.tokenizer)!r} was changed; start over")
     table: Any = documents.with_format("arrow")[shard.start : shard.stop]
     texts = [text for text in table["text"].to_pylist() if text]
     if job.context is None:

@@ -3,8 +3,8 @@
 Given a text `x` that the target wrote, a drafted token is accepted where speculative decoding
 reaches position t with probability min(1, q(x_t) / p(x_t)), whatever happened before: in the joint
 distribution of drafted and accepted tokens it is the chance that x_t was accepted rather than drawn
-anew. So the number of
-blocks that a text takes is known exactly for drafts of any length, from one pass of each model.
+again. So the number of blocks that a text takes is known exactly for drafts of any length, from one
+pass of each model.
 """
 
 from collections.abc import Sequence
@@ -103,8 +103,8 @@ def expected_blocks(chances: np.ndarray, length: int) -> float:
 def block_starts(chances: np.ndarray, length: int) -> np.ndarray:
     """The chance that a block begins at each token of a text, (T,) -> (T,).
 
-    A block that begins at t keeps tokens up to the first rejected one, which is drawn anew and ends
-    it; behind a draft that is accepted whole comes one more token of the target.
+    A block that begins at t keeps tokens up to the first rejected one, which is drawn again and
+    ends it; behind a draft that is accepted whole comes one more token of the target.
     """
     begins = np.zeros(len(chances) + length + 2)
     begins[0] = 1.0

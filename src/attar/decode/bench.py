@@ -10,8 +10,8 @@ all else in a block,
     speed-up(g) = tau(g) t_1 / (g t_d + t_v(g + 1) + t_o).
 
 A shared machine has slow minutes that make a wide pass dearer and one over a single token hardly
-so. Parts are therefore timed beside the races as well, and a prediction holds for the machine that
-a race saw.
+so. Parts are therefore timed along with the races, and a prediction holds for the machine that a
+race saw.
 """
 
 from collections.abc import Sequence

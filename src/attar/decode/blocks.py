@@ -35,8 +35,8 @@ class Call:
         length: how many are drafted.
         input_ids: the prompts, (B, T), padded in front; of an encoder-decoder, start tokens.
         mask: of the prompts, (B, T), zero where there is padding; None: nowhere.
-        inputs: what every pass of the target is given beside tokens.
-        draft_inputs: what every pass of a draft model is given beside tokens.
+        inputs: what every pass of the target is given besides tokens.
+        draft_inputs: what every pass of a draft model is given besides tokens.
         warp: what is done to the target's logits before a token is drawn.
         stops: where texts end.
         generators: of the random numbers of each row.

@@ -35,7 +35,7 @@ class CachedModel(ABC):
     Args:
         model: in evaluation mode.
         rows: how many.
-        extra: what every forward pass is given beside tokens, such as `encoder_outputs`; tensors
+        extra: what every forward pass is given besides tokens, such as `encoder_outputs`; tensors
             in it have a row for each row of the batch.
     """
 
@@ -240,7 +240,7 @@ def _new_cache(model: PreTrainedModel) -> Any:
 
 
 def takes_positions(model: PreTrainedModel) -> bool:
-    """Whether a forward pass is told the position of each token."""
+    """Whether a forward pass is given the position of each token."""
     return "position_ids" in inspect.signature(model.forward).parameters
 
 

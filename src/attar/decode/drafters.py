@@ -47,7 +47,7 @@ class Drafter(Protocol):
 
     def start(self, padding: Sequence[Sequence[int]], **extra: Any) -> None:
         """Begin a batch: what stands before each row in the input of `generate`, and what every
-        pass of a draft model is given beside tokens."""
+        pass of a draft model is given besides tokens."""
         ...
 
     def propose(

@@ -75,7 +75,7 @@ def load_pair(
 
     Args:
         target: folder or Hub name, or a model.
-        draft: likewise.
+        draft: folder or Hub name, or a model.
         tokenizer: None: the target's, which must be the draft's too where both are named.
 
     Raises:

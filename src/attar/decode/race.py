@@ -112,7 +112,7 @@ def race(
 ) -> list[Race]:
     """Plain decoding and decoding with drafts, prompt by prompt, in turns.
 
-    `before` is called with each prompt of each round, for what is to be measured beside the race.
+    `before` is called with each prompt of each round, for what is to be measured with the race.
 
     Returns:
         One for each policy.

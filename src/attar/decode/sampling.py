@@ -86,7 +86,7 @@ def starts(model: PreTrainedModel, prompts: Sequence[Sequence[int]]) -> list[lis
 
 
 def encoded(model: PreTrainedModel, prompts: Sequence[Sequence[int]]) -> dict[str, Any]:
-    """What every pass of an encoder-decoder is given beside tokens: its reading of the prompts."""
+    """What every pass of an encoder-decoder is given besides tokens: its reading of the prompts."""
     if not model.config.is_encoder_decoder:
         return {}
     longest = max(map(len, prompts))

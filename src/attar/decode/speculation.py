@@ -19,7 +19,7 @@ _FORMAT = 1
 def write_speculation(
     folder: Path, pair: Pair, *, profiles: list[Profile], trained: dict[str, Any]
 ) -> None:
-    """Write it beside the draft.
+    """Write it next to the draft.
 
     Args:
         folder: of the draft.

@@ -227,7 +227,7 @@ class SpeculativeDecoder:
         return read_source(draft, source, mask=inputs.get("attention_mask"))
 
 
-#: what `generate` prepares beside token ids, and what is not needed here
+#: what `generate` prepares besides token ids, and what is not needed here
 _PREPARED = (
     "attention_mask",
     "position_ids",
@@ -239,7 +239,7 @@ _EXTRA = ("output_scores", "output_logits", "output_attentions", "output_hidden_
 
 
 def _require_plain(inputs: Mapping[str, Any], config: GenerationConfig) -> None:
-    """Refuse inputs beside token ids, and outputs beside texts.
+    """Refuse inputs besides token ids, and outputs besides texts.
 
     Raises:
         ConfigError: with the first of them.

@@ -1,7 +1,7 @@
-"""Bits per byte, beside the score of a model that knows nothing and the cost of a byte.
+"""Bits per byte, next to the score of a model that knows nothing and the cost of a byte.
 
-A low figure can come from the tokenizer alone. Beside it stands the figure of a model for which all
-ids are equally likely, and of one that knows how often each occurs.
+A low figure can come from the tokenizer alone. Next to it stands the figure of a model for which
+all ids are equally likely, and of one that knows how often each occurs.
 """
 
 import math
@@ -80,7 +80,7 @@ def bits_per_byte(
     batch_size: int = 8,
     eval_tokens: int | None = None,
 ) -> BitsPerByte:
-    """Bits per byte of any causal LM and tokenizer, beside those of a model that knows nothing.
+    """Bits per byte of any causal LM and tokenizer, next to those of a model that knows nothing.
 
     Args:
         model: any transformers causal LM.

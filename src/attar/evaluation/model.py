@@ -56,7 +56,7 @@ class EvaluateConfig:
     include_path: Path | None = None
     """A folder with task files of your own."""
     bits: bool = False
-    """Beside bits per byte what a model that has learned nothing scores with the same tokenizer,
+    """Besides bits per byte, what a model that has learned nothing scores with the same tokenizer,
     and what a byte costs."""
     speed: bool = True
     """Time prefill and decoding on this machine."""
@@ -195,7 +195,7 @@ def evaluation_lines(run: Run) -> Lines:
 
 
 def bits_lines(bits: dict[str, float]) -> Lines:
-    """Bits per byte beside uniform and unigram baselines, and what a byte costs."""
+    """Bits per byte next to uniform and unigram baselines, and what a byte costs."""
     verdict = "; the model has learned nothing" if bits["learned_nothing"] else ""
     with_softmax = bits["flops_per_byte_with_softmax"] / 1e6
     return [

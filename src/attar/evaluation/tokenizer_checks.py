@@ -46,9 +46,9 @@ def _check_strings(dictionary: WindowDictionary) -> None:
     pairs = dictionary.parent.astype(np.int64) * 512 + dictionary.symbol
     alone = np.unique(dictionary.symbol[dictionary.parent < 0]).tolist()
     if len(np.unique(pairs)) != len(codes) or alone[:256] != list(range(256)):
-        raise DataError("the dictionary lacks a byte or has a string twice; train it anew")
+        raise DataError("the dictionary lacks a byte or has a string twice; train it again")
     if not all(dictionary.encode(dictionary.decode([c])).tolist() == [c] for c in codes):
-        raise DataError("a string of the dictionary is not its own longest match; train it anew")
+        raise DataError("a string of the dictionary is not its own longest match; train it again")
 
 
 def _require_files(folder: Path) -> None:

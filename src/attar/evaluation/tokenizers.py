@@ -196,7 +196,7 @@ def compare_tokenizers(
     baselines: Sequence[str] = BASELINES,
     max_bytes: int = 1_000_000,
 ) -> list[TokenizerScore]:
-    """A tokenizer beside baselines with as many ids, fitted on the training text.
+    """A tokenizer next to baselines with as many ids, fitted on the training text.
 
     Args:
         tokenizer: ours; it comes first.

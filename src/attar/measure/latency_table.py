@@ -112,7 +112,7 @@ def measure_table(
         prompt_tokens: length of the prompt; cut to the model's context.
         new_tokens: tokens decoded per timing in `latency` mode.
         batch_size: sequences at once.
-        repeats: timings per grid point, each beside one of the parent.
+        repeats: timings per grid point, each next to one of the parent.
         points: grid points per kind of width.
         round_to: feed-forward widths of the grid are multiples of this.
     """

@@ -291,7 +291,7 @@ def _pairs(pool: Sequence[UnitGroup], config: PruneConfig) -> int:
 
 
 def _in_prior_order(values: list[float], pool: Sequence[UnitGroup]) -> list[float]:
-    """The fitted values handed out anew within each module, so that they follow the prior."""
+    """The fitted values shared out again within each module, so that they follow the prior."""
     ordered = list(values)
     for module in dict.fromkeys(group.module for group in pool):
         mine = [i for i, group in enumerate(pool) if group.module == module]  # in prior order
@@ -348,7 +348,7 @@ def prune(
         config: how the search goes; or the name or path of a recipe.
         metric: a function of the model to keep high; None takes the likelihood of the text, or for
             an encoder, how close its hidden states stay to the parent's.
-        tokenizer: needed with a loaded model; None reads the one that lies beside the model.
+        tokenizer: needed with a loaded model; None reads the one that lies next to the model.
         apply: in place of a budget: cut by this plan, or that of this folder, without a search.
         eval_tokens: tokens of the test split, in passages spread over it, that quality is reported
             on.

@@ -1,6 +1,6 @@
 """Generating with equal-information windows: text from ids as they come, and ids that fit a prompt.
 
-Travels with every tokenizer beside `tokenization_equal_info.py`; it needs transformers and numpy
+Travels with every tokenizer next to `tokenization_equal_info.py`; it needs transformers and numpy
 alone.
 """
 

@@ -1,6 +1,6 @@
 """The table of equal-information windows: a string for every code, and the walks through it.
 
-Travels with every tokenizer beside `tokenization_equal_info.py`; it needs numpy and safetensors
+Travels with every tokenizer next to `tokenization_equal_info.py`; it needs numpy and safetensors
 alone, and numba for speed.
 """
 

@@ -1,7 +1,7 @@
 """A tokenizer whose ids are equal-information windows of a small language model's code.
 
 What a byte language model with an arithmetic coder would write in `window_bits` bits is a fixed
-table of byte strings, as the model starts anew in every window. This file reads that table and runs
+table of byte strings, as the model starts over in every window. This file reads that table and runs
 no model, so its ids are the same on every machine. It needs transformers, numpy and safetensors
 alone (numba makes it about a hundred times faster) and travels with every tokenizer, so that
 `AutoTokenizer.from_pretrained(folder, trust_remote_code=True)` works where Attar is not installed.
@@ -56,7 +56,7 @@ def bytes_of(text):
 
 
 def codec_hash(codec):
-    """A hash of what `codec.json` says beside the two hashes in it."""
+    """A hash of what `codec.json` says besides the two hashes in it."""
     facts = {name: value for name, value in codec.items() if name not in ("sha256", "codec_sha256")}
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 
@@ -256,7 +256,7 @@ class EqualInfoTokenizer(PreTrainedTokenizer):
         return round(len(window) * min(1, self.token_bits / self.window_bits))
 
     def _stretches(self, ids):
-        """Symbols of ids, an array for each stretch between special tokens: windows begin anew
+        """Symbols of ids, an array for each stretch between special tokens: windows start over
         behind one. Negative ids, as labels have them, give none."""
         ids = np.asarray(ids, np.int64)
         ids = ids[ids >= 0]
@@ -339,7 +339,7 @@ class EqualInfoTokenizer(PreTrainedTokenizer):
         if return_offsets_mapping and (text_pair is not None or words or bent):
             raise ValueError(
                 "offsets are given for texts, not for pairs, for words that were split before or "
-                "beside tokens that take the spaces around them; leave return_offsets_mapping out"
+                "next to tokens that take the spaces around them; leave return_offsets_mapping out"
             )
         if return_offsets_mapping and isinstance(text, list | tuple):
             kwargs["return_offsets_mapping"] = True  # this method is called again with each text

@@ -47,7 +47,7 @@ class PruneConfig:
     every module.
     """
     iterative: bool = False
-    """For the one-shot baselines: remove in steps of `step` with scores made anew, as Bonsai does,
+    """For the one-shot baselines: remove in steps of `step` with new scores, as Bonsai does,
     instead of all at once as published.
     """
     batch_size: int = 8

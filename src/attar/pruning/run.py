@@ -52,7 +52,7 @@ class PruneTask:
         metric: a function of the model to keep high; None takes the likelihood of the text, or for
             an encoder, how close its hidden states stay to the parent's.
         eval_tokens: tokens of the test split that quality is reported on.
-        tokenizer: needed with a loaded model; None reads the one that lies beside the model.
+        tokenizer: needed with a loaded model; None reads the one that lies next to the model.
     """
 
     model: str | Path | PreTrainedModel
@@ -264,7 +264,7 @@ def _save(
     if task.layout == "padded":
         model = checkpoint.load(task.name)
         zero_out(model, result.plan)
-        # the artefact has the parent's size; what the cut model would cost is kept beside it
+        # the artefact has the parent's size; what the cut model would cost is kept next to it
         run.details["cut_cost"] = run.cost["after"]
         run.cost["after"] = measure(model).to_dict()
     run.details["form"] = checkpoint.save(model, work.folder, tokenizer=tokenizer)
@@ -291,7 +291,7 @@ def _known_parent(state: Path | None, mark: str, windows: Tensor) -> Cost | None
     if (stored["model"], stored["windows"]) != (mark, _digest(windows)):
         raise ConfigError(
             "the model or the text has changed since the interrupted run began, so its evaluations "
-            "mean nothing now; delete the .partial folder to start anew"
+            "mean nothing now; delete the .partial folder to start over"
         )
     return Cost.from_dict(stored["cost"])
 

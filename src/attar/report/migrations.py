@@ -34,7 +34,7 @@ def _numbers(value: Any) -> Any:
 
 
 def words_of_version_0_2(record: dict[str, Any]) -> dict[str, Any]:
-    """Schema 1 (version 0.1) to schema 2: one word per concept, `blocks` beside `params` in
+    """Schema 1 (version 0.1) to schema 2: one word per concept, `blocks` next to `params` in
     budgets, new names of commands."""
     record = _numbers(record)
     migrated = dict(record)

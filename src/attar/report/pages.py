@@ -149,7 +149,7 @@ def model_card(
         pipeline_tag: what the model does, which also says the class that loads it; None leaves it
             out, as for an encoder without a head.
         plain: the checkpoint loads in plain transformers; False says that it needs `import attar`.
-        tokenizer_code: the tokenizer's class lies beside it as a file.
+        tokenizer_code: the tokenizer's class lies next to it as a file.
     """
     origin = made_from or run.model
     base = base_model or (origin if _is_hub_id(origin) else None)

@@ -1,4 +1,4 @@
-"""The record that every command leaves beside its artefact: `attar.json`."""
+"""The record that every command leaves next to its artefact: `attar.json`."""
 
 import json
 import math
@@ -187,7 +187,7 @@ class Run:
             ) from error
         except (OSError, ValueError) as error:
             raise DataError(
-                f"the run record {file} cannot be read ({error}); repeat the run to write it anew."
+                f"the run record {file} cannot be read ({error}); repeat the run to write it again."
             ) from error
         return cls._from_stored(stored, file)
 

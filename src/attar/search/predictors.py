@@ -1,4 +1,4 @@
-"""Predict how trials do beside each other on data that was not seen, and judge such predictions.
+"""Predict how trials compare with each other on data that was not seen, and judge such predictions.
 
 A trial is a row of features of 0 and 1, each of which belongs to a choice. The models are small: a
 handful of data sets teaches no more.
@@ -205,8 +205,8 @@ def judge(
         true: the higher, the better.
         picks: how many of the best by prediction are run.
         dataset: for the row.
-        target: likewise.
-        above_baseline: likewise.
+        target: for the row.
+        above_baseline: for the row.
     """
     if len(true) < _FEWEST:
         return None

@@ -1,4 +1,4 @@
-"""A space of choices, of which some only exist beside others.
+"""A space of choices, of which some only exist with others.
 
 Each choice has a name and a few values. A rule says for which earlier choices it has an effect, and
 everything here follows the rules: drawing, listing, comparing, and what an Optuna trial suggests.
@@ -63,7 +63,7 @@ class ChoiceSpace(Mapping[str, tuple[Any, ...]]):
         return hashlib.sha256(text.encode()).hexdigest()[:12]
 
     def applies(self, name: str, chosen: Mapping[str, Any]) -> bool:
-        """Whether a choice has an effect beside the others."""
+        """Whether a choice has an effect, given the others."""
         return name not in self.rules or self.rules[name](chosen)
 
     def active(self, values: Mapping[str, Any]) -> dict[str, Any]:

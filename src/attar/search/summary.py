@@ -26,7 +26,7 @@ State = Literal["complete", "pruned", "failed"]
 _STATES: dict[TrialState, State] = {TrialState.COMPLETE: "complete", TrialState.PRUNED: "pruned"}
 #: trials that a table shows
 _SHOWN = 5
-#: drawn trials whose best is told beside the summary, as in AutoDistiller's paper
+#: drawn trials whose best is reported with the summary, as in AutoDistiller's paper
 _DRAWN = 5
 
 

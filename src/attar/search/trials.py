@@ -225,7 +225,7 @@ class Outcome:
     Attributes:
         score: the higher, the better.
         pruned: whether it was ended early.
-        details: JSON values that are kept beside the score.
+        details: JSON values that are kept with the score.
     """
 
     score: float

@@ -107,7 +107,7 @@ def _settle(model: PreTrainedModel, plan: SlicePlan) -> None:
             attention: Any = layer.attention
             setattr(attention, body.family.head_size, after)
             attention.scaling = attention.scaling * head_scale(model, before, after=after)
-        body = Body(model)  # which reads the head size anew
+        body = Body(model)  # which reads the head size again
     if plan.vocabulary is not None:
         _renumber_tokens(model, plan)
     arch = Arch.of(model)
@@ -163,7 +163,7 @@ def _restate_heads(attention: Any, shape: LayerShape, head_dim: int) -> None:
 
 
 def _restate_width(module: Any, hidden: int) -> None:
-    """The hidden width that norms and scaled embeddings keep beside their weights."""
+    """The hidden width that norms and scaled embeddings keep besides their weights."""
     if hasattr(module, "normalized_shape"):
         module.normalized_shape = (hidden,)
     if hasattr(module, "scalar_embed_scale"):  # Gemma: the root of the width, as from its config
@@ -247,7 +247,7 @@ def describe(config: Any, arch: Arch) -> None:
 
 
 def _writable(shape: LayerShape, config: Any, family: Family) -> LayerShape:
-    """Global widths that the config class takes beside per-layer ones: the shape itself, or one
+    """Global widths that the config class takes besides per-layer ones: the shape itself, or one
     head where its head count does not divide the width and would be refused.
     """
     if not family.heads_divide_width or config.hidden_size % shape.num_attention_heads == 0:

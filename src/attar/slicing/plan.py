@@ -37,7 +37,7 @@ class SlicePlan:
         layers: the layers that stay and what of them; layers that are not listed are dropped.
         hidden: channels of the residual stream that stay, strictly increasing; None: all.
         head_channels: channels of every head that stay, the same in all heads; None: all.
-        vocabulary: token ids that stay, strictly increasing; the sliced model numbers them anew,
+        vocabulary: token ids that stay, strictly increasing; the sliced model renumbers them,
             in this order (`renumber`), and needs a tokenizer that does so, too. None: all.
     """
 

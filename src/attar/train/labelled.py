@@ -133,7 +133,7 @@ class Sharing:
 def augmenter_resources(
     job: LabelledTask, config: LabelledConfig, *, known: Resources = NO_RESOURCES
 ) -> Resources:
-    """What the augmenters of a run need, beside what is known already.
+    """What the augmenters of a run need, besides what is known already.
 
     Raises:
         ConfigError: there is no teacher to label augmented texts, a model cannot be loaded, or the

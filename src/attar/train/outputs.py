@@ -29,7 +29,7 @@ SHARD = 512  # rows in a file
 
 @dataclass(frozen=True)
 class FeatureRequest:
-    """Which features are needed beside the logits.
+    """Which features are needed besides the logits.
 
     Attributes:
         hidden: hidden states of all tokens, by index (0 is the embedding output).

@@ -136,7 +136,7 @@ def cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
 
 
 class _Objective(nn.Module):
-    """The model, what is trained beside it, and the loss as the forward pass of both, which is how
+    """The model, what is trained with it, and the loss as the forward pass of both, which is how
     gradients are averaged over processes."""
 
     def __init__(self, model: nn.Module, auxiliary: nn.Module | None, compute: Compute) -> None:
@@ -339,7 +339,7 @@ def fit(
             weights as an uninterrupted run.
         compute: the parts of the loss.
         prepare: what is made of each batch before its step, with the weights that step begins with.
-        auxiliary: what is trained beside the model, such as projections, and used by `compute`; it
+        auxiliary: what is trained with the model, such as projections, and used by `compute`; it
             is in the checkpoints to resume from.
         watch: looks at the model after some steps and may end the training.
 

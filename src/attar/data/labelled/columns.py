@@ -55,7 +55,7 @@ def read_files(path: Path, named: Sequence[str]) -> tuple[dict[str, Dataset], bo
         named: columns that the user named, which tell a line of names from a row.
 
     Raises:
-        DataError: a file cannot be read, has no columns, or has others than those beside it.
+        DataError: a file cannot be read, has no columns, or has others than those next to it.
     """
     groups = {name: files for name, files in group_by_split(path).items() if name in SPLITS}
     every = [file for files in groups.values() for file in files]

@@ -1,4 +1,4 @@
-"""Labelled rows as token ids with their labels beside them."""
+"""Labelled rows as token ids with their labels next to them."""
 
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
@@ -18,7 +18,7 @@ _ROWS = 1000  # encoded at a time
 def encode(
     documents: Dataset, tokenizer: PreTrainedTokenizerBase, *, task: Task, context: int = 128
 ) -> Dataset:
-    """Tokenize the rows of `load_labelled` and put their labels beside the tokens.
+    """Tokenize the rows of `load_labelled` and put their labels next to the tokens.
 
     Columns: `input_ids`, `attention_mask`, `token_type_ids` if the tokenizer gives them, `rows`
     (position in `documents`), `source` if `documents` has it, and

@@ -134,7 +134,7 @@ def family(dataset: str) -> str:
 
 
 class AutoDistiller:
-    """Predicts how well pipelines do beside each other; made by `fit`.
+    """Predicts how well pipelines compare with each other; made by `fit`.
 
     Attributes:
         trials: those learned from.

@@ -200,13 +200,13 @@ def _log_sum_of_others(F: Tensor) -> Tensor:
     """Log of the sum of exp F[i, k] over all k but j, at [i, j], for rows whose largest entry is 0.
 
     Taking one term from the sum of all is safe for all but the largest: what is left is at least
-    1. Without the largest the others are summed anew. So (K, K) memory does, not (K, K, K).
+    1. Without the largest the others are summed again. So (K, K) memory does, not (K, K, K).
     """
     largest = torch.zeros_like(F, dtype=torch.bool).scatter(1, F.argmax(1, keepdim=True), True)
     weights = F.exp()
     left = torch.where(largest, 1.0, weights.sum(1, keepdim=True) - weights)
-    anew = F.masked_fill(largest, -torch.inf).logsumexp(1, keepdim=True)
-    return torch.where(largest, anew, left.log())
+    others = F.masked_fill(largest, -torch.inf).logsumexp(1, keepdim=True)
+    return torch.where(largest, others, left.log())
 
 
 def _mlp(inputs: int, hidden: int, *, outputs: int, generator: torch.Generator | None) -> nn.Module:

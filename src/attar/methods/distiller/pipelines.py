@@ -1,7 +1,7 @@
 """The choices that a distillation pipeline is made of, and the space of all of them that is
 searched.
 
-Some choices only exist beside others: alpha belongs to MI-alpha, a layer map to an intermediate
+Some choices only exist with others: alpha belongs to MI-alpha, a layer map to an intermediate
 loss. That dependence is written once, in the rules of `SPACE`.
 """
 

@@ -32,7 +32,7 @@ class RecommendConfig:
     student_init: StudentInit = "cut"
     """How the student starts: cut from its teacher (or trained before), or random."""
     studies: tuple[str, ...] = ()
-    """Studies to learn from, beside those that come with Attar: folders of `attar pipeline search`
+    """Studies to learn from, besides those that come with Attar: folders of `attar pipeline search`
     or .jsonl files."""
     predictor: Model = "ridge"
     """ridge, a line; or extra_trees, a forest."""

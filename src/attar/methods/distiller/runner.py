@@ -49,7 +49,7 @@ class TrialRunner:
         self.student, self.shape = student, shape
         resources = Resources(mlm=MaskedLM.load(training.mlm) if training.mlm else None)
         self.sharing = Sharing(folder / "teacher", resources)
-        self._label_only_run()  # what does not fit together is told before there is a study
+        self._label_only_run()  # what does not fit together shows before there is a study
 
     def _label_only_run(self) -> DistillTask:
         """The student without a teacher."""

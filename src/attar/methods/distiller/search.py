@@ -63,7 +63,7 @@ class SearchConfig:
     the baseline with the same budget. Unset: 5, but at most half of the trials, and as many as
     before where a study goes on."""
     studies: tuple[str, ...] = ()
-    """What the recommender learns from beside the studies that come with Attar."""
+    """What the recommender learns from besides the studies that come with Attar."""
     only: Mapping[str, Sequence[Any]] | None = None
     """Choices with fewer values than the whole space, such as `{"pred_loss": ["mse"]}`."""
     prune: bool = True

@@ -16,7 +16,7 @@ Deviations (paper; here; why):
   from their targets and small.
 - Speed-up: the paper's formula tau / (c g + 1) takes a pass over many tokens for one over a single
   token; here both are printed, it and one with measured times.
-- LK losses (arXiv 2602.23881) stand beside the paper's divergences.
+- LK losses (arXiv 2602.23881) stand next to the paper's divergences.
 """
 
 from attar.methods.distillspec.config import DistillSpecConfig as DistillSpecConfig

@@ -73,7 +73,7 @@ def train_draft(
 
     Returns:
         The record, also written to `attar.json`: cost of the draft, its acceptance rate and block
-        efficiency before and after, greedy and at temperature 1, and the training log. Beside it
+        efficiency before and after, greedy and at temperature 1, and the training log. Next to it
         `speculation.json` says what the draft promises on this machine.
 
     Raises:

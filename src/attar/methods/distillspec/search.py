@@ -105,8 +105,8 @@ def search_drafts(
 
     Args:
         model: the draft, as of `train_draft`; it stays as it is.
-        data: likewise.
-        target: likewise.
+        data: as of `train_draft`.
+        target: as of `train_draft`.
         divergences: to try; None: all.
         sources: to try; None: all, but for `data` where prompts have nothing that follows.
         config: of each short training, its divergence and shares are set by the search; or the name

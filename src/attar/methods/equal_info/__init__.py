@@ -1,6 +1,6 @@
 """Equal-Info Windows: a tokenizer that a language model built.
 
-A small byte model and an arithmetic coder turn text into windows of W bits. Both start anew in each
+A small byte model and an arithmetic coder turn text into windows of W bits. Both start over in each
 window, so that a window always says the same, and a language model can learn from windows where it
 learns nothing from plain arithmetic code.
 

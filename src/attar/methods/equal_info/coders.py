@@ -1,7 +1,7 @@
 """The paper's own coders of windows (section 3.2 and appendix A.5), to compare with `StopCoder`.
 
 `PaperCoder` cannot read all that it writes; `DelayCoder` can, and its windows hold less. Both start
-the coder and the byte model anew with every window, and work in integers only.
+the coder and the byte model again with every window, and work in integers only.
 """
 
 from collections.abc import Iterator, Sequence

@@ -67,7 +67,7 @@ def make_tokenizer(
     logger.info("fitting the byte model on %d bytes", sum(map(len, documents)))
     # 2. M1, a small model of the next byte, is trained on them.
     m1 = _byte_model(documents, config, byte_model=byte_model, state_dir=state_dir, resume=resume)
-    # 3. M1 drives a coder. Both start anew after every W bits, so that a window always stands for
+    # 3. M1 drives a coder. Both start over after every W bits, so that a window always stands for
     #    the same bytes: its string is listed here, and M1 is not needed again.
     dictionary = _windows(m1, config)
     # 4. The bits of the windows are cut into ids of N bits each, as `codec` says.
