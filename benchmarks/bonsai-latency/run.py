@@ -15,7 +15,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from attar.arch import Arch
 from attar.measure.latency_table import measure_table
-from attar.measure.timing import decode_call, prefill_call, summarise
+from attar.measure.timing import decode_call, latency_of, prefill_call
 from attar.slicing import LayerKeep, SlicePlan, slice_model
 
 TARGET = 0.15
@@ -85,7 +85,7 @@ def _against(parent, model, mode, repeats):
     ours, base = make(model, 256), make(parent, 256)
     ours(), base()
     pairs = [(ours() / per, base() / per) for _ in range(repeats)]
-    return summarise([p[0] for p in pairs]).median, summarise([p[1] for p in pairs]).median
+    return latency_of([p[0] for p in pairs]).median, latency_of([p[1] for p in pairs]).median
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from attar.budget import Budget
 from attar.evaluation import likelihood
 from attar.measure.cost import cost_of
-from attar.measure.timing import decode_call, prefill_call, summarise
+from attar.measure.timing import decode_call, latency_of, prefill_call
 from attar.methods.bonsai import STRATEGY, BonsaiConfig, draw_pairs
 from attar.models import autocast
 from attar.pruning.loop import LoopTask, kept_widths, prune_to_budget
@@ -138,7 +138,7 @@ def _alternating(models, repeats):
             milliseconds = call() / (32 if key[1] == "decode" else 1)
             if turn >= 2:
                 times[key].append(milliseconds)
-    return {key: summarise(values) for key, values in times.items()}
+    return {key: latency_of(values) for key, values in times.items()}
 
 
 @torch.no_grad()

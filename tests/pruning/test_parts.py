@@ -12,7 +12,7 @@ from attar.families import UNITS, Body
 from attar.measure.cost import cost_of
 from attar.methods.bonsai import BonsaiConfig, draw_pairs, fit_values, kendall_tau
 from attar.pruning.importance import channel_stats, layer_importance, unit_importance
-from attar.pruning.ledger import CostModel
+from attar.pruning.ledger import Ledger
 from attar.pruning.pieces import UnitGroup, removal_plan, select_removals
 from attar.slicing import slice_model
 
@@ -226,7 +226,7 @@ def test_the_cost_model_agrees_with_the_real_cost(family, key):
     if family != "gpt2":
         pool.append(UnitGroup(1, "kv_groups", (2,)))
     budget = Budget((constraint,)).resolve(cost_of(model))
-    costs = CostModel(model, budget, layout="per_layer", config=QUICK, modules=[], tables={})
+    costs = Ledger(model, budget, layout="per_layer", config=QUICK, modules=[], tables={})
     saved = sum(costs.of_groups(key, pool))
     after = slice_model(model, removal_plan(model, pool))
     assert constraint.value(cost_of(model)) - constraint.value(cost_of(after)) == saved

@@ -11,11 +11,11 @@ from attar.errors import ConfigError
 from attar.search.predictors import (
     Feature,
     HeldOut,
+    as_target,
     evaluate,
     fit_predictor,
     judge,
     one_hot,
-    standing,
 )
 from bakery import CAKES, taste
 
@@ -31,7 +31,7 @@ TRUE = np.array([taste(values) for values in EVERY])
 
 def fitted(model: Any = "ridge", **options: Any) -> Any:
     """Of three bakers of different skill."""
-    y = np.concatenate([standing(TRUE + skill, "z") for skill in (0.0, 0.5, 3.0)])
+    y = np.concatenate([as_target(TRUE + skill, "z") for skill in (0.0, 0.5, 3.0)])
     bakers = [baker for baker in "abc" for _ in EVERY]
     given = {"features": FEATURES, "groups": bakers, "items": [*map(str, EVERY)] * 3}
     return fit_predictor(np.concatenate([X] * 3), y, model=model, **given | options)
@@ -70,10 +70,10 @@ def test_with_one_group_what_is_new_is_an_item() -> None:
 
 def test_what_is_learned_of_a_trial() -> None:
     values = np.array([0.2, math.nan, 0.8, 0.4])
-    np.testing.assert_allclose(standing(values, "rank"), [1 / 3, 0, 1, 2 / 3])
-    np.testing.assert_allclose(standing(values, "raw"), [0.2, 0.2, 0.8, 0.4])
-    assert standing(values, "z")[1] == -3
-    assert standing(np.array([5.0]), "rank").tolist() == [0.5]
+    np.testing.assert_allclose(as_target(values, "rank"), [1 / 3, 0, 1, 2 / 3])
+    np.testing.assert_allclose(as_target(values, "raw"), [0.2, 0.2, 0.8, 0.4])
+    assert as_target(values, "z")[1] == -3
+    assert as_target(np.array([5.0]), "rank").tolist() == [0.5]
 
 
 def test_judged_by_hand() -> None:

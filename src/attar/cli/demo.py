@@ -16,7 +16,7 @@ from attar.cli.output import ExitCode, Output, note, show
 from attar.data.data import STDLIB
 from attar.errors import ConfigError
 from attar.measure.cost import cost_of
-from attar.measure.timing import decode_call, prefill_call, summarise
+from attar.measure.timing import decode_call, latency_of, prefill_call
 from attar.methods.bonsai import BonsaiConfig, prune
 from attar.models import has_cache
 from attar.pruning.config import Method
@@ -229,7 +229,7 @@ def _timed_cost(
 
     counted: Cost = cost_of(model)
     return replace(
-        counted, prefill=summarise(prefill), decode=summarise(decode), timed=setting
+        counted, prefill=latency_of(prefill), decode=latency_of(decode), timed=setting
     ).to_dict()
 
 

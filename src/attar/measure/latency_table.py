@@ -15,7 +15,7 @@ from transformers import PreTrainedModel
 
 from attar.arch import Arch, LayerShape
 from attar.families import Body, Unit
-from attar.measure.timing import decode_call, prefill_call, summarise, within_context
+from attar.measure.timing import decode_call, latency_of, prefill_call, within_context
 from attar.slicing import LayerKeep, SlicePlan, slice_model
 
 Mode = Literal["prefill", "latency"]
@@ -156,7 +156,7 @@ def measure_table(
         whole = (1 - ratio) * layers / (layers - layers // 2)
     else:
         whole = 1.0
-    base = summarise(base_times)
+    base = latency_of(base_times)
 
     def table(unit: Unit, whole: float) -> tuple[tuple[int, float], ...]:
         """Milliseconds per layer; a layer of full width takes `whole` of an equal share."""

@@ -183,10 +183,10 @@ def timed(call: Callable[[], float], repeats: int) -> Latency:
     warm-up.
     """
     call()
-    return summarise([call() for _ in range(repeats)])
+    return latency_of([call() for _ in range(repeats)])
 
 
-def summarise(times: list[float]) -> Latency:
+def latency_of(times: list[float]) -> Latency:
     """Median and interquartile range of timings in milliseconds."""
     if len(times) < 2:
         return Latency(times[0], 0.0)

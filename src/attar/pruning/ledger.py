@@ -15,7 +15,7 @@ from attar.pruning.importance import Module
 from attar.pruning.pieces import UnitGroup, spare
 
 
-class CostModel:
+class Ledger:
     """The constraints of a budget over a model that shrinks.
 
     Args:

@@ -26,7 +26,7 @@ from attar.models import autocast
 from attar.pruning.baselines import GroupScores, ScoringTask, Strategy
 from attar.pruning.config import Layout, PruneConfig
 from attar.pruning.importance import Module, layer_importance, unit_importance
-from attar.pruning.ledger import CostModel
+from attar.pruning.ledger import Ledger
 from attar.pruning.pieces import (
     UnitGroup,
     block_size,
@@ -213,7 +213,7 @@ class _Loop:
             (i, unit): layer.count(unit) for i, layer in enumerate(layers) for unit in UNITS
         }
         self.block = block_size(task.config, max(layer.neurons for layer in layers))
-        self.costs = CostModel(
+        self.costs = Ledger(
             task.model,
             task.budget,
             layout=task.layout,

@@ -31,7 +31,7 @@ _ALPHAS = tuple(float(alpha) for alpha in np.logspace(-1, 3, 9))
 _FEWEST = 3
 
 
-def standing(values: Array, target: Target, *, noise: float = 0.0) -> Array:
+def as_target(values: Array, target: Target, *, noise: float = 0.0) -> Array:
     """What is learned of every trial of one context, `(N,)`.
 
     Args:

@@ -17,7 +17,7 @@ from attar.errors import ConfigError, require
 if TYPE_CHECKING:  # Optuna is slow to import
     from optuna.trial import BaseTrial
 
-Rule = Callable[[Mapping[str, Any]], bool]
+Condition = Callable[[Mapping[str, Any]], bool]
 """Whether a choice has an effect, given the others."""
 _PLAIN = (bool, int, float, str, type(None))
 
@@ -41,7 +41,7 @@ class ChoiceSpace(Mapping[str, tuple[Any, ...]]):
     """
 
     choices: Mapping[str, tuple[Any, ...]]
-    rules: Mapping[str, Rule] = field(default_factory=lambda: MappingProxyType({}))
+    rules: Mapping[str, Condition] = field(default_factory=lambda: MappingProxyType({}))
     label: Callable[[str, Any], str] = word
     read: Callable[[str, Any], Any] = lambda name, value: value
     version: int = 1

@@ -36,12 +36,12 @@ from attar.search.predictors import (
     Model,
     Predictor,
     Target,
+    as_target,
     evaluate,
     fit_predictor,
     judge,
     one_hot,
     require_option,
-    standing,
 )
 from attar.search.statistics import Array
 
@@ -68,7 +68,7 @@ def targets_of(trials: Sequence[Trial], target: Target) -> Array:
             for trial in trials
         ]
     )
-    return standing(ratios, target, noise=_noise(trials))
+    return as_target(ratios, target, noise=_noise(trials))
 
 
 def _noise(trials: Sequence[Trial]) -> float:
