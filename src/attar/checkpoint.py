@@ -23,7 +23,7 @@ from transformers import (
 )
 
 from attar.coding.windows import LiveWindows
-from attar.errors import CompatibilityError, ConfigError, DataError
+from attar.errors import CompatibilityError, ConfigError, DataError, require
 from attar.families import FAMILIES, Body
 from attar.models import DocumentTokenizer
 from attar.portable import modeling_per_layer
@@ -189,9 +189,14 @@ def model_of(model: str | Path | PreTrainedModel, **options: Any) -> PreTrainedM
     """The model itself, or the one of a folder or Hub name, with the options of `load`.
 
     Raises:
+        ConfigError: it is neither.
         DataError: it cannot be read.
     """
-    return model if isinstance(model, PreTrainedModel) else load(model, **options)
+    if isinstance(model, PreTrainedModel):
+        return model
+    expected = "a folder, a name on the Hub, or a model of transformers"
+    require(isinstance(model, str | Path) and str(model) != "", "model", model, expected)
+    return load(model, **options)
 
 
 def tokenizer_of(

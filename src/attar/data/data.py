@@ -38,13 +38,13 @@ class Data:
         require(fine, "data", self.source, expected)
 
     @classmethod
-    def of(cls, data: "DataLike") -> "Data":
+    def of(cls, data: "DataLike | None") -> "Data":
         """The data itself, or the data of a plain source.
 
         Raises:
             ConfigError: it is neither.
         """
-        return data if isinstance(data, Data) else cls(data)
+        return data if isinstance(data, Data) else cls(data)  # pyright: ignore[reportArgumentType]
 
     @property
     def name(self) -> str:

@@ -228,9 +228,10 @@ def generate(
         DataError: a model cannot be read.
     """
     config, recipe = configured(config, GenerateConfig, recipe=recipe)
-    prompts = [prompts] if isinstance(prompts, str) else list(prompts)
-    if not prompts or not prompts[0].strip():
-        raise ConfigError("a prompt needs at least one word; found nothing")
+    prompts = [prompts] if isinstance(prompts, str) else list(prompts or [""])
+    for prompt in prompts:
+        fine = isinstance(prompt, str) and bool(prompt.strip())
+        require(fine, "a prompt", prompt, "text of at least one word")
     require_lossy(decoding)
     if draft is None and decoding != SpecConfig(seed=decoding.seed):
         raise ConfigError("options of drafting need --draft: a folder, layers:N or lookup")

@@ -95,6 +95,8 @@ def artefact(
         seed=seed,
     )
     began = time.perf_counter()
+    folder = isinstance(output_dir, str | Path) and bool(str(output_dir))
+    require(output_dir is None or folder, "output_dir", output_dir, "a folder")
     if output_dir is None:
         work = Artefact(run)
         yield work

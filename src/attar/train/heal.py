@@ -224,10 +224,11 @@ def heal(
         **data.settings(),
         **asdict(config),
     }
-    student, parent = _load(model), None if teacher is None else _load(teacher)
+    student = checkpoint.model_of(model)
+    parent = None if teacher is None else checkpoint.model_of(teacher)
     if parent is not None:
         require_same_vocabulary(student, parent)
-    tokenizer = tokenizer or checkpoint.load_tokenizer(checkpoint.name_of(model))
+    tokenizer = checkpoint.tokenizer_of(model, tokenizer)
     if isinstance(teacher, str | Path):
         require_same_tokenizer(tokenizer, checkpoint.load_tokenizer(teacher))
     with artefact(
@@ -297,10 +298,6 @@ def _heal_in(
     run.cost["after"] = cost_of(model).to_dict()
     run.details = {"split": "test", "windows": len(windows)} | asdict(training)
     checkpoint.save(model, work.folder, tokenizer=tokenizer)
-
-
-def _load(model: str | Path | PreTrainedModel) -> PreTrainedModel:
-    return checkpoint.load(model) if isinstance(model, str | Path) else model
 
 
 def _needed_windows(
