@@ -97,7 +97,7 @@ def test_a_tokenizer_without_a_separator_or_for_another_model_is_refused(tokeniz
 
 
 def test_wrong_arguments_of_pack_are_refused(tokenizer) -> None:
-    with pytest.raises(ConfigError, match="context of at least 1"):
+    with pytest.raises(ConfigError, match="context must be at least 1"):
         pack(frame([CODE]), tokenizer, context=0)
     with pytest.raises(DataError, match="found the columns body"):
         pack(Dataset.from_dict({"body": [CODE]}), tokenizer, context=8)

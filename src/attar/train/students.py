@@ -109,14 +109,16 @@ def evenly_spaced_layers(count: int, whole: int) -> list[int]:
     Raises:
         ConfigError: not between 1 and all layers.
     """
-    require(1 <= count <= whole, "layers", count, f"between 1 and the {whole} of the target")
+    require(
+        1 <= count <= whole, "layers", count, f"between 1 and {whole}, as many as the target has"
+    )
     return [round(i * (whole - 1) / max(1, count - 1)) for i in range(count)]
 
 
 def _kept(layers: int | Sequence[int], whole: int) -> list[int]:
     """Which blocks: evenly spread, the last among them, or those that are named."""
     if isinstance(layers, int):
-        expected = f"between 1 and the {whole} of the larger model"
+        expected = f"between 1 and {whole}, as many as the larger model has"
         require(1 <= layers <= whole, "layers", layers, expected)
         return [(i + 1) * whole // layers - 1 for i in range(layers)]
     kept = list(layers)

@@ -346,7 +346,7 @@ def test_what_cannot_be_augmented_is_refused_with_the_reason() -> None:
     with pytest.raises(DataError, match="found None"):
         augment(_documents(["a", None]), config=AugmentConfig())  # pyright: ignore
     wrongs: list[tuple[dict[str, Any], str]] = [
-        ({"chain": ("shuffle",)}, "one is 'shuffle'"),
+        ({"chain": ("shuffle",)}, "found 'shuffle'"),
         ({"chain": ("neighbour", "neighbour")}, "at most once"),
         ({"p": 1.5}, "share of words"),
         ({"copies": 0}, "at least 1"),
