@@ -5,6 +5,7 @@ read it once.
 """
 
 import atexit
+import gc
 import importlib.util
 import os
 import shutil
@@ -57,6 +58,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             _skip(items, "gpu", "no CUDA device, or not run with -m gpu")
     if importlib.util.find_spec("playwright") is None:
         _skip(items, "browser", "playwright is not installed")
+
+
+def pytest_collection_finish() -> None:
+    """Leave what is imported by now out of every later garbage collection. Each training asks for
+    several, and to walk through torch and transformers takes longer than to train a tiny model.
+    """
+    gc.collect()
+    gc.freeze()
 
 
 def _skip(items: list[pytest.Item], marker: str, reason: str) -> None:
