@@ -3,7 +3,8 @@ to disk as a user has them; and the command line itself, run in this process.
 """
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,10 @@ from attar import checkpoint
 from attar.cli import app
 from attar.data.text import stdlib_files
 from attar.data.tokens import train_bpe
+from attar.decode.bench import Profile
+from attar.decode.forced import Ids
+from attar.decode.pair import Pair
+from attar.methods.distillspec.profile import profile_pair
 
 _WORDS = ["def", "return", "import", "class", "self", "none", "true", "range", "print", "yield"]
 
@@ -56,6 +61,20 @@ def write_parent(folder: Path, text: Path, *, family: str = "llama", **changes: 
     model = tiny.model(family, vocab_size=len(found), **changes)
     checkpoint.save(model, folder, tokenizer=found)
     return folder
+
+
+@contextmanager
+def brief_profiles(**limits: int) -> Iterator[None]:
+    """Drafts are trained in here without much of the timing that follows, which takes longer than
+    the training of tiny models: on one prompt, and within the limits, such as `longest`.
+    """
+
+    def brief(pair: Pair, prompts: Sequence[Ids], **options: Any) -> list[Profile]:
+        return profile_pair(pair, prompts[:1], **options, **limits)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("attar.methods.distillspec.distill.profile_pair", brief)
+        yield
 
 
 def run(argv: Sequence[str]) -> int:

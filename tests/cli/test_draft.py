@@ -4,6 +4,8 @@ import io
 import json
 import re
 import shlex
+from collections.abc import Iterator
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any
 
@@ -49,26 +51,43 @@ def command(root: Path, text: str) -> list[str]:
     return words[:verb] + [str(root / word) if word in names else word for word in words[verb:]]
 
 
+def printed(root: Path, text: str) -> str:
+    said = io.StringIO()
+    with redirect_stdout(said):
+        assert run(command(root, text)) == 0
+    return said.getvalue()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def brief() -> Iterator[None]:
+    with scene.brief_profiles(longest=2):
+        yield
+
+
+@pytest.fixture(scope="module")
+def trained(root: Path) -> tuple[Path, str]:
+    """A trained draft, and what its training printed."""
+    out = root / "trained"
+    given = f"draft train draft --target target --data text {QUICK} -o {out}"
+    return out, printed(root, given)
+
+
 def test_from_a_target_to_a_draft_that_is_measured(
-    root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    root: Path, trained: tuple[Path, str], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    out = tmp_path / "trained"
-    assert (
-        run(command(root, f"draft train draft --target target --data text {QUICK} -o {out}")) == 0
-    )
-    said = capsys.readouterr().out
+    out, said = trained
     assert "block efficiency at T=0" in said
     assert "Predicted on this machine" in said
     assert {"attar.json", "speculation.json", "model.safetensors"} <= {
         f.name for f in out.iterdir()
     }
-    profile = f"draft evaluate {out} --target target --data text --prompts 3 --longest 2 --rounds 1"
+    profile = f"draft evaluate {out} --target target --data text --prompts 2 --longest 2"
     profile += " --prompt-tokens 8 --max-new-tokens 6"
-    assert run(command(root, profile)) == 0
+    assert run(command(root, f"{profile} --rounds 1 --temperatures 0")) == 0
     said = capsys.readouterr().out
     assert re.search(r"Drafting (pays|does not pay|makes no difference) here: \d", said)
     assert "100% of the texts the same" in said
-    assert run(command(root, f"{profile} --json - --temperatures 0.5")) == 0
+    assert run(command(root, f"{profile} --rounds 0 --json - --temperatures 0.5")) == 0
     stored = json.loads(capsys.readouterr().out)["details"]
     assert stored["profiles"][0]["temperature"] == 0.5
     assert len(stored["profiles"][0]["estimates"]) == 2
@@ -101,23 +120,26 @@ def test_a_search_of_bare_prompts_leaves_the_data_out(
     assert len((tmp_path / "s" / "study.jsonl").read_text().splitlines()) == 2
 
 
+PLAIN = "generate target 'def return' --max-new-tokens 20"
+SEVERAL = "generate target --prompts prompts.txt --max-new-tokens 20 --batch-size 2"
+
+
+@pytest.fixture(scope="module")
+def plain(root: Path) -> tuple[str, str]:
+    """What is written without a draft, behind one prompt and behind several."""
+    return printed(root, PLAIN), printed(root, SEVERAL)
+
+
 @pytest.mark.parametrize("draft", ["draft", "other", "layers:1", "lookup"])
 def test_texts_are_those_without_a_draft(
-    root: Path, draft: str, capsys: pytest.CaptureFixture[str]
+    root: Path, plain: tuple[str, str], draft: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    plain = "generate target 'def return' --max-new-tokens 20"
-    assert run(command(root, plain)) == 0
-    expected = capsys.readouterr().out
-    assert expected.startswith("def return")
-    assert run(command(root, f"{plain} --draft {draft} --stats")) == 0
+    assert plain[0].startswith("def return")
+    assert run(command(root, f"{PLAIN} --draft {draft} --stats")) == 0
     found = capsys.readouterr()
-    assert found.out == expected
+    assert found.out == plain[0]
     assert "tokens for each pass" in found.err
-    several = "generate target --prompts prompts.txt --max-new-tokens 20 --batch-size 2"
-    assert run(command(root, several)) == 0
-    expected = capsys.readouterr().out
-    assert run(command(root, f"{several} --draft {draft}")) == 0
-    assert capsys.readouterr().out == expected
+    assert printed(root, f"{SEVERAL} --draft {draft}") == plain[1]
 
 
 def test_drawn_texts_repeat_by_their_seed(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -164,18 +186,14 @@ def test_lossy_texts_are_told(root: Path, capsys: pytest.CaptureFixture[str]) ->
 
 
 def test_a_draft_of_another_target_is_told(
-    root: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    root: Path, trained: tuple[Path, str], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    out = tmp_path / "trained"
-    assert (
-        run(command(root, f"draft train draft --target target --data text {QUICK} -o {out}")) == 0
-    )
     changed = checkpoint.load(root / "target")
     with torch.no_grad():
         next(changed.parameters()).add_(0.1)
     tokenizer = checkpoint.load_tokenizer(root / "target")
     checkpoint.save(changed, tmp_path / "changed", tokenizer=tokenizer)
-    given = ["--max-new-tokens", "4", "--draft", str(out)]
+    given = ["--max-new-tokens", "4", "--draft", str(trained[0])]
     assert run(["generate", str(tmp_path / "changed"), "def", *given]) == 0
     assert "trained for another model" in caplog.text
 

@@ -1,9 +1,7 @@
 """The verbs of drafts: what they write, what official decoding makes of it, and how they go on."""
 
 import json
-import os
-import subprocess
-import sys
+from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -46,7 +44,6 @@ CONFIG = DistillSpecConfig(
     select_best=False,  # so that what is saved was trained
 )
 
-
 ACCEPTANCE = "acceptance rate at T=1"
 
 
@@ -65,14 +62,21 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def trained(root: Path) -> Path:
-    train_draft(
-        root / "draft",
-        root / "text",
-        target=root / "target",
-        output_dir=root / "trained",
-        config=CONFIG,
-    )
+    with scene.brief_profiles():
+        train_draft(
+            root / "draft",
+            root / "text",
+            target=root / "target",
+            output_dir=root / "trained",
+            config=CONFIG,
+        )
     return root / "trained"
+
+
+@pytest.fixture
+def brief() -> Iterator[None]:
+    with scene.brief_profiles(longest=2):
+        yield
 
 
 def test_layers_are_spaced_from_the_first_to_the_last(root: Path) -> None:
@@ -106,6 +110,7 @@ def test_the_record_and_what_the_draft_promises(root: Path, trained: Path) -> No
     target = checkpoint.load(root / "target")
     assert told["target_fingerprint"] == checkpoint.fingerprint(target)
     assert told["profiles"][0]["temperature"] == CONFIG.temperature
+    assert [one["length"] for one in told["profiles"][0]["estimates"]] == [*range(1, 9)]
     assert told["draft_tokens"] == told["profiles"][0]["best"]
     assert made_for(trained, target) is True
     assert made_for(trained, checkpoint.load(root / "draft")) is False
@@ -128,7 +133,7 @@ def test_official_assisted_generation_takes_the_draft(root: Path, trained: Path)
     assert decoder.stats.tokens == 20
 
 
-def test_the_draft_keeps_the_type_of_its_weights(root: Path) -> None:
+def test_the_draft_keeps_the_type_of_its_weights(root: Path, brief: None) -> None:
     half = checkpoint.load(root / "draft", dtype=torch.bfloat16)
     checkpoint.save(half, root / "half", tokenizer=checkpoint.load_tokenizer(root / "draft"))
     config = replace(CONFIG, max_steps=1)
@@ -143,7 +148,7 @@ def test_the_draft_keeps_the_type_of_its_weights(root: Path) -> None:
 
 
 def test_a_killed_run_goes_on_to_the_same_weights(
-    root: Path, trained: Path, monkeypatch: pytest.MonkeyPatch
+    root: Path, trained: Path, brief: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     plain = OnPolicySampler.__call__
 
@@ -177,42 +182,8 @@ def test_a_killed_run_goes_on_to_the_same_weights(
     assert first == second
 
 
-WORKER = """
-import sys
-from pathlib import Path
-from dataclasses import replace
-from test_draft import CONFIG
-from attar.methods.distillspec import train_draft
-
-root, out = Path(sys.argv[1]), Path(sys.argv[2])
-train_draft(
-    root / "draft", root / "text", target=root / "target", output_dir=out,
-    config=replace(CONFIG, per_device_train_batch_size=2),
-)
-"""
-
-
-@pytest.mark.slow
-def test_two_processes_are_one(root: Path, trained: Path, tmp_path: Path) -> None:
-    script = tmp_path / "worker.py"
-    script.write_text(WORKER)
-    done = subprocess.run(
-        [
-            *(sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"),
-            *(script, root, tmp_path / "two"),
-        ],
-        env=os.environ | {"PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), *sys.path])},
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, done.stderr
-    ours, whole = (load_file(f / "model.safetensors") for f in (tmp_path / "two", trained))
-    for name in whole:
-        torch.testing.assert_close(ours[name], whole[name], atol=2e-5, rtol=0)
-
-
 def test_checkpoints_are_evaluated(root: Path, trained: Path, tmp_path: Path) -> None:
-    options: dict[str, Any] = {"longest": 2, "rounds": 1, "prompts": 3}
+    options: dict[str, Any] = {"longest": 2, "rounds": 1, "prompts": 2}
     options |= {"prompt_tokens": 8, "max_new_tokens": 8}
     evaluated = partial(evaluate_draft, trained, root / "text", target=root / "target")
     run = evaluated(config=EvaluateDraftConfig(**options), output_dir=tmp_path / "out")
@@ -227,13 +198,14 @@ def test_checkpoints_are_evaluated(root: Path, trained: Path, tmp_path: Path) ->
     assert [file.name for file in (tmp_path / "out").iterdir()] == ["attar.json"]
     assert Run.load(tmp_path / "out").command == "draft evaluate"
     assert profile_text(run) == profile_text(Run.load(tmp_path / "out"))
-    again = evaluated(config=EvaluateDraftConfig(**(options | {"rounds": 0})))
+    once = options | {"rounds": 0, "temperatures": (1.0,)}
+    again = evaluated(config=EvaluateDraftConfig(**once))
     assert again.quality["after"][ACCEPTANCE] == figures[ACCEPTANCE]  # nothing is written
     with pytest.raises(ConfigError, match="prompts must be at least 2"):
         EvaluateDraftConfig(**(options | {"prompts": 1}))
 
 
-def test_an_encoder_decoder_goes_the_whole_way(root: Path, tmp_path: Path) -> None:
+def test_an_encoder_decoder_goes_the_whole_way(root: Path, tmp_path: Path, brief: None) -> None:
     tokenizer = checkpoint.load_tokenizer(root / "target")
     config = T5Config(
         vocab_size=len(tokenizer),
