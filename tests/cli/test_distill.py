@@ -29,6 +29,8 @@ from attar.search.storage import STUDY_FILE
 from scene import run
 
 QUICK = "--max-steps 2 --per-device-train-batch-size 8 --context 32 --learning-rate 0.003"
+#: leaves some thousand pipelines, which are listed in no time
+FEWER = "--only temperature=1 --only augment-p=0.1 --only copies=1 --only features=hidden"
 
 
 @pytest.fixture(scope="module")
@@ -102,7 +104,7 @@ def test_search_finds_a_pipeline_that_its_recipe_trains_again(
     given = command(
         "pipeline search --data {root}/data --teacher {root}/teacher --student-layers 1 "
         "--student-init cut -o {out} --trials 4 --recommended 1 --only mixup=false --no-prune "
-        f"--only pred-loss=MSE,ce {QUICK}",
+        f"--only pred-loss=MSE,ce {FEWER} {QUICK}",
         root=root,
         out=tmp_path / "my study",
     )
@@ -239,7 +241,8 @@ def test_an_encoder_is_evaluated_on_its_task(
 
 
 def wanted(count: int, **only: Any) -> list[recommender.Recommendation]:
-    left = narrow(allowed_choices(None, mlm=False) | only)
+    """Of the pipelines that the studies were made of, as what ran comes before what did not."""
+    left = studies.SMALL.narrow(only)
     learned = AutoDistiller.fit(studies.several())
     return learned.recommend(count, init="cut", candidates=enumerate_all(space=left))
 
@@ -295,10 +298,9 @@ def test_recommend_keeps_to_what_the_task_leaves_open(
     root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     asked = ["recommend", "--data", str(root / "numbers.csv"), "--count", "2"]
-    assert run([*asked, "--predictor", "extra_trees", "-o", str(tmp_path / "trees")]) == 0
-    assert "Limited to what regression leaves open" in capsys.readouterr().out
     assert run([*asked, "-o", str(tmp_path / "recipes")]) == 0
     by_data = capsys.readouterr().out
+    assert "Limited to what regression leaves open" in by_data
     assert f"--data {root}/numbers.csv" in by_data
     found = [read_recipe(str(tmp_path / "recipes" / f"{n}.yaml")) for n in (1, 2)]
     best = wanted(2, pred_loss=["mse"])
@@ -312,9 +314,7 @@ def test_recommend_keeps_to_what_the_task_leaves_open(
     assert not any("augment" in cells[1] or "mixup" in cells[1] for cells in shown)
 
 
-def test_a_masked_language_model_opens_its_augmenter(
-    root: Path, tmp_path: Path, shipped: list[Path]
-) -> None:
+def test_a_masked_language_model_opens_its_augmenter(tmp_path: Path, shipped: list[Path]) -> None:
     def effect(pipeline: Pipeline) -> float:
         return 3.0 * ("mlm" in pipeline.augment)
 
@@ -326,7 +326,8 @@ def test_a_masked_language_model_opens_its_augmenter(
     shipped[:] = [studies.write(tmp_path / "mlm.jsonl", rows)]
     for more, there in ((["--mlm", "my-mlm"], True), ([], False)):
         out = tmp_path / str(there)
-        assert run(["recommend", "--count", "1", "-o", str(out), *more]) == 0
+        asked = ["recommend", "--task", "token_classification", "--count", "1", "-o", str(out)]
+        assert run([*asked, *more]) == 0
         recipe = read_recipe(str(out / "1.yaml"))
         assert ("mlm" in recipe.get("augment", [])) == there
         assert recipe.get("mlm") == ("my-mlm" if there else None)
@@ -336,13 +337,34 @@ def test_recommend_says_what_it_cannot_tell(
     root: Path, shipped: list[Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
     shipped.clear()
-    assert run(["recommend", "--studies", str(root / "one")]) == 0
+    asked = ["recommend", "--task", "question_answering", "--studies", str(root / "one")]
+    assert run(asked) == 0
     said = capsys.readouterr().out
     assert "Learned from 40 trials on a." in said
     assert "cannot be told: expected trials on at least two data sets" in said
     assert "1  " in said
-    assert run(["recommend", "--studies", str(root / "one"), str(root / "several.jsonl")]) == 0
+    assert run([*asked, str(root / "several.jsonl")]) == 0
     assert "on a, b, c, d." in capsys.readouterr().out
+
+
+def test_recommend_learns_with_the_predictor_that_is_named(
+    tmp_path: Path, shipped: list[Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    few = studies.study("few", 4)
+    shipped[:] = [studies.write(tmp_path / "few.jsonl", few)]
+    asked = ["recommend", "--task", "question_answering", "--count", "2"]
+    assert run([*asked, "--predictor", "extra_trees"]) == 0
+    shown = table(capsys.readouterr().out, "differs from the default in")
+    left = narrow(allowed_choices("question_answering", mlm=False))
+    trees, line = (
+        AutoDistiller.fit(few, model=model).recommend(
+            2, init="cut", candidates=enumerate_all(space=left)
+        )
+        for model in ("extra_trees", "ridge")
+    )
+    predicted = [float(cells[-3]) for cells in shown]
+    assert predicted == [round(one.predicted, 2) for one in trees]
+    assert predicted != [round(one.predicted, 2) for one in line]
 
 
 def test_a_recommendation_that_is_no_better_is_called_so() -> None:
@@ -356,7 +378,7 @@ def test_a_recommendation_that_is_no_better_is_called_so() -> None:
 
 _SEARCH = (
     "pipeline search --data {root}/data --teacher {root}/teacher --student-layers 1 -o {out} "
-    f"--trials 2 {QUICK}"
+    f"--trials 2 {FEWER} {QUICK}"
 )
 _NONE = _SEARCH.replace("--trials 2", "--trials 0")
 MISTAKES = {

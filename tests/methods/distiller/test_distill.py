@@ -1,10 +1,7 @@
 """Distiller's verb: students that follow teachers, exactly, and what is refused."""
 
-import json
 import os
 import signal
-import subprocess
-import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +11,11 @@ import pytest
 import torch
 from datasets import Dataset, DatasetDict
 from safetensors.torch import load_file
-from transformers import LlamaForSequenceClassification
+from transformers import (
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+    LlamaForSequenceClassification,
+)
 
 import encoders
 import tiny
@@ -30,6 +31,7 @@ from attar.report.tables import comparison
 from attar.train.outputs import CachedOutputs
 from attar.train.students import width
 from attar.train.trainer import Term
+from processes import in_two_processes
 
 CONFIG = DistillConfig(
     max_steps=6,
@@ -112,25 +114,13 @@ def test_a_student_needs_no_attar(folders: dict[str, Path], tmp_path: Path) -> N
     run(folders, tmp_path / "out", replace(CONFIG, intermediate="mi"))
     stored = load_file(tmp_path / "out" / "model.safetensors")
     assert not [name for name in stored if "critic" in name or "projection" in name]
-    program = """
-import json, sys, torch
-from transformers import AutoModelForSequenceClassification, AutoTokenizer
-model = AutoModelForSequenceClassification.from_pretrained(sys.argv[1]).eval()
-ids = AutoTokenizer.from_pretrained(sys.argv[1])("a happy film", return_tensors="pt")
-with torch.no_grad():
-    print(json.dumps(model(**ids).logits.tolist()))
-assert "attar" not in sys.modules
-"""
-    said = subprocess.run(
-        [sys.executable, "-c", program, tmp_path / "out"], capture_output=True, text=True
-    )
-    assert said.returncode == 0, said.stderr
+    assert "auto_map" not in (tmp_path / "out" / "config.json").read_text()
+    plain = AutoModelForSequenceClassification.from_pretrained(tmp_path / "out").eval()
+    ids = AutoTokenizer.from_pretrained(tmp_path / "out")("a happy film", return_tensors="pt")
     model = checkpoint.load(tmp_path / "out")
-    ids = checkpoint.load_tokenizer(tmp_path / "out")("a happy film", return_tensors="pt")
+    own = checkpoint.load_tokenizer(tmp_path / "out")("a happy film", return_tensors="pt")
     with torch.no_grad():
-        torch.testing.assert_close(
-            model(**ids).logits, torch.tensor(json.loads(said.stdout.splitlines()[-1]))
-        )
+        torch.testing.assert_close(plain(**ids).logits, model(**own).logits)
 
 
 @pytest.mark.parametrize(
@@ -197,33 +187,16 @@ def test_a_narrow_student_is_made_at_random(folders: dict[str, Path], tmp_path: 
             run(folders, tmp_path / "wrong", CONFIG, **(narrow | wrong))
 
 
-PAIR_OF_PROCESSES = """
-import sys
-from pathlib import Path
-import test_distill as t
-from dataclasses import replace
-root = Path(sys.argv[1])
-folders = {path.name: path for path in root.iterdir()}
-for name in ("mse", "mi"):
-    config = replace(t.CONFIG, intermediate=name, per_device_train_batch_size=4, hard_weight=0.3)
-    t.run(folders, Path(sys.argv[2]) / name, config)
-"""
+def distil(root: Path, out: Path) -> None:
+    folders = {path.name: path for path in root.iterdir()}
+    for name in ("mse", "mi"):
+        config = replace(CONFIG, intermediate=name, per_device_train_batch_size=4, hard_weight=0.3)  # pyright: ignore
+        run(folders, out / name, config)
 
 
 def test_two_processes_distil_like_one(folders: dict[str, Path], tmp_path: Path) -> None:
     """For mutual information too: each process compares its texts with those of both."""
-    script = tmp_path / "script.py"
-    script.write_text(PAIR_OF_PROCESSES)
-    done = subprocess.run(
-        [
-            *(sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"),
-            *(script, folders["teacher"].parent, tmp_path / "two"),
-        ],
-        env=os.environ | {"PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), *sys.path])},
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, done.stderr
+    in_two_processes(distil, folders["teacher"].parent, tmp_path / "two")
     for name in ("mse", "mi"):
         config = replace(CONFIG, intermediate=name, hard_weight=0.3)  # pyright: ignore
         one = run(folders, tmp_path / "one" / name, config)
@@ -449,7 +422,7 @@ def test_other_tasks_distil_too(kind: str, tmp_path: Path) -> None:
     checkpoint.save(
         encoders.encoder().base_model, tmp_path / "plain", tokenizer=encoders.tokenizer()
     )
-    config = replace(CONFIG, hard_weight=1.0, max_steps=40, learning_rate=3e-3)
+    config = replace(CONFIG, hard_weight=1.0, max_steps=20, learning_rate=3e-3)
     first = distill(
         tmp_path / "plain", data, teacher=None, output_dir=tmp_path / "teacher", config=config
     )

@@ -102,14 +102,13 @@ def test_every_loss_teaches_every_encoder(family: str, layer_map: str) -> None:
     check_every_loss(encoders.encoder(family), source(8), layer_map)
 
 
-@pytest.mark.parametrize("layer_map", MAPS)
-def test_every_loss_teaches_from_a_real_encoder(layer_map: str) -> None:
+def test_every_loss_teaches_from_a_real_encoder() -> None:
     folder = encoders.minilm()
     tokenizer = checkpoint.load_tokenizer(folder)
     rows = encoders.documents(4)["train"]
     encoded = encode(rows, tokenizer, task=encoders.BINARY, context=16)
     texts = Examples(encoded, task=encoders.BINARY, tokenizer=tokenizer)
-    check_every_loss(load_with_head(folder, encoders.BINARY), texts, layer_map)
+    check_every_loss(load_with_head(folder, encoders.BINARY), texts, "emd")  # reads all layers
 
 
 @pytest.mark.parametrize("family", encoders.ENCODERS)

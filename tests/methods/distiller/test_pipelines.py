@@ -47,6 +47,12 @@ pipelines = st.builds(
 )
 
 
+@pytest.fixture(scope="module")
+def everything() -> list[Pipeline]:
+    """The whole space."""
+    return enumerate_all()
+
+
 @given(pipelines)
 def test_a_pipeline_survives_json_and_its_canonical_form_is_a_fixed_point(
     pipeline: Pipeline,
@@ -88,8 +94,7 @@ def test_only_choices_with_an_effect_tell_pipelines_apart(
     assert (one.to_json() == other.to_json()) is same
 
 
-def test_the_whole_space_is_listed_once_and_holds_every_draw() -> None:
-    everything = enumerate_all()
+def test_the_whole_space_is_listed_once_and_holds_every_draw(everything: list[Pipeline]) -> None:
     listed = set(everything)
     intermediate = 1 + 2 * 2 * 3 + 3 + 2 * 3 + 6 * 2 * 3
     augmentation = 1 + (4 + 4 * 3) * 3 * 2
@@ -105,8 +110,10 @@ def test_the_whole_space_is_listed_once_and_holds_every_draw() -> None:
     assert abs(share - 1 / 6) < 4 * math.sqrt(1 / 6 * 5 / 6 / len(drawn))
 
 
-def test_a_trial_is_asked_for_what_has_an_effect_and_replays_the_pipeline() -> None:
-    for pipeline in enumerate_all()[::911]:
+def test_a_trial_is_asked_for_what_has_an_effect_and_replays_the_pipeline(
+    everything: list[Pipeline],
+) -> None:
+    for pipeline in everything[::911]:
         stored = SPACE.stored(pipeline.active())
         chain = pipeline.active()["augment"]
         assert stored == pipeline.active() | {"augment": label("augment", chain)}
@@ -124,14 +131,14 @@ def test_the_id_of_the_space_is_that_of_the_shipped_studies() -> None:
     assert narrow({"pred_loss": ["mse"]}).space_id() != space_id()
 
 
-def test_a_narrower_space_lists_its_part_of_the_whole() -> None:
+def test_a_narrower_space_lists_its_part_of_the_whole(everything: list[Pipeline]) -> None:
     space = narrow(
         {"pred_loss": ["mse"], "augment": [[], ["swap"]], "intermediate": ["none", "mi"]}
     )
     part = enumerate_all(space=space)
     assert part == [
         p
-        for p in enumerate_all()
+        for p in everything
         if p.pred_loss == "mse"
         and p.augment in ((), ("swap",))
         and p.intermediate in ("none", "mi")
