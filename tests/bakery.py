@@ -2,7 +2,6 @@
 
 import json
 import random
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -81,11 +80,6 @@ Bake = Callable[[dict[str, Any], RunningTrial], Outcome]
 
 def bake(values: dict[str, Any], trial: RunningTrial) -> Outcome:
     return Outcome(taste(values), details={"test_score": taste(values) - 0.01})
-
-
-def slowly(values: dict[str, Any], trial: RunningTrial) -> Outcome:
-    time.sleep(0.05)
-    return bake(values, trial)
 
 
 def search(

@@ -1,49 +1,63 @@
-"""A test's function in two processes that train together, as under `torchrun`."""
-
-import inspect
-import os
-import socket
-import subprocess
-import sys
-from collections.abc import Callable
-from pathlib import Path
-
-_PROGRAM = """
-import gc, os, signal, sys
-from importlib import import_module
-from pathlib import Path
-
-module, name, port, *arguments = sys.argv[1:]
-work = getattr(import_module(module), name)
-gc.freeze()
-child = os.fork()
-rank = "0" if child else "1"
-os.environ |= {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"}
-os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
-try:
-    work(*map(Path, arguments))
-except BaseException:
-    if child:  # which would wait for this process
-        os.kill(child, signal.SIGKILL)
-    raise
-if child:
-    sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"""Other processes for tests, forked from one that has loaded the libraries once, and nothing of
+attar: the first takes seconds, every further one next to nothing.
 """
 
+import multiprocessing
+import os
+import socket
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from functools import cache
+from multiprocessing.context import ForkServerContext
+from multiprocessing.process import BaseProcess
+from typing import TypeVar
 
-def in_two_processes(work: Callable[..., None], *arguments: Path) -> None:
-    """Call a function of a test's module in both of two processes, which form one group.
+from torch.multiprocessing import start_processes
 
-    They are forks of one that has imported the module: the imports take longer than what is tested.
-    """
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
+T = TypeVar("T")
+LIBRARIES = [
+    "accelerate",
+    "datasets",
+    "numba",
+    "optuna",
+    "transformers.modeling_utils",
+    "transformers.models.llama.modeling_llama",
+]
+
+
+@cache
+def context() -> ForkServerContext:
+    """Where the processes come from."""
+    found = multiprocessing.get_context("forkserver")
+    found.set_forkserver_preload(LIBRARIES)
+    return found
+
+
+def start(function: Callable[..., object], *args: object) -> BaseProcess:
+    """A process that runs a function of a module."""
+    process = context().Process(target=function, args=args)
+    process.start()
+    return process
+
+
+def elsewhere(function: Callable[..., T], *args: object) -> T:
+    """What a function of a module returns in another process."""
+    with ProcessPoolExecutor(1, mp_context=context()) as pool:
+        return pool.submit(function, *args).result()
+
+
+def in_two(function: Callable[..., object], *args: object) -> None:
+    """Call a function of a module in two processes that train together, as under `torchrun`."""
+    with socket.create_server(("localhost", 0)) as free:
         port = free.getsockname()[1]
-    file = Path(inspect.getfile(work))
-    done = subprocess.run(
-        [sys.executable, "-c", _PROGRAM, file.stem, work.__name__, str(port), *arguments],
-        env=os.environ | {"PYTHONPATH": os.pathsep.join([str(file.parent), *sys.path])},
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, done.stderr
+    context()
+    start_processes(_joined, (port, function, args), nprocs=2, start_method="forkserver")
+
+
+def _joined(
+    rank: int, port: int, function: Callable[..., object], args: tuple[object, ...]
+) -> None:
+    launch = {"RANK": rank, "WORLD_SIZE": 2, "LOCAL_RANK": rank, "LOCAL_WORLD_SIZE": 2}
+    launch |= {"MASTER_ADDR": "localhost", "MASTER_PORT": port}
+    os.environ |= {name: str(value) for name, value in launch.items()}
+    function(*args)

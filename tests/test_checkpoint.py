@@ -1,14 +1,14 @@
 """What is saved loads again, in transformers alone too; what is damaged says so."""
 
 import json
-import subprocess
-import sys
 
 import pytest
 import torch
 from safetensors import safe_open
 from transformers import AutoModelForCausalLM
 
+import alone
+import processes
 import tiny
 from attar import checkpoint
 from attar.arch import Arch
@@ -60,27 +60,14 @@ def generate(model, ids, **options):
     ).tolist()
 
 
-ALONE = """
-import sys, torch
-from transformers import AutoModelForCausalLM
-folder, remote = sys.argv[1], sys.argv[2] == "remote"
-model = AutoModelForCausalLM.from_pretrained(folder, trust_remote_code=remote).eval()
-ids = torch.load(folder + "/ids.pt")
-torch.save(model(input_ids=ids).logits.detach(), folder + "/logits.pt")
-model.generate(ids, max_new_tokens=4, do_sample=False, pad_token_id=0)
-assert not any(name == "attar" or name.startswith("attar.") for name in sys.modules)
-"""
-
-
 @pytest.mark.parametrize("form", ["uniform", "remote"])
 def test_loads_in_a_process_that_never_imports_attar(form, tmp_path):
     model, ids = tiny.model("llama"), tiny.ids()
     sliced = slice_model(model, random_plan(model, uniform=form == "uniform"))
     checkpoint.save(sliced, tmp_path)
-    torch.save(ids, tmp_path / "ids.pt")
-    subprocess.run([sys.executable, "-c", ALONE, str(tmp_path), form], check=True, timeout=120)
+    found = processes.elsewhere(alone.run_model, str(tmp_path), ids.tolist(), form == "remote")
     expected = sliced(input_ids=ids).logits
-    torch.testing.assert_close(torch.load(tmp_path / "logits.pt"), expected, atol=1e-6, rtol=1e-6)
+    torch.testing.assert_close(torch.tensor(found), expected, atol=1e-6, rtol=1e-6)
 
 
 def test_stock_class_refuses_a_per_layer_checkpoint(tmp_path):

@@ -1,19 +1,18 @@
 """Large texts: the same whoever works, whole after a kill."""
 
+import multiprocessing
 import os
 import shutil
 import signal
-import subprocess
-import sys
 import time
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 from datasets import Dataset, load_dataset
 
+import processes
 from attar.data import encoded
 from attar.data.corpus import decode_corpus, encode_corpus, encoded_table
 from attar.data.encoded import load_encoded
@@ -41,6 +40,16 @@ def text(tmp_path: Path) -> Path:
 def small_shards(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(encoded, "_SHARD", 200)
     monkeypatch.setattr(encoded, "_FEW", 100)  # one worker encodes them in this process
+
+
+@pytest.fixture
+def light_processes(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Workers that need not load the libraries; how each pool of them would have been started."""
+    asked: list[str] = []
+    monkeypatch.setattr(
+        encoded, "get_context", lambda method: (asked.append(method), processes.context())[1]
+    )
+    return asked
 
 
 def table(folder: Path) -> Path:
@@ -76,14 +85,22 @@ def test_documents_come_back(folder: Path, tmp_path: Path) -> None:
 
 
 def test_shards_do_not_depend_on_the_number_of_workers(
-    folder: Path, tmp_path: Path, small_shards: None
+    folder: Path,
+    tmp_path: Path,
+    small_shards: None,
+    light_processes: list[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     data = table(tmp_path / "table")
+    encode_corpus(folder, data, output_dir=tmp_path / "here")
+    here = contents(tmp_path / "here")
+    assert len(here) > 3
+    assert light_processes == []
+    monkeypatch.setattr(encoded, "_FEW", 3)  # so that a single worker is a process, too
     for workers in (1, 2):
         encode_corpus(folder, data, output_dir=tmp_path / str(workers), workers=workers)
-    one, two = contents(tmp_path / "1"), contents(tmp_path / "2")
-    assert len(one) > 3
-    assert one == two
+        assert contents(tmp_path / str(workers)) == here
+    assert light_processes == ["spawn", "spawn"]
 
 
 def test_a_killed_run_goes_on_to_the_same_bytes(
@@ -213,7 +230,11 @@ def test_bytes_of_blocks_are_those_of_the_text(tmp_path: Path, text: Path) -> No
 
 
 def test_a_killed_worker_is_told_and_shards_stay(
-    folder: Path, tmp_path: Path, small_shards: None, monkeypatch: pytest.MonkeyPatch
+    folder: Path,
+    tmp_path: Path,
+    small_shards: None,
+    light_processes: list[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     class Broken(ProcessPoolExecutor):
         def submit(self, *_: Any) -> Any:
@@ -288,51 +309,43 @@ def test_an_ordinary_tokenizer_encodes_no_corpus(text: Path, tmp_path: Path) -> 
     assert not (tmp_path / "ids").exists()
 
 
-_KILLED = """
-import sys
-from pathlib import Path
-from attar.data import corpus, encoded
-encoded._SHARD = 200
-if __name__ == "__main__":
-    corpus.encode_corpus(*map(Path, sys.argv[1:3]), output_dir=sys.argv[3], workers=2, resume=True)
-"""
+def encode_for_ever(folder: Path, data: Path, out: Path) -> None:
+    """Encode with two workers, in a group of processes of their own, and never come to the end."""
+    os.setsid()
+    write = encoded.parquet.write_table
+
+    def writes_once(*args: Any, **options: Any) -> None:
+        while list(Path(f"{out}.partial").glob("*.parquet")):
+            time.sleep(1)
+        write(*args, **options)
+
+    encoded._SHARD, encoded.parquet.write_table = 200, writes_once
+    encoded.get_context = lambda _: multiprocessing.get_context("fork")  # they inherit this
+    encode_corpus(folder, data, output_dir=out, workers=2, resume=True)
 
 
 @pytest.mark.slow
 def test_kill_minus_nine_and_resume(folder: Path, tmp_path: Path, small_shards: None) -> None:
-    data = table(tmp_path / "table")
+    data, out = table(tmp_path / "table"), tmp_path / "ids"
     encode_corpus(folder, data, output_dir=tmp_path / "whole")
-    (tmp_path / "killed.py").write_text(_KILLED)
-    argv = [sys.executable, *(str(tmp_path / name) for name in ("killed.py", "tokenizer"))]
-    argv += [str(data), str(tmp_path / "ids")]
-    paths = os.pathsep.join(
-        [str(Path(__file__).parents[2] / "src"), os.environ.get("PYTHONPATH", "")]
-    )
-    started = subprocess.Popen(
-        argv,
-        env=os.environ | {"PYTHONPATH": paths},
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-    )
+    started = processes.start(encode_for_ever, folder, data, out)
     partial = tmp_path / "ids.partial"
-    for _ in range(2400):
-        if list(partial.glob("*.parquet")) or started.poll() is not None:
+    for _ in range(6000):
+        if list(partial.glob("*.parquet")) or not started.is_alive():
             break
-        time.sleep(0.05)
+        time.sleep(0.02)
     started.kill()
-    started.wait()
-    assert list(partial.glob("*.parquet")) or (tmp_path / "ids").exists()
-    for _ in range(2400):  # its processes end with it, once they have begun
+    started.join()
+    assert 0 < len(list(partial.glob("*.parquet"))) < len(contents(tmp_path / "whole"))
+    for _ in range(6000):  # its processes end with it, once they have begun
         try:
-            os.killpg(started.pid, 0)
+            os.killpg(started.pid or 0, 0)
         except ProcessLookupError:
             break
-        time.sleep(0.05)
+        time.sleep(0.02)
     else:
-        os.killpg(started.pid, signal.SIGKILL)
+        os.killpg(started.pid or 0, signal.SIGKILL)
         pytest.fail("a killed run left processes behind")
-    if not (tmp_path / "ids").exists():
-        encode_corpus(folder, data, output_dir=tmp_path / "ids", resume=True)
-    assert contents(tmp_path / "ids") == contents(tmp_path / "whole")
-    shutil.rmtree(tmp_path / "ids")
-    assert np.all([len(one) for one in contents(tmp_path / "whole").values()])
+    encode_corpus(folder, data, output_dir=out, resume=True)
+    assert contents(out) == contents(tmp_path / "whole")
+    assert all(contents(out).values())

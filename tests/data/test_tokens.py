@@ -1,9 +1,6 @@
 """Blocks of ids and the BPE tokenizer: nothing lost, any text back, one sentence for bad input."""
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -12,6 +9,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
+import processes
 from attar.data.tokens import pack, train_bpe
 from attar.errors import ConfigError, DataError
 
@@ -141,19 +139,13 @@ def test_a_saved_tokenizer_is_the_same(tokenizer, tmp_path: Path) -> None:
     assert (loaded.eos_token, loaded.pad_token) == (tokenizer.eos_token, tokenizer.pad_token)
 
 
-def test_training_repeats_in_another_process(tokenizer) -> None:
-    script = (
-        "import test_tokens as t; from attar.data import train_bpe; documents ="
-        "t.frame([t.CODE, t.LINES[:3000]]); print(train_bpe(documents, vocab_size=300,"
-        "context=16).backend_tokenizer.to_str())"
-    )
-    tests = Path(__file__).parent
-    paths = os.pathsep.join([str(tests), str(tests.parents[1] / "src")])
-    environment = os.environ | {"PYTHONPATH": paths}
-    command = [sys.executable, "-c", script]
-    done = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
-    fresh = train_bpe(frame([CODE, LINES[:3000]]), vocab_size=300, context=16)
-    assert json.loads(done.stdout) == json.loads(fresh.backend_tokenizer.to_str())
+def trained() -> str:
+    documents = frame([CODE, LINES[:3000]])
+    return train_bpe(documents, vocab_size=300, context=16).backend_tokenizer.to_str()
+
+
+def test_training_repeats_in_another_process() -> None:
+    assert json.loads(processes.elsewhere(trained)) == json.loads(trained())
 
 
 def test_a_vocabulary_below_the_bytes_is_refused() -> None:

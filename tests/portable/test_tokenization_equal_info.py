@@ -2,10 +2,7 @@
 
 import ast
 import json
-import os
 import pickle
-import subprocess
-import sys
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -17,6 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import AutoTokenizer, DataCollatorForLanguageModeling
 
+import alone
+import processes
 from attar import checkpoint
 from attar.errors import ConfigError, DataError
 from attar.methods.equal_info.config import EqualInfoConfig
@@ -232,17 +231,6 @@ def test_ids_that_are_no_strings_have_no_healing() -> None:
         made("12 in 6").heal([1, 2])
 
 
-_ALONE = """
-import sys
-sys.modules["attar"] = None
-from transformers import AutoTokenizer
-tokenizer = AutoTokenizer.from_pretrained({folder!r}, trust_remote_code=True)
-ids = tokenizer({text!r})["input_ids"]
-assert tokenizer.decode(ids) == {text!r}
-print(type(tokenizer).__name__, ids)
-"""
-
-
 @pytest.mark.parametrize("shape", ["12", "12 in 6", "12 in window"])
 def test_the_folder_loads_where_attar_is_not(shape: str, tmp_path: Path) -> None:
     tokenizer = made(shape)
@@ -256,15 +244,8 @@ def test_the_folder_loads_where_attar_is_not(shape: str, tmp_path: Path) -> None
         "tokenization_equal_info.py",
         "tokenizer_config.json",
     }
-    done = subprocess.run(
-        [sys.executable, "-c", _ALONE.format(folder=str(folder), text=TEXT)],
-        env=os.environ | {"HF_MODULES_CACHE": str(tmp_path / "modules"), "PYTHONPATH": ""},
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, done.stderr[-2000:]
-    assert done.stdout.strip() == f"EqualInfoTokenizer {tokenizer(TEXT)['input_ids']}"
+    found = processes.elsewhere(alone.run_tokenizer, str(folder), TEXT)
+    assert found == ("EqualInfoTokenizer", tokenizer(TEXT)["input_ids"], TEXT)
 
 
 def test_windows_too_long_for_a_table_ask_for_attar(tmp_path: Path) -> None:

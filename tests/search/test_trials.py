@@ -1,13 +1,13 @@
 """Trials that workers share: each runs once, whoever dies, and a study goes on where it was."""
 
 import json
+import logging
 import os
 import re
 import signal
-import subprocess
-import sys
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ import optuna
 import pytest
 
 import bakery
+import processes
 from attar.errors import ConfigError, DataError
 from attar.search import trials as mechanism
 from attar.search.storage import STUDY_FILE, check_folder, open_storage, settings_of
@@ -161,45 +162,51 @@ def test_every_trial_is_run_once_and_a_study_goes_on(tmp_path: Path) -> None:
     assert settings_of(tmp_path / "none") is None
 
 
-WORKER = """
-import logging
-import sys
-from pathlib import Path
-import bakery
-logging.basicConfig(level=logging.INFO, format="%(message)s")
-bakery.search(Path(sys.argv[1]), 12, bake=bakery.slowly)
-"""
+def work(out: Path, log: Path, meet: Callable[[], object]) -> None:
+    """Search as a worker; once it has a trial, it waits for what comes."""
+    logging.basicConfig(filename=log, level=logging.INFO, format="%(message)s")
+    met: list[object] = []
 
+    def bake_when_met(values: dict[str, Any], trial: RunningTrial) -> Outcome:
+        met[:] = met or [meet()]
+        return bake(values, trial)
 
-def worker(out: Path) -> "subprocess.Popen[str]":
-    return subprocess.Popen(
-        [sys.executable, "-c", WORKER, str(out)],
-        env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
+    search(out, 12, bake=bake_when_met)
 
 
 def test_two_workers_run_every_trial_once(tmp_path: Path) -> None:
-    both = [worker(tmp_path / "study") for _ in range(2)]
-    said = [one.communicate(timeout=240)[0] for one in both]
-    assert [one.returncode for one in both] == [0, 0], said
-    cakes = search(tmp_path / "study", 12)
+    out, logs = tmp_path / "study", [tmp_path / "one.log", tmp_path / "two.log"]
+    both_have_a_trial = processes.context().Barrier(2, timeout=240)
+    both = [processes.start(work, out, log, both_have_a_trial.wait) for log in logs]
+    for one in both:
+        one.join()
+    assert [one.exitcode for one in both] == [0, 0]
+    cakes = search(out, 12)
     assert same(cakes, search(tmp_path / "alone", 12))
-    ran = [re.findall(r"^trial (\d+):", text, re.MULTILINE) for text in said]
+    ran = [re.findall(r"^trial (\d+):", log.read_text(), re.MULTILINE) for log in logs]
     assert sorted(int(number) for numbers in ran for number in numbers) == list(range(12))
+    assert all(ran)  # both of them worked
+
+
+def die_in_the_third(out: Path) -> None:
+    baked = 0
+
+    def dies(values: dict[str, Any], trial: RunningTrial) -> Outcome:
+        nonlocal baked
+        baked += 1
+        if baked == 3:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return bake(values, trial)
+
+    search(out, 12, bake=dies)
 
 
 def test_the_trial_of_a_killed_worker_is_run_again(tmp_path: Path) -> None:
     out = tmp_path / "study"
-    dying = worker(out)
-    while not (out / STUDY_FILE).exists():
-        assert dying.poll() is None
-        time.sleep(0.005)
-    dying.send_signal(signal.SIGKILL)
-    dying.communicate()
-    assert len((out / STUDY_FILE).read_text().splitlines()) < 12
+    dying = processes.start(die_in_the_third, out)
+    dying.join()
+    assert dying.exitcode == -signal.SIGKILL
+    assert len((out / STUDY_FILE).read_text().splitlines()) == 2
     cakes = search(out, 12)
     whole = search(tmp_path / "whole", 12)
     assert all(cake.state == "complete" for cake in cakes)

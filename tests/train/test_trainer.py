@@ -3,8 +3,6 @@
 import json
 import os
 import signal
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,6 +12,7 @@ from datasets import Dataset
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+import processes
 import tiny
 from attar.data.sources import Windows, fingerprint, order
 from attar.errors import ConfigError
@@ -136,31 +135,24 @@ def test_a_tensor_and_a_data_set_of_the_same_ids_are_the_same_data() -> None:
     assert torch.equal(weights(first), weights(second))
 
 
-VICTIM = """
-import os, signal, sys
-from pathlib import Path
-import test_trainer as t
-calls = 0
-def compute(model, batch):
-    global calls
-    calls += 1
-    if calls == 8:
-        os.kill(os.getpid(), signal.SIGKILL)
-    return t.next_token_loss(model, batch)
-t.fit(t.student(), t.WINDOWS, config=t.CONFIG, state_dir=Path(sys.argv[1]), compute=compute)
-"""
+def killed(folder: Path) -> None:
+    """Train, and die in the eighth step."""
+    calls = 0
+
+    def compute(model: nn.Module, batch: dict[str, Tensor]) -> dict[str, Term]:
+        nonlocal calls
+        calls += 1
+        if calls == 8:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return next_token_loss(model, batch)
+
+    fit(student(), WINDOWS, config=CONFIG, state_dir=folder, compute=compute)
 
 
 def test_a_killed_run_resumes_to_the_same_weights(tmp_path: Path) -> None:
-    path = os.pathsep.join(p for p in sys.path if p)
-    killed = subprocess.run(
-        [sys.executable, "-c", VICTIM, str(tmp_path)],
-        cwd=Path(__file__).parent,
-        env=os.environ | {"PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), path])},
-        capture_output=True,
-        text=True,
-    )
-    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    victim = processes.start(killed, tmp_path)
+    victim.join()
+    assert victim.exitcode == -signal.SIGKILL
     half = tmp_path / "checkpoint-7"  # as if the kill had met the writing of a checkpoint
     half.mkdir()
     (half / "trainer_state.json").write_text("{")

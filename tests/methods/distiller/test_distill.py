@@ -31,7 +31,6 @@ from attar.report.tables import comparison
 from attar.train.outputs import CachedOutputs
 from attar.train.students import width
 from attar.train.trainer import Term
-from processes import in_two_processes
 
 CONFIG = DistillConfig(
     max_steps=6,
@@ -196,7 +195,7 @@ def distil(root: Path, out: Path) -> None:
 
 def test_two_processes_distil_like_one(folders: dict[str, Path], tmp_path: Path) -> None:
     """For mutual information too: each process compares its texts with those of both."""
-    in_two_processes(distil, folders["teacher"].parent, tmp_path / "two")
+    processes.in_two(distil, folders["teacher"].parent, tmp_path / "two")
     for name in ("mse", "mi"):
         config = replace(CONFIG, intermediate=name, hard_weight=0.3)  # pyright: ignore
         one = run(folders, tmp_path / "one" / name, config)

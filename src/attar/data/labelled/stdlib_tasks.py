@@ -8,7 +8,6 @@ from collections.abc import Iterator, Sequence
 from itertools import islice
 
 from datasets import Dataset
-from sklearn.model_selection import StratifiedGroupKFold
 
 from attar.data.text import SPLITS, STDLIB, stdlib_files
 from attar.errors import DataError
@@ -55,6 +54,8 @@ def _packages() -> Iterator[tuple[str, dict[str, str]]]:
 
     The files are dealt so that every split has all packages; by their paths alone it would not.
     """
+    from sklearn.model_selection import StratifiedGroupKFold  # takes over a second to import
+
     rows: list[tuple[str, str, str]] = []
     for path, _, text in stdlib_files():
         package, _, within = path.partition("/")
