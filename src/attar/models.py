@@ -26,7 +26,8 @@ def has_cache(model: PreTrainedModel) -> bool:
 def evaluation_mode(model: nn.Module) -> Iterator[None]:
     """Switch dropout off for the block; afterwards each module is back in the mode it was in."""
     training = [module for module in model.modules() if module.training]
-    model.eval()
+    if training:
+        model.eval()
     try:
         yield
     finally:

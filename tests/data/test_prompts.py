@@ -11,6 +11,7 @@ from tokenizers.processors import TemplateProcessing
 import scene
 from attar.data.data import Data
 from attar.data.prompts import Prompt, load_prompts
+from attar.data.text import stdlib_files
 from attar.errors import ConfigError, DataError
 
 LENGTHS = {"prompt_tokens": 6, "completion_tokens": 5}
@@ -52,11 +53,15 @@ def test_pieces_joined_are_the_documents(text: Path, tokenizer: Any) -> None:
     assert all(len(prompt.ids) == 6 and 1 <= len(prompt.completion) <= 5 for prompt in found)
 
 
-def test_every_source_of_text_has_prompts(text: Path, tokenizer: Any) -> None:
+def test_every_source_of_text_has_prompts(
+    text: Path, tokenizer: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     found = load_prompts(text, tokenizer, **LENGTHS)
     assert set(found) == {"train", "validation", "test"}
     assert len(found["train"]) > 100
-    assert load_prompts("python-stdlib", tokenizer, **LENGTHS)["test"]
+    parts = {split: (path, split, file) for path, split, file in stdlib_files()}
+    monkeypatch.setattr("attar.data.text.stdlib_files", parts.values)  # a file a split
+    assert set(load_prompts("python-stdlib", tokenizer, **LENGTHS)) == set(found)
 
 
 def test_a_table_of_prompts(tokenizer: Any) -> None:

@@ -1,18 +1,20 @@
 """A search that is killed in the middle goes on where it was, to the same bits."""
 
 import json
+import os
 import signal
-import subprocess
 import sys
 import time
 from pathlib import Path
 
 import pytest
 
+import processes
 import scene
+from attar.cli import app
 from scene import run
 
-SEARCH = ["--windows=8", "--context=32", "--ffn-block=8", "--evaluations=24", "--step=0.1"]
+SEARCH = ["--windows=8", "--context=32", "--ffn-block=8", "--evaluations=12", "--step=0.1"]
 
 
 def command(root: Path, out: str, *more: str) -> list[str]:
@@ -20,25 +22,28 @@ def command(root: Path, out: str, *more: str) -> list[str]:
     return [*given, "--budget", "blocks<=50%", "-o", str(root / out), *SEARCH, *more]
 
 
+def attar(argv: list[str], stderr: Path) -> None:
+    """Be the command line."""
+    # a test run in the background would hand down that interrupts are ignored
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    with stderr.open("w") as err:
+        os.dup2(err.fileno(), sys.stderr.fileno())
+    app.main(argv)
+
+
 def stopped(argv: list[str], state: Path, step: int, how: signal.Signals) -> tuple[int, str]:
     """Start `attar`, and send it a signal in the middle of a step; its exit code and stderr."""
-    file = state / f"step-{step:03d}.jsonl"
-    with subprocess.Popen(
-        [sys.executable, "-m", "attar", *argv],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-        # a test run in the background would hand down that interrupts are ignored
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-    ) as process:
-        until = time.monotonic() + 120
-        while not file.exists() or file.read_text().count("\n") < 5:
-            assert process.poll() is None, process.communicate()[1]
-            assert time.monotonic() < until
-            time.sleep(0.002)
-        process.send_signal(how)
-        _, err = process.communicate(timeout=60)
-    return process.returncode, err
+    file, said = state / f"step-{step:03d}.jsonl", state.parents[1] / "stderr"
+    process = processes.start(attar, argv, said)
+    until = time.monotonic() + 120
+    while not file.exists() or file.read_text().count("\n") < 5:
+        assert process.is_alive(), said.read_text()
+        assert time.monotonic() < until
+        time.sleep(0.002)
+    os.kill(process.pid or 0, how)
+    process.join(timeout=60)
+    assert process.exitcode is not None
+    return process.exitcode, said.read_text()
 
 
 @pytest.fixture(scope="module")

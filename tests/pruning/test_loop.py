@@ -18,7 +18,7 @@ from attar.pruning.loop import LoopTask, prune_to_budget
 from attar.slicing import SlicePlan, slice_model
 
 METHODS = ["bonsai", "blockwise", "random", "magnitude", "wanda", "flap"]
-QUICK = BonsaiConfig(windows=8, context=16, ffn_block=8)
+QUICK = BonsaiConfig(windows=4, context=16, ffn_block=8, evaluations=12)
 
 
 def windows(rows=24, length=16):
@@ -110,7 +110,7 @@ def test_budgets_in_every_counted_constraint(budget):
 @pytest.mark.parametrize("family", tiny.CAUSAL)
 def test_every_family_prunes(family):
     model = tiny.model(family)
-    found = run(model, "blocks<=70%", config=BonsaiConfig(step=0.2, windows=4, ffn_block=8))
+    found = run(model, "blocks<=70%", config=replace(QUICK, step=0.2))
     limit = 0.7 * cost_of(tiny.model(family)).block_params
     assert cost_of(model).block_params <= limit + 1e-6
     assert bool(found.notes) == bool(Body(model).why_not("kv_groups"))
@@ -224,7 +224,7 @@ def test_a_metric_steers_the_search():
 
 def test_protected_modules_stay_whole():
     model = tiny.model("llama")
-    config = BonsaiConfig(windows=4, ffn_block=8, protect=("layers.0.attention", "layers.2.mlp"))
+    config = replace(QUICK, protect=("layers.0.attention", "layers.2.mlp"))
     run(model, "blocks<=60%", config=config)
     layers = Body(model).layers
     assert layers[0].kv_groups == 4
@@ -241,7 +241,7 @@ def test_protected_layers_stay_under_their_own_number():
 
 def test_protecting_one_layer_of_a_uniform_result_protects_all():
     model = tiny.model("llama")
-    config = BonsaiConfig(windows=4, ffn_block=8, protect=("layers.0.attention",))
+    config = replace(QUICK, protect=("layers.0.attention",))
     run(model, "blocks<=60%", layout="uniform", config=config)
     assert Arch.of(model).uniform
     assert {layer.kv_groups for layer in Body(model).layers} == {4}
@@ -268,7 +268,8 @@ def test_a_broken_evaluation_does_not_spoil_its_neighbours():
         return math.nan if metric.calls % 5 == 0 else value
 
     metric.calls = 0
-    found = run(tiny.model("llama"), "blocks<=80%", method="blockwise", metric=metric)
+    options = {"method": "blockwise", "config": replace(QUICK, windows=8)}
+    found = run(tiny.model("llama"), "blocks<=80%", metric=metric, **options)
     assert sum(step.unusable for step in found.steps) > 0
     assert all(not math.isnan(v) for step in found.steps for v in step.importance.values())
 
@@ -299,11 +300,13 @@ def test_uniform_needs_a_uniform_parent():
         run(model, "blocks<=90%", layout="uniform")
 
 
-@pytest.mark.parametrize("stop_after", [3, 40, 70])
-def test_resumed_equals_uninterrupted_and_repeats_no_evaluation(stop_after, tmp_path):
-    budget = Budget.parse("blocks<=70%").resolve(cost_of(tiny.model("llama")))
-    options = {"budget": budget, "config": QUICK}
-    whole = search(tiny.model("llama"), windows(), **options)
+@pytest.fixture(scope="module")
+def whole():
+    return run(tiny.model("llama"), "blocks<=70%")
+
+
+@pytest.mark.parametrize("stop_after", [3, 14, 40])  # in the first step, and in later ones
+def test_resumed_equals_uninterrupted_and_repeats_no_evaluation(stop_after, whole, tmp_path):
     total = sum(step.evaluations for step in whole.steps)
     calls = 0
     original = likelihood.nll
@@ -319,11 +322,11 @@ def test_resumed_equals_uninterrupted_and_repeats_no_evaluation(stop_after, tmp_
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(likelihood, "nll", counted)
         with pytest.raises(KeyboardInterrupt):
-            search(tiny.model("llama"), windows(), state=tmp_path, **options)
+            run(tiny.model("llama"), "blocks<=70%", state=tmp_path)
         last = sorted(tmp_path.glob("step-*.jsonl"))[-1]
         with last.open("a") as out:  # a line that the kill cut short
             out.write("-4.1")
-        resumed = search(tiny.model("llama"), windows(), state=tmp_path, **options)
+        resumed = run(tiny.model("llama"), "blocks<=70%", state=tmp_path)
     assert resumed.plan == whole.plan
     assert [s.importance for s in resumed.steps] == [s.importance for s in whole.steps]
     assert calls == total + 1
