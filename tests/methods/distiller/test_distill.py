@@ -18,6 +18,7 @@ from transformers import (
 )
 
 import encoders
+import processes
 import tiny
 from attar import checkpoint
 from attar.data.labelled.task import Task
