@@ -17,7 +17,7 @@ from transformers import PreTrainedModel
 from attar.decode.cache import CachedModel, cached
 from attar.decode.distributions import Prefix, Uniforms, Warp, draw, of_size
 from attar.decode.vocabularies import Translation
-from attar.errors import ConfigError, require
+from attar.errors import ConfigError
 from attar.families import Body
 from attar.models import positions_of
 
@@ -232,7 +232,8 @@ def first_layers(model: PreTrainedModel, count: int) -> PreTrainedModel:
         ConfigError: not between 1 and one fewer than the model has.
     """
     whole = model.config.num_hidden_layers
-    require(1 <= count < whole, "layers", count, f"between 1 and {whole - 1}")
+    if not 1 <= count < whole:
+        raise ConfigError(f"expected between 1 and {whole - 1} layers, found {count}")
     Body(model)  # an unknown family is refused before anything is copied
     shared = {id(weight): weight for weight in model.parameters()}
     twin = copy.deepcopy(model, shared)

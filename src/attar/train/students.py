@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from attar.errors import CompatibilityError, ConfigError, require
+from attar.errors import CompatibilityError, ConfigError
 
 StudentInit = Literal["cut", "random"]
 
@@ -109,17 +109,18 @@ def evenly_spaced_layers(count: int, whole: int) -> list[int]:
     Raises:
         ConfigError: not between 1 and all layers.
     """
-    require(
-        1 <= count <= whole, "layers", count, f"between 1 and {whole}, as many as the target has"
-    )
+    if not 1 <= count <= whole:
+        raise ConfigError(f"expected between 1 and {whole} layers of the target, found {count}")
     return [round(i * (whole - 1) / max(1, count - 1)) for i in range(count)]
 
 
 def _kept(layers: int | Sequence[int], whole: int) -> list[int]:
     """Which blocks: evenly spread, the last among them, or those that are named."""
     if isinstance(layers, int):
-        expected = f"between 1 and {whole}, as many as the larger model has"
-        require(1 <= layers <= whole, "layers", layers, expected)
+        if not 1 <= layers <= whole:
+            raise ConfigError(
+                f"expected between 1 and {whole} layers, as the larger model has, found {layers}"
+            )
         return [(i + 1) * whole // layers - 1 for i in range(layers)]
     kept = list(layers)
     if not kept or kept != sorted(set(kept)) or not 0 <= kept[0] <= kept[-1] < whole:
