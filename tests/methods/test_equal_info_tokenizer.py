@@ -50,7 +50,7 @@ def tokenizer(request: pytest.FixtureRequest) -> EqualInfoTokenizer:
             "of integers for windows",
         ),
         ({"hidden_size": 40}, "multiple of 32"),
-        ({"fit_bytes": 0}, "fit_bytes of 1 or more"),
+        ({"fit_bytes": 0}, "fit_bytes must be 1 or more"),
     ],
 )
 def test_options_out_of_range_are_refused(options: Any, message: str) -> None:
