@@ -24,7 +24,7 @@ def play(
     model: PreTrainedModel, reader: CachedModel, rows: list[list[int]], rng: random.Random
 ) -> None:
     """Random blocks: some rows grow, some lose tokens, some leave."""
-    for turn in range(14):
+    for turn in range(9):
         wanted = []
         for r, row in enumerate(rows):
             grown = rng.randint(0 if turn else 1, 4)
@@ -46,7 +46,7 @@ def play(
         for row, count in zip(rows, wanted, strict=True):
             del row[len(row) - rng.randint(0, max(0, count - 1)) :]
         reader.keep([len(row) for row in rows])
-        if len(rows) > 2 and turn == 6:
+        if len(rows) > 2 and turn == 4:
             left = rng.sample(range(len(rows)), len(rows) - 1)
             reader.select(left)
             rows[:] = [rows[r] for r in left]

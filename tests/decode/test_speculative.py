@@ -90,7 +90,7 @@ def assert_same(found: Tensor, wanted: Tensor) -> None:
 
 
 @pytest.mark.parametrize("draft", ["model", "layers", "lookup", "wrong", "itself"])
-@pytest.mark.parametrize("rows", [1, 2, 8])
+@pytest.mark.parametrize("rows", [1, 5])
 @pytest.mark.parametrize("policy", ["cost", "constant", "heuristic", "confidence"])
 def test_greedy_texts_are_the_target_s(draft: str, rows: int, policy: Any) -> None:
     target = decoders.model_of("llama")
@@ -120,7 +120,7 @@ def test_gathering_the_cache_changes_nothing(draft: str, monkeypatch: pytest.Mon
     target = decoders.model_of("llama")
     config = SpecConfig(policy="constant", draft_tokens=6)
     decoder = SpeculativeDecoder(target, draft_of(draft, target), config=config)
-    options = OPTIONS | {"max_new_tokens": 60}
+    options = OPTIONS | {"max_new_tokens": 40}
     found = decoder.generate(**prompts(8), **options)
     assert gathered
     assert_same(found.sequences, plain(target, prompts(8), **options))
@@ -132,13 +132,15 @@ def test_every_family(family: str, rows: int) -> None:
     target = decoders.model_of(family)
     config = SpecConfig(policy="constant", draft_tokens=3)
     decoder = SpeculativeDecoder(target, first_layers(target, 2), config=config)
-    found = decoder.generate(**prompts(rows), **OPTIONS)
-    assert_same(found.sequences, plain(target, prompts(rows)))
+    options = OPTIONS | {"max_new_tokens": 14}  # more than a window of 8
+    found = decoder.generate(**prompts(rows), **options)
+    assert_same(found.sequences, plain(target, prompts(rows), **options))
 
 
 def test_an_encoder_decoder() -> None:
     target, draft = decoders.encoder_decoder(), decoders.encoder_decoder()
-    noise = torch.randn(draft.lm_head.weight.shape, dtype=torch.float64)
+    generator = torch.Generator().manual_seed(0)
+    noise = torch.randn(draft.lm_head.weight.shape, generator=generator)
     with torch.no_grad():
         draft.lm_head.weight.add_(0.1 * noise)
     inputs = {"inputs": tiny.ids(3, 7), "attention_mask": torch.ones(3, 7, dtype=torch.long)}
