@@ -195,7 +195,8 @@ def model_of(model: str | Path | PreTrainedModel, **options: Any) -> PreTrainedM
     if isinstance(model, PreTrainedModel):
         return model
     expected = "a folder, a name on the Hub, or a model of transformers"
-    require(isinstance(model, str | Path) and str(model) != "", "model", model, expected)
+    found = model if isinstance(model, str) else type(model).__name__
+    require(isinstance(model, str | Path) and str(model) != "", "model", found, expected)
     return load(model, **options)
 
 

@@ -296,7 +296,7 @@ def test_a_folder_or_object_without_train_says_so(tmp_path: Path) -> None:
         load_text(tmp_path)
     with pytest.raises(DataError, match="named train in the given data set, found a, b"):
         load_text(DatasetDict({"a": frame(["x"]), "b": frame(["y"])}))
-    with pytest.raises(DataError, match="found IterableDataset"):
+    with pytest.raises(ConfigError, match="found 'IterableDataset'"):
         load_text(frame(["x"]).to_iterable_dataset())  # pyright: ignore[reportArgumentType]
 
 

@@ -35,7 +35,8 @@ class Data:
     def __post_init__(self) -> None:
         fine = isinstance(self.source, str | Path | Dataset | DatasetDict) and self.source != ""
         expected = "a file, a folder, the name of a data set, or a data set of the datasets library"
-        require(fine, "data", self.source, expected)
+        found = self.source if isinstance(self.source, str) else type(self.source).__name__
+        require(fine, "data", found, expected)
 
     @classmethod
     def of(cls, data: "DataLike | None") -> "Data":

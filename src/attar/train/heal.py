@@ -25,7 +25,7 @@ from attar.divergences import DIVERGENCES, DivergenceName
 from attar.errors import ConfigError, require
 from attar.evaluation.likelihood import score
 from attar.measure.cost import cost_of
-from attar.models import positions_of
+from attar.models import positions_of, require_context
 from attar.recipes import configured
 from attar.report.artefact import Artefact, artefact
 from attar.report.record import Run
@@ -224,13 +224,6 @@ def heal(
         **data.settings(),
         **asdict(config),
     }
-    student = checkpoint.model_of(model)
-    parent = None if teacher is None else checkpoint.model_of(teacher)
-    if parent is not None:
-        require_same_vocabulary(student, parent)
-    tokenizer = checkpoint.tokenizer_of(model, tokenizer)
-    if isinstance(teacher, str | Path):
-        require_same_tokenizer(tokenizer, checkpoint.load_tokenizer(teacher))
     with artefact(
         output_dir,
         command="heal",
@@ -240,6 +233,13 @@ def heal(
         seed=config.seed,
         resume=resume,
     ) as work:
+        student = checkpoint.model_of(model)
+        parent = None if teacher is None else checkpoint.model_of(teacher)
+        if parent is not None:
+            require_same_vocabulary(student, parent)
+        tokenizer = checkpoint.tokenizer_of(model, tokenizer)
+        if isinstance(teacher, str | Path):
+            require_same_tokenizer(tokenizer, checkpoint.load_tokenizer(teacher))
         _heal_in(
             work, (student, parent), tokenizer=tokenizer, documents=load_text(data), config=config
         )
@@ -308,12 +308,8 @@ def _needed_windows(
     config: HealConfig,
 ) -> Dataset:
     """Packed windows, no more than the run sees: the teacher need not read the others."""
-    longest = positions_of(model) or LONGEST
-    context = config.context or min(LONGEST, longest)
-    if context > longest:
-        raise ConfigError(
-            f"context must be at most the model's {longest} positions, but it is {context}."
-        )
+    context = config.context or min(LONGEST, positions_of(model) or LONGEST)
+    require_context(model, context)
     windows = pack(documents, tokenizer, context=context)
     needed = config.max_steps * config.per_device_train_batch_size
     needed *= config.gradient_accumulation_steps * processes().num_processes
