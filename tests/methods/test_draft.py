@@ -18,6 +18,7 @@ from transformers import (
     T5ForConditionalGeneration,
 )
 
+import processes
 import scene
 from attar import checkpoint
 from attar.decode.speculation import made_for
@@ -180,6 +181,23 @@ def test_a_killed_run_goes_on_to_the_same_weights(
     assert all(torch.equal(ours[name], whole[name]) for name in whole)
     first, second = (Run.load(f).details["measured"] for f in (root / "killed", trained))
     assert first == second
+
+
+def train_in_two(root: Path, out: Path) -> None:
+    config = replace(CONFIG, per_device_train_batch_size=2)
+    with scene.brief_profiles(longest=2):
+        train_draft(
+            root / "draft", root / "text", target=root / "target", output_dir=out, config=config
+        )
+
+
+@pytest.mark.slow
+def test_two_processes_are_one(root: Path, trained: Path, tmp_path: Path) -> None:
+    """Of the texts that the draft writes, too."""
+    processes.in_two(train_in_two, root, tmp_path / "two")
+    ours, whole = (load_file(f / "model.safetensors") for f in (tmp_path / "two", trained))
+    for name in whole:
+        torch.testing.assert_close(ours[name], whole[name], atol=2e-5, rtol=0)
 
 
 def test_checkpoints_are_evaluated(root: Path, trained: Path, tmp_path: Path) -> None:
