@@ -11,7 +11,6 @@ import transformers
 from huggingface_hub.errors import HFValidationError
 from safetensors import SafetensorError
 from transformers import (
-    MODEL_FOR_CAUSAL_LM_MAPPING,
     AutoConfig,
     AutoModel,
     AutoModelForCausalLM,
@@ -21,6 +20,7 @@ from transformers import (
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
+from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
 from attar.coding.windows import LiveWindows
 from attar.errors import CompatibilityError, ConfigError, DataError, require
@@ -340,7 +340,9 @@ def _save_per_layer(model: PreTrainedModel, output_dir: Path) -> None:
         encoding="utf-8",
     )
     stored = json.loads((output_dir / "config.json").read_text(encoding="utf-8"))
-    auto = "AutoModelForCausalLM" if base in MODEL_FOR_CAUSAL_LM_MAPPING.values() else "AutoModel"
+    # by name: to look the classes up would import every model of transformers
+    causal = base.__name__ in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.values()
+    auto = "AutoModelForCausalLM" if causal else "AutoModel"
     stored["auto_map"] = {auto: f"modeling_per_layer.PerLayer{base.__name__}"}
     stored["architectures"] = [base.__name__]
     (output_dir / "config.json").write_text(json.dumps(stored, indent=2) + "\n", encoding="utf-8")
