@@ -10,11 +10,14 @@ import importlib.util
 import os
 import shutil
 import tempfile
+from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
 
+gc.disable()  # until everything is imported
 _HOME = Path(tempfile.mkdtemp(prefix="attar-tests-"))
 atexit.register(shutil.rmtree, _HOME, ignore_errors=True)
 for _name in ("HF_DATASETS_CACHE", "HF_HUB_CACHE", "HF_MODULES_CACHE", "HF_TOKEN"):
@@ -66,6 +69,7 @@ def pytest_collection_finish() -> None:
     """
     gc.collect()
     gc.freeze()
+    gc.enable()
 
 
 def _skip(items: list[pytest.Item], marker: str, reason: str) -> None:
@@ -81,3 +85,13 @@ def shared_data() -> Path:
     if not folder.is_dir():
         pytest.skip("the shared data folder is not beside this checkout")
     return folder
+
+
+@pytest.fixture(scope="module")
+def briefly_timed() -> Iterator[None]:
+    """What is pruned is timed once and over a single token, as no test reads how long it took."""
+    from attar.measure.timing import measure
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("attar.pruning.run.measure", partial(measure, new_tokens=1, repeats=1))
+        yield

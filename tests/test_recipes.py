@@ -128,7 +128,7 @@ def test_the_defaults_of_pretraining_are_the_smallest_recipe() -> None:
     assert configured("pocket/1m", PretrainConfig, recipe=None)[0] == PretrainConfig()
 
 
-def test_the_tiny_ones_run(tmp_path: Path) -> None:
+def test_the_tiny_ones_run(tmp_path: Path, briefly_timed: None) -> None:
     text = scene.write_text(tmp_path / "text", words=9000)
     parent = scene.write_parent(tmp_path / "parent", text, max_position_embeddings=256)
     half, healed = tmp_path / "half", tmp_path / "healed"

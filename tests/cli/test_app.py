@@ -344,7 +344,8 @@ MISTAKES: dict[str, tuple[str, str]] = {
 }
 # Runs the commands one after the other as `attar` would, and reads what really goes to stderr.
 _DRIVER = """
-import contextlib, io, json, os, sys, tempfile, traceback
+import contextlib, gc, io, json, os, sys, tempfile, traceback
+gc.disable()  # which the imports would call again and again
 from attar.cli.app import run
 answers = []
 for argv in json.load(sys.stdin):

@@ -26,6 +26,7 @@ from attar.report.record import Run
 from attar.train.pretrain import PretrainConfig
 from scene import run
 
+pytestmark = pytest.mark.usefixtures("briefly_timed")
 SEARCH = ["--windows=4", "--context=16", "--ffn-block=8", "--evaluations=8", "--step=0.25"]
 SEARCHED = BonsaiConfig(windows=4, context=16, ffn_block=8, evaluations=8, step=0.25)
 
@@ -270,6 +271,9 @@ def test_demo_goes_from_nothing_to_a_report_and_uses_it_again(
     def configured(name: str, kind: Any, **_: Any) -> tuple[Any, None]:
         return kind(**small[name]), None
 
+    def interrupted(*_: Any, **__: Any) -> Any:
+        raise KeyboardInterrupt
+
     monkeypatch.setattr(demo, "configured", configured)
     monkeypatch.setattr(demo, "_DATA", str(text))
     monkeypatch.setattr(demo, "_PROMPT", 8)
@@ -287,10 +291,11 @@ def test_demo_goes_from_nothing_to_a_report_and_uses_it_again(
     assert run(["demo", "--output-dir", str(folder)]) == 0
     assert "already in" in capsys.readouterr().err
     assert (folder / "bonsai" / "model.safetensors").stat().st_mtime_ns == weights
-    # other recipes: what is there is of no use
+    # other recipes: what is there is of no use, and all is made as it was at first
     small["bonsai/cpu-tiny"]["seed"] = 1
-    assert run(["demo", "--output-dir", str(folder)]) == 0
-    assert (folder / "bonsai" / "model.safetensors").stat().st_mtime_ns != weights
+    monkeypatch.setattr(demo, "pretrain", interrupted)
+    assert run(["demo", "--output-dir", str(folder)]) == ExitCode.INTERRUPTED
+    assert [file.name for file in folder.iterdir() if file.is_dir()] == []
 
 
 def test_demo_touches_no_folder_that_it_did_not_make(

@@ -18,6 +18,7 @@ from attar.methods.bonsai import BonsaiConfig, prune
 from attar.pruning.run import apply_plan
 from attar.report.record import Run
 
+pytestmark = pytest.mark.usefixtures("briefly_timed")
 QUICK = BonsaiConfig(windows=8, context=16, ffn_block=8)
 
 
