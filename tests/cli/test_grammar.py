@@ -13,11 +13,12 @@ import pytest
 from cyclopts import App, Parameter
 
 import attar
-from attar.cli.app import COMMANDS, NOUNS, RENAMED, RENAMED_OPTIONS, run
+from attar.cli.app import COMMANDS, NOUNS, run
 from attar.data.data import Data
 from attar.errors import ConfigError
 from attar.methods.bonsai import BonsaiConfig
 from attar.methods.distiller.pipelines import SEARCHED
+from attar.recipes.renamed import RENAMED, RENAMED_OPTIONS
 from attar.report.record import Run
 
 #: objects, which no command line can take
@@ -173,6 +174,22 @@ def test_an_old_word_in_a_recipe_answers_with_the_new_one(
     recipe.write_text("block_size: 64\n", encoding="utf-8")
     assert run(["pretrain", "--config", str(recipe), "-o", str(tmp_path / "x")]) == 2
     assert RENAMED_OPTIONS["block_size"] in capsys.readouterr().err
+    for verb in (attar.run, lambda name: attar.pretrain(config=name, output_dir=tmp_path / "x")):
+        recipe.write_text("verb: pretrain\nblock_size: 64\n", encoding="utf-8")
+        with pytest.raises(ConfigError, match="'block_size', which is now --context"):
+            verb(str(recipe))
+
+
+def test_a_recipe_for_another_verb_is_refused_on_both_sides(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    recipe, out = str(tmp_path / "other.yaml"), str(tmp_path / "x")
+    Path(recipe).write_text("verb: distill\nmax_steps: 5\n", encoding="utf-8")
+    assert run(["heal", "m", "--teacher", "t", "--config", recipe, "-o", out]) == 2
+    said = "is for attar distill, not for attar heal"
+    assert said in capsys.readouterr().err
+    with pytest.raises(ConfigError, match=said):
+        attar.heal("m", teacher="t", config=recipe, output_dir=out)
 
 
 def test_a_recipe_may_hold_an_option_that_is_called_like_a_command(

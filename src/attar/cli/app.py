@@ -17,6 +17,7 @@ from cyclopts.config import Dict
 
 from attar.cli.output import ExitCode
 from attar.errors import AttarError, ConfigError
+from attar.recipes.renamed import RENAMED, RENAMED_OPTIONS
 
 #: command -> what it does; those with an `app` have commands of their own
 COMMANDS = MappingProxyType(
@@ -40,33 +41,6 @@ COMMANDS = MappingProxyType(
     }
 )
 NOUNS = frozenset({"draft", "pipeline", "tokenizer"})
-#: commands of version 0.1 -> what they are called now
-RENAMED = MappingProxyType(
-    {
-        ("distill", "search"): "attar pipeline search",
-        ("distill", "importance"): "attar pipeline evaluate",
-        ("draft", "distill"): "attar draft train DRAFT --target TARGET",
-        ("draft", "profile"): "attar draft evaluate DRAFT --target TARGET",
-        ("tokenizer", "fit"): "attar tokenizer train",
-        ("tokenizer", "report"): "attar tokenizer evaluate",
-        ("tokenizer", "verify"): "attar tokenizer evaluate --verify",
-        ("tokenizer", "train-lm"): "attar pretrain --tokenizer TOKENIZER",
-    }
-)
-#: options of version 0.1 -> what they are called now
-RENAMED_OPTIONS = MappingProxyType(
-    {
-        "max_tokens": "--eval-tokens",
-        "block_size": "--context",
-        "window_tokens": "--context",
-        "max_length": "--context",
-        "bpb": "--bits",
-        "student": "the model itself: attar distill STUDENT --teacher TEACHER",
-        "student_share": "--draft-share",
-        "authors": "--sources",
-        "study": "--studies",
-    }
-)
 _WITHOUT_RECIPE = frozenset(
     {"compare", "demo", "env", "pipeline evaluate", "recipe"}
     | {f"tokenizer {verb}" for verb in ("decode", "compress", "decompress")}
@@ -170,7 +144,7 @@ def _command_of(name: str) -> tuple[str, ...]:
 def _options(config: str, tokens: Sequence[str]) -> dict[str, Any]:
     """A recipe's options for the command that is typed."""
     from attar.cli.recipe import overruled
-    from attar.recipes import read_recipe
+    from attar.recipes import check_recipe, read_recipe
 
     options = read_recipe(config)
     verb = str(options.pop("verb", ""))
@@ -179,17 +153,7 @@ def _options(config: str, tokens: Sequence[str]) -> dict[str, Any]:
     command = " ".join(words)
     if command in _WITHOUT_RECIPE:
         raise ConfigError(f"attar {command} takes no recipe; leave --config out")
-    if (new := RENAMED.get(tuple(verb.split()))) is not None:  # pyright: ignore[reportArgumentType,reportCallIssue]
-        raise ConfigError(f"the recipe {config!r} is for attar {verb}, which is now {new}")
-    alike = {("distill", "pipeline search")}  # a search trains as distill does
-    if verb and command and verb != command and (verb, command) not in alike:
-        raise ConfigError(
-            f"the recipe {config!r} is for attar {verb}, not for attar {command}; `attar recipe "
-            "list` shows all"
-        )
-    for name in options:
-        if (new := RENAMED_OPTIONS.get(name.replace("-", "_"))) is not None:
-            raise ConfigError(f"the recipe {config!r} holds {name!r}, which is now {new}")
+    check_recipe(options, verb=verb, command=command, source=config)
     if command == "pipeline search":
         from attar.cli.pipeline import without_searched
 

@@ -6,7 +6,7 @@ from inspect import isfunction, signature
 from typing import Any
 
 from attar.errors import ConfigError
-from attar.recipes import options_from, read_recipe
+from attar.recipes import check_recipe, options_from, read_recipe
 
 
 def run(recipe: str, /, *options: str) -> int:
@@ -38,7 +38,9 @@ def run_recipe(recipe: str, *arguments: Any, **options: Any) -> Any:
         ConfigError: the recipe names no command, or holds an option that the command does not have.
     """
     stored = {name.replace("-", "_"): value for name, value in read_recipe(recipe).items()}
-    target = _verb(str(stored.pop("verb", "")), recipe)
+    words = str(stored.pop("verb", ""))
+    check_recipe(stored, verb=words, command="", source=recipe)
+    target = _verb(words, recipe)
     parameters = signature(target).parameters
     kind = type(parameters["config"].default)
     if "recipe" in stored:

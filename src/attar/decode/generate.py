@@ -227,7 +227,7 @@ def generate(
         CompatibilityError: the draft cannot serve the model.
         DataError: a model cannot be read.
     """
-    config, recipe = configured(config, GenerateConfig, recipe=recipe)
+    config, recipe = configured(config, GenerateConfig, verb="generate", recipe=recipe)
     prompts = [prompts] if isinstance(prompts, str) else list(prompts or [""])
     for prompt in prompts:
         fine = isinstance(prompt, str) and bool(prompt.strip())

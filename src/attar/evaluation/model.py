@@ -96,7 +96,7 @@ def evaluate(
         DataError: the model or the data cannot be read.
         MissingExtraError: tasks are asked for and lm-eval is not installed.
     """
-    config, recipe = configured(config, EvaluateConfig, recipe=recipe)
+    config, recipe = configured(config, EvaluateConfig, verb="evaluate", recipe=recipe)
     data = Data.of(data)
     settings = {"model": checkpoint.name_of(model), **data.settings(), **asdict(config)}
     with artefact(output_dir, command="evaluate", settings=settings, recipe=recipe) as work:

@@ -70,7 +70,7 @@ def cost(
         ConfigError: an option is out of range.
         DataError: the model cannot be read.
     """
-    config, recipe = configured(config, CostConfig, recipe=recipe)
+    config, recipe = configured(config, CostConfig, verb="cost", recipe=recipe)
     settings = {"model": checkpoint.name_of(model), **asdict(config)}
     with artefact(output_dir, command="cost", settings=settings, recipe=recipe) as work:
         work.card = None

@@ -379,7 +379,7 @@ def prune(
             model, apply, output_dir=output_dir, layout=layout, recipe=recipe, resume=resume
         )
     assert budget is not None
-    config, recipe = configured(config, BonsaiConfig, recipe=recipe)
+    config, recipe = configured(config, BonsaiConfig, verb="prune", recipe=recipe)
     task = PruneTask(
         model=model,
         data=Data.of(data),

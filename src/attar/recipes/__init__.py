@@ -12,6 +12,7 @@ import yaml
 
 from attar import artefacts
 from attar.errors import ConfigError, require
+from attar.recipes.renamed import RENAMED, RENAMED_OPTIONS
 
 C = TypeVar("C")
 
@@ -88,16 +89,45 @@ def write_recipe(path: Path, options: Any, *, comment: str) -> None:
         raise ConfigError(f"cannot write the recipe {path}: {error.strerror}") from error
 
 
-def configured(config: C | str, kind: type[C], *, recipe: str | None) -> tuple[C, str | None]:
+def check_recipe(options: Mapping[str, Any], *, verb: str, command: str, source: str) -> None:
+    """Refuse a recipe for another command, or with words of version 0.1.
+
+    Args:
+        options: of the recipe, without its verb.
+        verb: that the recipe names; empty: none.
+        command: that is to run; empty: any.
+        source: how errors call the recipe.
+
+    Raises:
+        ConfigError: with the command that it is for, or the present word.
+    """
+    if (new := RENAMED.get(tuple(verb.split()))) is not None:  # pyright: ignore[reportArgumentType,reportCallIssue]
+        raise ConfigError(f"the recipe {source!r} is for attar {verb}, which is now {new}")
+    alike = {("distill", "pipeline search")}  # a search trains as distill does
+    if verb and command and verb != command and (verb, command) not in alike:
+        raise ConfigError(
+            f"the recipe {source!r} is for attar {verb}, not for attar {command}; `attar recipe "
+            "list` shows all"
+        )
+    for name in options:
+        if (new := RENAMED_OPTIONS.get(name.replace("-", "_"))) is not None:
+            raise ConfigError(f"the recipe {source!r} holds {name!r}, which is now {new}")
+
+
+def configured(
+    config: C | str, kind: type[C], *, verb: str = "", recipe: str | None
+) -> tuple[C, str | None]:
     """The options themselves, or those of a recipe by name or path, and the recipe's name.
 
     Args:
         config: options, or a recipe.
         kind: the dataclass of the options.
+        verb: that runs with them; a recipe may be for no other. Empty: any.
         recipe: the name that the options given came from, if any.
 
     Raises:
-        ConfigError: there is no such recipe, or it holds an option that `kind` does not have.
+        ConfigError: there is no such recipe, it is for another verb, or it holds an option that
+            `kind` does not have.
     """
     if isinstance(config, kind):
         return config, recipe
@@ -107,7 +137,8 @@ def configured(config: C | str, kind: type[C], *, recipe: str | None) -> tuple[C
             f"{type(config).__name__}"
         )
     options = {name.replace("-", "_"): value for name, value in read_recipe(config).items()}
-    options.pop("verb", None)
+    named = str(options.pop("verb", ""))
+    check_recipe(options, verb=named, command=verb, source=config)
     return options_from(options, kind, source=config), config
 
 
@@ -127,7 +158,8 @@ def options_from(options: Mapping[str, Any], kind: type[C], *, source: str) -> C
         near = get_close_matches(unknown[0], known, n=1)
         raise ConfigError(
             f"the recipe {source!r} holds {unknown[0]!r}, which is not an option of "
-            f"{kind.__name__}{f'; did you mean {near[0]}?' if near else ''}"
+            f"{kind.__name__}{f'; did you mean {near[0]}?' if near else ''}; attar.run(recipe) "
+            "takes those of the verb, too"
         )
     hints = get_type_hints(kind)
     given = {

@@ -14,8 +14,10 @@ from typing import Any, Generic
 
 import optuna
 
+from attar.errors import ConfigError
 from attar.recipes import write_recipe
 from attar.report.record import Run
+from attar.runtime import processes
 from attar.search.space import ChoiceSpace
 from attar.search.storage import study_lock
 from attar.search.summary import (
@@ -63,6 +65,20 @@ class Search(Generic[T]):
     scratch: str | None = None
     record: Callable[[Mapping[str, Any], Summary[T] | None], Run]
     recipe: Callable[[Mapping[str, Any], Summary[T]], tuple[dict[str, Any], str]]
+
+
+def require_one_process() -> None:
+    """Refuse a launch of several processes, of which each would take trials of its own.
+
+    Raises:
+        ConfigError: it is one.
+    """
+    count = processes().num_processes
+    if count > 1:
+        raise ConfigError(
+            f"a search runs in one process, found {count}; start it without torchrun, once for "
+            "each worker that you want, and train the best with as many processes as you like"
+        )
 
 
 def run_search(

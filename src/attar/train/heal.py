@@ -214,7 +214,7 @@ def heal(
         CompatibilityError: model and teacher have different tokenizers.
         DataError: a model or the text cannot be read, or the text is shorter than one window.
     """
-    config, recipe = configured(config, HealConfig, recipe=recipe)
+    config, recipe = configured(config, HealConfig, verb="heal", recipe=recipe)
     if config.kl_weight > 0 and teacher is None:
         raise ConfigError("kl_weight needs a teacher, but none is given; name the parent model.")
     data = Data.of(data)

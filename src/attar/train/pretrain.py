@@ -131,7 +131,7 @@ def pretrain(
             resume, or training diverged.
         DataError: the text cannot be read or is shorter than one window.
     """
-    config, recipe = configured(config, PretrainConfig, recipe=recipe)
+    config, recipe = configured(config, PretrainConfig, verb="pretrain", recipe=recipe)
     data = Data.of(data)
     settings = {**data.settings(), "tokenizer": tokenizer and str(tokenizer), **asdict(config)}
     with artefact(

@@ -202,7 +202,7 @@ def distill(
         CompatibilityError: student and teacher do not fit together.
         DataError: a model or the data cannot be read.
     """
-    config, recipe = configured(config, DistillConfig, recipe=recipe)
+    config, recipe = configured(config, DistillConfig, verb="distill", recipe=recipe)
     if model is None and (student_layers is None or teacher is None):
         raise ConfigError(
             "expected a student, or a teacher and student_layers to make one from it; name one"

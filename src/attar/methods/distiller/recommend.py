@@ -72,7 +72,7 @@ def recommend(
         ConfigError: the folder is taken, or an option is out of range.
         DataError: data or studies cannot be read.
     """
-    config, recipe = configured(config, RecommendConfig, recipe=recipe)
+    config, recipe = configured(config, RecommendConfig, verb="recommend", recipe=recipe)
     data = None if data is None else Data.of(data)
     settings = {
         "data": None if data is None else data.source,

@@ -41,7 +41,7 @@ from attar.methods.distiller.pipelines import (
 from attar.methods.distiller.runner import TrialRunner
 from attar.methods.distiller.study import Trial, trial_of
 from attar.report.record import Run
-from attar.search.search import Search, run_search
+from attar.search.search import Search, require_one_process, run_search
 from attar.search.space import ChoiceSpace
 from attar.search.storage import check_folder, settings_of
 from attar.search.summary import Summary, score_text
@@ -130,6 +130,7 @@ def search(
         DataError: models, data or studies cannot be read.
         AttarError: no trial was trained to its end.
     """
+    require_one_process()
     if teacher is None:
         raise ConfigError("say what to learn from: a teacher (--teacher), trained on this task")
     if (model is None) == (student_layers is None):

@@ -82,7 +82,7 @@ def train_draft(
         CompatibilityError: the draft cannot serve the target.
         DataError: a model or the data cannot be read.
     """
-    config, recipe = configured(config, DistillSpecConfig, recipe=recipe)
+    config, recipe = configured(config, DistillSpecConfig, verb="draft train", recipe=recipe)
     data = Data.of(data)
     settings = {
         "model": checkpoint.name_of(model),

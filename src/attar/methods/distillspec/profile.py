@@ -128,7 +128,7 @@ def evaluate_draft(
             folder is taken.
         DataError: a model or the data cannot be read.
     """
-    config, recipe = configured(config, EvaluateDraftConfig, recipe=recipe)
+    config, recipe = configured(config, EvaluateDraftConfig, verb="draft evaluate", recipe=recipe)
     drawn = DistillSpecConfig(
         eval_prompts=config.prompts,
         prompt_tokens=config.prompt_tokens,

@@ -25,7 +25,7 @@ from attar.data.prompts import Prompt
 from attar.decode.agreement import Texts
 from attar.decode.pair import Pair, load_pair
 from attar.divergences import DivergenceName
-from attar.errors import ConfigError, require
+from attar.errors import require
 from attar.methods.distillspec.config import DistillSpecConfig, TextSource
 from attar.methods.distillspec.distill import PAPER
 from attar.methods.distillspec.loop import fit_draft
@@ -33,8 +33,7 @@ from attar.methods.distillspec.texts import Prompts, prompts_of
 from attar.recipes import configured
 from attar.report.record import Run
 from attar.report.tables import NONE, Table
-from attar.runtime import processes
-from attar.search.search import Search, run_search
+from attar.search.search import Search, require_one_process, run_search
 from attar.search.space import ChoiceSpace
 from attar.search.storage import check_folder
 from attar.search.summary import State, Summary, state_of
@@ -128,11 +127,7 @@ def search_drafts(
         DataError: a model or the data cannot be read.
         AttarError: no training came to its end.
     """
-    if processes().num_processes > 1:
-        raise ConfigError(
-            f"a search runs in one process, found {processes().num_processes}; start it without "
-            "torchrun, and train the best draft with as many as you like"
-        )
+    require_one_process()
     for name, values, known in (
         ("divergences", divergences, get_args(DivergenceName)),
         ("sources", sources, tuple(SHARES)),
@@ -142,7 +137,7 @@ def search_drafts(
             require(fine, name, tuple(values), f"of {', '.join(known)}, at least one")
     divergences = get_args(DivergenceName) if divergences is None else tuple(divergences)
     began, data, folder = time.perf_counter(), Data.of(data), Path(output_dir)
-    config, recipe = configured(config, DistillSpecConfig, recipe=recipe)
+    config, recipe = configured(config, DistillSpecConfig, verb="draft search", recipe=recipe)
     check_folder(folder)
     pair = load_pair(target, model, tokenizer=tokenizer)
     prompts = prompts_of(pair, data, config=config)

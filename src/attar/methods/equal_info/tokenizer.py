@@ -106,7 +106,7 @@ def train_tokenizer(
         ConfigError: the output folder is taken, or the options do not fit together.
         DataError: the text cannot be read or is too short.
     """
-    config, recipe = configured(config, EqualInfoConfig, recipe=recipe)
+    config, recipe = configured(config, EqualInfoConfig, verb="tokenizer train", recipe=recipe)
     data = Data.of(data)
     named = None if byte_model is None else str(byte_model)
     with artefact(
