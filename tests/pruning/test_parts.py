@@ -112,13 +112,13 @@ def test_fit_recovers_an_additive_utility_exactly():
     masks = pairs_of(80, 20)
     fit = fit_values(masks, masks @ truth)
     assert list(np.argsort(fit.beta)) == list(np.argsort(truth))
-    assert fit.tau > 0.9
+    assert fit.kendall_tau > 0.9
 
 
 def test_fit_of_noise_says_so():
     masks = pairs_of(64, 30)
     noise = np.random.default_rng(5).standard_normal(64)
-    assert abs(fit_values(masks, noise).tau) < 0.35
+    assert abs(fit_values(masks, noise).kendall_tau) < 0.35
 
 
 def test_leave_pair_out_is_the_brute_force_refit():
@@ -132,7 +132,7 @@ def test_leave_pair_out_is_the_brute_force_refit():
         x, t = masks[rest] - masks[rest].mean(0), y[rest] - y[rest].mean()
         beta = np.linalg.solve(x.T @ x + fit.penalty * np.eye(6), x.T @ t)
         predicted[out] = y[rest].mean() + (masks[out] - masks[rest].mean(0)) @ beta
-    assert kendall_tau(y, predicted) == pytest.approx(fit.tau, abs=1e-9)
+    assert kendall_tau(y, predicted) == pytest.approx(fit.kendall_tau, abs=1e-9)
 
 
 def test_equal_columns_get_equal_values():

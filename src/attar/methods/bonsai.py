@@ -73,7 +73,7 @@ PAPER = Paper(
 Array = NDArray[np.float64]
 
 #: below this held-out rank correlation the regression has learnt nothing and the prior decides
-LEAST_TAU = 0.05
+LEAST_KENDALL_TAU = 0.05
 #: candidates for lambda, in units of trace(K) / n
 GRID = np.logspace(-3, 3, 13)
 
@@ -102,13 +102,13 @@ class Fit:
     Attributes:
         beta: value of keeping each piece, `(pieces,)`.
         penalty: the lambda that held-out pairs chose.
-        tau: Kendall rank correlation between utilities and their held-out predictions.
+        kendall_tau: rank correlation between utilities and their held-out predictions.
         unusable: evaluations whose utility was not finite; they were ranked worst.
     """
 
     beta: Array
     penalty: float
-    tau: float
+    kendall_tau: float
     unusable: int
 
 
@@ -258,20 +258,20 @@ def regress(task: ScoringTask) -> GroupScores:
             # 4. regress the utilities on the masks: beta is what each group is worth
             fit = fit_values(draws.double().numpy(), np.array(utilities))
             scores.unusable += fit.unusable
-            taus.append(fit.tau)
+            taus.append(fit.kendall_tau)
             values = fit.beta.tolist()
-            if fit.tau <= LEAST_TAU:
+            if fit.kendall_tau <= LEAST_KENDALL_TAU:
                 scores.fell_back.append(kind)
                 logger.warning(
                     "held-out rank correlation %.2f: the evaluations say nothing about these %s, "
                     "so the prior ranks them; more windows or evaluations would help",
-                    fit.tau,
+                    fit.kendall_tau,
                     kind,
                 )
                 values = _in_prior_order(values, part)
             for i, value in zip(mine, values, strict=True):
                 scores.values[i] = value
-    # 5. the loop removes what is worth least, and comes back with the smaller model
+    # 5. `attar.pruning.loop` removes what is worth least, and comes back with the smaller model
     scores.kendall_tau = float(np.mean(taus))
     return scores
 

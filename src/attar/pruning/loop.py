@@ -238,15 +238,19 @@ class _Loop:
         return prunable(self.model, layout, config=self.config, uniform_heads=heads_free)
 
     def step(self, constraint: Constraint, amount: float, *, last: bool) -> None:
-        """One step: draw text, score units, pick candidates, value them, remove the least."""
+        """One step: draw text, score units, pick candidates, value them, remove the least.
+
+        Of Bonsai's algorithm 1, (b) and (c) are step 1, the method called in (d) does steps 2 to 4,
+        and (e) is step 5.
+        """
         began, number = time.perf_counter(), len(self.result.steps)
-        # 1. new text every step
+        # (a) new text every step
         generator = torch.Generator().manual_seed(self.config.seed * 100_003 + number)
         order = torch.randperm(len(self.task.windows), generator=generator)
         rows = self.task.windows[order[: self.config.windows]]
         log = Evaluations(self.task.state, number)
         with self.precision:  # left before the weights change: autocast caches them
-            # 2. a score for every unit, which picks the candidates inside each module
+            # (b) a score for every unit, which picks the candidates inside each module
             importance = unit_importance(
                 self.model,
                 rows,
@@ -254,11 +258,11 @@ class _Loop:
                 generator=generator,
                 batch_size=self.config.batch_size,
             )
-            # 3. the candidates, and what each would save
+            # (c) the candidates, and what each would save
             pool = self._pool(constraint, amount, importance=importance, rows=rows)
             self._require_candidates(pool, constraint)
             costs = self.costs.of_groups(constraint.key, pool)
-            # 4. what keeping each is worth
+            # (d) what keeping each is worth
             utility = self._utility(rows, log)
             present = utility()
             scores = self.task.strategy.score(
@@ -273,7 +277,7 @@ class _Loop:
                     utility=utility,
                 )
             )
-        # 5. the least valuable go
+        # (e) the least valuable go
         uniform = self.task.layout == "uniform"
         gone = select_removals(
             pool,

@@ -136,6 +136,10 @@ def family(dataset: str) -> str:
 class AutoDistiller:
     """Predicts how well pipelines compare with each other; made by `fit`.
 
+    The paper's steps, by the numbers that the code has: `fit` collects trials (1), their targets
+    (2) and features (3), and fits a regression (4); `recommend` scores every candidate and returns
+    the best (5), to be run.
+
     Attributes:
         trials: those learned from.
         inits: how their students started.
@@ -178,6 +182,7 @@ class AutoDistiller:
         """
         require_option("model", model, known=get_args(Model))
         require_option("target", target, known=get_args(Target))
+        # 1. One row for every trial.
         contexts = by_context(trials).values()
         trials = tuple(trial for context in contexts for trial in context)
         pipelines = [trial.pipeline.canonical() for trial in trials]
@@ -187,9 +192,14 @@ class AutoDistiller:
                 "run more trials"
             )
         inits = tuple(sorted({trial.init for trial in trials}))
+        # 2. What is to be predicted of each: how well it did.
+        targets = np.concatenate([targets_of(context, target) for context in contexts])
+        # 3. What it is predicted from: the choices of the pipeline.
+        x = _design([(p, trial.init) for p, trial in zip(pipelines, trials, strict=True)], inits)
+        # 4. The regression of the targets on the features.
         predictor = fit_predictor(
-            _design([(p, trial.init) for p, trial in zip(pipelines, trials, strict=True)], inits),
-            np.concatenate([targets_of(context, target) for context in contexts]),
+            x,
+            targets,
             features=_features(inits),
             groups=[family(trial.dataset) for trial in trials],
             items=pipelines,  # with a single data set, what is new is a pipeline
@@ -228,6 +238,7 @@ class AutoDistiller:
         pool = [pipeline for pipeline in dict.fromkeys(given) if pipeline not in known]
         if not pool:
             return []
+        # 5. Every candidate is scored, and the best are recommended.
         x = _design([(pipeline, init) for pipeline in pool], self.inits)
         predicted, radius = self._predictor.predict(x), self._predictor.radius
         ran_on = self._ran_on(init)

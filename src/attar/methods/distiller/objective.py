@@ -160,17 +160,18 @@ class Objective:
         mixed = drawn(batch)
         inputs = batch if mixed is None else mixed_inputs(model, batch, mixed=mixed)
         student = outputs_of(model, inputs, task=self.task, request=self.request)
+        # 2. Loss of the labels, L_hard.
         if config.hard_weight:
             values = self._hard(student.logits, batch, mixed)
             parts["hard"] = Term(values, config.hard_weight, per="labelled")
         if self.teacher is None:
             return parts
         teacher = self._taught(self.teacher, batch, mixed)
-        # 2. Prediction loss, L_pred(z_S, z_T).
+        # 3. Prediction loss, L_pred(z_S, z_T).
         if config.pred_weight:
             values = self._predictions(student.logits, teacher.logits, batch)
             parts["pred"] = Term(values, config.pred_weight, per="items")
-        # 3. Intermediate loss over the layer map, sum over (s, t) of L_inter(H_s, H_t).
+        # 4. Intermediate loss over the layer map, sum over (s, t) of L_inter(H_s, H_t).
         if self.layer_map is not None:
             mask, same = inputs["attention_mask"], _same(batch, mixed)
             values, per = self._intermediate(student, teacher, mask=mask, same=same)
