@@ -185,6 +185,14 @@ class Cut:
     ) -> torch.Tensor:
         """Indices along `axis` that survive when only `units` are kept, and of every head
         (`head_dim` rows in succession) only `channels`; None keeps the heads whole.
+
+        Args:
+            units: `(kept units,)` int64.
+            channels: `(kept channels,)` int64, each below `head_dim`.
+            head_dim: rows of a head, of which a unit has one or more.
+
+        Returns:
+            `(kept rows,)` int64, sorted.
         """
         rows = self.rows.index_select(0, units)
         if channels is not None:

@@ -56,7 +56,8 @@ class WindowCoder(ABC):
 
     @abstractmethod
     def _look_up(self, prefix: Window) -> Integers:
-        """What the coder needs to know of the symbols after a prefix."""
+        """What the coder needs to know of the symbols after a prefix: cumulative numbers,
+        `(A + 1,)` for an alphabet of A."""
 
     @abstractmethod
     def _window(self, symbols: Sequence[int], start: int) -> tuple[int, int]:
@@ -67,7 +68,11 @@ class WindowCoder(ABC):
         """The symbols that a code stands for."""
 
     def windows(self, symbols: Symbols) -> Iterator[tuple[int, Window]]:
-        """Every window's code and the symbols that it was made of."""
+        """Every window's code and the symbols that it was made of, in order.
+
+        Args:
+            symbols: `(S,)` uint16, each below the model's `alphabet`; none gives no window.
+        """
         rest = symbols.tolist()
         at = 0
         while at < len(rest):
@@ -76,16 +81,17 @@ class WindowCoder(ABC):
             at = end
 
     def encode(self, symbols: Symbols) -> NDArray[np.int64]:
-        """Codes of symbols, `(S,)` to `(C,)`."""
+        """Codes of symbols, `(S,)` uint16 to `(C,)` int64, each of `window_bits` bits."""
         return np.asarray([code for code, _ in self.windows(symbols)], np.int64)
 
     def decode(self, codes: NDArray[np.int64]) -> Symbols:
-        """Symbols of codes."""
+        """Symbols of codes, `(C,)` int64 to `(S,)` uint16."""
         symbols = [symbol for code in codes.tolist() for symbol in self._string(code)]
         return np.asarray(symbols, np.uint16)
 
     def wrong(self, symbols: Symbols) -> tuple[int, int]:
-        """How many windows are not read as they were written, and how many windows there are."""
+        """How many windows of `(S,)` symbols are not read as they were written, and how many
+        windows there are."""
         same = [self._string(code) == window for code, window in self.windows(symbols)]
         return same.count(False), len(same)
 
@@ -162,7 +168,7 @@ class LiveWindows(StopCoder):
         return digest.digest()
 
     def sizes(self, codes: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Symbols of the string of each code."""
+        """How many symbols the string of each code has, `(C,)` to `(C,)`."""
         return np.asarray([len(self._string(int(code))) for code in codes], np.int64)
 
     def save(self, file: str | Path) -> None:
@@ -171,7 +177,12 @@ class LiveWindows(StopCoder):
 
     @classmethod
     def load(cls, file: str | Path, *, window_bits: int) -> "LiveWindows":
-        """Read what `save` wrote."""
+        """Read what `save` wrote.
+
+        Args:
+            file: of the counts.
+            window_bits: bits of a window, which the file does not hold.
+        """
         return cls(NgramModel.load(Path(file)), window_bits=window_bits)
 
 

@@ -38,7 +38,11 @@ _SPLIT_STEM = re.compile(r"(train|valid|val|dev|test)(ing|ation)?(?![a-z])", re.
 
 
 def group_by_split(path: Path) -> dict[str, list[Path]]:
-    """The files of each split, sorted by path."""
+    """The files of each split, sorted by path.
+
+    Raises:
+        DataError: a file of unknown kind, or a folder without text to train on.
+    """
     if path.is_file():
         if kind(path) is None:
             raise DataError(f"expected a file of a known kind, found {path}; {ACCEPTED}")
@@ -73,7 +77,11 @@ def kind(path: Path) -> str | None:
 
 
 def read_text(file: Path) -> str:
-    """The file as it is, line ends and byte order mark included."""
+    """The file as it is, line ends and byte order mark included.
+
+    Raises:
+        DataError: it is empty, cannot be read, or is not UTF-8.
+    """
     try:
         raw = gzip.decompress(file.read_bytes()) if _is_gzip(file) else file.read_bytes()
     except (OSError, EOFError, zlib.error) as error:
@@ -126,7 +134,15 @@ def stream_rows(file: Path, *, characters: int) -> Iterator[str]:
 
 
 def load_table(file: Path, loader: str) -> Dataset:
-    """All columns of one file, cached by `datasets`."""
+    """All columns of one file, cached by `datasets`.
+
+    Args:
+        file: one of `LOADERS` that is a table, with or without .gz.
+        loader: json, parquet or csv.
+
+    Raises:
+        DataError: it is empty, or cannot be read.
+    """
     if file.stat().st_size == 0:
         raise DataError(f"expected documents in {file}, found an empty file; give a file with text")
     level = datasets.logging.get_verbosity()

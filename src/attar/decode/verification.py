@@ -98,15 +98,15 @@ class TokenRule:
     """Token by token: each is accepted with probability min(1, p / q), up to the first rejected."""
 
     def acceptance(self, drafts: Drafts) -> Tensor:
-        """min(1, p / q); 0 where p is 0, whatever q."""
+        """min(1, p / q), (B, G); 0 where p is 0, whatever q."""
         return _ratio(drafts.p_of_token, drafts.q_of_token)
 
     def count(self, below: Tensor) -> Tensor:
-        """The length of the first run of accepted tokens."""
+        """The length of the first run of accepted tokens: (B, G) bool -> (B,) int64."""
         return below.long().cumprod(-1).sum(-1)
 
     def residual(self, drafts: Drafts, kept: Tensor) -> Tensor:
-        """What p has more than q; p itself behind the draft."""
+        """What p has more than q; p itself behind the draft: (B,) -> (B, V)."""
         return _more(drafts.p_at(kept), drafts.q_at(kept))
 
 
@@ -125,7 +125,7 @@ class LossyRule(TokenRule):
     epsilon: float
 
     def acceptance(self, drafts: Drafts) -> Tensor:
-        """(B, G)."""
+        """The smaller of 1 and f(p) / q, (B, G); for `typical`, 1 where p is large enough."""
         p, q = drafts.p_of_token, drafts.q_of_token
         if self.kind == "typical":
             entropy = -torch.special.xlogy(drafts.p, drafts.p).sum(-1)[:, :-1]
@@ -171,12 +171,12 @@ class BlockRule:
         return reached
 
     def count(self, below: Tensor) -> Tensor:
-        """The last place that is reached."""
+        """The last place that is reached: (B, G) bool -> (B,) int64; 0 if none is."""
         places = torch.arange(1, below.shape[1] + 1, device=below.device)
         return torch.where(below, places, 0).amax(-1) if below.shape[1] else below.sum(-1)
 
     def residual(self, drafts: Drafts, kept: Tensor) -> Tensor:
-        """What P_k p has more than q; p itself behind the draft."""
+        """What P_k p has more than q; p itself behind the draft: (B,) -> (B, V)."""
         joint = torch.cat([torch.ones_like(drafts.p[:, :1, 0]), self._joint(drafts)], 1)
         share = joint.gather(1, kept[:, None])
         share = torch.where((kept < drafts.lengths)[:, None], share, 1.0)

@@ -46,7 +46,8 @@ def score_predictions(
 
     - single label: `accuracy`, `macro_f1` (over the classes that occur or are predicted),
       `matthews`;
-    - regression: `pearson`, `spearman` (0 where one side is constant), `rmse`;
+    - regression: `pearson` and `spearman` (the rank correlation), both from -1 to 1 and 0 where one
+      side is constant; `rmse`, in the unit of the labels;
     - multi-label, a label is predicted where its logit is positive: `micro_f1`, `macro_f1`,
       `mean_average_precision` (over the labels that occur);
     - token classification: `accuracy` of words, and with tags B-type, I-type, O `entity_precision`,

@@ -168,7 +168,10 @@ def _leave_pair_out(hat: Array, y: Array) -> Array:
 
 
 def kendall_tau(a: Array, b: Array) -> float:
-    """Kendall's tau-b of two equally long vectors; 0 when either is constant."""
+    """Kendall's tau-b of two vectors `(n,)`, from -1 to 1; 0 where either is constant.
+
+    It compares all pairs at once, in O(n^2) memory: n is the evaluations of one step.
+    """
     upper = np.triu_indices(len(a), 1)
     da = np.sign(a[:, None] - a[None, :])[upper]
     db = np.sign(b[:, None] - b[None, :])[upper]

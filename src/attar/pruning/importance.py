@@ -24,7 +24,14 @@ Module = tuple[int, Unit]
 
 @dataclass
 class ChannelStats:
-    """Running sums over tokens of one projection's input channels, `(channels,)` in float64."""
+    """Running sums over tokens of one projection's input channels.
+
+    Attributes:
+        tokens: how many were summed; the means below need at least one.
+        total: sum of x, `(channels,)` float64 on the CPU, as the next two.
+        absolute: sum of |x|.
+        square: sum of x^2.
+    """
 
     tokens: int
     total: Tensor
@@ -33,17 +40,17 @@ class ChannelStats:
 
     @property
     def mean_absolute(self) -> Tensor:
-        """Mean of |x| per channel."""
+        """Mean of |x| per channel, `(channels,)`."""
         return self.absolute / self.tokens
 
     @property
     def mean_square(self) -> Tensor:
-        """Mean of x^2 per channel."""
+        """Mean of x^2 per channel, `(channels,)`."""
         return self.square / self.tokens
 
     @property
     def variance(self) -> Tensor:
-        """Variance of x per channel, over tokens."""
+        """Variance of x per channel over tokens, `(channels,)`; divided by their number."""
         return (self.square / self.tokens - (self.total / self.tokens) ** 2).clamp_min(0)
 
 

@@ -24,6 +24,10 @@ def robust_z(scores: Sequence[float] | Array, *, noise: float = 0.0) -> Array:
     smaller than `noise`, the standard error of a score: where nothing tells the pipelines apart
     chance must not be stretched into large distances. NaN marks a trial that did not finish: it
     gets -3.
+
+    Args:
+        scores: `(N,)`, larger is better.
+        noise: in the unit of the scores.
     """
     scores = np.asarray(scores, dtype=np.float64)
     ended = scores[~np.isnan(scores)]
@@ -40,6 +44,13 @@ def expected_best(values: Sequence[float] | Array, k: int) -> float:
 
     Exactly: the i-th smallest of N is the best of C(i - 1, k - 1) among C(N, k) subsets.
 
+    Args:
+        values: `(N,)`, larger is better; finite.
+        k: size of a subset.
+
+    Returns:
+        In the unit of the values.
+
     Raises:
         ConfigError: there are not `k` values.
     """
@@ -49,7 +60,8 @@ def expected_best(values: Sequence[float] | Array, k: int) -> float:
 
 
 def rank_correlation(predicted: Array, true: Array) -> float:
-    """Spearman's; 0 where either side does not rank at all."""
+    """Spearman's rank correlation of two vectors `(N,)`, N at least 2, from -1 to 1; 0 where either
+    is constant."""
     if np.ptp(true) == 0 or np.ptp(predicted) == 0:
         return 0.0
     correlation: Any = spearmanr(predicted, true)
