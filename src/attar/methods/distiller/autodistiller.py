@@ -136,7 +136,7 @@ def family(dataset: str) -> str:
 class AutoDistiller:
     """Predicts how well pipelines compare with each other; made by `fit`.
 
-    The paper's steps, by the numbers that the code has: `fit` collects trials (1), their targets
+    Its steps, by the numbers that the code has: `fit` collects trials (1), their targets
     (2) and features (3), and fits a regression (4); `recommend` scores every candidate and returns
     the best (5), to be run.
 
