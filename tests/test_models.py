@@ -11,7 +11,14 @@ from attar import models
 from attar.data.tokens import pack
 from attar.errors import ConfigError, DataError
 from attar.evaluation import likelihood
-from attar.models import AUTOCAST_FROM, DocumentTokenizer, autocast, separator
+from attar.models import (
+    AUTOCAST_FROM,
+    DocumentTokenizer,
+    autocast,
+    evenly_spaced,
+    keep_layers,
+    separator,
+)
 from windows import made
 
 
@@ -79,3 +86,21 @@ def test_a_model_reads_as_many_tokens_as_it_has_positions(family: str) -> None:
         models.require_context(model, most + 1)
     with pytest.raises((IndexError, RuntimeError)):
         model(torch.full((1, most + 1), 5))
+
+
+def test_layers_are_spaced_evenly_with_or_without_the_first() -> None:
+    both = [(evenly_spaced(n, 7, first=True), evenly_spaced(n, 7, first=False)) for n in (1, 2, 3)]
+    assert both == [([0], [6]), ([0, 6], [2, 6]), ([0, 3, 6], [1, 3, 6])]
+    for first in (True, False):
+        assert evenly_spaced(7, 7, first=first) == list(range(7))
+        assert evenly_spaced(0, 7, first=first) == []
+
+
+def test_a_config_keeps_what_it_lists_for_the_layers_that_stay() -> None:
+    config = tiny.model("smollm3", num_hidden_layers=4, no_rope_layers=[1, 1, 1, 0]).config
+    config.layer_types = ["full_attention"] * 4
+    config.four_numbers = [1, 2, 3, 4]
+    keep_layers(config, [0, 3])
+    assert config.num_hidden_layers == 2
+    assert (config.no_rope_layers, len(config.layer_types)) == ([1, 0], 2)
+    assert config.four_numbers == [1, 2, 3, 4]  # by its name, no list of layers

@@ -1,4 +1,5 @@
-"""Facts that are read off a loaded model or its tokenizer: positions, separator, cache, precision.
+"""Facts that are read off a loaded model or its tokenizer: positions, separator, cache, precision,
+and which of its layers a smaller one has.
 
 Each rule stands here once.
 """
@@ -86,6 +87,33 @@ def require_generator(side: str, model: PreTrainedModel) -> None:
             f"the {side} must be a decoder or an encoder-decoder that generates text, but "
             f"{model.name_or_path or 'it'} is a {type(model).__name__}; give another model"
         )
+
+
+def evenly_spaced(count: int, whole: int, *, first: bool) -> list[int]:
+    """Numbers of `count` layers spread evenly over `whole`, counted from 0.
+
+    Args:
+        count: how many; more than there are repeats some.
+        whole: layers to choose from.
+        first: True: from the first to the last, both among them, and the first for a single one;
+            False: the last one of each of `count` equal stretches.
+    """
+    if first:
+        return [round(i * (whole - 1) / max(1, count - 1)) for i in range(count)]
+    return [(i + 1) * whole // count - 1 for i in range(count)]
+
+
+def keep_layers(config: Any, kept: Sequence[int]) -> None:
+    """Make a config, in place, that of a model with these layers alone: their number, and each list
+    with an entry per layer, such as `layer_types` and `no_rope_layers`.
+    """
+    whole = config.num_hidden_layers
+    for name, value in config.to_dict().items():
+        if isinstance(value, list) and len(value) == whole and "layer" in name:
+            setattr(config, name, [value[i] for i in kept])
+    config.num_hidden_layers = len(kept)
+    if hasattr(config, "num_decoder_layers"):  # of an encoder-decoder, as deep on both sides
+        config.num_decoder_layers = len(kept)
 
 
 AUTOCAST_FROM = (

@@ -19,7 +19,7 @@ from attar.decode.distributions import Prefix, Uniforms, Warp, draw, of_size
 from attar.decode.vocabularies import Translation
 from attar.errors import ConfigError
 from attar.families import Body
-from attar.models import positions_of
+from attar.models import keep_layers, positions_of
 
 Rows = Sequence[Sequence[int]]
 KeepDrafting = Callable[[int, int, float], bool]
@@ -238,7 +238,5 @@ def first_layers(model: PreTrainedModel, count: int) -> PreTrainedModel:
     shared = {id(weight): weight for weight in model.parameters()}
     twin = copy.deepcopy(model, shared)
     del Body(twin).layer_list[count:]
-    twin.config.num_hidden_layers = count
-    if kinds := getattr(twin.config, "layer_types", None):
-        twin.config.layer_types = list(kinds)[:count]
+    keep_layers(twin.config, range(count))
     return twin

@@ -15,6 +15,7 @@ from attar.arch import Arch, LayerShape, layer_keys
 from attar.checkpoint import has_stock_form
 from attar.errors import CompatibilityError
 from attar.families import FAMILIES, GLOBAL, Body, Family
+from attar.models import keep_layers
 from attar.slicing.mask import head_scale
 from attar.slicing.plan import SlicePlan
 
@@ -197,7 +198,6 @@ def cut_layers(model: PreTrainedModel, kept: Sequence[int]) -> None:
     config's per-layer lists.
     """
     layers = Body(model).layer_list
-    before = len(layers)
     stay = [layers[i] for i in kept]
     del layers[:]
     layers.extend(stay)
@@ -206,13 +206,8 @@ def cut_layers(model: PreTrainedModel, kept: Sequence[int]) -> None:
         for module in layer.modules():
             if hasattr(module, "layer_idx"):
                 module.layer_idx = index
-    config = model.config
-    for key in ("layer_types", "no_rope_layers", "mlp_layer_types"):
-        listed = getattr(config, key, None)
-        if isinstance(listed, list) and len(listed) == before:
-            setattr(config, key, [listed[i] for i in kept])
-    config.per_layer_config = None
-    config.num_hidden_layers = len(stay)
+    model.config.per_layer_config = None
+    keep_layers(model.config, kept)
 
 
 def describe(config: Any, arch: Arch) -> None:

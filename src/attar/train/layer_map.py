@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from attar.errors import ConfigError, require
+from attar.models import evenly_spaced
 
 Features = Literal["hidden", "attention"]
 Pair = tuple[int, int]
@@ -84,12 +85,10 @@ class LayerMap:
         Hidden states: i = 0..L_S on floor(i L_T / L_S). Attention: i = 0..L_S - 1 on
         floor((i + 1) L_T / L_S) - 1, the end of the same stretch.
         """
-        depth = max(student_layers, 1)  # a student without layers is refused below
+        layers = evenly_spaced(student_layers, teacher_layers, first=False)
         if features == "hidden":
-            pairs = ((i, i * teacher_layers // depth) for i in range(student_layers + 1))
-        else:
-            pairs = ((i, (i + 1) * teacher_layers // depth - 1) for i in range(student_layers))
-        return cls(tuple(pairs), student_layers, teacher_layers, features)
+            layers = [0, *(layer + 1 for layer in layers)]
+        return cls(tuple(enumerate(layers)), student_layers, teacher_layers, features)
 
     @classmethod
     def last(

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from attar.errors import CompatibilityError, ConfigError
+from attar.models import evenly_spaced, keep_layers
 
 StudentInit = Literal["cut", "random"]
 
@@ -72,7 +73,8 @@ def make_student(
             "the layers of this model differ in width, so that none of them can stand in for "
             "another; make the smaller model from its parent, before pruning"
         )
-    config = _config(teacher.config, kept)
+    config = copy.deepcopy(teacher.config)
+    keep_layers(config, kept)
     if width is not None:
         if init == "cut":
             raise ConfigError(
@@ -111,7 +113,7 @@ def evenly_spaced_layers(count: int, whole: int) -> list[int]:
     """
     if not 1 <= count <= whole:
         raise ConfigError(f"expected between 1 and {whole} layers of the target, found {count}")
-    return [round(i * (whole - 1) / max(1, count - 1)) for i in range(count)]
+    return evenly_spaced(count, whole, first=True)
 
 
 def _kept(layers: int | Sequence[int], whole: int) -> list[int]:
@@ -121,7 +123,7 @@ def _kept(layers: int | Sequence[int], whole: int) -> list[int]:
             raise ConfigError(
                 f"expected between 1 and {whole} layers, as the larger model has, found {layers}"
             )
-        return [(i + 1) * whole // layers - 1 for i in range(layers)]
+        return evenly_spaced(layers, whole, first=False)
     kept = list(layers)
     if not kept or kept != sorted(set(kept)) or not 0 <= kept[0] <= kept[-1] < whole:
         raise ConfigError(
@@ -129,19 +131,6 @@ def _kept(layers: int | Sequence[int], whole: int) -> list[int]:
             f"{', '.join(map(str, kept)) or 'none'}"
         )
     return kept
-
-
-def _config(config: Any, kept: list[int]) -> Any:
-    """The teacher's configuration for the blocks that are kept."""
-    smaller = copy.deepcopy(config)
-    whole = config.num_hidden_layers
-    for name, value in config.to_dict().items():
-        if isinstance(value, list) and len(value) == whole and "layer" in name:
-            setattr(smaller, name, [value[i] for i in kept])  # such as layer_types, no_rope_layers
-    smaller.num_hidden_layers = len(kept)
-    if hasattr(smaller, "num_decoder_layers"):
-        smaller.num_decoder_layers = len(kept)
-    return smaller
 
 
 def _narrow(config: Any, width: int) -> None:
