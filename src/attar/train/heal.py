@@ -311,11 +311,9 @@ def _needed_windows(
     context = config.context or min(LONGEST, positions_of(model) or LONGEST)
     require_context(model, context)
     windows = pack(documents, tokenizer, context=context)
-    needed = config.max_steps * config.per_device_train_batch_size
-    needed *= config.gradient_accumulation_steps * processes().num_processes
-    if needed >= len(windows):
+    if config.rows_seen >= len(windows):
         return windows
-    rows = np.random.default_rng(config.seed).choice(len(windows), needed, replace=False)
+    rows = np.random.default_rng(config.seed).choice(len(windows), config.rows_seen, replace=False)
     return windows.select(np.sort(rows).tolist())
 
 

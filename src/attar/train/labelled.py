@@ -242,16 +242,11 @@ def _examples(
     return Examples(encoded, task=job.task, tokenizer=tokenizer, copies=copies)
 
 
-def _rows_per_step(config: LabelledConfig) -> int:
-    """Rows, or groups of a row and its copies, in one step of all processes."""
-    own = config.per_device_train_batch_size * config.gradient_accumulation_steps
-    return own * processes().num_processes
-
-
 def _steps(source: Examples, config: LabelledConfig) -> int:
     if config.num_train_epochs is None:
         return config.max_steps
-    return max(1, math.ceil(config.num_train_epochs * len(source) / _rows_per_step(config)))
+    # A group of a row and its copies counts as one row here.
+    return max(1, math.ceil(config.num_train_epochs * len(source) / config.rows_per_step))
 
 
 # ------------------------------------------------------------------------------- teacher's outputs
@@ -288,7 +283,7 @@ def _teacher_outputs(
     live = config.mixup_beta is not None or request.attention
     anywhere = state is not None or cache is not None
     shared = cache is not None and not config.augment
-    seen = config.max_steps * _rows_per_step(config) * (len(rows) // len(source))
+    seen = config.rows_seen * (len(rows) // len(source))
     pays = config.teacher_cache and (shared or (anywhere and seen > len(rows)))
     if live or (job.same_inputs and not pays):
         yield LiveOutputs(job.teacher, task=job.task, request=request, bf16=bf16)

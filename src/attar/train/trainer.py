@@ -120,6 +120,17 @@ class TrainConfig:
             value = getattr(self, name)
             require(0 <= value < math.inf, name, value, "zero or more")
 
+    @property
+    def rows_per_step(self) -> int:
+        """Rows that one optimizer step sees, in all processes of this launch together."""
+        own = self.per_device_train_batch_size * self.gradient_accumulation_steps
+        return own * processes().num_processes
+
+    @property
+    def rows_seen(self) -> int:
+        """Rows that all steps see; one that comes again counts again."""
+        return self.max_steps * self.rows_per_step
+
 
 def next_token_loss(model: nn.Module, batch: Batch) -> dict[str, Term]:
     """Cross-entropy of every token but the first of each window, (B, T - 1), nats."""
@@ -364,18 +375,13 @@ def fit(
     if newest:
         check_data(newest, stamp)
 
-    batch = (
-        config.per_device_train_batch_size
-        * config.gradient_accumulation_steps
-        * group.num_processes
-    )
     bf16, use_cache = use_bf16(model, config), getattr(model.config, "use_cache", None)
-    interrupt, progress = Interrupt(), Progress(round(batch * source.tokens_per_row))
+    interrupt, progress = Interrupt(), Progress(round(config.rows_per_step * source.tokens_per_row))
     with tempfile.TemporaryDirectory() as scratch:
         trainer = ExactTrainer(
             _Objective(model, auxiliary, compute),
             _arguments(config, state_dir or Path(scratch), save=state_dir is not None),
-            train_dataset=order(len(source), length=config.max_steps * batch, seed=config.seed),
+            train_dataset=order(len(source), length=config.rows_seen, seed=config.seed),
             data_collator=source.batch,
             callbacks=[progress, interrupt, *([watch] if watch else [])],
             source=source,

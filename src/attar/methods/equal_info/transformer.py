@@ -118,10 +118,7 @@ def train_transformer(
 def _segments(stream: Symbols, length: int, config: EqualInfoConfig) -> Tensor:
     """`(N, 1 + length)`: the start, and the symbols from random places on; a million of them, or as
     many as all steps need, are seen again and again in another order."""
-    rows = (
-        config.max_steps * config.per_device_train_batch_size * config.gradient_accumulation_steps
-    )
     rng = np.random.default_rng(config.seed)
-    places = rng.integers(0, len(stream) - length + 1, size=min(rows, _SEGMENTS))
+    places = rng.integers(0, len(stream) - length + 1, size=min(config.rows_seen, _SEGMENTS))
     segments = np.lib.stride_tricks.sliding_window_view(stream, length)[places].astype(np.int64)
     return torch.from_numpy(np.pad(segments, ((0, 0), (1, 0)), constant_values=START))
