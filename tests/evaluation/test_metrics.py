@@ -17,6 +17,7 @@ import tasks
 from attar.data.labelled.encode import encode
 from attar.data.labelled.task import Task
 from attar.errors import DataError
+from attar.evaluation.correlations import rank_correlation
 from attar.evaluation.metrics import (
     answer,
     entities,
@@ -85,6 +86,13 @@ def test_constant_predictions_have_no_correlation() -> None:
         warnings.simplefilter("error")
         found = score_predictions([[1.0, 0, 0]] * 2, [1, 1], task=TASKS["single_label"])
     assert found == {"accuracy": 0.0, "macro_f1": 0.0, "matthews": 0.0}
+
+
+def test_ranks_are_compared_and_equal_ones_say_nothing() -> None:
+    rising = np.array([0.1, 0.5, 0.6, 9.0])
+    assert rank_correlation(rising, np.exp(rising)) == pytest.approx(1)
+    assert rank_correlation(rising, -rising) == pytest.approx(-1)
+    assert rank_correlation(rising, np.ones(4)) == rank_correlation(np.ones(4), rising) == 0
 
 
 @pytest.mark.parametrize(

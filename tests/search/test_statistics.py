@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from attar.errors import ConfigError
-from attar.search.statistics import expected_best, rank_correlation, robust_z
+from attar.search.statistics import expected_best, robust_z
 
 values = st.lists(st.floats(-10, 10).map(lambda x: round(x, 3)), min_size=1, max_size=8)
 
@@ -54,10 +54,3 @@ def test_chance_is_not_stretched() -> None:
     np.testing.assert_allclose(robust_z(close, noise=0.1), (np.array(close) - 0.5) / 0.1)
     far = [0.1, 0.5, 0.6, 0.7, 0.9]
     np.testing.assert_array_equal(robust_z(far, noise=0.1), robust_z(far))
-
-
-def test_ranks_are_compared_and_equal_ones_say_nothing() -> None:
-    rising = np.array([0.1, 0.5, 0.6, 9.0])
-    assert rank_correlation(rising, np.exp(rising)) == pytest.approx(1)
-    assert rank_correlation(rising, -rising) == pytest.approx(-1)
-    assert rank_correlation(rising, np.ones(4)) == rank_correlation(np.ones(4), rising) == 0

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from attar.data.labelled.task import UNLABELLED, Task
 from attar.errors import DataError
+from attar.evaluation.correlations import rank_correlation
 
 LONGEST_ANSWER = 30  # tokens, as in the usual evaluation of SQuAD
 
@@ -123,7 +124,7 @@ def _numbers(scores: Any, known: Any) -> dict[str, float]:
     constant = np.ptp(predicted) == 0 or np.ptp(known) == 0
     return {
         "pearson": 0.0 if constant else float(np.asarray(stats.pearsonr(predicted, known))[0]),
-        "spearman": 0.0 if constant else float(np.asarray(stats.spearmanr(predicted, known))[0]),
+        "spearman": rank_correlation(predicted, known),
         "rmse": float(np.sqrt(np.square(predicted - known).mean())),
     }
 

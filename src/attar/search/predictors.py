@@ -17,7 +17,8 @@ from sklearn.linear_model import Ridge
 from sklearn.model_selection import GroupKFold, LeaveOneGroupOut, cross_val_predict
 
 from attar.errors import require
-from attar.search.statistics import Array, expected_best, rank_correlation, robust_z
+from attar.evaluation.correlations import rank_correlation
+from attar.search.statistics import Array, expected_best, robust_z
 
 Target = Literal["z", "rank", "raw"]
 """What is learned of a trial: its robust z-score in its context, its rank there from 0 to 1, or the

@@ -2,11 +2,9 @@
 
 import math
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import spearmanr
 
 from attar.errors import require
 
@@ -57,12 +55,3 @@ def expected_best(values: Sequence[float] | Array, k: int) -> float:
     require(1 <= k <= len(values), "k", k, f"between 1 and the {len(values)} values")
     ordered, total = sorted(values), math.comb(len(values), k)
     return math.fsum(v * (math.comb(i, k - 1) / total) for i, v in enumerate(ordered))
-
-
-def rank_correlation(predicted: Array, true: Array) -> float:
-    """Spearman's rank correlation of two vectors `(N,)`, N at least 2, from -1 to 1; 0 where either
-    is constant."""
-    if np.ptp(true) == 0 or np.ptp(predicted) == 0:
-        return 0.0
-    correlation: Any = spearmanr(predicted, true)
-    return float(correlation.statistic)

@@ -1,0 +1,15 @@
+"""How well one list of numbers ranks as another does."""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+from scipy.stats import spearmanr
+
+
+def rank_correlation(predicted: ArrayLike, true: ArrayLike) -> float:
+    """Spearman's; 0 where either side does not rank at all."""
+    if np.ptp(true) == 0 or np.ptp(predicted) == 0:
+        return 0.0
+    correlation: Any = spearmanr(predicted, true)
+    return float(correlation.statistic)
