@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from attar.divergences import soft_cross_entropy
 from attar.errors import CompatibilityError, ConfigError
 
 Pool = Literal["cls", "mean"]
@@ -49,8 +50,7 @@ def hidden_ce(student: Tensor, teacher: Tensor, *, mask: Tensor | None = None) -
     The entropy of the teacher where both agree. Arguments, shapes and errors as in `hidden_mse`.
     """
     student, teacher, mask = _hidden(student, teacher, mask)
-    cross_entropy = -(teacher.softmax(-1) * student.log_softmax(-1)).sum(-1)
-    return torch.where(mask, cross_entropy, 0.0)
+    return torch.where(mask, soft_cross_entropy(student, teacher), 0.0)
 
 
 def hidden_cosine(student: Tensor, teacher: Tensor, *, mask: Tensor | None = None) -> Tensor:
