@@ -8,7 +8,8 @@ from scipy.stats import spearmanr
 
 
 def rank_correlation(predicted: ArrayLike, true: ArrayLike) -> float:
-    """Spearman's; 0 where either side does not rank at all."""
+    """Spearman's rank correlation of two vectors `(N,)`, N at least 2, from -1 to 1; 0 where either
+    is constant."""
     if np.ptp(true) == 0 or np.ptp(predicted) == 0:
         return 0.0
     correlation: Any = spearmanr(predicted, true)
