@@ -17,7 +17,7 @@ def test_a_model_is_a_name_or_a_model(model: Any) -> None:
             verb(model, *more)
 
 
-@pytest.mark.parametrize("prompts", [None, [], "", [3], ["a text", " "]])
+@pytest.mark.parametrize("prompts", [None, [], "", [3], ["a text", " "], "\udcff"])
 def test_a_prompt_is_text(prompts: Any) -> None:
     with pytest.raises(ConfigError, match="a prompt must be text of at least one word"):
         attar.generate(tiny.model(), prompts)

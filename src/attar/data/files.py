@@ -177,8 +177,8 @@ def read_cells(file: Path) -> pyarrow.Table:
     """
     text = read_text(file).removeprefix("\ufeff")
     tabs = kind(file) == ".tsv"
-    first = text.split("\n", 1)[0]
-    width = first.count("\t") + 1 if tabs else len(next(csv.reader(io.StringIO(text)), [""]))
+    lines = io.StringIO(text, newline=None)  # whichever character ends them
+    width = next(lines).count("\t") + 1 if tabs else len(next(csv.reader(lines), [""]))
     names = [f"f{i}" for i in range(width)]
     raw = text.encode()
     try:

@@ -1,6 +1,7 @@
 """The one way to generate: for Python, the command line and servers."""
 
 import logging
+import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -23,6 +24,8 @@ from attar.report.record import Run
 from attar.runtime import place
 
 logger = logging.getLogger(__name__)
+
+_SURROGATES = re.compile("[\ud800-\udfff]")  # half a character: what was not UTF-8
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -159,7 +162,9 @@ class Generator:
         if self.decoder is not None:
             rows = self.decoder.generate(ids, **inputs, **options).sequences
         else:
-            rows = model.generate(ids, **inputs, **options)
+            # whatever the checkpoint's own settings of generation ask for
+            one = {"num_return_sequences": 1, "return_dict_in_generate": False}
+            rows = model.generate(ids, **inputs, **one, **{"tokenizer": tokenizer} | options)
         only_new = config.chat or model.config.is_encoder_decoder
         for prompt, row in zip(prompts, rows, strict=True):
             new = str(tokenizer.decode(row[read:], skip_special_tokens=True))
@@ -230,7 +235,7 @@ def generate(
     config, recipe = configured(config, GenerateConfig, verb="generate", recipe=recipe)
     prompts = [prompts] if isinstance(prompts, str) else list(prompts or [""])
     for prompt in prompts:
-        fine = isinstance(prompt, str) and bool(prompt.strip())
+        fine = isinstance(prompt, str) and bool(prompt.strip()) and not _SURROGATES.search(prompt)
         require(fine, "a prompt", prompt, "text of at least one word")
     require_lossy(decoding)
     if draft is None and decoding != SpecConfig(seed=decoding.seed):

@@ -127,6 +127,31 @@ def test_load_text_reads_tsv(tmp_path: Path) -> None:
     assert sorted(pooled(data)) == sorted(line.split("\t")[0] for line in text.splitlines())
 
 
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+@pytest.mark.parametrize("kind", ["csv", "tsv"])
+def test_lines_may_end_in_any_way(tmp_path: Path, end: str, kind: str) -> None:
+    cell = "," if kind == "csv" else "\t"
+    lines = [f"text{cell}label", *(f"line {i}{cell}{'yn'[i % 2]}" for i in range(40))]
+    file = tmp_path / f"a.{kind}"
+    file.write_bytes((end.join(lines) + end).encode())
+    data, task = load_labelled(file)
+    assert task.labels == ("n", "y")
+    assert sorted(pooled(data)) == sorted(f"line {i}" for i in range(40))
+
+
+def test_a_word_that_is_no_text_is_refused() -> None:
+    rows = columns(words=[["a", "b"], ["c", None]] * 20, tags=[[0, 1], [1, 0]] * 20)
+    with pytest.raises(DataError, match="expected text for every word of the train split"):
+        load_labelled(Data(rows, text_column="words", label_column="tags"))
+
+
+@pytest.mark.parametrize("limit", [2.5, "3"])
+def test_a_limit_of_labels_is_a_whole_number(limit: Any) -> None:
+    rows = columns(text=[f"line {i}" for i in range(40)], label=["y", "n"] * 20)
+    with pytest.raises(ConfigError, match="limit_labels must be a whole number"):
+        load_labelled(rows, limit_labels=limit)
+
+
 def test_the_shared_data_loads(shared_data: Path) -> None:
     counts = {"sst2": 2, "agnews/dev.tsv.gz": 4, "rte": 2, "polarity": 2, "subjectivity": 2}
     for name, classes in counts.items():

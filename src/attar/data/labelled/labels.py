@@ -13,7 +13,7 @@ from attar.data.files import reason
 from attar.data.labelled.columns import Rows
 from attar.data.labelled.task import UNLABELLED, TaskKind
 from attar.data.text import SPLITS
-from attar.errors import ConfigError, DataError
+from attar.errors import ConfigError, DataError, require
 
 
 def infer(texts: Sequence[Any], labels: Sequence[Any], *, origin: str) -> TaskKind:
@@ -111,6 +111,11 @@ def _check_texts(rows: Rows, kind: TaskKind, where: str) -> None:
                 raise DataError(
                     f"expected text in every row of {where}, found none in row {i + 1} ({column}); "
                     "leave out the row"
+                )
+            if isinstance(text, list) and not all(isinstance(word, str) for word in text):
+                raise DataError(
+                    f"expected text for every word of {where}, found another kind in row {i + 1} "
+                    f"({column}): {str(text)[:60]}; mend the row"
                 )
             if isinstance(text, list) is not (kind == "token_classification"):
                 raise DataError(
@@ -244,6 +249,7 @@ def limited(labels: list[Any], kind: TaskKind, *, limit: int, seed: int) -> list
     """
     known = [i for i, label in enumerate(labels) if label is not None]
     classes = Counter(labels[i] for i in known) if kind == "single_label" else Counter()
+    require(isinstance(limit, int), "limit_labels", limit, "a whole number")
     if limit < max(1, len(classes)):
         raise ConfigError(
             f"expected limit_labels of at least {max(1, len(classes))}, one a class, found "
