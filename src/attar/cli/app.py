@@ -8,6 +8,7 @@ import os
 import sys
 import warnings
 from collections.abc import Sequence
+from difflib import get_close_matches
 from types import MappingProxyType
 from typing import Annotated, Any, get_args
 
@@ -176,6 +177,7 @@ def run(argv: Sequence[str]) -> int:
     _quiet_libraries()
     try:
         _require_utf8(argv)
+        _require_command(argv)
         _refuse_old_words(argv)
         command = next((token for token in argv if token in COMMANDS), None)
         code = build_app(command).meta(list(argv), exit_on_error=False, print_error=False)
@@ -198,6 +200,16 @@ def _require_utf8(argv: Sequence[str]) -> None:
                 f"expected UTF-8 on the command line; found {token!r}: set a UTF-8 locale, or "
                 "rename the file"
             )
+
+
+def _require_command(argv: Sequence[str]) -> None:
+    """Refuse an unknown command; cyclopts would import all of them for its suggestion."""
+    if argv and not argv[0].startswith("-") and argv[0] not in COMMANDS:
+        near = get_close_matches(argv[0], COMMANDS, n=1)
+        raise ConfigError(
+            f"there is no command {argv[0]!r}{f'; did you mean {near[0]!r}?' if near else ';'} "
+            "`attar --help` lists all"
+        )
 
 
 def _refuse_old_words(argv: Sequence[str]) -> None:
