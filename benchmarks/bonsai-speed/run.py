@@ -34,31 +34,20 @@ def build(quick: bool) -> LlamaForCausalLM:
     GPU, not trained: a clock does not care what weights are.
     """
     torch.manual_seed(0)
-    if torch.cuda.is_available():
-        big = LlamaConfig(
-            vocab_size=128_256,
-            hidden_size=2048,
-            num_hidden_layers=16,
-            num_attention_heads=32,
-            num_key_value_heads=8,
-            head_dim=64,
-            intermediate_size=8192,
-            max_position_embeddings=4096,
-            tie_word_embeddings=True,
-        )
-        with torch.device("cuda"):
-            return LlamaForCausalLM(big).eval().to(torch.bfloat16)
+    gpu = torch.cuda.is_available()
     shape = LlamaConfig(
-        vocab_size=8192,
-        hidden_size=512,
-        num_hidden_layers=8,
-        num_attention_heads=8,
-        num_key_value_heads=4,
-        intermediate_size=1408,
+        vocab_size=128_256 if gpu else 8192,
+        hidden_size=2048 if gpu else 512,
+        num_hidden_layers=16 if gpu else 8,
+        num_attention_heads=32 if gpu else 8,
+        num_key_value_heads=8 if gpu else 4,
+        intermediate_size=8192 if gpu else 1408,
         max_position_embeddings=1024,
-        tie_word_embeddings=quick,
+        tie_word_embeddings=gpu or quick,
     )
-    return LlamaForCausalLM(shape).eval()
+    with torch.device("cuda" if gpu else "cpu"):
+        model = LlamaForCausalLM(shape).eval()
+    return model.to(torch.bfloat16) if gpu else model
 
 
 def main() -> None:

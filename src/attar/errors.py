@@ -6,6 +6,11 @@ and what to do. The command line prints the message without a traceback and leav
 """
 
 import math
+from collections.abc import Mapping
+from dataclasses import fields
+from pathlib import Path
+from types import UnionType
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 
 class AttarError(Exception):
@@ -77,3 +82,55 @@ def expect(fine: bool, name: str, found: object, expected: str) -> None:
     """
     if not fine:
         raise DataError(f"{name} must be {expected}; found {found!r}")
+
+
+def check_types(options: Any) -> None:
+    """Refuse a dataclass of options whose values are not of the types of their fields: the first
+    line of its `__post_init__`, for who makes it in Python.
+
+    Raises:
+        ConfigError: one is not, or is a number that is infinite or NaN.
+    """
+    hints = get_type_hints(type(options))
+    for field in fields(options):
+        value, hint = getattr(options, field.name), hints[field.name]
+        require(_fits(value, hint), field.name, value, described(hint))
+
+
+def _fits(value: Any, hint: Any) -> bool:
+    origin, inner = get_origin(hint), get_args(hint)
+    if origin in (Union, UnionType):
+        return any(_fits(value, one) for one in inner)
+    if origin is Literal:
+        return isinstance(value, str) and value in inner
+    if origin is tuple:
+        return isinstance(value, tuple | list) and all(_fits(one, inner[0]) for one in value)
+    if hint is float:
+        return finite(value)
+    if hint is Path:
+        return isinstance(value, str | Path)
+    if hint is int:
+        return isinstance(value, int) and not isinstance(value, bool)
+    return hint is Any or isinstance(value, origin or hint)
+
+
+_KINDS = {
+    bool: "true or false",
+    int: "a whole number",
+    float: "a finite number",
+    str: "text",
+    Path: "a path",
+    Mapping: "a mapping",
+}
+
+
+def described(hint: Any) -> str:
+    """A type of an option for people."""
+    origin, inner = get_origin(hint), get_args(hint)
+    if origin in (Union, UnionType):
+        return " or ".join(described(one) for one in inner if one is not type(None))
+    if origin is Literal:
+        return f"one of {', '.join(inner)}"
+    if origin is tuple:
+        return f"a list, each {described(inner[0])}"
+    return _KINDS.get(origin or hint, f"a {getattr(hint, '__name__', hint)}")

@@ -3,6 +3,8 @@
 import os
 import random
 import signal
+import subprocess
+import sys
 from dataclasses import fields, replace
 from importlib.resources import files
 from pathlib import Path
@@ -16,7 +18,6 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
-import processes
 import tiny
 from attar import checkpoint
 from attar.data.tokens import train_bpe
@@ -292,13 +293,33 @@ def test_the_shipped_recipes_are_of_this_config(name: str) -> None:
     assert configured(f"bonsai/{name}", HealConfig, recipe=None)[1] == f"bonsai/{name}"
 
 
-def heal_in_two(folders: dict[str, Path], out: Path) -> None:
-    run(folders, out, replace(CONFIG, per_device_train_batch_size=2, teacher_cache="topk:16"))
+WORKER = """
+import sys
+from dataclasses import replace
+from pathlib import Path
+import test_heal as t
+names = ("student", "teacher", "data")
+folders = {name: Path(sys.argv[1]) / name for name in names}
+config = replace(t.CONFIG, per_device_train_batch_size=2, teacher_cache="topk:16")
+t.run(folders, Path(sys.argv[2]), config)
+"""
 
 
 @pytest.mark.slow
 def test_two_processes_heal_like_one(folders: dict[str, Path], tmp_path: Path) -> None:
-    processes.in_two(heal_in_two, folders, tmp_path / "two")
+    """Under the launcher itself; others of two processes do without it (`processes.in_two`)."""
+    script = tmp_path / "worker.py"
+    script.write_text(WORKER)
+    done = subprocess.run(
+        [
+            *(sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"),
+            *(script, folders["student"].parent, tmp_path / "two"),
+        ],
+        env=os.environ | {"PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), *sys.path])},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
     one = run(folders, tmp_path / "one", replace(CONFIG, teacher_cache="topk:16"))
     two = Run.load(tmp_path / "two")
     assert two.quality["after"]["nll"] == pytest.approx(one.quality["after"]["nll"], abs=1e-5)

@@ -10,7 +10,7 @@ import warnings
 from collections.abc import Sequence
 from difflib import get_close_matches
 from types import MappingProxyType
-from typing import Annotated, Any, get_args
+from typing import Annotated, Any
 
 import cyclopts
 from cyclopts import App, Parameter
@@ -19,6 +19,7 @@ from cyclopts.config import Dict
 from attar.cli.output import ExitCode
 from attar.errors import AttarError, ConfigError
 from attar.recipes.renamed import RENAMED, RENAMED_OPTIONS
+from attar.recipes.typed import as_type
 
 #: command -> what it does; those with an `app` have commands of their own
 COMMANDS = MappingProxyType(
@@ -69,7 +70,7 @@ def build_app(command: str | None = None) -> App:
         help_epilogue=_EPILOGUE,
         help_format="markdown",
         result_action="return_value",
-        default_parameter=Parameter(converter=_converted),
+        default_parameter=Parameter(converter=as_type),
         suppress_keyboard_interrupt=False,  # `run` turns it into the exit code
     )
     app.meta.suppress_keyboard_interrupt = False
@@ -92,22 +93,6 @@ def build_app(command: str | None = None) -> App:
         return app(tokens, exit_on_error=False, print_error=False)
 
     return app
-
-
-def _converted(hint: Any, tokens: Sequence[cyclopts.Token]) -> Any:
-    """What is typed, in the type of its option; cyclopts alone would round 1.5 to 2."""
-    kinds = {hint, *get_args(hint)}
-    for token in tokens:
-        if int in kinds and float not in kinds and _has_fraction(token.value):
-            raise ValueError(f"expected a whole number, found {token.value}")
-    return cyclopts.convert(hint, tokens)
-
-
-def _has_fraction(text: str) -> bool:
-    try:
-        return not float(text).is_integer()
-    except ValueError:  # not a number at all, which cyclopts reports
-        return False
 
 
 def with_recipe(

@@ -62,7 +62,9 @@ def pack(
         ConfigError: `context` is not positive.
     """
     _check_column(documents)
-    cutter = _Cutter(tokenizer, separator(tokenizer), context, vocab_size)
+    cutter = _Cutter(
+        tokenizer, separator=separator(tokenizer), context=context, vocab_size=vocab_size
+    )
     return _cut(documents, cutter, column="text")
 
 
@@ -101,7 +103,8 @@ def pack_ids(rows: Dataset, *, context: int, vocab_size: int | None = None) -> D
         DataError: an id outside the vocabulary, or not enough ids for one block.
         ConfigError: `context` is not positive.
     """
-    return _cut(rows, _Cutter(None, 0, context, vocab_size), column="input_ids")
+    cutter = _Cutter(None, separator=0, context=context, vocab_size=vocab_size)
+    return _cut(rows, cutter, column="input_ids")
 
 
 class _Cutter:
@@ -113,6 +116,7 @@ class _Cutter:
     def __init__(
         self,
         tokenizer: PreTrainedTokenizerBase | None,
+        *,
         separator: int,
         context: int,
         vocab_size: int | None,

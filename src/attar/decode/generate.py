@@ -16,7 +16,7 @@ from attar.decode.settings import SpecConfig
 from attar.decode.speculation import made_for
 from attar.decode.speculative import SpeculativeDecoder
 from attar.decode.stats import SpecStats
-from attar.errors import ConfigError, require
+from attar.errors import ConfigError, check_types, require
 from attar.models import require_generator, require_positions
 from attar.recipes import configured
 from attar.report.artefact import artefact
@@ -40,8 +40,8 @@ class GenerateConfig:
     """Sample from this many likeliest tokens; 0: from all."""
     top_p: float = 1.0
     """Sample from the likeliest tokens that together have this probability."""
-    repetition_penalty: float = 1.0
-    """Above 1: tokens that were used are less likely."""
+    repetition_penalty: float | None = None
+    """Above 1: tokens that were used are less likely; 1: all alike. Unset: the checkpoint's own."""
     stop: tuple[str, ...] = ()
     """A text ends with any of these; may be given several times."""
     chat: bool = False
@@ -50,21 +50,22 @@ class GenerateConfig:
     """Prompts that are continued together."""
 
     def __post_init__(self) -> None:
+        check_types(self)
         for name in ("max_new_tokens", "batch_size"):
             require(getattr(self, name) >= 1, name, getattr(self, name), "at least 1")
         require(self.temperature >= 0, "temperature", self.temperature, "0 or more")
         require(0 < self.top_p <= 1, "top_p", self.top_p, "above 0 and at most 1")
         require(self.top_k >= 0, "top_k", self.top_k, "0 or more")
         penalty = self.repetition_penalty
-        require(penalty > 0, "repetition_penalty", penalty, "above 0")
+        require(penalty is None or penalty > 0, "repetition_penalty", penalty, "above 0")
 
     def options(self, tokenizer: PreTrainedTokenizerBase) -> dict[str, Any]:
-        """The keywords of `generate`; what is at its default is left to the checkpoint."""
+        """The keywords of `generate`; what is unset is left to the checkpoint."""
         drawn = self.temperature > 0
         options: dict[str, Any] = {"do_sample": drawn, "max_new_tokens": self.max_new_tokens}
         if drawn:
             options |= {"temperature": self.temperature, "top_k": self.top_k, "top_p": self.top_p}
-        if self.repetition_penalty != 1:
+        if self.repetition_penalty is not None:
             options["repetition_penalty"] = self.repetition_penalty
         if self.stop:
             options |= {"stop_strings": list(self.stop), "tokenizer": tokenizer}

@@ -1,11 +1,11 @@
 """The options of speculative decoding, and the rule and policy that they name."""
 
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Literal
 
 from attar.decode.draft_length import Confidence, Constant, CostModel, DraftLength, Heuristic
 from attar.decode.verification import BlockRule, LossyKind, LossyRule, Rule, TokenRule
-from attar.errors import ConfigError, require
+from attar.errors import ConfigError, check_types, require
 
 Policy = Literal["cost", "constant", "heuristic", "confidence"]
 Verification = Literal["token", "block"]
@@ -40,16 +40,11 @@ class SpecConfig:
     take another to repeat a text."""
 
     def __post_init__(self) -> None:
-        for name, words in (("policy", Policy), ("verification", Verification)):
-            value, known = getattr(self, name), get_args(words)
-            require(value in known, name, value, " or ".join(known))
+        check_types(self)
         length, heat = self.draft_tokens, self.draft_temperature
         require(length is None or length >= 1, "draft_tokens", length, "at least 1")
         require(0 <= self.threshold <= 1, "threshold", self.threshold, "between 0 and 1")
         require(heat is None or heat >= 0, "draft_temperature", heat, "0 or more")
-        kinds = get_args(LossyKind)
-        fine = self.lossy is None or self.lossy in kinds
-        require(fine, "lossy", self.lossy, f"{' or '.join(kinds)}, or unset")
         if self.lossy is None and self.epsilon != 1:
             raise ConfigError(
                 f"epsilon {self.epsilon} says how strict a lossy verification is, but lossy is "

@@ -13,6 +13,7 @@ from attar.compatibility import check_trained
 from attar.data.data import STDLIB, Data, DataLike
 from attar.data.labelled.load import load_labelled
 from attar.data.text import load_text
+from attar.errors import check_types
 from attar.evaluation.bits import bits_per_byte
 from attar.evaluation.harness import tasks as harness_scores
 from attar.evaluation.labelled import score_on
@@ -60,6 +61,9 @@ class EvaluateConfig:
     and what a byte costs."""
     speed: bool = True
     """Time prefill and decoding on this machine."""
+
+    def __post_init__(self) -> None:
+        check_types(self)
 
 
 def evaluate(

@@ -9,7 +9,7 @@ from transformers import PreTrainedModel
 
 from attar import checkpoint
 from attar.budget import Cost
-from attar.errors import require
+from attar.errors import check_types, require
 from attar.measure.cost import cost_of
 from attar.measure.timing import measure
 from attar.recipes import configured
@@ -38,6 +38,7 @@ class CostConfig:
     """Count MACs with this many tokens in the cache, and show the cache at that length."""
 
     def __post_init__(self) -> None:
+        check_types(self)
         for name in ("prompt_tokens", "new_tokens", "batch_size", "repeats"):
             require(getattr(self, name) >= 1, name, getattr(self, name), "1 or more")
         require(self.context >= 0, "context", self.context, "0 or more")

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from attar.errors import require
+from attar.errors import check_types, require
 from attar.pruning.importance import Prior
 
 Method = Literal["bonsai", "blockwise", "random", "magnitude", "wanda", "flap"]
@@ -58,6 +58,7 @@ class PruneConfig:
     """Seed of the windows and of everything drawn."""
 
     def __post_init__(self) -> None:
+        check_types(self)
         require(0 < self.step <= 1, "step", self.step, "a share in (0, 1]")
         require(self.pool_factor >= 1, "pool_factor", self.pool_factor, "at least 1")
         for name in ("round_to", "windows", "batch_size"):

@@ -17,7 +17,7 @@ from attar.budget import Budget, Cost
 from attar.data.data import Data
 from attar.data.text import load_text
 from attar.data.tokens import pack
-from attar.errors import BudgetError, CompatibilityError, ConfigError, DataError
+from attar.errors import BudgetError, CompatibilityError, ConfigError, DataError, check_types
 from attar.evaluation import likelihood
 from attar.families import Body
 from attar.measure import latency_budget
@@ -66,6 +66,7 @@ class PruneTask:
     tokenizer: PreTrainedTokenizerBase | None
 
     def __post_init__(self) -> None:
+        check_types(self)
         if self.config.iterative and not self.strategy.one_shot:
             raise ConfigError(
                 f"iterative is for methods that cut in one step, and {self.strategy.name} always "

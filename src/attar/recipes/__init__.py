@@ -6,13 +6,14 @@ from difflib import get_close_matches
 from importlib.resources import files
 from importlib.resources.abc import Traversable
 from pathlib import Path
-from typing import Any, TypeVar, get_args, get_type_hints
+from typing import Any, TypeVar, get_type_hints
 
 import yaml
 
 from attar import artefacts
-from attar.errors import ConfigError, require
+from attar.errors import ConfigError
 from attar.recipes.renamed import RENAMED, RENAMED_OPTIONS
+from attar.recipes.typed import from_recipe
 
 C = TypeVar("C")
 
@@ -163,33 +164,8 @@ def options_from(options: Mapping[str, Any], kind: type[C], *, source: str) -> C
         )
     hints = get_type_hints(kind)
     given = {
-        name: _typed(value, hints[name], name=f"{name} in the recipe {source!r}")
+        name: from_recipe(value, hints[name], name=f"{name} in the recipe {source!r}")
         for name, value in options.items()
         if value is not None  # null: as if it were not there
     }
-    try:
-        return kind(**given)
-    except TypeError as error:  # text where a list is compared, for instance
-        raise ConfigError(
-            f"the recipe {source!r} holds an option of the wrong type: {error}"
-        ) from error
-
-
-def _typed(value: Any, hint: Any, *, name: str) -> Any:
-    """A recipe's value as the command line would read it: lists as tuples, and `1e-3`, which is
-    text in YAML, as a number.
-    """
-    if isinstance(value, list):
-        return tuple(value)
-    kinds = {hint, *get_args(hint)}
-    if not kinds & {int, float}:
-        return value
-    try:
-        number = float("" if isinstance(value, bool) else value)
-    except (OverflowError, TypeError, ValueError):
-        require(bool(kinds & {str, bool}), name, value, "a number")
-        return value
-    if float not in kinds:
-        require(number.is_integer(), name, value, "a whole number")
-        number = int(number)
-    return value if isinstance(value, int) else number
+    return kind(**given)

@@ -195,7 +195,11 @@ def comparison(
             own = side(baseline.get("cost"), "after"), side(baseline.get("quality"), "after")
             models.append((str(baseline.get("name", "baseline")), "baseline", own, before))
     columns = columns_for([own[1] for _, _, own, _ in models])
-    return _table([_record(*model, columns) for model in models], columns, ratios=ratios)
+    records = [
+        {"run": name, "role": role, **_figures(own, parent, columns=columns)}
+        for name, role, own, parent in models
+    ]
+    return _table(records, columns, ratios=ratios)
 
 
 def _result_among(
@@ -227,10 +231,9 @@ def scored_apart(runs: Sequence[Record]) -> str | None:
     return f"not all runs were scored on the same data ({texts}): compare their scores with care"
 
 
-def _record(
-    name: str, role: str, own: _Figures, parent: _Figures, columns: Sequence[Column]
-) -> dict[str, Any]:
-    record: dict[str, Any] = {"run": name, "role": role}
+def _figures(own: _Figures, parent: _Figures, *, columns: Sequence[Column]) -> dict[str, Any]:
+    """What each column reads off a model, and its ratio to the parent's."""
+    record: dict[str, Any] = {}
     for column in columns:
         value, base = column.read(*own), column.read(*parent)
         record[column.name] = value

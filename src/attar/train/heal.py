@@ -22,7 +22,7 @@ from attar.data.sources import Batch
 from attar.data.text import load_text
 from attar.data.tokens import pack
 from attar.divergences import DIVERGENCES, DivergenceName
-from attar.errors import ConfigError, require
+from attar.errors import ConfigError
 from attar.evaluation.likelihood import score
 from attar.measure.cost import cost_of
 from attar.models import positions_of, require_context
@@ -81,8 +81,6 @@ class HealConfig(TrainConfig):
                 "kl_weight and ce_weight must be zero or more and not both zero, but they are "
                 f"{self.kl_weight:g} and {self.ce_weight:g}."
             )
-        names = ", ".join(DIVERGENCES)
-        require(self.divergence in DIVERGENCES, "divergence", self.divergence, f"one of {names}")
         if self.top_k is not None and self.divergence != "forward_kl":
             raise ConfigError(
                 f"teacher_cache holds only what forward_kl needs, but divergence is "

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from attar.errors import CompatibilityError, ConfigError
+from attar.errors import CompatibilityError, ConfigError, check_types
 from attar.models import evenly_spaced, keep_layers
 
 StudentInit = Literal["cut", "random"]
@@ -29,6 +29,9 @@ class StudentShape:
     layers: int | None = None
     width: int | None = None
     init: StudentInit = "cut"
+
+    def __post_init__(self) -> None:
+        check_types(self)
 
 
 def depth(model: PreTrainedModel) -> int:

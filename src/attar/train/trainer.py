@@ -8,7 +8,6 @@ this: it says so where it is defined (mixup, the plan of the earth mover's dista
 information under accumulation).
 """
 
-import math
 import shutil
 import tempfile
 import time
@@ -17,7 +16,7 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any, Literal, get_args, get_type_hints
+from typing import Any, Literal
 
 import torch
 import torch.distributed as dist
@@ -25,11 +24,12 @@ import torch.nn.functional as F
 from datasets import Dataset
 from torch import Tensor, nn
 from transformers import PreTrainedModel, Trainer, TrainingArguments
+from transformers.integrations.integration_utils import get_available_reporting_integrations
 from transformers.trainer_callback import PrinterCallback
 
 from attar.data.sources import Batch, Source, Windows, order
 from attar.divergences import mean_over
-from attar.errors import ConfigError, TrainingDivergedError, require
+from attar.errors import ConfigError, TrainingDivergedError, check_types, require
 from attar.models import autocast
 from attar.runtime import processes
 from attar.train.callbacks import Interrupt, Progress, Watch
@@ -105,6 +105,7 @@ class TrainConfig:
     """Experiment trackers, as in transformers: none, tensorboard, wandb, trackio, all."""
 
     def __post_init__(self) -> None:
+        check_types(self)
         for name in (
             "max_steps",
             "per_device_train_batch_size",
@@ -113,12 +114,15 @@ class TrainConfig:
             "logging_steps",
         ):
             require(getattr(self, name) >= 1, name, getattr(self, name), "at least 1")
-        shape = self.lr_scheduler_type
-        shapes = get_args(get_type_hints(TrainConfig)["lr_scheduler_type"])
-        require(shape in shapes, "lr_scheduler_type", shape, f"one of {', '.join(shapes)}")
         for name in ("learning_rate", "warmup_steps", "weight_decay", "max_grad_norm"):
             value = getattr(self, name)
-            require(0 <= value < math.inf, name, value, "zero or more")
+            require(value >= 0, name, value, "zero or more")
+        if self.report_to not in ("none", "all"):
+            trackers = get_available_reporting_integrations()
+            expected = (
+                f"none, all, or a tracker that is installed: {', '.join(trackers) or 'none is'}"
+            )
+            require(self.report_to in trackers, "report_to", self.report_to, expected)
 
     @property
     def rows_per_step(self) -> int:

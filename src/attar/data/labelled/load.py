@@ -1,6 +1,7 @@
 """The way from a source to three splits of labelled examples."""
 
 from pathlib import Path
+from typing import get_args
 
 from datasets import DatasetDict
 
@@ -11,7 +12,7 @@ from attar.data.labelled.splits import complete, to_dataset
 from attar.data.labelled.stdlib_tasks import stdlib_tables
 from attar.data.labelled.task import Task, TaskKind
 from attar.data.text import from_hub, name_splits, progress_only_on_terminals
-from attar.errors import ConfigError
+from attar.errors import ConfigError, require
 
 _ACCEPTED = (
     "give a Hub name, a file or folder of .jsonl, .parquet, .csv or .tsv (each also with .gz), "
@@ -59,6 +60,8 @@ def load_labelled(
         ConfigError: a configuration of a source that is not on the Hub, or `limit_labels` below the
             number of classes.
     """
+    known = get_args(TaskKind)
+    require(task is None or task in known, "task", task, f"one of {', '.join(known)}")
     data = Data.of(data)
     source, config, origin = data.source, data.config, data.origin
     path = Path(source).expanduser() if isinstance(source, str | Path) else None

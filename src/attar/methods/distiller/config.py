@@ -1,8 +1,7 @@
 """Options of one distillation run, and what cannot learn with them."""
 
 from dataclasses import dataclass, replace
-from types import MappingProxyType
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 from transformers import PreTrainedTokenizerBase
 
@@ -75,8 +74,6 @@ class DistillConfig(LabelledConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name, words in _WORDS.items():
-            require(getattr(self, name) in words, name, getattr(self, name), " or ".join(words))
         for name in ("pred_weight", "hard_weight", "intermediate_weight"):
             require(getattr(self, name) >= 0, name, getattr(self, name), "zero or more")
         require(self.temperature > 0, "temperature", self.temperature, "above 0")
@@ -94,17 +91,6 @@ class DistillConfig(LabelledConfig):
     def taught(self) -> bool:
         """Whether the teacher says anything in this pipeline."""
         return self.pred_weight > 0 or self.intermediate != "none"
-
-
-_WORDS = MappingProxyType(
-    {
-        "pred_loss": get_args(PredictionLoss),
-        "intermediate": ("auto", *get_args(IntermediateName)),
-        "features": get_args(Features),
-        "pool": get_args(Pool),
-        "baseline": get_args(Baseline),
-    }
-)
 
 
 def settled(config: DistillConfig, *, has_teacher: bool, random_student: bool) -> DistillConfig:

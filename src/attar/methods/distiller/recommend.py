@@ -6,7 +6,7 @@ from pathlib import Path
 from attar.data.data import Data, DataLike
 from attar.data.labelled.load import load_labelled
 from attar.data.labelled.task import TaskKind
-from attar.errors import require
+from attar.errors import check_types, require
 from attar.methods.distiller.autodistiller import (
     AutoDistiller,
     Recommendation,
@@ -42,6 +42,7 @@ class RecommendConfig:
     """Folder or Hub name of a masked language model; without one the augmenter mlm is left out."""
 
     def __post_init__(self) -> None:
+        check_types(self)
         require(self.count >= 1, "count", self.count, "1 or more")
 
 

@@ -24,7 +24,7 @@ from attar.compatibility import same_inputs
 from attar.data.data import Data, DataLike
 from attar.data.labelled.load import load_labelled
 from attar.data.labelled.task import Task, TaskKind
-from attar.errors import ConfigError, require
+from attar.errors import ConfigError, check_types, require
 from attar.evaluation.metrics import primary
 from attar.methods.distiller.autodistiller import AutoDistiller, known_trials
 from attar.methods.distiller.config import DistillConfig, with_pipeline
@@ -74,6 +74,7 @@ class SearchConfig:
     in the study's folder, for workers on one machine."""
 
     def __post_init__(self) -> None:
+        check_types(self)
         require(self.trials >= 1, "trials", self.trials, "at least 1")
         fine = self.recommended is None or 0 <= self.recommended <= self.trials
         expected = f"between 0 and the number of trials, {self.trials}"
@@ -186,17 +187,18 @@ def search(
         ),
         convert=trial_of,
         scratch="teacher",
-        record=partial(_record, runner, config),
-        recipe=partial(_recipe, training),
+        record=partial(_record, runner=runner, config=config),
+        recipe=partial(_recipe, training=training),
     )
     return run_search(searched, folder, storage=config.storage, recipe=recipe, began=began)
 
 
 def _record(
-    runner: TrialRunner,
-    config: SearchConfig,
     attrs: Mapping[str, Any],
     summary: Summary[Trial] | None,
+    *,
+    runner: TrialRunner,
+    config: SearchConfig,
 ) -> Run:
     """What the search has found so far."""
     metric = primary(runner.task)
@@ -221,7 +223,7 @@ def _record(
 
 
 def _recipe(
-    training: DistillConfig, _attrs: Mapping[str, Any], summary: Summary[Trial]
+    _attrs: Mapping[str, Any], summary: Summary[Trial], *, training: DistillConfig
 ) -> tuple[dict[str, Any], str]:
     """The best pipeline, as options of `attar distill`."""
     best = summary.best

@@ -12,7 +12,7 @@ from attar.decode.bench import Profile, profile
 from attar.decode.forced import Ids
 from attar.decode.pair import Pair, load_pair
 from attar.decode.settings import SpecConfig
-from attar.errors import require
+from attar.errors import check_types, require
 from attar.measure.cost import cost_of
 from attar.methods.distillspec.config import DistillSpecConfig
 from attar.methods.distillspec.texts import prompts_of
@@ -87,6 +87,7 @@ class EvaluateDraftConfig:
     """Of the prompts, and of what the target writes."""
 
     def __post_init__(self) -> None:
+        check_types(self)
         require(self.longest >= 1, "longest", self.longest, "at least 1")
         require(self.rounds >= 0, "rounds", self.rounds, "0 or more")
         require(self.prompts >= 2, "prompts", self.prompts, "at least 2")

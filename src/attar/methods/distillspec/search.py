@@ -176,8 +176,8 @@ def search_drafts(
         ],
         run_one=trainer.run,
         convert=cell_of,
-        record=partial(_record, config),
-        recipe=partial(_recipe, config),
+        record=partial(_record, config=config),
+        recipe=partial(_recipe, config=config),
     )
     return run_search(plan, folder, storage=storage, recipe=recipe, began=began)
 
@@ -234,7 +234,7 @@ def cell_of(stored: FrozenTrial, attrs: Mapping[str, Any]) -> Cell:
 
 
 def _record(
-    config: DistillSpecConfig, attrs: Mapping[str, Any], summary: Summary[Cell] | None
+    attrs: Mapping[str, Any], summary: Summary[Cell] | None, *, config: DistillSpecConfig
 ) -> Run:
     """What the search has found so far."""
     run = Run(
@@ -256,7 +256,7 @@ def _record(
 
 
 def _recipe(
-    config: DistillSpecConfig, attrs: Mapping[str, Any], summary: Summary[Cell]
+    attrs: Mapping[str, Any], summary: Summary[Cell], *, config: DistillSpecConfig
 ) -> tuple[dict[str, Any], str]:
     """The best cell, as options of `attar draft train`."""
     best = summary.best
