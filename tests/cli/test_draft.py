@@ -81,7 +81,7 @@ def test_from_a_target_to_a_draft_that_is_measured(
     assert {"attar.json", "speculation.json", "model.safetensors"} <= {
         f.name for f in out.iterdir()
     }
-    profile = f"draft evaluate {out} --target target --data text --prompts 2 --longest 2"
+    profile = f"draft evaluate {out} --target target --data text --eval-prompts 2 --longest 2"
     profile += " --prompt-tokens 8 --max-new-tokens 6"
     assert run(command(root, f"{profile} --rounds 1 --temperatures 0")) == 0
     said = capsys.readouterr().out
@@ -260,7 +260,7 @@ MISTAKES = {
     ),
     "no such writer": (
         "draft search draft --target target --data text --sources nobody -o x",
-        "draft, target, data",
+        '"draft", "target", "data"',
     ),
     "temperatures": ("draft evaluate draft --target target --temperatures hot", "--temperatures"),
     "no length": ("draft evaluate draft --target target --longest 0", "longest must be"),

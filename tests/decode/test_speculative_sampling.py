@@ -246,11 +246,11 @@ def test_what_cannot_be_taken_back_is_refused() -> None:
     with pytest.raises(CompatibilityError, match="of one kind"):
         SpeculativeDecoder(decoders.encoder_decoder(), first_layers(target, 1))
     for changes, message in (
-        ({"policy": "fast"}, "policy must be cost or constant"),
+        ({"policy": "fast"}, "policy must be one of cost, constant"),
         ({"draft_tokens": 0}, "at least 1; found 0"),
         ({"threshold": 2.0}, "between 0 and 1; found 2"),
         ({"draft_temperature": -1.0}, "0 or more; found -1"),
-        ({"lossy": "much"}, "lossy must be lin or sq"),
+        ({"lossy": "much"}, "lossy must be one of lin, sq"),
         ({"epsilon": 0.5}, "lossy is unset"),
         ({"lossy": "lin", "epsilon": 0.0}, "above 0 and at most 1; found 0"),
         ({"lossy": "lin", "verification": "block"}, "goes token by token"),

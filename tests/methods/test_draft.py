@@ -201,7 +201,7 @@ def test_two_processes_are_one(root: Path, trained: Path, tmp_path: Path) -> Non
 
 
 def test_checkpoints_are_evaluated(root: Path, trained: Path, tmp_path: Path) -> None:
-    options: dict[str, Any] = {"longest": 2, "rounds": 1, "prompts": 2}
+    options: dict[str, Any] = {"longest": 2, "rounds": 1, "eval_prompts": 2}
     options |= {"prompt_tokens": 8, "max_new_tokens": 8}
     evaluated = partial(evaluate_draft, trained, root / "text", target=root / "target")
     run = evaluated(config=EvaluateDraftConfig(**options), output_dir=tmp_path / "out")
@@ -220,7 +220,7 @@ def test_checkpoints_are_evaluated(root: Path, trained: Path, tmp_path: Path) ->
     again = evaluated(config=EvaluateDraftConfig(**once))
     assert again.quality["after"][ACCEPTANCE] == figures[ACCEPTANCE]  # nothing is written
     with pytest.raises(ConfigError, match="prompts must be at least 2"):
-        EvaluateDraftConfig(**(options | {"prompts": 1}))
+        EvaluateDraftConfig(**(options | {"eval_prompts": 1}))
 
 
 def test_an_encoder_decoder_goes_the_whole_way(root: Path, tmp_path: Path, brief: None) -> None:

@@ -14,7 +14,7 @@ from attar.errors import ConfigError
 from attar.methods.distillspec import search as room
 from attar.methods.distillspec.config import DistillSpecConfig
 from attar.methods.distillspec.loop import fit_draft
-from attar.methods.distillspec.search import search_drafts, search_table
+from attar.methods.distillspec.search import DraftSearchConfig, search_drafts, search_table
 from attar.methods.distillspec.start import init_draft
 from attar.methods.distillspec.texts import prompts_of
 from attar.report.record import Run
@@ -45,9 +45,8 @@ def test_a_search_ranks_its_cells_and_goes_on(
 ) -> None:
     options: dict[str, Any] = {
         "target": root / "target",
-        "config": CONFIG,
-        "divergences": ("forward_kl", "tvd"),
-        "sources": ("draft", "data"),
+        "config": DraftSearchConfig(divergences=("forward_kl", "tvd"), sources=("draft", "data")),
+        "training": CONFIG,
     }
     given = (root / "draft", root / "text")
     whole = search_drafts(*given, output_dir=tmp_path / "whole", **options)
@@ -100,9 +99,11 @@ def test_a_search_ranks_its_cells_and_goes_on(
     assert max(one["block_efficiency"] for one in trained.details["measured"]) == figures[0]
     assert len((out / "study.jsonl").read_text().splitlines()) == 4
     with pytest.raises(ConfigError, match=r"max_steps 2, now 3"):
-        search_drafts(*given, output_dir=out, **options | {"config": replace(CONFIG, max_steps=3)})
+        search_drafts(
+            *given, output_dir=out, **options | {"training": replace(CONFIG, max_steps=3)}
+        )
     with pytest.raises(ConfigError, match="nobody"):
-        search_drafts(*given, output_dir=tmp_path / "x", **options | {"sources": ["nobody"]})
+        DraftSearchConfig(sources=("nobody",))  # pyright: ignore[reportArgumentType]
     table = search_table(whole)
     assert [row[2] for row in table.rows][:-1] == [f"{figure:.3f}" for figure in figures]
     assert not (tmp_path / "x").exists()

@@ -1,6 +1,7 @@
 """The context that every verb runs in: what it records, and what it leaves behind."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -23,6 +24,7 @@ def test_it_records_what_it_was_given_and_what_the_verb_found(tmp_path: Path) ->
         recipe="bonsai/paper",
         seed=7,
     ) as work:
+        work.card = {"pipeline_tag": "text-generation"}
         (work.folder / "weights").write_text("w")
         work.run.quality = {"after": {"accuracy": 0.5}}
         assert not out.exists()
@@ -38,10 +40,35 @@ def test_it_records_what_it_was_given_and_what_the_verb_found(tmp_path: Path) ->
     assert "A Paper" in (out / "README.md").read_text(encoding="utf-8")
 
 
-def test_without_a_card_there_is_none(tmp_path: Path) -> None:
-    with artefact(tmp_path / "out", command="cost", settings={}) as work:
-        work.card = None
+def test_a_verb_that_writes_no_model_has_no_card(tmp_path: Path) -> None:
+    with artefact(tmp_path / "out", command="cost", settings={}):
+        pass
     assert [file.name for file in (tmp_path / "out").iterdir()] == ["attar.json"]
+
+
+def test_a_shared_folder_is_filled_by_several_runs(tmp_path: Path) -> None:
+    """None is refused for what others have written, and each writes the record when it says so."""
+    for number in (1, 2):
+        with artefact(tmp_path, command="draft search", settings={}, shared=True) as work:
+            assert (work.folder, work.state) == (tmp_path, None)
+            (tmp_path / f"trial-{number}").write_text("done")
+            work.run.details = {"trials": number}
+            work.save()
+    assert Run.load(tmp_path).details == {"trials": 2}
+    interrupted = artefact(tmp_path, command="draft search", settings={}, shared=True)
+    with pytest.raises(KeyboardInterrupt), interrupted:
+        raise KeyboardInterrupt
+    assert {file.name for file in tmp_path.iterdir()} == {"trial-1", "trial-2", "attar.json"}
+
+
+def test_runs_that_share_a_folder_are_of_one_process(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    launch = SimpleNamespace(num_processes=2)
+    monkeypatch.setattr("attar.report.artefact.processes", lambda: launch)
+    opened = artefact(tmp_path, command="draft search", settings={}, shared=True)
+    with pytest.raises(ConfigError, match="a search runs in one process, found 2"), opened:
+        pass
 
 
 def test_without_a_folder_everything_stays_in_memory(tmp_path: Path) -> None:

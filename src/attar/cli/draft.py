@@ -1,8 +1,7 @@
 """`attar draft`: init, train, search and evaluate."""
 
 import re
-from dataclasses import replace
-from typing import Annotated, cast
+from typing import Annotated
 
 from cyclopts import App, Group, Parameter
 
@@ -21,7 +20,6 @@ from attar.cli.output import (
     write_json,
 )
 from attar.decode.settings import SpecConfig
-from attar.divergences import DivergenceName
 from attar.errors import ConfigError
 from attar.methods.distillspec import (
     DistillSpecConfig,
@@ -31,10 +29,11 @@ from attar.methods.distillspec import (
     train_draft,
 )
 from attar.methods.distillspec.profile import EvaluateDraftConfig, profile_text
-from attar.methods.distillspec.search import TextSource, search_table
+from attar.methods.distillspec.search import DraftSearchConfig, search_table
 from attar.search.search import RECIPE
 from attar.train.students import StudentInit
 
+_SEARCH = Group("Search options", sort_key=2)
 _TRAINING = Group("Training options", sort_key=3)
 _MEASURING = Group("Measuring options", sort_key=3)
 _DRAFTING = Group("Options of drafting", sort_key=4)
@@ -47,7 +46,7 @@ def init(
     *,
     layers: str = "2",
     width: int | None = None,
-    start: StudentInit = "cut",
+    init: StudentInit = "cut",
     seed: int = 0,
     output_dir: Output = None,
     recipe: Recipe = None,
@@ -66,8 +65,8 @@ def init(
     layers
         How many, evenly spread from the first to the last; or which, counted from 0, as in 0,5.
     width
-        With --start random: the width of its hidden states; the target's when not given.
-    start
+        With --init random: the width of its hidden states; the target's when not given.
+    init
         cut copies the target's weights, random does not.
     seed
         Seed of random weights.
@@ -79,7 +78,7 @@ def init(
         model,
         layers=_layers(layers),
         width=width,
-        start=start,
+        init=init,
         seed=seed,
         output_dir=folder,
         recipe=recipe,
@@ -150,15 +149,13 @@ def search(
     *,
     data: Prompts = PromptOptions(),
     target: str,
-    divergences: str | None = None,
-    sources: str | None = None,
-    storage: str | None = None,
     output_dir: Output = None,
     resume: bool = False,
     recipe: Recipe = None,
-    config: Annotated[DistillSpecConfig, Parameter(name="*", group=_TRAINING)] = DistillSpecConfig(
-        max_steps=60
-    ),
+    config: Annotated[DraftSearchConfig, Parameter(name="*", group=_SEARCH)] = DraftSearchConfig(),
+    training: Annotated[
+        DistillSpecConfig, Parameter(name="*", group=_TRAINING)
+    ] = DistillSpecConfig(max_steps=60),
 ) -> int:
     """Try divergences and sources of texts in short trainings, and write the best as a recipe.
 
@@ -173,14 +170,6 @@ def search(
         The draft, as of attar draft train; it stays as it is.
     target
         The target, as of attar draft train.
-    divergences
-        To try, with commas; all when not given: forward_kl, reverse_kl, js, tvd, lk.
-    sources
-        Whose texts to try, with commas: draft, target, data. When not given all, but for data where
-        prompts have nothing that follows.
-    storage
-        URL of a database that several machines share, such as postgresql://...; a file in the
-        folder when not given.
     output_dir
         Folder of the study: a new one, or that of a study to go on with. It gets study.jsonl, a
         line for each training, best.yaml and the record.
@@ -188,15 +177,12 @@ def search(
         The same command goes on with a search that stopped, with or without this.
     """
     folder = require_folder_option(output_dir)
-    names = parse_list(divergences) or None
     run = search_drafts(
         model,
         data.whole(),
         target=target,
-        divergences=cast("tuple[DivergenceName, ...] | None", names and tuple(names)),
-        sources=cast("tuple[TextSource, ...] | None", tuple(parse_list(sources)) or None),
-        storage=storage,
         config=config,
+        training=training,
         output_dir=folder,
         recipe=recipe,
         resume=resume,
@@ -204,8 +190,8 @@ def search(
     show(search_table(run).text())
     after = ["--target", target, *data.words(), "-o", f"{folder}-best"]
     show(
-        f"\nBlock efficiency is of held-out prompts, at temperature {config.temperature:g}. Next, "
-        f"the best training again, or a longer one with --max-steps: "
+        f"\nBlock efficiency is of held-out prompts, at temperature {training.temperature:g}. "
+        "Next, the best training again, or a longer one with --max-steps: "
         f"{command('run', folder / RECIPE, model, *after)}"
     )
     return ExitCode.DONE
@@ -216,13 +202,11 @@ def evaluate(
     *,
     data: Prompts = PromptOptions(),
     target: str,
-    temperatures: Annotated[str, Parameter(group=_MEASURING)] = "0,1",
     output_dir: Output = None,
     json_to: Json = None,
     recipe: Recipe = None,
     config: Annotated[
-        EvaluateDraftConfig,
-        Parameter(name="*", group=_MEASURING, parse=re.compile("^(?!temperatures$)")),
+        EvaluateDraftConfig, Parameter(name="*", group=_MEASURING)
     ] = EvaluateDraftConfig(),
     decoding: Annotated[
         SpecConfig, Parameter(name="*", group=_DRAFTING, parse=_VERIFYING)
@@ -238,8 +222,6 @@ def evaluate(
         Folder or Hub name of the draft.
     target
         Folder or Hub name of the model that is to write faster.
-    temperatures
-        With commas, one profile each; 0 is greedy.
     output_dir
         Write the record (attar.json) into this folder.
     json_to
@@ -250,7 +232,7 @@ def evaluate(
         model,
         data.whole(),
         target=target,
-        config=replace(config, temperatures=_temperatures(temperatures)),
+        config=config,
         decoding=decoding,
         output_dir=output_dir,
         recipe=recipe,
@@ -280,12 +262,3 @@ def _layers(text: str) -> int | list[int]:
             f"--layers is a number of layers, or their numbers as in 0,5; found {text!r}"
         ) from None
     return numbers if "," in text else numbers[0] if numbers else []
-
-
-def _temperatures(text: str) -> tuple[float, ...]:
-    try:
-        return tuple(float(part) for part in parse_list(text))
-    except ValueError:
-        raise ConfigError(
-            f"--temperatures takes numbers of 0 or more with commas, as in 0,1; found {text!r}"
-        ) from None

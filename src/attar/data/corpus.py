@@ -78,7 +78,6 @@ def encode_corpus(
     with artefact(
         output_dir, command="tokenizer encode", settings=settings, recipe=recipe, resume=resume
     ) as work:
-        work.card = None
         if work.main:
             assert work.state is not None
             job = EncodeJob(Path(model), meaning_of(tokenizer), context, work.folder, work.state)

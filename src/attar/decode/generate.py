@@ -246,7 +246,6 @@ def generate(
     with artefact(
         output_dir, command="generate", settings=settings, recipe=recipe, seed=decoding.seed
     ) as work:
-        work.card = None
         writer = Generator.load(model, draft=draft, decoding=decoding, tokenizer=tokenizer)
         if draft is not None and made_for(draft, writer.model) is False:
             logger.warning("%s was trained for another model: less of it may be accepted", draft)

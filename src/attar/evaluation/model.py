@@ -104,7 +104,6 @@ def evaluate(
     data = Data.of(data)
     settings = {"model": checkpoint.name_of(model), **data.settings(), **asdict(config)}
     with artefact(output_dir, command="evaluate", settings=settings, recipe=recipe) as work:
-        work.card = None
         options: dict[str, Any] = {"revision": revision, "trust_remote_code": trust_remote_code}
         loaded = checkpoint.model_of(model, **options)
         place(loaded)

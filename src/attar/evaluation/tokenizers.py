@@ -127,7 +127,6 @@ def evaluate_tokenizer(
         settings={"model": str(model), **data.settings(), **options},
         recipe=recipe,
     ) as work:
-        work.card = None
         if work.main:
             documents = load_text(data)
             texts = documents["test"]["text"]

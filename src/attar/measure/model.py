@@ -28,7 +28,7 @@ class CostConfig:
     """Time the model and watch its memory; otherwise only count."""
     prompt_tokens: int = 256
     """Tokens of the timed prompt."""
-    new_tokens: int = 32
+    max_new_tokens: int = 32
     """Tokens decoded in the timing."""
     batch_size: int = 1
     """Sequences at a time in the timing."""
@@ -39,7 +39,7 @@ class CostConfig:
 
     def __post_init__(self) -> None:
         check_types(self)
-        for name in ("prompt_tokens", "new_tokens", "batch_size", "repeats"):
+        for name in ("prompt_tokens", "max_new_tokens", "batch_size", "repeats"):
             require(getattr(self, name) >= 1, name, getattr(self, name), "1 or more")
         require(self.context >= 0, "context", self.context, "0 or more")
 
@@ -74,7 +74,6 @@ def cost(
     config, recipe = configured(config, CostConfig, verb="cost", recipe=recipe)
     settings = {"model": checkpoint.name_of(model), **asdict(config)}
     with artefact(output_dir, command="cost", settings=settings, recipe=recipe) as work:
-        work.card = None
         loaded = checkpoint.model_of(model, revision=revision, trust_remote_code=trust_remote_code)
         place(loaded)
         counted = cost_of(loaded, context=config.context)
@@ -82,7 +81,7 @@ def cost(
             timed = measure(
                 loaded,
                 prompt_tokens=config.prompt_tokens,
-                new_tokens=config.new_tokens,
+                new_tokens=config.max_new_tokens,
                 batch_size=config.batch_size,
                 repeats=config.repeats,
             )

@@ -27,5 +27,7 @@ RENAMED_OPTIONS = MappingProxyType(
         "student_share": "--draft-share",
         "authors": "--sources",
         "study": "--studies",
+        "start": "--init",
+        "new_tokens": "--max-new-tokens",
     }
 )

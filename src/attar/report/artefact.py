@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from attar import artefacts
-from attar.errors import TrainingDivergedError, require
+from attar.errors import ConfigError, TrainingDivergedError, require
 from attar.report.pages import save_card
 from attar.report.record import Paper, Run, now
 from attar.runtime import broadcast, processes
@@ -26,14 +26,17 @@ class Artefact:
         path: the folder that becomes the output; None where nothing is written.
         state: what a resumed run needs; deleted at the end. None where nothing is written.
         resuming: whether an interrupted run goes on.
-        card: options of the model card (see `model_card`); None writes none.
+        card: options of the model card (see `model_card`), of a verb that writes a model; None
+            writes none.
+        began: on the clock of `time.perf_counter`.
     """
 
     run: Run
     path: Path | None = None
     state: Path | None = None
     resuming: bool = False
-    card: dict[str, Any] | None = field(default_factory=dict)
+    card: dict[str, Any] | None = None
+    began: float = field(default_factory=time.perf_counter)
 
     @property
     def main(self) -> bool:
@@ -50,6 +53,18 @@ class Artefact:
         """A folder inside `state`; None where nothing is written."""
         return None if self.state is None else self.state / name
 
+    def save(self) -> None:
+        """Write record and model card as they stand, which the end of `artefact` does.
+
+        A folder that is shared gets a record only here, while the verb holds that folder's lock.
+        """
+        self.run.seconds = time.perf_counter() - self.began
+        self.run.date = now()
+        if self.path is not None:
+            if self.card is not None:
+                save_card(self.path, self.run, **self.card)
+            self.run.save(self.path)
+
 
 @contextmanager
 def artefact(
@@ -62,6 +77,7 @@ def artefact(
     recipe: str | None = None,
     seed: int | None = None,
     resume: bool = False,
+    shared: bool = False,
 ) -> Iterator[Artefact]:
     """Open or resume the output folder, time the block, and write record and model card at its end.
 
@@ -77,10 +93,12 @@ def artefact(
         recipe: the recipe that options came from.
         seed: of all randomness, 32 bits.
         resume: go on with an unfinished run of the same settings.
+        shared: several runs fill the folder together, as the workers of a search do, and each
+            writes the record with `Artefact.save`.
 
     Raises:
-        ConfigError: the seed is out of range, the folder is taken, or the settings differ from
-            those of the run to resume.
+        ConfigError: the seed is out of range, the folder is taken, the settings differ from those
+            of the run to resume, or several processes were launched where runs share the folder.
     """
     in_range = seed is None or (isinstance(seed, int) and 0 <= seed < SEEDS)
     require(in_range, "seed", seed, f"a whole number from 0 to {SEEDS - 1}")
@@ -94,13 +112,16 @@ def artefact(
         settings=settings | {"recipe": recipe},
         seed=seed,
     )
-    began = time.perf_counter()
     folder = isinstance(output_dir, str | Path) and bool(str(output_dir))
     require(output_dir is None or folder, "output_dir", output_dir, "a folder")
     if output_dir is None:
         work = Artefact(run)
         yield work
-        run.seconds = time.perf_counter() - began
+        work.save()
+        return
+    if shared:
+        _require_one_process()
+        yield Artefact(run, Path(output_dir))
         return
     with artefacts.shared_workspace(Path(output_dir), settings=settings, resume=resume) as space:
         work = Artefact(run, space.path, space.state, space.resuming)
@@ -113,9 +134,15 @@ def artefact(
                         shutil.rmtree(left) if left.is_dir() else left.unlink()
             raise
         if work.main:
-            run.seconds = time.perf_counter() - began
-            run.date = now()
-            if work.card is not None:
-                save_card(space.path, run, **work.card)
-            run.save(space.path)
+            work.save()
         work.run = broadcast(run)
+
+
+def _require_one_process() -> None:
+    """Refuse a launch of several processes, of which each would be a run of its own."""
+    count = processes().num_processes
+    if count > 1:
+        raise ConfigError(
+            f"a search runs in one process, found {count}; start it without torchrun, once for "
+            "each worker that you want, and train the best with as many processes as you like"
+        )

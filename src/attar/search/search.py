@@ -6,18 +6,15 @@ best one, and `attar.json`. Any number of workers share it: each takes trials un
 
 import json
 import shutil
-import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Generic
 
 import optuna
 
-from attar.errors import ConfigError
 from attar.recipes import write_recipe
+from attar.report.artefact import Artefact
 from attar.report.record import Run
-from attar.runtime import processes
 from attar.search.space import ChoiceSpace
 from attar.search.storage import study_lock
 from attar.search.summary import (
@@ -49,8 +46,8 @@ class Search(Generic[T]):
         run_one: runs a trial.
         convert: makes the method's own trial of a stored one.
         scratch: sub-folder of what trials share; it is deleted after the last one.
-        record: the start of a record, from the attributes of the study and the summary, which is
-            None while no trial is complete and other workers run the rest.
+        record: fills in a record, from the attributes of the study and the summary, which is None
+            while no trial is complete and other workers run the rest.
         recipe: the options of the best trial, with their verb, and a comment on them.
     """
 
@@ -63,40 +60,23 @@ class Search(Generic[T]):
     run_one: RunOne
     convert: Convert[T]
     scratch: str | None = None
-    record: Callable[[Mapping[str, Any], Summary[T] | None], Run]
+    record: Callable[[Run, Mapping[str, Any], Summary[T] | None], None]
     recipe: Callable[[Mapping[str, Any], Summary[T]], tuple[dict[str, Any], str]]
 
 
-def require_one_process() -> None:
-    """Refuse a launch of several processes, of which each would take trials of its own.
-
-    Raises:
-        ConfigError: it is one.
-    """
-    count = processes().num_processes
-    if count > 1:
-        raise ConfigError(
-            f"a search runs in one process, found {count}; start it without torchrun, once for "
-            "each worker that you want, and train the best with as many processes as you like"
-        )
-
-
-def run_search(
-    search: Search[T], folder: Path, *, storage: str | None, recipe: str | None, began: float
-) -> Run:
+def run_search(search: Search[T], work: Artefact, *, storage: str | None) -> None:
     """Run trials until none waits, and write the record.
 
     Args:
         search: what is searched.
-        folder: of the study; `check_folder` allows it.
+        work: the shared folder of the study, which `check_folder` allows, and its record.
         storage: URL of a database that many machines share; None: a file in the folder.
-        recipe: name of the recipe that the options came from, for the record.
-        began: `time.perf_counter()` when the verb began.
 
     Raises:
         ConfigError: the folder holds a study of other settings, or the storage cannot be opened.
         AttarError: no trial was run to its end.
     """
+    folder = work.folder
     with Queue.open(
         folder,
         storage,
@@ -116,24 +96,20 @@ def run_search(
             if search.scratch is not None and queue.done_here():
                 shutil.rmtree(folder / search.scratch, ignore_errors=True)
             write_study(folder, queue.study, convert=search.convert)
-            run = _record(search, queue.study, folder)
-            run.settings["recipe"] = recipe
-            run.seconds = time.perf_counter() - began
-            run.save(folder)  # several workers share the folder, and artefact() is for one run
-    return run
+            _record(search, queue.study, work)
+            work.save()
 
 
-def _record(search: Search[T], study: optuna.Study, folder: Path) -> Run:
+def _record(search: Search[T], study: optuna.Study, work: Artefact) -> None:
     """What the trials have shown so far; also writes the best one as a recipe."""
     trials, missing = ended_trials(study, search.convert), unfinished(study)
     elsewhere = missing > 0 and not any(trial.state == "complete" for trial, _ in trials)
     summary = None if elsewhere else summarise(trials, missing=missing)
-    run = search.record(study.user_attrs, summary)
-    run.settings = {**study.user_attrs["settings"], **run.settings}
+    work.run.settings = {**study.user_attrs["settings"], **work.run.settings}
+    search.record(work.run, study.user_attrs, summary)
     if summary is None:
-        run.details |= {"trials": len(trials), "missing": missing}
+        work.run.details |= {"trials": len(trials), "missing": missing}
     else:
-        run.details |= summary.to_dict()
+        work.run.details |= summary.to_dict()
         options, comment = search.recipe(study.user_attrs, summary)
-        write_recipe(folder / RECIPE, options, comment=comment)
-    return run
+        write_recipe(work.folder / RECIPE, options, comment=comment)

@@ -254,6 +254,7 @@ def _heal_in(
 ) -> None:
     """Everything between opening and closing the work folder."""
     (model, parent), run = models, work.run
+    work.card = {"pipeline_tag": "text-generation"}
     stored = model.dtype  # the artefact keeps it; training needs float32
     windows = _needed_windows(documents["train"], tokenizer, model=model, config=config)
 

@@ -142,6 +142,7 @@ def pretrain(
         seed=config.seed,
         resume=resume,
     ) as work:
+        work.card = {"pipeline_tag": "text-generation"}
         words, windows, validation = _material(data, tokenizer, config)
         model = build_model(config, words)
         logger.info("%d parameters, %d windows", model.num_parameters(), len(windows))

@@ -77,7 +77,6 @@ def evaluate_studies(
         paper=PAPER,
         seed=seed,
     ) as work:
-        work.card = None
         trials = read_study(paths)
         contexts: dict[tuple[str, ...], list[Trial]] = {}
         for trial in trials:

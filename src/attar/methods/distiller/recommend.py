@@ -89,7 +89,6 @@ def recommend(
         paper=PAPER,
         recipe=recipe,
     ) as work:
-        work.card = None
         learned = AutoDistiller.fit(known_trials(config.studies), model=config.predictor)
         pair = False
         if data is not None:

@@ -9,7 +9,6 @@ runs it again.
 import hashlib
 import json
 import random
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
@@ -40,8 +39,9 @@ from attar.methods.distiller.pipelines import (
 )
 from attar.methods.distiller.runner import TrialRunner
 from attar.methods.distiller.study import Trial, trial_of
+from attar.report.artefact import artefact
 from attar.report.record import Run
-from attar.search.search import Search, require_one_process, run_search
+from attar.search.search import Search, run_search
 from attar.search.space import ChoiceSpace
 from attar.search.storage import check_folder, settings_of
 from attar.search.summary import Summary, score_text
@@ -131,7 +131,6 @@ def search(
         DataError: models, data or studies cannot be read.
         AttarError: no trial was trained to its end.
     """
-    require_one_process()
     if teacher is None:
         raise ConfigError("say what to learn from: a teacher (--teacher), trained on this task")
     if (model is None) == (student_layers is None):
@@ -141,85 +140,89 @@ def search(
             "a search counts in steps, so that all trials train alike, however many copies of the "
             "texts they make: give max_steps, and leave num_train_epochs out"
         )
-    began, data, folder = time.perf_counter(), Data.of(data), Path(output_dir)
-    documents, kind = load_labelled(
-        data, task=task, limit_labels=training.limit_labels, seed=training.seed
-    )
-    check_folder(folder)
-    config = _with_recommended(config, folder)
-    init: StudentInit = student_init if model is None else "cut"
-    space = _open_space(model, teacher, task=kind, config=config, mlm=training.mlm is not None)
-    plan = _plan(space, config, init=init, seed=training.seed)
-    runner = TrialRunner(
-        documents,
-        kind,
-        teacher=teacher,
-        student=model,
-        shape=StudentShape(student_layers, student_width, init),
-        training=training,
-        folder=folder,
-    )
-    searched = Search(
-        settings={
-            "space": space_id(),
-            "data": _place(data),
-            "rows": _digest(documents),
-            "examples": len(documents["validation"]),
-            "task": kind.kind,
-            "columns": [data.text_column, data.pair_column, data.label_column],
-            "data_config": data.config,
-            "teacher": str(teacher),
-            "student": None if model is None else str(model),
-            "student_layers": student_layers,
-            "student_width": student_width,
-            "student_init": init,
-            "search": {k: v for k, v in asdict(config).items() if k not in ("storage", "trials")},
-            "training": asdict(training),
-            "weights": checkpoint.fingerprint(runner.teacher),
-        },
-        names=("data", "teacher"),
-        renamed=_RENAMED,
-        space=space,
-        plan=plan,
-        prepare=runner.measure_references,
-        run_one=lambda values, trial: runner.train(
-            Pipeline(**values).canonical(), trial if config.prune else None
-        ),
-        convert=trial_of,
-        scratch="teacher",
-        record=partial(_record, runner=runner, config=config),
-        recipe=partial(_recipe, training=training),
-    )
-    return run_search(searched, folder, storage=config.storage, recipe=recipe, began=began)
-
-
-def _record(
-    attrs: Mapping[str, Any],
-    summary: Summary[Trial] | None,
-    *,
-    runner: TrialRunner,
-    config: SearchConfig,
-) -> Run:
-    """What the search has found so far."""
-    metric = primary(runner.task)
-    teacher, hard = attrs["teacher_score"], attrs["hard_score"]
-    run = Run(
+    data = Data.of(data)
+    settings = {
+        "model": checkpoint.name_of(model),
+        "teacher": checkpoint.name_of(teacher),
+        **data.settings(),
+        "trials": config.trials,
+    }
+    with artefact(
+        output_dir,
         command="pipeline search",
         method="distiller",
         paper=PAPER,
-        model=attrs["settings"]["teacher"],
-        data=attrs["settings"]["data"],
-        settings={"trials": config.trials},
-        quality={"before": {metric: teacher}},
-        baselines=[{"name": "hard labels", "cost": {}, "quality": {metric: hard}}],
-        details={"task": runner.task.to_dict(), "primary": metric, "split": "validation"},
-        seed=runner.training.seed,
-    )
+        settings=settings,
+        recipe=recipe,
+        seed=training.seed,
+        shared=True,
+    ) as work:
+        check_folder(work.folder)
+        work.run.model = settings["teacher"]
+        documents, kind = load_labelled(
+            data, task=task, limit_labels=training.limit_labels, seed=training.seed
+        )
+        config = _with_recommended(config, work.folder)
+        init: StudentInit = student_init if model is None else "cut"
+        space = _open_space(model, teacher, task=kind, config=config, mlm=training.mlm is not None)
+        plan = _plan(space, config, init=init, seed=training.seed)
+        runner = TrialRunner(
+            documents,
+            kind,
+            teacher=teacher,
+            student=model,
+            shape=StudentShape(student_layers, student_width, init),
+            training=training,
+            folder=work.folder,
+        )
+        searched = Search(
+            settings={
+                "space": space_id(),
+                "data": _place(data),
+                "rows": _digest(documents),
+                "examples": len(documents["validation"]),
+                "task": kind.kind,
+                "columns": [data.text_column, data.pair_column, data.label_column],
+                "data_config": data.config,
+                "teacher": str(teacher),
+                "student": None if model is None else str(model),
+                "student_layers": student_layers,
+                "student_width": student_width,
+                "student_init": init,
+                "search": _lasting(config),
+                "training": asdict(training),
+                "weights": checkpoint.fingerprint(runner.teacher),
+            },
+            names=("data", "teacher"),
+            renamed=_RENAMED,
+            space=space,
+            plan=plan,
+            prepare=runner.measure_references,
+            run_one=lambda values, trial: runner.train(
+                Pipeline(**values).canonical(), trial if config.prune else None
+            ),
+            convert=trial_of,
+            scratch="teacher",
+            record=partial(_record, task=kind),
+            recipe=partial(_recipe, training=training),
+        )
+        run_search(searched, work, storage=config.storage)
+    return work.run
+
+
+def _record(
+    run: Run, attrs: Mapping[str, Any], summary: Summary[Trial] | None, *, task: Task
+) -> None:
+    """What the search has found so far."""
+    metric = primary(task)
+    teacher, hard = attrs["teacher_score"], attrs["hard_score"]
+    run.quality = {"before": {metric: teacher}}
+    run.baselines = [{"name": "hard labels", "cost": {}, "quality": {metric: hard}}]
+    run.details = {"task": task.to_dict(), "primary": metric, "split": "validation"}
     run.details |= {"teacher_score": teacher, "hard_score": hard, "best": None}
     if summary is not None:
         run.quality["after"] = {metric: summary.best.score}
         run.details["best"] = summary.best.to_dict()
-    return run
 
 
 def _recipe(
@@ -300,6 +303,11 @@ def _with_recommended(config: SearchConfig, folder: Path) -> SearchConfig:
         return replace(config, recommended=min(5, config.trials // 2))
     number = int(made["search"]["recommended"])
     return replace(config, recommended=number, trials=max(number, config.trials))
+
+
+def _lasting(config: SearchConfig) -> dict[str, Any]:
+    """The options that a study keeps: it may be given more trials, or moved to another storage."""
+    return {k: v for k, v in asdict(config).items() if k not in ("storage", "trials")}
 
 
 def _plan(

@@ -72,12 +72,12 @@ class EvaluateDraftConfig:
     """What of a draft is measured, and on how much."""
 
     temperatures: tuple[float, ...] = (0.0, 1.0)
-    """One profile each; 0 is greedy."""
+    """One profile each, with commas between; 0 is greedy."""
     longest: int = 8
     """Drafts of 1 up to so many tokens are looked at."""
     rounds: int = 3
     """Of the races against plain decoding; 0: none, so that speed-ups are predictions."""
-    prompts: int = 16
+    eval_prompts: int = 16
     """How many of the test split, drawn by the seed."""
     prompt_tokens: int = 32
     """Of a prompt, at most."""
@@ -90,7 +90,7 @@ class EvaluateDraftConfig:
         check_types(self)
         require(self.longest >= 1, "longest", self.longest, "at least 1")
         require(self.rounds >= 0, "rounds", self.rounds, "0 or more")
-        require(self.prompts >= 2, "prompts", self.prompts, "at least 2")
+        require(self.eval_prompts >= 2, "eval_prompts", self.eval_prompts, "at least 2")
         fine = bool(self.temperatures) and min(self.temperatures) >= 0
         expected = "numbers of 0 or more, at least one"
         require(fine, "temperatures", list(self.temperatures), expected)
@@ -131,7 +131,7 @@ def evaluate_draft(
     """
     config, recipe = configured(config, EvaluateDraftConfig, verb="draft evaluate", recipe=recipe)
     drawn = DistillSpecConfig(
-        eval_prompts=config.prompts,
+        eval_prompts=config.eval_prompts,
         prompt_tokens=config.prompt_tokens,
         max_new_tokens=config.max_new_tokens,
         seed=config.seed,
@@ -147,7 +147,6 @@ def evaluate_draft(
     with artefact(
         output_dir, command="draft evaluate", settings=settings, recipe=recipe, seed=config.seed
     ) as work:
-        work.card = None  # nothing is saved that a card could describe
         if work.main:
             pair = load_pair(target, model, tokenizer=tokenizer)
             tested = prompts_of(pair, data, config=drawn)["test"]

@@ -8,7 +8,6 @@ draft for as many steps, and ranked by the tokens it gives for a pass of the tar
 import copy
 import json
 import logging
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
@@ -25,15 +24,15 @@ from attar.data.prompts import Prompt
 from attar.decode.agreement import Texts
 from attar.decode.pair import Pair, load_pair
 from attar.divergences import DivergenceName
-from attar.errors import require
+from attar.errors import check_types, require
 from attar.methods.distillspec.config import DistillSpecConfig, TextSource
 from attar.methods.distillspec.distill import PAPER
 from attar.methods.distillspec.loop import fit_draft
 from attar.methods.distillspec.texts import Prompts, prompts_of
-from attar.recipes import configured
+from attar.report.artefact import artefact
 from attar.report.record import Run
 from attar.report.tables import NONE, Table
-from attar.search.search import Search, require_one_process, run_search
+from attar.search.search import Search, run_search
 from attar.search.space import ChoiceSpace
 from attar.search.storage import check_folder
 from attar.search.summary import State, Summary, state_of
@@ -82,16 +81,34 @@ class Cell:
         return asdict(self)
 
 
+@dataclass(frozen=True, kw_only=True)
+class DraftSearchConfig:
+    """What is tried, and where the study lives."""
+
+    divergences: tuple[DivergenceName, ...] | None = None
+    """To try, with commas between; unset: all."""
+    sources: tuple[TextSource, ...] | None = None
+    """Whose texts to try, with commas between; unset: all, but for the data's where prompts have
+    nothing that follows."""
+    storage: str | None = None
+    """URL of a database that many machines share, such as postgresql://...; unset: a journal file
+    in the study's folder, for workers on one machine."""
+
+    def __post_init__(self) -> None:
+        check_types(self)
+        for name in ("divergences", "sources"):
+            values = getattr(self, name)
+            require(values is None or len(values) > 0, name, values, "at least one")
+
+
 def search_drafts(
     model: str | Path | PreTrainedModel,
     data: DataLike = STDLIB,
     *,
     target: str | Path | PreTrainedModel,
-    divergences: Sequence[DivergenceName] | None = None,
-    sources: Sequence[TextSource] | None = None,
-    config: DistillSpecConfig | str = DistillSpecConfig(max_steps=60),
+    config: DraftSearchConfig = DraftSearchConfig(),
+    training: DistillSpecConfig = DistillSpecConfig(max_steps=60),
     tokenizer: PreTrainedTokenizerBase | None = None,
-    storage: str | None = None,
     output_dir: str | Path,
     recipe: str | None = None,
     resume: bool = False,
@@ -106,12 +123,9 @@ def search_drafts(
         model: the draft, as of `train_draft`; it stays as it is.
         data: as of `train_draft`.
         target: as of `train_draft`.
-        divergences: to try; None: all.
-        sources: to try; None: all, but for `data` where prompts have nothing that follows.
-        config: of each short training, its divergence and shares are set by the search; or the name
-            or path of a recipe.
+        config: what is tried.
+        training: of each cell; its divergence and shares are set by the search.
         tokenizer: None: the target's.
-        storage: URL of a database that several machines share; None: a file in the folder.
         output_dir: folder of the study: a new one, or that of a study to go on with.
         recipe: name of the recipe that the options came from, for the record.
         resume: a search that stopped always goes on, with or without it.
@@ -127,73 +141,77 @@ def search_drafts(
         DataError: a model or the data cannot be read.
         AttarError: no training came to its end.
     """
-    require_one_process()
-    for name, values, known in (
-        ("divergences", divergences, get_args(DivergenceName)),
-        ("sources", sources, tuple(SHARES)),
-    ):
-        if values is not None:
-            fine = len(values) > 0 and all(value in known for value in values)
-            require(fine, name, tuple(values), f"of {', '.join(known)}, at least one")
-    divergences = get_args(DivergenceName) if divergences is None else tuple(divergences)
-    began, data, folder = time.perf_counter(), Data.of(data), Path(output_dir)
-    config, recipe = configured(config, DistillSpecConfig, verb="draft search", recipe=recipe)
-    check_folder(folder)
-    pair = load_pair(target, model, tokenizer=tokenizer)
-    prompts = prompts_of(pair, data, config=config)
-    sources = _sources(prompts["train"], sources, config=config)
-    space = ChoiceSpace({"source": tuple(sources), "divergence": tuple(divergences)}, noun="a cell")
-    trainer = _Trainer(
-        pair,
-        prompts["train"],
-        pair.texts(
+    data = Data.of(data)
+    settings = {
+        "model": checkpoint.name_of(model),
+        "target": checkpoint.name_of(target),
+        **data.settings(),
+    }
+    with artefact(
+        output_dir,
+        command="draft search",
+        method="distillspec",
+        paper=PAPER,
+        settings=settings,
+        recipe=recipe,
+        seed=training.seed,
+        shared=True,
+    ) as work:
+        check_folder(work.folder)
+        pair = load_pair(target, model, tokenizer=tokenizer)
+        prompts = prompts_of(pair, data, config=training)
+        cells = _cells(prompts["train"], config, training=training)
+        held_out = pair.texts(
             prompts["validation"],
-            temperature=config.temperature,
-            max_new_tokens=config.max_new_tokens,
-            seed=config.seed,
-        ),
-        config,
-    )
-    plan = Search(
-        settings={
-            "model": checkpoint.name_of(model),
-            "target": checkpoint.name_of(target),
-            **data.settings(),
-            "divergences": list(divergences),
-            "sources": list(sources),
-            "training": asdict(config),
-            "weights": [checkpoint.fingerprint(pair.draft), checkpoint.fingerprint(pair.target)],
-            "prompts": [
-                Prompts(prompts[split], _with(config, divergences[0], "draft")).fingerprint()
-                for split in ("train", "validation")
+            temperature=training.temperature,
+            max_new_tokens=training.max_new_tokens,
+            seed=training.seed,
+        )
+        divergences, sources = cells.choices["divergence"], cells.choices["source"]
+        search = Search(
+            settings={
+                **settings,
+                "divergences": list(divergences),
+                "sources": list(sources),
+                "training": asdict(training),
+                "weights": [
+                    checkpoint.fingerprint(pair.draft),
+                    checkpoint.fingerprint(pair.target),
+                ],
+                "prompts": [
+                    Prompts(prompts[split], _with(training, divergences[0], "draft")).fingerprint()
+                    for split in ("train", "validation")
+                ],
+            },
+            names=("model", "target", "data"),
+            space=cells,
+            plan=[
+                PlannedTrial(json.dumps(values), cells.stored(values), "listed")
+                for values in cells.enumerate_all()
             ],
-        },
-        names=("model", "target", "data"),
-        space=space,
-        plan=[
-            PlannedTrial(json.dumps(values), space.stored(values), "listed")
-            for values in space.enumerate_all()
-        ],
-        run_one=trainer.run,
-        convert=cell_of,
-        record=partial(_record, config=config),
-        recipe=partial(_recipe, config=config),
-    )
-    return run_search(plan, folder, storage=storage, recipe=recipe, began=began)
+            run_one=_Trainer(pair, prompts["train"], held_out, training).run,
+            convert=cell_of,
+            record=partial(_record, training=training),
+            recipe=partial(_recipe, training=training),
+        )
+        run_search(search, work, storage=config.storage)
+    return work.run
 
 
-def _sources(
-    prompts: Sequence[Prompt], sources: Sequence[TextSource] | None, *, config: DistillSpecConfig
-) -> Sequence[TextSource]:
-    """Where texts may come from; what prompts cannot give is refused before the first training."""
+def _cells(
+    prompts: Sequence[Prompt], config: DraftSearchConfig, *, training: DistillSpecConfig
+) -> ChoiceSpace:
+    """What is tried; texts that prompts cannot give are refused before the first training."""
+    sources: Sequence[TextSource] | None = config.sources
     if sources is None:
         bare = any(not prompt.completion for prompt in prompts)
         if bare:
             logger.info("texts of the data are not tried, as prompts have nothing that follows")
-        sources = [source for source in SHARES if source != "data" or not bare]
+        sources = tuple(source for source in SHARES if source != "data" or not bare)
     for source in sources:
-        Prompts(prompts, _with(config, config.divergence, source))
-    return sources
+        Prompts(prompts, _with(training, training.divergence, source))
+    divergences = config.divergences or get_args(DivergenceName)
+    return ChoiceSpace({"source": sources, "divergence": divergences}, noun="a cell")
 
 
 @dataclass(frozen=True)
@@ -203,7 +221,7 @@ class _Trainer:
     pair: Pair
     prompts: list[Prompt]
     held_out: Texts
-    config: DistillSpecConfig
+    training: DistillSpecConfig
 
     def run(self, values: dict[str, Any], trial: RunningTrial) -> Outcome:
         """Train a copy of the draft in this cell."""
@@ -212,7 +230,7 @@ class _Trainer:
             self.pair.target,
             prompts=self.prompts,
             held_out=self.held_out,
-            config=_with(self.config, values["divergence"], values["source"]),
+            config=_with(self.training, values["divergence"], values["source"]),
             stops=self.pair.stops,
         )
         before, best = measured[0], max(measured, key=lambda one: one.block_efficiency)
@@ -234,29 +252,24 @@ def cell_of(stored: FrozenTrial, attrs: Mapping[str, Any]) -> Cell:
 
 
 def _record(
-    attrs: Mapping[str, Any], summary: Summary[Cell] | None, *, config: DistillSpecConfig
-) -> Run:
+    run: Run,
+    attrs: Mapping[str, Any],
+    summary: Summary[Cell] | None,
+    *,
+    training: DistillSpecConfig,
+) -> None:
     """What the search has found so far."""
-    run = Run(
-        command="draft search",
-        method="distillspec",
-        paper=PAPER,
-        model=attrs["settings"]["model"] or None,
-        data=attrs["settings"]["data"],
-        details={"split": "validation", "draft_tokens": config.draft_tokens, "cells": []},
-        seed=config.seed,
-    )
+    run.details = {"split": "validation", "draft_tokens": training.draft_tokens, "cells": []}
     if summary is not None:
         run.details["cells"] = [cell.to_dict() for cell, _ in summary.ranked]
         run.quality = {
             "before": {"block_efficiency": attrs["before"]},
             "after": {"block_efficiency": summary.best.block_efficiency},
         }
-    return run
 
 
 def _recipe(
-    attrs: Mapping[str, Any], summary: Summary[Cell], *, config: DistillSpecConfig
+    attrs: Mapping[str, Any], summary: Summary[Cell], *, training: DistillSpecConfig
 ) -> tuple[dict[str, Any], str]:
     """The best cell, as options of `attar draft train`."""
     best = summary.best
@@ -264,7 +277,7 @@ def _recipe(
         f"The best of {summary.ended} short trainings: {best.block_efficiency:.3f} tokens for each "
         f"pass of the target on held-out prompts, {attrs['before']:.3f} before."
     )
-    chosen = _with(config, best.divergence, best.source)
+    chosen = _with(training, best.divergence, best.source)
     return {"verb": "draft train", **asdict(chosen)}, comment
 
 
@@ -287,7 +300,7 @@ def search_table(run: Run) -> Table:
 
 
 def _with(
-    config: DistillSpecConfig, divergence: DivergenceName, source: TextSource
+    training: DistillSpecConfig, divergence: DivergenceName, source: TextSource
 ) -> DistillSpecConfig:
     draft, target = SHARES[source]
-    return replace(config, divergence=divergence, draft_share=draft, target_share=target)
+    return replace(training, divergence=divergence, draft_share=draft, target_share=target)

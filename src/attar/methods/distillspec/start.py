@@ -21,7 +21,7 @@ def init_draft(
     *,
     layers: int | Sequence[int] = 2,
     width: int | None = None,
-    start: StudentInit = "cut",
+    init: StudentInit = "cut",
     seed: int = 0,
     output_dir: str | Path,
     recipe: str | None = None,
@@ -32,7 +32,7 @@ def init_draft(
         model: the target: folder or Hub name.
         layers: how many, evenly spaced from the first to the last, or which, counted from 0.
         width: of its hidden states, for a draft with random weights; None: the target's.
-        start: `cut` copies embeddings, head and layers; `random` only the shape.
+        init: `cut` copies embeddings, head and layers; `random` only the shape.
         seed: of random weights.
         output_dir: where the draft goes.
         recipe: name of the recipe that the options came from, for the record.
@@ -49,7 +49,7 @@ def init_draft(
         "model": str(model),
         "layers": layers if isinstance(layers, int) else list(layers),
         "width": width,
-        "start": start,
+        "init": init,
         "seed": seed,
     }
     with artefact(
@@ -57,7 +57,7 @@ def init_draft(
     ) as work:
         if work.main:
             target = checkpoint.load(model)
-            draft = _cut(target, layers, width=width, start=start, seed=seed)
+            draft = _cut(target, layers, width=width, init=init, seed=seed)
             costs = cost_of(target), cost_of(draft)
             work.run.cost = {"before": costs[0].to_dict(), "after": costs[1].to_dict()}
             work.card = {"pipeline_tag": "text-generation" if has_cache(draft) else None}
@@ -71,7 +71,7 @@ def _cut(
     layers: int | Sequence[int],
     *,
     width: int | None,
-    start: StudentInit,
+    init: StudentInit,
     seed: int,
 ) -> PreTrainedModel:
     """The draft in float32."""
@@ -83,4 +83,4 @@ def _cut(
             f"a draft must have fewer layers than its target's {whole}, but it would have "
             f"{len(kept)}; take fewer"
         )
-    return make_student(target, layers=kept, width=width, init=start, seed=seed)
+    return make_student(target, layers=kept, width=width, init=init, seed=seed)

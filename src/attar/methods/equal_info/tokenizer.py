@@ -119,7 +119,6 @@ def train_tokenizer(
         seed=config.seed,
         resume=resume,
     ) as work:
-        work.card = None
         began = time.perf_counter()
         documents = load_text(data)
         tokenizer = make_tokenizer(
