@@ -90,8 +90,8 @@ def workspace(
     resuming = partial.exists()
     if resuming and not resume:
         raise ConfigError(
-            f"an unfinished run lies in {str(partial)!r}; finish it with --resume, or delete that "
-            f"folder"
+            f"an unfinished run lies in {str(partial)!r}; finish it with resume (--resume), or "
+            "delete that folder"
         )
     if resuming and noted.exists():
         _same_settings(json.loads(noted.read_text(encoding="utf-8")), plain, partial)
@@ -114,9 +114,9 @@ def workspace(
                 for folder in above:  # the nearest first
                     folder.rmdir()
         if disk_is_full(error):
+            after = "do it again" if gone else "go on with resume (--resume): what is done stays"
             raise ResourceError(
-                f"writing {str(final)!r} stopped, as the disk is full; make room and "
-                f"{'do it again' if gone else 'go on with --resume, what was finished stays'}"
+                f"writing {str(final)!r} stopped, as the disk is full; make room and {after}"
             ) from error
         raise
     if final.is_dir():

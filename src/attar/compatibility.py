@@ -106,7 +106,7 @@ def check_pair(target: PreTrainedModel, draft: PreTrainedModel) -> None:
             f"target and draft must be of one kind, but the target is {kinds[0]} and the draft "
             f"{kinds[1]}; give another draft"
         )
-    sizes = [sum(p.numel() for p in model.parameters()) for model in (target, draft)]
+    sizes = [model.num_parameters() for model in (target, draft)]
     if sizes[1] > sizes[0]:
         raise CompatibilityError(
             f"the draft must be smaller than the target, but it has {sizes[1]:,} parameters and "

@@ -224,7 +224,10 @@ MISTAKES = {
     "no draft": ("generate target def --draft nowhere/at/all", "nowhere/at/all"),
     "all layers": ("generate target def --draft layers:3", "between 1 and 2 layers"),
     "no number": ("generate target def --draft layers:two", "layers:N"),
-    "drafting without a draft": ("generate target def --policy cost --draft-tokens 3", "--draft"),
+    "drafting without a draft": (
+        "generate target def --policy cost --draft-tokens 3",
+        "need a draft",
+    ),
     "lossy by accident": ("generate target def --draft draft --epsilon 0.5", "lossy is unset"),
     "no chat": ("generate target def --chat", "chat template"),
     "too many layers": ("draft init target --layers 9 -o x", "between 1 and 3"),

@@ -210,7 +210,7 @@ def test_a_full_disk_is_told_and_shards_stay(
         write(*args, **kwargs)
 
     monkeypatch.setattr(encoded.parquet, "write_table", full)
-    with pytest.raises(ResourceError, match=r"the disk is full; make room .* --resume"):
+    with pytest.raises(ResourceError, match=r"the disk is full; make room .*--resume"):
         encode_corpus(folder, data, output_dir=tmp_path / "ids")
     assert len(contents(tmp_path / "ids.partial")) == 2
     assert len(list((tmp_path / "ids.partial" / "state").iterdir())) == 2  # settings and plan
@@ -243,7 +243,7 @@ def test_a_killed_worker_is_told_and_shards_stay(
     data = table(tmp_path / "table")
     with monkeypatch.context() as patch:
         patch.setattr(encoded, "ProcessPoolExecutor", Broken)
-        with pytest.raises(ResourceError, match=r"for want of memory; go on with --resume"):
+        with pytest.raises(ResourceError, match=r"for want of memory; go on with resume"):
             encode_corpus(folder, data, output_dir=tmp_path / "ids", workers=2)
     encode_corpus(folder, data, output_dir=tmp_path / "ids", resume=True)
 

@@ -280,7 +280,7 @@ def test_what_does_not_fit_is_told(root: Path, tmp_path: Path) -> None:
         train_draft(
             root / "draft", root / "text", config=replace(CONFIG, max_new_tokens=60), **options
         )
-    with pytest.raises(ConfigError, match="lower --learning-rate"):
+    with pytest.raises(ConfigError, match="lower learning_rate"):
         train_draft(
             root / "draft",
             root / "text",

@@ -155,7 +155,7 @@ def test_lora_with_dropout_resumes_to_the_same_weights(tmp_path: Path) -> None:
 
 def test_lora_that_fails_is_taken_off_again() -> None:
     model = student()
-    with pytest.raises(ConfigError, match="lower --learning-rate"):
+    with pytest.raises(ConfigError, match="lower learning_rate"):
         heal_model(
             model,
             WINDOWS,
@@ -249,7 +249,7 @@ def test_a_heal_that_diverges_leaves_nothing(folders: dict[str, Path], tmp_path:
     wild = replace(
         CONFIG, learning_rate=1e30, warmup_steps=0, max_grad_norm=0, teacher_cache="topk:16"
     )
-    with pytest.raises(ConfigError, match="lower --learning-rate"):
+    with pytest.raises(ConfigError, match="lower learning_rate"):
         run(folders, tmp_path / "out", wild)
     assert list(tmp_path.iterdir()) == []
 

@@ -92,7 +92,7 @@ def test_an_interrupted_run_resumes_to_the_same_file(
 
 def test_a_run_that_diverges_leaves_nothing(tmp_path: Path) -> None:
     wild = replace(CONFIG, learning_rate=1e30, warmup_steps=0, max_grad_norm=0)
-    with pytest.raises(ConfigError, match="lower --learning-rate"):
+    with pytest.raises(ConfigError, match="lower learning_rate"):
         pretrain(texts(), config=wild, output_dir=tmp_path / "model")
     assert list(tmp_path.iterdir()) == []
 

@@ -214,7 +214,7 @@ def test_a_loss_that_is_not_finite_ends_the_run(tmp_path: Path, value: float) ->
         return {"loss": Term(loss * (value if calls == 5 else 1.0))}
 
     state = tmp_path / "state"
-    with pytest.raises(ConfigError, match=r"at step 5 .* 0\.003; lower --learning-rate"):
+    with pytest.raises(ConfigError, match=r"at step 5 .* 0\.003; lower learning_rate"):
         fit(student(), WINDOWS, config=CONFIG, state_dir=state, compute=compute)
     assert not state.exists()
 

@@ -115,7 +115,7 @@ def decompress_file(
             damage += [wrong] if wrong else []
             if damage and not recover:
                 raise DataError(
-                    f"{source} is damaged: {damage[0]}; --recover writes what can be read"
+                    f"{source} is damaged: {damage[0]}; recover (--recover) writes what can be read"
                 )
         size = out.tell()
     return Restored(size, tuple(damage))

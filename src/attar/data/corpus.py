@@ -66,7 +66,7 @@ def encode_corpus(
     if tokenizer.ends_inside and context is None:
         raise ConfigError(
             "expected a context for a tokenizer that codes the ends of documents inside "
-            "windows, as its documents do not end between ids; give --context"
+            "windows, as its documents do not end between ids; give context"
         )
     data = Data.of(data)
     settings = {
@@ -114,7 +114,7 @@ def decode_corpus(model: str | Path, *, output_file: str | Path | None = None) -
     if settings.get("context", settings.get("block_size")) is not None:
         raise ConfigError(
             "expected a corpus whose rows are documents, found rows of one length, which have lost "
-            "the ends of some; encode it without --context"
+            "the ends of some; encode it without context"
         )
     target = Path(f"{Path(model)}.jsonl") if output_file is None else Path(output_file)
     options = {"model": str(model), "output_file": str(target)}

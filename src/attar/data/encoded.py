@@ -232,7 +232,7 @@ def _encode_all(
         except BrokenProcessPool:
             raise ResourceError(
                 "a process that encoded was ended from outside, perhaps for want of memory; go on "
-                "with --resume and fewer --workers, finished shards stay"
+                "with resume (--resume) and fewer workers, finished shards stay"
             ) from None
         except BaseException:
             pool.shutdown(wait=True, cancel_futures=True)

@@ -175,7 +175,7 @@ class Generator:
         if not config.chat:
             return prompt
         if not self.tokenizer.chat_template:
-            raise ConfigError("--chat needs a model with a chat template; this one has none")
+            raise ConfigError("chat needs a model with a chat template; this one has none")
         messages = [{"role": "user", "content": prompt}]
         return str(
             self.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
@@ -240,7 +240,7 @@ def generate(
         require(fine, "a prompt", prompt, "text of at least one word")
     require_lossy(decoding)
     if draft is None and decoding != SpecConfig(seed=decoding.seed):
-        raise ConfigError("options of drafting need --draft: a folder, layers:N or lookup")
+        raise ConfigError("options of drafting need a draft: a folder, layers:N or lookup")
     settings = {"model": checkpoint.name_of(model), "draft": draft, **asdict(config)}
     settings |= {"decoding": asdict(decoding)}
     with artefact(
@@ -273,6 +273,6 @@ def require_lossy(decoding: SpecConfig) -> None:
     """
     if decoding.lossy not in (None, "typical") and decoding.epsilon == 1:
         raise ConfigError(
-            f"--lossy {decoding.lossy} keeps no more than the model's own distribution at "
-            "--epsilon 1; give a smaller epsilon, such as 0.8, or leave --lossy out"
+            f"lossy {decoding.lossy} keeps no more than the model's own distribution at "
+            "epsilon 1; give a smaller epsilon, such as 0.8, or leave lossy out"
         )

@@ -56,7 +56,7 @@ def sample(
         if torch.isnan(logits).any():
             raise TrainingDivergedError(
                 "no text can be drawn from a model whose logits are not numbers; if it is in "
-                "training, lower --learning-rate or raise --warmup-steps"
+                "training, lower learning_rate or raise warmup_steps"
             )
         if temperature:
             numbers = uniforms.take(ones)[:, 0].to(logits.device)

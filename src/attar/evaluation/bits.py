@@ -103,7 +103,7 @@ def bits_per_byte(
     )
     bits = math.log2(id_count(tokenizer))
     head = model.get_output_embeddings()
-    output = 0 if head is None else sum(p.numel() for p in head.parameters() if p.ndim > 1)
+    output = 0 if head is None else linear_macs(head)
     macs, size = linear_macs(model), score.bytes / score.tokens
     return BitsPerByte(
         score=score,

@@ -143,7 +143,7 @@ def evaluate_tokenizer(
             work.run.details["rows"] = [score.to_dict() for score in scores]
             if scores[0].bytes < _FEW:
                 logger.warning(
-                    "read %d bytes only, figures are rough; give more text or a larger --max-bytes",
+                    "read %d bytes only, figures are rough; give more text or a larger max_bytes",
                     scores[0].bytes,
                 )
     return work.run
@@ -180,7 +180,7 @@ def score_table(run: Run) -> str:
         f"read {_CODED:,} at most. Uniform, Unigram: bits per byte of a model that has learned "
         "nothing, and of one that knows how often each id occurs. Stable: share of the ids of "
         f"{_CHANGED[1]} characters that stay when the first word is another. What a model learns "
-        "takes a training to say: attar pretrain --tokenizer."
+        "takes a training to say: `attar pretrain` with this tokenizer."
     )
 
 

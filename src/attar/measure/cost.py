@@ -36,7 +36,7 @@ def cost_of(model: PreTrainedModel, *, context: int = 0) -> Cost:
     )
 
 
-def linear_macs(model: PreTrainedModel) -> int:
+def linear_macs(model: nn.Module) -> int:
     """Multiply-accumulates per token in linear layers; a tied head is a product all the same."""
     return sum(m.weight.numel() for m in model.modules() if isinstance(m, LINEAR))
 

@@ -8,7 +8,7 @@ from attar.arch import Arch
 from attar.budget import Budget, Constraint
 from attar.errors import BudgetError
 from attar.families import Body
-from attar.measure.cost import LINEAR, cost_of
+from attar.measure.cost import cost_of, linear_macs
 from attar.measure.latency_table import LatencyTable
 from attar.pruning.config import Layout, PruneConfig
 from attar.pruning.importance import Module
@@ -95,8 +95,7 @@ class Ledger:
             rest = arch.layers[: group.layer] + arch.layers[group.layer + 1 :]
             return max(0.0, table.predict(arch) - table.predict(Arch(rest)))
         if key == "macs":
-            modules = self._body.layer_list[group.layer].modules()
-            return float(sum(m.weight.numel() for m in modules if isinstance(m, LINEAR)))
+            return float(linear_macs(self._body.layer_list[group.layer]))
         layer = self._body.layers[group.layer]
         return layer.kv_groups * self.of_unit(key, (group.layer, "kv_groups"))
 

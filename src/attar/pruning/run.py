@@ -336,7 +336,7 @@ def calibration_windows(
         raise DataError(
             f"expected at least {config.windows} windows of {length} tokens to calibrate on; the "
             f"text gives {len(packed)}: "
-            "give more text, or lower --windows or --context"
+            "give more text, or lower windows or context"
         )
     return torch.as_tensor(packed.with_format("numpy")["input_ids"][:], dtype=torch.long)
 

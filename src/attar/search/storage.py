@@ -33,7 +33,7 @@ def open_storage(folder: Path, url: str | None) -> BaseStorage:
         reason = str(error).strip().split("\n")[0].rstrip(".")
         raise ConfigError(
             f"the storage {_without_password(url)} cannot be opened ({reason}); check the URL and "
-            "that the Python driver of the database is installed, or leave --storage out"
+            "that the Python driver of the database is installed, or leave storage out"
         ) from error
 
 

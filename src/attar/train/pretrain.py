@@ -190,7 +190,7 @@ def _material(
     if is_encoded(data.source):
         if tokenizer is not None:
             raise ConfigError(
-                f"the text in {data.name!r} is encoded with a tokenizer already; leave --tokenizer "
+                f"the text in {data.name!r} is encoded with a tokenizer already; leave tokenizer "
                 "out, or give the text"
             )
         words = checkpoint.load_tokenizer(data.name)

@@ -238,8 +238,8 @@ class ExactTrainer(Trainer):
         if not torch.isfinite(loss):
             raise TrainingDivergedError(
                 f"the training loss became {loss.item()} at step {self.state.global_step + 1} with "
-                f"a peak learning rate of {self.args.learning_rate:g}; lower --learning-rate or "
-                "raise --warmup-steps"
+                f"a peak learning rate of {self.args.learning_rate:g}; lower learning_rate or "
+                "raise warmup_steps"
             )
         shares.pop("loss", None)
         for name, value in shares.items():
@@ -277,7 +277,7 @@ def _check_weights(model: nn.Module, config: TrainConfig) -> None:
     if not all(torch.isfinite(p).all() for p in model.parameters()):
         raise TrainingDivergedError(
             "training ended with weights that are not finite, with a peak learning rate of "
-            f"{config.learning_rate:g}; lower --learning-rate or raise --warmup-steps"
+            f"{config.learning_rate:g}; lower learning_rate or raise warmup_steps"
         )
 
 

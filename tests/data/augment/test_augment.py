@@ -339,7 +339,7 @@ def test_what_cannot_be_augmented_is_refused_with_the_reason() -> None:
         augment(Dataset.from_dict(answers), config=AugmentConfig(chain=("swap",)))
     with pytest.raises(DataError, match="found other"):
         augment(Dataset.from_dict({"other": ["c"]}), config=AugmentConfig())
-    with pytest.raises(ConfigError, match="--mlm"):
+    with pytest.raises(ConfigError, match="as mlm"):
         augment(_documents(), config=AugmentConfig(chain=("mlm",)))
     with pytest.raises(ConfigError, match="table of near words"):
         augment(_documents(), config=AugmentConfig(chain=("neighbour",)))
@@ -362,7 +362,7 @@ def test_a_masked_model_loads_only_with_its_head_and_mask(mlm: MaskedLM, tmp_pat
     loaded = MaskedLM.load(tmp_path)
     asked: dict[str, Any] = {"originals": [["cat"]], "draws": [[0.4]]}
     assert loaded.fill(["a [MASK]"], **asked) == mlm.fill(["a [MASK]"], **asked)
-    with pytest.raises(ConfigError, match="--mlm must name"):
+    with pytest.raises(ConfigError, match="mlm must name"):
         MaskedLM.load(tmp_path / "absent")
     headless = tmp_path / "headless"
     config: Any = mlm.model.config

@@ -283,7 +283,7 @@ def test_what_is_known_is_the_shipped_studies_and_ones_own(
         known_trials([write(tmp_path / "empty.jsonl", [])])
     monkeypatch.setattr(autodistiller, "shipped", list)
     assert known_trials([own]) == study("c", 3)
-    with pytest.raises(ConfigError, match="give one with --studies"):
+    with pytest.raises(ConfigError, match="give one with studies"):
         known_trials()
 
 

@@ -259,7 +259,7 @@ MISTAKES: dict[str, tuple[dict[str, Any], dict[str, Any], type[Exception], str]]
     ),
     "a decoder as a teacher": ({}, {"teacher": "decoder"}, CompatibilityError, "use attar prune"),
     "copies of nothing": ({"repeated": True}, {}, ConfigError, "name augmenters"),
-    "a mask model that is not named": ({"augment": ("mlm",)}, {}, ConfigError, "--mlm"),
+    "a mask model that is not named": ({"augment": ("mlm",)}, {}, ConfigError, "mlm"),
     "ce on one output": (
         {"pred_loss": "ce"},
         {"task": "regression"},

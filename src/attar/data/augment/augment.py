@@ -97,7 +97,7 @@ def check_augment(config: AugmentConfig, columns: Sequence[str], *, resources: R
     if "mlm" in config.chain and resources.mlm is None:
         raise ConfigError(
             "the augmenter mlm needs a masked language model, but none was given; name a "
-            "folder or a Hub name with --mlm, or leave mlm out of the chain"
+            "folder or a Hub name as mlm, or leave mlm out of the chain"
         )
     if "neighbour" in config.chain and resources.neighbours is None:
         raise ConfigError(

@@ -140,17 +140,17 @@ class MaskedLM:
             tokenizer = load_tokenizer(path)
         except (OSError, ValueError, DataError) as error:
             raise ConfigError(
-                f"--mlm must name the folder or Hub name of a masked language model, but "
+                f"mlm must name the folder or Hub name of a masked language model, but "
                 f"{str(path)!r} cannot be loaded as one ({reason(error)})"
             ) from error
         if lost := sorted(info["missing_keys"]):
             raise CompatibilityError(
-                f"--mlm must name a model with a masked-LM head, but {str(path)!r} lacks "
+                f"mlm must name a model with a masked-LM head, but {str(path)!r} lacks "
                 f"{len(lost)} tensors, such as {lost[0]!r}; give one trained to fill masks"
             )
         if tokenizer.mask_token_id is None:
             raise CompatibilityError(
-                f"--mlm must name a model that fills masks, but the tokenizer of {str(path)!r} has "
+                f"mlm must name a model that fills masks, but the tokenizer of {str(path)!r} has "
                 "no mask token; give another"
             )
         place(model)

@@ -123,7 +123,7 @@ def known_trials(studies: Iterable[str | Path] = ()) -> list[Trial]:
     if not every:
         raise ConfigError(
             "no study comes with this Attar, so that there is nothing to learn from; give one with "
-            "--studies, such as the folder of attar pipeline search"
+            "studies, such as the folder of attar pipeline search"
         )
     return read_study(every)
 

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 from datasets import DatasetDict
-from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from attar import checkpoint
@@ -255,10 +254,10 @@ def _distill_in(work: Artefact, distillation: DistillTask) -> None:
     """Everything between opening and closing the work folder."""
     run, job, split = work.run, distillation.job, "test"
     student, parent = job.student, job.teacher
-    if parent is not None and _parameters(student) > _parameters(parent):
+    if parent is not None and student.num_parameters() > parent.num_parameters():
         logger.warning(
             "the student has %d parameters, more than its teacher's %d",
-            *(_parameters(student), _parameters(parent)),
+            *(student.num_parameters(), parent.num_parameters()),
         )
     place(student)
     untrained = distillation.score(split) if work.main else {}
@@ -290,7 +289,3 @@ def _distill_in(work: Artefact, distillation: DistillTask) -> None:
         score, best = run.quality["after"][measure], run.quality["before"][measure]
         run.details["teacher_ratio"] = score / best if best > 0 else None
     run.details["form"] = checkpoint.save(student, work.folder, tokenizer=job.tokenizer)
-
-
-def _parameters(model: nn.Module) -> int:
-    return sum(p.numel() for p in model.parameters())

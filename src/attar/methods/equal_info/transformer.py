@@ -49,8 +49,7 @@ class TransformerModel:
             raise CompatibilityError(
                 f"expected a causal language model over bytes, with the ids 0 to {alphabet - 1} "
                 f"for symbols and a bos_token_id after them, found {ids} ids and bos_token_id "
-                f"{start}; leave it out and let model_kind='transformer' "
-                "(--model-kind transformer) train one"
+                f"{start}; leave it out and let model_kind='transformer' train one"
             )
         self.model, self.alphabet, self.precision, self._start = model, alphabet, precision, start
 
