@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from attar.checkpoint import load_tokenizer as load_tokenizer
     from attar.checkpoint import save as save
     from attar.cli.demo import make_demo as demo  # noqa: F401
-    from attar.cli.env import environment as env  # noqa: F401
     from attar.cli.run import run_recipe as run  # noqa: F401
     from attar.data.data import Data as Data
     from attar.decode.generate import GenerateConfig as GenerateConfig
@@ -38,6 +37,7 @@ if TYPE_CHECKING:
     from attar.methods.distiller.recommend import recommend as recommend
     from attar.recipes import read_recipe as recipe  # noqa: F401
     from attar.report.compare import compare as compare
+    from attar.report.environment import environment as env  # noqa: F401
     from attar.report.record import Run as Run
     from attar.slicing import SlicePlan as SlicePlan
     from attar.train.heal import HealConfig as HealConfig
@@ -54,7 +54,6 @@ _HOMES = MappingProxyType(
         "load_tokenizer": "attar.checkpoint",
         "save": "attar.checkpoint",
         "demo": "attar.cli.demo:make_demo",
-        "env": "attar.cli.env:environment",
         "run": "attar.cli.run:run_recipe",
         "Data": "attar.data.data",
         "GenerateConfig": "attar.decode.generate",
@@ -73,6 +72,7 @@ _HOMES = MappingProxyType(
         "recommend": "attar.methods.distiller.recommend",
         "recipe": "attar.recipes:read_recipe",
         "compare": "attar.report.compare",
+        "env": "attar.report.environment:environment",
         "Run": "attar.report.record",
         "SlicePlan": "attar.slicing",
         "HealConfig": "attar.train.heal",

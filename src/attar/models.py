@@ -6,7 +6,6 @@ Each rule stands here once.
 
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from functools import cache
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -16,6 +15,7 @@ from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from attar.errors import CompatibilityError, ConfigError, DataError
+from attar.runtime import native_bfloat16
 
 
 def has_cache(model: PreTrainedModel) -> bool:
@@ -119,16 +119,6 @@ def keep_layers(config: Any, kept: Sequence[int]) -> None:
 AUTOCAST_FROM = (
     5_000_000  # below this many parameters, casting costs more than bfloat16 arithmetic saves
 )
-
-
-@cache
-def native_bfloat16() -> bool:
-    """Whether this CPU multiplies bfloat16 in hardware; emulation would be slower than float32."""
-    capabilities = torch.cpu.get_capabilities()
-    return any(
-        capabilities.get(flag)
-        for flag in ("avx512_bf16", "amx_bf16", "avx10_2", "bf16", "arm_bf16")
-    )
 
 
 def autocast(model: torch.nn.Module) -> AbstractContextManager[Any]:

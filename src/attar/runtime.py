@@ -2,6 +2,7 @@
 
 import atexit
 from datetime import timedelta
+from functools import cache
 from typing import Any
 
 import torch
@@ -31,6 +32,16 @@ def _leave() -> None:
 def place(model: nn.Module, device: torch.device | str | None = None) -> None:
     """Move a model to `device`; None: to the one of this process."""
     model.to(device or processes().device)
+
+
+@cache
+def native_bfloat16() -> bool:
+    """Whether this CPU multiplies bfloat16 in hardware; emulation would be slower than float32."""
+    capabilities = torch.cpu.get_capabilities()
+    return any(
+        capabilities.get(flag)
+        for flag in ("avx512_bf16", "amx_bf16", "avx10_2", "bf16", "arm_bf16")
+    )
 
 
 def synchronize(device: torch.device) -> None:
