@@ -17,7 +17,7 @@ import torch
 from common import arguments, finish
 from torch import Tensor
 
-from attar.methods.distiller.mutual_information import infonce, mi_alpha
+from attar.methods.distiller.mutual_information import mi_alpha
 
 ALPHAS = (0.0, 0.01, 0.1, 0.5, 0.9, 1.0)
 DIMENSIONS = 20
@@ -68,6 +68,11 @@ def batch(nats: float, size: int, generator: torch.Generator) -> tuple[Tensor, T
     x, noise = torch.randn(2, size, DIMENSIONS, generator=generator, dtype=torch.float64)
     y = rho * x + math.sqrt(rest) * noise
     return log_normal(y[:, None] - rho * x[None], rest), log_normal(y, 1.0)
+
+
+def infonce(scores: Tensor) -> Tensor:
+    """InfoNCE with the true pair in its own average, at most log K (arXiv 1807.03748)."""
+    return (scores.diagonal() - scores.logsumexp(1)).mean() + math.log(len(scores))
 
 
 def values(nats: float, size: int, seeds: list[int]) -> list[list[float]]:

@@ -95,10 +95,12 @@ def blockwise(task: ScoringTask) -> GroupScores:
                 keep[i] = 0
                 switch(masks, task.model, pool=pool, keep=keep)
                 after = utility()
-                if math.isfinite(after):
-                    values[i], before = before - after, after
-                else:  # breaks the model: the last to go
+                if not math.isfinite(after):  # breaks the model: the last to go
                     values[i], unusable = math.inf, unusable + 1
+                    continue
+                if math.isfinite(before):  # else there is nothing to compare with
+                    values[i] = before - after
+                before = after
     return GroupScores(values, unusable=unusable)
 
 

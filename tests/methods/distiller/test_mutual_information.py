@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from attar.errors import ConfigError
-from attar.methods.distiller.mutual_information import Critic, infonce, mi_alpha
+from attar.methods.distiller.mutual_information import Critic, mi_alpha
 
 ALPHAS = [0.0, 1e-6, 0.1, 0.5, 0.9, 1.0]
 SEEDS = st.integers(0, 9999)
@@ -124,16 +124,6 @@ def test_with_a_fixed_baseline_it_is_nwj() -> None:
     off = ~torch.eye(5, dtype=torch.bool)
     want = f.diagonal().mean() - (f[off] - 1).exp().mean()
     torch.testing.assert_close(mi_alpha(f, log_q, alpha=0), want)
-
-
-@given(seed=SEEDS, size=SIZES)
-def test_infonce_with_the_pair_in_its_own_average(seed: int, size: int) -> None:
-    f = 3 * draw(seed, size, size)
-    rows = f.tolist()
-    want = sum(rows[i][i] - log_mean(rows[i]) for i in range(size)) / size
-    assert infonce(f).item() == pytest.approx(want, rel=1e-4, abs=1e-5)
-    assert infonce(f) <= math.log(size) + 1e-5
-    assert infonce(1e4 * torch.eye(size)).item() == pytest.approx(math.log(size))
 
 
 def test_the_ceilings_are_reached_by_perfect_scores() -> None:
@@ -275,7 +265,6 @@ def test_half_precision_is_computed_in_float32(alpha: float, dtype: torch.dtype)
     found = mi_alpha(f, log_q, alpha=alpha)
     assert found.dtype == torch.float32
     assert torch.equal(found, mi_alpha(f.float(), log_q.float(), alpha=alpha))
-    assert infonce(f).dtype == torch.float32
 
 
 # --- what cannot be --------------------------------------------------------------------------
@@ -300,8 +289,6 @@ def test_half_precision_is_computed_in_float32(alpha: float, dtype: torch.dtype)
             "at least 2 sources",
         ),
         (lambda: mi_alpha(torch.zeros(3, 3), torch.zeros(3), alpha=0, clamp=0), "clamp"),
-        (lambda: infonce(torch.zeros(1, 1)), "at least 2 items"),
-        (lambda: infonce(torch.zeros(2, 3)), r"\(K, K\)"),
         (lambda: Critic(2, 2, baseline="none"), "learned or fixed"),  # type: ignore[arg-type]
     ],
 )

@@ -95,20 +95,6 @@ def mi_alpha(
     return 1 + joint - marg
 
 
-def infonce(scores: Tensor) -> Tensor:
-    """InfoNCE with the true pair in its own average, at most log K: scores (K, K), rows as in
-    `mi_alpha` -> scalar, nats.
-
-    Source: van den Oord, Li, Vinyals 2018, arXiv 1807.03748.
-
-    Raises:
-        ConfigError: the scores are not square, or of fewer than two items.
-    """
-    _check_square(scores)
-    F = scores.float()
-    return (F.diagonal() - F.logsumexp(1)).mean() + math.log(len(F))
-
-
 class Critic(nn.Module):
     """f and log q: an MLP on each side and their dot product, and an MLP on the teacher.
 
