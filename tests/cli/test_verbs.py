@@ -275,10 +275,10 @@ def test_demo_goes_from_nothing_to_a_report_and_uses_it_again(
         raise KeyboardInterrupt
 
     monkeypatch.setattr(demo, "configured", configured)
-    monkeypatch.setattr(demo, "_DATA", str(text))
-    monkeypatch.setattr(demo, "_PROMPT", 8)
-    monkeypatch.setattr(demo, "_NEW", 4)
-    monkeypatch.setattr(demo, "_HEALING_STEPS", 2)
+    monkeypatch.setattr(demo, "DATA", str(text))
+    monkeypatch.setattr(demo, "PROMPT_TOKENS", 8)
+    monkeypatch.setattr(demo, "NEW_TOKENS", 4)
+    monkeypatch.setattr(demo, "HEALING_STEPS", 2)
     folder = tmp_path / "demo"
     assert run(["demo", "--output-dir", str(folder)]) == 0
     first = capsys.readouterr()

@@ -24,6 +24,8 @@ from attar.report.record import Run
 from scene import sources, tokenizer, write_text
 from windows import made
 
+WRITE_TABLE = encoded.parquet.write_table
+
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
@@ -38,8 +40,8 @@ def text(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def small_shards(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(encoded, "_SHARD", 200)
-    monkeypatch.setattr(encoded, "_FEW", 100)  # one worker encodes them in this process
+    monkeypatch.setattr(encoded, "SHARD_BYTES", 200)
+    monkeypatch.setattr(encoded, "FEW_SHARDS", 100)  # one worker encodes them in this process
 
 
 @pytest.fixture
@@ -59,6 +61,23 @@ def table(folder: Path) -> Path:
         rows = [f"{split} document number {i}: <|endoftext|> ☕" * (i % 4) for i in range(12)]
         Dataset.from_dict({"text": rows}).to_json(folder / f"{split}.jsonl")
     return folder
+
+
+def killed_after(
+    shards: int, patch: pytest.MonkeyPatch, *, error: Exception | None = None
+) -> list[Path]:
+    """The files that are written from now on; behind so many, half a file and an error."""
+    written: list[Path] = []
+
+    def write(shard: Any, file: Path, **options: Any) -> None:
+        if len(written) == shards:
+            file.write_bytes(b"half of it")
+            raise error or RuntimeError("killed")
+        written.append(file)
+        WRITE_TABLE(shard, file, **options)
+
+    patch.setattr(encoded.parquet, "write_table", write)
+    return written
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -96,7 +115,7 @@ def test_shards_do_not_depend_on_the_number_of_workers(
     here = contents(tmp_path / "here")
     assert len(here) > 3
     assert light_processes == []
-    monkeypatch.setattr(encoded, "_FEW", 3)  # so that a single worker is a process, too
+    monkeypatch.setattr(encoded, "FEW_SHARDS", 3)  # so that a single worker is a process, too
     for workers in (1, 2):
         encode_corpus(folder, data, output_dir=tmp_path / str(workers), workers=workers)
         assert contents(tmp_path / str(workers)) == here
@@ -108,25 +127,15 @@ def test_a_killed_run_goes_on_to_the_same_bytes(
 ) -> None:
     data = table(tmp_path / "table")
     encode_corpus(folder, data, output_dir=tmp_path / "whole")
-    encode_shard, done = encoded._encode_shard, []
-
-    def stop(shard: Any, *args: Any) -> None:
-        if len(done) == 2:
-            raise RuntimeError("killed")
-        done.append(shard)
-        encode_shard(shard, *args)
-
-    monkeypatch.setattr(encoded, "_encode_shard", stop)
+    killed_after(2, monkeypatch)
     with pytest.raises(RuntimeError, match="killed"):
         encode_corpus(folder, data, output_dir=tmp_path / "ids")
     (tmp_path / "ids.partial" / "state" / "train-00002-of-00009.parquet.1").write_bytes(b"half")
-    written: list[Any] = []
-    monkeypatch.setattr(
-        encoded, "_encode_shard", lambda s, *a: (written.append(s), encode_shard(s, *a))
-    )
+    assert len(contents(tmp_path / "ids.partial")) == 2
+    left = killed_after(1000, monkeypatch)
     encode_corpus(folder, data, output_dir=tmp_path / "ids", resume=True)
     assert contents(tmp_path / "ids") == contents(tmp_path / "whole")
-    assert not {shard.file for shard in done} & {shard.file for shard in written}
+    assert len(left) == len(contents(tmp_path / "whole")) - 2
     rows: Any = load_dataset(str(tmp_path / "ids"), split="train")
     assert rows[:] == load_encoded(tmp_path / "whole")["train"][:]
 
@@ -146,9 +155,7 @@ def test_ids_of_two_meanings_are_not_mixed(
 ) -> None:
     data = table(tmp_path / "table")
     with monkeypatch.context() as patch:
-        patch.setattr(
-            encoded, "_encode_all", lambda *_, **__: (_ for _ in ()).throw(RuntimeError("killed"))
-        )
+        killed_after(0, patch)
         with pytest.raises(RuntimeError, match="killed"):
             encode_corpus(folder, data, output_dir=tmp_path / "ids")
     config = EqualInfoConfig(window_bits=12, token_bits=6, order=4)
@@ -186,9 +193,7 @@ def test_a_text_that_changed_is_not_gone_on_with(
     folder: Path, tmp_path: Path, small_shards: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     data = table(tmp_path / "table")
-    monkeypatch.setattr(
-        encoded, "_encode_all", lambda *_, **__: (_ for _ in ()).throw(RuntimeError("killed"))
-    )
+    killed_after(0, monkeypatch)
     with pytest.raises(RuntimeError, match="killed"):
         encode_corpus(folder, data, output_dir=tmp_path / "ids")
     Dataset.from_dict({"text": ["another text"] * 30}).to_json(data / "train.jsonl")
@@ -200,16 +205,7 @@ def test_a_full_disk_is_told_and_shards_stay(
     folder: Path, tmp_path: Path, small_shards: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     data = table(tmp_path / "table")
-    write, count = encoded.parquet.write_table, []
-
-    def full(*args: Any, **kwargs: Any) -> None:
-        count.append(1)
-        if len(count) > 2:
-            args[1].write_bytes(b"half of it")
-            raise OSError(28, "No space left on device")
-        write(*args, **kwargs)
-
-    monkeypatch.setattr(encoded.parquet, "write_table", full)
+    killed_after(2, monkeypatch, error=OSError(28, "No space left on device"))
     with pytest.raises(ResourceError, match=r"the disk is full; make room .*--resume"):
         encode_corpus(folder, data, output_dir=tmp_path / "ids")
     assert len(contents(tmp_path / "ids.partial")) == 2
@@ -319,7 +315,7 @@ def encode_for_ever(folder: Path, data: Path, out: Path) -> None:
             time.sleep(1)
         write(*args, **options)
 
-    encoded._SHARD, encoded.parquet.write_table = 200, writes_once
+    encoded.SHARD_BYTES, encoded.parquet.write_table = 200, writes_once
     encoded.get_context = lambda _: multiprocessing.get_context("fork")  # they inherit this
     encode_corpus(folder, data, output_dir=out, workers=2, resume=True)
 

@@ -13,7 +13,7 @@ from attar.errors import DataError
 def all_large(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every .txt file is read a piece at a time, in small pieces."""
     monkeypatch.setattr("attar.data.text.LARGE", 10)
-    monkeypatch.setattr("attar.data.files._PIECE", 7)
+    monkeypatch.setattr("attar.data.files.PIECE", 7)
     monkeypatch.setattr("attar.data.text.ROW_CHARACTERS", 40)
 
 
@@ -38,7 +38,7 @@ def test_rows_do_not_hang_on_the_pieces(tmp_path: Path, monkeypatch: pytest.Monk
     whole = load_text(tmp_path)
     monkeypatch.setattr("attar.data.text.LARGE", 10)
     for piece in (1, 16, 1000):
-        monkeypatch.setattr("attar.data.files._PIECE", piece)
+        monkeypatch.setattr("attar.data.files.PIECE", piece)
         assert load_text(tmp_path)["train"]["text"][:] == whole["train"]["text"][:]
         assert load_text(tmp_path)["test"]["text"][:] == whole["test"]["text"][:]
 

@@ -11,8 +11,9 @@ import decoders
 from attar.decode import timer
 from attar.decode.bench import Profile, profile
 from attar.decode.drafters import PromptLookupDrafter
-from attar.decode.race import Race, race
+from attar.decode.race import Race, Written, race
 from attar.decode.settings import SpecConfig
+from attar.decode.stats import SpecStats
 from attar.decode.timer import Times
 from attar.errors import ConfigError
 
@@ -22,7 +23,7 @@ PROMPTS = [[5, 9, 33, 5], [7, 8, 7, 8]]
 @pytest.fixture(autouse=True)
 def few_turns(monkeypatch: pytest.MonkeyPatch) -> None:
     """What the timings are does not matter here."""
-    monkeypatch.setattr(timer, "_TURNS", 1)
+    monkeypatch.setattr(timer, "TURNS", 1)
 
 
 def pair(family: str = "llama") -> tuple[Any, Any]:
@@ -81,8 +82,17 @@ def test_a_profile(temperature: float, family: str) -> None:
 
 def test_parts_are_timed_before_and_beside_the_races(monkeypatch: pytest.MonkeyPatch) -> None:
     target, draft = pair()
-    seconds = iter(float(i) for i in range(1, 100))
-    monkeypatch.setattr(timer, "_plain", lambda *_, **__: next(seconds))
+    write, written = timer.generate_one, []
+
+    def clocked(*args: Any, tokens: int, decoder: Any = None, **options: Any) -> Any:
+        """Plain decoding takes a second a token at first, and one more at every visit."""
+        if decoder is not None:
+            return write(*args, tokens=tokens, decoder=decoder, **options)
+        written.append(tokens)
+        visit = 1 + (len(written) - 1) // 4  # short, long, short, long
+        return Written([], seconds=float(visit * (tokens - 1)), stats=SpecStats())
+
+    monkeypatch.setattr(timer, "generate_one", clocked)
     found = profile(
         target,
         draft,
@@ -92,7 +102,7 @@ def test_parts_are_timed_before_and_beside_the_races(monkeypatch: pytest.MonkeyP
         lengths=(1, 2),
         rounds=2,
     )
-    assert next(seconds) == 7  # two prompts, before and in each of two rounds
+    assert written == [1, 5, 1, 5] * 6  # two prompts, before and in each of two rounds
     assert found.times.plain == pytest.approx(3.5)
     for one in found.estimates:
         assert one.predicted == pytest.approx(

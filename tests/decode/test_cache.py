@@ -72,7 +72,7 @@ def test_the_two_layouts_agree(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_holes_are_gathered(monkeypatch: pytest.MonkeyPatch) -> None:
     model = decoders.model_of("llama")
-    monkeypatch.setattr(room, "_SMALL", 4)
+    monkeypatch.setattr(room, "FEW_SLOTS", 4)
     reader = Holes(model, 3)
     rows = [[5, 6], [7, 8, 9], [4]]
     sizes = []

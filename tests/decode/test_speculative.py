@@ -109,21 +109,25 @@ def test_greedy_texts_are_the_target_s(draft: str, rows: int, policy: Any) -> No
 
 @pytest.mark.parametrize("draft", ["model", "layers", "lookup"])
 def test_gathering_the_cache_changes_nothing(draft: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    gathered, plainly = [], Holes._compact
+    keep, holes = Holes.keep, []
 
-    def spy(self: Holes) -> None:
-        gathered.append(1)
-        plainly(self)
+    def spy(self: Holes, lengths: Sequence[int]) -> None:
+        keep(self, lengths)
+        holes.append(self.slots.shape[1] - max(self.fed))
 
-    monkeypatch.setattr(Holes, "_compact", spy)
-    monkeypatch.setattr(room, "_SMALL", 0)
+    monkeypatch.setattr(Holes, "keep", spy)
     target = decoders.model_of("llama")
     config = SpecConfig(policy="constant", draft_tokens=6)
     decoder = SpeculativeDecoder(target, draft_of(draft, target), config=config)
     options = OPTIONS | {"max_new_tokens": 40}
-    found = decoder.generate(**prompts(8), **options)
-    assert gathered
-    assert_same(found.sequences, plain(target, prompts(8), **options))
+    most = []
+    for few in (1000, 0):  # never, and as soon as there are more holes than tokens
+        monkeypatch.setattr(room, "FEW_SLOTS", few)
+        found = decoder.generate(**prompts(8), **options)
+        assert_same(found.sequences, plain(target, prompts(8), **options))
+        most.append(max(holes))
+        holes.clear()
+    assert most[1] < most[0]
 
 
 @pytest.mark.parametrize("family", [f for f in tiny.CAUSAL if f != "llama"])

@@ -117,7 +117,7 @@ def test_nll_equals_the_loss_of_transformers(model: Any) -> None:
 def test_large_logits_are_taken_in_parts(model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     ids = tiny.ids(5, 12)
     whole = likelihood.nll(model, ids)
-    monkeypatch.setattr(likelihood, "_CHUNK", 1)
+    monkeypatch.setattr(likelihood, "LOGITS_AT_A_TIME", 1)
     assert likelihood.nll(model, ids) == pytest.approx(whole, abs=1e-7)
 
 

@@ -174,8 +174,11 @@ def test_the_grid_spans_all_widths_in_round_steps(monkeypatch: pytest.MonkeyPatc
 @pytest.mark.parametrize(
     ("widest", "points", "step"), [(1, 6, 1), (8, 6, 8), (5, 6, 8), (48, 2, 8)]
 )
-def test_small_grids(widest: int, points: int, step: int) -> None:
-    grid = latency._grid(widest, points, step)
+def test_small_grids(widest: int, points: int, step: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock(monkeypatch, linear)
+    model = tiny.model("llama", num_hidden_layers=1, intermediate_size=widest)
+    table = measure_table(model, "prefill", points=points, round_to=step, repeats=1)
+    grid = [width for width, _ in table.neurons]
     assert grid[-1] == widest
     assert grid == sorted(set(grid))
     assert 1 <= grid[0] <= max(step, 1)

@@ -20,7 +20,7 @@ from attar.errors import ConfigError
 from attar.methods.distillspec import loop
 from attar.methods.distillspec.config import DistillSpecConfig, TextSource
 from attar.methods.distillspec.loop import draft_loss, fit_draft, sequence_mean
-from attar.methods.distillspec.texts import OnPolicySampler, Prompts, _seed
+from attar.methods.distillspec.texts import OnPolicySampler, Prompts
 
 PROMPTS = [
     Prompt(tuple(tiny.ids(1, 4 + i % 3, seed=i)[0].tolist()), tuple(range(20, 23 + i % 4)))
@@ -186,11 +186,27 @@ def test_the_source_is_drawn_for_each_step() -> None:
         assert text == again["input_ids"][0, -size:].tolist()  # whoever its neighbours are
         if source == "data":
             assert tuple(text) == PROMPTS[0].completion
-        else:
-            author = draft if source == "draft" else target
-            seeds = [_seed(CONFIG.seed, step, 0)]
-            alone = sample(author, [PROMPTS[0].ids], max_new_tokens=6, seeds=seeds, stops=[2])
-            assert text == alone[0]
+
+
+@pytest.mark.parametrize("source", ["draft", "target"])
+def test_who_the_source_says_writes_the_texts(source: TextSource) -> None:
+    target, draft = pair()
+    shares = {"draft_share": float(source == "draft"), "target_share": float(source == "target")}
+    written = {}
+    for temperature in (0.0, 1.0):
+        config = replace(CONFIG, sampling_temperature=temperature, **shares)
+        sampler = OnPolicySampler(target, PROMPTS, config=config, stops=[])
+        batches = [sampler(draft, {"rows": torch.arange(4)}, step) for step in range(2)]
+        written[temperature] = [batch["input_ids"][:, -6:].tolist() for batch in batches]
+    prompts = [prompt.ids for prompt in PROMPTS[:4]]
+    drafted, wanted = (
+        sample(model, prompts, max_new_tokens=6, seeds=[0] * 4, temperature=0.0)
+        for model in (draft, target)
+    )
+    assert drafted != wanted
+    assert written[0.0] == [drafted if source == "draft" else wanted] * 2
+    assert written[1.0][0] != written[1.0][1]  # other numbers are drawn at each step
+    assert len({tuple(text) for text in written[1.0][0]}) == 4
 
 
 def test_texts_are_those_of_the_weights_of_their_step(monkeypatch: pytest.MonkeyPatch) -> None:

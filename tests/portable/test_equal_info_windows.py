@@ -1,10 +1,14 @@
 """The walks through the table: in pieces, without numba, and from a damaged file."""
 
+import runpy
+import sys
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from attar.portable import equal_info_windows as windows
 from attar.portable.equal_info_windows import WindowDictionary, regroup
 from windows import listed, unseen
 
@@ -12,24 +16,24 @@ FIXED = settings(max_examples=60, deadline=None)
 
 
 def test_pieces_of_a_long_text_make_no_difference(monkeypatch: pytest.MonkeyPatch) -> None:
-    import attar.portable.equal_info_windows as module
-
     whole = listed(12).encode(unseen())
     for size in (1, 3, 64, 1000):
-        monkeypatch.setattr(module, "_PIECE", size)
+        monkeypatch.setattr(windows, "PIECE", size)
         if size >= listed(12).lengths.max():
             assert listed(12).encode(unseen()).tolist() == whole.tolist()
-    monkeypatch.setattr(module, "_PIECE", 64)
+    monkeypatch.setattr(windows, "PIECE", 64)
     assert listed(12).encode(unseen()).tolist() == whole.tolist()
 
 
-def test_without_numba_the_walk_is_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
-    import attar.portable.equal_info_windows as module
-
+def test_without_numba_the_walk_is_the_same(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     text, whole = unseen()[:500], listed(12).encode(unseen()[:500])
-    plain = WindowDictionary(listed(12).parent, listed(12).symbol, window_bits=12)
-    monkeypatch.setattr(module, "_compiled", lambda: (module._fill_table, module._walk))
+    monkeypatch.setitem(sys.modules, "numba", None)  # importing it fails
+    module = runpy.run_path(str(windows.__file__), run_name="a copy that travelled")
+    plain = module["WindowDictionary"](listed(12).parent, listed(12).symbol, window_bits=12)
     assert plain.encode(text).tolist() == whole.tolist()
+    assert "numba is not installed" in caplog.text
 
 
 def test_a_damaged_dictionary_is_refused() -> None:

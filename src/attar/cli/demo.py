@@ -27,14 +27,16 @@ from attar.report.tables import comparison
 from attar.train.heal import HealConfig, heal
 from attar.train.pretrain import PretrainConfig, pretrain
 
-_DATA = STDLIB
+DATA = STDLIB
+"""The text that the models of the demo learn and are scored on."""
+HEALING_STEPS = 100
+"""Enough to see repair at work within the time of a demo."""
+PROMPT_TOKENS, NEW_TOKENS = 128, 32
+"""What is read and written when the models are timed."""
 _BUDGET = "blocks<=50%"
 #: the baseline that did best in benchmarks/bonsai-quality, an equal share of every module
 _BASELINE: Method = "wanda"
-#: enough to see repair at work within the time of a demo
-_HEALING_STEPS = 100
 _FOLDERS = ("parent", *(f"{m}{h}" for m in ("bonsai", _BASELINE) for h in ("", "-healed")))
-_PROMPT, _NEW = 128, 32
 
 
 def demo(
@@ -82,7 +84,7 @@ def make_demo(
     options, _ = configured(f"pocket/{size}", PretrainConfig, recipe=None)
     search, _ = configured("bonsai/cpu-tiny", BonsaiConfig, recipe=None)
     healing, _ = configured("bonsai/cpu-tiny-heal", HealConfig, recipe=None)
-    healing = replace(healing, max_steps=_HEALING_STEPS)
+    healing = replace(healing, max_steps=HEALING_STEPS)
     folder = Path(output_dir or artefacts.home() / f"demo-{size}")
     _prepare(folder, {"1": asdict(options), "2": asdict(search), "3": asdict(healing)}, fresh=fresh)
     parent = folder / "parent"
@@ -91,7 +93,7 @@ def make_demo(
             "Training a parent",
             parent,
             lambda: pretrain(
-                _DATA, config=options, output_dir=parent, recipe=f"pocket/{size}", resume=True
+                DATA, config=options, output_dir=parent, recipe=f"pocket/{size}", resume=True
             ),
         )
     }
@@ -103,7 +105,7 @@ def make_demo(
             pruned,
             lambda method=method, pruned=pruned: prune(
                 parent,
-                _DATA,
+                DATA,
                 budget=_BUDGET,
                 output_dir=pruned,
                 method=method,
@@ -117,7 +119,7 @@ def make_demo(
             healed,
             lambda pruned=pruned, healed=healed: heal(
                 pruned,
-                _DATA,
+                DATA,
                 teacher=parent,
                 config=healing,
                 output_dir=healed,
@@ -202,19 +204,19 @@ def _time_together(folders: Mapping[str, Path], repeats: int = 7) -> dict[str, d
     models = {name: checkpoint.load(folder) for name, folder in folders.items()}
     assert all(has_cache(model) for model in models.values())
     calls = {
-        (name, mode): prefill_call(model, _PROMPT)
+        (name, mode): prefill_call(model, PROMPT_TOKENS)
         if mode == "prefill"
-        else decode_call(model, _PROMPT, new_tokens=_NEW)
+        else decode_call(model, PROMPT_TOKENS, new_tokens=NEW_TOKENS)
         for name, model in models.items()
         for mode in ("prefill", "decode")
     }
     times: dict[tuple[str, str], list[float]] = {key: [] for key in calls}
     for turn in range(repeats + 1):
         for (name, mode), call in calls.items():
-            milliseconds = call() / (_NEW if mode == "decode" else 1)
+            milliseconds = call() / (NEW_TOKENS if mode == "decode" else 1)
             if turn:  # the first turn warms up
                 times[name, mode].append(milliseconds)
-    setting = {"prompt_tokens": _PROMPT, "new_tokens": _NEW, "batch_size": 1}
+    setting = {"prompt_tokens": PROMPT_TOKENS, "new_tokens": NEW_TOKENS, "batch_size": 1}
     return {
         name: _timed_cost(
             model, times[name, "prefill"], decode=times[name, "decode"], setting=setting

@@ -35,9 +35,9 @@ logger = logging.getLogger(__name__)
 
 NAME = "{split}-{i:05d}-of-{n:05d}.parquet"
 """The files of a split, with a column `input_ids`."""
-_SHARD = 16_000_000
+SHARD_BYTES = 16_000_000
 """Bytes of text in a shard: what a process holds at a time, about twice over."""
-_FEW = 16
+FEW_SHARDS = 16
 """Shards up to which a single worker is this process."""
 _ROWS = 1000  # documents whose lengths are read at a time
 
@@ -167,7 +167,7 @@ def _plan(documents: DatasetDict, folder: Path) -> Iterator[Shard]:
     for split, rows in documents.items():
         batches: Any = rows.with_format("arrow").iter(_ROWS)
         sizes = [size for batch in batches for size in _sizes(batch["text"])]
-        place = np.cumsum(sizes) // _SHARD
+        place = np.cumsum(sizes) // SHARD_BYTES
         starts = [0, *(np.flatnonzero(np.diff(place)) + 1).tolist()]
         stops = [*starts[1:], len(sizes)]
         for i, (start, stop) in enumerate(zip(starts, stops, strict=True)):
@@ -213,7 +213,7 @@ def _encode_all(
             seconds = time.perf_counter() - began
             logger.info("%d of %d shards, %.0f s", done, len(shards), seconds)
 
-    if workers == 1 and len(shards) <= _FEW:
+    if workers == 1 and len(shards) <= FEW_SHARDS:
         for done, shard in enumerate(shards, start=1):
             _encode_shard(shard, documents[shard.split], job)
             tell(done)

@@ -32,7 +32,8 @@ ACCEPTED = (
     ".gz), or python-stdlib"
 )
 
-_PIECE = 2**22  # bytes of a text file that are read at a time
+PIECE = 2**22
+"""Bytes of a text file that are read at a time. No row depends on it."""
 
 _SPLIT_STEM = re.compile(r"(train|valid|val|dev|test)(ing|ation)?(?![a-z])", re.IGNORECASE)
 
@@ -110,7 +111,7 @@ def stream_rows(file: Path, *, characters: int) -> Iterator[str]:
     held, offset = "", 0
     try:
         with gzip.open(file) if _is_gzip(file) else file.open("rb") as source:
-            while piece := source.read(_PIECE):
+            while piece := source.read(PIECE):
                 held += decoder.decode(piece)
                 offset += len(piece)
                 start = 0

@@ -25,8 +25,8 @@ from transformers import DynamicCache, EncoderDecoderCache, PreTrainedModel
 
 from attar.errors import CompatibilityError
 
-#: fewer slots than this are not worth a compaction
-_SMALL = 32
+FEW_SLOTS = 32
+"""So many slots or fewer are not worth gathering."""
 
 
 class CachedModel(ABC):
@@ -118,7 +118,7 @@ class Holes(CachedModel):
         used = (self.slots >= 0).any(0).nonzero()
         end = int(used[-1]) + 1 if len(used) else 0
         self._crop(self.slots.shape[1] - end)
-        if (size := self.slots.shape[1]) > max(_SMALL, 2 * max(self.fed)):
+        if (size := self.slots.shape[1]) > max(FEW_SLOTS, 2 * max(self.fed)):
             self._compact()
             assert self.slots.shape[1] < size
 

@@ -21,8 +21,8 @@ from attar.decode.speculative import SpeculativeDecoder
 from attar.decode.stats import SpecStats
 from attar.runtime import synchronize
 
-#: repeats of each timing behind a prompt
-_TURNS = 3
+TURNS = 3
+"""Repeats of each timing behind a prompt."""
 
 
 @dataclass(frozen=True)
@@ -129,7 +129,7 @@ def _time_block(
     verify: dict[int, list[float]] = {width: [] for width in widths}
     drafted: list[float] = []
     reader.score([row], counts=[1])
-    for turn in range(_TURNS + 1):
+    for turn in range(TURNS + 1):
         for width in widths:
             began = time.perf_counter()
             if width > 1:

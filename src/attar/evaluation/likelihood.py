@@ -29,7 +29,8 @@ from attar.models import (
 )
 
 DEFAULT_CONTEXT = 2048
-_CHUNK = 2**24  # logits turned to float32 at a time: 64 MiB
+LOGITS_AT_A_TIME = 2**24
+"""Logits turned to float32 at a time: 64 MiB. No score depends on it."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +66,7 @@ def _losses(model: PreTrainedModel, ids: Tensor) -> Tensor:
     """Negative log-likelihood of each row's ids but the first: `(B, T)` ids to `(B, T-1)` nats."""
     inputs, targets = ids[:, :-1], ids[:, 1:]
     logits = model(input_ids=inputs, use_cache=False).logits
-    rows = max(1, _CHUNK // (logits.shape[1] * logits.shape[2]))
+    rows = max(1, LOGITS_AT_A_TIME // (logits.shape[1] * logits.shape[2]))
     parts = [
         F.cross_entropy(part.flatten(0, 1).float(), next_ids.flatten(), reduction="none")
         for part, next_ids in zip(logits.split(rows), targets.split(rows), strict=True)

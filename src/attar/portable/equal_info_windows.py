@@ -18,8 +18,9 @@ COMPILED = 20
 """Bits of a window up to which all strings are listed."""
 END = 256
 """The symbol after the 256 bytes: the end of a document, where that is coded inside windows."""
+PIECE = 2**22
+"""Symbols encoded at a time; each may take one code of 4 bytes."""
 
-_PIECE = 2**22  # symbols encoded at a time; each may take one code of 4 bytes
 _EMPTY = -1
 _GOLDEN = 2654435769  # 2**32 over the golden ratio spreads keys (Knuth, volume 3, 6.4)
 
@@ -172,7 +173,7 @@ class WindowDictionary:
             )
         parts, at = [], 0
         while at < len(symbols):
-            piece = symbols[at : at + _PIECE]
+            piece = symbols[at : at + PIECE]
             codes = np.empty(len(piece), np.int32)
             count, began = walk(piece, *self._table, codes)
             # A string that the end of a piece cuts off opens the next one, unless it is all of it.

@@ -170,7 +170,7 @@ def test_rows_are_the_same_whatever_the_batches_and_shards(
 def test_many_rows_are_cut_into_blocks_without_a_trace(monkeypatch: pytest.MonkeyPatch) -> None:
     config = AugmentConfig(chain=("swap",), copies=2)
     whole = augment(_documents(), config=config).to_list()
-    monkeypatch.setattr("attar.data.augment.augment._BLOCK", 3)
+    monkeypatch.setattr("attar.data.augment.augment.BLOCK", 3)
     assert augment(_documents(), config=config).to_list() == whole
     assert [row["source"] for row in whole] == [i for i in range(len(TEXTS)) for _ in range(2)]
 

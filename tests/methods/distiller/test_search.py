@@ -182,10 +182,14 @@ def test_a_study_of_other_settings_is_refused(
     run(root, tmp_path / "study", replace(SEARCH, trials=1))
     with pytest.raises(ConfigError, match="prune True, now False"):
         run(root, tmp_path / "study", replace(SEARCH, trials=1, prune=False))
-    with monkeypatch.context() as patch:
-        patch.setattr(room, "_digest", lambda documents: "of other rows")
-        with pytest.raises(ConfigError, match=r"rows [0-9a-f]+, now of other rows"):
+    file = root / "data" / "train.csv"
+    rows = file.read_text()
+    try:
+        file.write_text(rows.replace("film", "movie", 1))
+        with pytest.raises(ConfigError, match=r"rows [0-9a-f]+, now [0-9a-f]+"):
             run(root, tmp_path / "study", replace(SEARCH, trials=1))
+    finally:
+        file.write_text(rows)
     with pytest.raises(ConfigError, match="max_steps 8, now 9"):
         changed = replace(TRAINING, max_steps=9)
         run(root, tmp_path / "study", replace(SEARCH, trials=1), training=changed)

@@ -29,7 +29,8 @@ ONE_FOR_ONE = ("mlm", "neighbour")
 """Augmenters that put one word in the place of one word, so that positions stay."""
 
 _WORD = re.compile(r"\w+(?:['’]\w+)*")  # noqa: RUF001
-_BLOCK = 4096  # rows held as words at a time; no result depends on it
+BLOCK = 4096
+"""Rows held as words at a time. No result depends on it."""
 
 
 @dataclass(frozen=True)
@@ -139,7 +140,7 @@ def augment(
     kinds["source"] = Value("int64")
     made: dict[str, list[Any]] = {name: [] for name in kinds}
     documents = documents.select_columns(names).with_format(None)
-    blocks = range(0, len(documents), max(1, _BLOCK // config.copies))
+    blocks = range(0, len(documents), max(1, BLOCK // config.copies))
     for start in tqdm(blocks, desc="augmentation", unit="block", disable=None):
         rows: dict[str, list[Any]] = documents[start : start + blocks.step]
         count = len(rows[fields[0]])
