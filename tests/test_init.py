@@ -1,4 +1,4 @@
-"""The import rules that no linter sees; the layers themselves are import-linter's contracts."""
+"""What `import attar` loads; the layers are contracts of import-linter."""
 
 import importlib.resources
 import json
