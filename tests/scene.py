@@ -3,7 +3,7 @@ to disk as a user has them; and the command line itself, run in this process.
 """
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from cyclopts import App
 from datasets import Dataset
 from transformers import PreTrainedTokenizerFast
 
@@ -75,6 +76,13 @@ def brief_profiles(**limits: int) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("attar.methods.distillspec.distill.profile_pair", brief)
         yield
+
+
+def verb(command: Callable[..., int], *arguments: str) -> Any:
+    """What a command gives back; its errors are raised."""
+    alone = App(result_action="return_value")
+    alone.default(command)
+    return alone(arguments, exit_on_error=False, print_error=False)
 
 
 def run(argv: Sequence[str]) -> int:

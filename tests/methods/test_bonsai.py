@@ -1,6 +1,9 @@
-"""`prune`: checkpoint, record, plan and card from a model, data and a budget."""
+"""`prune`: checkpoint, record, plan and card from a model, data and a budget; and the regression,
+against brute force.
+"""
 
 import json
+import math
 from dataclasses import replace
 
 import numpy as np
@@ -14,7 +17,8 @@ from attar.arch import Arch
 from attar.data.tokens import train_bpe
 from attar.errors import BudgetError, CompatibilityError, ConfigError, DataError
 from attar.measure.cost import cost_of
-from attar.methods.bonsai import BonsaiConfig, prune
+from attar.methods.bonsai import BonsaiConfig, draw_pairs, fit_values, kendall_tau, prune
+from attar.pruning.pieces import UnitGroup
 from attar.pruning.run import apply_plan
 from attar.report.record import Run
 
@@ -247,3 +251,78 @@ def test_resume_refuses_other_text(parent, text, tmp_path):
     with pytest.raises(ConfigError, match="has changed"):
         prune(parent, other, resume=True, **options)
     prune(parent, text, resume=True, **options)
+
+
+# --------------------------------------------------------------------------------- the regression
+
+
+def pairs_of(n, pieces, seed=0):
+    keep = (np.random.default_rng(seed).random((n // 2, pieces)) < 0.5).astype(float)
+    return np.stack([keep, 1 - keep], 1).reshape(n, pieces)
+
+
+def test_fit_recovers_an_additive_utility_exactly():
+    truth = np.random.default_rng(1).permutation(20) / 10.0
+    masks = pairs_of(80, 20)
+    fit = fit_values(masks, masks @ truth)
+    assert list(np.argsort(fit.beta)) == list(np.argsort(truth))
+    assert fit.kendall_tau > 0.9
+
+
+def test_fit_of_noise_says_so():
+    masks = pairs_of(64, 30)
+    noise = np.random.default_rng(5).standard_normal(64)
+    assert abs(fit_values(masks, noise).kendall_tau) < 0.35
+
+
+def test_leave_pair_out_is_the_brute_force_refit():
+    masks, rng = pairs_of(24, 6), np.random.default_rng(2)
+    y = masks @ rng.standard_normal(6) + 0.3 * rng.standard_normal(24)
+    fit = fit_values(masks, y)
+    predicted = np.empty(24)
+    for pair in range(12):
+        out = np.array([2 * pair, 2 * pair + 1])
+        rest = np.delete(np.arange(24), out)
+        x, t = masks[rest] - masks[rest].mean(0), y[rest] - y[rest].mean()
+        beta = np.linalg.solve(x.T @ x + fit.penalty * np.eye(6), x.T @ t)
+        predicted[out] = y[rest].mean() + (masks[out] - masks[rest].mean(0)) @ beta
+    assert kendall_tau(y, predicted) == pytest.approx(fit.kendall_tau, abs=1e-9)
+
+
+def test_equal_columns_get_equal_values():
+    masks = pairs_of(40, 8)
+    masks[:, 5] = masks[:, 2]
+    y = masks @ np.arange(8.0)
+    beta = fit_values(masks, y).beta
+    assert beta[5] == pytest.approx(beta[2])
+
+
+@pytest.mark.parametrize("bad", [math.nan, -math.inf, math.inf])
+def test_unusable_evaluations_rank_worst_and_are_counted(bad):
+    masks = pairs_of(40, 6)
+    y = masks @ np.array([5.0, 1, 1, 1, 1, 1])
+    hit = masks[:, 0] == 0
+    y[hit] = bad  # the model breaks whenever piece 0 is off
+    fit = fit_values(masks, y)
+    assert fit.unusable == hit.sum()
+    assert np.argmax(fit.beta) == 0
+
+
+def test_kendall_tau_by_hand():
+    a = np.array([1.0, 2, 3, 4])
+    assert kendall_tau(a, a) == 1
+    assert kendall_tau(a, -a) == -1
+    assert kendall_tau(a, np.array([1.0, 3, 2, 4])) == pytest.approx(4 / 6)
+    assert kendall_tau(a, np.zeros(4)) == 0
+
+
+@pytest.mark.parametrize("sampling", ["coin", "prior_weighted"])
+def test_every_piece_is_on_in_exactly_one_of_each_pair(sampling):
+    pool = [UnitGroup(0, "neurons", (i,)) for i in range(9)] + [UnitGroup(1, "kv_groups", (0,))]
+    priors = {(0, "neurons"): torch.rand(20), (1, "kv_groups"): torch.ones(4)}
+    generator = torch.Generator().manual_seed(0)
+    keep = draw_pairs(pool, 16, sampling=sampling, importance=priors, generator=generator)
+    assert keep.shape == (32, 10)
+    assert torch.equal(keep[::2] + keep[1::2], torch.ones(16, 10))
+    totals = keep[::2, :9].sum(1)
+    assert (len(set(totals.tolist())) > 1) == (sampling == "coin")

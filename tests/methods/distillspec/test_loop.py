@@ -1,57 +1,23 @@
-"""DistillSpec: who writes, what is learned from it, and that nothing depends on chance."""
+"""DistillSpec: what is learned from texts, and that nothing depends on chance."""
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-import decoders
-import tiny
-from attar.data.prompts import Prompt
 from attar.decode.agreement import Texts, agreement
 from attar.decode.forced import answers, batch_of
-from attar.decode.sampling import sample
 from attar.divergences import forward_kl
 from attar.errors import ConfigError
 from attar.methods.distillspec import loop
-from attar.methods.distillspec.config import DistillSpecConfig, TextSource
+from attar.methods.distillspec.config import DistillSpecConfig
 from attar.methods.distillspec.loop import draft_loss, fit_draft, sequence_mean
-from attar.methods.distillspec.texts import OnPolicySampler, Prompts
-
-PROMPTS = [
-    Prompt(tuple(tiny.ids(1, 4 + i % 3, seed=i)[0].tolist()), tuple(range(20, 23 + i % 4)))
-    for i in range(24)
-]
-CONFIG = DistillSpecConfig(
-    max_steps=8,
-    per_device_train_batch_size=4,
-    learning_rate=3e-3,
-    max_new_tokens=6,
-    eval_steps=4,
-    eval_prompts=4,
-    save_steps=3,
-    logging_steps=2,
-    seed=3,
-)
-
-
-def pair(family: str = "llama") -> tuple[Any, Any]:
-    """A target, and a draft that is the target with noise."""
-    made = [
-        decoders.encoder_decoder().float() if family == "t5" else tiny.model(family)
-        for _ in range(2)
-    ]
-    noise = torch.Generator().manual_seed(0)
-    with torch.no_grad():
-        for weight in made[1].parameters():
-            weight.add_(0.15 * torch.randn(weight.shape, generator=noise))
-        for model in made:
-            model.get_output_embeddings().weight.mul_(0.5)
-    return made[0], made[1]
+from attar.methods.distillspec.texts import OnPolicySampler
+from drafts import CONFIG, PROMPTS, pair
 
 
 def held_out(target: PreTrainedModel) -> Texts:
@@ -77,7 +43,6 @@ def trained(config: DistillSpecConfig, *, family: str = "llama", **options: Any)
     return draft, *found
 
 
-# Each loss on texts of all sources, and one loss on the texts of each.
 @pytest.mark.parametrize(
     ("divergence", "share"),
     [(name, (0.4, 0.3)) for name in ("forward_kl", "reverse_kl", "js", "tvd", "lk")]
@@ -169,46 +134,6 @@ def test_what_follows_the_end_and_the_prompt_s_own_tokens_teach_nothing(
     assert (gradient[1, :2].abs().sum(-1) > 0).all()
 
 
-def test_the_source_is_drawn_for_each_step() -> None:
-    target, draft = pair()
-    config = replace(CONFIG, draft_share=0.5, target_share=0.25)
-    sampler = OnPolicySampler(target, PROMPTS, config=config, stops=[2])
-    sources = [sampler.source(step) for step in range(400)]
-    shares = [sources.count(source) / 400 for source in get_args(TextSource)]
-    assert shares == pytest.approx([0.5, 0.25, 0.25], abs=0.08)
-    rows = torch.tensor([0, 5, 3])
-    for step, source in enumerate(sources[:12]):
-        batch = sampler(draft, {"rows": rows}, step)
-        again = sampler(draft, {"rows": rows[[0]]}, step)
-        size = int(again["mask"].sum())
-        start = batch["input_ids"].shape[1] - batch["mask"].shape[1]
-        text = batch["input_ids"][0, start : start + int(batch["mask"][0].sum())].tolist()
-        assert text == again["input_ids"][0, -size:].tolist()  # whoever its neighbours are
-        if source == "data":
-            assert tuple(text) == PROMPTS[0].completion
-
-
-@pytest.mark.parametrize("source", ["draft", "target"])
-def test_who_the_source_says_writes_the_texts(source: TextSource) -> None:
-    target, draft = pair()
-    shares = {"draft_share": float(source == "draft"), "target_share": float(source == "target")}
-    written = {}
-    for temperature in (0.0, 1.0):
-        config = replace(CONFIG, sampling_temperature=temperature, **shares)
-        sampler = OnPolicySampler(target, PROMPTS, config=config, stops=[])
-        batches = [sampler(draft, {"rows": torch.arange(4)}, step) for step in range(2)]
-        written[temperature] = [batch["input_ids"][:, -6:].tolist() for batch in batches]
-    prompts = [prompt.ids for prompt in PROMPTS[:4]]
-    drafted, wanted = (
-        sample(model, prompts, max_new_tokens=6, seeds=[0] * 4, temperature=0.0)
-        for model in (draft, target)
-    )
-    assert drafted != wanted
-    assert written[0.0] == [drafted if source == "draft" else wanted] * 2
-    assert written[1.0][0] != written[1.0][1]  # other numbers are drawn at each step
-    assert len({tuple(text) for text in written[1.0][0]}) == 4
-
-
 def test_texts_are_those_of_the_weights_of_their_step(monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[tuple[int, Tensor]] = []
     plain = OnPolicySampler.__call__
@@ -254,13 +179,6 @@ def test_a_resumed_run_is_an_uninterrupted_one(
     resumed, _, again = trained(config, state_dir=tmp_path, resume=True)
     assert torch.equal(weights(whole), weights(resumed))
     assert measured == again
-
-
-def test_a_text_that_is_missing_is_told() -> None:
-    bare = [*PROMPTS[:3], Prompt((5, 6))]
-    Prompts(bare, CONFIG)
-    with pytest.raises(ConfigError, match="1 of 4 prompts"):
-        Prompts(bare, replace(CONFIG, draft_share=0.5))
 
 
 def test_options_are_checked() -> None:

@@ -1,0 +1,88 @@
+"""Pages and cards are whole, escaped, and tell no local paths."""
+
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from huggingface_hub import ModelCard
+
+from attar.errors import ConfigError
+from attar.report.pages import html_report, model_card
+from records import HOSTILE, make
+
+
+class Page(HTMLParser):
+    """Tags left open, all tags seen, and the addresses that a browser would fetch."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.tags: set[str] = set()
+        self.fetched: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.add(tag)
+        if tag not in ("meta", "br", "path", "rect", "use"):
+            self.open.append(tag)
+        for name, value in attrs:
+            if name in ("src", "xlink:href") or (name == "href" and tag != "a"):
+                self.fetched.append(value or "")
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag not in ("meta", "br", "path", "rect", "use"):
+            assert self.open.pop() == tag
+
+
+def test_html_report_is_whole_escaped_and_needs_no_network(tmp_path: Path) -> None:
+    hostile = make(HOSTILE, model=HOSTILE, settings={HOSTILE: HOSTILE}, data=HOSTILE)
+    path = html_report([make(), hostile], tmp_path / "new" / "r.html", title=HOSTILE)
+    assert [file.name for file in path.parent.iterdir()] == ["r.html"]
+    text = path.read_text(encoding="utf-8")
+    page = Page()
+    page.feed(text)
+    assert page.open == []
+    assert "script" not in page.tags
+    assert all(address.startswith("#") for address in page.fetched)
+    assert "url(http" not in text
+    assert "@import" not in text
+    assert text.count("<svg") >= 4
+    assert "prefers-color-scheme: dark" in text
+    assert "budget met" in text
+    with pytest.raises(ConfigError, match="cannot write"):
+        html_report([make()], path / "below" / "r.html")
+
+
+def card_parts(text: str) -> tuple[dict[str, Any], str]:
+    _, header, body = text.split("---\n", 2)
+    return yaml.safe_load(header), body
+
+
+def test_model_card_header_is_what_the_hub_expects() -> None:
+    text = model_card(make(), license="apache-2.0", tags=["pruned"], datasets=["a/b"])
+    header, body = card_parts(text)
+    assert header == {
+        "library_name": "transformers",
+        "base_model": "someone/parent-1m",
+        "license": "apache-2.0",
+        "pipeline_tag": "text-generation",
+        "datasets": ["a/b"],
+        "tags": ["attar", "bonsai", "pruned"],
+    }
+    assert ModelCard(text).data.to_dict()["base_model"] == "someone/parent-1m"
+    assert "AutoModelForCausalLM.from_pretrained" in body
+    assert "eprint = {2402.05406}" in body
+    assert "| bytes | 4 MB | 2 MB | 0.50 |" in body
+    assert "random" in body
+
+
+def test_model_card_tells_no_local_paths_and_keeps_markup_out(tmp_path: Path) -> None:
+    run = make(model=str(tmp_path / "parent-1m"), data=str(tmp_path / "text.jsonl"))
+    text = model_card(run, plain=False)
+    assert str(tmp_path) not in text
+    assert "base_model" not in card_parts(text)[0]
+    assert "import attar" in text
+    hostile = model_card(make(HOSTILE, model="x: [y\n---\n" + HOSTILE))
+    assert isinstance(card_parts(hostile)[0], dict)
+    assert "<script>" not in hostile.replace("\\<script\\>", "")

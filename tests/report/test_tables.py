@@ -1,0 +1,108 @@
+"""Tables and printed runs say what the records say."""
+
+import re
+
+import pytest
+
+from attar.report.record import Run
+from attar.report.tables import Table, comparison, scored_apart
+from records import HOSTILE, cost, make
+
+
+def test_comparison_holds_the_parent_once_and_ratios_to_it() -> None:
+    again = {"before": cost(1.0) | {"prefill": {"median": 17.0, "spread": 1}}, "after": cost(0.25)}
+    table = comparison([make("bonsai", 0.5), make("flap", 0.25, cost=again)])
+    assert [(r["run"], r["role"]) for r in table.records] == [
+        ("parent-1m", "parent"),
+        ("bonsai", "result"),
+        ("random", "baseline"),
+        ("flap", "result"),
+        ("random", "baseline"),
+    ]
+    parent, bonsai = table.records[:2]
+    assert parent["prefill"] == pytest.approx(256 * 2 * 1000 / 16)
+    assert parent["decode"] == pytest.approx(2 * 1000 / 2)
+    assert bonsai["bytes_ratio"] == 0.5
+    assert bonsai["decode_ratio"] == pytest.approx(2.0)
+    assert bonsai["bits_per_byte"] == 1.2
+    blocks = table.columns.index("blocks")
+    assert [row[blocks] for row in table.rows] == ["100%", "50%", "50%", "25%", "25%"]
+
+
+def test_a_healed_model_is_compared_with_the_parent_of_what_was_pruned() -> None:
+    healed = make("heal", 0.5, model="half", cost={"before": cost(0.5), "after": cost(0.5)})
+    healed.baselines = []
+    table = comparison([make("bonsai", 0.5), healed], names=["half", "healed"])
+    assert [(r["run"], r["role"]) for r in table.records] == [
+        ("parent-1m", "parent"),
+        ("half", "result"),
+        ("random", "baseline"),
+        ("healed", "result"),
+    ]
+    assert table.records[-1]["bytes_ratio"] == 0.5
+
+
+def test_a_model_made_from_nothing_has_no_parent() -> None:
+    quality = {"before": {"bits_per_byte": 3.5}, "after": {"bits_per_byte": 1.5}}
+    table = comparison([Run("pretrain", cost={"after": cost(1.0)}, quality=quality)])
+    assert [(r["run"], r["role"]) for r in table.records] == [("pretrain", "result")]
+
+
+def test_runs_scored_on_other_text_are_told_apart() -> None:
+    def scored(data: str, size: int | None) -> Run:
+        return Run("prune", data=data, quality={"after": {} if size is None else {"bytes": size}})
+
+    assert scored_apart([scored("a", 10), scored("a", 10), scored("b", None)]) is None
+    assert scored_apart([]) is None
+    found = scored_apart([scored("a", 10), scored("a", 2000)])
+    assert found is not None
+    assert "10 bytes of a, 2,000 bytes of a" in found
+    assert scored_apart([scored("a", 10), scored("b", 10)]) is not None
+    assert scored_apart([scored("a", 10), scored("./a", 10)]) is None
+    taught = [
+        Run("distill", data="a", details={"test_rows": n}, quality={"after": {"accuracy": 0.5}})
+        for n in (60, 60, 1821)
+    ]
+    assert scored_apart(taught[:2]) is None
+    found = scored_apart(taught)
+    assert found is not None
+    assert "60 examples of a, 1,821 examples of a" in found
+
+
+def test_columns_that_nothing_fills_are_left_out() -> None:
+    bare = {"params": 10, "bytes": 40, "prefill": None}
+    table = comparison([Run("pretrain", cost={"after": bare})])
+    assert table.columns == ["run", "params", "bytes"]
+    assert table.rows == [["pretrain", "10", "40 B"]]
+    assert comparison([make()], ratios=False).columns[-1] == "decode tok/s"
+
+
+def test_other_figures_of_quality_have_a_column() -> None:
+    own = {"before": {"accuracy": 0.5, "name": "x"}, "after": {"accuracy": 0.25}}
+    run = make(quality=own, baselines=[])
+    assert comparison([run]).records[1]["accuracy_ratio"] == 0.5
+    assert "accuracy" in comparison([run]).columns
+    assert re.search(r"accuracy +0.500 +0.250 +0.50", str(run))
+
+
+def test_table_forms_agree_and_escape() -> None:
+    table = Table(["name", "x"], [[HOSTILE, "1"], ["b", "22"]])
+    text, markdown, html = table.text(), table.markdown(), table.html()
+    assert {len(line) for line in text.splitlines()} == {len(HOSTILE) + 4}
+    assert "<script>" not in markdown + html
+    assert all(len(re.findall(r"(?<!\\)\|", line)) == 3 for line in markdown.splitlines())
+    assert "&lt;script&gt;" in html
+    assert table._repr_html_() == html
+
+
+def test_a_printed_run_says_whether_the_budget_holds() -> None:
+    name = "Intel(R) Xeon(R) Platinum 8370C CPU @ 2.80GHz"
+    text = str(make(hardware={"processor": name, "threads": 128, "gpu": "NVIDIA H200"}))
+    assert name in text
+    assert "blocks<=50%: met" in text
+    assert re.search(r"params of blocks\s+399,990 <= 400,000", text)  # rounded they would be equal
+    assert re.search(r"bytes\s+2,000,100 > 2,000,000", text)
+    assert "Ada One et al." in text
+    assert "1 min 15 s" in text
+    assert max(map(len, text.splitlines())) < 130
+    assert "<table" in make()._repr_html_()
