@@ -67,7 +67,8 @@ def write_parent(folder: Path, text: Path, *, family: str = "llama", **changes: 
 @contextmanager
 def brief_profiles(**limits: int) -> Iterator[None]:
     """Drafts are trained in here without much of the timing that follows, which takes longer than
-    the training of tiny models: on one prompt, and within the limits, such as `longest`.
+    the training of tiny models: on one prompt, each part once, and within the limits, such as
+    `longest`.
     """
 
     def brief(pair: Pair, prompts: Sequence[Ids], **options: Any) -> list[Profile]:
@@ -75,6 +76,7 @@ def brief_profiles(**limits: int) -> Iterator[None]:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("attar.methods.distillspec.distill.profile_pair", brief)
+        patch.setattr("attar.decode.timer.TURNS", 1)
         yield
 
 

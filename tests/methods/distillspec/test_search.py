@@ -93,9 +93,10 @@ def test_a_search_ranks_its_cells_and_goes_on(
     assert next(iter(recipe)) == "verb"
     assert recipe.pop("verb") == "draft train"
     assert recipe["divergence"] == cells[0]["divergence"]
-    trained = attar.run(
-        str(out / "best.yaml"), *given, target=root / "target", output_dir=tmp_path / "trained"
-    )  # the training of the best cell again, with the sizes that the search was given
+    with scene.brief_profiles(longest=1):
+        trained = attar.run(
+            str(out / "best.yaml"), *given, target=root / "target", output_dir=tmp_path / "trained"
+        )  # the training of the best cell again, with the sizes that the search was given
     assert max(one["block_efficiency"] for one in trained.details["measured"]) == figures[0]
     assert len((out / "study.jsonl").read_text().splitlines()) == 4
     with pytest.raises(ConfigError, match=r"max_steps 2, now 3"):
