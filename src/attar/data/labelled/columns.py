@@ -34,6 +34,10 @@ TAGS = ("ner_tags", "tags", "pos_tags", "chunk_tags", "labels", "label")
 ANSWERS = ("question", "context", "answers")
 """Usual names of columns, the first that is there wins; case does not matter."""
 
+NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?|nan", re.ASCII | re.IGNORECASE)
+"""Text that is a number; Python would also read 1_0 and digits of other scripts."""
+_WHOLE = re.compile(r"-?(0|[1-9]\d*)", re.ASCII)
+
 Rows = dict[str, list[Any]]
 """Columns by their name here; labels still as names, numbers or answers, None where unknown."""
 
@@ -93,7 +97,7 @@ def _with_header(
     usual = {*named, *TEXTS, *WORDS, *LABELS, *TAGS, *(name for pair in PAIRS for name in pair)}
     header = sum(cell in named or cell.lower() in usual for cell in cells) > 1
     if not header:  # a label comes again in its column, the name of that column does not
-        header = last[table.column(-1)[0].as_py()] < 2 and None is _number(cells[-1])
+        header = last[table.column(-1)[0].as_py()] < 2 and not NUMBER.fullmatch(cells[-1])
     names = {2: ["text", "label"], 3: ["text", "text_pair", "label"]}.get(len(cells))
     if header and len(set(cells)) == len(cells):
         return Dataset(InMemoryTable(table.slice(1).rename_columns(cells)))
@@ -177,7 +181,7 @@ def pick_columns(
         origin: the source as errors call it.
 
     Raises:
-        DataError: a split lacks the text or its partner.
+        DataError: a split lacks the text or its partner, or labels are lists written as text.
     """
     splits: dict[str, Rows] = {}
     for name, table in tables.items():
@@ -194,22 +198,30 @@ def pick_columns(
         rows["label"] = table[roles.label][:] if known else [None] * len(table)
         splits[name] = rows
     if cells:
-        _read_numbers(splits.values())
+        _read_numbers(splits.values(), column=roles.label, origin=origin)
+    for rows in splits.values():  # without a label: empty, or the NaN of pandas
+        rows["label"] = [None if x == "" or x != x else x for x in rows["label"]]
     return splits
 
 
-def _read_numbers(splits: Iterable[Rows]) -> None:
-    """Labels of .csv and .tsv, which are strings: numbers where all are, None where empty."""
+def _read_numbers(splits: Iterable[Rows], *, column: str, origin: str) -> None:
+    """Labels of .csv and .tsv, which are strings, as numbers where all are. Digits that nobody
+    writes for a number, 01 or +1, are names, unless other labels have a fraction."""
     splits = list(splits)
-    cells = [cell for rows in splits for cell in rows["label"] if cell]
-    whole = all(re.fullmatch(r"-?(0|[1-9]\d*)", cell) for cell in cells)
-    number = int if whole else float if all(_number(c) is not None for c in cells) else str
-    for rows in splits:
-        rows["label"] = [number(cell) if cell else None for cell in rows["label"]]
+    cells = [cell for rows in splits for cell in rows["label"] if isinstance(cell, str) and cell]
+    if cells and all(cell[0] + cell[-1] == "[]" for cell in cells):
+        raise DataError(
+            f"expected labels in column {column!r} of {origin}, found lists written as text, such "
+            f"as {cells[0][:40]!r}; save the rows as .jsonl or .parquet, which keep lists"
+        )
+    whole = all(_WHOLE.fullmatch(cell) for cell in cells)
+    fractions = not all(cell.lstrip("+-").isdigit() for cell in cells)
+    if whole or (fractions and all(NUMBER.fullmatch(cell) for cell in cells)):
+        for rows in splits:
+            rows["label"] = [_number(label) for label in rows["label"]]
 
 
-def _number(cell: str) -> float | None:
-    try:
-        return float(cell)
-    except ValueError:
-        return None
+def _number(label: Any) -> Any:
+    if not isinstance(label, str) or not label:
+        return label
+    return int(label) if _WHOLE.fullmatch(label) else float(label)

@@ -10,7 +10,7 @@ import numpy as np
 from datasets import ClassLabel
 
 from attar.data.files import reason
-from attar.data.labelled.columns import Rows
+from attar.data.labelled.columns import NUMBER, Rows
 from attar.data.labelled.task import UNLABELLED, TaskKind
 from attar.data.text import SPLITS
 from attar.errors import ConfigError, DataError, require
@@ -33,11 +33,16 @@ def infer(texts: Sequence[Any], labels: Sequence[Any], *, origin: str) -> TaskKi
         raise _unlabelled(origin)
     if isinstance(example, dict) or (isinstance(example, list) and isinstance(example[0], dict)):
         return "question_answering"
+    if isinstance(example, list) and isinstance(example[0], bool | float):
+        return "multi_label"
     if isinstance(example, list):
         words = (len(t.split() if isinstance(t, str) else t) for t, _ in known)
         each = all(n == len(label) for n, (_, label) in zip(words, known, strict=True))
         return "token_classification" if each else "multi_label"
-    return "regression" if isinstance(example, float) else "single_label"
+    numbers = [label for _, label in known if isinstance(label, float)]
+    # pandas writes whole numbers as 1.0 where some are missing, and only there
+    whole = len(known) < len(labels) and all(number.is_integer() for number in numbers)
+    return "regression" if numbers and not whole else "single_label"
 
 
 def class_names(feature: Any) -> tuple[str, ...] | None:
@@ -67,6 +72,7 @@ def read_labels(
     Raises:
         DataError: a text is missing, a label is none of this task, or train has no label at all.
     """
+    width = _multi_hot(splits) if kind == "multi_label" and order is None else None
     for name, rows in splits.items():
         if kind == "token_classification":
             rows["text"] = [t.split() if isinstance(t, str) else t for t in rows["text"]]
@@ -84,7 +90,7 @@ def read_labels(
             labels = [None] * len(labels)  # the test sets of GLUE
         for i, label in enumerate(labels):
             try:
-                labels[i] = _label(label, kind, order)
+                labels[i] = _label(label, kind, order, width=width)
                 _check_label(labels[i], {key: rows[key][i] for key in rows})
             except (TypeError, ValueError, KeyError, IndexError, AttributeError) as error:
                 raise DataError(
@@ -125,13 +131,30 @@ def _check_texts(rows: Rows, kind: TaskKind, where: str) -> None:
                 )
 
 
-def _label(value: Any, kind: TaskKind, order: Sequence[str] | None) -> Any:
+def _multi_hot(splits: Mapping[str, Rows]) -> int | None:
+    """The number of classes, where every label has 0 or 1 (false or true) for each; None: labels
+    list classes. Lists of the classes 0 and 1 that were all as long would all be the same."""
+    lists = [y for rows in splits.values() for y in rows["label"] if isinstance(y, list) and y]
+    lists = [y for y in lists if y != [UNLABELLED]]
+    if any(isinstance(value, bool | float) for y in lists for value in y):
+        return len(lists[0])
+    same = len({len(y) for y in lists}) == 1 and len(lists[0]) > 1
+    return len(lists[0]) if same and all(value in (0, 1) for y in lists for value in y) else None
+
+
+def _label(
+    value: Any, kind: TaskKind, order: Sequence[str] | None, *, width: int | None = None
+) -> Any:
     """A label as name, number, list of names or answers; None if there is none."""
     if value is None or value == [UNLABELLED] or value == "":
         return None
     if kind == "single_label":
         return _name(value, order)
     if kind == "regression":
+        if isinstance(value, str) and not NUMBER.fullmatch(value):
+            raise ValueError("not a number")
+        if math.isinf(float(value)):
+            raise ValueError("not finite")
         return None if math.isnan(float(value)) else float(value)
     if kind == "question_answering":
         if isinstance(value, list):  # one record an answer
@@ -140,7 +163,9 @@ def _label(value: Any, kind: TaskKind, order: Sequence[str] | None) -> Any:
         return None if UNLABELLED in value["answer_start"] else value
     if kind == "multi_label":
         value = re.split(r"\s*,\s*", value.strip()) if isinstance(value, str) else value
-        if value and all(isinstance(v, float) for v in value):  # one number a label, 0 or 1
+        if width is not None:
+            if len(value) != width or any(v not in (0, 1) for v in value):
+                raise ValueError(f"each of {width} classes has 0 or 1")
             value = [i for i, v in enumerate(value) if v]
         return list(dict.fromkeys(_name(v, order) for v in value))
     names = [_name(v, order) for v in (value.split() if isinstance(value, str) else value)]
@@ -151,7 +176,7 @@ def _name(value: Any, order: Sequence[str] | None) -> str | None:
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, float):
-        if value != int(value):
+        if not value.is_integer():
             raise ValueError(f"{value} is not a class")
         value = int(value)
     if isinstance(value, int):

@@ -47,8 +47,10 @@ def load_labelled(
             (tags, answers), where they have no usual name. A text column without a pair column
             means that there is no pair. Lines of .csv and .tsv without a header are text and label,
             or text, second text and label.
-        task: None: by the labels. Strings, truth values and whole numbers are classes, other
-            numbers regression, one label a word token classification, other lists multi-label.
+        task: None: by the labels. Strings, truth values and whole numbers are classes, as are
+            1.0 and 0.0 where labels are missing, since pandas writes whole numbers so; other
+            numbers are regression. Lists are token classification, if they have one label a word,
+            or else multi-label: of classes, or 0 and 1 (false and true) for each class.
         limit_labels: keep the labels of this many rows of train, spread over the classes as all
             labels are but at least one a class, and forget the others; None: keep all.
         seed: draws the labels that are kept. Splits that are cut do not depend on it, so that a
