@@ -1,5 +1,6 @@
 """Prompts: of tables as they are, of text cut within its documents."""
 
+import io
 import json
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ from tokenizers.processors import TemplateProcessing
 
 import scene
 from attar.data.data import Data
-from attar.data.prompts import Prompt, load_prompts
+from attar.data.prompts import Prompt, load_prompts, read_prompts
 from attar.data.text import stdlib_files
 from attar.errors import ConfigError, DataError
 
@@ -146,3 +147,37 @@ def test_what_cannot_be_is_told(text: Path, tokenizer: Any) -> None:
     with pytest.raises(DataError, match="no file or folder"):
         load_prompts("nowhere.jsonl", tokenizer, **LENGTHS)
     assert Prompt((1,)).completion == ()
+
+
+LINES = "\ufeff a \x0c b\x0b\u2028c\x85d\u2029 \r\n\r\n \x0c\rdef f(\n\ttail\x1c!"
+
+
+def test_only_line_ends_end_a_prompt(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    expected = [" a \x0c b\x0b\u2028c\x85d\u2029 ", "def f(", "\ttail\x1c!"]
+    (tmp_path / "p.txt").write_bytes(LINES.encode())
+    assert read_prompts(tmp_path / "p.txt") == expected
+    monkeypatch.setattr("sys.stdin", io.StringIO(LINES, newline=""))
+    assert read_prompts(Path("-")) == expected
+
+
+@pytest.mark.parametrize("name", ["p.jsonl", "p.json", "p.csv", "p.parquet"])
+@pytest.mark.parametrize("column", ["prompt", "text"])
+def test_the_prompts_of_a_table_are_its_column(tmp_path: Path, name: str, column: str) -> None:
+    prompts, file = [f"def\u2028{i}(\n  " for i in range(3)], tmp_path / name
+    rows = Dataset.from_dict({"id": [0, 1, 2], column: prompts})
+    write = {".csv": rows.to_csv, ".parquet": rows.to_parquet}.get(file.suffix, rows.to_json)
+    write(str(file))
+    assert read_prompts(file) == prompts
+
+
+def test_prompts_that_cannot_be_read_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "p.txt").write_text("def", encoding="utf-16")
+    (tmp_path / "p.jsonl").write_text('{"messages": "def"}')
+    for name, message in (
+        ("p.txt", "cannot read prompts .*utf-8.*; give a text in UTF-8"),
+        ("none.jsonl", "cannot read prompts .*No such file"),
+        ("p.jsonl", "expected a column prompt or text .* found the columns messages; rename"),
+        (".", "cannot read prompts .*directory"),
+    ):
+        with pytest.raises(DataError, match=message):
+            read_prompts(tmp_path / name)

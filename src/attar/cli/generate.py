@@ -1,12 +1,12 @@
 """`attar generate`."""
 
-import sys
 from pathlib import Path
 from typing import Annotated
 
 from cyclopts import Group, Parameter
 
 from attar.cli.output import ExitCode, Output, Recipe, note, show
+from attar.data.prompts import read_prompts
 from attar.decode.generate import GenerateConfig
 from attar.decode.generate import generate as generate_texts
 from attar.decode.settings import SpecConfig
@@ -40,8 +40,8 @@ def generate(
     prompt
         The text to continue.
     prompts
-        Instead of a prompt: a text file with one on each line, empty lines left out; - reads
-        them from stdin.
+        Instead of a prompt: a text file with one on each line, blank lines left out, or a .jsonl,
+        .csv, .tsv or .parquet file with a column prompt or text; - reads lines from stdin.
     draft
         Folder or Hub name of a small model, as `attar draft` makes; layers:N for the first N layers
         of the model itself; lookup to propose what followed the last words before.
@@ -74,11 +74,7 @@ def _texts(prompt: str | None, file: Path | None) -> list[str]:
         raise ConfigError('give a prompt, as in attar generate my-model "Once", or --prompts FILE')
     if file is None:
         return [str(prompt)]
-    try:
-        text = sys.stdin.read() if file == Path("-") else file.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"cannot read prompts from {str(file)!r}: {error}") from error
-    lines = [line for line in text.splitlines() if line.strip()]
+    lines = read_prompts(file)
     if not lines:
         raise ConfigError(f"a prompt needs at least one word; found nothing in {str(file)!r}")
     return lines

@@ -1,5 +1,7 @@
 """Prompts, with what follows them: of a table with a prompt a row, or cut from plain text."""
 
+import re
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +12,7 @@ from datasets import Dataset
 from transformers import PreTrainedTokenizerBase
 
 from attar.data.data import STDLIB, Data, DataLike
-from attar.data.files import LOADERS, group_by_split, kind, load_table
+from attar.data.files import LOADERS, group_by_split, kind, load_table, reason
 from attar.data.text import (
     check_splits,
     complete,
@@ -31,6 +33,42 @@ class Prompt:
 
     ids: tuple[int, ...]
     completion: tuple[int, ...] = ()
+
+
+def read_prompts(file: Path) -> list[str]:
+    """Prompts to continue: the lines of a text, or a table's column `prompt` or `text`.
+
+    A line ends with LF, CR LF or CR alone, not with the form feeds and line separators that
+    `str.splitlines` knows. Spaces at both ends belong to it. Blank lines are left out, and so is a
+    byte order mark.
+
+    Args:
+        file: a .jsonl, .json, .csv, .tsv or .parquet file is a table, any other text; - is stdin.
+
+    Raises:
+        DataError: it cannot be read, or a table has no such column.
+    """
+    loader = "json" if file.suffix.lower() == ".json" else LOADERS.get(kind(file) or "")
+    try:
+        if loader is None:
+            text = sys.stdin.read() if file == Path("-") else file.read_text(encoding="utf-8")
+            lines = re.split(r"\r\n?|\n", text.removeprefix("\ufeff"))
+            return [line for line in lines if line.strip()]
+        file.open("rb").close()
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(
+            f"cannot read prompts from {str(file)!r}: {reason(error)}; give a text in UTF-8, or a "
+            ".jsonl, .csv, .tsv or .parquet file"
+        ) from error
+    with progress_only_on_terminals():
+        rows = load_table(file, loader)
+    column = next((name for name in ("prompt", "text") if name in rows.column_names), None)
+    if column is None:
+        raise DataError(
+            f"expected a column prompt or text in {str(file)!r}, found the columns "
+            f"{', '.join(rows.column_names)}; rename one"
+        )
+    return rows[column][:]
 
 
 def load_prompts(
