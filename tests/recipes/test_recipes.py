@@ -140,3 +140,12 @@ def test_the_tiny_ones_run(tmp_path: Path, briefly_timed: None) -> None:
     few = ["--max-steps", "2", "--eval-tokens", "300"]
     assert run([*command, *few, "--config", "bonsai/cpu-tiny-heal"]) == 0
     assert Run.load(healed).settings["learning_rate"] == 0.0002
+
+
+@pytest.mark.parametrize("again", ["windows: 4", "eval-tokens: 4", "shape: {a: 1, a: 2}"])
+def test_an_option_is_given_once(tmp_path: Path, again: str) -> None:
+    file = tmp_path / "mine.yaml"
+    file.write_text(f"verb: prune\nwindows: 3\neval_tokens: 3\n{again}\n")
+    key = "a" if "{" in again else again.partition(":")[0]
+    with pytest.raises(ConfigError, match=rf"each key once, found '{key}' again in .*line 4"):
+        read_recipe(str(file))

@@ -116,15 +116,13 @@ def with_recipe(
 
 def _command_of(name: str) -> tuple[str, ...]:
     """The command that a recipe names."""
-    from attar.recipes import read_recipe
+    from attar.recipes import no_command, read_recipe
 
-    command = str(read_recipe(name).get("verb", "")).split()
-    if not command or command[0] not in set(COMMANDS) - {"run"}:
-        raise ConfigError(
-            f"the recipe {name!r} names no command to run; add a line such as 'verb: prune', or "
-            f"give it to a command with --config {name}"
-        )
-    return tuple(command)
+    verb = str(read_recipe(name).get("verb", ""))
+    words, known = tuple(verb.split()), set(COMMANDS) - {"run"}
+    if not words or words[0] not in known:
+        raise no_command(verb, known, source=name)
+    return words
 
 
 def _options(config: str, tokens: Sequence[str]) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from inspect import isfunction, signature
 from typing import Any
 
 from attar.errors import ConfigError
-from attar.recipes import check_recipe, options_from, read_recipe
+from attar.recipes import check_recipe, no_command, options_from, read_recipe
 
 
 def run(recipe: str, /, *options: str) -> int:
@@ -55,10 +55,11 @@ def run_recipe(recipe: str, *arguments: Any, **options: Any) -> Any:
 def _verb(words: str, recipe: str) -> Any:
     """The function of the verb that a recipe names."""
     target: Any = import_module("attar")
+    known, verb = list[str](), ""
     for name in words.split():
-        target = getattr(target, name) if name in getattr(target, "__all__", ()) else None
+        known = [f"{verb} {one}".strip() for one in getattr(target, "__all__", ())]
+        verb = f"{verb} {name}".strip()
+        target = getattr(target, name) if verb in known else None
     if not isfunction(target) or "config" not in signature(target).parameters:
-        raise ConfigError(
-            f"the recipe {recipe!r} names no command to run; add a line such as 'verb: prune'"
-        )
+        raise no_command(words, set(known) - {words}, source=recipe)
     return target

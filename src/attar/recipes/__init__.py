@@ -1,6 +1,6 @@
 """The settings files that come with Attar, one command's options each, and files of that form."""
 
-from collections.abc import Mapping
+from collections.abc import Hashable, Iterable, Mapping
 from dataclasses import asdict, fields
 from difflib import get_close_matches
 from importlib.resources import files
@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, TypeVar, get_type_hints
 
 import yaml
+from yaml.constructor import ConstructorError
 
 from attar import artefacts
 from attar.errors import ConfigError
@@ -16,6 +17,20 @@ from attar.recipes.renamed import RENAMED, RENAMED_OPTIONS
 from attar.recipes.typed import from_recipe
 
 C = TypeVar("C")
+
+
+class _EachKeyOnce(yaml.SafeLoader):
+    """YAML that refuses a key that comes again, of which PyYAML takes the last."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
+        known: set[str] = set()
+        for key, _ in node.value:
+            name = str(key.value).replace("-", "_")
+            if name in known:
+                said = f"expected each key once, found {key.value!r} again"
+                raise ConstructorError(problem=said, problem_mark=key.start_mark)
+            known.add(name)
+        return super().construct_mapping(node, deep)
 
 
 def recipes() -> dict[str, Traversable]:
@@ -51,12 +66,12 @@ def read_recipe(name: str) -> dict[str, Any]:
     """The options in a recipe, by name or path.
 
     Raises:
-        ConfigError: there is none, or it is not YAML of the form `option: value`.
+        ConfigError: there is none, or it is not YAML of the form `option: value`, each once.
     """
     file = recipe_file(name)
     try:
         with file.open(encoding="utf-8") as stream:  # the error names the file and the line
-            options = yaml.safe_load(stream)
+            options = yaml.load(stream, _EachKeyOnce)
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         reason = " ".join(str(error).split())
         raise ConfigError(f"the recipe {name!r} cannot be read as YAML: {reason}") from error
@@ -67,6 +82,8 @@ def read_recipe(name: str) -> dict[str, Any]:
             f"expected a mapping of options in the recipe {name!r}, with lines such as "
             f"'max_steps: 500'; found {type(options).__name__} {str(options)[:60]!r}"
         )
+    if options.get("verb", "") is None:  # null: as if it were not there
+        del options["verb"]
     return options
 
 
@@ -88,6 +105,17 @@ def write_recipe(path: Path, options: Any, *, comment: str) -> None:
         artefacts.write_text(path, text)
     except OSError as error:
         raise ConfigError(f"cannot write the recipe {path}: {error.strerror}") from error
+
+
+def no_command(verb: str, known: Iterable[str], *, source: str) -> ConfigError:
+    """What to raise for a recipe whose verb is none of those known."""
+    near = get_close_matches(verb, list(known), n=1)
+    hint = f"did you mean {near[0]!r}?" if near else "`attar --help` lists all"
+    if not verb:
+        hint = f"add a line such as 'verb: prune', or give it to a command with --config {source}"
+    return ConfigError(
+        f"the recipe {source!r} names no command to run{f', but {verb!r}' if verb else ''}; {hint}"
+    )
 
 
 def check_recipe(options: Mapping[str, Any], *, verb: str, command: str, source: str) -> None:
