@@ -23,6 +23,11 @@ def home() -> Path:
     return Path(os.environ.get("ATTAR_HOME") or Path.home() / ".cache" / "attar")
 
 
+def expanded(path: str | Path) -> Path:
+    """A path with the home folder for `~`, which a shell puts in, but nobody in Python or YAML."""
+    return Path(os.path.expanduser(path))  # noqa: PTH111 - pathlib's raises where there is no such user
+
+
 def make_folder(path: Path, *, shown: Path | None = None) -> None:
     """Make a folder and those above it; `shown`: the one that the user named.
 
@@ -173,7 +178,7 @@ def new_file(path: str | Path) -> Iterator[BinaryIO]:
         ConfigError: something is there already.
         DataError: it cannot be written; nothing is left behind.
     """
-    final = Path(path)
+    final = expanded(path)
     require_new_file(final)
     try:
         with replacing(final) as unfinished, unfinished.open("xb") as out:

@@ -117,3 +117,11 @@ def test_a_seed_that_no_generator_takes_is_refused_before_the_work(
     with refused, artefact(tmp_path / "out", command="cost", settings=SETTINGS, seed=seed):
         pytest.fail("the work has begun")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_folder_may_lie_in_the_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    with artefact("~/out", command="cost", settings={}):
+        pass
+    assert [file.name for file in tmp_path.iterdir()] == ["out"]

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 from cyclopts import App, Parameter
 
-from attar.artefacts import require_new_file
+from attar.artefacts import expanded, require_new_file
 from attar.errors import ConfigError
 from attar.report.record import json_text
 
@@ -118,4 +118,4 @@ def require_folder_option(output_dir: Path | None) -> Path:
     """The output folder, which the command line must name."""
     if output_dir is None:
         raise ConfigError("say where the result goes: --output-dir FOLDER")
-    return output_dir
+    return expanded(output_dir)

@@ -1,11 +1,13 @@
 """`Data`: where text or examples come from, and which of their columns are meant."""
 
+import os
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
 from datasets import Dataset, DatasetDict
 
+from attar import artefacts
 from attar.errors import require
 
 STDLIB = "python-stdlib"
@@ -46,6 +48,14 @@ class Data:
             ConfigError: it is neither.
         """
         return data if isinstance(data, Data) else cls(data)  # pyright: ignore[reportArgumentType]
+
+    @property
+    def path(self) -> Path | None:
+        """The file or folder that it names; None where there is none of that name."""
+        if not isinstance(self.source, str | Path):
+            return None
+        path = artefacts.expanded(self.source)
+        return path if os.path.exists(path) else None  # noqa: PTH110 - pathlib's raises for long names
 
     @property
     def name(self) -> str:

@@ -49,14 +49,13 @@ def is_encoded(source: object) -> bool:
     """Whether this is a folder that `attar tokenizer encode` wrote."""
     if not isinstance(source, str | Path):
         return False
-    return (
-        bool(encoded_files(source, "train")) and (Path(source) / "tokenizer_config.json").exists()
-    )
+    folder = artefacts.expanded(source)
+    return bool(encoded_files(folder, "train")) and (folder / "tokenizer_config.json").exists()
 
 
 def encoded_files(folder: str | Path, split: str) -> list[Path]:
     """The files of a split, in order."""
-    return sorted(Path(folder).expanduser().glob(f"{split}-*-of-*.parquet"))
+    return sorted(artefacts.expanded(folder).glob(f"{split}-*-of-*.parquet"))
 
 
 def load_encoded(folder: str | Path) -> DatasetDict:

@@ -42,12 +42,17 @@ def group_by_split(path: Path) -> dict[str, list[Path]]:
     """The files of each split, sorted by path.
 
     Raises:
-        DataError: a file of unknown kind, or a folder without text to train on.
+        DataError: a file of unknown kind, a pipe, or a folder without text to train on.
     """
     if path.is_file():
         if kind(path) is None:
             raise DataError(f"expected a file of a known kind, found {path}; {ACCEPTED}")
         return {"train": [path]}
+    if not path.is_dir():
+        raise DataError(
+            f"expected a file or folder, found {path}, which can be read only once; write what it "
+            "gives to a file"
+        )
     within = sorted((f.relative_to(path) for f in path.rglob("*")), key=Path.as_posix)
     files = [f for f in within if kind(f) and not any(p.startswith(".") for p in f.parts)]
     groups: dict[str, list[Path]] = {}
@@ -159,9 +164,10 @@ def load_table(file: Path, loader: str) -> Dataset:
         pattern = glob.escape(str(file.resolve()))
         rows = datasets.load_dataset(loader, data_files=pattern, split="train", **options)
     except Exception as error:
-        raise DataError(
-            f"cannot read {file} as {loader}: {reason(error)}; mend or leave out the file"
-        ) from error
+        said = reason(error)
+        coded = "codec can't decode" in said
+        remedy = "convert the file to UTF-8" if coded else "mend or leave out the file"
+        raise DataError(f"cannot read {file} as {loader}: {said}; {remedy}") from error
     finally:
         datasets.logging.set_verbosity(level)
     assert isinstance(rows, Dataset)  # one split, not streamed
@@ -177,6 +183,8 @@ def read_cells(file: Path) -> pyarrow.Table:
         DataError: the file is empty or not UTF-8, or a line has another number of cells.
     """
     text = read_text(file).removeprefix("\ufeff")
+    if not text.strip():
+        raise DataError(f"expected rows in {file}, found blank lines alone; give a file with rows")
     tabs = kind(file) == ".tsv"
     lines = io.StringIO(text, newline=None)  # whichever character ends them
     width = next(lines).count("\t") + 1 if tabs else len(next(csv.reader(lines), [""]))

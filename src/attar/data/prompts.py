@@ -11,6 +11,7 @@ import datasets
 from datasets import Dataset
 from transformers import PreTrainedTokenizerBase
 
+from attar.artefacts import expanded
 from attar.data.data import STDLIB, Data, DataLike
 from attar.data.files import LOADERS, group_by_split, kind, load_table, reason
 from attar.data.text import (
@@ -48,6 +49,7 @@ def read_prompts(file: Path) -> list[str]:
     Raises:
         DataError: it cannot be read, or a table has no such column.
     """
+    file = expanded(file)
     loader = "json" if file.suffix.lower() == ".json" else LOADERS.get(kind(file) or "")
     try:
         if loader is None:
@@ -150,11 +152,11 @@ def _tables(data: Data) -> dict[str, Dataset] | None:
     source = data.source
     if not isinstance(source, str | Path):
         return name_splits(source, "the given data set")
-    path = Path(source).expanduser()
+    path = data.path
     if source == STDLIB:
         return None
     with progress_only_on_terminals():
-        if not path.exists():
+        if path is None:
             return name_splits(from_hub(str(source), data.config), str(source))
         groups = group_by_split(path)
         loaders = {file: LOADERS[kind(file) or ""] for files in groups.values() for file in files}

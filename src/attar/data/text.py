@@ -77,20 +77,20 @@ def load_text(data: DataLike = STDLIB) -> DatasetDict:
     data = Data.of(data)
     source, config, origin = data.source, data.config, data.origin
     text_column = data.text_column or "text"
-    path = Path(source).expanduser() if isinstance(source, str | Path) else None
-    local = path is None or source == STDLIB or path.exists()
-    if config is not None and local:
+    path, own = data.path, source == STDLIB
+    on_hub = isinstance(source, str | Path) and path is None and not own
+    if config is not None and not on_hub:
         raise ConfigError(
             f"expected a data set on the Hub with dataset config {config!r}, found {origin}, "
             "which has no configurations; leave the config out"
         )
     with progress_only_on_terminals():
-        if source == STDLIB:
+        if own:
             parts = _stdlib()
-        elif path is not None and local:
+        elif path is not None:
             parts = _from_files(path, text_column)
         else:
-            loaded = from_hub(origin, config) if isinstance(source, str | Path) else source
+            loaded = from_hub(origin, config) if on_hub else source
             splits = name_splits(loaded, origin)
             tables = {name: [_text_only(d, text_column, origin)] for name, d in splits.items()}
             parts = complete(tables)

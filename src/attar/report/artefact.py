@@ -121,9 +121,11 @@ def artefact(
         return
     if shared:
         _require_one_process()
-        yield Artefact(run, Path(output_dir))
+        yield Artefact(run, artefacts.expanded(output_dir))
         return
-    with artefacts.shared_workspace(Path(output_dir), settings=settings, resume=resume) as space:
+    with artefacts.shared_workspace(
+        artefacts.expanded(output_dir), settings=settings, resume=resume
+    ) as space:
         work = Artefact(run, space.path, space.state, space.resuming)
         try:
             yield work

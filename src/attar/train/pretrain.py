@@ -187,15 +187,16 @@ def _material(
     data: Data, tokenizer: str | Path | None, config: PretrainConfig
 ) -> tuple[PreTrainedTokenizerBase, Dataset, Dataset]:
     """The tokenizer, windows of ids to train on, and documents to score."""
-    if is_encoded(data.source):
+    folder = data.path
+    if folder is not None and is_encoded(folder):
         if tokenizer is not None:
             raise ConfigError(
                 f"the text in {data.name!r} is encoded with a tokenizer already; leave tokenizer "
                 "out, or give the text"
             )
-        words = checkpoint.load_tokenizer(data.name)
+        words = checkpoint.load_tokenizer(folder)
         words.model_max_length = config.context
-        rows = load_encoded(data.name)
+        rows = load_encoded(folder)
         assert isinstance(words, DocumentTokenizer)  # nothing else writes such a folder
         texts = words.decode_documents([i for row in rows["validation"]["input_ids"] for i in row])
         windows = pack_ids(rows["train"], context=config.context)

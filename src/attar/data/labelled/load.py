@@ -66,10 +66,10 @@ def load_labelled(
     require(task is None or task in known, "task", task, f"one of {', '.join(known)}")
     data = Data.of(data)
     source, config, origin = data.source, data.config, data.origin
-    path = Path(source).expanduser() if isinstance(source, str | Path) else None
-    own = path is not None and origin.partition(":")[0] == STDLIB
-    local = path is None or own or path.exists()
-    if config is not None and local:
+    path, text = data.path, isinstance(source, str | Path)
+    own = text and origin.partition(":")[0] == STDLIB
+    on_hub = text and path is None and not own
+    if config is not None and not on_hub:
         raise ConfigError(
             f"expected a data set on the Hub with dataset config {config!r}, found {origin}, "
             "which has no configurations; leave the config out"
@@ -79,10 +79,10 @@ def load_labelled(
     with progress_only_on_terminals():
         if own:
             tables = stdlib_tables(origin)
-        elif path is not None and local:
+        elif path is not None:
             tables, cells = read_files(path, [name for name in named if name])
         else:
-            if isinstance(source, str | Path):
+            if on_hub:
                 source = from_hub(origin, config, accepted=_ACCEPTED)
             tables = name_splits(source, origin)
         tables = {name: table.with_format(None) for name, table in tables.items()}
