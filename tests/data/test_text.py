@@ -296,6 +296,9 @@ def test_a_folder_or_object_without_train_says_so(tmp_path: Path) -> None:
         load_text(tmp_path)
     with pytest.raises(DataError, match="named train in the given data set, found a, b"):
         load_text(DatasetDict({"a": frame(["x"]), "b": frame(["y"])}))
+    twice = DatasetDict({"train": frame(["x"]), "dev": frame(["y"]), "valid": frame(["z"])})
+    with pytest.raises(DataError, match=r"each split once .* found train, dev, valid"):
+        load_text(twice)
     with pytest.raises(ConfigError, match="found 'IterableDataset'"):
         load_text(frame(["x"]).to_iterable_dataset())  # pyright: ignore[reportArgumentType]
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from datasets import DatasetDict
 
 from attar import checkpoint
-from attar.artefacts import new_file
+from attar.artefacts import expanded, new_file
 from attar.data.data import STDLIB, Data, DataLike
 from attar.data.encoded import (
     EncodeJob,
@@ -104,6 +104,7 @@ def decode_corpus(model: str | Path, *, output_file: str | Path | None = None) -
         DataError: the folder holds no tokenizer, or not all shards, or one is damaged.
         ConfigError: its rows are cut to one length, or the file exists.
     """
+    model = expanded(model)
     if not is_encoded(model):
         raise DataError(
             f"expected a folder that attar tokenizer encode wrote, found none at {str(model)!r}"
@@ -116,7 +117,7 @@ def decode_corpus(model: str | Path, *, output_file: str | Path | None = None) -
             "expected a corpus whose rows are documents, found rows of one length, which have lost "
             "the ends of some; encode it without context"
         )
-    target = Path(f"{Path(model)}.jsonl") if output_file is None else Path(output_file)
+    target = Path(f"{model}.jsonl") if output_file is None else expanded(output_file)
     options = {"model": str(model), "output_file": str(target)}
     with artefact(None, command="tokenizer decode", settings=options) as work:
         work.run.details["documents"] = 0

@@ -155,7 +155,8 @@ def name_splits(loaded: object, origin: str) -> dict[str, Dataset]:
     """Bring the split names of others to ours; a single split under any name is the pool.
 
     Raises:
-        DataError: `loaded` is no data set in memory, or none of its splits is train.
+        DataError: `loaded` is no data set in memory, a split is there under two names, or none of
+            several is train.
     """
     if isinstance(loaded, Dataset):
         return {"train": loaded}
@@ -165,6 +166,11 @@ def name_splits(loaded: object, origin: str) -> dict[str, Dataset]:
             "load it without streaming"
         )
     splits = {ALIASES.get(str(name), str(name)): rows for name, rows in loaded.items()}
+    if len(splits) < len(loaded):
+        raise DataError(
+            f"expected each split once in {origin}, found {', '.join(map(str, loaded))}, of which "
+            "two are one; rename or leave out one"
+        )
     if len(splits) == 1:
         return {"train": next(iter(splits.values()))}
     if "train" not in splits:

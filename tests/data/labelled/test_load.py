@@ -8,6 +8,7 @@ import math
 import re
 import sysconfig
 from collections import Counter
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -143,6 +144,20 @@ def test_a_word_that_is_no_text_is_refused() -> None:
     rows = columns(words=[["a", "b"], ["c", None]] * 20, tags=[[0, 1], [1, 0]] * 20)
     with pytest.raises(DataError, match="expected text for every word of the train split"):
         load_labelled(Data(rows, text_column="words", label_column="tags"))
+
+
+@pytest.mark.parametrize("text", [0, 1.5, b"a", date(2020, 1, 1)])
+def test_what_is_no_text_is_refused(text: Any) -> None:
+    rows = columns(text=[text] * 40, label=["y", "n"] * 20)
+    with pytest.raises(DataError, match=f"expected text .* found {type(text).__name__}"):
+        load_labelled(rows)
+
+
+@pytest.mark.parametrize("seed", [-1, "x", None])
+def test_a_seed_is_a_whole_number(seed: Any) -> None:
+    rows = columns(text=[f"line {i}" for i in range(40)], label=["y", "n"] * 20)
+    with pytest.raises(ConfigError, match="seed must be a whole number"):
+        load_labelled(rows, limit_labels=9, seed=seed)
 
 
 @pytest.mark.parametrize("limit", [2.5, "3"])

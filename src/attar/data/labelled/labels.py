@@ -113,7 +113,7 @@ def _unlabelled(origin: str) -> DataError:
 def _check_texts(rows: Rows, kind: TaskKind, where: str) -> None:
     for column in ("text", "text_pair"):
         for i, text in enumerate(rows.get(column, ())):
-            if not (text if isinstance(text, list) else str(text or "").strip()):
+            if text in (None, []) or (isinstance(text, str) and not text.strip()):
                 raise DataError(
                     f"expected text in every row of {where}, found none in row {i + 1} ({column}); "
                     "leave out the row"
@@ -123,9 +123,10 @@ def _check_texts(rows: Rows, kind: TaskKind, where: str) -> None:
                     f"expected text for every word of {where}, found another kind in row {i + 1} "
                     f"({column}): {str(text)[:60]}; mend the row"
                 )
-            if isinstance(text, list) is not (kind == "token_classification"):
+            words = kind == "token_classification"
+            if not isinstance(text, list if words else str):
                 raise DataError(
-                    f"expected {'words' if isinstance(text, str) else 'text'} for {kind} in "
+                    f"expected {'words' if words else 'text'} for {kind} in "
                     f"{where}, found {type(text).__name__} in row {i + 1} ({column}); name another "
                     "task or text_column"
                 )

@@ -64,6 +64,7 @@ def load_labelled(
     """
     known = get_args(TaskKind)
     require(task is None or task in known, "task", task, f"one of {', '.join(known)}")
+    require(isinstance(seed, int) and seed >= 0, "seed", seed, "a whole number from 0")
     data = Data.of(data)
     source, config, origin = data.source, data.config, data.origin
     path, text = data.path, isinstance(source, str | Path)
