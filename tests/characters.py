@@ -4,7 +4,7 @@ from typing import Any
 
 import torch
 from datasets import Dataset
-from tokenizers import Regex, Tokenizer, models, pre_tokenizers
+from tokenizers import Regex, Tokenizer, models, pre_tokenizers, processors
 from transformers import PreTrainedTokenizerFast
 
 TEXTS = ["hello world", "", "naïve café ☕ and more text here", "x = 1\n\ty = 2\r\n", "final words"]
@@ -25,6 +25,17 @@ def letters() -> PreTrainedTokenizerFast:
     """A tokenizer whose tokens are single characters."""
     vocabulary = {"<pad>": 0, "<s>": 1, "</s>": 2} | {c: i for i, c in enumerate(LETTERS, 3)}
     return word_level(vocabulary, r"[\s\S]", "</s>")
+
+
+def letters_behind_bos() -> PreTrainedTokenizerFast:
+    """The same, with BOS before each text, as Llama and Gemma have it."""
+    tokenizer = letters()
+    tokenizer.add_special_tokens({"bos_token": "<s>"})
+    backend: Any = tokenizer.backend_tokenizer
+    backend.post_processor = processors.TemplateProcessing(
+        single="<s> $A", special_tokens=[("<s>", 1)]
+    )
+    return tokenizer
 
 
 def documents(texts: list[str]) -> Dataset:

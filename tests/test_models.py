@@ -1,5 +1,7 @@
 """Facts read off a model: when it is cast, and what separates documents."""
 
+from typing import Any
+
 import pytest
 import torch
 from datasets import Dataset
@@ -86,6 +88,20 @@ def test_a_model_reads_as_many_tokens_as_it_has_positions(family: str) -> None:
         models.require_context(model, most + 1)
     with pytest.raises((IndexError, RuntimeError)):
         model(torch.full((1, most + 1), 5))
+
+
+@pytest.mark.parametrize(
+    ("rope", "most"),
+    [
+        ({"rope_type": "dynamic", "factor": 4.0}, 256),
+        ({"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 32}, 128),
+        ({"rope_type": "yarn", "factor": 2.0, "original_max_position_embeddings": 32}, 64),
+        ({"rope_type": "default"}, 64),
+    ],
+)
+def test_stretched_rotary_embeddings_reach_further(rope: dict[str, Any], most: int) -> None:
+    model = tiny.model("llama", rope_parameters=rope | {"rope_theta": 10000.0})
+    assert models.positions_of(model) == most
 
 
 def test_layers_are_spaced_evenly_with_or_without_the_first() -> None:

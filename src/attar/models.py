@@ -38,9 +38,14 @@ def evaluation_mode(model: nn.Module) -> Iterator[None]:
 
 def positions_of(model: PreTrainedModel) -> int | None:
     """The longest text that a model was made for; None where it has no bound."""
-    most = getattr(model.config.get_text_config(decoder=True), "max_position_embeddings", None)
+    config = model.config.get_text_config(decoder=True)
+    most = getattr(config, "max_position_embeddings", None)
     if not isinstance(most, int) or most <= 0:
         return None
+    # Some configs have the positions before rotary embeddings were stretched, others those after.
+    rope: dict[str, Any] = getattr(config, "rope_parameters", None) or {}
+    first = rope.get("original_max_position_embeddings") or most
+    most = max(most, int(first * (rope.get("factor") or 1)))
     # RoBERTa and its relatives number positions from after that of padding.
     table: Any = getattr(getattr(model.base_model, "embeddings", None), "position_embeddings", None)
     padding = getattr(table, "padding_idx", None)
@@ -146,6 +151,14 @@ def inference(model: torch.nn.Module) -> Iterator[None]:
         yield
 
 
+def damage_of(model: PreTrainedModel) -> str:
+    """Why a model gives no finite numbers, as part of a sentence."""
+    for name, tensor in model.state_dict().items():
+        if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
+            return f"its weights are damaged, {name} holds NaN or infinite values"
+    return f"its weights are finite but its logits overflow in {model.dtype}"
+
+
 def separator(tokenizer: PreTrainedTokenizerBase) -> int:
     """The id that stands between documents: EOS, else SEP, else BOS.
 
@@ -160,6 +173,13 @@ def separator(tokenizer: PreTrainedTokenizerBase) -> int:
         f"documents, found none in {tokenizer.name_or_path or type(tokenizer).__name__}; "
         "set tokenizer.eos_token"
     )
+
+
+def leading_bos(tokenizer: PreTrainedTokenizerBase) -> int | None:
+    """BOS, where the tokenizer puts it before a text: such a model may give nonsense without it."""
+    ids: Any = tokenizer("a", return_attention_mask=False)["input_ids"]
+    bos = tokenizer.bos_token_id
+    return bos if isinstance(bos, int) and ids[:1] == [bos] else None
 
 
 @runtime_checkable

@@ -12,6 +12,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerFast
 import processes
 from attar.data.tokens import pack, train_bpe
 from attar.errors import ConfigError, DataError
+from characters import letters_behind_bos
 
 LINES = "".join(f"line {i}: the quick brown fox, ü and 字\r\n" for i in range(4000))
 CODE = "def f(x):\n    if x > 10:\n        return x * 2\n    return 0\n\n\n" * 30
@@ -42,6 +43,14 @@ def test_blocks_joined_are_the_documents_joined(tokenizer, texts, context) -> No
     blocks = pack(frame(texts), tokenizer, context=context)["input_ids"]
     assert {len(block) for block in blocks} == {context}
     assert [token for block in blocks for token in block] == stream[:whole]
+
+
+def test_documents_and_blocks_begin_with_the_bos_of_the_tokenizer() -> None:
+    tokenizer = letters_behind_bos()
+    a, b = (tokenizer(text, add_special_tokens=False)["input_ids"] for text in ("abcd", "efg"))
+    blocks = pack(frame(["abcd", "efg"]), tokenizer, context=4)["input_ids"][:]
+    stream = [1, *a, 2, 1, *b, 2]
+    assert blocks == [stream[:4], [1, *stream[5:8]]]
 
 
 def test_no_tail_is_lost_between_batches(tokenizer) -> None:

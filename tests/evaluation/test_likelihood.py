@@ -19,7 +19,7 @@ from attar.errors import CompatibilityError, ConfigError, DataError
 from attar.evaluation import likelihood
 from attar.evaluation.bits import bits_per_byte
 from attar.evaluation.likelihood import Score
-from characters import TEXTS, documents, stream, token_loss, word_level
+from characters import TEXTS, documents, letters_behind_bos, stream, token_loss, word_level
 from scene import sources
 from windows import made, small_model
 
@@ -41,6 +41,28 @@ def test_score_is_the_mean_of_single_token_losses(
     assert found.tokens == len(ids) - 1
     assert found.bytes == sum(len(text.encode()) for text in TEXTS)
     assert found.nll == pytest.approx(sum(expected) / len(expected), abs=1e-5)
+
+
+@pytest.mark.parametrize(("context", "stride"), [(7, 7), (7, 3), (64, 64)])
+def test_every_window_begins_with_the_bos_of_the_tokenizer(
+    model: Any, tokenizer: PreTrainedTokenizerFast, context: int, stride: int
+) -> None:
+    ids: list[int] = []
+    for text in filter(None, TEXTS):
+        ids += [2, 1, *tokenizer(text, add_special_tokens=False)["input_ids"]]
+    ids = ids[1:]
+    expected = []
+    for target in range(1, len(ids)):
+        window = max(0, math.ceil((target - context) / stride)) * stride
+        read = [*ids[:window], 1, *ids[window + 1 :]]
+        if ids[target] != 1:
+            expected.append(token_loss(model, read, target, window))
+    found = bits_per_byte(
+        model, letters_behind_bos(), texts=TEXTS, context=context, stride=stride, batch_size=3
+    )
+    assert found.score.tokens == len(expected)
+    assert found.score.nll == pytest.approx(sum(expected) / len(expected), abs=1e-5)
+    assert found.ends == sum(token == 2 for token in ids)
 
 
 def test_score_does_not_depend_on_the_batch_size(

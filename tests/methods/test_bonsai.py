@@ -15,7 +15,7 @@ import tiny
 from attar import checkpoint
 from attar.arch import Arch
 from attar.data.tokens import train_bpe
-from attar.errors import BudgetError, CompatibilityError, ConfigError, DataError
+from attar.errors import BudgetError, ConfigError, DataError
 from attar.measure.cost import cost_of
 from attar.methods.bonsai import BonsaiConfig, draw_pairs, fit_values, kendall_tau, prune
 from attar.pruning.pieces import UnitGroup
@@ -131,7 +131,7 @@ def test_an_encoder_is_pruned_by_how_close_it_stays(parent, text, tmp_path):
 def test_a_foreign_tokenizer_is_refused_and_nothing_is_written(parent, text, tmp_path):
     wide = train_bpe(text["train"], vocab_size=320, context=64)
     model = tiny.model("llama", vocab_size=280)
-    with pytest.raises(CompatibilityError, match="do not belong together"):
+    with pytest.raises(DataError, match="the tokenizer does not fit the model"):
         prune(
             model,
             text,

@@ -23,6 +23,7 @@ from attar.data.text import (
     progress_only_on_terminals,
 )
 from attar.errors import ConfigError, DataError
+from attar.models import leading_bos
 
 #: columns that hold prompts, where none is named; messages go through the tokenizer's chat template
 USUAL = ("prompt", "messages")
@@ -251,7 +252,8 @@ def _pieces(
     closed: bool,
 ) -> Iterator[Prompt]:
     """Pieces of each document; the rest that is no longer than a prompt is left out."""
-    first = _begins(tokenizer)
+    bos = leading_bos(tokenizer)
+    first = () if bos is None else (bos,)
     prompt_tokens = max(1, prompt_tokens - len(first))
     size = prompt_tokens + completion_tokens
     eos = tokenizer.eos_token_id
@@ -262,13 +264,6 @@ def _pieces(
             piece = whole[start : start + size]
             prompt = (*first, *piece[:prompt_tokens])
             yield Prompt((*prompt, *ends) if closed else prompt, piece[prompt_tokens:])
-
-
-def _begins(tokenizer: PreTrainedTokenizerBase) -> tuple[int, ...]:
-    """BOS, where the tokenizer puts it before a text."""
-    bos = tokenizer.bos_token_id
-    ids = _encode(tokenizer, ["a"], special=True)[0]
-    return (bos,) if isinstance(bos, int) and ids[:1] == [bos] else ()
 
 
 def _encode(

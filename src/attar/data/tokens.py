@@ -14,7 +14,7 @@ from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from attar.data.text import progress_only_on_terminals
 from attar.errors import ConfigError, DataError, require
-from attar.models import DocumentTokenizer, separator
+from attar.models import DocumentTokenizer, leading_bos, separator
 
 END_OF_TEXT = "<|endoftext|>"
 
@@ -42,9 +42,10 @@ def pack(
 ) -> Dataset:
     """Tokenize documents, join them with EOS after each, and cut the stream into equal blocks.
 
-    No other special token is added, documents without a token are left out, and the rest that
-    does not fill a block is dropped once, at the end. The result is cached with the data sets under
-    `HF_HOME`.
+    Where the tokenizer puts BOS before a text, it stands before each document too, and takes the
+    place of the first id of every block, which nothing predicts. No other special token is added,
+    documents without a token are left out, and the rest that does not fill a block is dropped once,
+    at the end. The result is cached with the data sets under `HF_HOME`.
 
     Args:
         documents: a column `text`, one document a row.
@@ -123,6 +124,7 @@ class _Cutter:
     ) -> None:
         self.tokenizer = tokenizer
         self.separator = separator
+        self.bos = None if tokenizer is None else leading_bos(tokenizer)
         self.context = context
         self.vocab_size = vocab_size
         self.rest: list[int] = []
@@ -134,8 +136,11 @@ class _Cutter:
         self._check(stream)
         whole = len(stream) // self.context * self.context
         self.rest = stream[whole:]
-        starts = range(0, whole, self.context)
-        return {"input_ids": [stream[i : i + self.context] for i in starts]}
+        blocks = [stream[i : i + self.context] for i in range(0, whole, self.context)]
+        if self.bos is not None:
+            for block in blocks:
+                block[0] = self.bos
+        return {"input_ids": blocks}
 
     def _encoded(
         self, tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]
@@ -150,7 +155,9 @@ class _Cutter:
             return_token_type_ids=False,
             verbose=False,  # documents may well be longer than the model's context
         )["input_ids"]
-        yield from ([*ids, self.separator] for ids in encoded if ids)
+        # a token that both begins and ends a text stands once between two
+        first = [] if self.bos in (None, self.separator) else [self.bos]
+        yield from ([*first, *ids, self.separator] for ids in encoded if ids)
 
     def _check(self, ids: Sequence[int]) -> None:
         if self.vocab_size is not None and (highest := max(ids, default=0)) >= self.vocab_size:
@@ -164,7 +171,7 @@ class _Cutter:
         state = self._state()
         if state is None:
             return None
-        options = (self.separator, self.context, self.vocab_size)
+        options = (self.separator, self.bos, self.context, self.vocab_size)
         return Hasher.hash((documents._fingerprint, json.dumps(state), options))
 
     def _state(self) -> dict[str, Any] | None:

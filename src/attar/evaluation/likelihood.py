@@ -21,7 +21,9 @@ from attar.errors import CompatibilityError, DataError, require
 from attar.models import (
     DocumentTokenizer,
     autocast,
+    damage_of,
     inference,
+    leading_bos,
     positions_of,
     require_context,
     require_decoder,
@@ -109,7 +111,9 @@ def score(
     The stream `EOS document EOS document ...` (no other special tokens) is cut into windows of
     `context` inputs that overlap so that every token after the first is predicted exactly once. The
     EOS tokens between documents are predicted too and their cost counts; the bytes are those of the
-    documents alone. Computed in the model's own dtype; the batch size does not matter.
+    documents alone. Where the tokenizer puts BOS before a text, the stream is `BOS document EOS BOS
+    document ...`, BOS takes the place of the first input of every window, and is itself never
+    predicted. Computed in the model's own dtype; the batch size does not matter.
 
     Args:
         model: any transformers causal LM; its training mode is restored.
@@ -149,42 +153,67 @@ def score_with_ids(
     batch_size: int = 8,
     eval_tokens: int | None = None,
 ) -> tuple[Score, Tensor]:
-    """`score`, and the ids `(S,)`, of which all but the first were predicted."""
+    """`score`, and the ids `(S,)`, of which all but the first were predicted; BOS is among them as
+    the first one only."""
     require_decoder(model)
     context = _context(model, tokenizer, context)
     stride = context if stride is None else stride
     require(batch_size >= 1, "batch_size", batch_size, "1 or more")
     expected = f"between 1 and the context of {context}"
     require(1 <= stride <= context, "stride", stride, expected)
-    ids, size = _stream(tokenizer, documents, eval_tokens=eval_tokens)
-    _require_fit(model, tokenizer, ids)
+    bos = leading_bos(tokenizer)
+    stream = _stream(tokenizer, documents, bos=bos, eval_tokens=eval_tokens)
+    _require_fit(model, tokenizer, stream.ids)
     with inference(model):
-        _require_no_foresight(model, ids)
-        total = _sum_over_windows(model, ids, context=context, stride=stride, batch_size=batch_size)
-    tokens = len(ids) - 1
+        _require_no_foresight(model, stream.ids)
+        total = _sum_over_windows(
+            model, stream, bos=bos, context=context, stride=stride, batch_size=batch_size
+        )
+    scored = stream.ids[stream.kept]
+    tokens = len(scored) - 1
     if not math.isfinite(total):
         raise DataError(
-            f"the loss of {_name(model)} is not finite ({total / tokens}): {_damage(model)}; "
+            f"the loss of {_name(model)} is not finite ({total / tokens}): {damage_of(model)}; "
             "take another checkpoint."
         )
-    return Score(total / tokens, tokens, size), ids
+    return Score(total / tokens, tokens, stream.bytes), scored
+
+
+@dataclass(frozen=True)
+class _Stream:
+    """Ids `(S,)`, whether each counts `(S,)`, and the UTF-8 bytes of the documents in them."""
+
+    ids: Tensor
+    kept: Tensor
+    bytes: int
 
 
 def _sum_over_windows(
-    model: PreTrainedModel, ids: Tensor, *, context: int, stride: int, batch_size: int
+    model: PreTrainedModel,
+    stream: _Stream,
+    *,
+    bos: int | None,
+    context: int,
+    stride: int,
+    batch_size: int,
 ) -> float:
-    """Summed loss of `ids[1:]`, each predicted once; windows of `context` start `stride` apart."""
-    last = len(ids) - 1  # inputs there are
+    """Summed loss of the ids that count, but the first, each predicted once; windows of `context`
+    start `stride` apart."""
+    last = len(stream.ids) - 1  # inputs there are
     starts = range(0, max(1, last - context + stride), stride)
-    windows = [ids[start : start + context + 1] for start in starts]
-    whole = [window for window in windows if len(window) == context + 1]
+    both = torch.stack([stream.ids, stream.kept.long()])
+    windows = [both[:, start : start + context + 1] for start in starts]
+    whole = [window for window in windows if window.shape[1] == context + 1]
     batches = [torch.stack(whole[i : i + batch_size]) for i in range(0, len(whole), batch_size)]
     batches += [
-        window[None] for window in windows if len(window) <= context
+        window[None] for window in windows if window.shape[1] <= context
     ]  # the short last one, alone: no padding
     total, first = 0.0, True
     for batch in tqdm(batches, desc="scoring", unit="batch", disable=None, leave=False):
-        losses = _losses(model, batch.to(model.device)).double()
+        rows, kept = batch.to(model.device).clone().unbind(1)
+        if bos is not None:
+            rows[:, 0] = bos
+        losses = _losses(model, rows).double().where(kept[:, 1:] > 0, 0.0)
         # All but the first window begin with context - stride inputs whose targets the window
         # before has scored.
         total += float(losses[:, context - stride :].sum())
@@ -194,10 +223,14 @@ def _sum_over_windows(
 
 
 def _stream(
-    tokenizer: PreTrainedTokenizerBase, documents: Dataset, *, eval_tokens: int | None
-) -> tuple[Tensor, int]:
-    """Ids of `EOS doc EOS doc ...` as `(S,)` and the UTF-8 bytes of the documents in them; at most
-    `eval_tokens` ids follow the first."""
+    tokenizer: PreTrainedTokenizerBase,
+    documents: Dataset,
+    *,
+    bos: int | None,
+    eval_tokens: int | None,
+) -> _Stream:
+    """`EOS doc EOS doc ...`, or with BOS `BOS doc EOS BOS doc ...` of which only the first BOS
+    counts; at most `eval_tokens` ids that count follow the first."""
     require(eval_tokens is None or eval_tokens >= 1, "eval_tokens", eval_tokens, "1 or more")
     end = separator(tokenizer)
     if "text" not in documents.column_names:
@@ -216,9 +249,19 @@ def _stream(
     if isinstance(tokenizer, DocumentTokenizer) and tokenizer.ends_inside:
         encoded = tokenizer.encode_documents(texts)
         # The first id is not predicted, so that its bytes do not count.
-        return torch.from_numpy(encoded).long(), size - tokenizer.head_bytes(encoded)
-    ids = [token for text in texts for token in (end, *_encode(tokenizer, text))]
-    return torch.tensor(ids), size
+        ids = torch.from_numpy(encoded).long()
+        kept = torch.ones_like(ids, dtype=torch.bool)
+        return _Stream(ids, kept, size - tokenizer.head_bytes(encoded))
+    # a token that both begins and ends a text stands once between two
+    between = [(end, True)] if bos in (None, end) else [(end, True), (bos, False)]
+    pairs = [
+        pair
+        for text in texts
+        for pair in (*between, *((token, True) for token in _encode(tokenizer, text)))
+    ][len(between) - 1 :]
+    ids, kept = torch.tensor([token for token, _ in pairs]), torch.tensor([k for _, k in pairs])
+    kept[0] = True
+    return _Stream(ids, kept, size)
 
 
 def count_ends(tokenizer: PreTrainedTokenizerBase, ids: Tensor) -> int:
@@ -281,10 +324,3 @@ def _require_no_foresight(model: PreTrainedModel, ids: Tensor) -> None:
             f"({type(model).__name__}) sees later tokens; a masked LM has no perplexity, "
             "score it on a task."
         )
-
-
-def _damage(model: PreTrainedModel) -> str:
-    for name, tensor in model.state_dict().items():
-        if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
-            return f"its weights are damaged, {name} holds NaN or infinite values"
-    return f"its weights are finite but its logits overflow in {model.dtype}"

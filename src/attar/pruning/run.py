@@ -17,7 +17,7 @@ from attar.budget import Budget, Cost
 from attar.data.data import Data
 from attar.data.text import load_text
 from attar.data.tokens import pack
-from attar.errors import BudgetError, CompatibilityError, ConfigError, DataError, check_types
+from attar.errors import BudgetError, ConfigError, DataError, check_types
 from attar.evaluation import likelihood
 from attar.families import Body
 from attar.measure import latency_budget
@@ -317,16 +317,10 @@ def calibration_windows(
     """Token ids `(N, T)` to calibrate on: windows of packed text, all of one length.
 
     Raises:
-        CompatibilityError: the tokenizer has more entries than the model.
-        DataError: the text is too short for one evaluation.
+        DataError: the text is too short for one evaluation, or has ids that the model does not
+            have; a tokenizer may have entries that no text gives, such as one for padding.
     """
     rows = int(cast(Tensor, model.get_input_embeddings().weight).shape[0])
-    if len(tokenizer) > rows:
-        raise CompatibilityError(
-            f"the tokenizer has {len(tokenizer)} entries and the model {rows}, so they do not "
-            f"belong together; "
-            "give the tokenizer that the model was trained with"
-        )
     length = config.context or min(512, positions_of(model) or 512)
     require_context(model, length)
     if len(documents) > _DOCUMENTS:
