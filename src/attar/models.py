@@ -52,6 +52,24 @@ def positions_of(model: PreTrainedModel) -> int | None:
     return most if padding is None else most - padding - 1
 
 
+def rotation_changes(model: PreTrainedModel, *, prompt: int, length: int) -> bool:
+    """Whether rotary embeddings change while a prompt grows to a text of `length` tokens.
+
+    They do where they depend on the length of the text: with `longrope` once, with `dynamic` at
+    every token beyond the positions that the model was first made for. Plain generation then goes
+    on with what was read before, or reads it again, from exactly that token on.
+    """
+    config = model.config.get_text_config(decoder=True)
+    rope: dict[str, Any] = getattr(config, "rope_parameters", None) or {}
+    for one in [rope] if "rope_type" in rope else rope.values():
+        kind, first = one.get("rope_type"), one.get("original_max_position_embeddings")
+        if kind == "longrope" and first is not None and prompt <= first < length:
+            return True
+        if kind == "dynamic" and config.max_position_embeddings < length:
+            return True
+    return False
+
+
 def require_context(model: PreTrainedModel, context: int) -> None:
     """Refuse rows of more tokens than a model was made for.
 

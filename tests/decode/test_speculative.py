@@ -141,6 +141,47 @@ def test_every_family(family: str, rows: int) -> None:
     assert_same(found.sequences, plain(target, prompts(rows), **options))
 
 
+@pytest.mark.parametrize(
+    ("family", "rope", "changes"),
+    [
+        (
+            "phi3",
+            {
+                "rope_type": "longrope",
+                "short_factor": [1.0] * 2,
+                "long_factor": [3.0, 5.0],
+                "original_max_position_embeddings": 32,
+                "factor": 8.0,
+            },
+            {"original_max_position_embeddings": 32, "max_position_embeddings": 256},
+        ),
+        ("llama", {"rope_type": "dynamic", "factor": 4.0}, {"max_position_embeddings": 32}),
+    ],
+)
+def test_rotary_embeddings_that_change_with_the_length(
+    family: str, rope: dict[str, Any], changes: dict[str, Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    rope = rope | {"rope_theta": 10000.0}
+    target: Any = tiny.model(family, rope_parameters=rope, **changes).double()
+    config = SpecConfig(policy="constant", draft_tokens=4)
+    decoder = SpeculativeDecoder(target, first_layers(target, 2), config=config)
+    for new, drafted in ((20, True), (50, False)):
+        inputs = {"inputs": tiny.ids(1, 12)}
+        options = OPTIONS | {"max_new_tokens": new, "eos_token_id": None}
+        found = decoder.generate(**inputs, **options)
+        assert_same(found.sequences, plain(target, inputs, **options))
+        assert bool(found.stats.drafted) is drafted
+        assert ("nothing is drafted" in caplog.text) is not drafted
+
+
+def test_padding_behind_a_prompt_is_refused() -> None:
+    target = decoders.model_of("llama")
+    decoder = SpeculativeDecoder(target, PromptLookupDrafter())
+    mask = torch.tensor([[1, 1, 1], [1, 1, 0]])
+    with pytest.raises(ConfigError, match="padded in front"):
+        decoder.generate(tiny.ids(2, 3), attention_mask=mask, **OPTIONS)
+
+
 def test_an_encoder_decoder() -> None:
     target, draft = decoders.encoder_decoder(), decoders.encoder_decoder()
     generator = torch.Generator().manual_seed(0)

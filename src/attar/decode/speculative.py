@@ -6,6 +6,7 @@ Leviathan, Kalman, Matias: *Fast Inference from Transformers via Speculative Dec
 numbers of tokens.
 """
 
+import logging
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -30,7 +31,9 @@ from attar.decode.stats import SpecStats
 from attar.decode.stopping import Stops
 from attar.decode.vocabularies import translation
 from attar.errors import ConfigError
-from attar.models import require_positions
+from attar.models import require_positions, rotation_changes
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -48,6 +51,9 @@ class Generated:
 
 class SpeculativeDecoder:
     """Generates as `target.generate` does, and faster where the draft agrees.
+
+    Where the rotary embeddings of the target may change within a text (`longrope`, `dynamic`), it
+    generates plainly, and warns.
 
     It is a function for transformers' `custom_generate`, so that `target.generate(**inputs,
     custom_generate=decoder, ...)` takes all of its options.
@@ -157,11 +163,31 @@ class SpeculativeDecoder:
                 raise ConfigError(f"a streamer takes one text at a time; found {len(input_ids)}")
             text_streamer.put(input_ids.cpu())
         _require_plain(inputs, generation_config)
+        coded = bool(model.config.is_encoder_decoder)
+        mask = None if coded else inputs.get("attention_mask")
+        _require_padding_in_front(mask)
         stops = Stops.of(stopping_criteria)
         prompt = input_ids.shape[1]
         require_positions(model, prompt=prompt, new=stops.length - prompt)
+        if rotation_changes(model, prompt=prompt, length=stops.length):
+            logger.warning(
+                "nothing is drafted: the rotary embeddings of %s may change within a text of %d "
+                "tokens; lower max_new_tokens to draft",
+                model.config.model_type,
+                stops.length,
+            )
+            self.stats = SpecStats()
+            plain: Any = model
+            return plain._sample(
+                input_ids,
+                logits_processor=logits_processor,
+                stopping_criteria=stopping_criteria,
+                generation_config=generation_config,
+                synced_gpus=synced_gpus,
+                streamer=text_streamer,
+                **inputs,
+            )
         warp = Warp.of(logits_processor, do_sample=bool(generation_config.do_sample))
-        coded = bool(model.config.is_encoder_decoder)
         run = BlockLoop(
             Call(
                 target=model,
@@ -169,7 +195,7 @@ class SpeculativeDecoder:
                 config=self.config,
                 length=self._length,
                 input_ids=input_ids,
-                mask=None if coded else inputs.get("attention_mask"),
+                mask=mask,
                 inputs=_of_encoder(inputs) if coded else {},
                 draft_inputs=self._read_by_draft(inputs, inputs_tensor, len(input_ids)),
                 warp=warp,
@@ -254,6 +280,19 @@ def _require_plain(inputs: Mapping[str, Any], config: GenerationConfig) -> None:
         raise ConfigError(
             f"speculative decoding returns texts alone, but {outputs[0]} is set; leave it out, "
             "or use plain generation"
+        )
+
+
+def _require_padding_in_front(mask: Tensor | None) -> None:
+    """Refuse prompts with padding behind or among their tokens; the mask is `(B, T)`.
+
+    Raises:
+        ConfigError: there is such a prompt.
+    """
+    if mask is not None and bool((mask.diff(dim=1) < 0).any()):
+        raise ConfigError(
+            "prompts must be padded in front, but one of them has padding behind its first token; "
+            'set padding_side="left" in the tokenizer'
         )
 
 
