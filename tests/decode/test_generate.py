@@ -1,33 +1,120 @@
 """The verb `generate`, whatever a checkpoint's own settings of generation ask for."""
 
+import copy
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers
+from transformers import PreTrainedTokenizerFast
 
 import scene
 import tiny
+from attar import checkpoint
 from attar.decode.generate import GenerateConfig, generate
+from attar.errors import ConfigError, DataError
 
 CONFIG = GenerateConfig(max_new_tokens=4, batch_size=2)
 PROMPTS = ["def return", "import class self"]
+
+
+@pytest.fixture(scope="module")
+def words(tmp_path_factory: pytest.TempPathFactory) -> PreTrainedTokenizerFast:
+    return scene.tokenizer(scene.write_text(tmp_path_factory.mktemp("text")))
+
+
+def texts(model: Any, tokenizer: Any, *, prompts: Any = PROMPTS, **options: Any) -> list[str]:
+    options = {"config": CONFIG} | options
+    return generate(model, prompts, tokenizer=tokenizer, **options).details["texts"]
 
 
 @pytest.mark.parametrize(
     "settings",
     [
         {"num_return_sequences": 2, "num_beams": 2},
+        {"num_beams": 3},
+        {"penalty_alpha": 0.6, "top_k": 4},
         {"return_dict_in_generate": True},
         {"stop_strings": ["zzz"]},
     ],
 )
-def test_each_prompt_has_one_text(settings: dict[str, Any], tmp_path: Path) -> None:
-    tokenizer = scene.tokenizer(scene.write_text(tmp_path / "text"))
-    model: Any = tiny.model(vocab_size=len(tokenizer))
-    for name, value in settings.items():
-        setattr(model.generation_config, name, value)
-    texts = generate(model, PROMPTS, config=CONFIG, tokenizer=tokenizer).details["texts"]
-    assert [text.startswith(prompt) for text, prompt in zip(texts, PROMPTS, strict=True)] == [
+@pytest.mark.parametrize("draft", [None, "lookup"])
+def test_the_settings_of_a_checkpoint_change_no_text(
+    settings: dict[str, Any], draft: str | None, words: PreTrainedTokenizerFast
+) -> None:
+    model: Any = tiny.model(vocab_size=len(words))
+    expected = texts(model, words)
+    assert [text.startswith(prompt) for text, prompt in zip(expected, PROMPTS, strict=True)] == [
         True,
         True,
     ]
+    for name, value in settings.items():
+        setattr(model.generation_config, name, value)
+    assert texts(model, words, draft=draft) == expected
+
+
+@pytest.mark.parametrize("draft", [None, "lookup"])
+@pytest.mark.parametrize("end", [2, None])
+def test_prompts_of_other_lengths_without_a_token_for_padding(
+    draft: str | None, end: int | None, words: PreTrainedTokenizerFast
+) -> None:
+    """The tokenizer's lies behind the model's last, or there is none and no end of text either."""
+    model: Any = tiny.model(vocab_size=len(words), pad_token_id=None, eos_token_id=end)
+    alone = [texts(model, words, prompts=[prompt])[0] for prompt in PROMPTS]
+    bare = copy.deepcopy(words)
+    if end is None:
+        bare.eos_token = bare.pad_token = None
+    else:
+        bare.add_special_tokens({"pad_token": "[PAD]"})
+    assert texts(model, bare, draft=draft) == alone
+    assert bare.pad_token == (None if end is None else "[PAD]")
+    if end is None:
+        with pytest.raises(ConfigError, match="one prompt at a time"):
+            texts(model, bare, draft=draft, config=replace(CONFIG, stop=("zzz",)))
+
+
+def test_the_space_before_a_word_is_kept() -> None:
+    """Sentencepiece marks words by a space before them, which it takes off the first of a text."""
+    vocabulary = {f"▁{letter}": i for i, letter in enumerate("abcde")}
+    backend = Tokenizer(models.WordLevel(vocabulary, unk_token="▁a"))
+    backend.normalizer = normalizers.Sequence(
+        [normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")]
+    )
+    backend.pre_tokenizer = pre_tokenizers.Split(Regex("▁[^▁]*"), behavior="isolated")
+    backend.decoder = decoders.Sequence(
+        [decoders.Replace("▁", " "), decoders.Fuse(), decoders.Strip(" ", 1, 0)]
+    )
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=backend)
+    model: Any = tiny.model(vocab_size=5, eos_token_id=None, pad_token_id=None, bos_token_id=None)
+    config = GenerateConfig(max_new_tokens=3)
+    ids = model.generate(torch.tensor([[0, 1]]), max_new_tokens=3, do_sample=False)[0]
+    [text] = texts(model, tokenizer, prompts=["a b"], config=config)
+    assert text == tokenizer.decode(ids, skip_special_tokens=True)
+    assert text.startswith("a b ")
+
+
+@pytest.mark.parametrize("draft", [None, "lookup"])
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+def test_weights_that_are_not_numbers_are_named(
+    draft: str | None, temperature: float, words: PreTrainedTokenizerFast
+) -> None:
+    model: Any = tiny.model(vocab_size=len(words))
+    torch.nn.init.constant_(model.model.norm.weight, torch.nan)
+    with pytest.raises(DataError, match="are damaged, model.norm.weight"):
+        texts(model, words, draft=draft, config=replace(CONFIG, temperature=temperature))
+
+
+def test_a_draft_is_a_folder_or_a_model(words: PreTrainedTokenizerFast, tmp_path: Path) -> None:
+    model: Any = tiny.model(vocab_size=len(words))
+    small: Any = tiny.model(vocab_size=len(words), num_hidden_layers=1)
+    checkpoint.save(small, tmp_path / "small", tokenizer=words)
+    expected = texts(model, words)
+    for draft in (small, tmp_path / "small", str(tmp_path / "small")):
+        assert texts(model, words, draft=draft) == expected
+    for draft, meant in (("lookups", "lookup"), ("layer:2", "layers:N"), ("layers:x", "layers:N")):
+        with pytest.raises(ConfigError, match=f"{draft!r}; do you mean {meant}"):
+            texts(model, words, draft=draft)
+    with pytest.raises(ConfigError, match="a folder, a name on the Hub, or a model"):
+        texts(model, words, draft=3)

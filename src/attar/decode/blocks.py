@@ -14,7 +14,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from attar.decode.cache import CachedModel, cached
-from attar.decode.distributions import Uniforms, Warp
+from attar.decode.distributions import Uniforms, Warp, require_numbers
 from attar.decode.draft_length import Block, DraftLength
 from attar.decode.drafters import Drafter, Proposal
 from attar.decode.settings import SpecConfig
@@ -77,6 +77,7 @@ class BlockLoop:
 
     def __init__(self, call: Call) -> None:
         self._warp, self._stops, self._rule = call.warp, call.stops, call.config.rule()
+        self._target = call.target
         self._rows = _rows(call.input_ids, call.mask)
         self._all = list(self._rows)
         self._uniforms = Uniforms(call.generators)
@@ -119,6 +120,7 @@ class BlockLoop:
         # 2. run the target p on all of them in one pass
         long = [text + new for text, new in zip(texts, drafted, strict=True)]
         logits = self._reader.score(long, counts=[len(new) + 1 for new in drafted])
+        require_numbers(logits, self._target)
         synchronize(logits.device)
         verified = time.perf_counter()
         # 3. how many guesses are accepted; 4. the adjusted distribution; 5. one token from it

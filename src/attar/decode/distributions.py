@@ -13,10 +13,12 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+from transformers import PreTrainedModel
 from transformers.generation import logits_process as lib
 from transformers.generation.logits_process import LogitsProcessor, LogitsProcessorList
 
-from attar.errors import CompatibilityError
+from attar.errors import CompatibilityError, DataError
+from attar.models import damage_of
 
 Prefix = Callable[[int, int], Tensor]
 """(row, position) -> the tokens before that position, `(1, T)`."""
@@ -136,6 +138,31 @@ def _of_text(processor: LogitsProcessor, number: int) -> LogitsProcessor:
         one.generated_ngrams = one.generated_ngrams[number : number + 1]
         one.batch_size = 1
     return one
+
+
+def require_numbers(logits: Tensor, model: PreTrainedModel) -> None:
+    """Refuse logits that are not numbers, from which no token can be drawn.
+
+    Raises:
+        DataError: one is not.
+    """
+    if bool(logits.isnan().any()):
+        raise DataError(
+            f"the logits of {model.name_or_path or type(model).__name__} are not numbers: "
+            f"{damage_of(model)}; take another checkpoint"
+        )
+
+
+class Numbers(LogitsProcessor):
+    """The same for `generate` of transformers."""
+
+    def __init__(self, model: PreTrainedModel) -> None:
+        self._model = model
+
+    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
+        """Changes nothing."""
+        require_numbers(scores, self._model)
+        return scores
 
 
 def of_size(logits: Tensor, size: int) -> Tensor:

@@ -8,18 +8,22 @@ target's distribution; how much of it is accepted decides what is gained.
 import copy
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from difflib import get_close_matches
+from pathlib import Path
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor
-from transformers import PreTrainedModel
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from attar import checkpoint
 from attar.decode.cache import CachedModel, cached
 from attar.decode.distributions import Prefix, Uniforms, Warp, draw, of_size
 from attar.decode.vocabularies import Translation
 from attar.errors import ConfigError
 from attar.families import Body
 from attar.models import keep_layers, positions_of
+from attar.runtime import place
 
 Rows = Sequence[Sequence[int]]
 KeepDrafting = Callable[[int, int, float], bool]
@@ -222,6 +226,37 @@ class PromptLookupDrafter:
 
     def select(self, rows: Sequence[int]) -> None:
         """Nothing is kept."""
+
+
+def drafter_of(
+    model: PreTrainedModel, draft: str | Path | PreTrainedModel
+) -> tuple[PreTrainedModel | Drafter, PreTrainedTokenizerBase | None]:
+    """What a draft for a model stands for, and its tokenizer if it has one of its own.
+
+    Args:
+        model: that it is to serve.
+        draft: folder or Hub name of a small model, or the model; `layers:N`; `lookup`.
+
+    Raises:
+        ConfigError: it is none of these.
+        CompatibilityError: the model's family is not known.
+        DataError: a checkpoint cannot be read.
+    """
+    if draft == "lookup":
+        return PromptLookupDrafter(), None
+    if isinstance(draft, str) and not Path(draft).exists():
+        kind, _, number = draft.partition(":")
+        if kind == "layers" and number.isdecimal():
+            return first_layers(model, int(number)), None
+        if near := get_close_matches(kind, ["lookup", "layers"], n=1, cutoff=0.7):
+            meant = near[0] if near[0] == "lookup" else "layers:N with a number of layers"
+            raise ConfigError(
+                "expected a draft (a folder, a Hub name, layers:N or lookup), found "
+                f"{draft!r}; do you mean {meant}?"
+            )
+    loaded = checkpoint.model_of(draft)
+    place(loaded)
+    return loaded, None if loaded is draft else checkpoint.tokenizer_of(draft)
 
 
 def first_layers(model: PreTrainedModel, count: int) -> PreTrainedModel:

@@ -26,14 +26,14 @@ def batch_of(
     Returns:
         `mask`, true where a completion has a token, (B, C); and the inputs of a forward pass.
     """
-    after, mask = _padded(completions, behind=True)
+    after, mask = padded(completions, behind=True)
     begun = starts(model, prompts)
     if model.config.is_encoder_decoder:
-        ids, known = _padded(prompts, behind=True)
+        ids, known = padded(prompts, behind=True)
         decoder = torch.cat([torch.tensor(begun), after], 1)
         inputs = {"input_ids": ids, "attention_mask": known.long(), "decoder_input_ids": decoder}
     else:
-        before, known = _padded(begun, behind=False)
+        before, known = padded(begun, behind=False)
         whole = torch.cat([known, mask], 1)
         inputs = {
             "input_ids": torch.cat([before, after], 1),
@@ -61,10 +61,10 @@ def answers(model: nn.Module, batch: dict[str, Tensor]) -> Tensor:
     return coder(**inputs, use_cache=False).logits[:, -count - 1 : -1]
 
 
-def _padded(rows: Sequence[Ids], *, behind: bool) -> tuple[Tensor, Tensor]:
+def padded(rows: Sequence[Ids], *, behind: bool, padding: int = 0) -> tuple[Tensor, Tensor]:
     """Ids and whether they are, both (B, T)."""
     longest = max(map(len, rows))
-    ids = torch.zeros(len(rows), longest, dtype=torch.long)
+    ids = torch.full((len(rows), longest), padding)
     for r, row in enumerate(rows):
         if row:
             place = slice(0, len(row)) if behind else slice(-len(row), None)

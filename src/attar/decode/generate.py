@@ -11,7 +11,10 @@ import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from attar import checkpoint
-from attar.decode.drafters import Drafter, PromptLookupDrafter, first_layers
+from attar.decode.distributions import Numbers
+from attar.decode.drafters import drafter_of
+from attar.decode.forced import padded
+from attar.decode.pair import stops_of
 from attar.decode.settings import SpecConfig
 from attar.decode.speculation import made_for
 from attar.decode.speculative import SpeculativeDecoder
@@ -25,6 +28,16 @@ from attar.runtime import place
 
 logger = logging.getLogger(__name__)
 
+#: one text a prompt, token by token, whatever the checkpoint's own settings of generation ask for
+_PLAIN: dict[str, Any] = {
+    "num_return_sequences": 1,
+    "return_dict_in_generate": False,
+    "num_beams": 1,
+    "penalty_alpha": None,
+    "dola_layers": None,
+    "prompt_lookup_num_tokens": None,
+    "assistant_early_exit": None,
+}
 _SURROGATES = re.compile("[\ud800-\udfff]")  # half a character: what was not UTF-8
 
 
@@ -93,15 +106,13 @@ class Generator:
     ) -> None:
         require_generator("model", model)
         self.model, self.tokenizer, self.decoder = model, tokenizer, decoder
-        if tokenizer.pad_token_id is None:
-            tokenizer.pad_token = tokenizer.eos_token
 
     @classmethod
     def load(
         cls,
         model: str | Path | PreTrainedModel,
         *,
-        draft: str | None = None,
+        draft: str | Path | PreTrainedModel | None = None,
         decoding: SpecConfig = SpecConfig(),
         tokenizer: PreTrainedTokenizerBase | None = None,
     ) -> "Generator":
@@ -109,8 +120,9 @@ class Generator:
 
         Args:
             model: folder, Hub name or a model.
-            draft: folder or Hub name of a small model; `layers:N` for the first N layers of the
-                model itself; `lookup` to propose what followed the last words before.
+            draft: folder or Hub name of a small model, or a model with the tokenizer of the large
+                one; `layers:N` for the first N layers of the model itself; `lookup` to propose what
+                followed the last words before.
             decoding: how drafts are made and verified.
             tokenizer: None: the model's own.
 
@@ -125,7 +137,7 @@ class Generator:
         place(loaded)
         decoder = None
         if draft is not None:
-            drafter, other = _drafter(loaded, draft)
+            drafter, other = drafter_of(loaded, draft)
             decoder = SpeculativeDecoder(
                 loaded, drafter, config=decoding, tokenizer=tokenizer, draft_tokenizer=other
             )
@@ -147,29 +159,47 @@ class Generator:
 
     def _batch(self, prompts: Sequence[str], config: GenerateConfig) -> Iterator[str]:
         model: Any = self.model
-        tokenizer = self.tokenizer
-        inputs = tokenizer(
-            [self._rendered(prompt, config) for prompt in prompts],
-            return_tensors="pt",
-            padding=len(prompts) > 1,
-            padding_side="left",
-            add_special_tokens=not config.chat,
-            return_token_type_ids=False,
-        ).to(model.device)
-        ids = inputs.pop("input_ids")
-        read = 1 if model.config.is_encoder_decoder else ids.shape[1]
+        coded = bool(model.config.is_encoder_decoder)
+        ends = stops_of(model, self.tokenizer)
+        if config.stop and len(prompts) > 1 and not ends:
+            raise ConfigError(
+                "stop with several prompts needs a model with an end-of-text token, and this one "
+                "has none; give one prompt at a time, as with --batch-size 1"
+            )
+        before = [self._ids(self._rendered(prompt, config), config) for prompt in prompts]
+        padding = self._padding(ends)
+        ids, mask = padded(before, behind=coded, padding=padding)
+        read = 1 if coded else ids.shape[1]
         require_positions(model, prompt=read, new=config.max_new_tokens)
-        options = config.options(tokenizer)
+        options = {"attention_mask": mask.long().to(model.device), "pad_token_id": padding}
+        options |= _PLAIN | {"tokenizer": self.tokenizer} | config.options(self.tokenizer)
+        ids = ids.to(model.device)
         if self.decoder is not None:
-            rows = self.decoder.generate(ids, **inputs, **options).sequences
+            rows = self.decoder.generate(ids, **options).sequences
         else:
-            # whatever the checkpoint's own settings of generation ask for
-            one = {"num_return_sequences": 1, "return_dict_in_generate": False}
-            rows = model.generate(ids, **inputs, **one, **{"tokenizer": tokenizer} | options)
-        only_new = config.chat or model.config.is_encoder_decoder
-        for prompt, row in zip(prompts, rows, strict=True):
-            new = str(tokenizer.decode(row[read:], skip_special_tokens=True))
-            yield new if only_new else f"{prompt}{new}"
+            rows = model.generate(ids, logits_processor=[Numbers(model)], **options)
+        for prompt, known, row in zip(prompts, before, rows.tolist(), strict=True):
+            new = _until(row[read:], ends)
+            text = self._decoded(new) if coded else self._added(known, new)
+            yield text if config.chat or coded else f"{prompt}{text}"
+
+    def _ids(self, text: str, config: GenerateConfig) -> list[int]:
+        ids: Any = self.tokenizer(text, add_special_tokens=not config.chat)["input_ids"]
+        return list(ids)
+
+    def _padding(self, ends: Sequence[int]) -> int:
+        """An id that the model has, which stands where a row has no token."""
+        size = self.model.config.get_text_config(decoder=True).vocab_size
+        known = (self.tokenizer.pad_token_id, *ends)
+        return next((one for one in known if isinstance(one, int) and one < size), 0)
+
+    def _decoded(self, ids: list[int]) -> str:
+        return str(self.tokenizer.decode(ids, skip_special_tokens=True))
+
+    def _added(self, known: list[int], new: list[int]) -> str:
+        """What new ids add to a text: by themselves they may lose the space before a word."""
+        start, whole = self._decoded(known), self._decoded([*known, *new])
+        return whole[len(start) :] if whole.startswith(start) else self._decoded(new)
 
     def _rendered(self, prompt: str, config: GenerateConfig) -> str:
         if not config.chat:
@@ -182,27 +212,17 @@ class Generator:
         )
 
 
-def _drafter(
-    model: PreTrainedModel, draft: str
-) -> tuple[PreTrainedModel | Drafter, PreTrainedTokenizerBase | None]:
-    """What a name of a draft stands for, and its tokenizer if it has one of its own."""
-    if draft == "lookup":
-        return PromptLookupDrafter(), None
-    if draft.startswith("layers:"):
-        number = draft.removeprefix("layers:")
-        if not number.isdecimal():
-            raise ConfigError(f"expected layers:N with a number of layers, found {draft!r}")
-        return first_layers(model, int(number)), None
-    loaded = checkpoint.load(draft)
-    place(loaded)
-    return loaded, checkpoint.load_tokenizer(draft)
+def _until(ids: list[int], ends: Sequence[int]) -> list[int]:
+    """Ids up to the first that ends a text, itself among them; behind it there is padding."""
+    last = next((i for i, one in enumerate(ids) if one in ends), len(ids))
+    return ids[: last + 1]
 
 
 def generate(
     model: str | Path | PreTrainedModel,
     prompts: str | Sequence[str],
     *,
-    draft: str | None = None,
+    draft: str | Path | PreTrainedModel | None = None,
     config: GenerateConfig | str = GenerateConfig(),
     decoding: SpecConfig = SpecConfig(),
     tokenizer: PreTrainedTokenizerBase | None = None,
@@ -241,14 +261,15 @@ def generate(
     require_lossy(decoding)
     if draft is None and decoding != SpecConfig(seed=decoding.seed):
         raise ConfigError("options of drafting need a draft: a folder, layers:N or lookup")
-    settings = {"model": checkpoint.name_of(model), "draft": draft, **asdict(config)}
+    name = None if draft is None else checkpoint.name_of(draft)
+    settings = {"model": checkpoint.name_of(model), "draft": name, **asdict(config)}
     settings |= {"decoding": asdict(decoding)}
     with artefact(
         output_dir, command="generate", settings=settings, recipe=recipe, seed=decoding.seed
     ) as work:
         writer = Generator.load(model, draft=draft, decoding=decoding, tokenizer=tokenizer)
-        if draft is not None and made_for(draft, writer.model) is False:
-            logger.warning("%s was trained for another model: less of it may be accepted", draft)
+        if name and made_for(name, writer.model) is False:
+            logger.warning("%s was trained for another model: less of it may be accepted", name)
         if decoding.seed is not None:
             torch.manual_seed(decoding.seed)
         texts: list[str] = []

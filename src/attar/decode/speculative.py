@@ -114,10 +114,13 @@ class SpeculativeDecoder:
             CompatibilityError: a processor of logits that keeps a state, or a model that does.
         """
         criteria = StoppingCriteriaList(options.pop("stopping_criteria", None) or [])
+        settings: Any = generation_config or self.target.generation_config
+        stop_strings = stop_strings or settings.stop_strings
         if stop_strings is not None:  # transformers 5.23 does not hand on the tokenizer
             if tokenizer is None:
                 raise ConfigError("stop_strings are found by their tokens: give the tokenizer too")
             criteria.append(StopStringCriteria(tokenizer, stop_strings))
+            options["stop_strings"] = None
         if streamer is not None:
             options["text_streamer"] = streamer
         model: Any = self.target
