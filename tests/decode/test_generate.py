@@ -102,7 +102,7 @@ def test_weights_that_are_not_numbers_are_named(
 ) -> None:
     model: Any = tiny.model(vocab_size=len(words))
     torch.nn.init.constant_(model.model.norm.weight, torch.nan)
-    with pytest.raises(DataError, match="are damaged, model.norm.weight"):
+    with pytest.raises(DataError, match=r"are damaged, model\.norm\.weight"):
         texts(model, words, draft=draft, config=replace(CONFIG, temperature=temperature))
 
 

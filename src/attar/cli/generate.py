@@ -29,7 +29,8 @@ def generate(
     config: Annotated[GenerateConfig, Parameter(name="*", group=_SAMPLING)] = GenerateConfig(),
     decoding: Annotated[SpecConfig, Parameter(name="*", group=_DRAFTING)] = SpecConfig(),
 ) -> int:
-    """Continue a text. With a draft it goes faster, and the text is still the model's own.
+    """Continue a text. With a draft it goes faster, and the text is still the model's own, but for
+    ties that bfloat16 and float16 round either way.
 
     Example: `attar generate my-model "def main(" --draft my-draft --stats`
 

@@ -1,1 +1,1 @@
-"""Decoding: several tokens for one run of the model, without changing what it says."""
+"""Decoding: several tokens for one run of the model, its text the same but for rounding."""

@@ -48,7 +48,7 @@ class GenerateConfig:
     max_new_tokens: int = 128
     """Longest continuation, in tokens."""
     temperature: float = 0.0
-    """Sampling temperature; 0 takes the likeliest token."""
+    """Sampling temperature; 0 takes the likeliest token, never beams."""
     top_k: int = 0
     """Sample from this many likeliest tokens; 0: from all."""
     top_p: float = 1.0
@@ -230,7 +230,8 @@ def generate(
     output_dir: str | Path | None = None,
     recipe: str | None = None,
 ) -> Run:
-    """Continue texts. With a draft it goes faster, and the texts are still the model's own.
+    """Continue texts. With a draft it goes faster, and the texts are still the model's own, but for
+    ties that bfloat16 and float16 round either way.
 
     Args:
         model: folder, Hub name or a model.

@@ -1,5 +1,5 @@
 """Speculative decoding: a draft proposes several tokens, the target reads them in one pass, and
-what is accepted has exactly the target's distribution.
+what is accepted has exactly the target's distribution, but for the rounding of its logits.
 
 Leviathan, Kalman, Matias: *Fast Inference from Transformers via Speculative Decoding*, 2023, arXiv
 2211.17192; Chen et al., 2023, arXiv 2302.01318. Here for batches whose rows accept different
@@ -52,6 +52,7 @@ class Generated:
 class SpeculativeDecoder:
     """Generates as `target.generate` does, and faster where the draft agrees.
 
+    Of tokens that are equally likely but for rounding (common in bfloat16), it may take another.
     Where the rotary embeddings of the target may change within a text (`longrope`, `dynamic`), it
     generates plainly, and warns.
 
