@@ -5,11 +5,13 @@ against brute force.
 import json
 import math
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from datasets import Dataset, DatasetDict
+from transformers import AutoModelForSequenceClassification
 
 import tiny
 from attar import checkpoint
@@ -120,12 +122,16 @@ def test_a_loaded_model_is_cut_in_place(parent, text):
 def test_an_encoder_is_pruned_by_how_close_it_stays(parent, text, tmp_path):
     tokenizer = checkpoint.load_tokenizer(parent)
     folder = tmp_path / "encoder"
-    checkpoint.save(tiny.model("bert", vocab_size=len(tokenizer)), folder, tokenizer=tokenizer)
+    judge: Any = tiny.model(
+        "bert", vocab_size=len(tokenizer), auto=AutoModelForSequenceClassification
+    )
+    checkpoint.save(judge, folder, tokenizer=tokenizer)
     record = prune(folder, text, budget="blocks<=80%", output_dir=tmp_path / "out", config=QUICK)
     assert record.quality["before"]["fidelity"] == pytest.approx(1)
     assert 0 < record.quality["after"]["fidelity"] < 1
     assert any("heads stay" in note for note in record.details["notes"])
-    checkpoint.load(tmp_path / "out")
+    cut: Any = checkpoint.load(tmp_path / "out")
+    torch.testing.assert_close(cut.classifier.weight, judge.classifier.weight)
 
 
 def test_a_foreign_tokenizer_is_refused_and_nothing_is_written(parent, text, tmp_path):

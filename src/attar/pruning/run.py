@@ -50,7 +50,8 @@ class PruneTask:
         layout: see `attar.prune`.
         config: how the loop goes.
         metric: a function of the model to keep high; None takes the likelihood of the text, or for
-            an encoder, how close its hidden states stay to the parent's.
+            an encoder or a model with a task head, how close its hidden states stay to the
+            parent's.
         eval_tokens: tokens of the test split that quality is reported on.
         tokenizer: needed with a loaded model; None reads the one that lies next to the model.
     """
