@@ -8,8 +8,7 @@ from typing import Any
 
 import torch
 import transformers
-from huggingface_hub.errors import HFValidationError
-from safetensors import SafetensorError
+from huggingface_hub.errors import HFValidationError, StrictDataclassError
 from transformers import (
     AutoConfig,
     AutoModel,
@@ -20,10 +19,22 @@ from transformers import (
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
-from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+from transformers.models.auto.modeling_auto import (
+    MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
+    MODEL_FOR_MASKED_LM_MAPPING_NAMES,
+    MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES,
+    MODEL_MAPPING_NAMES,
+)
 
 from attar.coding.windows import LiveWindows
-from attar.errors import CompatibilityError, ConfigError, DataError, require
+from attar.errors import (
+    AttarError,
+    CompatibilityError,
+    ConfigError,
+    DataError,
+    MissingExtraError,
+    require,
+)
 from attar.families import FAMILIES, Body
 from attar.models import DocumentTokenizer
 from attar.portable import modeling_per_layer
@@ -31,7 +42,8 @@ from attar.portable.equal_info_windows import COMPILED
 from attar.portable.tokenization_equal_info import CODEC_FILE, DICTIONARY_FILE, EqualInfoTokenizer
 
 MODELLING_FILE = "modeling_per_layer.py"
-_BROKEN = (OSError, ValueError, RuntimeError, SafetensorError, KeyError, TypeError)
+#: where transformers keeps the head of a task, which no language model has
+_TASK_HEADS = ("classifier.", "score.", "qa_outputs.")
 
 
 def load(
@@ -51,30 +63,38 @@ def load(
             checkpoints do not need it.
 
     Raises:
+        CompatibilityError: its weights are quantised.
         DataError: there is no such model, or its files are damaged or do not fit its config.
     """
     kwargs: dict[str, Any] = {"revision": revision, "trust_remote_code": trust_remote_code}
     config = read_config(path, **kwargs)
-    loader: Any = _model_class(config)
-    if loader.__name__.startswith("PerLayer"):
-        kwargs.pop("trust_remote_code")  # our class, whatever code lies next to the weights
-    model, info = _read(
-        "weights",
-        path,
-        lambda: loader.from_pretrained(
-            path,
-            dtype=dtype or "auto",
-            output_loading_info=True,
-            use_safetensors=True,
-            ignore_mismatched_sizes=True,  # refused below, in words that help
-            **kwargs,
-        ),
-    )
-    if lost := sorted(info["missing_keys"]) + sorted(str(k[0]) for k in info["mismatched_keys"]):
+    if getattr(config, "quantization_config", None) is not None:
+        raise CompatibilityError(
+            f"expected weights in float32, bfloat16 or float16; those of {str(path)!r} are "
+            "quantised (quantization_config in its config.json): give the model that they were "
+            "made from"
+        )
+    classes, first = _model_classes(config), None
+    for loader in classes:
+        if loader.__name__.startswith("PerLayer"):
+            kwargs.pop("trust_remote_code", None)  # our class, whatever code lies there
+        model, info = _weights(path, loader, config=config, dtype=dtype or "auto", **kwargs)
+        lost = sorted(info["missing_keys"]) + sorted(str(k[0]) for k in info["mismatched_keys"])
+        if not lost:
+            break
+        first = first or lost
+    else:
+        assert first
         raise DataError(
-            f"the checkpoint {str(path)!r} does not fit its config: {len(lost)} tensors are "
+            f"the checkpoint {str(path)!r} does not fit its config: {len(first)} tensors are "
             f"missing or of another shape, "
-            f"such as {lost[0]!r}; fetch or save it again"
+            f"such as {first[0]!r}; fetch or save it again"
+        )
+    heads = [key for key in sorted(info["unexpected_keys"]) if key.startswith(_TASK_HEADS)]
+    if len(classes) > 1 and heads:
+        raise DataError(
+            f"the config.json of {str(path)!r} does not say which class of transformers wrote its "
+            f"weights, among them {heads[0]!r}; name it there under 'architectures'"
         )
     return model.eval()
 
@@ -82,10 +102,33 @@ def load(
 def read_config(path: str | Path, **kwargs: Any) -> Any:
     """The configuration of a checkpoint, by folder or Hub name.
 
+    What it says of how to run the model and what to return does not count: the caller asks for
+    outputs, and Flash Attention runs on few machines and types.
+
     Raises:
         DataError: there is no such model, or its configuration is damaged.
     """
-    return _read("model", path, lambda: AutoConfig.from_pretrained(path, **kwargs))
+    config = _read("model", path, lambda: AutoConfig.from_pretrained(path, **kwargs))
+    config.output_attentions = config.output_hidden_states = False
+    config.return_dict = True
+    if config._attn_implementation not in ("eager", "sdpa"):
+        config._attn_implementation = None  # what suits the machine
+    return config
+
+
+def _weights(path: str | Path, loader: Any, **kwargs: Any) -> tuple[PreTrainedModel, Any]:
+    """A checkpoint in a class of transformers, and which of its tensors did not find a place."""
+    return _read(
+        "weights",
+        path,
+        lambda: loader.from_pretrained(
+            path,
+            output_loading_info=True,
+            use_safetensors=True,
+            ignore_mismatched_sizes=True,  # refused by the caller, in words that help
+            **kwargs,
+        ),
+    )
 
 
 def load_body(path: str | Path, *, loader: Any, config: Any) -> PreTrainedModel:
@@ -99,18 +142,7 @@ def load_body(path: str | Path, *, loader: Any, config: Any) -> PreTrainedModel:
     Raises:
         DataError: there is no such model, its files are damaged, or its body does not fit.
     """
-    model, info = _read(
-        "weights",
-        path,
-        lambda: loader.from_pretrained(
-            path,
-            config=config,
-            dtype=torch.float32,
-            output_loading_info=True,
-            use_safetensors=True,
-            ignore_mismatched_sizes=True,
-        ),
-    )
+    model, info = _weights(path, loader, config=config, dtype=torch.float32)
     prefix = f"{model.base_model_prefix}."
     lost = [name for name in sorted(info["missing_keys"]) if name.startswith(prefix)]
     if lost := [name for name in lost if ".pooler." not in name]:
@@ -126,17 +158,31 @@ def load_body(path: str | Path, *, loader: Any, config: Any) -> PreTrainedModel:
     return model.eval()
 
 
-def _model_class(config: Any) -> Any:
-    """The class that a config's first architecture names; the per-layer form of it where layers
-    differ.
+def _model_classes(config: Any) -> list[Any]:
+    """The classes that may have written a checkpoint; their per-layer forms where layers differ.
+
+    It is the one that a config's first architecture names. Where that is absent or unknown, it is
+    the first that has all its weights in the checkpoint: the language model of this type, or the
+    bare model.
     """
-    name = (getattr(config, "architectures", None) or [""])[0]
-    remote = "AutoModelForCausalLM" in (getattr(config, "auto_map", None) or {})
-    fallback = AutoModelForCausalLM if remote else AutoModel
-    base: Any = getattr(transformers, name, None) or fallback
-    if config.is_heterogeneous and config.model_type in FAMILIES:
-        return per_layer_class(base, config.model_type)
-    return base
+    differ = config.is_heterogeneous and config.model_type in FAMILIES
+    name = str(next(iter(config.architectures or ()), ""))
+    named: Any = getattr(transformers, name, None)
+    if isinstance(named, type) and issubclass(named, PreTrainedModel):
+        classes: list[Any] = [named]
+    elif not differ and "AutoModelForCausalLM" in (getattr(config, "auto_map", None) or {}):
+        return [AutoModelForCausalLM]
+    else:
+        kind, language = config.model_type, MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+        if config.is_encoder_decoder:
+            language = MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES
+        elif not getattr(config, "is_decoder", False) and kind in MODEL_FOR_MASKED_LM_MAPPING_NAMES:
+            language = MODEL_FOR_MASKED_LM_MAPPING_NAMES
+        names = [table[kind] for table in (language, MODEL_MAPPING_NAMES) if kind in table]
+        classes = [getattr(transformers, name) for name in names if isinstance(name, str)]
+    if differ:
+        return [per_layer_class(base, config.model_type) for base in classes]
+    return classes or [AutoModel]
 
 
 def per_layer_class(base: type[PreTrainedModel], model_type: str) -> Any:
@@ -173,7 +219,7 @@ def load_tokenizer(
     Raises:
         DataError: the folder has none, or it is damaged.
     """
-    folder = Path(path)
+    folder = _folder(path)
     if folder.is_dir() and not any(folder.glob("token*")) and not any(folder.glob("vocab*")):
         raise DataError(
             f"the folder {str(path)!r} holds no tokenizer; copy the one that the model was trained "
@@ -254,9 +300,24 @@ def _has_windows(folder: Path) -> bool:
     return bool(present)
 
 
+def _folder(path: str | Path) -> Path:
+    """What may be a folder, or a name on the Hub."""
+    fine = isinstance(path, str | Path) and str(path) != ""
+    require(fine, "model", path, "a folder or a name on the Hub")
+    folder = Path(path)
+    try:
+        folder.exists()
+    except OSError as error:  # too long a name, or a folder above it that is closed
+        raise DataError(
+            f"cannot look for the model {str(path)[:100]!r}: {error.strerror}; give a folder that "
+            "you may read, or a name on the Hugging Face Hub"
+        ) from None
+    return folder
+
+
 def _read(what: str, path: str | Path, call: Any) -> Any:
     """Turn the many ways in which a checkpoint can be absent or broken into one sentence."""
-    folder = Path(path)
+    folder = _folder(path)
     if not folder.exists() and str(path).startswith((".", "/", "~")):
         raise DataError(
             f"no {what} at {str(path)!r}: expected a folder with config.json, or a name on the "
@@ -275,10 +336,15 @@ def _read(what: str, path: str | Path, call: Any) -> Any:
         raise DataError(
             f"{str(path)!r} is neither a folder nor a valid name on the Hugging Face Hub"
         ) from None
-    except ModuleNotFoundError:
+    except AttarError:
         raise
-    except _BROKEN as error:
-        reason = " ".join(str(error).split())[:300]
+    except ImportError as error:
+        raise MissingExtraError(
+            f"the {what} of {str(path)!r} needs a package that is not installed; install it "
+            f"({_reason(error)})"
+        ) from error
+    except Exception as error:  # libraries raise whatever a damaged file makes them trip over
+        reason = _reason(error)
         if folder.is_dir():
             raise DataError(
                 f"cannot read the {what} of the checkpoint {str(path)!r}, which may be damaged; "
@@ -288,6 +354,10 @@ def _read(what: str, path: str | Path, call: Any) -> Any:
             f"no {what} named {str(path)!r}: it is no folder here and the Hugging Face Hub did not "
             f"give it; check the name and the connection ({reason})"
         ) from error
+
+
+def _reason(error: Exception) -> str:
+    return " ".join(f"{type(error).__name__}: {error}".split())[:300]
 
 
 # ----------------------------------------------------------------------------------------- saving
@@ -313,22 +383,51 @@ def save(
     """
     if model.config.model_type in FAMILIES and (reason := Body(model).no_form()):
         raise CompatibilityError(f"this model cannot be saved for transformers: {reason}")
+    form = "per_layer" if model.config.is_heterogeneous else "uniform"
+    if form == "uniform" and _refuses_heads(model.config):
+        model, form = _as_mistral(model), "uniform as mistral"
+    _require_valid(model.config)
+    _forget_code(model, vars(model.config))
     output_dir = Path(output_dir)
     output_dir.mkdir(parents=True, exist_ok=True)
     if tokenizer is not None:
+        _forget_code(tokenizer, tokenizer.init_kwargs)
         tokenizer.save_pretrained(output_dir)
-    if model.config.is_heterogeneous:
+    if form == "per_layer":
         _save_per_layer(model, output_dir)
-        return "per_layer"
-    if _refuses_heads(model.config):
-        _as_mistral(model).save_pretrained(output_dir)
-        return "uniform as mistral"
-    model.save_pretrained(output_dir)
-    return "uniform"
+    else:
+        model.save_pretrained(output_dir)
+        _rewrite_config(output_dir, architectures=[_stock_class(model).__name__])
+    return form
+
+
+def _require_valid(config: Any) -> None:
+    """Refuse what the config's class would refuse in the middle of writing."""
+    try:
+        config.validate()
+    except StrictDataclassError as error:
+        raise CompatibilityError(
+            f"this model cannot be saved for transformers, as {type(config).__name__} refuses its "
+            f"shape; cut it otherwise ({_reason(error)})"
+        ) from error
+
+
+def _forget_code(part: PreTrainedModel | PreTrainedTokenizerBase, settings: dict[str, Any]) -> None:
+    """Drop the names of code files that came with a model, where its class is not made from them:
+    they are not written either.
+    """
+    if type(part)._auto_class is None:
+        settings.pop("auto_map", None)
+
+
+def _stock_class(model: PreTrainedModel) -> type:
+    """The class of transformers below our per-layer form; its own class where there is none."""
+    stock = (c for c in type(model).__mro__ if c.__module__.startswith("transformers.models."))
+    return next(stock, type(model))
 
 
 def _save_per_layer(model: PreTrainedModel, output_dir: Path) -> None:
-    base = next(c for c in type(model).__mro__ if c.__module__.startswith("transformers.models."))
+    base = _stock_class(model)
     # under the module's own names: a class that is not stock gets no renaming when it is read back
     model.save_pretrained(output_dir, save_original_format=False)
     path = layers_path(base, model.config.model_type)
@@ -339,13 +438,17 @@ def _save_per_layer(model: PreTrainedModel, output_dir: Path) -> None:
         f'    layers_path = "{path}"\n',
         encoding="utf-8",
     )
-    stored = json.loads((output_dir / "config.json").read_text(encoding="utf-8"))
     # by name: to look the classes up would import every model of transformers
     causal = base.__name__ in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.values()
     auto = "AutoModelForCausalLM" if causal else "AutoModel"
-    stored["auto_map"] = {auto: f"modeling_per_layer.PerLayer{base.__name__}"}
-    stored["architectures"] = [base.__name__]
-    (output_dir / "config.json").write_text(json.dumps(stored, indent=2) + "\n", encoding="utf-8")
+    auto_map = {auto: f"modeling_per_layer.PerLayer{base.__name__}"}
+    _rewrite_config(output_dir, auto_map=auto_map, architectures=[base.__name__])
+
+
+def _rewrite_config(output_dir: Path, **changes: Any) -> None:
+    file = output_dir / "config.json"
+    stored = json.loads(file.read_text(encoding="utf-8")) | changes
+    file.write_text(json.dumps(stored, indent=2) + "\n", encoding="utf-8")
 
 
 def _refuses_heads(config: Any) -> bool:
