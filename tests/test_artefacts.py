@@ -1,5 +1,8 @@
 """Folders that appear when they are complete, or not at all."""
 
+import errno
+import pathlib
+
 import pytest
 
 from attar import artefacts
@@ -67,3 +70,45 @@ def test_a_file_is_replaced_whole_or_not_at_all(tmp_path):
     artefacts.write_text(tmp_path / "file", "new")
     assert (tmp_path / "file").read_text() == "new"
     assert [p.name for p in tmp_path.iterdir()] == ["file"]
+
+
+def test_a_link_to_a_folder_is_followed(tmp_path):
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "out").symlink_to(tmp_path / "disk")
+    with artefacts.workspace(tmp_path / "out", settings={}) as space:
+        (space.path / "model").write_text("x")
+    assert (tmp_path / "out").is_symlink()
+    assert [p.name for p in (tmp_path / "disk").iterdir()] == ["model"]
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["disk", "out"]
+
+
+def test_a_mount_point_is_filled(tmp_path, monkeypatch):
+    def busy(folder):
+        raise OSError(errno.EBUSY, "Device or resource busy")
+
+    (tmp_path / "out").mkdir()
+    with artefacts.workspace(tmp_path / "out", settings={}) as space:
+        (space.path / "attar.json").write_text("{}")
+        (space.path / "data").mkdir()
+        (space.path / "data" / "model").write_text("x")
+        monkeypatch.setattr(pathlib.Path, "rmdir", busy)
+    monkeypatch.undo()
+    assert sorted(p.name for p in (tmp_path / "out").rglob("*")) == ["attar.json", "data", "model"]
+    assert [p.name for p in tmp_path.iterdir()] == ["out"]
+
+
+def test_output_folders_that_cannot_be_are_refused_before_the_work(tmp_path):
+    (tmp_path / "nothing").symlink_to("nowhere")
+    (tmp_path / "round").symlink_to("round")
+    for name, words in (
+        ("nothing", "a link to 'nowhere'"),
+        ("round", "a link to 'round'"),
+        ("x" * 300, "too long"),
+        ("x" * 250, "too long"),  # with .partial behind it
+    ):
+        with (
+            pytest.raises(ConfigError, match=words),
+            artefacts.workspace(tmp_path / name, settings={}),
+        ):
+            raise AssertionError("work began")
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["nothing", "round"]

@@ -37,10 +37,13 @@ def make_folder(path: Path, *, shown: Path | None = None) -> None:
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise ConfigError(
-            f"cannot make the output folder {str(shown or path)!r}: {error.strerror}; choose "
-            "another"
-        ) from None
+        raise _no_folder(shown or path, error) from None
+
+
+def _no_folder(path: Path, error: OSError) -> ConfigError:
+    return ConfigError(
+        f"cannot make the output folder {str(path)!r}: {error.strerror}; choose another"
+    )
 
 
 @dataclass(frozen=True)
@@ -69,7 +72,7 @@ def workspace(
     After a mistake of the user's in a fresh run it goes.
 
     Args:
-        output_dir: the final folder; must be absent or empty.
+        output_dir: the final folder, or a link to it; must be absent or empty.
         settings: what determines the result; a resumed run must come with the same.
         resume: go on with an unfinished `<output_dir>.partial`; starts afresh when there is none.
 
@@ -77,9 +80,7 @@ def workspace(
         ConfigError: the folder holds something, an unfinished run is in the way, or the settings
             differ from those it began with.
     """
-    final = Path(output_dir)
-    final = final if final.name else final.resolve()  # "." has no name to put .partial behind
-    partial = final.with_name(final.name + ".partial")
+    final, partial = _places(Path(output_dir))
     if resume and (final / "attar.json").is_file():
         raise ConfigError(
             f"the run in {str(final)!r} is finished, so that there is nothing to resume; choose "
@@ -124,8 +125,45 @@ def workspace(
                 f"writing {str(final)!r} stopped, as the disk is full; make room and {after}"
             ) from error
         raise
-    if final.is_dir():
-        final.rmdir()
+    _put_in_place(partial, final)
+
+
+def _places(folder: Path) -> tuple[Path, Path]:
+    """Where a result goes, and where it is put together: beside the folder itself, not a link.
+
+    Raises:
+        ConfigError: it is a link to nothing, or cannot be the name of a folder.
+    """
+    try:
+        if folder.is_symlink() and not folder.exists():
+            raise ConfigError(
+                f"the output folder {str(folder)!r} is a link to {str(folder.readlink())!r}, which is "
+                "not there; make that folder, or choose another"
+            )
+        # "." has no name to put .partial behind
+        final = folder.resolve() if folder.is_symlink() or not folder.name else folder
+        partial = final.with_name(final.name + ".partial")
+        partial.exists()  # raises where the name is too long, or a folder above is closed
+    except OSError as error:
+        raise _no_folder(folder, error) from None
+    return final, partial
+
+
+def _put_in_place(partial: Path, final: Path) -> None:
+    """Make an unfinished folder the final one, which is absent or empty."""
+    try:
+        if final.is_dir():
+            final.rmdir()
+    except OSError as error:
+        if error.errno != errno.EBUSY:
+            raise
+        # A mount point, such as a volume of a container, cannot be replaced. The record, which
+        # marks a finished run, comes last.
+        for part in sorted(partial.iterdir(), key=lambda part: part.name == "attar.json"):
+            if part.name != "state":
+                shutil.move(part, final / part.name)
+        shutil.rmtree(partial)
+        return
     partial.rename(final)
     shutil.rmtree(final / "state")  # after the rename: a kill in between leaves a whole artefact
 

@@ -19,12 +19,7 @@ from transformers import (
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
-from transformers.models.auto.modeling_auto import (
-    MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
-    MODEL_FOR_MASKED_LM_MAPPING_NAMES,
-    MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES,
-    MODEL_MAPPING_NAMES,
-)
+from transformers.models.auto import modeling_auto
 
 from attar.coding.windows import LiveWindows
 from attar.errors import (
@@ -42,6 +37,11 @@ from attar.portable.equal_info_windows import COMPILED
 from attar.portable.tokenization_equal_info import CODEC_FILE, DICTIONARY_FILE, EqualInfoTokenizer
 
 MODELLING_FILE = "modeling_per_layer.py"
+#: names of classes by the type of model, from which no class is imported
+_CAUSAL: Any = modeling_auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+_MASKED: Any = modeling_auto.MODEL_FOR_MASKED_LM_MAPPING_NAMES
+_SEQ_TO_SEQ: Any = modeling_auto.MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES
+_BARE: Any = modeling_auto.MODEL_MAPPING_NAMES
 #: where transformers keeps the head of a task, which no language model has
 _TASK_HEADS = ("classifier.", "score.", "qa_outputs.")
 
@@ -173,12 +173,12 @@ def _model_classes(config: Any) -> list[Any]:
     elif not differ and "AutoModelForCausalLM" in (getattr(config, "auto_map", None) or {}):
         return [AutoModelForCausalLM]
     else:
-        kind, language = config.model_type, MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+        kind, language = config.model_type, _CAUSAL
         if config.is_encoder_decoder:
-            language = MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES
-        elif not getattr(config, "is_decoder", False) and kind in MODEL_FOR_MASKED_LM_MAPPING_NAMES:
-            language = MODEL_FOR_MASKED_LM_MAPPING_NAMES
-        names = [table[kind] for table in (language, MODEL_MAPPING_NAMES) if kind in table]
+            language = _SEQ_TO_SEQ
+        elif not getattr(config, "is_decoder", False) and kind in _MASKED:
+            language = _MASKED
+        names = [table[kind] for table in (language, _BARE) if kind in table]
         classes = [getattr(transformers, name) for name in names if isinstance(name, str)]
     if differ:
         return [per_layer_class(base, config.model_type) for base in classes]
@@ -438,9 +438,7 @@ def _save_per_layer(model: PreTrainedModel, output_dir: Path) -> None:
         f'    layers_path = "{path}"\n',
         encoding="utf-8",
     )
-    # by name: to look the classes up would import every model of transformers
-    causal = base.__name__ in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.values()
-    auto = "AutoModelForCausalLM" if causal else "AutoModel"
+    auto = "AutoModelForCausalLM" if base.__name__ in _CAUSAL.values() else "AutoModel"
     auto_map = {auto: f"modeling_per_layer.PerLayer{base.__name__}"}
     _rewrite_config(output_dir, auto_map=auto_map, architectures=[base.__name__])
 
