@@ -137,8 +137,8 @@ def _places(folder: Path) -> tuple[Path, Path]:
     try:
         if folder.is_symlink() and not folder.exists():
             raise ConfigError(
-                f"the output folder {str(folder)!r} is a link to {str(folder.readlink())!r}, which is "
-                "not there; make that folder, or choose another"
+                f"the output folder {str(folder)!r} is a link to {str(folder.readlink())!r}, which "
+                "is not there; make that folder, or choose another"
             )
         # "." has no name to put .partial behind
         final = folder.resolve() if folder.is_symlink() or not folder.name else folder

@@ -11,7 +11,14 @@ from attar import checkpoint
 from attar.arch import Arch
 from attar.errors import CompatibilityError
 from attar.families import Body
-from attar.slicing import LayerKeep, SlicePlan, masked, slice_model, zero_out
+from attar.slicing import (
+    LayerKeep,
+    SlicePlan,
+    functional_forward,
+    masked,
+    slice_model,
+    zero_out,
+)
 from cuts import EVERY, HEADS, STILL, assert_law, ids_for, outputs, plan_for
 
 
@@ -61,6 +68,52 @@ def test_embeddings_of_a_width_of_their_own_keep_it(tmp_path: Any) -> None:
     again = checkpoint.load(tmp_path)
     assert again.config.word_embed_proj_dim == 16
     assert Arch.of(again) == Arch.of(sliced)
+
+
+@pytest.mark.parametrize(
+    ("family", "changes"),
+    [
+        ("gpt2", {"scale_attn_by_inverse_layer_idx": True}),
+        ("gpt2", {"scale_attn_by_inverse_layer_idx": True, "scale_attn_weights": False}),
+        ("qwen2", {"use_sliding_window": True, "sliding_window": 4, "max_window_layers": 2}),
+        ("qwen3", {"use_sliding_window": True, "sliding_window": 4, "max_window_layers": 2}),
+        ("smollm3", {"no_rope_layers": [0, 1, 1, 0, 1]}),
+        ("smollm3", {"no_rope_layer_interval": 2, "use_sliding_window": True, "sliding_window": 4}),
+        ("gemma2", {"sliding_window": 4}),
+        ("gemma3_text", {"sliding_window": 4, "sliding_window_pattern": 2}),
+        ("modernbert", {"global_attn_every_n_layers": 2}),
+    ],
+)
+def test_layers_that_know_their_number_are_the_same_when_others_are_gone(
+    family: str, changes: dict[str, Any], tmp_path: Any
+) -> None:
+    model = tiny.model(family, num_hidden_layers=5, **changes)
+    keeps = SlicePlan.identity(model).layers
+    for number, kept in enumerate([(0, 3, 4), (1, 2, 4), (3,)]):
+        if family == "modernbert" and 0 not in kept:
+            continue
+        plan = SlicePlan(tuple(keeps[i] for i in kept))
+        sliced = assert_law(model, plan)
+        checkpoint.save(sliced, tmp_path / str(number))
+        again = checkpoint.load(tmp_path / str(number))
+        with torch.no_grad():
+            pair = [outputs(m(input_ids=tiny.ids())) for m in (again, sliced)]
+        torch.testing.assert_close(*pair, atol=1e-6, rtol=1e-6)
+
+
+def test_gradients_of_scaled_queries_reach_the_parent() -> None:
+    model = tiny.model("gpt2", scale_attn_by_inverse_layer_idx=True)
+    plan = SlicePlan(SlicePlan.identity(model).layers[2:])
+    sliced = slice_model(model, plan)
+    for logits in (
+        functional_forward(model, plan, input_ids=tiny.ids()).logits,
+        sliced(input_ids=tiny.ids()).logits,
+    ):
+        logits.square().mean().backward()
+    ours, theirs = (m.transformer.h[i].attn.c_attn for m, i in ((model, 2), (sliced, 0)))
+    queries = torch.arange(96) < 32  # a third of layer 2's, which is layer 0 now
+    torch.testing.assert_close(ours.weight.grad[:, queries], theirs.weight.grad[:, queries] / 3)
+    torch.testing.assert_close(ours.weight.grad[:, ~queries], theirs.weight.grad[:, ~queries])
 
 
 @pytest.mark.parametrize("family", tiny.TIED)

@@ -16,7 +16,7 @@ from attar.checkpoint import has_stock_form
 from attar.errors import CompatibilityError
 from attar.families import FAMILIES, GLOBAL, Body, Family
 from attar.models import keep_layers
-from attar.slicing.mask import head_scale
+from attar.slicing.mask import head_scale, layer_scale
 from attar.slicing.plan import SlicePlan
 
 
@@ -194,10 +194,11 @@ def _renumber_tokens(model: PreTrainedModel, plan: SlicePlan) -> None:
 
 
 def cut_layers(model: PreTrainedModel, kept: Sequence[int]) -> None:
-    """Keep only these layers, in place: the list, the layer numbers that caches use, and the
-    config's per-layer lists.
+    """Keep only these layers, in place: the list, the layer numbers that caches use and some
+    scales depend on, and the config's per-layer lists.
     """
-    layers = Body(model).layer_list
+    body = Body(model)
+    layers = body.layer_list
     stay = [layers[i] for i in kept]
     del layers[:]
     layers.extend(stay)
@@ -206,8 +207,20 @@ def cut_layers(model: PreTrainedModel, kept: Sequence[int]) -> None:
         for module in layer.modules():
             if hasattr(module, "layer_idx"):
                 module.layer_idx = index
+        factor = layer_scale(model, kept[index], after=index)
+        if factor != 1:
+            attention: Any = layer.get_submodule(body.family.attention)
+            attention.scaling = attention.scaling / factor
+            for parameter in layer.get_submodule(str(body.family.fused_qkv)).parameters():
+                parameter.data = _scale_queries(parameter.data, factor)
     model.config.per_layer_config = None
     keep_layers(model.config, kept)
+
+
+def _scale_queries(tensor: Tensor, factor: float) -> Tensor:
+    """Multiply the queries in a fused projection, which end its tensors: `(..., 3 width)`."""
+    queries, others = tensor.tensor_split([tensor.shape[-1] // 3], -1)
+    return torch.cat([queries * factor, others], -1)
 
 
 def describe(config: Any, arch: Arch) -> None:
@@ -306,14 +319,21 @@ def sliced_parameters(
     """
     body, indices = Body(model), plan.indices(model) if indices is None else indices
     renamed = {body.layer_prefix(k.layer): body.layer_prefix(i) for i, k in enumerate(plan.layers)}
-    every = {body.layer_prefix(i) for i in range(len(body.layer_list))}
+    every = {body.layer_prefix(i): i for i in range(len(body.layer_list))}
     weights: dict[str, Tensor] = {}
     for name, parameter in model.named_parameters():
         prefix = next((p for p in every if name.startswith(p)), None)
         if prefix is not None and prefix not in renamed:
             continue
         view = _view(parameter, indices[name]) if name in indices else parameter
-        weights[name if prefix is None else renamed[prefix] + name.removeprefix(prefix)] = view
+        if prefix is not None:
+            inside = name.removeprefix(prefix)
+            before, after = every[prefix], every[renamed[prefix]]
+            factor = layer_scale(model, before, after=after)
+            if factor != 1 and inside.startswith(f"{body.family.fused_qkv}."):
+                view = _scale_queries(view, factor)
+            name = renamed[prefix] + inside
+        weights[name] = view
     return weights
 
 

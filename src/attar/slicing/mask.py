@@ -190,6 +190,14 @@ def head_scale(model: PreTrainedModel, before: int, *, after: int) -> float:
     return math.sqrt(before / after) if getattr(model.config, "scale_attn_weights", True) else 1.0
 
 
+def layer_scale(model: PreTrainedModel, before: int, *, after: int) -> float:
+    """What queries are multiplied by when layer `before` becomes number `after`, counted from 0:
+    GPT-2 divides attention scores by the number of the layer, if its config says so.
+    """
+    numbered = getattr(model.config, "scale_attn_by_inverse_layer_idx", False)
+    return (after + 1) / (before + 1) if numbered else 1.0
+
+
 def _token_hooks(model: PreTrainedModel, plan: SlicePlan) -> Iterator[RemovableHandle]:
     """Give tokens that go a logit of minus infinity."""
     body, head = Body(model), model.get_output_embeddings()
