@@ -1,6 +1,8 @@
 """What is saved loads again, in transformers alone too; what is damaged says so."""
 
 import json
+import resource
+import signal
 
 import pytest
 import torch
@@ -15,9 +17,9 @@ from transformers import (
 import alone
 import processes
 import tiny
-from attar import checkpoint
+from attar import artefacts, checkpoint
 from attar.arch import Arch
-from attar.errors import CompatibilityError, ConfigError, DataError
+from attar.errors import CompatibilityError, ConfigError, DataError, ResourceError
 from attar.slicing import LayerKeep, SlicePlan, masked, slice_model
 from cuts import CLOSE, output, random_plan
 
@@ -305,6 +307,26 @@ def test_names_of_code_files_go_where_the_files_are_not_written(tmp_path):
     )
     found = AutoModelForCausalLM.from_pretrained(tmp_path / "d", trust_remote_code=True)
     assert found.config.architectures == [type(found).__name__] == ["Phi3ForCausalLM"]
+
+
+def test_a_full_disk_is_named_in_one_sentence(tmp_path):
+    words = "the checkpoint in .* is incomplete, as the disk is full"
+    old = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2000, old[1]))
+    try:
+        with pytest.raises(ResourceError, match=words):
+            checkpoint.save(tiny.model(), tmp_path / "a")
+        resource.setrlimit(resource.RLIMIT_FSIZE, (5, old[1]))
+        with (
+            pytest.raises(ResourceError, match="stopped, as the disk is full"),
+            artefacts.workspace(tmp_path / "b", settings={"more": "than 5 bytes"}),
+        ):
+            raise AssertionError("work began")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, old)
+        signal.signal(signal.SIGXFSZ, handler)
+    assert [p.name for p in tmp_path.iterdir()] == ["a"]
 
 
 def test_a_shape_that_the_config_refuses_is_refused_before_anything_is_written(tmp_path):

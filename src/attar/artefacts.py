@@ -106,14 +106,15 @@ def workspace(
             shutil.rmtree(partial)
         above = [folder for folder in partial.parents if not folder.exists()]
         make_folder(noted.parent, shown=final)
-        write_text(noted, json.dumps(plain))
     work = Workspace(partial, resuming)
     try:
+        if not noted.exists():
+            write_text(noted, json.dumps(plain))
         yield work
     except BaseException as error:
         machine = isinstance(error, ResourceError)
         mistake = isinstance(error, AttarError) and not machine and not resuming  # would come again
-        gone = mistake or [p.name for p in work.state.iterdir()] == [noted.name]
+        gone = mistake or {p.name for p in work.state.iterdir()} <= {noted.name}
         if gone:
             shutil.rmtree(partial)
             with contextlib.suppress(OSError):  # something else lies in it by now
@@ -236,8 +237,11 @@ def write_text(path: Path, text: str) -> None:
 
 def disk_is_full(error: BaseException) -> bool:
     """Whether a write failed for want of room, whichever library wrote."""
-    return getattr(error, "errno", None) in _FULL or any(
-        f"os error {code}" in str(error) for code in _FULL
+    cause = error.__cause__
+    return (
+        getattr(error, "errno", None) in _FULL
+        or any(f"os error {code}" in str(error) for code in _FULL)
+        or (cause is not None and disk_is_full(cause))
     )
 
 

@@ -21,6 +21,7 @@ from transformers import (
 )
 from transformers.models.auto import modeling_auto
 
+from attar.artefacts import disk_is_full, make_folder
 from attar.coding.windows import LiveWindows
 from attar.errors import (
     AttarError,
@@ -28,6 +29,7 @@ from attar.errors import (
     ConfigError,
     DataError,
     MissingExtraError,
+    ResourceError,
     require,
 )
 from attar.families import FAMILIES, Body
@@ -380,6 +382,7 @@ def save(
 
     Raises:
         CompatibilityError: no stock class can hold these shapes.
+        ResourceError: the disk is full.
     """
     if model.config.model_type in FAMILIES and (reason := Body(model).no_form()):
         raise CompatibilityError(f"this model cannot be saved for transformers: {reason}")
@@ -389,15 +392,23 @@ def save(
     _require_valid(model.config)
     _forget_code(model, vars(model.config))
     output_dir = Path(output_dir)
-    output_dir.mkdir(parents=True, exist_ok=True)
-    if tokenizer is not None:
-        _forget_code(tokenizer, tokenizer.init_kwargs)
-        tokenizer.save_pretrained(output_dir)
-    if form == "per_layer":
-        _save_per_layer(model, output_dir)
-    else:
-        model.save_pretrained(output_dir)
-        _rewrite_config(output_dir, architectures=[_stock_class(model).__name__])
+    make_folder(output_dir)
+    try:
+        if tokenizer is not None:
+            _forget_code(tokenizer, tokenizer.init_kwargs)
+            tokenizer.save_pretrained(output_dir)
+        if form == "per_layer":
+            _save_per_layer(model, output_dir)
+        else:
+            model.save_pretrained(output_dir)
+            _rewrite_config(output_dir, architectures=[_stock_class(model).__name__])
+    except Exception as error:
+        if not disk_is_full(error):
+            raise
+        raise ResourceError(
+            f"the checkpoint in {str(output_dir)!r} is incomplete, as the disk is full; make room "
+            "and save it again"
+        ) from error
     return form
 
 

@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
+import datasets.config
 import pytest
 from datasets import Dataset, DatasetDict
 from hypothesis import given
@@ -317,3 +318,11 @@ def test_the_shared_books_load_by_their_names(shared_data: Path) -> None:
     with gzip.open(shared_data / "books" / "test.txt.gz", "rb") as file:
         assert "".join(data["test"]["text"]) == file.read().decode()
     assert len(data["train"]) > 20 * len(data["validation"])
+
+
+def test_a_cache_that_cannot_be_written_is_named_and_not_the_file(tmp_path, monkeypatch):
+    (tmp_path / "text.jsonl").write_text('{"text": "a"}\n')
+    (tmp_path / "closed").write_text("no folder")
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "closed" / "datasets")
+    with pytest.raises(ConfigError, match="set HF_HOME"):
+        load_text(str(tmp_path / "text.jsonl"))

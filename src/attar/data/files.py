@@ -7,19 +7,21 @@ import gzip
 import io
 import logging
 import re
+import tempfile
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import datasets
+import datasets.config
 import pyarrow
 from datasets import Dataset
 from datasets.table import InMemoryTable
 from pyarrow import csv as arrow_csv
 from pyarrow import parquet
 
-from attar.errors import DataError
+from attar.errors import ConfigError, DataError
 
 logger = logging.getLogger(__name__)
 
@@ -80,6 +82,24 @@ def kind(path: Path) -> str | None:
     """The suffix that says how to read a file, without .gz; None for a kind that is not read."""
     name = path.name.lower().removesuffix(".gz")
     return next((suffix for suffix in LOADERS if name.endswith(suffix)), None)
+
+
+def cache_folder() -> Path:
+    """Where `datasets` keeps what it has read.
+
+    Raises:
+        ConfigError: nothing can be written there.
+    """
+    folder = Path(datasets.config.HF_DATASETS_CACHE)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            return folder
+    except OSError as error:
+        raise ConfigError(
+            f"cannot write to the cache of data sets, {str(folder)!r}: {error.strerror}; set "
+            "HF_HOME to a folder that you may write to"
+        ) from None
 
 
 def read_text(file: Path) -> str:
@@ -151,6 +171,7 @@ def load_table(file: Path, loader: str) -> Dataset:
     """
     if file.stat().st_size == 0:
         raise DataError(f"expected documents in {file}, found an empty file; give a file with text")
+    cache_folder()
     level = datasets.logging.get_verbosity()
     datasets.logging.set_verbosity(datasets.logging.CRITICAL)  # the error below says it all
     try:

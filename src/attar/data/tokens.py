@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import datasets
@@ -12,6 +11,7 @@ from datasets.fingerprint import Hasher
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
+from attar.data.files import cache_folder
 from attar.data.text import progress_only_on_terminals
 from attar.errors import ConfigError, DataError, require
 from attar.models import DocumentTokenizer, leading_bos, separator
@@ -192,8 +192,8 @@ def _cache_file(fingerprint: str | None) -> str | None:
     """A place that outlives the process also for documents that lie in memory."""
     if fingerprint is None or not datasets.is_caching_enabled():
         return None
-    folder = Path(datasets.config.HF_DATASETS_CACHE) / "attar"
-    folder.mkdir(parents=True, exist_ok=True)
+    folder = cache_folder() / "attar"
+    folder.mkdir(exist_ok=True)
     return str(folder / f"blocks-{fingerprint}.arrow")
 
 
