@@ -200,9 +200,7 @@ def test_two_processes_are_one(root: Path, trained: Path, tmp_path: Path) -> Non
         torch.testing.assert_close(ours[name], whole[name], atol=2e-5, rtol=0)
 
 
-def test_checkpoints_are_evaluated(
-    root: Path, trained: Path, tmp_path: Path, brief: None
-) -> None:
+def test_checkpoints_are_evaluated(root: Path, trained: Path, tmp_path: Path, brief: None) -> None:
     options: dict[str, Any] = {"longest": 2, "rounds": 1, "eval_prompts": 2}
     options |= {"prompt_tokens": 8, "max_new_tokens": 8}
     evaluated = partial(evaluate_draft, trained, root / "text", target=root / "target")
