@@ -125,6 +125,9 @@ def workspace(
             raise ResourceError(
                 f"writing {str(final)!r} stopped, as the disk is full; make room and {after}"
             ) from error
+        if isinstance(error, KeyboardInterrupt) and not gone:
+            kept = f"go on with --resume, what was finished is in {str(partial)!r}"
+            raise KeyboardInterrupt(kept) from error
         raise
     _put_in_place(partial, final)
 

@@ -4,10 +4,12 @@ the user's looks like.
 
 import contextlib
 import json
+import os
 import re
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -91,6 +93,27 @@ def test_a_reader_that_goes_away_is_no_failure() -> None:
         process.stdout.close()
         _, err = process.communicate(timeout=60)
     assert (process.returncode, err) == (0, b"")
+
+
+def test_the_end_of_the_output_is_no_traceback() -> None:
+    """A full disk, a console without the letters, and Ctrl-C while libraries wind up."""
+    code = (
+        "import atexit, os, signal, sys; from attar.cli.app import main\n"
+        "atexit.register(os.kill, os.getpid(), signal.SIGINT)\n"
+        "main(['recipe', 'show', sys.argv[1]])"
+    )
+    with tempfile.NamedTemporaryFile("w", suffix=".yaml", encoding="utf-8") as recipe:
+        recipe.write("# \u20bd\n")
+        recipe.flush()
+        command = [sys.executable, "-c", code, recipe.name]
+        environment = os.environ | {"PYTHONIOENCODING": "cp1252"}
+        done = subprocess.run(command, capture_output=True, env=environment)
+        assert (done.returncode, done.stdout, done.stderr) == (0, b"# \\u20bd\n", b"")
+        if (device := Path("/dev/full")).exists():
+            with device.open("w") as full:
+                done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE)
+            assert done.returncode == ExitCode.FAILED
+            assert re.fullmatch(rb"attar: cannot write the output .*\n", done.stderr)
 
 
 def _raising(error: BaseException) -> Callable[..., Any]:
@@ -196,6 +219,11 @@ MISTAKES: dict[str, tuple[str, str]] = {
     "no such option": (f"{_PRUNE} --budgett blocks<=50%", r"budgett.*[Dd]id you mean .*--budget"),
     "no such training option": (f"{_TRAIN} --learning-rat 1", r"[Dd]id you mean .*learning-rate"),
     "no model": ("prune -o {out}", "MODEL|model"),
+    "data without its option": (
+        "evaluate {root}/model {root}/text",
+        "expected attar evaluate MODEL, then options; found .*text besides.*--data .*text",
+    ),
+    "options before a recipe": ("run -o {out} pocket/1m", "recipe first.*found -o"),
     "no teacher": ("heal {root}/model -o {out}", "teacher"),
     "not a number": (f"{_PRUNE} --budget blocks<=50% --step abc", "abc"),
     "not a method": (f"{_PRUNE} --budget blocks<=50% --method sparsegpt", "sparsegpt.*wanda"),

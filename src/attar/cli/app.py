@@ -5,10 +5,16 @@ Commands are registered by name and imported on use, so that `attar --help` answ
 
 import logging
 import os
+import shlex
+import signal
 import sys
 import warnings
 from collections.abc import Sequence
 from difflib import get_close_matches
+from inspect import Parameter as Argument
+from inspect import signature
+from io import TextIOWrapper
+from pathlib import Path
 from types import MappingProxyType
 from typing import Annotated, Any
 
@@ -16,6 +22,7 @@ import cyclopts
 from cyclopts import App, Parameter
 from cyclopts.config import Dict
 
+from attar.artefacts import disk_is_full
 from attar.cli.output import ExitCode
 from attar.errors import AttarError, ConfigError
 from attar.recipes.renamed import RENAMED, RENAMED_OPTIONS
@@ -105,10 +112,11 @@ def with_recipe(
         ConfigError: there is no such recipe, or it is for another command.
     """
     if tokens[:1] == ("run",):
-        if len(tokens) < 2 or tokens[1].startswith("-") or config is not None:
+        first = "--config" if config is not None else "".join(tokens[1:2])
+        if not first or first.startswith("-"):
             raise ConfigError(
-                "attar run takes one recipe, then options of the command that it names: attar run "
-                "RECIPE -o FOLDER"
+                "attar run takes a recipe first, then the options of the command that it names, as "
+                f"in attar run RECIPE -o FOLDER; found {first or 'nothing'} in place of a recipe"
             )
         tokens, config = (*_command_of(tokens[1]), *tokens[2:]), tokens[1]
     return tokens, None if config is None else _options(config, tokens), config
@@ -150,7 +158,13 @@ def _options(config: str, tokens: Sequence[str]) -> dict[str, Any]:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the command line and leave with its exit code."""
-    sys.exit(run(sys.argv[1:] if argv is None else argv))
+    if sys.stdout is None:  # closed, as by >&-
+        sys.stdout = Path(os.devnull).open("w")  # noqa: SIM115 (until the process ends)
+    if isinstance(sys.stdout, TextIOWrapper):  # a console may lack letters that a model writes
+        sys.stdout.reconfigure(errors="backslashreplace")
+    code = run(sys.argv[1:] if argv is None else argv)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the work is done, and libraries take a moment
+    sys.exit(code)
 
 
 def run(argv: Sequence[str]) -> int:
@@ -164,15 +178,19 @@ def run(argv: Sequence[str]) -> int:
         _refuse_old_words(argv)
         command = next((token for token in argv if token in COMMANDS), None)
         code = build_app(command).meta(list(argv), exit_on_error=False, print_error=False)
+        sys.stdout.flush()
     except AttarError as error:
         return _complain(str(error), error.exit_code)
+    except cyclopts.UnusedCliTokensError as error:
+        return _complain(_too_many(error), ExitCode.USAGE)
     except cyclopts.CycloptsError as error:
         return _complain(_with_new_word(str(error), argv), ExitCode.USAGE)
-    except KeyboardInterrupt:
-        return _complain("interrupted", ExitCode.INTERRUPTED)
-    except BrokenPipeError:  # the reader of our output has gone, as in `attar env | head -1`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return ExitCode.DONE
+    except KeyboardInterrupt as error:
+        return _complain(": ".join(["interrupted", *map(str, error.args)]), ExitCode.INTERRUPTED)
+    except OSError as error:
+        if not (isinstance(error, BrokenPipeError) or disk_is_full(error)):
+            raise
+        return _end_of_output(error)
     return code if isinstance(code, int) else ExitCode.DONE
 
 
@@ -199,6 +217,28 @@ def _refuse_old_words(argv: Sequence[str]) -> None:
     words = tuple(token for token in argv[:2] if not token.startswith("-"))
     if (new := RENAMED.get(words[:2])) is not None:  # pyright: ignore[reportArgumentType,reportCallIssue]
         raise ConfigError(f"attar {' '.join(words)} is now: {new}")
+
+
+def _too_many(error: cyclopts.CycloptsError) -> str:
+    """What to do with words that no option takes: data, mostly."""
+    assert error.target is not None
+    found = shlex.join(error.unused_tokens or ())
+    options = signature(error.target).parameters
+    first = [name for name, one in options.items() if one.kind is not Argument.KEYWORD_ONLY]
+    typed = " ".join(["attar", *(error.command_chain or ()), *map(str.upper, first)])
+    hint = f"data has an option, --data {found}" if "data" in options else "quote text with spaces"
+    return f"expected {typed}, then options; found {found} besides: {hint}"
+
+
+def _end_of_output(error: OSError) -> int:
+    """The exit code where no more can be written."""
+    try:
+        sys.stdout.flush()
+    except OSError:  # and would fail once more at the interpreter's end
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    if isinstance(error, BrokenPipeError):  # the reader has gone, as in `attar env | head -1`
+        return ExitCode.DONE
+    return _complain(f"cannot write the output ({error.strerror}); make room", ExitCode.FAILED)
 
 
 def _with_new_word(message: str, argv: Sequence[str]) -> str:

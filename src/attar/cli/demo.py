@@ -171,7 +171,10 @@ def _made(what: str, folder: Path, make: Callable[[], Run]) -> Run:
         return Run.load(folder)
     note(f"{what} ...")
     began = time.perf_counter()
-    run = make()
+    try:
+        run = make()
+    except KeyboardInterrupt as error:
+        raise KeyboardInterrupt("the same command goes on from there") from error
     note(f"{what}: done in {time.perf_counter() - began:.0f} s")
     return run
 
