@@ -7,7 +7,7 @@ import pytest
 
 import attar
 import tiny
-from attar.errors import ConfigError
+from attar.errors import BudgetError, ConfigError
 
 
 @pytest.mark.parametrize("model", [3, None, ""])
@@ -30,6 +30,17 @@ def test_an_output_folder_is_a_path(folder: Any) -> None:
 
 
 def test_nothing_is_pruned_without_a_budget(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="say what the result may cost"):
-        attar.prune(tiny.model(), output_dir=tmp_path / "out")
+    for both in ({}, {"budget": "blocks<=50%", "apply": tmp_path}):
+        found = "both" if both else "neither"
+        with pytest.raises(ConfigError, match=f"say what the result may cost.*found {found}"):
+            attar.prune(tiny.model(), output_dir=tmp_path / "out", **both)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_recipe_has_the_budget_and_what_is_given_goes_first(tmp_path: Path) -> None:
+    recipe = tmp_path / "mine.yaml"
+    recipe.write_text("budget: size<=5MB\n", encoding="utf-8")
+    with pytest.raises(BudgetError, match="'size' in budget 'size<=5MB'"):
+        attar.prune(tiny.model(), config=str(recipe))
+    with pytest.raises(BudgetError, match="'rows' in budget 'rows<=5'"):
+        attar.prune(tiny.model(), budget="rows<=5", config=str(recipe))

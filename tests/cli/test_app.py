@@ -24,8 +24,8 @@ import tiny
 from attar import checkpoint
 from attar.cli import env, pretrain
 from attar.cli.app import ExitCode
-from attar.cli.recipe import overruled
 from attar.errors import AttarError, BudgetError, ConfigError
+from attar.recipes.verbs import overruled
 from attar.train.pretrain import PretrainConfig
 from scene import run
 
@@ -198,12 +198,21 @@ def test_options_come_from_a_recipe_or_a_file_and_flags_override(
     assert seen[-1].max_steps == 9
 
 
-def test_steps_that_are_typed_go_before_a_recipe_s_epochs() -> None:
-    given = {"num-train-epochs": 3, "learning_rate": 0.1}
-    for typed in (["--max-steps", "5"], ["--max_steps=5"]):
-        assert overruled(given, ["distill", *typed]) == {"learning_rate": 0.1}
-    assert overruled(given, ["distill", "--seed", "1"]) == given
-    assert overruled({"max_steps": 3}, ["--max-steps=5"]) == {"max_steps": 3}
+def test_what_is_given_goes_before_what_a_recipe_holds(
+    seen: list[PretrainConfig], tmp_path: Path
+) -> None:
+    """Of epochs and steps, of a budget and a plan, only one can hold."""
+    epochs = {"num_train_epochs": 3, "learning_rate": 0.1}
+    assert overruled(epochs, ["max_steps"]) == {"learning_rate": 0.1}
+    assert overruled(epochs, ["seed"]) == epochs
+    assert overruled({"max_steps": 3}, ["max_steps"]) == {"max_steps": 3}
+    assert overruled({"budget": "blocks<=50%"}, ["apply"]) == {}
+    file = tmp_path / "mine.yaml"
+    file.write_text("vocab-size: 300\nseed: 3\n")
+    for typed in ("--tokenizer=t", "--tokenizer t"):
+        with contextlib.suppress(AttributeError):  # of the record that `seen` does not give
+            run(["pretrain", "--config", str(file), "-o", "x", *typed.split()])
+        assert seen[-1] == PretrainConfig(seed=3)
 
 
 # ---------------------------------------------------------------------------------------- mistakes
@@ -231,7 +240,10 @@ MISTAKES: dict[str, tuple[str, str]] = {
     "no output folder": ("prune {root}/model --budget blocks<=50%", "--output-dir"),
     "no output folder to train": ("pretrain", "--output-dir"),
     "no budget": (_PRUNE, "--budget"),
-    "plan and budget": (f"{_PRUNE} --apply {{root}} --budget blocks<=50%", "one of the two"),
+    "plan and budget": (
+        f"{_PRUNE} --apply {{root}} --budget blocks<=50%",
+        "one of the two; found both",
+    ),
     "bad shape": (f"{_TRAIN} --hidden-size 30 --num-attention-heads 4", "num_attention_heads"),
     "bad rate": (f"{_TRAIN} --learning-rate=-1", "learning_rate"),
     "bad cache": (f"{_HEAL} --teacher-cache top5", "teacher_cache"),

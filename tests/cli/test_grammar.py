@@ -14,11 +14,14 @@ from cyclopts import App, Parameter
 
 import attar
 from attar.cli.app import COMMANDS, NOUNS, run
-from attar.data.data import Data
+from attar.data.data import Data, DataLike
+from attar.decode.generate import GenerateConfig
+from attar.decode.settings import SpecConfig
 from attar.errors import ConfigError
 from attar.methods.bonsai import BonsaiConfig
 from attar.methods.distiller.pipelines import SEARCHED
 from attar.recipes.renamed import RENAMED, RENAMED_OPTIONS
+from attar.recipes.verbs import takes_recipe
 from attar.report.record import Run
 
 #: objects, which no command line can take
@@ -244,3 +247,56 @@ def test_a_recipe_runs_in_python_with_options_that_override_it(
     recipe.write_text("verb: prune\nbudget: blocks<=50%\nwindows: 9\nstep: 0.5\n", encoding="utf-8")
     attar.run(str(recipe), "model", step=0.25)
     assert given == [("model", "blocks<=50%", BonsaiConfig(windows=9, step=0.25), str(recipe))]
+    attar.run(str(recipe), "model", budget="params<=9%")
+    assert given[-1][1] == "params<=9%"
+
+
+def test_a_recipe_gives_a_verb_in_python_what_the_command_line_takes_of_it(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    called: dict[str, Any] = {}
+
+    @takes_recipe("generate")
+    def generate(
+        model: str,
+        data: DataLike = "python-stdlib",
+        *,
+        draft: str | None = None,
+        eval_tokens: int = 5,
+        config: GenerateConfig | str = GenerateConfig(),
+        decoding: SpecConfig = SpecConfig(),
+        recipe: str | None = None,
+    ) -> None:
+        called.update(locals())
+
+    monkeypatch.setattr(attar, "generate", generate, raising=False)
+    recipe = tmp_path / "mine.yaml"
+    recipe.write_text(
+        "verb: generate\ndata: mine\ndata-config: en\ntext_column: words\ndraft: small\n"
+        "eval_tokens: 2e3\nmax_new_tokens: 4\ndraft_tokens: 3\nthreshold: null\n",
+        encoding="utf-8",
+    )
+    whole = {
+        "model": "m",
+        "data": Data("mine", config="en", text_column="words"),
+        "draft": "small",
+        "eval_tokens": 2000,
+        "config": GenerateConfig(max_new_tokens=4),
+        "decoding": SpecConfig(draft_tokens=3),
+        "recipe": str(recipe),
+    }
+    generate("m", config=str(recipe))
+    assert {name: called[name] for name in whole} == whole
+    generate("m", config=recipe)  # pyright: ignore[reportArgumentType] - as paths are given
+    assert {name: called[name] for name in whole} == whole
+    attar.run(str(recipe), "m")
+    assert {name: called[name] for name in whole} == whole
+    attar.run(str(recipe), "m", "yours", draft=None, max_new_tokens=5, decoding=SpecConfig())
+    mine = {"data": Data("yours", config="en", text_column="words"), "draft": None}
+    mine |= {"config": GenerateConfig(max_new_tokens=5), "decoding": SpecConfig()}
+    assert {name: called[name] for name in whole} == whole | mine
+    with pytest.raises(TypeError, match="sed"):
+        attar.run(str(recipe), "m", sed=5)
+    recipe.write_text("eval_tokens: many\n", encoding="utf-8")
+    with pytest.raises(ConfigError, match=r"eval_tokens in the recipe .* a whole number"):
+        generate("m", config=str(recipe))

@@ -135,8 +135,8 @@ def _command_of(name: str) -> tuple[str, ...]:
 
 def _options(config: str, tokens: Sequence[str]) -> dict[str, Any]:
     """A recipe's options for the command that is typed."""
-    from attar.cli.recipe import overruled
     from attar.recipes import check_recipe, read_recipe
+    from attar.recipes.verbs import overruled
 
     options = read_recipe(config)
     verb = str(options.pop("verb", ""))
@@ -150,7 +150,9 @@ def _options(config: str, tokens: Sequence[str]) -> dict[str, Any]:
         from attar.cli.pipeline import without_searched
 
         options = without_searched(options)
-    options = {**overruled(options, tokens), "recipe": config}
+    given = (token.partition("=")[0] for token in tokens if token.startswith("--"))
+    names = [name.lstrip("-").replace("-", "_") for name in given]
+    options = {**overruled(options, names), "recipe": config}
     for word in reversed(words):  # cyclopts looks for a command's options under its name
         options = {word: options}
     return options

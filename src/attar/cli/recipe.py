@@ -1,12 +1,11 @@
 """`attar recipe`: the settings files that come with Attar."""
 
 import re
-from collections.abc import Iterable, Mapping
 from importlib.resources.abc import Traversable
 from itertools import takewhile
 from pathlib import Path
 from textwrap import shorten
-from typing import Any, Literal
+from typing import Literal
 
 from attar.cli.output import note, show, show_pairs
 from attar.errors import ConfigError
@@ -46,18 +45,6 @@ def recipe(
     else:
         note(f"recipe {name} copied to {_copy(text, name, path)}")
     return 0
-
-
-def overruled(options: Mapping[str, Any], tokens: Iterable[str]) -> dict[str, Any]:
-    """A recipe's options without its epochs where the command line counts in steps: epochs go
-    before steps, and what is typed goes before a recipe."""
-    typed = {_option(token.split("=")[0]) for token in tokens if token.startswith("--")}
-    gone = {"num_train_epochs"} if "max_steps" in typed else set()
-    return {name: value for name, value in options.items() if _option(name) not in gone}
-
-
-def _option(name: str) -> str:
-    return name.lstrip("-").replace("-", "_")
 
 
 def _headline(file: Traversable) -> str:

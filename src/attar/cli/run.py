@@ -6,7 +6,8 @@ from inspect import isfunction, signature
 from typing import Any
 
 from attar.errors import ConfigError
-from attar.recipes import check_recipe, no_command, options_from, read_recipe
+from attar.recipes import check_recipe, no_command, read_recipe
+from attar.recipes.verbs import completed, option_classes, overruled
 
 
 def run(recipe: str, /, *options: str) -> int:
@@ -37,19 +38,14 @@ def run_recipe(recipe: str, *arguments: Any, **options: Any) -> Any:
     Raises:
         ConfigError: the recipe names no command, or holds an option that the command does not have.
     """
-    stored = {name.replace("-", "_"): value for name, value in read_recipe(recipe).items()}
+    stored = read_recipe(recipe)
     words = str(stored.pop("verb", ""))
     check_recipe(stored, verb=words, command="", source=recipe)
     target = _verb(words, recipe)
-    parameters = signature(target).parameters
-    kind = type(parameters["config"].default)
-    if "recipe" in stored:
-        raise ConfigError(f"the recipe {recipe!r} holds 'recipe', which is not an option")
-    of_config = {field.name for field in fields(kind)}
-    stored |= {name: options.pop(name) for name in list(options) if name in of_config}
-    keywords = {name: stored.pop(name) for name in list(stored) if name in parameters}
-    config = options_from(stored, kind, source=recipe)
-    return target(*arguments, **{"config": config, "recipe": recipe, **keywords, **options})
+    fine = {field.name for kind in option_classes(target).values() for field in fields(kind)}
+    own = {name: options.pop(name) for name in fine & set(options)}
+    given = signature(target).bind_partial(*arguments, **options).arguments
+    return target(**completed(target, overruled(stored, own) | own, given=given, source=recipe))
 
 
 def _verb(words: str, recipe: str) -> Any:

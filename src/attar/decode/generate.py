@@ -22,6 +22,7 @@ from attar.decode.stats import SpecStats
 from attar.errors import ConfigError, check_types, require
 from attar.models import require_generator, require_positions
 from attar.recipes import configured
+from attar.recipes.verbs import takes_recipe
 from attar.report.artefact import artefact
 from attar.report.record import Run
 from attar.runtime import place
@@ -218,6 +219,7 @@ def _until(ids: list[int], ends: Sequence[int]) -> list[int]:
     return ids[: last + 1]
 
 
+@takes_recipe("generate")
 def generate(
     model: str | Path | PreTrainedModel,
     prompts: str | Sequence[str],
@@ -254,7 +256,7 @@ def generate(
         CompatibilityError: the draft cannot serve the model.
         DataError: a model cannot be read.
     """
-    config, recipe = configured(config, GenerateConfig, verb="generate", recipe=recipe)
+    config, recipe = configured(config, GenerateConfig, recipe=recipe)
     prompts = [prompts] if isinstance(prompts, str) else list(prompts or [""])
     for prompt in prompts:
         fine = isinstance(prompt, str) and bool(prompt.strip()) and not _SURROGATES.search(prompt)

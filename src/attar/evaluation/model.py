@@ -22,6 +22,7 @@ from attar.measure.model import speed_lines
 from attar.measure.timing import measure
 from attar.models import require_context
 from attar.recipes import configured
+from attar.recipes.verbs import takes_recipe
 from attar.report.artefact import artefact
 from attar.report.record import Run
 from attar.runtime import place
@@ -66,6 +67,7 @@ class EvaluateConfig:
         check_types(self)
 
 
+@takes_recipe("evaluate")
 def evaluate(
     model: str | Path | PreTrainedModel,
     data: DataLike = STDLIB,
@@ -100,7 +102,7 @@ def evaluate(
         DataError: the model or the data cannot be read.
         MissingExtraError: tasks are asked for and lm-eval is not installed.
     """
-    config, recipe = configured(config, EvaluateConfig, verb="evaluate", recipe=recipe)
+    config, recipe = configured(config, EvaluateConfig, recipe=recipe)
     data = Data.of(data)
     settings = {"model": checkpoint.name_of(model), **data.settings(), **asdict(config)}
     with artefact(output_dir, command="evaluate", settings=settings, recipe=recipe) as work:

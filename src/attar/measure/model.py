@@ -13,6 +13,7 @@ from attar.errors import check_types, require
 from attar.measure.cost import cost_of
 from attar.measure.timing import measure
 from attar.recipes import configured
+from attar.recipes.verbs import takes_recipe
 from attar.report.artefact import artefact
 from attar.report.record import Run
 from attar.report.tables import tokens_per_second
@@ -44,6 +45,7 @@ class CostConfig:
         require(self.context >= 0, "context", self.context, "0 or more")
 
 
+@takes_recipe("cost")
 def cost(
     model: str | Path | PreTrainedModel,
     *,
@@ -71,7 +73,7 @@ def cost(
         ConfigError: an option is out of range.
         DataError: the model cannot be read.
     """
-    config, recipe = configured(config, CostConfig, verb="cost", recipe=recipe)
+    config, recipe = configured(config, CostConfig, recipe=recipe)
     settings = {"model": checkpoint.name_of(model), **asdict(config)}
     with artefact(output_dir, command="cost", settings=settings, recipe=recipe) as work:
         loaded = checkpoint.model_of(model, revision=revision, trust_remote_code=trust_remote_code)

@@ -52,6 +52,7 @@ from attar.pruning.loop import MOST_EVALUATIONS, Metric
 from attar.pruning.pieces import UnitGroup, switch
 from attar.pruning.run import PruneTask, apply_plan, run_prune
 from attar.recipes import configured
+from attar.recipes.verbs import takes_recipe
 from attar.report.record import Paper, Run
 from attar.slicing import UnitMasks
 
@@ -321,6 +322,7 @@ def strategy_of(method: Method) -> Strategy:
     return BASELINES[method]
 
 
+@takes_recipe("prune")
 def prune(
     model: str | Path | PreTrainedModel,
     data: DataLike = STDLIB,
@@ -372,9 +374,10 @@ def prune(
     if output_dir is None and not isinstance(model, PreTrainedModel):
         raise ConfigError("give an output_dir: a model that was named by its folder would be lost")
     if (budget is None) == (apply is None):
+        found = "neither" if budget is None else "both"
         raise ConfigError(
             "say what the result may cost, as in budget='blocks<=50%' (--budget \"blocks<=50%\"), "
-            "or which plan to apply: give one of the two"
+            f"or which plan to apply: give one of the two; found {found}"
         )
     if apply is not None:
         if isinstance(model, PreTrainedModel) or output_dir is None:
@@ -383,7 +386,7 @@ def prune(
             model, apply, output_dir=output_dir, layout=layout, recipe=recipe, resume=resume
         )
     assert budget is not None
-    config, recipe = configured(config, BonsaiConfig, verb="prune", recipe=recipe)
+    config, recipe = configured(config, BonsaiConfig, recipe=recipe)
     task = PruneTask(
         model=model,
         data=Data.of(data),

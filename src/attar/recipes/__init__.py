@@ -63,7 +63,7 @@ def recipe_file(name: str) -> Path:
 
 
 def read_recipe(name: str) -> dict[str, Any]:
-    """The options in a recipe, by name or path.
+    """The options in a recipe, by name or path, with underscores in their names.
 
     Raises:
         ConfigError: there is none, or it is not YAML of the form `option: value`, each once.
@@ -84,7 +84,7 @@ def read_recipe(name: str) -> dict[str, Any]:
         )
     if options.get("verb", "") is None:  # null: as if it were not there
         del options["verb"]
-    return options
+    return {name.replace("-", "_"): value for name, value in options.items()}
 
 
 def write_recipe(path: Path, options: Any, *, comment: str) -> None:
@@ -139,24 +139,20 @@ def check_recipe(options: Mapping[str, Any], *, verb: str, command: str, source:
             "list` shows all"
         )
     for name in options:
-        if (new := RENAMED_OPTIONS.get(name.replace("-", "_"))) is not None:
+        if (new := RENAMED_OPTIONS.get(name)) is not None:
             raise ConfigError(f"the recipe {source!r} holds {name!r}, which is now {new}")
 
 
-def configured(
-    config: C | str, kind: type[C], *, verb: str = "", recipe: str | None
-) -> tuple[C, str | None]:
+def configured(config: C | str, kind: type[C], *, recipe: str | None) -> tuple[C, str | None]:
     """The options themselves, or those of a recipe by name or path, and the recipe's name.
 
     Args:
         config: options, or a recipe.
         kind: the dataclass of the options.
-        verb: that runs with them; a recipe may be for no other. Empty: any.
         recipe: the name that the options given came from, if any.
 
     Raises:
-        ConfigError: there is no such recipe, it is for another verb, or it holds an option that
-            `kind` does not have.
+        ConfigError: there is no such recipe, or it holds an option that `kind` does not have.
     """
     if isinstance(config, kind):
         return config, recipe
@@ -165,9 +161,9 @@ def configured(
             f"config must be a {kind.__name__}, or the name or path of a recipe; found "
             f"{type(config).__name__}"
         )
-    options = {name.replace("-", "_"): value for name, value in read_recipe(config).items()}
+    options = read_recipe(config)
     named = str(options.pop("verb", ""))
-    check_recipe(options, verb=named, command=verb, source=config)
+    check_recipe(options, verb=named, command="", source=config)
     return options_from(options, kind, source=config), config
 
 
@@ -187,8 +183,7 @@ def options_from(options: Mapping[str, Any], kind: type[C], *, source: str) -> C
         near = get_close_matches(unknown[0], known, n=1)
         raise ConfigError(
             f"the recipe {source!r} holds {unknown[0]!r}, which is not an option of "
-            f"{kind.__name__}{f'; did you mean {near[0]}?' if near else ''}; attar.run(recipe) "
-            "takes those of the verb, too"
+            f"{kind.__name__}{f'; did you mean {near[0]}?' if near else ''}"
         )
     hints = get_type_hints(kind)
     given = {

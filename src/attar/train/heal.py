@@ -27,6 +27,7 @@ from attar.evaluation.likelihood import score
 from attar.measure.cost import cost_of
 from attar.models import positions_of, require_context
 from attar.recipes import configured
+from attar.recipes.verbs import takes_recipe
 from attar.report.artefact import Artefact, artefact
 from attar.report.record import Run
 from attar.runtime import place, processes
@@ -176,6 +177,7 @@ def _trained(model: PreTrainedModel, config: HealConfig) -> AbstractContextManag
     )
 
 
+@takes_recipe("heal")
 def heal(
     model: str | Path | PreTrainedModel,
     data: DataLike = STDLIB,
@@ -212,7 +214,7 @@ def heal(
         CompatibilityError: model and teacher have different tokenizers.
         DataError: a model or the text cannot be read, or the text is shorter than one window.
     """
-    config, recipe = configured(config, HealConfig, verb="heal", recipe=recipe)
+    config, recipe = configured(config, HealConfig, recipe=recipe)
     if config.kl_weight > 0 and teacher is None:
         raise ConfigError("kl_weight needs a teacher, but none is given; name the parent model.")
     data = Data.of(data)

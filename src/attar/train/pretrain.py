@@ -23,6 +23,7 @@ from attar.evaluation.bits import BitsPerByte, bits_per_byte
 from attar.measure.cost import cost_of
 from attar.models import DocumentTokenizer
 from attar.recipes import configured
+from attar.recipes.verbs import takes_recipe
 from attar.report.artefact import artefact
 from attar.report.record import FILE_NAME, Paper, Run
 from attar.runtime import place
@@ -102,6 +103,7 @@ def build_model(config: PretrainConfig, tokenizer: PreTrainedTokenizerBase) -> L
         return LlamaForCausalLM(shape)
 
 
+@takes_recipe("pretrain")
 def pretrain(
     data: DataLike = STDLIB,
     *,
@@ -131,7 +133,7 @@ def pretrain(
             resume, or training diverged.
         DataError: the text cannot be read or is shorter than one window.
     """
-    config, recipe = configured(config, PretrainConfig, verb="pretrain", recipe=recipe)
+    config, recipe = configured(config, PretrainConfig, recipe=recipe)
     data = Data.of(data)
     settings = {**data.settings(), "tokenizer": tokenizer and str(tokenizer), **asdict(config)}
     with artefact(

@@ -24,6 +24,7 @@ from attar.methods.distiller.config import (
 )
 from attar.methods.distiller.objective import AuxiliaryHeads, Objective, requested_features
 from attar.recipes import configured
+from attar.recipes.verbs import takes_recipe
 from attar.report.artefact import Artefact, artefact
 from attar.report.record import Paper, Run
 from attar.runtime import place
@@ -154,6 +155,7 @@ class DistillTask:
         return self.job.score(split, context=self.config.context, teacher=teacher)
 
 
+@takes_recipe("distill")
 def distill(
     model: str | Path | PreTrainedModel | None = None,
     data: DataLike | None = None,
@@ -201,7 +203,7 @@ def distill(
         CompatibilityError: student and teacher do not fit together.
         DataError: a model or the data cannot be read.
     """
-    config, recipe = configured(config, DistillConfig, verb="distill", recipe=recipe)
+    config, recipe = configured(config, DistillConfig, recipe=recipe)
     if model is None and (student_layers is None or teacher is None):
         raise ConfigError(
             "expected a student, or a teacher and student_layers to make one from it; name one"

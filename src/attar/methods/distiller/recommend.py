@@ -19,6 +19,7 @@ from attar.methods.distiller.distill import PAPER
 from attar.methods.distiller.pipelines import enumerate_all, narrow
 from attar.methods.distiller.search import allowed_choices
 from attar.recipes import configured, write_recipe
+from attar.recipes.verbs import takes_recipe
 from attar.report.artefact import artefact
 from attar.report.record import Run
 from attar.search.predictors import Model
@@ -46,6 +47,7 @@ class RecommendConfig:
         require(self.count >= 1, "count", self.count, "1 or more")
 
 
+@takes_recipe("recommend")
 def recommend(
     data: DataLike | None = None,
     *,
@@ -73,7 +75,7 @@ def recommend(
         ConfigError: the folder is taken, or an option is out of range.
         DataError: data or studies cannot be read.
     """
-    config, recipe = configured(config, RecommendConfig, verb="recommend", recipe=recipe)
+    config, recipe = configured(config, RecommendConfig, recipe=recipe)
     data = None if data is None else Data.of(data)
     settings = {
         "data": None if data is None else data.source,

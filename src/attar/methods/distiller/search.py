@@ -39,6 +39,8 @@ from attar.methods.distiller.pipelines import (
 )
 from attar.methods.distiller.runner import TrialRunner
 from attar.methods.distiller.study import Trial, trial_of
+from attar.recipes import configured
+from attar.recipes.verbs import takes_recipe
 from attar.report.artefact import artefact
 from attar.report.record import Run
 from attar.search.search import Search, run_search
@@ -82,6 +84,7 @@ class SearchConfig:
         narrow(self.only or {})
 
 
+@takes_recipe("pipeline search")
 def search(
     model: str | Path | None = None,
     data: DataLike | None = None,
@@ -91,7 +94,7 @@ def search(
     student_width: int | None = None,
     student_init: StudentInit = "cut",
     task: TaskKind | None = None,
-    config: SearchConfig = SearchConfig(),
+    config: SearchConfig | str = SearchConfig(),
     training: DistillConfig = DistillConfig(),
     output_dir: str | Path,
     recipe: str | None = None,
@@ -111,7 +114,7 @@ def search(
         student_width: of its hidden states, if it starts at random; None: the teacher's.
         student_init: `cut` or `random`.
         task: None: inferred from the labels.
-        config: what is searched.
+        config: what is searched; or the name or path of a recipe, of `distill` too.
         training: all that is not searched: steps, batch, learning rate, weights; its seed also
             draws the pipelines.
         output_dir: folder of the study.
@@ -131,6 +134,7 @@ def search(
         DataError: models, data or studies cannot be read.
         AttarError: no trial was trained to its end.
     """
+    config, recipe = configured(config, SearchConfig, recipe=recipe)
     if teacher is None:
         raise ConfigError("say what to learn from: a teacher (--teacher), trained on this task")
     if (model is None) == (student_layers is None):

@@ -20,6 +20,7 @@ from attar.methods.distillspec.profile import profile_pair
 from attar.methods.distillspec.texts import prompts_of
 from attar.models import has_cache
 from attar.recipes import configured
+from attar.recipes.verbs import takes_recipe
 from attar.report.artefact import Artefact, artefact
 from attar.report.record import Paper, Run
 from attar.runtime import place
@@ -44,6 +45,7 @@ PAPER = Paper(
 _PROFILED = 16
 
 
+@takes_recipe("draft train")
 def train_draft(
     model: str | Path | PreTrainedModel,
     data: DataLike = STDLIB,
@@ -82,7 +84,7 @@ def train_draft(
         CompatibilityError: the draft cannot serve the target.
         DataError: a model or the data cannot be read.
     """
-    config, recipe = configured(config, DistillSpecConfig, verb="draft train", recipe=recipe)
+    config, recipe = configured(config, DistillSpecConfig, recipe=recipe)
     data = Data.of(data)
     settings = {
         "model": checkpoint.name_of(model),

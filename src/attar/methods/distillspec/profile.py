@@ -17,6 +17,7 @@ from attar.measure.cost import cost_of
 from attar.methods.distillspec.config import DistillSpecConfig
 from attar.methods.distillspec.texts import prompts_of
 from attar.recipes import configured
+from attar.recipes.verbs import takes_recipe
 from attar.report.artefact import artefact
 from attar.report.record import Run
 from attar.runtime import place
@@ -96,6 +97,7 @@ class EvaluateDraftConfig:
         require(fine, "temperatures", list(self.temperatures), expected)
 
 
+@takes_recipe("draft evaluate")
 def evaluate_draft(
     model: str | Path | PreTrainedModel,
     data: DataLike = STDLIB,
@@ -129,7 +131,7 @@ def evaluate_draft(
             folder is taken.
         DataError: a model or the data cannot be read.
     """
-    config, recipe = configured(config, EvaluateDraftConfig, verb="draft evaluate", recipe=recipe)
+    config, recipe = configured(config, EvaluateDraftConfig, recipe=recipe)
     drawn = DistillSpecConfig(
         eval_prompts=config.eval_prompts,
         prompt_tokens=config.prompt_tokens,

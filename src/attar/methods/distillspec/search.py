@@ -29,6 +29,8 @@ from attar.methods.distillspec.config import DistillSpecConfig, TextSource
 from attar.methods.distillspec.distill import PAPER
 from attar.methods.distillspec.loop import fit_draft
 from attar.methods.distillspec.texts import Prompts, prompts_of
+from attar.recipes import configured
+from attar.recipes.verbs import takes_recipe
 from attar.report.artefact import artefact
 from attar.report.record import Run
 from attar.report.tables import NONE, Table
@@ -101,12 +103,13 @@ class DraftSearchConfig:
             require(values is None or len(values) > 0, name, values, "at least one")
 
 
+@takes_recipe("draft search")
 def search_drafts(
     model: str | Path | PreTrainedModel,
     data: DataLike = STDLIB,
     *,
     target: str | Path | PreTrainedModel,
-    config: DraftSearchConfig = DraftSearchConfig(),
+    config: DraftSearchConfig | str = DraftSearchConfig(),
     training: DistillSpecConfig = DistillSpecConfig(max_steps=60),
     tokenizer: PreTrainedTokenizerBase | None = None,
     output_dir: str | Path,
@@ -123,7 +126,7 @@ def search_drafts(
         model: the draft, as of `train_draft`; it stays as it is.
         data: as of `train_draft`.
         target: as of `train_draft`.
-        config: what is tried.
+        config: what is tried; or the name or path of a recipe.
         training: of each cell; its divergence and shares are set by the search.
         tokenizer: None: the target's.
         output_dir: folder of the study: a new one, or that of a study to go on with.
@@ -141,6 +144,7 @@ def search_drafts(
         DataError: a model or the data cannot be read.
         AttarError: no training came to its end.
     """
+    config, recipe = configured(config, DraftSearchConfig, recipe=recipe)
     data = Data.of(data)
     settings = {
         "model": checkpoint.name_of(model),

@@ -26,6 +26,7 @@ from attar.methods.equal_info.transformer import TransformerModel, train_transfo
 from attar.portable.equal_info_windows import COMPILED, FORMAT, WindowDictionary
 from attar.portable.tokenization_equal_info import EqualInfoTokenizer, codec_hash
 from attar.recipes import configured
+from attar.recipes.verbs import takes_recipe
 from attar.report.artefact import artefact
 from attar.report.record import Run
 
@@ -79,6 +80,7 @@ def make_tokenizer(
         raise ConfigError(str(error)) from error
 
 
+@takes_recipe("tokenizer train")
 def train_tokenizer(
     data: DataLike = STDLIB,
     *,
@@ -106,7 +108,7 @@ def train_tokenizer(
         ConfigError: the output folder is taken, or the options do not fit together.
         DataError: the text cannot be read or is too short.
     """
-    config, recipe = configured(config, EqualInfoConfig, verb="tokenizer train", recipe=recipe)
+    config, recipe = configured(config, EqualInfoConfig, recipe=recipe)
     data = Data.of(data)
     named = None if byte_model is None else str(byte_model)
     with artefact(
