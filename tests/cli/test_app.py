@@ -245,6 +245,17 @@ MISTAKES: dict[str, tuple[str, str]] = {
         "one of the two; found both",
     ),
     "bad shape": (f"{_TRAIN} --hidden-size 30 --num-attention-heads 4", "num_attention_heads"),
+    "bad decay": (f"{_TRAIN} --adam-beta2 1", "adam_beta2 must be at least 0 and below 1"),
+    "no schedule": (
+        f"{_TRAIN} --lr-scheduler-type polynomial --learning-rate 1e-7",
+        "learning_rate must be above 1e-07",
+    ),
+    "too large a vocabulary": (
+        _TRAIN.replace("280", "1000000000"),
+        "vocab_size must be at most 10",
+    ),
+    "two vocabularies": (f"{_TRAIN} --tokenizer {{root}}/model", "leave out vocab_size=280 or"),
+    "too high a rank": (f"{_HEAL} --lora-r 10000", r"lora_r must be at most \d+, the rank of"),
     "bad rate": (f"{_TRAIN} --learning-rate=-1", "learning_rate"),
     "bad cache": (f"{_HEAL} --teacher-cache top5", "teacher_cache"),
     "bad repeats": ("cost {root}/model --repeats 0", "repeats must be 1"),

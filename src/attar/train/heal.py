@@ -31,7 +31,7 @@ from attar.recipes.verbs import takes_recipe
 from attar.report.artefact import Artefact, artefact
 from attar.report.record import Run
 from attar.runtime import place, processes
-from attar.train.lora import adapters
+from attar.train.lora import adapters, require_rank
 from attar.train.teachers import CachedTeacher, LiveTeacher, Teacher
 from attar.train.trainer import FLOAT, Compute, Term, TrainConfig, Training, cross_entropy, fit
 
@@ -257,6 +257,8 @@ def _heal_in(
     """Everything between opening and closing the work folder."""
     (model, parent), run = models, work.run
     work.card = {"pipeline_tag": "text-generation"}
+    if config.lora_r is not None:
+        require_rank(model, config.lora_r)
     stored = model.dtype  # the artefact keeps it; training needs float32
     windows = _needed_windows(documents["train"], tokenizer, model=model, config=config)
 

@@ -7,6 +7,18 @@ from contextlib import contextmanager
 import torch
 from transformers import PreTrainedModel
 
+from attar.errors import require
+
+
+def require_rank(model: PreTrainedModel, r: int) -> None:
+    """Refuse adapters of a larger rank than any matrix of the model can have.
+
+    Raises:
+        ConfigError: `r` is.
+    """
+    most = max(min(p.shape) for p in model.parameters() if p.ndim == 2)
+    require(r <= most, "lora_r", r, f"at most {most}, the rank of the largest matrix")
+
 
 @contextmanager
 def adapters(

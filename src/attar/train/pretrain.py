@@ -30,6 +30,7 @@ from attar.runtime import place
 from attar.train.trainer import TrainConfig, fit
 
 logger = logging.getLogger(__name__)
+_MOST_ENTRIES = 2**20  # of a vocabulary; training one sets memory aside for each
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,6 +75,9 @@ class PretrainConfig(TrainConfig):
             "eval_tokens",
         ):
             require(getattr(self, name) >= 1, name, getattr(self, name), "at least 1")
+        fine = self.vocab_size <= _MOST_ENTRIES
+        expected = f"at most {_MOST_ENTRIES}: no text has so many entries that are worth learning"
+        require(fine, "vocab_size", self.vocab_size, expected)
         heads, groups = self.num_attention_heads, self.num_key_value_heads
         if heads < 1 or groups < 1 or self.hidden_size % heads or heads % groups:
             raise ConfigError(
@@ -134,6 +138,11 @@ def pretrain(
         DataError: the text cannot be read or is shorter than one window.
     """
     config, recipe = configured(config, PretrainConfig, recipe=recipe)
+    if tokenizer is not None and config.vocab_size != PretrainConfig.vocab_size:
+        raise ConfigError(
+            f"vocab_size is of a tokenizer to train, but the tokenizer {str(tokenizer)!r} is given "
+            f"and has its own; leave out vocab_size={config.vocab_size} or the tokenizer"
+        )
     data = Data.of(data)
     settings = {**data.settings(), "tokenizer": tokenizer and str(tokenizer), **asdict(config)}
     with artefact(

@@ -43,6 +43,7 @@ from attar.train.resume import (
 )
 
 FLOAT = torch.float32  # of weights in training: smaller types swallow small updates
+_POLYNOMIAL_END = 1e-7  # learning rate at the end of transformers' polynomial schedule
 
 
 @dataclass(frozen=True)
@@ -117,6 +118,11 @@ class TrainConfig:
         for name in ("learning_rate", "warmup_steps", "weight_decay", "max_grad_norm"):
             value = getattr(self, name)
             require(value >= 0, name, value, "zero or more")
+        beta, polynomial = self.adam_beta2, self.lr_scheduler_type == "polynomial"
+        require(0 <= beta < 1, "adam_beta2", beta, "at least 0 and below 1")
+        fine = not polynomial or self.learning_rate > _POLYNOMIAL_END
+        expected = f"above {_POLYNOMIAL_END:g}, where lr_scheduler_type polynomial ends"
+        require(fine, "learning_rate", self.learning_rate, expected)
         if self.report_to not in ("none", "all"):
             trackers = get_available_reporting_integrations()
             expected = (
