@@ -218,7 +218,7 @@ def test_a_recipe_may_hold_an_option_that_is_called_like_a_command(
         ("verb: run\n", "names no command"),
         ("verb:\n", "names no command to run; add a line"),
         ("verb: pretrian\n", "names no command to run, but 'pretrian'; did you mean 'pretrain'?"),
-        ("verb: draft trian\n", "[Dd]id you mean .(draft )?train."),
+        ("verb: draft trai\n", "[Dd]id you mean .(draft )?train."),
     ],
 )
 def test_a_wrong_recipe_is_one_sentence(
