@@ -303,7 +303,7 @@ MISTAKES: dict[str, tuple[str, str]] = {
     "healing an encoder-decoder": (_HEAL.replace("model", "t5", 1), "T5|t5"),
     "foreign tokenizer, prune": (
         _PRUNE.replace("model", "wide") + " --budget blocks<=50% " + QUICK,
-        "tokenizer has .* entries",
+        "does not fit the model",
     ),
     "foreign tokenizer, evaluate": ("evaluate {root}/wide --data {root}/text", "does not fit"),
     "foreign tokenizer, heal": (
@@ -354,7 +354,7 @@ MISTAKES: dict[str, tuple[str, str]] = {
     "text of another kind": ("evaluate {root}/model --data {root}/bytes.yaml", r"bytes\.yaml"),
     "too little text to prune": (
         f"{_PRUNE} --budget blocks<=50% --windows 100000",
-        "lower --windows or --context",
+        "lower windows or context",
     ),
     "too little text to train on": (
         _TRAIN.replace("/text", "/little").replace("--context 16", "--context 4000"),

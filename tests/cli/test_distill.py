@@ -452,5 +452,5 @@ def test_without_a_shipped_study_one_must_be_given(
 ) -> None:
     shipped.clear()
     assert run(command(text, root=root, out=tmp_path / "out")) == 2
-    assert "give one with --studies" in capsys.readouterr().err
+    assert "studies, such as" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []

@@ -215,7 +215,7 @@ def test_a_study_of_other_settings_is_refused(
             ConfigError,
             "9 pipelines .* found 8",
         ),
-        ({"config": replace(SEARCH, recommended=2)}, ConfigError, "give one with --studies"),
+        ({"config": replace(SEARCH, recommended=2)}, ConfigError, "studies, such as"),
         ({"config": replace(SEARCH, storage="foo://x:secret@y")}, ConfigError, r"foo://x:\*\*\*@y"),
         ({"training": replace(TRAINING, mlm="nowhere")}, ConfigError, "nowhere"),
     ],
