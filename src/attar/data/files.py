@@ -214,9 +214,11 @@ def read_cells(file: Path) -> pyarrow.Table:
     try:
         return arrow_csv.read_csv(
             io.BytesIO(raw),
-            # A line must fit in one block.
+            # A line must fit in one block; without threads, errors tell the row.
             read_options=arrow_csv.ReadOptions(
-                column_names=names, block_size=min(max(len(raw), 1 << 20), (1 << 31) - 1)
+                column_names=names,
+                block_size=min(max(len(raw), 1 << 20), (1 << 31) - 1),
+                use_threads=False,
             ),
             parse_options=arrow_csv.ParseOptions(
                 delimiter="\t" if tabs else ",",

@@ -21,6 +21,7 @@ READ: list[tuple[str, list[Any], TaskKind, tuple[str, ...]]] = [
     ("csv parquet jsonl", ["1_0", "10", "10"], "single_label", ("10", "1_0")),
     ("csv parquet jsonl", ["+1", "-1", "-1"], "single_label", ("+1", "-1")),
     ("csv parquet jsonl", ["๑", "๒", "๑"], "single_label", ("๑", "๒")),
+    ("csv parquet jsonl", ["1.1", "1.10", "1.1"], "single_label", ("1.1", "1.10")),
     ("csv", ["+1", "-0.5", "01"], "regression", ()),
     ("csv", ["1", "nan", "0"], "single_label", ("0", "1")),
     ("csv parquet jsonl", ["None", "NA", "null"], "single_label", ("NA", "None", "null")),

@@ -206,7 +206,8 @@ def pick_columns(
 
 def _read_numbers(splits: Iterable[Rows], *, column: str, origin: str) -> None:
     """Labels of .csv and .tsv, which are strings, as numbers where all are. Digits that nobody
-    writes for a number, 01 or +1, are names, unless other labels have a fraction."""
+    writes for a number, 01 or +1, are names, unless other labels have a fraction; so are labels
+    that would become one number, such as the versions 1.1 and 1.10."""
     splits = list(splits)
     cells = [cell for rows in splits for cell in rows["label"] if isinstance(cell, str) and cell]
     if cells and all(cell[0] + cell[-1] == "[]" for cell in cells):
@@ -216,7 +217,9 @@ def _read_numbers(splits: Iterable[Rows], *, column: str, origin: str) -> None:
         )
     whole = all(_WHOLE.fullmatch(cell) for cell in cells)
     fractions = not all(cell.lstrip("+-").isdigit() for cell in cells)
-    if whole or (fractions and all(NUMBER.fullmatch(cell) for cell in cells)):
+    points = {cell for cell in cells if "." in cell}
+    decimals = fractions and all(NUMBER.fullmatch(cell) for cell in cells)
+    if whole or (decimals and len({float(cell) for cell in points}) == len(points)):
         for rows in splits:
             rows["label"] = [_number(label) for label in rows["label"]]
 
