@@ -1,0 +1,176 @@
+"""Loading models."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, PreTrainedModel
+from transformers.models.auto import modeling_auto
+
+from attar.checkpoint.forms import per_layer_class
+from attar.checkpoint.sources import read_from
+from attar.errors import CompatibilityError, DataError, require
+from attar.families import FAMILIES
+
+#: names of classes by the type of model, from which no class is imported
+CAUSAL: Any = modeling_auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+_MASKED: Any = modeling_auto.MODEL_FOR_MASKED_LM_MAPPING_NAMES
+_SEQ_TO_SEQ: Any = modeling_auto.MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES
+_BARE: Any = modeling_auto.MODEL_MAPPING_NAMES
+#: where transformers keeps the head of a task, which no language model has
+_TASK_HEADS = ("classifier.", "score.", "qa_outputs.")
+
+
+def load(
+    path: str | Path,
+    *,
+    dtype: torch.dtype | None = None,
+    revision: str | None = None,
+    trust_remote_code: bool = False,
+) -> PreTrainedModel:
+    """Load a model by folder or Hub name, one with per-layer widths included, in evaluation mode.
+
+    Args:
+        path: a folder with `config.json` and weights, or a Hub name.
+        dtype: None keeps the type the weights are stored in.
+        revision: branch, tag or commit on the Hub.
+        trust_remote_code: run modelling code that comes with the checkpoint. Attar's own per-layer
+            checkpoints do not need it.
+
+    Raises:
+        CompatibilityError: its weights are quantised.
+        DataError: there is no such model, or its files are damaged or do not fit its config.
+    """
+    kwargs: dict[str, Any] = {"revision": revision, "trust_remote_code": trust_remote_code}
+    config = read_config(path, **kwargs)
+    if getattr(config, "quantization_config", None) is not None:
+        raise CompatibilityError(
+            f"expected weights in float32, bfloat16 or float16; those of {str(path)!r} are "
+            "quantised (quantization_config in its config.json): give the model that they were "
+            "made from"
+        )
+    classes, first = _model_classes(config), None
+    for loader in classes:
+        if loader.__name__.startswith("PerLayer"):
+            kwargs.pop("trust_remote_code", None)  # our class, whatever code lies there
+        model, info = _weights(path, loader, config=config, dtype=dtype or "auto", **kwargs)
+        lost = sorted(info["missing_keys"]) + sorted(str(k[0]) for k in info["mismatched_keys"])
+        if not lost:
+            break
+        first = first or lost
+    else:
+        assert first
+        raise DataError(
+            f"the checkpoint {str(path)!r} does not fit its config: {len(first)} tensors are "
+            f"missing or of another shape, "
+            f"such as {first[0]!r}; fetch or save it again"
+        )
+    heads = [key for key in sorted(info["unexpected_keys"]) if key.startswith(_TASK_HEADS)]
+    if len(classes) > 1 and heads:
+        raise DataError(
+            f"the config.json of {str(path)!r} does not say which class of transformers wrote its "
+            f"weights, among them {heads[0]!r}; name it there under 'architectures'"
+        )
+    return model.eval()
+
+
+def read_config(path: str | Path, **kwargs: Any) -> Any:
+    """The configuration of a checkpoint, by folder or Hub name.
+
+    What it says of how to run the model and what to return does not count: the caller asks for
+    outputs, and Flash Attention runs on few machines and types.
+
+    Raises:
+        DataError: there is no such model, or its configuration is damaged.
+    """
+    config = read_from("model", path, lambda: AutoConfig.from_pretrained(path, **kwargs))
+    config.output_attentions = config.output_hidden_states = False
+    config.return_dict = True
+    if config._attn_implementation not in ("eager", "sdpa"):
+        config._attn_implementation = None  # what suits the machine
+    return config
+
+
+def _weights(path: str | Path, loader: Any, **kwargs: Any) -> tuple[PreTrainedModel, Any]:
+    """A checkpoint in a class of transformers, and which of its tensors did not find a place."""
+    return read_from(
+        "weights",
+        path,
+        lambda: loader.from_pretrained(
+            path,
+            output_loading_info=True,
+            use_safetensors=True,
+            ignore_mismatched_sizes=True,  # refused by the caller, in words that help
+            **kwargs,
+        ),
+    )
+
+
+def load_body(path: str | Path, *, loader: Any, config: Any) -> PreTrainedModel:
+    """Load a checkpoint into a class with another head, whose weights are drawn at random.
+
+    Args:
+        path: folder or Hub name.
+        loader: an auto class of transformers.
+        config: what `read_config` gave, with the options of the new head.
+
+    Raises:
+        DataError: there is no such model, its files are damaged, or its body does not fit.
+    """
+    model, info = _weights(path, loader, config=config, dtype=torch.float32)
+    prefix = f"{model.base_model_prefix}."
+    lost = [name for name in sorted(info["missing_keys"]) if name.startswith(prefix)]
+    if lost := [name for name in lost if ".pooler." not in name]:
+        raise DataError(
+            f"the checkpoint {str(path)!r} lacks {len(lost)} tensors of {type(model).__name__}, "
+            f"such as {lost[0]!r}; fetch or save it again"
+        )
+    for name, module in model.named_modules():  # an old head of the same shape was read, too
+        if name and not f"{name}.".startswith(prefix):
+            for weight in module.parameters(recurse=False):
+                weight._is_hf_initialized = False  # pyright: ignore[reportAttributeAccessIssue]
+            model._init_weights(module)
+    return model.eval()
+
+
+def _model_classes(config: Any) -> list[Any]:
+    """The classes that may have written a checkpoint; their per-layer forms where layers differ.
+
+    It is the one that a config's first architecture names. Where that is absent or unknown, it is
+    the first that has all its weights in the checkpoint: the language model of this type, or the
+    bare model.
+    """
+    differ = config.is_heterogeneous and config.model_type in FAMILIES
+    name = str(next(iter(config.architectures or ()), ""))
+    named: Any = getattr(transformers, name, None)
+    if isinstance(named, type) and issubclass(named, PreTrainedModel):
+        classes: list[Any] = [named]
+    elif not differ and "AutoModelForCausalLM" in (getattr(config, "auto_map", None) or {}):
+        return [AutoModelForCausalLM]
+    else:
+        kind, language = config.model_type, CAUSAL
+        if config.is_encoder_decoder:
+            language = _SEQ_TO_SEQ
+        elif not getattr(config, "is_decoder", False) and kind in _MASKED:
+            language = _MASKED
+        names = [table[kind] for table in (language, _BARE) if kind in table]
+        classes = [getattr(transformers, name) for name in names if isinstance(name, str)]
+    if differ:
+        return [per_layer_class(base, config.model_type) for base in classes]
+    return classes or [AutoModel]
+
+
+def model_of(model: str | Path | PreTrainedModel, **options: Any) -> PreTrainedModel:
+    """The model itself, or the one of a folder or Hub name, with the options of `load`.
+
+    Raises:
+        ConfigError: it is neither.
+        DataError: it cannot be read.
+    """
+    if isinstance(model, PreTrainedModel):
+        return model
+    expected = "a folder, a name on the Hub, or a model of transformers"
+    found = model if isinstance(model, str) else type(model).__name__
+    require(isinstance(model, str | Path) and str(model) != "", "model", found, expected)
+    return load(model, **options)

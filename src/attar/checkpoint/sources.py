@@ -1,0 +1,69 @@
+"""Where checkpoints come from, and one sentence for each way in which one can be broken."""
+
+from pathlib import Path
+from typing import Any
+
+from huggingface_hub.errors import HFValidationError
+
+from attar.errors import AttarError, DataError, MissingExtraError, require
+
+
+def folder_of(path: str | Path) -> Path:
+    """What may be a folder, or a name on the Hub."""
+    fine = isinstance(path, str | Path) and str(path) != ""
+    require(fine, "model", path, "a folder or a name on the Hub")
+    folder = Path(path)
+    try:
+        folder.exists()
+    except OSError as error:  # too long a name, or a folder above it that is closed
+        raise DataError(
+            f"cannot look for the model {str(path)[:100]!r}: {error.strerror}; give a folder that "
+            "you may read, or a name on the Hugging Face Hub"
+        ) from None
+    return folder
+
+
+def read_from(what: str, path: str | Path, call: Any) -> Any:
+    """Turn the many ways in which a checkpoint can be absent or broken into one sentence."""
+    folder = folder_of(path)
+    if not folder.exists() and str(path).startswith((".", "/", "~")):
+        raise DataError(
+            f"no {what} at {str(path)!r}: expected a folder with config.json, or a name on the "
+            f"Hugging Face Hub"
+        )
+    if folder.is_file():
+        raise DataError(f"expected a folder with a {what}, found the file {str(path)!r}")
+    if what != "tokenizer" and folder.is_dir() and not (folder / "config.json").exists():
+        raise DataError(
+            f"the folder {str(path)!r} holds no config.json, so it is no checkpoint; give the "
+            "folder that a model was saved to"
+        )
+    try:
+        return call()
+    except HFValidationError:
+        raise DataError(
+            f"{str(path)!r} is neither a folder nor a valid name on the Hugging Face Hub"
+        ) from None
+    except AttarError:
+        raise
+    except ImportError as error:
+        raise MissingExtraError(
+            f"the {what} of {str(path)!r} needs a package that is not installed; install it "
+            f"({reason_of(error)})"
+        ) from error
+    except Exception as error:  # libraries raise whatever a damaged file makes them trip over
+        reason = reason_of(error)
+        if folder.is_dir():
+            raise DataError(
+                f"cannot read the {what} of the checkpoint {str(path)!r}, which may be damaged; "
+                f"save or download it again ({reason})"
+            ) from error
+        raise DataError(
+            f"no {what} named {str(path)!r}: it is no folder here and the Hugging Face Hub did not "
+            f"give it; check the name and the connection ({reason})"
+        ) from error
+
+
+def reason_of(error: Exception) -> str:
+    """What a library says, in one line."""
+    return " ".join(f"{type(error).__name__}: {error}".split())[:300]
