@@ -1,17 +1,22 @@
 """What is saved loads again, in transformers alone too; what is damaged says so."""
 
+import itertools
 import json
+import pickle
 import resource
 import signal
 
 import pytest
 import torch
+import transformers
 from safetensors import safe_open
 from transformers import (
     AutoModel,
     AutoModelForCausalLM,
     AutoModelForMaskedLM,
     AutoModelForSequenceClassification,
+    Trainer,
+    TrainingArguments,
 )
 
 import alone
@@ -21,7 +26,7 @@ from attar import artefacts, checkpoint
 from attar.arch import Arch
 from attar.errors import CompatibilityError, ConfigError, DataError, ResourceError
 from attar.slicing import LayerKeep, SlicePlan, masked, slice_model
-from cuts import CLOSE, output, random_plan
+from cuts import CLOSE, HEADS, output, random_plan
 
 RESTRICTED = ["gemma2", "gemma3_text"]  # their configs take only head counts that divide the width
 UNIFORM = [f for f in tiny.CAUSAL if f not in RESTRICTED]
@@ -59,6 +64,70 @@ def test_per_layer_loads_with_attar_and_with_its_modelling_file(family, tmp_path
     assert texts[0] == texts[1] == texts[2] == generate(ours, ids, use_cache=False)
     assert generate(ours, ids, cache_implementation="static") == texts[0]
     assert generate(ours, ids, num_beams=2) == generate(sliced, ids, num_beams=2)
+
+
+def saved_by_trainer(model, folder):
+    rows = [{"input_ids": row, "labels": row} for row in tiny.ids()]
+    options = TrainingArguments(
+        folder, max_steps=1, learning_rate=0, report_to="none", use_cpu=True
+    )
+    Trainer(model, options, train_dataset=rows).train()
+    return folder / "checkpoint-1"
+
+
+def saved_by_peft(model, folder):
+    from peft import LoraConfig, get_peft_model
+
+    lora = LoraConfig(r=2, target_modules="all-linear", task_type="CAUSAL_LM")
+    get_peft_model(model, lora).merge_and_unload().save_pretrained(folder)
+    return folder
+
+
+def saved_by_itself(model, folder):
+    model.save_pretrained(folder, max_shard_size=20_000)
+    return folder
+
+
+@pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing")  # peft asks for it
+@pytest.mark.parametrize("save", [saved_by_itself, saved_by_trainer, saved_by_peft])
+def test_a_per_layer_model_survives_the_tools_that_save_it(save, tmp_path):
+    model, ids = tiny.model("llama"), tiny.ids()
+    sliced = slice_model(model, random_plan(model))
+    expected = sliced(input_ids=ids).logits
+    checkpoint.save(sliced, tmp_path / "a")
+    readers = {
+        "ours": checkpoint.load,
+        "remote": lambda folder: AutoModelForCausalLM.from_pretrained(
+            folder, trust_remote_code=True
+        ),
+    }
+    for name, model in {
+        "cut": sliced,
+        **{k: read(tmp_path / "a") for k, read in readers.items()},
+    }.items():
+        folder = save(model, tmp_path / name)
+        for read in readers.values():
+            again = read(folder).eval()
+            torch.testing.assert_close(again(input_ids=ids).logits, expected, atol=1e-6, rtol=1e-6)
+            assert pickle.loads(pickle.dumps(again)).config.architectures == [type(again).__name__]
+    found = processes.elsewhere(alone.run_model, str(folder), ids.tolist(), True)
+    torch.testing.assert_close(torch.tensor(found), expected, atol=1e-6, rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("family", "head"), [("gpt2", None), *itertools.product(["llama", "bert"], HEADS)]
+)
+def test_every_class_of_a_per_layer_model_is_named_for_the_loaders(family, head, tmp_path):
+    if (family, head) == ("llama", "mlm"):
+        return
+    model, ids = tiny.model(family, auto=HEADS.get(head)), tiny.ids()
+    sliced = slice_model(model, random_plan(model))
+    sliced.save_pretrained(tmp_path)
+    (auto, name) = json.loads((tmp_path / "config.json").read_text())["auto_map"].popitem()
+    assert name == f"modeling_per_layer.PerLayer{type(model).__name__}"
+    remote = getattr(transformers, auto).from_pretrained(tmp_path, trust_remote_code=True)
+    for again in (checkpoint.load(tmp_path), remote):
+        torch.testing.assert_close(again(ids)[0], sliced(ids)[0], atol=1e-6, rtol=1e-6)
 
 
 def generate(model, ids, **options):

@@ -1,6 +1,11 @@
 """Loading and saving models as ordinary Hugging Face checkpoints."""
 
-from attar.checkpoint.forms import MODELLING_FILE, has_stock_form, per_layer_class
+from attar.checkpoint.forms import (
+    MODELLING_FILE,
+    follow_config,
+    has_stock_form,
+    per_layer_class,
+)
 from attar.checkpoint.identity import fingerprint, name_of, tokenizer_fingerprint
 from attar.checkpoint.loading import load, load_body, model_of, read_config
 from attar.checkpoint.saving import save
@@ -9,6 +14,7 @@ from attar.checkpoint.tokenizers import load_document_tokenizer, load_tokenizer,
 __all__ = [
     "MODELLING_FILE",
     "fingerprint",
+    "follow_config",
     "has_stock_form",
     "load",
     "load_body",

@@ -12,31 +12,35 @@ from attar.portable import modeling_per_layer
 MODELLING_FILE = "modeling_per_layer.py"
 
 
-def per_layer_class(base: type[PreTrainedModel], model_type: str) -> Any:
+def per_layer_class(base: type[PreTrainedModel]) -> Any:
     """The form of a transformers model class that builds each layer from
     `config.per_layer_config`.
     """
-    return type(
-        f"PerLayer{base.__name__}",
-        (modeling_per_layer.PerLayerMixin, base),
-        {"layers_path": layers_path(base, model_type)},
-    )
+    return getattr(modeling_per_layer, modeling_per_layer.PREFIX + base.__name__)
 
 
-def layers_path(base: type[PreTrainedModel], model_type: str) -> str:
-    """Dotted path of the layer list inside an instance of this class."""
-    below = FAMILIES[model_type].layers
-    return (
-        f"{base.base_model_prefix}.{below}"
-        if "For" in base.__name__ or "LMHead" in base.__name__
-        else below
-    )
-
-
-def stock_class(model: PreTrainedModel) -> type:
+def stock_class(model: PreTrainedModel) -> Any:
     """The class of transformers below our per-layer form; its own class where there is none."""
     stock = (c for c in type(model).__mro__ if c.__module__.startswith("transformers.models."))
     return next(stock, type(model))
+
+
+def is_per_layer(config: Any) -> bool:
+    """Whether the layers differ, so that only our form of the class can be built from the
+    config.
+    """
+    return config.is_heterogeneous and config.model_type in FAMILIES
+
+
+def follow_config(model: PreTrainedModel) -> None:
+    """Give a model the class that its config needs: the per-layer form where its layers differ, so
+    that whatever saves it saves what loads again, and the stock class where they are alike.
+    """
+    base = stock_class(model)
+    if is_per_layer(model.config):
+        model.__class__ = per_layer_class(base)
+    elif type(model).__name__ == modeling_per_layer.PREFIX + base.__name__:
+        model.__class__ = base
 
 
 def refuses_heads(config: Any) -> bool:

@@ -8,13 +8,13 @@ import transformers
 from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, PreTrainedModel
 from transformers.models.auto import modeling_auto
 
-from attar.checkpoint.forms import per_layer_class
+from attar.checkpoint.forms import is_per_layer, per_layer_class
 from attar.checkpoint.sources import read_from
 from attar.errors import CompatibilityError, DataError, require
-from attar.families import FAMILIES
+from attar.portable.modeling_per_layer import PREFIX
 
 #: names of classes by the type of model, from which no class is imported
-CAUSAL: Any = modeling_auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+_CAUSAL: Any = modeling_auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 _MASKED: Any = modeling_auto.MODEL_FOR_MASKED_LM_MAPPING_NAMES
 _SEQ_TO_SEQ: Any = modeling_auto.MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES
 _BARE: Any = modeling_auto.MODEL_MAPPING_NAMES
@@ -52,7 +52,7 @@ def load(
         )
     classes, first = _model_classes(config), None
     for loader in classes:
-        if loader.__name__.startswith("PerLayer"):
+        if loader.__name__.startswith(PREFIX):
             kwargs.pop("trust_remote_code", None)  # our class, whatever code lies there
         model, info = _weights(path, loader, config=config, dtype=dtype or "auto", **kwargs)
         lost = sorted(info["missing_keys"]) + sorted(str(k[0]) for k in info["mismatched_keys"])
@@ -141,15 +141,15 @@ def _model_classes(config: Any) -> list[Any]:
     the first that has all its weights in the checkpoint: the language model of this type, or the
     bare model.
     """
-    differ = config.is_heterogeneous and config.model_type in FAMILIES
-    name = str(next(iter(config.architectures or ()), ""))
+    differ = is_per_layer(config)
+    name = str(next(iter(config.architectures or ()), "")).removeprefix(PREFIX)
     named: Any = getattr(transformers, name, None)
     if isinstance(named, type) and issubclass(named, PreTrainedModel):
         classes: list[Any] = [named]
     elif not differ and "AutoModelForCausalLM" in (getattr(config, "auto_map", None) or {}):
         return [AutoModelForCausalLM]
     else:
-        kind, language = config.model_type, CAUSAL
+        kind, language = config.model_type, _CAUSAL
         if config.is_encoder_decoder:
             language = _SEQ_TO_SEQ
         elif not getattr(config, "is_decoder", False) and kind in _MASKED:
@@ -157,7 +157,7 @@ def _model_classes(config: Any) -> list[Any]:
         names = [table[kind] for table in (language, _BARE) if kind in table]
         classes = [getattr(transformers, name) for name in names if isinstance(name, str)]
     if differ:
-        return [per_layer_class(base, config.model_type) for base in classes]
+        return [per_layer_class(base) for base in classes]
     return classes or [AutoModel]
 
 

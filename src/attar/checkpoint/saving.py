@@ -1,7 +1,5 @@
 """Saving models as ordinary Hugging Face checkpoints."""
 
-import inspect
-import json
 from pathlib import Path
 from typing import Any
 
@@ -9,18 +7,10 @@ from huggingface_hub.errors import StrictDataclassError
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from attar.artefacts import disk_is_full, make_folder
-from attar.checkpoint.forms import (
-    MODELLING_FILE,
-    as_mistral,
-    layers_path,
-    refuses_heads,
-    stock_class,
-)
-from attar.checkpoint.loading import CAUSAL
+from attar.checkpoint.forms import as_mistral, follow_config, is_per_layer, refuses_heads
 from attar.checkpoint.sources import reason_of
 from attar.errors import CompatibilityError, ResourceError
 from attar.families import FAMILIES, Body
-from attar.portable import modeling_per_layer
 
 
 def save(
@@ -44,7 +34,8 @@ def save(
     """
     if model.config.model_type in FAMILIES and (reason := Body(model).no_form()):
         raise CompatibilityError(f"this model cannot be saved for transformers: {reason}")
-    form = "per_layer" if model.config.is_heterogeneous else "uniform"
+    follow_config(model)
+    form = "per_layer" if is_per_layer(model.config) else "uniform"
     if form == "uniform" and refuses_heads(model.config):
         model, form = as_mistral(model), "uniform as mistral"
     _require_valid(model.config)
@@ -55,11 +46,7 @@ def save(
         if tokenizer is not None:
             _forget_code(tokenizer, tokenizer.init_kwargs)
             tokenizer.save_pretrained(output_dir)
-        if form == "per_layer":
-            _save_per_layer(model, output_dir)
-        else:
-            model.save_pretrained(output_dir)
-            _rewrite_config(output_dir, architectures=[stock_class(model).__name__])
+        model.save_pretrained(output_dir)
     except Exception as error:
         if not disk_is_full(error):
             raise
@@ -87,26 +74,3 @@ def _forget_code(part: PreTrainedModel | PreTrainedTokenizerBase, settings: dict
     """
     if type(part)._auto_class is None:
         settings.pop("auto_map", None)
-
-
-def _save_per_layer(model: PreTrainedModel, output_dir: Path) -> None:
-    base = stock_class(model)
-    # under the module's own names: a class that is not stock gets no renaming when it is read back
-    model.save_pretrained(output_dir, save_original_format=False)
-    path = layers_path(base, model.config.model_type)
-    (output_dir / MODELLING_FILE).write_text(
-        f"{inspect.getsource(modeling_per_layer)}\n\n"
-        f"from transformers import {base.__name__}  # noqa: E402\n\n\n"
-        f"class PerLayer{base.__name__}(PerLayerMixin, {base.__name__}):\n"
-        f'    layers_path = "{path}"\n',
-        encoding="utf-8",
-    )
-    auto = "AutoModelForCausalLM" if base.__name__ in CAUSAL.values() else "AutoModel"
-    auto_map = {auto: f"modeling_per_layer.PerLayer{base.__name__}"}
-    _rewrite_config(output_dir, auto_map=auto_map, architectures=[base.__name__])
-
-
-def _rewrite_config(output_dir: Path, **changes: Any) -> None:
-    file = output_dir / "config.json"
-    stored = json.loads(file.read_text(encoding="utf-8")) | changes
-    file.write_text(json.dumps(stored, indent=2) + "\n", encoding="utf-8")

@@ -12,7 +12,7 @@ from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
 from attar.arch import Arch, LayerShape, layer_keys
-from attar.checkpoint import has_stock_form
+from attar.checkpoint import follow_config, has_stock_form
 from attar.errors import CompatibilityError
 from attar.families import FAMILIES, GLOBAL, Body, Family
 from attar.models import keep_layers
@@ -113,6 +113,7 @@ def _settle(model: PreTrainedModel, plan: SlicePlan) -> None:
         _renumber_tokens(model, plan)
     arch = Arch.of(model)
     describe(model.config, arch)
+    follow_config(model)
     for module in model.modules():
         _restate(module, arch)
     if plan.hidden is not None:
