@@ -13,7 +13,6 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import torch
 from common import arguments, finish, parent
-from drafts import draft_of
 from grown import grow
 
 from attar import artefacts, checkpoint
@@ -26,6 +25,7 @@ from attar.evaluation.likelihood import score
 from attar.methods.distillspec.config import DistillSpecConfig
 from attar.methods.distillspec.start import init_draft
 from attar.train.heal import HealConfig, heal
+from drafts import draft_of
 
 PRODUCT, WORSE = 3.0, 0.02
 PROMPT, NEW = 64, 96

@@ -18,7 +18,6 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import torch
 from common import finish, parent, parse, spread
-from drafts import cut_of, draft_of
 from grown import grow
 
 from attar import checkpoint
@@ -28,6 +27,7 @@ from attar.decode.pair import load_pair
 from attar.methods.distillspec.config import DistillSpecConfig
 from attar.methods.distillspec.texts import prompts_of
 from attar.report.record import Run
+from drafts import cut_of, draft_of
 
 TARGET, CALIBRATED = 1.15, 0.10
 SEEDS = (0, 1, 2)

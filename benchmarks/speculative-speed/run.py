@@ -16,7 +16,6 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import torch
 from common import arguments, finish, parent
-from drafts import draft_of
 from grown import grow
 
 from attar import checkpoint
@@ -25,6 +24,7 @@ from attar.decode.drafters import PromptLookupDrafter
 from attar.decode.settings import SpecConfig
 from attar.decode.speculative import SpeculativeDecoder
 from attar.methods.distillspec.config import DistillSpecConfig
+from drafts import draft_of
 
 OVER_ASSISTED, OVER_PLAIN, OVERHEAD = 1.25, 1.3, 0.10
 PROMPT, NEW = 64, 96

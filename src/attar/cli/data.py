@@ -1,5 +1,6 @@
 """The options that say what data a verb reads, flattened for the command line."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Annotated
 
@@ -9,6 +10,12 @@ from attar.data.data import STDLIB, Data
 from attar.errors import ConfigError
 
 _GROUP = Group("Data", sort_key=2)
+
+
+def words_of(settings: Mapping[str, str]) -> list[str]:
+    """Data, as `Data.settings` or a record names it, as words of a command line."""
+    given = settings.items()
+    return [word for name, value in given for word in (f"--{name.replace('_', '-')}", value)]
 
 
 @dataclass(frozen=True)
@@ -30,8 +37,7 @@ class TextOptions:
 
     def words(self) -> list[str]:
         """The same data, as words of another command line."""
-        given = self.whole().settings().items()
-        return [word for name, value in given for word in (f"--{name.replace('_', '-')}", value)]
+        return words_of(self.whole().settings())
 
 
 @dataclass(frozen=True)

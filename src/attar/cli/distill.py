@@ -6,7 +6,7 @@ from typing import Annotated
 from cyclopts import Group, Parameter
 
 from attar.cli.data import Labelled, LabelledOptions
-from attar.cli.output import ExitCode, Output, Recipe, require_folder_option, show
+from attar.cli.output import ExitCode, Output, Recipe, command, require_folder_option, show
 from attar.data.labelled.task import TaskKind
 from attar.methods.distiller.config import DistillConfig
 from attar.methods.distiller.distill import distill as distill_model
@@ -76,4 +76,6 @@ def distill(
     )
     show(str(run))
     show(f"\nThe scores are of {run.details['test_rows']:,} test examples. Written to {folder}.")
+    context = ["--context", config.context]
+    show(f"Next: {command('evaluate', folder, *data.words(), *context)}")
     return ExitCode.DONE

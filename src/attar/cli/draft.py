@@ -5,7 +5,7 @@ from typing import Annotated
 
 from cyclopts import App, Group, Parameter
 
-from attar.cli.data import PromptOptions, Prompts
+from attar.cli.data import PromptOptions, Prompts, words_of
 from attar.cli.output import (
     ExitCode,
     Json,
@@ -30,6 +30,7 @@ from attar.methods.distillspec import (
 )
 from attar.methods.distillspec.profile import EvaluateDraftConfig, profile_text
 from attar.methods.distillspec.search import DraftSearchConfig, search_table
+from attar.report.record import recorded_data
 from attar.search.search import RECIPE
 from attar.train.students import StudentInit
 
@@ -84,7 +85,8 @@ def init(
         recipe=recipe,
     )
     show(str(run))
-    after = ["--target", model, "-o", f"{folder}-trained"]
+    named = words_of(recorded_data(model))  # the target's own data, where its record names them
+    after = ["--target", model, *named, "-o", f"{folder}-trained"]
     show(f"\nWritten to {folder}. Next: {command('draft', 'train', folder, *after)}")
     return ExitCode.DONE
 
@@ -140,6 +142,9 @@ def train(
     if not details["best_step"]:
         show("No step was better than none: train longer, or search for other options.")
     after = ["--target", target, *data.words()]
+    for name in ("prompt_tokens", "max_new_tokens"):  # prompts and texts as in the training
+        if getattr(config, name) != getattr(EvaluateDraftConfig, name):
+            after += [f"--{name.replace('_', '-')}", str(getattr(config, name))]
     show(f"Written to {folder}. Next: {command('draft', 'evaluate', folder, *after)}")
     return ExitCode.DONE
 

@@ -48,5 +48,6 @@ def heal(
         resume=resume,
     )
     show(str(run))
-    show(f"\nWritten to {folder}. Next: {command('evaluate', folder, '--data', data.data)}")
+    after = [*data.words(), "--eval-tokens", config.eval_tokens]
+    show(f"\nWritten to {folder}. Next: {command('evaluate', folder, *after)}")
     return ExitCode.DONE

@@ -4,7 +4,7 @@ from typing import Annotated
 
 from cyclopts import Group, Parameter
 
-from attar.cli.data import Text, TextOptions
+from attar.cli.data import Text, TextOptions, words_of
 from attar.cli.output import (
     ExitCode,
     Output,
@@ -15,6 +15,7 @@ from attar.cli.output import (
     show_pairs,
 )
 from attar.evaluation.model import bits_lines
+from attar.report.record import recorded_data
 from attar.train.pretrain import PretrainConfig
 from attar.train.pretrain import pretrain as train_model
 
@@ -59,6 +60,7 @@ def pretrain(
     if tokenizer is not None:
         show("")
         show_pairs(bits_lines(run.details["bits_per_byte"]))
-    after = ["--data", data.data, "--budget", "blocks<=50%", "-o", f"{folder}-half"]
+    source = words_of(recorded_data(data.data)) or data.words()  # ids are no text to prune on
+    after = [*source, "--budget", "blocks<=50%", "-o", f"{folder}-half"]
     show(f"\nWritten to {folder}. Next: {command('prune', folder, *after)}")
     return ExitCode.DONE

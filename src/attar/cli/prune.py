@@ -1,16 +1,16 @@
 """`attar prune`."""
 
-import shlex
 from pathlib import Path
 from typing import Annotated
 
 from cyclopts import Group, Parameter
 
 from attar.cli.data import Text, TextOptions
-from attar.cli.output import ExitCode, Output, Recipe, require_folder_option, show
+from attar.cli.output import ExitCode, Output, Recipe, command, require_folder_option, show
 from attar.methods.bonsai import BonsaiConfig
 from attar.methods.bonsai import prune as prune_model
 from attar.pruning.config import Layout, Method
+from attar.train.heal import HealConfig
 
 _SEARCH = Group("Search options", sort_key=3)
 
@@ -87,11 +87,10 @@ def prune(
             f'{auto}.from_pretrained("{folder}", trust_remote_code=True).'
         )
     if decoder:
-        more = "" if data.text_column is None else f" --text-column {data.text_column}"
-        more += "" if data.data_config is None else f" --data-config {data.data_config}"
-        where, source = shlex.quote(str(folder)), shlex.quote(data.data)
-        healed = shlex.quote(f"{folder}-healed")
-        show(f"Next: attar heal {where} --teacher {model} --data {source}{more} -o {healed}")
+        after = ["--teacher", model, *data.words(), "-o", f"{folder}-healed"]
+        if eval_tokens != HealConfig.eval_tokens:
+            after += ["--eval-tokens", str(eval_tokens)]
+        show(f"Next: {command('heal', folder, *after)}")
     if run.budget is not None and not run.budget["met"]:
         return ExitCode.BUDGET_NOT_MET
     return ExitCode.DONE

@@ -1,7 +1,6 @@
 """`attar recommend`: which pipelines to try first."""
 
 import re
-import shlex
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
@@ -9,7 +8,7 @@ from typing import Annotated
 from cyclopts import Group, Parameter
 
 from attar.cli.data import Labelled, LabelledOptions
-from attar.cli.output import ExitCode, Output, Recipe, show, show_pairs
+from attar.cli.output import ExitCode, Output, Recipe, command, show, show_pairs
 from attar.data.labelled.task import TaskKind
 from attar.methods.distiller.recommend import RecommendConfig
 from attar.methods.distiller.recommend import recommend as recommend_pipelines
@@ -74,9 +73,10 @@ def recommend(
         return ExitCode.DONE
     written = ", ".join(f"{number}.yaml" for number in range(1, len(details["pipelines"]) + 1))
     show(f"\nWritten to {output_dir}: {written}.")
-    first, source = shlex.quote(str(output_dir / "1.yaml")), shlex.quote(data.data or "DATA")
-    student = "STUDENT"
+    student = ["STUDENT"]
     if config.student_init == "random":
-        student = "--student-layers N --student-init random"
-    show(f"Next: attar run {first} {student} --data {source} --teacher TEACHER -o FOLDER")
+        student = ["--student-layers", "N", "--student-init", "random"]
+    source = data.words() if data.data else ["--data", "DATA"]
+    after = [*student, *source, "--teacher", "TEACHER", "-o", "FOLDER"]
+    show(f"Next: {command('run', output_dir / '1.yaml', *after)}")
     return ExitCode.DONE

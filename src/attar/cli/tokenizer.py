@@ -65,7 +65,7 @@ def train(
             f"{split}: {density['bytes_per_window']:.2f} bytes for each window, "
             f"{density['bytes_per_id']:.2f} for each id"
         )
-    after = command("tokenizer", "evaluate", folder, "--data", data.data)
+    after = command("tokenizer", "evaluate", folder, *data.words())
     show(f"\nWritten to {folder}. Next: {after}")
     return ExitCode.DONE
 

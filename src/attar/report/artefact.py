@@ -1,5 +1,6 @@
 """The context that every verb runs in: one folder, one record, one way to end."""
 
+import logging
 import shutil
 import time
 from collections.abc import Iterator, Mapping
@@ -11,8 +12,10 @@ from typing import Any
 from attar import artefacts
 from attar.errors import ConfigError, TrainingDivergedError, require
 from attar.report.pages import save_card
-from attar.report.record import Paper, Run, now
+from attar.report.record import Paper, Run, now, recorded_data
 from attar.runtime import broadcast, processes
+
+logger = logging.getLogger(__name__)
 
 SEEDS = 2**32  # what every generator that a run seeds takes: NumPy's older ones have 32 bits
 
@@ -112,6 +115,8 @@ def artefact(
         settings=settings | {"recipe": recipe},
         seed=seed,
     )
+    if processes().is_main_process:
+        _warn_of_other_data(command, settings)
     folder = isinstance(output_dir, str | Path) and bool(str(output_dir))
     require(output_dir is None or folder, "output_dir", output_dir, "a folder")
     if output_dir is None:
@@ -138,6 +143,28 @@ def artefact(
         if work.main:
             work.save()
         work.run = broadcast(run)
+
+
+def _warn_of_other_data(command: str, settings: Mapping[str, Any]) -> None:
+    """Say so where a model was made with other data than it is given: the scores would mislead."""
+    given = settings.get("data")
+    if not given or command.startswith("tokenizer"):  # a tokenizer is made once for many texts
+        return
+    labelled = "task" in settings  # a student may well come from plain text
+    for role in ("teacher",) if labelled else ("model", "target", "teacher"):
+        name = settings.get(role)
+        before = recorded_data(name).get("data") if name else None
+        if before and Path(before).name not in {Path(given).name, _encoded_from(given)}:
+            logger.warning(
+                "Warning: the %s %s was made with the data %s, but this command reads %s; "
+                "scores on other data do not compare.",
+                *(role, name, before, given),
+            )
+
+
+def _encoded_from(data: str) -> str:
+    """The name of what a folder was encoded from, if data is one that a tokenizer encoded."""
+    return Path(recorded_data(data).get("data", "")).name
 
 
 def _require_one_process() -> None:

@@ -20,6 +20,10 @@ from attar.report.tables import run_table, run_text
 
 SCHEMA = 2
 FILE_NAME = "attar.json"
+#: records that are followed from a model to those it was made from
+_ANCESTORS = 8
+_COLUMNS = ("text_column", "pair_column", "label_column", "prompt_column", "completion_column")
+_OF_DATA = ("data", *_COLUMNS, "data_config")
 
 
 @dataclass(frozen=True)
@@ -224,6 +228,23 @@ class Run:
 
     def _repr_html_(self) -> str:
         return run_table(self).html()
+
+
+def recorded_data(folder: str | Path) -> dict[str, str]:
+    """The data that a model was made with, as `Data.settings` names them: as its record says, or
+    that of the model it was made from; empty where no record says.
+    """
+    for _ in range(_ANCESTORS):
+        try:
+            run = Run.load(folder) if Path(folder).is_dir() else None
+        except (DataError, OSError, ValueError):
+            run = None
+        if run is None or (run.data is None and run.model is None):
+            break
+        if run.data is not None:
+            return {name: run.settings[name] for name in _OF_DATA if run.settings.get(name)}
+        folder = run.model or ""
+    return {}
 
 
 def json_text(value: Any) -> str:
