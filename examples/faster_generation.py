@@ -26,7 +26,7 @@ MODEL = PretrainConfig(
     per_device_train_batch_size=8,
     learning_rate=2e-3,
 )
-TRAINING = attar.draft.Config(max_steps=100, temperature=0.0)  # for greedy decoding
+TRAINING = attar.DistillSpecConfig(max_steps=100, temperature=0.0)  # for greedy decoding
 
 
 def main() -> None:

@@ -25,7 +25,7 @@ SHAPE = PretrainConfig(
 def main() -> None:
     data = sys.argv[1] if len(sys.argv) > 1 else "python-stdlib"
     folder = Path(tempfile.mkdtemp(prefix="attar-example-"))
-    windows = attar.tokenizer.Config(window_bits=12)
+    windows = attar.EqualInfoConfig(window_bits=12)
     attar.tokenizer.train(data, config=windows, output_dir=folder / "tokenizer")
     tokenizer = attar.load_tokenizer(folder / "tokenizer")
     ids = tokenizer("import os")["input_ids"]

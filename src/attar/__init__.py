@@ -1,8 +1,9 @@
 """Attar makes language models, and the data around them, small, fast and cheap.
 
 Every command of the command line is here under the same words: `attar.prune(...)`, and for nouns
-`attar.draft.train(...)`. Names load on first use, so that `import attar` stays quick and does not
-import torch.
+`attar.draft.train(...)`. So is every dataclass of options that a verb takes, under its own name:
+`attar.BonsaiConfig` and so on. Names load on first use, so that `import attar` stays quick and does
+not import torch.
 """
 
 from importlib import import_module
@@ -24,17 +25,25 @@ if TYPE_CHECKING:
     from attar.decode.generate import GenerateConfig as GenerateConfig
     from attar.decode.generate import Generator as Generator
     from attar.decode.generate import generate as generate
+    from attar.decode.settings import SpecConfig as SpecConfig
     from attar.errors import AttarError as AttarError
     from attar.evaluation.likelihood import score as score
     from attar.evaluation.model import EvaluateConfig as EvaluateConfig
     from attar.evaluation.model import evaluate as evaluate
     from attar.measure.cost import cost_of as cost_of
+    from attar.measure.model import CostConfig as CostConfig
     from attar.measure.model import cost as cost
     from attar.methods.bonsai import BonsaiConfig as BonsaiConfig
     from attar.methods.bonsai import prune as prune
     from attar.methods.distiller import DistillConfig as DistillConfig
     from attar.methods.distiller import distill as distill
+    from attar.methods.distiller.recommend import RecommendConfig as RecommendConfig
     from attar.methods.distiller.recommend import recommend as recommend
+    from attar.methods.distiller.search import SearchConfig as SearchConfig
+    from attar.methods.distillspec import DistillSpecConfig as DistillSpecConfig
+    from attar.methods.distillspec.profile import EvaluateDraftConfig as EvaluateDraftConfig
+    from attar.methods.distillspec.search import DraftSearchConfig as DraftSearchConfig
+    from attar.methods.equal_info import EqualInfoConfig as EqualInfoConfig
     from attar.recipes import read_recipe as recipe  # noqa: F401
     from attar.report.compare import compare as compare
     from attar.report.environment import environment as env  # noqa: F401
@@ -59,17 +68,25 @@ _HOMES = MappingProxyType(
         "GenerateConfig": "attar.decode.generate",
         "Generator": "attar.decode.generate",
         "generate": "attar.decode.generate",
+        "SpecConfig": "attar.decode.settings",
         "AttarError": "attar.errors",
         "score": "attar.evaluation.likelihood",
         "EvaluateConfig": "attar.evaluation.model",
         "evaluate": "attar.evaluation.model",
         "cost_of": "attar.measure.cost",
+        "CostConfig": "attar.measure.model",
         "cost": "attar.measure.model",
         "BonsaiConfig": "attar.methods.bonsai",
         "prune": "attar.methods.bonsai",
         "DistillConfig": "attar.methods.distiller",
         "distill": "attar.methods.distiller",
+        "RecommendConfig": "attar.methods.distiller.recommend",
         "recommend": "attar.methods.distiller.recommend",
+        "SearchConfig": "attar.methods.distiller.search",
+        "DistillSpecConfig": "attar.methods.distillspec",
+        "EvaluateDraftConfig": "attar.methods.distillspec.profile",
+        "DraftSearchConfig": "attar.methods.distillspec.search",
+        "EqualInfoConfig": "attar.methods.equal_info",
         "recipe": "attar.recipes:read_recipe",
         "compare": "attar.report.compare",
         "env": "attar.report.environment:environment",

@@ -108,6 +108,16 @@ LEFT_OUT: dict[str, set[str]] = {
 
 
 @pytest.mark.parametrize("words", VERBS)
+def test_options_of_a_verb_are_exported_under_their_own_name(words: str) -> None:
+    for name, hint in typing.get_type_hints(VERBS[words][1]).items():
+        for kind in get_args(hint) or (hint,):
+            if dataclasses.is_dataclass(kind) and name != "return":
+                assert isinstance(kind, type)
+                assert kind.__name__ in attar.__all__
+                assert getattr(attar, kind.__name__) is kind
+
+
+@pytest.mark.parametrize("words", VERBS)
 def test_a_verb_takes_its_main_model_first_and_gives_a_record(words: str) -> None:
     typed, called = VERBS[words]
     for function in (typed, called):
