@@ -110,6 +110,27 @@ def test_tokens_and_ids_are_one_to_one(tokenizer: EqualInfoTokenizer) -> None:
     assert tokenizer.convert_tokens_to_string(tokens) == TEXT
 
 
+def test_ids_that_no_token_has_are_refused(tokenizer: EqualInfoTokenizer) -> None:
+    last = len(tokenizer) - 1
+    assert tokenizer.convert_ids_to_tokens([last]) == [tokenizer.convert_ids_to_tokens(last)]
+    for wrong in (-1, -100, last + 1):
+        with pytest.raises(IndexError, match=f"ids of 0 to {last}, found {wrong}"):
+            tokenizer.convert_ids_to_tokens([0, wrong])
+
+
+def test_words_are_encoded_as_they_stand_and_there_may_be_none(
+    tokenizer: EqualInfoTokenizer,
+) -> None:
+    assert not tokenizer.add_prefix_space
+    rows: Any = tokenizer([["naïve", "café"], [], ["x"]], is_split_into_words=True)
+    words = ["naïve", "café", "x"]
+    first, second, third = (tokenizer(word)["input_ids"] for word in words)
+    assert rows["input_ids"] == [first + second, [], third]
+    pair = tokenizer([], ["x"], is_split_into_words=True)["input_ids"]
+    assert pair == third
+    assert tokenizer([], is_split_into_words=True)["input_ids"] == []
+
+
 def test_added_tokens_are_found_in_text() -> None:
     tokenizer = make_tokenizer(
         sources(150_000),

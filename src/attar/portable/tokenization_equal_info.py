@@ -79,6 +79,7 @@ class EqualInfoTokenizer(PreTrainedTokenizer):
 
     vocab_files_names = {"dictionary_file": DICTIONARY_FILE, "codec_file": CODEC_FILE}
     model_input_names = ["input_ids", "attention_mask"]
+    add_prefix_space = False  # texts, and words that were split before, are encoded as they stand
     _auto_class = "AutoTokenizer"
 
     def __init__(
@@ -192,6 +193,11 @@ class EqualInfoTokenizer(PreTrainedTokenizer):
         return self._ids.get(token)
 
     def _convert_id_to_token(self, index):
+        if not 0 <= index < self.vocab_size:
+            raise IndexError(
+                f"expected ids of 0 to {len(self) - 1}, found {index}, which no token has; take "
+                "padding of labels, such as -100, out before"
+            )
         return self._names[index]
 
     def convert_tokens_to_string(self, tokens):
@@ -326,12 +332,15 @@ class EqualInfoTokenizer(PreTrainedTokenizer):
 
     def _encode_plus(self, text, text_pair=None, *, return_offsets_mapping=False, **kwargs):
         split_special = kwargs.get("split_special_tokens", self.split_special_tokens)
-        words = kwargs.get("is_split_into_words") or kwargs.get("sanitize_control_tokens")
+        split = kwargs.get("is_split_into_words")
+        words = split or kwargs.get("sanitize_control_tokens")
 
         tokens = self._added_tokens_decoder.values()
         bent = any(token.lstrip or token.rstrip or token.single_word for token in tokens)
 
         def ids(one):
+            if split and isinstance(one, list | tuple) and not one:
+                return ""  # a text of no words, which transformers refuses as a list
             if not isinstance(one, str) or not one or words or bent:
                 return one  # transformers takes care of it, slowly
             return self._encode_text(one, split_special=split_special)
