@@ -86,8 +86,8 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 def test_documents_come_back(folder: Path, tmp_path: Path) -> None:
     data = table(tmp_path / "table")
-    found = encode_corpus(folder, data, output_dir=tmp_path / "ids")
-    count = decode_corpus(tmp_path / "ids", output_file=tmp_path / "back.jsonl").details[
+    found = encode_corpus(folder, data, output_dir=tmp_path / "ids [a-z]")
+    count = decode_corpus(tmp_path / "ids [a-z]", output_file=tmp_path / "back.jsonl").details[
         "documents"
     ]
     back: Any = load_dataset("json", data_files=str(tmp_path / "back.jsonl"), split="train")
@@ -99,7 +99,7 @@ def test_documents_come_back(folder: Path, tmp_path: Path) -> None:
     sizes = {s: sum(len(t.encode()) for p, t in wanted if p == s) for s in ("train", "test")}
     assert found.quality["train"]["bytes"] == sizes["train"]
     assert found.quality["test"]["ids"] == sum(
-        map(len, load_encoded(tmp_path / "ids")["test"]["input_ids"])
+        map(len, load_encoded(tmp_path / "ids [a-z]")["test"]["input_ids"])
     )
 
 

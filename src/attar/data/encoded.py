@@ -4,6 +4,7 @@ A shard is written aside and then put in place, so that what is there is complet
 go into which shard depends on the text alone.
 """
 
+import glob
 import json
 import logging
 import os
@@ -77,9 +78,8 @@ def load_encoded(folder: str | Path) -> DatasetDict:
             for file in files:
                 _check(file)
             with progress_only_on_terminals():
-                rows = datasets.load_dataset(
-                    "parquet", data_files=[str(file) for file in files], split="train"
-                )
+                names = [glob.escape(str(file)) for file in files]  # `datasets` takes patterns
+                rows = datasets.load_dataset("parquet", data_files=names, split="train")
         except Exception as error:
             raise DataError(
                 f"cannot read the ids in {str(folder)!r}, a file may be damaged "
