@@ -354,6 +354,20 @@ def test_quantised_weights_are_refused(tmp_path):
         checkpoint.load(stored_with(tiny.model(), tmp_path, quantization_config=settings))
 
 
+@pytest.mark.parametrize("kept", [0, 1])
+def test_layers_that_the_config_does_not_have_are_not_lost_in_silence(kept, tmp_path):
+    with pytest.raises(DataError, match=r"no place for .*layers\."):
+        checkpoint.load(stored_with(tiny.model("llama"), tmp_path, num_hidden_layers=kept))
+
+
+def test_pickled_weights_are_refused_with_the_way_to_convert_them(tmp_path):
+    folder, model = stored_with(tiny.model("llama"), tmp_path), tiny.model("llama")
+    (folder / "model.safetensors").unlink()
+    torch.save(model.state_dict(), folder / "pytorch_model.bin")
+    with pytest.raises(CompatibilityError, match=r"pytorch_model.bin, a pickle.*convert it"):
+        checkpoint.load(folder)
+
+
 @pytest.mark.parametrize("read", [checkpoint.load, checkpoint.load_tokenizer])
 def test_what_cannot_name_a_model_is_refused(read):
     for model in (5, None, b"x", [], ""):

@@ -1,5 +1,6 @@
 """Loading models."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,8 @@ _SEQ_TO_SEQ: Any = modeling_auto.MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES
 _BARE: Any = modeling_auto.MODEL_MAPPING_NAMES
 #: where transformers keeps the head of a task, which no language model has
 _TASK_HEADS = ("classifier.", "score.", "qa_outputs.")
+#: a tensor of a numbered layer, but for what old versions stored though it can be computed
+_OF_A_LAYER = re.compile(r"\.\d+\.(?!.*(inv_freq|masked_bias|attn\.bias)$)")
 
 
 def load(
@@ -39,7 +42,7 @@ def load(
             checkpoints do not need it.
 
     Raises:
-        CompatibilityError: its weights are quantised.
+        CompatibilityError: its weights are quantised, or pickled.
         DataError: there is no such model, or its files are damaged or do not fit its config.
     """
     kwargs: dict[str, Any] = {"revision": revision, "trust_remote_code": trust_remote_code}
@@ -50,6 +53,7 @@ def load(
             "quantised (quantization_config in its config.json): give the model that they were "
             "made from"
         )
+    _refuse_pickles(path)
     classes, first = _model_classes(config), None
     for loader in classes:
         if loader.__name__.startswith(PREFIX):
@@ -66,6 +70,11 @@ def load(
             f"missing or of another shape, "
             f"such as {first[0]!r}; fetch or save it again"
         )
+    if unread := [key for key in sorted(info["unexpected_keys"]) if _OF_A_LAYER.search(key)]:
+        raise DataError(
+            f"the checkpoint {str(path)!r} does not fit its config, which has no place for "
+            f"{len(unread)} of its tensors, such as {unread[0]!r}; fetch or save it again"
+        )
     heads = [key for key in sorted(info["unexpected_keys"]) if key.startswith(_TASK_HEADS)]
     if len(classes) > 1 and heads:
         raise DataError(
@@ -73,6 +82,17 @@ def load(
             f"weights, among them {heads[0]!r}; name it there under 'architectures'"
         )
     return model.eval()
+
+
+def _refuse_pickles(path: str | Path) -> None:
+    folder = Path(path)
+    pickled = sorted(file.name for file in folder.glob("pytorch_model*.bin"))
+    if pickled and not any(folder.glob("*.safetensors")):
+        raise CompatibilityError(
+            f"expected weights in safetensors in {str(path)!r}, found {pickled[0]}, a pickle, "
+            "which can run any code; where you trust it, convert it with transformers: "
+            "AutoModelForCausalLM.from_pretrained(folder).save_pretrained(new_folder)"
+        )
 
 
 def read_config(path: str | Path, **kwargs: Any) -> Any:
