@@ -393,7 +393,7 @@ def test_names_of_code_files_go_where_the_files_are_not_written(tmp_path):
 
 
 def test_a_full_disk_is_named_in_one_sentence(tmp_path):
-    words = "the checkpoint in .* is incomplete, as the disk is full"
+    words = "cannot save the checkpoint to .*, as the disk is full"
     old = resource.getrlimit(resource.RLIMIT_FSIZE)
     handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (2000, old[1]))
@@ -409,7 +409,7 @@ def test_a_full_disk_is_named_in_one_sentence(tmp_path):
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, old)
         signal.signal(signal.SIGXFSZ, handler)
-    assert [p.name for p in tmp_path.iterdir()] == ["a"]
+    assert [p.name for p in tmp_path.iterdir()] == []
 
 
 def test_a_shape_that_the_config_refuses_is_refused_before_anything_is_written(tmp_path):
@@ -420,3 +420,50 @@ def test_a_shape_that_the_config_refuses_is_refused_before_anything_is_written(t
     with pytest.raises(CompatibilityError, match="Phi3Config refuses"):
         checkpoint.save(slice_model(model, narrow), tmp_path / "no")
     assert not (tmp_path / "no").exists()
+
+
+# ----------------------------------------------------------- what was measured is what was written
+
+
+def rescale_attention(model):
+    model.transformer.h[1].attn.scaling = 0.7
+
+
+def lose_a_weight(model):
+    model._keys_to_ignore_on_save = {"transformer.wpe.weight"}
+
+
+def hook_a_layer(model):
+    model.transformer.h[0].register_forward_hook(lambda module, args, out: out * 1.001)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "words"),
+    [
+        (rescale_attention, "gives other logits"),
+        (lose_a_weight, "does not load again .*wpe"),
+        (hook_a_layer, "gives other logits"),
+    ],
+)
+def test_a_model_that_its_files_would_not_give_again_is_not_saved(spoil, words, tmp_path):
+    model = tiny.model("gpt2")
+    spoil(model)
+    with pytest.raises(CompatibilityError, match=words) as caught:
+        checkpoint.save(model, tmp_path / "new" / "folder")
+    assert "\n" not in str(caught.value)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_is_saved_is_compared_whatever_it_holds(tmp_path):
+    for number, kind in enumerate([torch.float64, torch.bfloat16, torch.float16]):
+        checkpoint.save(tiny.model("llama").to(kind).train(), tmp_path / str(number))
+    damaged = tiny.model("bert", auto=AutoModelForMaskedLM).train()
+    with torch.no_grad():
+        next(damaged.parameters())[5] = torch.nan
+    checkpoint.save(damaged, tmp_path / "nan")
+    assert damaged.training
+    few = tiny.model("gpt2", auto=AutoModelForSequenceClassification, n_positions=4)
+    checkpoint.save(few, tmp_path / "short")
+    checkpoint.save(few, tmp_path / "nan")  # over another one
+    assert checkpoint.load(tmp_path / "nan").config.model_type == "gpt2"
+    assert not [p for p in (tmp_path / "nan").iterdir() if p.name.startswith(".")]

@@ -1,12 +1,15 @@
 """Saving models as ordinary Hugging Face checkpoints."""
 
+import contextlib
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from huggingface_hub.errors import StrictDataclassError
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from attar.artefacts import disk_is_full, make_folder
+from attar.checkpoint.checks import require_same
 from attar.checkpoint.forms import as_mistral, follow_config, is_per_layer, refuses_heads
 from attar.checkpoint.sources import reason_of
 from attar.errors import CompatibilityError, ResourceError
@@ -23,35 +26,48 @@ def save(
 
     Layers that are all alike give a stock checkpoint. A Llama whose head count no longer divides
     its width, which `LlamaConfig` refuses, is written under the equivalent `mistral` type. Layers
-    that differ give `per_layer_config` and the modelling file.
+    that differ give `per_layer_config` and the modelling file. What was written is loaded again and
+    compared with the model before it counts.
 
     Returns:
         `uniform`, `uniform as mistral` or `per_layer`.
 
     Raises:
-        CompatibilityError: no stock class can hold these shapes.
+        CompatibilityError: no stock class can hold these shapes, or what was written would be
+            another model. Nothing of it is left.
         ResourceError: the disk is full.
     """
     if model.config.model_type in FAMILIES and (reason := Body(model).no_form()):
         raise CompatibilityError(f"this model cannot be saved for transformers: {reason}")
     follow_config(model)
     form = "per_layer" if is_per_layer(model.config) else "uniform"
+    written = model
     if form == "uniform" and refuses_heads(model.config):
-        model, form = as_mistral(model), "uniform as mistral"
-    _require_valid(model.config)
-    _forget_code(model, vars(model.config))
+        written, form = as_mistral(model), "uniform as mistral"
+    _require_valid(written.config)
+    _forget_code(written, vars(written.config))
     output_dir = Path(output_dir)
+    above = [folder for folder in (output_dir, *output_dir.parents) if not folder.exists()]
     make_folder(output_dir)
     try:
-        if tokenizer is not None:
-            _forget_code(tokenizer, tokenizer.init_kwargs)
-            tokenizer.save_pretrained(output_dir)
-        model.save_pretrained(output_dir)
+        with TemporaryDirectory(dir=output_dir, prefix=".saving-") as partial:
+            written.save_pretrained(partial)
+            require_same(Path(partial), written, model=model)
+            if tokenizer is not None:
+                _forget_code(tokenizer, tokenizer.init_kwargs)
+                tokenizer.save_pretrained(output_dir)
+            for old in output_dir.glob("model*.safetensors*"):  # one file would win over new shards
+                old.unlink()
+            for file in Path(partial).iterdir():
+                file.replace(output_dir / file.name)
     except Exception as error:
+        with contextlib.suppress(OSError):  # something lies in it
+            for folder in above:
+                folder.rmdir()
         if not disk_is_full(error):
             raise
         raise ResourceError(
-            f"the checkpoint in {str(output_dir)!r} is incomplete, as the disk is full; make room "
+            f"cannot save the checkpoint to {str(output_dir)!r}, as the disk is full; make room "
             "and save it again"
         ) from error
     return form
