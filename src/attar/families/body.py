@@ -1,16 +1,7 @@
-"""Where heads, neurons, the hidden width and the vocabulary live in each transformers model family.
-
-Everything that cuts, masks or counts a model asks this module and nothing else knows a parameter's
-name. A *unit* is what can be removed whole from one layer: a **KV group** (a key/value head with
-the query heads that share it) or a **neuron** of the feed-forward network. A :class:`Cut` says
-which rows of one parameter belong to each unit, so that fused and transposed layouts need no
-special case. The **hidden width** runs through the whole model: :meth:`Body.stream` lists every
-module that reads it or writes to it. The **vocabulary** is the rows of the token embeddings and of
-the output head (:meth:`Body.vocabulary_axes`).
-"""
+"""A model seen as its layers, units, hidden width and vocabulary, read from the real tensors."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal
 
@@ -20,6 +11,7 @@ from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
 from attar.errors import CompatibilityError
+from attar.families.table import FAMILIES, Family
 
 Unit = Literal["kv_groups", "neurons"]
 UNITS: tuple[Unit, ...] = ("kv_groups", "neurons")
@@ -27,138 +19,7 @@ UNITS: tuple[Unit, ...] = ("kv_groups", "neurons")
 Global = Literal["hidden", "head_channels", "vocabulary"]
 GLOBAL: tuple[Global, ...] = ("hidden", "head_channels", "vocabulary")
 
-_TIED_HEADS = (
-    "its head size is tied to width / heads, so a stock checkpoint with fewer heads does not exist"
-)
-_WIDE_NORM = (
-    "it normalises queries and keys over all heads at once, so removing a head changes the others"
-)
 _ROTARY = "its rotary position frequencies are computed from the head size"
-
-
-@dataclass(frozen=True)
-class Family:
-    """Names inside one layer, and the config keys that size it."""
-
-    layers: str = "layers"  # path of the layer list inside the base model
-    query: str = "self_attn.q_proj"
-    key: str = "self_attn.k_proj"
-    value: str = "self_attn.v_proj"
-    # one projection whose rows are all queries, then keys, then values
-    fused_qkv: str | None = None
-    fused_by_head: bool = False  # its rows are query, key, value of the first head, and so on
-    sizes_from_config: bool = False  # its forward pass reads the numbers of heads from the config
-    attention_out: str = "self_attn.o_proj"
-    mlp_in: tuple[str, ...] = ("mlp.gate_proj", "mlp.up_proj")
-    fused_mlp_in: bool = False  # one projection whose rows are all gates, then all ups
-    mlp_out: str = "mlp.down_proj"
-    ffn_key: str = "intermediate_size"
-    head_size: str = "head_dim"  # attribute of the attention module: channels of one head
-    rotary: bool = True
-    tied_head_size: bool = False  # the config class computes the head size as width / heads
-    wide_norm: bool = False  # queries and keys are normalised over all heads at once
-    # the config class refuses head counts that do not divide the width
-    heads_divide_width: bool = False
-    positions_from_pad: bool = False  # position numbers start after the id of the padding token
-    first_norm: str | None = None  # a norm that the class leaves out of the first layer
-
-    @property
-    def no_heads(self) -> str | None:
-        """Why pruning cannot remove heads, or None."""
-        if self.wide_norm:
-            return _WIDE_NORM
-        return _TIED_HEADS if self.tied_head_size else None
-
-    @property
-    def attention(self) -> str:
-        """Path of the attention module inside a layer."""
-        return (self.fused_qkv or self.query).rpartition(".")[0]
-
-    @property
-    def reads(self) -> tuple[str, ...]:
-        """Linear modules inside a layer whose input is the hidden width."""
-        projections = (self.fused_qkv,) if self.fused_qkv else (self.query, self.key, self.value)
-        return (*projections, *self.mlp_in)
-
-    @property
-    def writes(self) -> tuple[str, ...]:
-        """Linear modules inside a layer whose output is the hidden width."""
-        return (self.attention_out, self.mlp_out)
-
-
-_BERT = Family(
-    layers="encoder.layer",
-    query="attention.self.query",
-    key="attention.self.key",
-    value="attention.self.value",
-    attention_out="attention.output.dense",
-    mlp_in=("intermediate.dense",),
-    mlp_out="output.dense",
-    head_size="attention_head_size",
-    rotary=False,
-    tied_head_size=True,
-)
-
-FAMILIES: dict[str, Family] = {
-    "llama": Family(heads_divide_width=True),
-    "mistral": Family(),
-    "qwen2": Family(),
-    "qwen3": Family(),
-    "gemma": Family(),
-    "gemma2": Family(heads_divide_width=True),
-    "gemma3_text": Family(heads_divide_width=True),
-    "granite": Family(),
-    "smollm3": Family(),
-    "olmo": Family(),
-    "olmo2": Family(wide_norm=True),
-    "phi": Family(attention_out="self_attn.dense", mlp_in=("mlp.fc1",), mlp_out="mlp.fc2"),
-    "phi3": Family(
-        fused_qkv="self_attn.qkv_proj",
-        sizes_from_config=True,
-        mlp_in=("mlp.gate_up_proj",),
-        fused_mlp_in=True,
-    ),
-    "starcoder2": Family(mlp_in=("mlp.c_fc",), mlp_out="mlp.c_proj"),
-    "gpt2": Family(
-        layers="h",
-        fused_qkv="attn.c_attn",
-        attention_out="attn.c_proj",
-        mlp_in=("mlp.c_fc",),
-        mlp_out="mlp.c_proj",
-        ffn_key="n_inner",
-        rotary=False,
-        tied_head_size=True,
-    ),
-    "opt": Family(
-        layers="decoder.layers",
-        attention_out="self_attn.out_proj",
-        mlp_in=("fc1",),
-        mlp_out="fc2",
-        ffn_key="ffn_dim",
-        rotary=False,
-        tied_head_size=True,
-    ),
-    "gpt_neox": Family(
-        fused_qkv="attention.query_key_value",
-        fused_by_head=True,
-        attention_out="attention.dense",
-        mlp_in=("mlp.dense_h_to_4h",),
-        mlp_out="mlp.dense_4h_to_h",
-        head_size="head_size",
-        tied_head_size=True,
-    ),
-    "bert": _BERT,
-    "roberta": replace(_BERT, positions_from_pad=True),
-    "modernbert": Family(
-        fused_qkv="attn.Wqkv",
-        attention_out="attn.Wo",
-        mlp_in=("mlp.Wi",),
-        fused_mlp_in=True,
-        mlp_out="mlp.Wo",
-        tied_head_size=True,
-        first_norm="attn_norm",
-    ),
-}
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,27 @@
+"""Where heads, neurons, the hidden width and the vocabulary live in each transformers model family.
+
+Everything that cuts, masks or counts a model asks this module and nothing else knows a parameter's
+name. A *unit* is what can be removed whole from one layer: a **KV group** (a key/value head with
+the query heads that share it) or a **neuron** of the feed-forward network. A :class:`Cut` says
+which rows of one parameter belong to each unit, so that fused and transposed layouts need no
+special case. The **hidden width** runs through the whole model: :meth:`Body.stream` lists every
+module that reads it or writes to it. The **vocabulary** is the rows of the token embeddings and of
+the output head (:meth:`Body.vocabulary_axes`).
+"""
+
+from attar.families.body import GLOBAL, UNITS, Body, Cut, Global, Layer, StreamModule, Unit, is_norm
+from attar.families.table import FAMILIES, Family
+
+__all__ = [
+    "FAMILIES",
+    "GLOBAL",
+    "UNITS",
+    "Body",
+    "Cut",
+    "Family",
+    "Global",
+    "Layer",
+    "StreamModule",
+    "Unit",
+    "is_norm",
+]
