@@ -39,6 +39,17 @@ def test_priors_equal_a_two_pass_computation(family):
             torch.testing.assert_close(found[i, unit], expected, rtol=1e-5, atol=1e-8)
 
 
+@pytest.mark.parametrize("prior", ["wanda", "magnitude", "fluctuation"])
+def test_priors_stay_on_the_device_that_computes_them(prior, monkeypatch):
+    def moved(*_):
+        raise AssertionError("a tensor went to the processor")
+
+    monkeypatch.setattr(torch.Tensor, "cpu", moved)
+    model = tiny.model("llama")
+    found = unit_importance(model, windows(), prior=prior, generator=torch.Generator())
+    assert {scores.device for scores in found.values()} == {model.device}
+
+
 def test_priors_do_not_depend_on_batches():
     model, ids = tiny.model("llama"), windows(9)
     one = channel_stats(model, ids, batch_size=9)

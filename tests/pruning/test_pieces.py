@@ -2,9 +2,12 @@
 
 import numpy as np
 import pytest
+import torch
 
+import tiny
+from attar.families import UNITS, Body
 from attar.methods.bonsai import BonsaiConfig
-from attar.pruning.pieces import UnitGroup, select_removals
+from attar.pruning.pieces import UnitGroup, removable_pool, select_removals
 
 QUICK = BonsaiConfig(windows=8, context=16, ffn_block=8)
 
@@ -47,3 +50,25 @@ def test_the_last_piece_is_trimmed_to_what_is_missing():
         pool, [1.0], costs=[24.0], amount=9.0, config=QUICK, uniform=False, trim=True
     )
     assert gone.members == tuple(range(16))
+
+
+def test_crowded_modules_offer_larger_groups_but_several_each():
+    model = tiny.model("llama")
+    modules = [(i, unit) for i in range(3) for unit in UNITS]
+    importance = {(i, unit): torch.arange(Body(model).layers[i].count(unit)) for i, unit in modules}
+
+    def sizes(most):
+        pool = removable_pool(
+            model,
+            modules,
+            importance=importance,
+            share=1.0,
+            block=8,
+            most=most,
+            config=BonsaiConfig(),
+        )
+        return [len(group.members) for group in pool if group.module == "layers.1.mlp"]
+
+    assert sizes(15) == sizes(None) == 5 * [8]  # one block always stays
+    assert sizes(14) == sizes(4) == 2 * [16]
+    assert sizes(1) == 2 * [16]

@@ -238,7 +238,11 @@ class Body:
     @property
     def layers(self) -> list[Layer]:
         """The layers as attention and feed-forward network, sizes read from the tensors."""
-        return [Layer(module, self.family, self.head_dim) for module in self.layer_list]
+        return [self.layer(i) for i in range(len(self.layer_list))]
+
+    def layer(self, index: int) -> Layer:
+        """One of the layers."""
+        return Layer(self.layer_list[index], self.family, self.head_dim)
 
     def layer_prefix(self, index: int) -> str:
         """Name of layer `index` as it stands in `model.state_dict()`, with a closing dot."""

@@ -13,13 +13,14 @@ from attar.models import evaluation_mode, has_cache
 LINEAR = (nn.Linear, Conv1D)
 
 
-def cost_of(model: PreTrainedModel, *, context: int = 0) -> Cost:
+def cost_of(model: PreTrainedModel, *, context: int = 0, cache: bool = True) -> Cost:
     """Count a model's cost from its tensors.
 
     Args:
         model: any transformers model, already loaded.
         context: tokens already in the cache, for the attention part of `macs`; 0 leaves that part
             out.
+        cache: count the bytes of the cache, for which the model runs once; otherwise they are 0.
     """
     parameters = list(model.parameters())
     dtypes: dict[str, int] = {}
@@ -31,7 +32,7 @@ def cost_of(model: PreTrainedModel, *, context: int = 0) -> Cost:
         block_params=_block_parameters(model),
         bytes=sum(dtypes.values()),
         macs=linear_macs(model) + context * _attention_macs(model),
-        kv_bytes=_kv_bytes(model),
+        kv_bytes=_kv_bytes(model) if cache else 0,
         dtypes=dtypes,
     )
 

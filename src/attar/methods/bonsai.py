@@ -221,7 +221,7 @@ def _module_weights(
     for (layer, unit), mine in columns.items():
         weights = torch.ones(len(mine), dtype=torch.float64)
         if unit is not None:
-            rho = importance[layer, unit]
+            rho = importance[layer, unit].cpu()  # `generator` draws there
             scores = torch.stack([rho[list(pool[i].members)].mean() for i in mine])
             weights = rho.max() - scores
         drop = max(1, len(mine) // 2)
@@ -290,7 +290,8 @@ def _strata(pool: Sequence[UnitGroup], *, joint: bool) -> list[tuple[str, list[i
 
 
 def _pairs(pool: Sequence[UnitGroup], config: PruneConfig) -> int:
-    n = config.evaluations or min(MOST_EVALUATIONS, max(32, 2 * len(pool)))
+    most = MOST_EVALUATIONS if config.ffn_block else max(MOST_EVALUATIONS, len(pool))
+    n = config.evaluations or min(most, max(32, 2 * len(pool)))
     return max(2, min(n, 2 ** min(len(pool), 20)) // 2)
 
 

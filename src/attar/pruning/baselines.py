@@ -116,7 +116,7 @@ def one_shot(task: ScoringTask) -> GroupScores:
     for group in pool:
         assert group.unit is not None
         module = group.layer, group.unit
-        rho = task.importance[module]
+        rho = task.importance[module].cpu()  # many groups are looked up in it
         if config.allocation == "equal":
             left[module] -= len(group.members)
             scores.append(1 - left[module] / task.widths[module])

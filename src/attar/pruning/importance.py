@@ -28,7 +28,7 @@ class ChannelStats:
 
     Attributes:
         tokens: how many were summed; the means below need at least one.
-        total: sum of x, `(channels,)` float64 on the CPU, as the next two.
+        total: sum of x, `(channels,)` float64 on the device of x, as the next two.
         absolute: sum of |x|.
         square: sum of x^2.
     """
@@ -83,13 +83,14 @@ def channel_stats(
         def hook(_: nn.Module, args: tuple[Tensor, ...]) -> None:
             x = args[0].detach().reshape(-1, args[0].shape[-1]).float()
             if key not in stats_of:
-                stats_of[key] = ChannelStats(0, *torch.zeros(3, x.shape[1], dtype=torch.float64))
+                sums = torch.zeros(3, x.shape[1], dtype=torch.float64, device=x.device)
+                stats_of[key] = ChannelStats(0, *sums)
             stats = stats_of[key]
             stats.tokens += len(x)
             # float64 in the sums alone: a copy of the activations in it would double the peak
-            stats.total += x.sum(0, dtype=torch.float64).cpu()
-            stats.absolute += x.abs().sum(0, dtype=torch.float64).cpu()
-            stats.square += x.square().sum(0, dtype=torch.float64).cpu()
+            stats.total += x.sum(0, dtype=torch.float64)
+            stats.absolute += x.abs().sum(0, dtype=torch.float64)
+            stats.square += x.square().sum(0, dtype=torch.float64)
 
         return hook
 
@@ -112,7 +113,8 @@ def unit_importance(
     generator: torch.Generator,
     batch_size: int = 8,
 ) -> dict[Module, Tensor]:
-    """One score per unit of every module, `(units,)` float64: the average over the unit's channels.
+    """One score per unit of every module, `(units,)` float64: the average over the unit's channels,
+    on the device that computes it (random ones on that of `generator`).
 
     - `wanda`: mean over outputs of |W_oj|, times sqrt(mean x_j^2)
     - `magnitude`: mean |x_j|
@@ -129,20 +131,20 @@ def unit_importance(
                 scores[i, unit] = torch.rand(len(columns), generator=generator, dtype=torch.float64)
                 continue
             channel = _channel_scores(layer.out(unit), stats[i, unit], prior)
-            scores[i, unit] = channel[columns].mean(1)
+            scores[i, unit] = channel[columns.to(channel.device)].mean(1)
     return scores
 
 
 def _channel_scores(projection: nn.Module, stats: ChannelStats, prior: Prior) -> Tensor:
     weight = projection.weight
     assert isinstance(weight, Tensor)
-    w = weight.detach().float().cpu()
+    w = weight.detach()
     outputs = 1 if isinstance(projection, Conv1D) else 0
     if prior == "wanda":
         return w.abs().mean(outputs, dtype=torch.float64) * stats.mean_square.sqrt()
     if prior == "magnitude":
         return stats.mean_absolute
-    return stats.variance * w.square().sum(outputs, dtype=torch.float64)
+    return stats.variance * w.float().square().sum(outputs, dtype=torch.float64)
 
 
 @torch.no_grad()

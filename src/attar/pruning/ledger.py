@@ -47,12 +47,12 @@ class Ledger:
         """The model's present figure; latencies are predicted from the table."""
         if constraint.key in self.tables:
             return self.tables[constraint.key].predict(Arch.of(self._model))
-        return constraint.value(cost_of(self._model))
+        return constraint.value(cost_of(self._model, cache=constraint.key == "kv_bytes"))
 
     def of_unit(self, key: str, module: Module) -> float:
         """What one unit of this module costs, in the base unit of the constraint."""
         layer, unit = module
-        here = self._body.layers[layer]
+        here = self._body.layer(layer)
         if key in self.tables:
             return self.tables[key].saving(unit, here.count(unit))
         if key == "kv_bytes":

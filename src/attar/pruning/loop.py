@@ -6,6 +6,7 @@ import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -40,7 +41,7 @@ from attar.slicing import SlicePlan, slice_model
 
 logger = logging.getLogger(__name__)
 
-#: sub-models measured in one step unless the options say otherwise
+#: sub-models of one kind measured in one step, unless more candidates or the options ask for others
 MOST_EVALUATIONS = 200
 
 
@@ -341,18 +342,14 @@ class _Loop:
             return finest_pool(model, modules, importance=importance, config=config)
         live = max(costs.spare(constraint), 1e-9)
         share = min(1.0, max(2.0, config.pool_factor) * amount / live)
-        most = config.evaluations or MOST_EVALUATIONS
-        block, widest = self.block, max(layer.neurons for layer in Body(model).layers)
-        pool = removable_pool(
-            model, modules, importance=importance, share=share, block=block, config=config
+        # blocks that the options ask for stay as they are
+        most = None if config.ffn_block else config.evaluations or MOST_EVALUATIONS
+        cut = partial(
+            removable_pool, model, modules, importance=importance, most=most, config=config
         )
-        while len(pool) > most and config.ffn_block is None and block < widest:
-            block *= 2  # more groups than evaluations could tell apart
-            pool = removable_pool(
-                model, modules, importance=importance, share=share, block=block, config=config
-            )
-        if sum(costs.of_groups(constraint.key, pool)) < amount:
-            pool = finest_pool(model, modules, importance=importance, config=config)
+        pool = cut(share=share, block=self.block)
+        if sum(costs.of_groups(constraint.key, pool)) < amount:  # the rests of blocks count now
+            pool = cut(share=1.0, block=config.round_to)
         return pool
 
     def _layer_pool(self, constraint: Constraint, amount: float, rows: Tensor) -> list[UnitGroup]:

@@ -15,6 +15,9 @@ from attar.pruning.config import Layout, PruneConfig
 from attar.pruning.importance import Module
 from attar.slicing import LayerKeep, SlicePlan, UnitMasks
 
+#: groups that a module offers at least, as far as it can spare them
+SEVERAL = 2
+
 
 @dataclass(frozen=True)
 class UnitGroup:
@@ -67,7 +70,7 @@ def spare(model: PreTrainedModel, module: Module, *, config: PruneConfig) -> int
     """How many units a module can lose: one KV group, or one rounding step of neurons, always
     stays.
     """
-    count = Body(model).layers[module[0]].count(module[1])
+    count = Body(model).layer(module[0]).count(module[1])
     if module[1] == "kv_groups":
         return count - 1
     return max(0, count - config.round_to) // config.round_to * config.round_to
@@ -116,22 +119,39 @@ def removable_pool(
     importance: dict[Module, Tensor],
     share: float,
     block: int,
+    most: int | None,
     config: PruneConfig,
 ) -> list[UnitGroup]:
     """The candidates: in every module the `share` of live units that the prior likes least, in
     groups.
 
     Attention offers at least two KV groups and the feed-forward network at least two blocks, as far
-    as they can be spared.
+    as they can be spared. Where modules of one kind offer more than `most` groups together, groups
+    are doubled until they do not, but every module goes on offering several; None: never.
     """
-    pool: list[UnitGroup] = []
-    for module in modules:
-        order = importance[module].argsort(stable=True).tolist()
-        size = 1 if module[1] == "kv_groups" else block
-        room = spare(model, module, config=config)
-        offered = max(2, round(share * len(order) / size)) * size
-        pool += cut_groups(module, order[: min(offered, room // size * size)], size=size)
-    return pool
+    orders = {module: importance[module].argsort(stable=True).tolist() for module in modules}
+    rooms = {module: spare(model, module, config=config) for module in modules}
+    sizes = {module: 1 if module[1] == "kv_groups" else block for module in modules}
+
+    def offered(module: Module) -> int:
+        wanted = max(SEVERAL, round(share * len(orders[module]) / sizes[module]))
+        return min(wanted, rooms[module] // sizes[module])
+
+    for unit in UNITS:
+        alike = [module for module in modules if module[1] == unit]
+        if most is None or sum(offered(module) for module in alike) <= most:
+            continue
+        fair = most // len(alike)
+        for module in alike:
+            while offered(module) > fair and offered(module) >= 2 * SEVERAL:
+                sizes[module] *= 2
+    return [
+        group
+        for module, order in orders.items()
+        for group in cut_groups(
+            module, order[: offered(module) * sizes[module]], size=sizes[module]
+        )
+    ]
 
 
 # -------------------------------------------------------------------------------------- switching
@@ -180,7 +200,7 @@ def select_removals(
         config: `rank_by` and `round_to`.
         uniform: move in bundles: the r-th least valuable group of every module of one kind goes
             together or not at all.
-        trim: shorten the last group of neurons to what is still missing, in multiples of
+        trim: shorten the last group to what is still missing, of neurons in multiples of
             `round_to`.
     """
     bundles = _bundles(pool, values) if uniform else [[i] for i in range(len(pool))]
@@ -203,9 +223,8 @@ def select_removals(
 
 
 def _trim(group: UnitGroup, share: float, round_to: int) -> UnitGroup:
-    if group.unit != "neurons":
-        return group
-    needed = math.ceil(share * len(group.members) / round_to - 1e-9) * round_to
+    multiple = round_to if group.unit == "neurons" else 1
+    needed = math.ceil(share * len(group.members) / multiple - 1e-9) * multiple
     return replace(group, members=group.members[:needed])
 
 
