@@ -49,6 +49,24 @@ def test_workspace_leaves_nothing_after_bad_input_and_state_after_a_break(tmp_pa
     assert final.is_dir()
 
 
+def test_a_run_that_goes_on_is_not_resumed_beside_itself(tmp_path):
+    final = tmp_path / "out"
+    with artefacts.workspace(final, settings={}) as space:
+        (space.state / "step").write_text("7")
+        with (
+            pytest.raises(ConfigError, match="another process is at work on the run in"),
+            artefacts.workspace(final, settings={}, resume=True),
+        ):
+            pass
+        assert (space.state / "step").read_text() == "7"
+    assert list(final.iterdir()) == []
+    partial = tmp_path / "out2.partial"
+    partial.mkdir()
+    (partial / "left").write_text("by a run that was killed at once")
+    with artefacts.workspace(tmp_path / "out2", settings={}, resume=True) as space:
+        assert [p.name for p in space.path.iterdir()] == ["state"]
+
+
 def test_workspace_refuses_a_folder_that_holds_something(tmp_path):
     (tmp_path / "precious").write_text("x")
     with pytest.raises(ConfigError, match="empty"), artefacts.workspace(tmp_path, settings={}):

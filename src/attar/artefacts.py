@@ -11,10 +11,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from filelock import FileLock, Timeout
+
 from attar.errors import AttarError, ConfigError, DataError, ResourceError
 
 #: in the state of a run: what it began with
 SETTINGS_FILE = "settings.json"
+_LOCK = "lock"  # in the state, held by the process that works there; a kill gives it back
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
@@ -77,8 +80,8 @@ def workspace(
         resume: go on with an unfinished `<output_dir>.partial`; starts afresh when there is none.
 
     Raises:
-        ConfigError: the folder holds something, an unfinished run is in the way, or the settings
-            differ from those it began with.
+        ConfigError: the folder holds something, an unfinished run is in the way or going on, or the
+            settings differ from those it began with.
     """
     final, partial = _places(Path(output_dir))
     if resume and (final / "attar.json").is_file():
@@ -99,37 +102,64 @@ def workspace(
             f"an unfinished run lies in {str(partial)!r}; finish it with resume (--resume), or "
             "delete that folder"
         )
-    if resuming and noted.exists():
-        _same_settings(json.loads(noted.read_text(encoding="utf-8")), plain, partial)
-    else:
-        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
-            shutil.rmtree(partial)
-        above = [folder for folder in partial.parents if not folder.exists()]
-        make_folder(noted.parent, shown=final)
+    above = [folder for folder in partial.parents if not folder.exists()]
+    make_folder(noted.parent, shown=final)
     work = Workspace(partial, resuming)
+    with _alone(partial):
+        if noted.exists():
+            _same_settings(json.loads(noted.read_text(encoding="utf-8")), plain, partial)
+        try:
+            if not noted.exists():
+                clear(partial)  # of a run that did not get as far as this
+                write_text(noted, json.dumps(plain))
+            yield work
+        except BaseException as error:
+            machine = isinstance(error, ResourceError)
+            mistake = isinstance(error, AttarError) and not machine and not resuming  # comes again
+            gone = mistake or {p.name for p in work.state.iterdir()} <= {noted.name, _LOCK}
+            if gone:
+                shutil.rmtree(partial)
+                with contextlib.suppress(OSError):  # something else lies in it by now
+                    for folder in above:  # the nearest first
+                        folder.rmdir()
+            if disk_is_full(error):
+                after = "do it again" if gone else "go on with resume (--resume): what is done stays"
+                raise ResourceError(
+                    f"writing {str(final)!r} stopped, as the disk is full; make room and {after}"
+                ) from error
+            if isinstance(error, KeyboardInterrupt) and not gone:
+                kept = f"go on with --resume, what was finished is in {str(partial)!r}"
+                raise KeyboardInterrupt(kept) from error
+            raise
+        _put_in_place(partial, final)
+
+
+@contextmanager
+def _alone(partial: Path) -> Iterator[None]:
+    """Hold an unfinished run.
+
+    Raises:
+        ConfigError: another process does.
+    """
+    lock = FileLock(partial / "state" / _LOCK)
     try:
-        if not noted.exists():
-            write_text(noted, json.dumps(plain))
-        yield work
-    except BaseException as error:
-        machine = isinstance(error, ResourceError)
-        mistake = isinstance(error, AttarError) and not machine and not resuming  # would come again
-        gone = mistake or {p.name for p in work.state.iterdir()} <= {noted.name}
-        if gone:
-            shutil.rmtree(partial)
-            with contextlib.suppress(OSError):  # something else lies in it by now
-                for folder in above:  # the nearest first
-                    folder.rmdir()
-        if disk_is_full(error):
-            after = "do it again" if gone else "go on with resume (--resume): what is done stays"
-            raise ResourceError(
-                f"writing {str(final)!r} stopped, as the disk is full; make room and {after}"
-            ) from error
-        if isinstance(error, KeyboardInterrupt) and not gone:
-            kept = f"go on with --resume, what was finished is in {str(partial)!r}"
-            raise KeyboardInterrupt(kept) from error
-        raise
-    _put_in_place(partial, final)
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise ConfigError(
+            f"another process is at work on the run in {str(partial)!r}; wait until it has ended, "
+            "or choose another folder"
+        ) from None
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def clear(partial: Path) -> None:
+    """Delete all that an unfinished run has made, so that there is nothing to resume from."""
+    for left in [*partial.iterdir(), *(partial / "state").iterdir()]:
+        if left.name not in ("state", SETTINGS_FILE, _LOCK):
+            shutil.rmtree(left) if left.is_dir() else left.unlink()
 
 
 def _places(folder: Path) -> tuple[Path, Path]:

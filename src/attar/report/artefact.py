@@ -1,7 +1,6 @@
 """The context that every verb runs in: one folder, one record, one way to end."""
 
 import logging
-import shutil
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -136,9 +135,7 @@ def artefact(
             yield work
         except TrainingDivergedError:
             if work.main:  # going on would repeat it: nothing is left to resume from
-                for left in space.state.iterdir():
-                    if left.name != artefacts.SETTINGS_FILE:
-                        shutil.rmtree(left) if left.is_dir() else left.unlink()
+                artefacts.clear(space.path)
             raise
         if work.main:
             work.save()
