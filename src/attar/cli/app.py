@@ -24,6 +24,7 @@ from cyclopts.config import Dict
 
 from attar.artefacts import disk_is_full
 from attar.cli.output import ExitCode
+from attar.cli.typed import unknown_option
 from attar.errors import AttarError, ConfigError
 from attar.recipes.renamed import RENAMED, RENAMED_OPTIONS
 from attar.recipes.typed import as_type
@@ -95,6 +96,7 @@ def build_app(command: str | None = None) -> App:
         ] = None,
     ) -> Any:
         tokens, options, config = with_recipe(tokens, config)
+        _refuse_unknown_options(tokens)
         if options is not None:
             app.config = (Dict(options, source=str(config)),)
         return app(tokens, exit_on_error=False, print_error=False)
@@ -140,8 +142,7 @@ def _options(config: str, tokens: Sequence[str]) -> dict[str, Any]:
 
     options = read_recipe(config)
     verb = str(options.pop("verb", ""))
-    typed = tuple(token for token in tokens if not token.startswith("-"))
-    words = typed[: 2 if typed[:1] and typed[0] in NOUNS else 1]
+    words = _command_words(tokens)
     command = " ".join(words)
     if command in _WITHOUT_RECIPE:
         raise ConfigError(f"attar {command} takes no recipe; leave --config out")
@@ -178,6 +179,8 @@ def run(argv: Sequence[str]) -> int:
         _require_utf8(argv)
         _require_command(argv)
         _refuse_old_words(argv)
+        if argv[:1] != ["run"]:  # has the options of the command that its recipe names
+            _refuse_unknown_options(argv)
         command = next((token for token in argv if token in COMMANDS), None)
         code = build_app(command).meta(list(argv), exit_on_error=False, print_error=False)
         sys.stdout.flush()
@@ -213,6 +216,22 @@ def _require_command(argv: Sequence[str]) -> None:
             f"there is no command {argv[0]!r}{f'; did you mean {near[0]!r}?' if near else ';'} "
             "`attar --help` lists all"
         )
+
+
+def _refuse_unknown_options(tokens: Sequence[str]) -> None:
+    words = _command_words(tokens)
+    if not words or words[0] not in COMMANDS or tuple(tokens[: len(words)]) != words:
+        return
+    if (len(words) == 2 or words[0] not in NOUNS) and (
+        wrong := unknown_option(words, tokens)
+    ) is not None:
+        raise ConfigError(_with_new_word(wrong, tokens))
+
+
+def _command_words(tokens: Sequence[str]) -> tuple[str, ...]:
+    """The words that name the command."""
+    typed = tuple(token for token in tokens if not token.startswith("-"))
+    return typed[: 2 if typed[:1] and typed[0] in NOUNS else 1]
 
 
 def _refuse_old_words(argv: Sequence[str]) -> None:

@@ -114,8 +114,7 @@ def artefact(
         settings=settings | {"recipe": recipe},
         seed=seed,
     )
-    if processes().is_main_process:
-        _warn_of_other_data(command, settings)
+    _warn_of_other_data(command, settings)
     folder = isinstance(output_dir, str | Path) and bool(str(output_dir))
     require(output_dir is None or folder, "output_dir", output_dir, "a folder")
     if output_dir is None:
@@ -151,7 +150,8 @@ def _warn_of_other_data(command: str, settings: Mapping[str, Any]) -> None:
     for role in ("teacher",) if labelled else ("model", "target", "teacher"):
         name = settings.get(role)
         before = recorded_data(name).get("data") if name else None
-        if before and Path(before).name not in {Path(given).name, _encoded_from(given)}:
+        same = not before or Path(before).name in {Path(given).name, _encoded_from(given)}
+        if not same and processes().is_main_process:
             logger.warning(
                 "Warning: the %s %s was made with the data %s, but this command reads %s; "
                 "scores on other data do not compare.",
