@@ -1,6 +1,9 @@
 """The processes of one `torchrun` or `accelerate launch`, and the device of each."""
 
 import atexit
+import logging
+import time
+from collections.abc import Iterator
 from datetime import timedelta
 from functools import cache
 from typing import Any
@@ -9,9 +12,48 @@ import torch
 import torch.distributed as dist
 from accelerate import PartialState
 from torch import Tensor, nn
+from tqdm.auto import tqdm
 
 # One process may build a teacher cache or score a model while the others wait for it at a barrier.
 PATIENCE = timedelta(hours=12)
+#: seconds between two lines of progress where there is no terminal for a bar
+_EVERY = 5.0
+
+logger = logging.getLogger(__name__)
+
+
+class Bar(tqdm):
+    """Progress: a bar on a terminal; elsewhere, every few seconds, a line of what is done and the
+    time that is left."""
+
+    def __init__(self, *args: Any, desc: str, unit: str, **kwargs: Any) -> None:
+        super().__init__(*args, desc=desc, unit=unit, disable=None, **kwargs)
+        self.began = self.said = time.monotonic()
+        self.what, self.first, self.each = desc, kwargs.get("initial", 0), unit
+        self.n = self.first  # which tqdm leaves at 0 where it shows no bar
+
+    def __iter__(self) -> Iterator[Any]:
+        if not self.disable:
+            yield from super().__iter__()
+            return
+        for item in self.iterable or ():
+            yield item
+            self.update()
+
+    def update(self, n: float | None = 1) -> bool | None:
+        """Count what was done."""
+        if not self.disable:
+            return super().update(n)
+        self.n += n or 0
+        now, done = time.monotonic(), self.n - self.first
+        if now - self.said >= _EVERY and done and self.total:
+            left = (self.total - self.n) * (now - self.began) / done
+            line = "%s: %d of %d %s, about %.0f s left"
+            plural = "es" if self.each.endswith("ch") else "s"
+            what = self.each if self.each == "%" else self.each + plural
+            logger.info(line, self.what, self.n, self.total, what, left)
+            self.said = now
+        return None
 
 
 def processes() -> PartialState:

@@ -14,13 +14,13 @@ from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
-from tqdm import tqdm
 
 from attar.artefacts import new_file
 from attar.coding.bitstream import Chunk, End, Header, read_chunks, read_header
 from attar.errors import DataError
 from attar.portable.equal_info_windows import bytes_among, regroup
 from attar.portable.tokenization_equal_info import EqualInfoTokenizer
+from attar.runtime import Bar
 
 CHUNK = 2**20
 """Bytes of the original in a chunk."""
@@ -57,7 +57,7 @@ def compress_file(
     with _reading(source) as data, new_file(output_file) as out:
         out.write(Header(bits, dictionary.digest).to_bytes())
         size = os.fstat(data.fileno()).st_size
-        progress = tqdm(total=size, desc="compressing", unit="B", unit_scale=True, disable=None)
+        progress = Bar(total=size, desc="compressing", unit="byte", unit_scale=True)
         while text := data.read(CHUNK):
             codes = dictionary.encode(np.frombuffer(text, np.uint8))
             payload = regroup(codes, bits=bits, to_bits=8).astype(np.uint8).tobytes()

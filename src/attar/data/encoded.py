@@ -8,7 +8,6 @@ import glob
 import json
 import logging
 import os
-import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -25,12 +24,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from datasets import Dataset, DatasetDict
 from pyarrow import parquet
-from tqdm import tqdm
 
 from attar import artefacts, checkpoint
 from attar.data.text import SPLITS, progress_only_on_terminals
 from attar.errors import ConfigError, DataError, ResourceError
 from attar.models import DocumentTokenizer
+from attar.runtime import Bar
 
 logger = logging.getLogger(__name__)
 
@@ -203,19 +202,11 @@ def _on_disk(documents: DatasetDict, state: Path) -> DatasetDict:
 def _encode_all(
     shards: Sequence[Shard], documents: DatasetDict, *, job: EncodeJob, workers: int
 ) -> None:
-    progress = tqdm(total=len(shards), desc="encoding", unit="shard", disable=None)
-    began = time.perf_counter()
-
-    def tell(done: int) -> None:
-        progress.update()
-        if progress.disable and (done == len(shards) or done % 10 == 0):
-            seconds = time.perf_counter() - began
-            logger.info("%d of %d shards, %.0f s", done, len(shards), seconds)
-
+    progress = Bar(total=len(shards), desc="encoding", unit="shard")
     if workers == 1 and len(shards) <= FEW_SHARDS:
-        for done, shard in enumerate(shards, start=1):
+        for shard in shards:
             _encode_shard(shard, documents[shard.split], job)
-            tell(done)
+            progress.update()
         return
     # Of many shards also a single worker is a process: rows are mapped again for each one, so that
     # the pages of the one before are given back.
@@ -225,9 +216,9 @@ def _encode_all(
     with pool:
         jobs = [pool.submit(_encode_shard, s, documents[s.split], job) for s in shards]
         try:
-            for done, one in enumerate(jobs, start=1):
+            for one in jobs:
                 one.result()
-                tell(done)
+                progress.update()
         except BrokenProcessPool:
             raise ResourceError(
                 "a process that encoded was ended from outside, perhaps for want of memory; go on "

@@ -18,6 +18,7 @@ from transformers import PreTrainedModel
 from attar.decode.distributions import of_size
 from attar.decode.forced import Ids, answers, batch_of
 from attar.decode.sampling import sample
+from attar.runtime import Bar
 
 #: rows of a pass
 _BATCH = 16
@@ -44,7 +45,8 @@ class Texts:
     ) -> "Texts":
         """Let the target write."""
         written: list[Ids] = []
-        for start in range(0, len(prompts), _BATCH):
+        starts = range(0, len(prompts), _BATCH)
+        for start in Bar(starts, desc="texts of the target", unit="batch", leave=False):
             some = prompts[start : start + _BATCH]
             written += sample(
                 target,
@@ -132,7 +134,8 @@ def agreement(target: PreTrainedModel, draft: PreTrainedModel, *, texts: Texts) 
     overlap: list[np.ndarray] = []
     chances: list[np.ndarray] = []
     pairs = [pair for pair in zip(texts.prompts, texts.completions, strict=True) if pair[1]]
-    for start in range(0, len(pairs), _BATCH):
+    starts = range(0, len(pairs), _BATCH)
+    for start in Bar(starts, desc="acceptance", unit="batch", leave=False):
         prompts, completions = zip(*pairs[start : start + _BATCH], strict=True)
         batch = batch_of(target, prompts=prompts, completions=completions)
         logits = [

@@ -14,7 +14,7 @@ from attar.decode.forced import Ids, answers, batch_of
 from attar.decode.settings import SpecConfig
 from attar.decode.speculative import SpeculativeDecoder
 from attar.decode.stats import SpecStats
-from attar.runtime import synchronize
+from attar.runtime import Bar, synchronize
 
 #: tokens after which decoding is under way
 _BEGUN = 2
@@ -130,8 +130,10 @@ def race(
     shape = (len(runners), rounds, len(prompts))
     whole, begun, tokens = np.zeros(shape), np.zeros(shape), np.zeros(shape)
     first: list[list[Written]] = [[] for _ in runners]
+    bar = Bar(total=rounds * len(prompts), desc="timing", unit="text", leave=False)
     for turn in range(rounds):
         for p, prompt in enumerate(prompts):
+            bar.update()
             if before is not None:
                 before(prompt)
             for r, runner in enumerate(runners):
@@ -141,6 +143,7 @@ def race(
                 begun[r, turn, p] = run(runner, prompt, _BEGUN).seconds
                 if turn == 0:
                     first[r].append(written)
+    bar.close()
     # Drawn texts differ in length, so that seconds are compared by the token.
     rate = whole.sum(2) / tokens.sum(2)
     decode = (whole - begun).sum(2) / (tokens - _BEGUN).sum(2).clip(1)

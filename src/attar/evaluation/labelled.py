@@ -11,6 +11,7 @@ from attar.data.labelled.items import logits_of
 from attar.data.labelled.task import Task
 from attar.evaluation.metrics import score_predictions
 from attar.models import evaluation_mode
+from attar.runtime import Bar
 
 
 @torch.no_grad()
@@ -19,7 +20,8 @@ def predict(model: PreTrainedModel, source: Examples, *, batch_size: int = 64) -
     texts, `(T, C)` for words, `(2, T)` for the ends of answers."""
     by_length = sorted(range(len(source)), key=source.length)
     predictions: dict[int, Tensor] = {}
-    for start in range(0, len(by_length), batch_size):
+    starts = range(0, len(by_length), batch_size)
+    for start in Bar(starts, desc="scoring", unit="batch", leave=False):
         rows = by_length[start : start + batch_size]
         batch = source.batch(rows)
         inputs = {name: batch[name].to(model.device) for name in MODEL_INPUTS if name in batch}

@@ -13,7 +13,6 @@ import torch
 from datasets import Dataset
 from torch import Tensor
 from torch.nn import functional as F
-from tqdm import tqdm
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from attar.data.passages import sample_passages
@@ -29,6 +28,7 @@ from attar.models import (
     require_decoder,
     separator,
 )
+from attar.runtime import Bar
 
 DEFAULT_CONTEXT = 2048
 LOGITS_AT_A_TIME = 2**24
@@ -209,7 +209,7 @@ def _sum_over_windows(
         window[None] for window in windows if window.shape[1] <= context
     ]  # the short last one, alone: no padding
     total, first = 0.0, True
-    for batch in tqdm(batches, desc="scoring", unit="batch", disable=None, leave=False):
+    for batch in Bar(batches, desc="scoring", unit="batch", leave=False):
         rows, kept = batch.to(model.device).clone().unbind(1)
         if bos is not None:
             rows[:, 0] = bos

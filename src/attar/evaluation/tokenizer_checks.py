@@ -4,12 +4,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from tqdm import tqdm
 from transformers.dynamic_module_utils import get_relative_imports
 
 from attar.errors import DataError
 from attar.models import DocumentTokenizer
 from attar.portable.equal_info_windows import WindowDictionary
+from attar.runtime import Bar
 
 _CODE = "tokenization_equal_info.py"
 
@@ -33,7 +33,7 @@ def verify_tokenizer(tokenizer: DocumentTokenizer, texts: Sequence[str]) -> dict
     rng = np.random.default_rng(0)
     samples = [rng.integers(0, 256, size, np.uint8).tobytes() for size in (0, 1, 1000, 100_000)]
     originals = [*samples, *(text.encode() for text in texts)]
-    for sample in tqdm(originals, desc="checking", disable=None, leave=False):
+    for sample in Bar(originals, desc="checking", unit="text", leave=False):
         if tokenizer.decode_bytes(tokenizer.encode_bytes(sample)) != sample:
             raise DataError("a text did not come back as it was; please report this")
     checked["random bytes"] = sum(map(len, samples))

@@ -14,7 +14,6 @@ from pathlib import Path
 import numpy as np
 import torch
 from datasets import Dataset
-from tqdm import tqdm
 
 from attar import checkpoint
 from attar.data.data import STDLIB, Data, DataLike
@@ -38,6 +37,7 @@ from attar.models import DocumentTokenizer
 from attar.report.artefact import artefact
 from attar.report.record import Run
 from attar.report.tables import Table
+from attar.runtime import Bar
 
 logger = logging.getLogger(__name__)
 
@@ -254,7 +254,7 @@ def _score(
     name: str, encode: Encode, texts: Sequence[str], *, vocabulary: int, stable: float
 ) -> TokenizerScore:
     encode(texts[0][:100])  # compiles what is compiled on first use
-    shown = tqdm(texts, desc=name, disable=None, leave=False)
+    shown = Bar(texts, desc=name, unit="text", leave=False)
     began = time.perf_counter()
     encoded = [encode(text) for text in shown]
     seconds = time.perf_counter() - began

@@ -38,7 +38,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from tqdm import tqdm
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from attar.budget import Budget
@@ -54,6 +53,7 @@ from attar.pruning.run import PruneTask, apply_plan, run_prune
 from attar.recipes import configured
 from attar.recipes.verbs import takes_recipe
 from attar.report.record import Paper, Run
+from attar.runtime import Bar
 from attar.slicing import UnitMasks
 
 logger = logging.getLogger(__name__)
@@ -254,7 +254,7 @@ def regress(task: ScoringTask) -> GroupScores:
             )
             # 3. measure the utility of each by forward passes alone
             utilities = []
-            for row in tqdm(draws, desc="evaluations", leave=False, disable=None):
+            for row in Bar(draws, desc="evaluations", unit="evaluation", leave=False):
                 keep = torch.ones(len(pool))
                 keep[mine] = row
                 switch(masks, task.model, pool=pool, keep=keep)

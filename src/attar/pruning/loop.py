@@ -12,7 +12,6 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import Tensor
-from tqdm import tqdm
 from transformers import PreTrainedModel
 
 from attar.arch import Arch
@@ -37,6 +36,7 @@ from attar.pruning.pieces import (
     removal_plan,
     select_removals,
 )
+from attar.runtime import Bar
 from attar.slicing import SlicePlan, slice_model
 
 logger = logging.getLogger(__name__)
@@ -174,7 +174,7 @@ def prune_to_budget(task: LoopTask) -> PruneResult:
     run.restore()
     if not strategy.one_shot:
         logger.info("%s: steps of %.0f%% of what can go", strategy.name, 100 * config.step)
-    bar = tqdm(total=100, desc=f"{strategy.name}: of the way to the budget", unit="%", disable=None)
+    bar = Bar(total=100, desc=f"{strategy.name}: of the way to the budget", unit="%")
     with bar:
         while (tightest := run.costs.tightest()) is not None:
             constraint, missing = tightest

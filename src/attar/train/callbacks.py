@@ -14,10 +14,9 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
-from tqdm.auto import tqdm
 from transformers import TrainerCallback
 
-from attar.runtime import processes
+from attar.runtime import Bar, processes
 
 logger = logging.getLogger(__name__)
 
@@ -27,19 +26,15 @@ class Progress(TrainerCallback):
 
     def __init__(self, tokens_per_step: int) -> None:
         self.tokens_per_step = tokens_per_step
-        self.bar: tqdm | None = None
+        self.bar: Bar | None = None
         self.began, self.first = time.perf_counter(), 0
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Open the bar."""
         self.began, self.first = time.perf_counter(), state.global_step
         if state.is_world_process_zero:
-            self.bar = tqdm(
-                total=state.max_steps,
-                initial=state.global_step,
-                unit="step",
-                desc="train",
-                disable=None,
+            self.bar = Bar(
+                total=state.max_steps, initial=state.global_step, unit="step", desc="train"
             )
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
@@ -57,6 +52,7 @@ class Progress(TrainerCallback):
         speed = self.tokens_per_step / per_step
         left = per_step * (state.max_steps - state.global_step)
         if self.bar.disable:
+            self.bar.said = time.monotonic()
             logger.info(
                 "step %d/%d  loss %.4f  %.0f tokens/s  %.0f s left",
                 *(state.global_step, state.max_steps, logs["loss"], speed, left),

@@ -11,7 +11,6 @@ from typing import Any
 import torch
 from safetensors import safe_open
 from torch import Tensor
-from tqdm import tqdm
 from transformers import PreTrainedModel
 
 from attar import checkpoint
@@ -21,6 +20,7 @@ from attar.data.labelled.items import logits_of
 from attar.data.labelled.task import Task
 from attar.data.sources import Batch
 from attar.errors import DataError
+from attar.runtime import Bar
 from attar.train import shards
 from attar.train.features import Pool, pool
 
@@ -158,7 +158,7 @@ class CachedOutputs:
         live = LiveOutputs(model, task=task, request=request, bf16=bf16)
         count = -(-len(source) // SHARD)
         todo = [i for i in range(count) if not shards.file(path, i).is_file()]
-        for i in tqdm(todo, desc="teacher outputs", unit="file", disable=None, leave=False):
+        for i in Bar(todo, desc="teacher outputs", unit="file", leave=False):
             rows = range(i * SHARD, min((i + 1) * SHARD, len(source)))
             by_length = sorted(rows, key=source.length)  # little padding is run through the model
             parts: dict[int, dict[str, Tensor]] = {}

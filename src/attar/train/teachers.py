@@ -8,7 +8,6 @@ import torch
 from datasets import Dataset
 from safetensors import safe_open
 from torch import Tensor
-from tqdm.auto import tqdm
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from attar import checkpoint
@@ -16,6 +15,7 @@ from attar.compatibility import require_same_vocabulary, vocabulary_size
 from attar.data.sources import Batch, fingerprint, window
 from attar.divergences import Divergence, forward_kl, log_mass_outside, topk_forward_kl
 from attar.models import autocast
+from attar.runtime import Bar
 from attar.train import shards
 
 logger = logging.getLogger(__name__)
@@ -114,7 +114,7 @@ class CachedTeacher:
         }
         shards.open_manifest(path, manifest)
         todo = [i for i in range(_shards(manifest)) if not shards.file(path, i).is_file()]
-        for i in tqdm(todo, desc="teacher cache", unit="shard", disable=None):
+        for i in Bar(todo, desc="teacher cache", unit="shard"):
             rows = range(i * shard, min((i + 1) * shard, len(windows)))
             parts = [
                 _top(

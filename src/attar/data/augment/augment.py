@@ -15,11 +15,11 @@ from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
 from datasets import ClassLabel, Dataset, Features, List, Value
-from tqdm.auto import tqdm
 
 from attar.data.augment.words import MaskedLM, Neighbours
 from attar.data.labelled.task import UNLABELLED
 from attar.errors import ConfigError, DataError, require
+from attar.runtime import Bar
 
 Augmenter = Literal["swap", "delete", "neighbour", "mlm"]
 
@@ -141,7 +141,7 @@ def augment(
     made: dict[str, list[Any]] = {name: [] for name in kinds}
     documents = documents.select_columns(names).with_format(None)
     blocks = range(0, len(documents), max(1, BLOCK // config.copies))
-    for start in tqdm(blocks, desc="augmentation", unit="block", disable=None):
+    for start in Bar(blocks, desc="augmentation", unit="block"):
         rows: dict[str, list[Any]] = documents[start : start + blocks.step]
         count = len(rows[fields[0]])
         sources = rows.get("source") or list(range(start, start + count))
