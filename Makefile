@@ -1,6 +1,6 @@
 # Attar: `make help` lists the targets. All of them work in a private environment, .venv.
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format clean
+.PHONY: help demo test lint format results clean
 .DELETE_ON_ERROR:
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
@@ -31,6 +31,9 @@ lint: $(STAMP) ## check style, types, layers and spelling
 format: $(STAMP) ## format the sources and apply the safe fixes
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
+
+results: $(STAMP) ## write the committed results of the benchmarks into the documents
+	$(BIN)/python benchmarks/table.py
 
 clean: ## remove the environment and everything the targets made
 	rm -rf .venv build dist .hypothesis .import_linter_cache .pytest_cache .ruff_cache

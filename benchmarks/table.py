@@ -1,17 +1,27 @@
-"""Write the tables of measured results into the documents, from the committed result files.
+"""Write the measured results into the documents, from the committed result files: the tables of
+`docs/results.md` and of the pages of the methods, and the picture of the README.
 
-Run it after a benchmark: `python benchmarks/table.py`. The tests check that the documents agree.
+Run it after a benchmark: `make results`. The tests check that the documents agree.
 """
 
 import json
 import os
+import sys
 from pathlib import Path
 from typing import Any
 
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+
+from picture import picture
+
 HERE = Path(__file__).resolve().parent
-METHODS = HERE.parent / "docs" / "methods"
+README = HERE.parent / "README.md"
+DOCS = HERE.parent / "docs"
+METHODS = DOCS / "methods"
+PICTURE = DOCS / "bonsai-quality.svg"
 PAGES = (
-    HERE.parent / "README.md",
+    README,
+    DOCS / "results.md",
     METHODS / "bonsai.md",
     METHODS / "distiller.md",
     METHODS / "distillspec.md",
@@ -43,7 +53,7 @@ def table(page: Path, found: dict[str, dict[str, Any]]) -> str:
     if page.parent == METHODS:
         found = {name: r for name, r in found.items() if is_of(page, name)}
     rows = [
-        "| Claim | Figure | Baseline | Ratio | Target | Met | Command |",
+        "| Benchmark | Measured | Baseline | Ratio (or figure) | Target | Met | Command |",
         "| --- | --- | --- | --- | --- | --- | --- |",
     ]
     for name, record in found.items():
@@ -66,6 +76,51 @@ def table(page: Path, found: dict[str, dict[str, Any]]) -> str:
     return "\n".join([*rows, "", *notes])
 
 
+def highlights(found: dict[str, dict[str, Any]]) -> str:
+    """The four results of the README, in plain words."""
+    quality, pipelines = found["bonsai-quality"], found["distiller-pipelines"]
+    decoding, learning = found["speculative-speed"], found["equal-info-learn"]
+    speed, coding = found["bonsai-speed"], found["equal-info-speed"]
+    told = {
+        "bonsai-quality": (
+            f"**A pruned model.** With half of its blocks cut, a Llama of 6M parameters loses "
+            f"{quality['figure']:.2f} nats per token by Bonsai. The best baseline that cuts in one "
+            f"step loses {_after_colon(quality['one_shot']):.2f}; after equal healing it is "
+            f"{quality['healed']:.2f} against {_after_colon(quality['healed_baseline']):.2f}. A "
+            f"model of the size of `pocket/30m` at half of its blocks reads a prompt "
+            f"{speed['ratio']:.1f} times and generates {speed['decode_ratio']:.1f} times as fast "
+            f"as its parent."
+        ),
+        "distiller-pipelines": (
+            f"**A distilled classifier.** With 1,000 labels, a student distilled from a teacher of "
+            f"22M parameters is {pipelines['figure']:.1f} points of accuracy better than the same "
+            f"student trained on the labels alone. The recommended pipeline is only "
+            f"{pipelines['over_logits']:.2f} points better than plain distillation of logits."
+        ),
+        "speculative-speed": (
+            f"**Faster generation.** With a trained draft, a target of 62M parameters generates "
+            f"{decoding['figure']:.0f} tokens per second, greedy: {decoding['over_plain']:.1f} "
+            f"times plain decoding, and {decoding['ratio']:.2f} times assisted generation of "
+            f"transformers with the same pair (we aimed at {decoding['target']})."
+        ),
+        "equal-info-speed": (
+            f"**A tokenizer of windows.** It encodes {coding['figure']:.0f} MB per second on one "
+            f"thread, {coding['ratio']:.0f} times a BPE tokenizer with as many ids. Small models "
+            f"learn less well from it: {learning['figure']:.2f} bits per byte after equal time, where "
+            f"bytes give {_after_colon(learning['baseline']):.2f} (`equal-info-learn`)."
+        ),
+    }
+    return "\n".join(
+        f"{number}. {words}\n   Command: `python benchmarks/{name}/run.py`"
+        for number, (name, words) in enumerate(told.items(), 1)
+    )
+
+
+def _after_colon(text: str) -> float:
+    """The figure of a baseline that is written as `name: figure`."""
+    return float(text.rpartition(": ")[2])
+
+
 def waiting(page: Path) -> list[str]:
     """Benchmarks that a page is about and that have no committed result."""
     names = sorted(file.parent.name for file in HERE.glob("*/run.py"))
@@ -73,7 +128,7 @@ def waiting(page: Path) -> list[str]:
 
 
 def is_of(page: Path, name: str) -> bool:
-    """Whether a page shows a benchmark; the README shows all."""
+    """Whether a page shows a benchmark; the page of results shows all."""
     if page.parent != METHODS:
         return True
     return any(f"{name}-".startswith(f"{own}-") for own in OWN.get(page.stem, (page.stem,)))
@@ -119,9 +174,16 @@ def filled(page: Path) -> str:
     text = page.read_text(encoding="utf-8")
     head, rest = text.split(BEGIN, 1)
     _, tail = rest.split(END, 1)
-    return f"{head}{BEGIN}\n{table(page, results())}\n{END}{tail}"
+    shown = highlights(results()) if page == README else table(page, results())
+    return f"{head}{BEGIN}\n{shown}\n{END}{tail}"
+
+
+def drawn() -> str:
+    """The picture of the README."""
+    return picture(results()["bonsai-quality"])
 
 
 if __name__ == "__main__":
+    PICTURE.write_text(drawn(), encoding="utf-8")
     for page in PAGES:
         page.write_text(filled(page), encoding="utf-8")
