@@ -106,7 +106,7 @@ def highlights(found: dict[str, dict[str, Any]]) -> str:
         "equal-info-speed": (
             f"**A tokenizer of windows.** It encodes {coding['figure']:.0f} MB per second on one "
             f"thread, {coding['ratio']:.0f} times a BPE tokenizer with as many ids. Small models "
-            f"learn less well from it: {learning['figure']:.2f} bits per byte after equal time, where "
+            f"learn less well from it: {learning['figure']:.2f} bits per byte in equal time, where "
             f"bytes give {_after_colon(learning['baseline']):.2f} (`equal-info-learn`)."
         ),
     }

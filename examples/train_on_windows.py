@@ -34,7 +34,7 @@ def main() -> None:
         run = attar.pretrain(data, config=SHAPE, tokenizer=given, output_dir=folder / name)
         bits = run.details["bits_per_byte"]
         print(
-            f"{name:8} {bits['bits_per_byte']:.3f} bits per byte (all ids equal: "
+            f"{name:8} {bits['bits_per_byte']:.3f} bits per byte (uniform baseline: "
             f"{bits['uniform']:.3f}), {bits['steps_per_kilobyte']:.0f} steps per kilobyte"
         )
     print(f"\nEverything is in {folder}")

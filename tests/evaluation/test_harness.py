@@ -23,7 +23,7 @@ def test_tasks_name_the_missing_extra(model: Any, tokenizer: PreTrainedTokenizer
         tasks(model, tokenizer, names=["arc_easy"])
 
 
-@pytest.mark.skipif(not HARNESS, reason="needs lm_eval: pip install 'attar[eval]'")
+@pytest.mark.skipif(not HARNESS, reason="needs lm_eval: pip install '.[eval]'")
 @pytest.mark.filterwarnings("default")
 def test_tasks_score_a_task_of_the_users_own(
     model: Any, tokenizer: PreTrainedTokenizerFast, tmp_path: Path

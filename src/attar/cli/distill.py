@@ -60,7 +60,7 @@ def distill(
     output_dir
         Where the student goes; must be new or empty.
     resume
-        Go on with an interrupted run in the same folder.
+        Continue an interrupted run in the same folder.
     """
     folder = require_folder_option(output_dir)
     run = distill_model(

@@ -37,7 +37,7 @@ from attar.train.students import StudentInit
 _SEARCH = Group("Search options", sort_key=2)
 _TRAINING = Group("Training options", sort_key=3)
 _MEASURING = Group("Measuring options", sort_key=3)
-_DRAFTING = Group("Options of drafting", sort_key=4)
+_DRAFTING = Group("Drafting options", sort_key=4)
 #: the options of decoding that an evaluation leaves open
 _VERIFYING = re.compile("^(draft_temperature|verification|lossy|epsilon)$")
 
@@ -56,21 +56,21 @@ def init(
 
     Example: `attar draft init my-model --layers 2 -o my-draft`
 
-    It has the model's embeddings, head and tokenizer. Untrained, few of its tokens are accepted:
+    It has the model's embeddings, head and tokenizer. Untrained, its acceptance rate is low:
     train it next, with `attar draft train`.
 
     Parameters
     ----------
     model
-        Folder or Hub name of the target: the model that is to write faster.
+        Folder or Hub name of the target: the model that is to generate faster.
     layers
-        How many, evenly spread from the first to the last; or which, counted from 0, as in 0,5.
+        Number of layers, evenly spread from the first to the last; or their indices, as in 0,5.
     width
-        With --init random: the width of its hidden states; the target's when not given.
+        With --init random: hidden size of the draft; the target's when not given.
     init
-        cut copies the target's weights, random does not.
+        cut copies the weights of the target's layers; random starts from random weights.
     seed
-        Seed of random weights.
+        Random seed of the weights.
     output_dir
         Where the draft goes; must be new or empty.
     """
@@ -103,11 +103,11 @@ def train(
         DistillSpecConfig, Parameter(name="*", group=_TRAINING)
     ] = DistillSpecConfig(),
 ) -> int:
-    """Train a draft until it agrees with its target (DistillSpec).
+    """Train a draft on its target's distribution, for a higher acceptance rate (DistillSpec).
 
     Example: `attar draft train my-draft --target my-model --data python-stdlib -o my-draft-trained`
 
-    Give prompts like those that the target will serve, and the --temperature that it will serve at.
+    Give prompts like those of later use, and the --temperature of later use.
 
     Parameters
     ----------
@@ -115,11 +115,11 @@ def train(
         Folder or Hub name of the draft: a small model with the target's tokenizer; `attar draft
         init` makes one.
     target
-        Folder or Hub name of the model that is to write faster.
+        Folder or Hub name of the target: the model that is to generate faster.
     output_dir
         Where the trained draft goes; must be new or empty.
     resume
-        Go on with an interrupted run in the same folder.
+        Continue an interrupted run in the same folder.
     """
     folder = require_folder_option(output_dir)
     run = train_draft(
@@ -134,7 +134,7 @@ def train(
     show(str(run))
     details = run.details
     show(
-        f"\nBlock efficiency: tokens for each pass of the target, with drafts of "
+        f"\nBlock efficiency: tokens per forward pass of the target, with drafts of "
         f"{details['draft_tokens']}; best after {details['best_step']} steps. Predicted on this "
         f"machine: {details['predicted_speedup']:.2f} times plain decoding with drafts of "
         f"{details['best_length']}."
@@ -172,9 +172,9 @@ def search(
     Parameters
     ----------
     model
-        The draft, as of attar draft train; it stays as it is.
+        Folder or Hub name of the draft; it is not changed.
     target
-        The target, as of attar draft train.
+        Folder or Hub name of the target.
     output_dir
         Folder of the study: a new one, or that of a study to go on with. It gets study.jsonl, a
         line for each training, best.yaml and the record.
@@ -217,7 +217,7 @@ def evaluate(
         SpecConfig, Parameter(name="*", group=_DRAFTING, parse=_VERIFYING)
     ] = SpecConfig(),
 ) -> int:
-    """Tell whether a draft pays on this machine: acceptance, times, prediction and measurement.
+    """Measure acceptance rate, block efficiency and speed-up of a draft on this machine.
 
     Example: `attar draft evaluate my-draft --target my-model --data prompts.jsonl`
 
@@ -226,7 +226,7 @@ def evaluate(
     model
         Folder or Hub name of the draft.
     target
-        Folder or Hub name of the model that is to write faster.
+        Folder or Hub name of the target: the model that is to generate faster.
     output_dir
         Write the record (attar.json) into this folder.
     json_to

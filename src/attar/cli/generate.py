@@ -14,7 +14,7 @@ from attar.decode.stats import SpecStats
 from attar.errors import ConfigError
 
 _SAMPLING = Group("Sampling options", sort_key=1)
-_DRAFTING = Group("Options of drafting", sort_key=2)
+_DRAFTING = Group("Drafting options", sort_key=2)
 
 
 def generate(
@@ -45,9 +45,9 @@ def generate(
         .csv, .tsv or .parquet file with a column prompt or text; - reads lines from stdin.
     draft
         Folder or Hub name of a small model, as `attar draft` makes; layers:N for the first N layers
-        of the model itself; lookup to propose what followed the last words before.
+        of the model itself; lookup for prompt lookup: what followed the same tokens earlier.
     stats
-        Say what was drafted and accepted, on stderr.
+        Print acceptance rates and draft lengths to stderr.
     output_dir
         Write the record (attar.json), with the texts, into this folder.
     """

@@ -35,7 +35,7 @@ def heal(
     output_dir
         Where the healed model goes; must be new or empty.
     resume
-        Go on with an interrupted run in the same folder.
+        Continue an interrupted run in the same folder.
     """
     folder = require_folder_option(output_dir)
     run = heal_model(

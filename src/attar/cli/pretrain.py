@@ -45,7 +45,7 @@ def pretrain(
     output_dir
         Where the model goes; must be new or empty.
     resume
-        Go on with an interrupted run in the same folder.
+        Continue an interrupted run in the same folder.
     """
     folder = require_folder_option(output_dir)
     run = train_model(

@@ -57,7 +57,7 @@ def prune(
     output_dir
         Where the pruned model goes; must be new or empty.
     resume
-        Go on with an interrupted run in the same folder.
+        Continue an interrupted run in the same folder.
     """
     folder = require_folder_option(output_dir)
     run = prune_model(

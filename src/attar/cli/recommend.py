@@ -13,7 +13,7 @@ from attar.data.labelled.task import TaskKind
 from attar.methods.distiller.recommend import RecommendConfig
 from attar.methods.distiller.recommend import recommend as recommend_pipelines
 
-_OPTIONS = Group("Options of the recommendation", sort_key=3)
+_OPTIONS = Group("Recommendation options", sort_key=3)
 
 
 def recommend(

@@ -49,7 +49,7 @@ def train(
     output_dir
         Where the tokenizer goes; must be new or empty.
     resume
-        Go on with an interrupted run in the same folder.
+        Continue an interrupted run in the same folder.
     """
     folder = require_folder_option(output_dir)
     run = train_tokenizer(
@@ -95,7 +95,7 @@ def encode(
     output_dir
         Where the shards go; must be new or empty.
     resume
-        Go on with an interrupted run in the same folder.
+        Continue an interrupted run in the same folder.
     """
     folder = require_folder_option(output_dir)
     run = encode_corpus(

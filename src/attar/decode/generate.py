@@ -47,9 +47,9 @@ class GenerateConfig:
     """How texts are continued, named as in transformers' `GenerationConfig`."""
 
     max_new_tokens: int = 128
-    """Longest continuation, in tokens."""
+    """Maximum number of generated tokens per prompt."""
     temperature: float = 0.0
-    """Sampling temperature; 0 takes the likeliest token, never beams."""
+    """Sampling temperature; 0 is greedy decoding, without beams."""
     top_k: int = 0
     """Sample from this many likeliest tokens; 0: from all."""
     top_p: float = 1.0
@@ -61,7 +61,7 @@ class GenerateConfig:
     chat: bool = False
     """The prompt is what a user says: put it into the chat template of the model."""
     batch_size: int = 8
-    """Prompts that are continued together."""
+    """Prompts per forward pass."""
 
     def __post_init__(self) -> None:
         check_types(self)

@@ -13,31 +13,30 @@ Verification = Literal["token", "block"]
 
 @dataclass(frozen=True, kw_only=True)
 class SpecConfig:
-    """How a text is drafted and verified. Only `lossy` changes the distribution of the text."""
+    """How a text is drafted and verified. Only `lossy` changes the output distribution."""
 
     policy: Policy = "cost"
-    """How many tokens are drafted: `cost` takes what was fastest so far, and drafts nothing where
-    nothing pays; `constant`; `heuristic`, more while all is accepted; `confidence`, while the draft
-    is sure."""
+    """How the draft length is chosen: `cost`, the length that was fastest so far, and no drafting
+    where it does not pay; `constant`; `heuristic`, longer after a draft that was accepted whole;
+    `confidence`, as long as the draft is confident of its tokens."""
     draft_tokens: int | None = None
-    """Tokens of a draft: always (`constant`), to begin with (`heuristic`), or at most. Unset: 8 for
+    """Draft length, in tokens: fixed (`constant`), initial (`heuristic`) or at most. Unset: 8 for
     `cost`, else 5."""
     threshold: float = 0.4
-    """Of `confidence`: it goes on after a token at least so likely."""
+    """For `confidence`: drafting stops after a token with a probability below this."""
     verification: Verification = "token"
-    """`token` judges one token after another, `block` the whole draft together."""
+    """`token` verifies one token after another, `block` the whole draft jointly."""
     draft_temperature: float | None = None
-    """Of the draft, if it is not to be the target's; 0 takes its likeliest token."""
+    """Sampling temperature of the draft; 0 is greedy. Default: the target's."""
     lossy: LossyKind | None = None
-    """Accept more of the draft than the target's distribution allows: faster, and another text.
-    With `verification` token only."""
+    """Lossy acceptance: faster, but changes the output distribution. With `verification` token
+    only."""
     epsilon: float = 1.0
-    """How strict `lossy` is, from 0 to 1; 1 is not lossy, but for `typical`."""
+    """Strictness of `lossy`, above 0 and at most 1; 1 is lossless, except for `typical`."""
     seed: int | None = None
-    """Of the first text of a decoder; the next one, also of a later call, has the next number.
-    Unset: drawn from torch's generator.
-    With the policy `cost` drafts are as long as the clock says, and drawn texts differ with them:
-    take another to repeat a text."""
+    """Random seed of the first text; each further text takes the next number. Unset: drawn from
+    torch's generator. The policy `cost` chooses draft lengths by measured time, so that sampled
+    texts differ from run to run: use another policy to reproduce them."""
 
     def __post_init__(self) -> None:
         check_types(self)

@@ -41,7 +41,7 @@ def tasks(
     except ImportError as error:
         raise MissingExtraError(
             f"task scores need lm-evaluation-harness, which is not installed ({error}); "
-            "pip install 'attar[eval]'."
+            "run pip install '.[eval]' in the checkout of Attar."
         ) from error
     manager = manager_class(include_path=None if include_path is None else str(include_path))
     unknown = [name for name in names if name not in manager.all_tasks]

@@ -52,7 +52,8 @@ class EvaluateConfig:
     eval_tokens: int | None = None
     """Score at most this many tokens, in passages spread over all documents."""
     tasks: str | None = None
-    """Tasks of lm-evaluation-harness, separated by commas (needs `attar[eval]`)."""
+    """Tasks of lm-evaluation-harness, separated by commas (needs the extra `eval`: run
+    `pip install '.[eval]'` in the checkout)."""
     limit: float | None = None
     """Documents per task of the harness; below 1, a share of them."""
     include_path: Path | None = None

@@ -36,6 +36,7 @@ from attar.pruning.pieces import (
     removal_plan,
     select_removals,
 )
+from attar.report.units import amount
 from attar.runtime import Bar
 from attar.slicing import SlicePlan, slice_model
 
@@ -394,11 +395,11 @@ class _Loop:
 
     def _tell(self, step: Step, now: float) -> None:
         logger.info(
-            "step %d: %s now %.4g; %d candidates, %d evaluations, held-out rank correlation %s, "
+            "step %d: %s now %s; %d candidates, %d evaluations, held-out rank correlation %s, "
             "%.1f s",
             step.number + 1,
             step.constraint,
-            now,
+            amount(step.constraint, now),
             step.candidates,
             step.evaluations,
             "-" if step.kendall_tau is None else f"{step.kendall_tau:.2f}",

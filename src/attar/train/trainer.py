@@ -76,7 +76,7 @@ class TrainConfig:
     max_steps: int = 500
     """Optimizer steps."""
     per_device_train_batch_size: int = 8
-    """Rows (windows of text, examples) in one forward pass of one process."""
+    """Batch size per device: rows (windows of text, or examples) in one forward pass."""
     gradient_accumulation_steps: int = 1
     """Forward and backward passes before one optimizer step."""
     learning_rate: float = 1e-3

@@ -88,7 +88,7 @@ class Recommendation:
     Attributes:
         pipeline: in canonical form.
         predicted: its expected target, by default the robust z-score among pipelines.
-        interval: where the target should fall in 8 of 10 trials, from the errors on data sets
+        interval: 80% prediction interval of the target, from the errors on data sets
             that the model had not seen.
         reasons: up to three choices that add most to the prediction, and how much each adds against
             the average over the trials that were learned from.
@@ -388,7 +388,7 @@ def recommendation_table(best: Sequence[Recommendation]) -> Table:
         ]
         for number, one in enumerate(best, 1)
     ]
-    head = ["differs from the default in", "predicted z", "8 of 10 trials within", "ran on"]
+    head = ["differs from the default in", "predicted z", "80% prediction interval", "ran on"]
     return Table(head, rows)
 
 

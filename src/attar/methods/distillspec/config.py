@@ -23,30 +23,30 @@ class DistillSpecConfig(TrainConfig):
     """Distance of the draft's next-token distribution from the target's, over the whole
     vocabulary, at temperature 1."""
     draft_share: float = 1.0
-    """Share of steps whose texts the draft writes itself (on-policy; lambda of GKD)."""
+    """Share of steps on texts that the draft generates itself (on-policy; lambda of GKD)."""
     target_share: float = 0.0
-    """Share of steps whose texts the target writes; in all others they are what follows the
-    prompts in the data."""
+    """Share of steps on texts that the target generates; all other steps use the completions in
+    the data."""
     sampling_temperature: float = 1.0
-    """At which draft and target write; 0 takes the likeliest token."""
+    """Sampling temperature of these texts; 0 is greedy."""
     average: Literal["sequence", "token"] = "sequence"
-    """`sequence`: over the tokens of each text, then over texts, as in the paper; `token`: over all
-    tokens."""
+    """Averaging of the loss. `sequence`: over the tokens of each text, then over texts, as in the
+    paper; `token`: over all tokens."""
     prompt_tokens: int = 32
-    """Tokens of a prompt that is cut from text; of one that is given, at most."""
+    """Length of the prompts that are cut from text, and maximum length of given ones, in tokens."""
     max_new_tokens: int = 64
-    """Tokens that follow a prompt, at most."""
+    """Maximum number of generated tokens per prompt."""
     temperature: float = 1.0
-    """At which the draft will serve: the best weights are those with most tokens for a pass of the
-    target there. Greedy decoding: 0."""
+    """Sampling temperature of later use: the weights with the highest block efficiency at this
+    temperature are kept. Greedy decoding: 0."""
     draft_tokens: int = 5
-    """Length of a draft where that is measured."""
+    """Draft length at which block efficiency is measured."""
     select_best: bool = True
-    """Keep the best weights that were measured, not the last."""
+    """Keep the weights with the highest measured block efficiency, not the last."""
     eval_steps: int = 50
-    """Steps between two measurements on held-out prompts."""
+    """Steps between two evaluations on held-out prompts."""
     eval_prompts: int = 64
-    """Held-out prompts, at most."""
+    """Maximum number of held-out prompts."""
 
     max_steps: int = 300
     per_device_train_batch_size: int = 16

@@ -70,22 +70,22 @@ def profile_pair(
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluateDraftConfig:
-    """What of a draft is measured, and on how much."""
+    """What is measured of a draft, and on how many prompts."""
 
     temperatures: tuple[float, ...] = (0.0, 1.0)
-    """One profile each, with commas between; 0 is greedy."""
+    """Sampling temperatures to measure at, separated by commas; 0 is greedy."""
     longest: int = 8
-    """Drafts of 1 up to so many tokens are looked at."""
+    """Longest draft length to consider, in tokens."""
     rounds: int = 3
-    """Of the races against plain decoding; 0: none, so that speed-ups are predictions."""
+    """Timed rounds against plain decoding; 0: none, so that speed-ups are only predicted."""
     eval_prompts: int = 16
-    """How many of the test split, drawn by the seed."""
+    """Number of prompts, drawn from the test split."""
     prompt_tokens: int = 32
-    """Of a prompt, at most."""
+    """Maximum length of a prompt, in tokens."""
     max_new_tokens: int = 64
-    """Of a text, at most."""
+    """Maximum number of generated tokens per prompt."""
     seed: int = 0
-    """Of the prompts, and of what the target writes."""
+    """Random seed of the choice of prompts and of sampling."""
 
     def __post_init__(self) -> None:
         check_types(self)

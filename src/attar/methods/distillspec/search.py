@@ -88,10 +88,10 @@ class DraftSearchConfig:
     """What is tried, and where the study lives."""
 
     divergences: tuple[DivergenceName, ...] | None = None
-    """To try, with commas between; unset: all."""
+    """Divergences to try, separated by commas; unset: all."""
     sources: tuple[TextSource, ...] | None = None
-    """Whose texts to try, with commas between; unset: all, but for the data's where prompts have
-    nothing that follows."""
+    """Sources of training texts to try, separated by commas: draft, target, data. Unset: all, but
+    data only where prompts have completions."""
     storage: str | None = None
     """URL of a database that many machines share, such as postgresql://...; unset: a journal file
     in the study's folder, for workers on one machine."""
