@@ -36,7 +36,7 @@ class Bar(tqdm):
         if not self.disable:
             yield from super().__iter__()
             return
-        for item in self.iterable or ():
+        for item in () if self.iterable is None else self.iterable:
             yield item
             self.update()
 
