@@ -1,19 +1,27 @@
 # Attar: `make help` lists the targets. All of them work in a private environment, .venv.
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format results clean
+.PHONY: help demo demo-llm test lint format results clean
 .DELETE_ON_ERROR:
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 # Installed for the present pyproject.toml and constraints.txt.
 STAMP := .venv/.installed
+LLM ?= HuggingFaceTB/SmolLM2-135M
+LLM_OUT ?= $(or $(ATTAR_HOME),$(HOME)/.cache/attar)/demo-llm
 SPELLED := $(wildcard src tests docs examples benchmarks *.md pyproject.toml Makefile CITATION.cff)
 
 help: ## list the targets
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
 
 demo: $(STAMP) ## make a small model smaller, on this machine, from nothing
 	$(BIN)/attar demo
+
+# One-shot pruning, which takes minutes on two cores; Bonsai on a model of this size takes hours there.
+demo-llm: $(STAMP) ## prune a real model of 135M parameters from the Hub
+	$(BIN)/attar prune $(LLM) --method wanda --budget "blocks<=80%" --windows 8 --context 512 \
+	--eval-tokens 4096 -o $(LLM_OUT)
+	$(BIN)/attar generate $(LLM_OUT) "The capital of France is" --max-new-tokens 20
 
 # Two test processes, one thread each: the arithmetic of tiny models gains nothing from more.
 test: lint ## lint, types, layers, spelling and all tests

@@ -279,6 +279,8 @@ def test_demo_goes_from_nothing_to_a_report_and_uses_it_again(
     monkeypatch.setattr(demo, "PROMPT_TOKENS", 8)
     monkeypatch.setattr(demo, "NEW_TOKENS", 4)
     monkeypatch.setattr(demo, "HEALING_STEPS", 2)
+    monkeypatch.setattr(demo, "EVAL_TOKENS", 200)
+    monkeypatch.setattr(demo, "SHORTER", {"1m": {}})
     folder = tmp_path / "demo"
     assert run(["demo", "--output-dir", str(folder)]) == 0
     first = capsys.readouterr()
@@ -287,6 +289,12 @@ def test_demo_goes_from_nothing_to_a_report_and_uses_it_again(
         checkpoint.load(folder / name)
         assert (folder / name / "attar.json").exists()
     assert "Report:" in first.out
+    *_, conclusion, limits = first.out.splitlines()
+    assert re.match(
+        r"Conclusion: .* by \S+% with Bonsai and \S+% with Wanda, after healing .* times as fast",
+        conclusion,
+    )
+    assert "A model this small cannot show more" in limits
     weights = (folder / "bonsai" / "model.safetensors").stat().st_mtime_ns
     assert run(["demo", "--output-dir", str(folder)]) == 0
     assert "already in" in capsys.readouterr().err

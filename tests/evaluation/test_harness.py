@@ -19,7 +19,7 @@ HARNESS = importlib.util.find_spec("lm_eval") is not None
 
 @pytest.mark.skipif(HARNESS, reason="lm_eval is installed")
 def test_tasks_name_the_missing_extra(model: Any, tokenizer: PreTrainedTokenizerFast) -> None:
-    with pytest.raises(MissingExtraError, match=r"attar\[eval\]"):
+    with pytest.raises(MissingExtraError, match=r"pip install '\.\[eval\]' in the checkout"):
         tasks(model, tokenizer, names=["arc_easy"])
 
 
