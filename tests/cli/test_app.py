@@ -23,7 +23,7 @@ import scene
 import tiny
 from attar import checkpoint
 from attar.cli import env, pretrain
-from attar.cli.app import ExitCode
+from attar.cli.app import ExitCode, _interrupted_in
 from attar.errors import AttarError, BudgetError, ConfigError
 from attar.recipes.verbs import overruled
 from attar.train.pretrain import PretrainConfig
@@ -519,3 +519,8 @@ def test_the_least_that_is_named_can_be_had(
     assert run([*command.split(), "--budget", budget]) == 0
     stored = json.loads((tmp_path / "out" / "attar.json").read_text())
     assert stored["cost"]["after"]["block_params"] == least
+
+
+def test_a_request_to_end_is_an_interruption() -> None:
+    with pytest.raises(KeyboardInterrupt):
+        _interrupted_in(os.getpid())(15, None)

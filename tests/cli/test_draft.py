@@ -142,6 +142,37 @@ def test_texts_are_those_without_a_draft(
     assert printed(root, f"{SEVERAL} --draft {draft}") == plain[1]
 
 
+@pytest.mark.parametrize("draft", ["", " --draft draft"])
+def test_a_terminal_sees_the_text_as_it_is_written(
+    root: Path, plain: tuple[str, str], draft: str
+) -> None:
+    class Terminal(io.StringIO):
+        pieces = 0
+
+        def isatty(self) -> bool:
+            return True
+
+        def write(self, text: str) -> int:
+            self.pieces += 1
+            return super().write(text)
+
+    with redirect_stdout(terminal := Terminal()):
+        assert run(command(root, PLAIN + draft)) == 0
+    assert terminal.getvalue() == plain[0]
+    assert terminal.pieces > 3
+
+
+def test_a_script_gets_a_line_of_json_for_each_prompt(
+    root: Path, plain: tuple[str, str], tmp_path: Path
+) -> None:
+    lines = [json.loads(line) for line in printed(root, f"{SEVERAL} --json -").splitlines()]
+    assert [one["prompt"] for one in lines] == ["def return", "import class self", "none"]
+    assert "".join(one["text"] + "\n" for one in lines) == plain[1]
+    assert printed(root, f"{SEVERAL} --json {tmp_path / 'texts.jsonl'}") == plain[1]
+    written = (tmp_path / "texts.jsonl").read_text(encoding="utf-8").splitlines()
+    assert [json.loads(line) for line in written] == lines
+
+
 def test_drawn_texts_repeat_by_their_seed(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
     def text(more: str) -> str:
         given = "generate target 'def return' --temperature 1 --max-new-tokens 20 --top-p 0.9"

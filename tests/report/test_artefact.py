@@ -88,6 +88,7 @@ def test_an_interrupted_run_goes_on_with_the_same_settings_whatever_the_recipe(
         assert not work.resuming
         assert work.state is not None
         (work.state / "half").write_text("done")
+        work.began -= 100
         raise KeyboardInterrupt
     other = artefact(out, command="heal", settings=SETTINGS | {"steps": 4}, resume=True)
     with pytest.raises(ConfigError, match="steps=3, not 4"), other:
@@ -97,6 +98,8 @@ def test_an_interrupted_run_goes_on_with_the_same_settings_whatever_the_recipe(
         assert work.state is not None
         assert (work.state / "half").read_text() == "done"
     assert Run.load(out).settings["recipe"] == "mine"
+    assert 100 <= (Run.load(out).seconds or 0) < 200  # with what came before
+    assert not (out / "seconds").exists()
 
 
 def test_a_training_that_diverged_leaves_nothing_to_resume(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import shlex
 import signal
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from difflib import get_close_matches
 from inspect import Parameter as Argument
 from inspect import signature
@@ -165,9 +165,21 @@ def main(argv: Sequence[str] | None = None) -> None:
         sys.stdout = Path(os.devnull).open("w")  # noqa: SIM115 (until the process ends)
     if isinstance(sys.stdout, TextIOWrapper):  # a console may lack letters that a model writes
         sys.stdout.reconfigure(errors="backslashreplace")
+    signal.signal(signal.SIGTERM, _interrupted_in(os.getpid()))
     code = run(sys.argv[1:] if argv is None else argv)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the work is done, and libraries take a moment
     sys.exit(code)
+
+
+def _interrupted_in(process: int) -> Callable[[int, object], None]:
+    """Makes of a signal what Ctrl-C is; a process that was forked just ends."""
+
+    def interrupt(number: int, frame: object) -> None:
+        if os.getpid() != process:
+            os._exit(128 + number)
+        raise KeyboardInterrupt
+
+    return interrupt
 
 
 def run(argv: Sequence[str]) -> int:

@@ -1,11 +1,13 @@
 """`attar generate`."""
 
+import json
+import sys
 from pathlib import Path
 from typing import Annotated
 
 from cyclopts import Group, Parameter
 
-from attar.cli.output import ExitCode, Output, Recipe, note, show
+from attar.cli.output import ExitCode, Json, Output, Recipe, note, require_target, show
 from attar.data.prompts import read_prompts
 from attar.decode.generate import GenerateConfig
 from attar.decode.generate import generate as generate_texts
@@ -25,6 +27,7 @@ def generate(
     draft: str | None = None,
     stats: bool = False,
     output_dir: Output = None,
+    json_to: Json = None,
     recipe: Recipe = None,
     config: Annotated[GenerateConfig, Parameter(name="*", group=_SAMPLING)] = GenerateConfig(),
     decoding: Annotated[SpecConfig, Parameter(name="*", group=_DRAFTING)] = SpecConfig(),
@@ -50,20 +53,37 @@ def generate(
         Print acceptance rates and draft lengths to stderr.
     output_dir
         Write the record (attar.json), with the texts, into this folder.
+    json_to
+        Write a line of JSON for each prompt, with its text, to this new file; `-` prints them
+        instead of the texts.
     """
+    require_target(json_to)
+    given = _texts(prompt, prompts)
+    streams = len(given) == 1 and sys.stdout.isatty() and json_to != "-"
+    waiting = iter(given)
+
+    def stream(piece: str) -> None:
+        sys.stdout.write(piece)
+        sys.stdout.flush()
 
     def each(text: str, drafted: SpecStats | None) -> None:
-        show(text)
+        one = json.dumps({"prompt": next(waiting), "text": text}, ensure_ascii=False)
+        show(one if json_to == "-" else "" if streams else text)
+        sys.stdout.flush()  # a script that reads need not wait for the last
+        if json_to not in (None, "-"):
+            with Path(str(json_to)).open("a", encoding="utf-8") as file:
+                file.write(one + "\n")
         if drafted is not None and (stats or decoding.lossy):
             note(str(drafted))
 
     generate_texts(
         model,
-        _texts(prompt, prompts),
+        given,
         draft=draft,
         config=config,
         decoding=decoding,
         each=each,
+        stream=stream if streams else None,
         output_dir=output_dir,
         recipe=recipe,
     )

@@ -149,16 +149,32 @@ class Generator:
         """What the last batch drafted and accepted; None without a draft."""
         return None if self.decoder is None else self.decoder.stats
 
-    def write(self, prompts: Sequence[str], *, config: GenerateConfig) -> Iterator[str]:
+    def write(
+        self,
+        prompts: Sequence[str],
+        *,
+        config: GenerateConfig,
+        stream: Callable[[str], object] | None = None,
+    ) -> Iterator[str]:
         """Each prompt with what follows it; of a chat and of an encoder-decoder only what follows.
+
+        Args:
+            prompts: texts.
+            config: how they are continued.
+            stream: is called with each piece of a text as it is written; one prompt only.
 
         Raises:
             ConfigError: there is no chat template, or the texts are longer than the model reads.
         """
         for start in range(0, len(prompts), config.batch_size):
-            yield from self._batch(prompts[start : start + config.batch_size], config)
+            yield from self._batch(prompts[start : start + config.batch_size], config, stream)
 
-    def _batch(self, prompts: Sequence[str], config: GenerateConfig) -> Iterator[str]:
+    def _batch(
+        self,
+        prompts: Sequence[str],
+        config: GenerateConfig,
+        stream: Callable[[str], object] | None,
+    ) -> Iterator[str]:
         model: Any = self.model
         coded = bool(model.config.is_encoder_decoder)
         ends = stops_of(model, self.tokenizer)
@@ -175,14 +191,21 @@ class Generator:
         options = {"attention_mask": mask.long().to(model.device), "pad_token_id": padding}
         options |= _PLAIN | {"tokenizer": self.tokenizer} | config.options(self.tokenizer)
         ids = ids.to(model.device)
+
+        def text_of(row: Sequence[int], n: int = 0) -> str:
+            """The whole text, of the new ids of a row."""
+            new = _until(list(row), ends)
+            text = self._decoded(new) if coded else self._added(before[n], new)
+            return text if config.chat or coded else f"{prompts[n]}{text}"
+
+        if stream is not None:
+            options["streamer"] = _Pieces(text_of, stream)
         if self.decoder is not None:
             rows = self.decoder.generate(ids, **options).sequences
         else:
             rows = model.generate(ids, logits_processor=[Numbers(model)], **options)
-        for prompt, known, row in zip(prompts, before, rows.tolist(), strict=True):
-            new = _until(row[read:], ends)
-            text = self._decoded(new) if coded else self._added(known, new)
-            yield text if config.chat or coded else f"{prompt}{text}"
+        for n, row in enumerate(rows.tolist()):
+            yield text_of(row[read:], n)
 
     def _ids(self, text: str, config: GenerateConfig) -> list[int]:
         ids: Any = self.tokenizer(text, add_special_tokens=not config.chat)["input_ids"]
@@ -213,6 +236,38 @@ class Generator:
         )
 
 
+class _Pieces:
+    """A streamer, as transformers calls it: hands on what each token adds to a text.
+
+    Args:
+        text_of: the text of the new ids.
+        stream: takes the pieces.
+    """
+
+    def __init__(
+        self, text_of: Callable[[Sequence[int]], str], stream: Callable[[str], object]
+    ) -> None:
+        self.text_of, self.stream = text_of, stream
+        self.ids: list[int] | None = None
+        self.said = ""
+
+    def put(self, value: torch.Tensor) -> None:
+        """Take new ids; the prompt comes first."""
+        self.ids = [] if self.ids is None else [*self.ids, *value.reshape(-1).tolist()]
+        text = self.text_of(self.ids)
+        if not text.endswith("\ufffd"):  # else a letter is not whole yet
+            self._say(text)
+
+    def end(self) -> None:
+        """Hand on what is left."""
+        self._say(self.text_of(self.ids or []))
+
+    def _say(self, text: str) -> None:
+        if text.startswith(self.said) and text != self.said:
+            self.stream(text[len(self.said) :])
+            self.said = text
+
+
 def _until(ids: list[int], ends: Sequence[int]) -> list[int]:
     """Ids up to the first that ends a text, itself among them; behind it there is padding."""
     last = next((i for i, one in enumerate(ids) if one in ends), len(ids))
@@ -229,6 +284,7 @@ def generate(
     decoding: SpecConfig = SpecConfig(),
     tokenizer: PreTrainedTokenizerBase | None = None,
     each: Callable[[str, SpecStats | None], None] | None = None,
+    stream: Callable[[str], object] | None = None,
     output_dir: str | Path | None = None,
     recipe: str | None = None,
 ) -> Run:
@@ -244,6 +300,7 @@ def generate(
             sampling.
         tokenizer: None: the model's own.
         each: called with each text as it is finished, and what drafting did in its batch.
+        stream: called with each piece of the text as it is written; with one prompt only.
         output_dir: where the record goes; None: it is only returned.
         recipe: name of the recipe that the options came from, for the record.
 
@@ -262,6 +319,8 @@ def generate(
         fine = isinstance(prompt, str) and bool(prompt.strip()) and not _SURROGATES.search(prompt)
         require(fine, "a prompt", prompt, "text of at least one word")
     require_lossy(decoding)
+    if stream is not None and len(prompts) > 1:
+        raise ConfigError(f"stream takes one prompt at a time; found {len(prompts)}")
     if draft is None and decoding != SpecConfig(seed=decoding.seed):
         raise ConfigError("options of drafting need a draft: a folder, layers:N or lookup")
     name = None if draft is None else checkpoint.name_of(draft)
@@ -277,7 +336,7 @@ def generate(
             torch.manual_seed(decoding.seed)
         texts: list[str] = []
         drafted: list[dict[str, Any]] = []
-        for text in writer.write(prompts, config=config):
+        for text in writer.write(prompts, config=config, stream=stream):
             texts.append(text)
             last = len(texts) % config.batch_size == 0 or len(texts) == len(prompts)
             stats = writer.stats if last else None

@@ -1,5 +1,6 @@
 """The context that every verb runs in: one folder, one record, one way to end."""
 
+import contextlib
 import logging
 import time
 from collections.abc import Iterator, Mapping
@@ -16,6 +17,8 @@ from attar.runtime import broadcast, processes
 
 logger = logging.getLogger(__name__)
 
+#: in the state of a run that was interrupted: how long it took so far
+_SECONDS_FILE = "seconds"
 SEEDS = 2**32  # what every generator that a run seeds takes: NumPy's older ones have 32 bits
 
 
@@ -31,6 +34,7 @@ class Artefact:
         card: options of the model card (see `model_card`), of a verb that writes a model; None
             writes none.
         began: on the clock of `time.perf_counter`.
+        before: seconds that earlier parts of a resumed run took.
     """
 
     run: Run
@@ -39,6 +43,7 @@ class Artefact:
     resuming: bool = False
     card: dict[str, Any] | None = None
     began: float = field(default_factory=time.perf_counter)
+    before: float = 0.0
 
     @property
     def main(self) -> bool:
@@ -60,7 +65,7 @@ class Artefact:
 
         A folder that is shared gets a record only here, while the verb holds that folder's lock.
         """
-        self.run.seconds = time.perf_counter() - self.began
+        self.run.seconds = self.before + time.perf_counter() - self.began
         self.run.date = now()
         if self.path is not None:
             if self.card is not None:
@@ -130,11 +135,20 @@ def artefact(
         artefacts.expanded(output_dir), settings=settings, resume=resume
     ) as space:
         work = Artefact(run, space.path, space.state, space.resuming)
+        spent = space.state / _SECONDS_FILE
+        with contextlib.suppress(OSError, ValueError):
+            work.before = float(spent.read_text(encoding="utf-8"))
         try:
             yield work
         except TrainingDivergedError:
             if work.main:  # going on would repeat it: nothing is left to resume from
                 artefacts.clear(space.path)
+            raise
+        except BaseException:
+            kept = {left.name for left in space.state.iterdir()} - {artefacts.SETTINGS_FILE}
+            if work.main and kept:  # there is something to go on from
+                with contextlib.suppress(OSError):  # such as a full disk
+                    artefacts.write_text(spent, str(work.before + time.perf_counter() - work.began))
             raise
         if work.main:
             work.save()

@@ -16,7 +16,7 @@ from attar.recipes import write_recipe
 from attar.report.artefact import Artefact
 from attar.report.record import Run
 from attar.search.space import ChoiceSpace
-from attar.search.storage import study_lock
+from attar.search.storage import STUDY_FILE, study_lock
 from attar.search.summary import (
     Convert,
     Summary,
@@ -86,12 +86,19 @@ def run_search(search: Search[T], work: Artefact, *, storage: str | None) -> Non
         renamed=search.renamed,
     ) as queue:
         search.prepare(queue.study)
-        run_trials(
-            queue,
-            search.run_one,
-            space=search.space,
-            after_each=lambda: write_study(folder, queue.study, convert=search.convert),
-        )
+        try:
+            run_trials(
+                queue,
+                search.run_one,
+                space=search.space,
+                after_each=lambda: write_study(folder, queue.study, convert=search.convert),
+            )
+        except KeyboardInterrupt as interrupt:
+            ended = write_study(folder, queue.study, convert=search.convert)
+            raise KeyboardInterrupt(
+                f"{len(ended)} trials are in {str(folder / STUDY_FILE)!r}; the same command again "
+                "goes on"
+            ) from interrupt
         with study_lock(folder):  # so that no older record overwrites a newer one
             if search.scratch is not None and queue.done_here():
                 shutil.rmtree(folder / search.scratch, ignore_errors=True)
