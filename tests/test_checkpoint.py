@@ -153,18 +153,52 @@ def test_stock_class_refuses_a_per_layer_checkpoint(tmp_path):
         AutoModelForCausalLM.from_pretrained(tmp_path)
 
 
-def test_a_llama_with_an_odd_number_of_heads_is_written_as_mistral(tmp_path):
-    model, ids = tiny.model("llama"), tiny.ids()
-    plan = random_plan(model, uniform=True)
-    plan = type(plan)(
-        tuple(type(k)(k.layer, (0, 1, 3), k.neurons) for k in plan.layers)
-    )  # 6 heads, width 32
-    sliced = slice_model(model, plan)
-    assert checkpoint.save(sliced, tmp_path) == "uniform as mistral"
+@pytest.mark.parametrize(
+    ("family", "changes", "groups", "name"),
+    [
+        ("llama", {}, (0, 1, 3), "MistralForCausalLM"),
+        ("llama", {"attention_bias": True}, (0, 1, 3), "GraniteForCausalLM"),
+        ("llama", {"mlp_bias": True}, (0, 1, 3), "GraniteForCausalLM"),
+        ("llama", {"attention_bias": True}, (0, 3), "LlamaForCausalLM"),
+        ("qwen2", {"tie_word_embeddings": False}, (0, 1), "LlamaForCausalLM"),
+        ("qwen2", {}, (0, 1, 3), "GraniteForCausalLM"),
+        ("qwen2", {}, (0, 1, 2, 3), "Qwen2ForCausalLM"),
+        ("qwen2", {"auto": HEADS["classes"]}, (1,), "LlamaForSequenceClassification"),
+    ],
+)
+def test_fewer_heads_are_written_as_a_class_with_a_head_size_of_its_own(
+    family, changes, groups, name, tmp_path
+):
+    model, ids = tiny.model(family, **changes), tiny.ids()
+    keeps = random_plan(model, uniform=True).layers
+    plan = SlicePlan(tuple(LayerKeep(k.layer, groups, k.neurons) for k in keeps))
+    sliced = slice_model(model, plan).to(torch.float64)
+    form = checkpoint.save(sliced, tmp_path)
     stored = json.loads((tmp_path / "config.json").read_text())
-    assert (stored["model_type"], stored["sliding_window"]) == ("mistral", None)
-    found = AutoModelForCausalLM.from_pretrained(tmp_path)(input_ids=ids).logits
-    torch.testing.assert_close(found, sliced(input_ids=ids).logits, atol=0, rtol=0)
+    assert stored["architectures"] == [name]
+    own = stored["model_type"] == family
+    assert form == ("uniform" if own else f"uniform as {stored['model_type']}")
+    assert stored.get("head_dim", 4) == 4
+    assert stored.get("sliding_window") is None
+    found = (
+        changes.get("auto", AutoModelForCausalLM).from_pretrained(tmp_path)(input_ids=ids).logits
+    )
+    torch.testing.assert_close(found, sliced(input_ids=ids).logits, atol=1e-12, rtol=1e-12)
+
+
+def test_where_no_class_holds_fewer_heads_for_other_programs_they_stay():
+    free = {f: checkpoint.has_stock_form(tiny.model(f).config) for f in tiny.HEADED}
+    stay = {"phi", "phi3", "olmo", "starcoder2", *RESTRICTED}
+    assert {family for family, may_go in free.items() if not may_go} == stay
+    windows = {"use_sliding_window": True, "sliding_window": 4, "max_window_layers": 2}
+    assert not checkpoint.has_stock_form(tiny.model("qwen2", **windows).config)
+
+
+def test_a_head_that_no_class_with_these_heads_has_is_refused(tmp_path):
+    model = tiny.model("qwen2", auto=HEADS["classes"])
+    keeps = (LayerKeep(k.layer, (0, 1, 3), k.neurons) for k in SlicePlan.identity(model).layers)
+    with pytest.raises(CompatibilityError, match="no stock class stands in for Qwen2ForSeq"):
+        checkpoint.save(slice_model(model, SlicePlan(tuple(keeps))), tmp_path)
 
 
 @pytest.mark.parametrize("family", RESTRICTED)

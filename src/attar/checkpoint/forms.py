@@ -3,7 +3,9 @@
 from typing import Any
 
 import torch
-from transformers import MistralConfig, MistralForCausalLM, PreTrainedModel
+import transformers
+from torch import nn
+from transformers import PreTrainedModel
 
 from attar.errors import CompatibilityError
 from attar.families import FAMILIES
@@ -43,47 +45,89 @@ def follow_config(model: PreTrainedModel) -> None:
         model.__class__ = base
 
 
-def refuses_heads(config: Any) -> bool:
-    """Whether the config class would refuse this number of heads."""
-    family = FAMILIES.get(config.model_type)
-    return bool(
-        family and family.heads_divide_width and config.hidden_size % config.num_attention_heads
+def has_stock_form(config: Any) -> bool:
+    """True when any number of heads can be written so that every program that knows the class reads
+    it: the class carries its own head size, or another one stands in.
+    """
+    family = FAMILIES[config.model_type]
+    if not family.heads_divide_width and not family.width_over_heads:
+        return True
+    return config.model_type in _STANDS_FOR and not _windows(config)
+
+
+def needs_stand_in(config: Any) -> bool:
+    """Whether this number of heads is one that the config class refuses, or that other programs
+    would misread where a class stands in.
+    """
+    family, heads = FAMILIES.get(config.model_type), config.num_attention_heads
+    if family is None:
+        return False
+    if family.heads_divide_width:
+        return config.hidden_size % heads != 0
+    return (
+        family.width_over_heads
+        and has_stock_form(config)
+        and heads * _head_size(config) != config.hidden_size
     )
 
 
-def has_stock_form(config: Any) -> bool:
-    """True when any number of heads can be written: the config class takes it, or `mistral` stands
-    in for a bias-free Llama.
-    """
-    family = FAMILIES[config.model_type]
-    if not family.heads_divide_width:
-        return True
-    plain = not (getattr(config, "attention_bias", False) or getattr(config, "mlp_bias", False))
-    return config.model_type == "llama" and plain
+def _windows(config: Any) -> bool:
+    return "sliding_attention" in (getattr(config, "layer_types", None) or ())
 
 
-def as_mistral(model: PreTrainedModel) -> PreTrainedModel:
-    """The same network, sharing its tensors, as the class whose config takes any number of
-    heads.
+def _head_size(config: Any) -> int:
+    size = getattr(config, "head_dim", None)
+    return size or config.hidden_size // config.num_attention_heads
+
+
+#: types of models that others can stand in for, and how their classes are called
+_STANDS_FOR = {"llama": "Llama", "qwen2": "Qwen2"}
+
+
+def _stand_in(config: Any) -> tuple[str, dict[str, Any]]:
+    """The class, by the first word of its name, that is the same network with any number of heads,
+    and what its config needs besides. Llama, which more programs know, refuses head counts that do
+    not divide the width, and Mistral has no biases.
     """
-    old = model.config
-    if not has_stock_form(old):
+    biases = {k: getattr(config, k, False) for k in ("attention_bias", "mlp_bias")}
+    if config.model_type == "qwen2":  # its output projection has no bias: zeros stand in
+        biases["attention_bias"] = True
+    if not any(biases.values()):
+        return "Mistral", {"sliding_window": None}
+    if config.hidden_size % config.num_attention_heads == 0:
+        return "Llama", biases
+    size = _head_size(config)
+    return "Granite", biases | {"head_dim": size, "attention_multiplier": size**-0.5}
+
+
+def as_stand_in(model: PreTrainedModel) -> PreTrainedModel:
+    """The same network, sharing its tensors, as a class that holds its number of heads.
+
+    Raises:
+        CompatibilityError: there is none.
+    """
+    old, name = model.config, stock_class(model).__name__
+    prefix, changes = _stand_in(old) if has_stock_form(old) else ("", {})
+    stock = getattr(
+        transformers, name.replace(_STANDS_FOR.get(old.model_type, ""), prefix, 1), None
+    )
+    if not prefix or stock is None:
         raise CompatibilityError(
             f"{type(old).__name__} refuses {old.num_attention_heads} heads at width "
-            f"{old.hidden_size} and no stock class stands in "
-            "for it; use the per_layer layout or keep a head count that divides the width"
+            f"{old.hidden_size} and no stock class stands in for {name}; use the per_layer layout "
+            "or keep a head count that divides the width"
         )
-    keys = set(MistralConfig().to_dict()) - {
-        "model_type",
-        "architectures",
-        "sliding_window",
-        "transformers_version",
-    }
-    stored = old.to_dict()
-    config = MistralConfig(**{k: stored[k] for k in keys if k in stored}, sliding_window=None)
+    stored, own = old.to_dict(), {"model_type", "architectures", "transformers_version"}
+    keys = set(stock.config_class().to_dict()) - own - set(changes)
+    config = stock.config_class(**{k: stored[k] for k in keys if k in stored}, **changes)
     with torch.device("meta"):
-        twin = MistralForCausalLM(config)
-    twin.load_state_dict(model.state_dict(), assign=True)
+        twin = stock(config)
+    absent = twin.load_state_dict(model.state_dict(), strict=False, assign=True).missing_keys
+    for name in absent:  # biases that the class has and the model lacks
+        module, _, leaf = name.rpartition(".")
+        zeros = torch.zeros_like(twin.get_parameter(name), dtype=model.dtype, device=model.device)
+        setattr(twin.get_submodule(module), leaf, nn.Parameter(zeros))
     twin.tie_weights()
-    twin.generation_config = model.generation_config
+    if model.can_generate():
+        twin.generation_config = model.generation_config
     return twin

@@ -10,7 +10,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from attar.artefacts import disk_is_full, make_folder
 from attar.checkpoint.checks import require_same
-from attar.checkpoint.forms import as_mistral, follow_config, is_per_layer, refuses_heads
+from attar.checkpoint.forms import as_stand_in, follow_config, is_per_layer, needs_stand_in
 from attar.checkpoint.sources import reason_of
 from attar.errors import CompatibilityError, ResourceError
 from attar.families import FAMILIES, Body
@@ -24,13 +24,14 @@ def save(
 ) -> str:
     """Write a model as a Hugging Face checkpoint (safetensors).
 
-    Layers that are all alike give a stock checkpoint. A Llama whose head count no longer divides
-    its width, which `LlamaConfig` refuses, is written under the equivalent `mistral` type. Layers
+    Layers that are all alike give a stock checkpoint. Where its class would refuse the number of
+    heads, or other programs misread it, it is written as an equivalent class that carries its own
+    head size: a Llama as Mistral, a Qwen2 as Llama, either with biases as Granite. Layers
     that differ give `per_layer_config` and the modelling file. What was written is loaded again and
     compared with the model before it counts.
 
     Returns:
-        `uniform`, `uniform as mistral` or `per_layer`.
+        `uniform`, `uniform as mistral` (or another class) or `per_layer`.
 
     Raises:
         CompatibilityError: no stock class can hold these shapes, or what was written would be
@@ -42,8 +43,9 @@ def save(
     follow_config(model)
     form = "per_layer" if is_per_layer(model.config) else "uniform"
     written = model
-    if form == "uniform" and refuses_heads(model.config):
-        written, form = as_mistral(model), "uniform as mistral"
+    if form == "uniform" and needs_stand_in(model.config):
+        written = as_stand_in(model)
+        form = f"uniform as {written.config.model_type}"
     _require_valid(written.config)
     _forget_code(written, vars(written.config))
     output_dir = Path(output_dir)

@@ -33,6 +33,7 @@ class Family:
     wide_norm: bool = False  # queries and keys are normalised over all heads at once
     # the config class refuses head counts that do not divide the width
     heads_divide_width: bool = False
+    width_over_heads: bool = False  # llama.cpp and old vLLM take width / heads for the head size
     positions_from_pad: bool = False  # position numbers start after the id of the padding token
     first_norm: str | None = None  # a norm that the class leaves out of the first layer
 
@@ -76,23 +77,29 @@ _BERT = Family(
 FAMILIES: dict[str, Family] = {
     "llama": Family(heads_divide_width=True),
     "mistral": Family(),
-    "qwen2": Family(),
+    "qwen2": Family(width_over_heads=True),
     "qwen3": Family(),
     "gemma": Family(),
     "gemma2": Family(heads_divide_width=True),
     "gemma3_text": Family(heads_divide_width=True),
     "granite": Family(),
     "smollm3": Family(),
-    "olmo": Family(),
+    "olmo": Family(width_over_heads=True),
     "olmo2": Family(wide_norm=True),
-    "phi": Family(attention_out="self_attn.dense", mlp_in=("mlp.fc1",), mlp_out="mlp.fc2"),
+    "phi": Family(
+        attention_out="self_attn.dense",
+        mlp_in=("mlp.fc1",),
+        mlp_out="mlp.fc2",
+        width_over_heads=True,
+    ),
     "phi3": Family(
         fused_qkv="self_attn.qkv_proj",
         sizes_from_config=True,
         mlp_in=("mlp.gate_up_proj",),
         fused_mlp_in=True,
+        width_over_heads=True,
     ),
-    "starcoder2": Family(mlp_in=("mlp.c_fc",), mlp_out="mlp.c_proj"),
+    "starcoder2": Family(mlp_in=("mlp.c_fc",), mlp_out="mlp.c_proj", width_over_heads=True),
     "gpt2": Family(
         layers="h",
         fused_qkv="attn.c_attn",

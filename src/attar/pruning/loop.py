@@ -234,8 +234,8 @@ class _Loop:
             notes.append("heads stay: every layer has a single KV group, and one must stay")
         elif layout == "uniform" and not heads_free:
             notes.append(
-                f"heads stay: {type(self.model.config).__name__} takes only head counts that "
-                "divide the width; the per_layer layout can remove them"
+                f"heads stay: no stock class that other programs read holds fewer heads of a "
+                f"{self.model.config.model_type} model; the per_layer layout can remove them"
             )
         return prunable(self.model, layout, config=self.config, uniform_heads=heads_free)
 
