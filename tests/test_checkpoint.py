@@ -344,6 +344,20 @@ def test_the_head_of_a_task_is_not_lost_where_no_class_is_named(family, tmp_path
         checkpoint.load(stored_with(model, tmp_path, architectures=None))
 
 
+@pytest.mark.parametrize("auto", [None, AutoModelForMaskedLM])
+def test_a_new_head_stands_on_the_body_that_was_stored(auto, tmp_path):
+    model = tiny.model("bert", auto=auto)
+    checkpoint.save(slice_model(model, random_plan(model)), tmp_path)
+    config, loader = checkpoint.read_config(tmp_path), AutoModelForSequenceClassification
+    found = checkpoint.load_body(tmp_path, loader=loader, config=config)
+    assert type(found).__name__ == "PerLayerBertForSequenceClassification"
+    body = checkpoint.load(tmp_path).base_model(tiny.ids())[0]
+    torch.testing.assert_close(found.base_model(tiny.ids())[0], body, atol=0, rtol=0)
+    config.intermediate_size, config.per_layer_config = 40, None
+    with pytest.raises(DataError, match="lacks"):
+        checkpoint.load_body(tmp_path, loader=loader, config=config)
+
+
 @pytest.mark.parametrize(
     "changes",
     [

@@ -138,12 +138,15 @@ def load_body(path: str | Path, *, loader: Any, config: Any) -> PreTrainedModel:
     Raises:
         DataError: there is no such model, its files are damaged, or its body does not fit.
     """
+    if is_per_layer(config) and type(config) in loader._model_mapping:
+        loader = per_layer_class(loader._model_mapping[type(config)])
     model, info = _weights(path, loader, config=config, dtype=torch.float32)
     prefix = f"{model.base_model_prefix}."
-    lost = [name for name in sorted(info["missing_keys"]) if name.startswith(prefix)]
+    absent = sorted([*info["missing_keys"], *(str(k[0]) for k in info["mismatched_keys"])])
+    lost = [name for name in absent if name.startswith(prefix)]
     if lost := [name for name in lost if ".pooler." not in name]:
         raise DataError(
-            f"the checkpoint {str(path)!r} lacks {len(lost)} tensors of {type(model).__name__}, "
+            f"the checkpoint {str(path)!r} lacks {len(lost)} tensors of {type(model).__name__} in its shapes, "
             f"such as {lost[0]!r}; fetch or save it again"
         )
     for name, module in model.named_modules():  # an old head of the same shape was read, too
