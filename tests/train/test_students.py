@@ -113,3 +113,15 @@ def test_what_cannot_be_is_told() -> None:
     target.config.per_layer_config = {0: {"intermediate_size": 8}}
     with pytest.raises(CompatibilityError, match="differ in width"):
         make_student(target, layers=1)
+
+
+@pytest.mark.parametrize("init", ["cut", "random"])
+def test_a_mixture_of_experts_that_names_its_layers_by_number_is_refused(init: Any) -> None:
+    target = tiny.model("llama")
+    for name in ("mlp_only_layers", "moe_layers"):
+        setattr(target.config, name, [])
+        assert depth(make_student(target, layers=2, init=init)) == 2
+        setattr(target.config, name, [1, 2])
+        with pytest.raises(CompatibilityError, match=f"names layers by number .{name}"):
+            make_student(target, layers=2, init=init)
+        delattr(target.config, name)

@@ -146,8 +146,8 @@ def load_body(path: str | Path, *, loader: Any, config: Any) -> PreTrainedModel:
     lost = [name for name in absent if name.startswith(prefix)]
     if lost := [name for name in lost if ".pooler." not in name]:
         raise DataError(
-            f"the checkpoint {str(path)!r} lacks {len(lost)} tensors of {type(model).__name__} in its shapes, "
-            f"such as {lost[0]!r}; fetch or save it again"
+            f"the checkpoint {str(path)!r} lacks {len(lost)} tensors of {type(model).__name__}, or "
+            f"has them in other shapes, such as {lost[0]!r}; fetch or save it again"
         )
     for name, module in model.named_modules():  # an old head of the same shape was read, too
         if name and not f"{name}.".startswith(prefix):

@@ -14,6 +14,8 @@ from attar.errors import CompatibilityError, ConfigError, check_types
 from attar.models import evenly_spaced, keep_layers
 
 StudentInit = Literal["cut", "random"]
+#: lists of numbers of layers in configs of mixtures of experts
+_NUMBERED = ("mlp_only_layers", "moe_layers")
 
 
 @dataclass(frozen=True)
@@ -68,13 +70,19 @@ def make_student(
     Raises:
         ConfigError: the number of layers is not between 1 and the teacher's; a width for a cut, or
             one that is no whole number of heads.
-        CompatibilityError: the blocks of this model cannot be found.
+        CompatibilityError: the blocks of this model cannot be found, or its config names them by
+            number.
     """
     kept = _kept(layers, depth(teacher))
     if getattr(teacher.config, "is_heterogeneous", False):
         raise CompatibilityError(
             "the layers of this model differ in width, so that none of them can stand in for "
             "another; make the smaller model from its parent, before pruning"
+        )
+    if named := [key for key in _NUMBERED if getattr(teacher.config, key, None)]:
+        raise CompatibilityError(
+            f"the config of this mixture of experts names layers by number ({named[0]}), which "
+            "fewer layers would shift; give a smaller model of your own instead of a cut"
         )
     config = copy.deepcopy(teacher.config)
     keep_layers(config, kept)
