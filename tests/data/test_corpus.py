@@ -209,7 +209,7 @@ def test_a_full_disk_is_told_and_shards_stay(
     with pytest.raises(ResourceError, match=r"the disk is full; make room .*--resume"):
         encode_corpus(folder, data, output_dir=tmp_path / "ids")
     assert len(contents(tmp_path / "ids.partial")) == 2
-    assert len(list((tmp_path / "ids.partial" / "state").iterdir())) == 3  # settings, plan and lock
+    assert (tmp_path / "ids.partial" / "state" / "plan.json").exists()
 
 
 def test_bytes_of_blocks_are_those_of_the_text(tmp_path: Path, text: Path) -> None:
