@@ -123,7 +123,8 @@ def workspace(
                     for folder in above:  # the nearest first
                         folder.rmdir()
             if disk_is_full(error):
-                after = "do it again" if gone else "go on with resume (--resume)"
+                kept = "go on with resume (--resume): what is done stays"
+                after = "do it again" if gone else kept
                 raise ResourceError(
                     f"writing {str(final)!r} stopped, as the disk is full; make room and {after}"
                 ) from error
