@@ -17,7 +17,7 @@ import tiny
 from attar import checkpoint
 from attar.arch import Arch
 from attar.data.tokens import train_bpe
-from attar.errors import BudgetError, ConfigError, DataError
+from attar.errors import BudgetError, CompatibilityError, ConfigError, DataError
 from attar.measure.cost import cost_of
 from attar.methods.bonsai import BonsaiConfig, draw_pairs, fit_values, kendall_tau, prune
 from attar.pruning.pieces import UnitGroup
@@ -88,6 +88,9 @@ def test_prune_writes_checkpoint_record_plan_and_card(parent, text, tmp_path):
     first, second = checkpoint.load(out).state_dict(), checkpoint.load(again).state_dict()
     assert all(torch.equal(first[k], second[k]) for k in first)
     assert json.loads((out / "plan.json").read_text())["parent"] == str(parent)
+    for layout, found in (("uniform", "every layer its own widths"), ("depth", "narrower layers")):
+        with pytest.raises(CompatibilityError, match=f"plan for the layout {layout}.*{found}"):
+            apply_plan(parent, out, output_dir=tmp_path / "other", layout=layout)
 
 
 def test_padded_keeps_shapes_and_equals_the_per_layer_result(parent, text, tmp_path):
@@ -233,6 +236,7 @@ def test_a_latency_budget_that_the_parent_meets_changes_nothing(parent, text):
     record = prune(model, text, budget="prefill<=10s", tokenizer=tokenizer, config=QUICK)
     assert cost_of(model) == before
     assert record.details["steps"] == []
+    assert record.details["notes"] == ["nothing was cut: the model meets 'prefill<=10s' as it is"]
 
 
 def test_an_encoder_has_no_cache_to_bound(parent, text, tmp_path):

@@ -44,6 +44,14 @@ def texts(documents: int = 60) -> DatasetDict:
     return DatasetDict({name: Dataset.from_dict({"text": rows}) for name, rows in cuts.items()})
 
 
+def test_text_that_is_read_hundreds_of_times_is_told(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    config = replace(CONFIG, max_steps=1, per_device_train_batch_size=256, save_steps=1)
+    pretrain(texts(21), config=config, output_dir=tmp_path / "out")
+    assert "the model will learn them by heart; give more text" in caplog.text
+
+
 def test_the_result_is_an_ordinary_checkpoint(tmp_path: Path) -> None:
     out = tmp_path / "model"
     run = pretrain(texts(), config=CONFIG, output_dir=out, recipe="pocket/test")

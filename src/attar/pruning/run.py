@@ -17,9 +17,9 @@ from attar.budget import Budget, Cost
 from attar.data.data import Data
 from attar.data.text import load_text
 from attar.data.tokens import pack
-from attar.errors import BudgetError, ConfigError, DataError, check_types
+from attar.errors import BudgetError, CompatibilityError, ConfigError, DataError, check_types
 from attar.evaluation import likelihood
-from attar.families import Body
+from attar.families import UNITS, Body
 from attar.measure import latency_budget
 from attar.measure.cost import cost_of
 from attar.measure.latency_table import LatencyTable
@@ -159,6 +159,12 @@ def run_prune(
                 state=work.state,
             )
         )
+        if kept_widths(model) == parent["widths"]:
+            result.notes.append(
+                f"nothing was cut: the model meets {task.budget.text!r} as it is"
+                if budget.admits(cost)
+                else "nothing was cut"
+            )
         after = measure(model)
         work.run.cost["after"], work.run.quality["after"] = after.to_dict(), quality()
         work.run.budget = {
@@ -379,6 +385,19 @@ def _importance(result: PruneResult, layers: int) -> dict[str, list[float]]:
     return rows
 
 
+def _check_layout(plan: SlicePlan, layout: Layout, widths: list[dict[str, int]]) -> None:
+    """Refuse a layout that cutting by a plan does not give."""
+    kept = [{unit: len(keep.kept(unit)) for unit in UNITS} for keep in plan.layers]
+    even = all(widths_of == kept[0] for widths_of in kept)
+    whole = kept == [widths[keep.layer] for keep in plan.layers if keep.layer < len(widths)]
+    if (layout == "uniform" and not even) or (layout == "depth" and not whole):
+        other = "every layer its own widths" if layout == "uniform" else "narrower layers"
+        raise CompatibilityError(
+            f"expected a plan for the layout {layout}, found one that gives {other}; leave the "
+            f"layout out, or prune to a budget with layout {layout}"
+        )
+
+
 def apply_plan(
     model: str | Path,
     plan: str | Path,
@@ -395,12 +414,13 @@ def apply_plan(
         model: folder or Hub name of the parent.
         plan: `plan.json`, or the folder that holds it.
         output_dir: where the artefact goes.
-        layout: `padded` keeps the shapes and writes zeros; anything else cuts.
+        layout: `padded` keeps the shapes and writes zeros; `uniform` and `depth` refuse a plan that
+            does not give them; see `attar.prune`.
         recipe: name of the recipe that the options came from, for the record.
         resume: do again what an interrupted run left unfinished.
 
     Raises:
-        CompatibilityError: the plan was made for a model of other shapes.
+        CompatibilityError: the plan was made for a model of other shapes, or for another layout.
         DataError: model or plan are missing or damaged.
     """
     file = Path(plan) / PLAN_FILE if Path(plan).is_dir() else Path(plan)
@@ -416,6 +436,7 @@ def apply_plan(
         output_dir, command="prune --apply", settings=settings, recipe=recipe, resume=resume
     ) as work:
         parent = checkpoint.load(model)
+        _check_layout(kept, layout, kept_widths(parent))
         same = made_for in (None, checkpoint.fingerprint(parent))
         work.run.cost["before"] = cost_of(parent).to_dict()
         if layout == "padded":

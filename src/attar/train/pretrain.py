@@ -31,6 +31,7 @@ from attar.train.trainer import TrainConfig, fit
 
 logger = logging.getLogger(__name__)
 _MOST_ENTRIES = 2**20  # of a vocabulary; training one sets memory aside for each
+_MANY_PASSES = 100  # over the same text: far beyond the about 4 that repeated text is worth
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -157,6 +158,14 @@ def pretrain(
         words, windows, validation = _material(data, tokenizer, config)
         model = build_model(config, words)
         logger.info("%d parameters, %d windows", model.num_parameters(), len(windows))
+        if (passes := config.rows_seen / max(1, len(windows))) > _MANY_PASSES:
+            logger.warning(
+                "the text gives %d windows of %d tokens, each of which the training reads %d "
+                "times: the model will learn them by heart; give more text, or lower max_steps",
+                len(windows),
+                config.context,
+                passes,
+            )
 
         def quality() -> BitsPerByte:
             return bits_per_byte(model, words, texts=validation, eval_tokens=config.eval_tokens)
