@@ -74,6 +74,21 @@ def _may_be(names: Sequence[str], labels: Sequence[str]) -> bool:
     return numbers or unnamed or all(a.startswith(b) or b.startswith(a) for a, b in pairs)
 
 
+def check_teacher_size(student: PreTrainedModel, teacher: PreTrainedModel) -> None:
+    """Refuse a teacher that is smaller than its student: the two were swapped, mostly. Embeddings
+    do not count, as they follow the vocabulary.
+
+    Raises:
+        CompatibilityError: so it is.
+    """
+    ours, theirs = (m.num_parameters(exclude_embeddings=True) for m in (student, teacher))
+    if theirs < ours:
+        raise CompatibilityError(
+            f"expected a teacher of at least {ours:,} parameters besides embeddings, as many as "
+            f"its student has; it has {theirs:,}: swap the two, or set smaller_teacher"
+        )
+
+
 def check_outputs(side: str, model: PreTrainedModel, *, task: Task) -> None:
     """Refuse a model whose head is of another task.
 

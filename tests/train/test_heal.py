@@ -16,7 +16,11 @@ import yaml
 from datasets import Dataset, DatasetDict
 from safetensors.torch import load_file
 from torch import Tensor, nn
-from transformers import AutoModelForCausalLM, PreTrainedModel
+from transformers import (
+    AutoModelForCausalLM,
+    AutoModelForSequenceClassification,
+    PreTrainedModel,
+)
 
 import tiny
 from attar import checkpoint
@@ -260,6 +264,12 @@ def test_a_stranger_is_no_teacher(folders: dict[str, Path], tmp_path: Path) -> N
     wide = tiny.model("llama", num_hidden_layers=1, vocab_size=288)
     with pytest.raises(CompatibilityError, match="280 outputs and the teacher 288"):
         run(folders, tmp_path / "out", teacher=wide)
+    classifier = tiny.model("llama", auto=AutoModelForSequenceClassification, vocab_size=280)
+    with pytest.raises(CompatibilityError, match="the teacher must be a decoder"):
+        run(folders, tmp_path / "out", teacher=classifier)
+    both = {"model": folders["teacher"], "teacher": folders["student"]}
+    with pytest.raises(CompatibilityError, match="swap the two, or set smaller_teacher"):
+        run(folders, tmp_path / "out", **both)
     with pytest.raises(ConfigError, match="needs a teacher"):
         run(folders, tmp_path / "out", teacher=None)
     assert list(tmp_path.iterdir()) == []

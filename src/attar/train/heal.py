@@ -16,7 +16,11 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from attar import checkpoint
-from attar.compatibility import require_same_tokenizer, require_same_vocabulary
+from attar.compatibility import (
+    check_teacher_size,
+    require_same_tokenizer,
+    require_same_vocabulary,
+)
 from attar.data.data import STDLIB, Data, DataLike
 from attar.data.sources import Batch
 from attar.data.text import load_text
@@ -25,7 +29,7 @@ from attar.divergences import DIVERGENCES, DivergenceName
 from attar.errors import ConfigError
 from attar.evaluation.likelihood import score
 from attar.measure.cost import cost_of
-from attar.models import positions_of, require_context
+from attar.models import positions_of, require_context, require_generator
 from attar.recipes import configured
 from attar.recipes.verbs import takes_recipe
 from attar.report.artefact import Artefact, artefact
@@ -70,6 +74,9 @@ class HealConfig(TrainConfig):
     """Tokens in one window; unset: 512, or the model's longest text if that is shorter."""
     eval_tokens: int = 50_000
     """Tokens of the test split, in passages spread over it, that are scored before and after."""
+
+    smaller_teacher: bool = False
+    """Take a teacher that is smaller than the model, which is refused otherwise."""
 
     max_steps: int = 240
     learning_rate: float = 1e-4
@@ -236,7 +243,10 @@ def heal(
         student = checkpoint.model_of(model)
         parent = None if teacher is None else checkpoint.model_of(teacher)
         if parent is not None:
+            require_generator("teacher", parent)
             require_same_vocabulary(student, parent)
+            if not config.smaller_teacher:
+                check_teacher_size(student, parent)
         tokenizer = checkpoint.tokenizer_of(model, tokenizer)
         if isinstance(teacher, str | Path):
             require_same_tokenizer(tokenizer, checkpoint.load_tokenizer(teacher))

@@ -360,7 +360,9 @@ def test_a_student_larger_than_its_teacher_is_told(
     )
     config = replace(CONFIG, intermediate="none", max_steps=1)
     given = {"student": tmp_path / "large", "student_layers": None}
-    run(folders, tmp_path / "out", config, **given)
+    with pytest.raises(CompatibilityError, match="swap the two, or set smaller_teacher"):
+        run(folders, tmp_path / "out", config, **given)
+    run(folders, tmp_path / "out", replace(config, smaller_teacher=True), **given)
     assert "more than its teacher's" in caplog.text
 
 

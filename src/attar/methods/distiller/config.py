@@ -61,6 +61,8 @@ class DistillConfig(LabelledConfig):
     """Width in which the two sides of the critic meet."""
     per_layer: bool = False
     """A critic for every pair of layers instead of one for all; with emd always."""
+    smaller_teacher: bool = False
+    """Take a teacher that is smaller than the model, which is refused otherwise."""
 
     max_steps: int = 1000
     per_device_train_batch_size: int = 32

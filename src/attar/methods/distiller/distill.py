@@ -9,6 +9,7 @@ from datasets import DatasetDict
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from attar import checkpoint
+from attar.compatibility import check_teacher_size
 from attar.data.data import Data, DataLike
 from attar.data.labelled.load import load_labelled
 from attar.data.labelled.task import Task, TaskKind
@@ -107,6 +108,8 @@ class DistillTask:
             tokenizer=tokenizer,
             seed=config.seed,
         )
+        if job.teacher is not None and not config.smaller_teacher:
+            check_teacher_size(job.student, job.teacher)
         job.require_context(config.context)
         check_mixup(config, task=task, tokenizer=job.tokenizer)
         layer_map = check_models(job, config)
