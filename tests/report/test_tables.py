@@ -5,7 +5,7 @@ import re
 import pytest
 
 from attar.report.record import Run
-from attar.report.tables import Table, comparison, scored_apart
+from attar.report.tables import Table, comparison, conclusion, scored_apart
 from records import HOSTILE, cost, make
 
 
@@ -40,6 +40,15 @@ def test_a_healed_model_is_compared_with_the_parent_of_what_was_pruned() -> None
         ("healed", "result"),
     ]
     assert table.records[-1]["bytes_ratio"] == 0.5
+
+
+def test_the_conclusion_is_one_sentence_a_result() -> None:
+    said = conclusion([make("bonsai", 0.5)])
+    assert said is not None
+    assert re.fullmatch(
+        r"bonsai is 50% smaller than its parent and has [\d.]+% more bits per byte\.", said
+    )
+    assert conclusion([Run("pretrain", cost={"after": cost(1.0)})]) is None
 
 
 def test_a_model_made_from_nothing_has_no_parent() -> None:

@@ -30,7 +30,7 @@ from attar.methods.distiller.importance import evaluate_studies, importance_line
 from attar.methods.distiller.pipelines import SEARCHED, parse_only
 from attar.methods.distiller.search import SearchConfig
 from attar.methods.distiller.search import search as search_pipelines
-from attar.methods.distiller.study import study_lines, study_summary, study_table
+from attar.methods.distiller.study import conclusion, study_lines, study_summary, study_table
 from attar.search.search import RECIPE
 from attar.search.storage import STUDY_FILE
 
@@ -109,6 +109,7 @@ def search(
         show(f"Other workers run the {missing} trials that are left; there is nothing to show yet.")
         return ExitCode.DONE
     summary = study_summary(folder, storage=config.storage)
+    show(f"{conclusion(summary)}\n")
     show(study_table(summary).text())
     show("")
     show_pairs(study_lines(summary))

@@ -66,6 +66,7 @@ def html_report(
         .get_template("report.html")
         .render(
             title=title,
+            conclusion=tables.conclusion(runs, names=shown),
             warning=tables.scored_apart(runs),
             table=Markup(tables.comparison(runs, names=shown).html()),
             charts=[Markup(svg) for svg in _charts(runs, shown)],

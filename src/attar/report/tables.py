@@ -202,6 +202,33 @@ def comparison(
     return _table(records, columns, ratios=ratios)
 
 
+def conclusion(runs: Sequence[Record], *, names: Sequence[str] | None = None) -> str | None:
+    """What came out, in a sentence for each result that has a parent: `half is 37% smaller than its
+    parent and has 0.8% more bits per byte`. None where no result has one.
+    """
+    said = []
+    for record in comparison(runs, names=names).records:
+        parts = []
+        if (size := record["bytes_ratio"]) is not None:
+            parts.append(_change(size, "is as large as its parent", "is {} than its parent", _SIZE))
+        if (loss := record["bits_per_byte_ratio"]) is not None:
+            parts.append(_change(loss, "has as many bits per byte", "has {} bits per byte", _COUNT))
+        if parts and record["role"] == "result":
+            said.append(f"{record['run']} {' and '.join(parts)}.")
+    return " ".join(said) or None
+
+
+_SIZE, _COUNT = ("smaller", "larger"), ("fewer", "more")
+
+
+def _change(ratio: float, same: str, other: str, words: tuple[str, str]) -> str:
+    """A ratio in words, such as `is 37% smaller than its parent`."""
+    percent = 100 * abs(ratio - 1)
+    if percent < 0.05:
+        return same
+    return other.format(f"{percent:.{0 if percent >= 10 else 1}f}% {words[ratio > 1]}")
+
+
 def _result_among(
     models: Sequence[tuple[str, str, _Figures, _Figures]], model: str | None, cost: dict[str, Any]
 ) -> _Figures | None:

@@ -11,8 +11,9 @@ import pytest
 from attar.errors import CompatibilityError, DataError
 from attar.methods.distiller.importance import evaluate_studies, importance, importance_lines
 from attar.methods.distiller.pipelines import SPACE, Pipeline, space_id
-from attar.methods.distiller.study import gap_closed, read_study, teacher_ratio
+from attar.methods.distiller.study import conclusion, gap_closed, read_study, teacher_ratio
 from attar.report.record import Run
+from attar.search.summary import summarise
 from studies import several, study, trial
 
 # ------------------------------------------------------------------------------------------ files
@@ -75,6 +76,19 @@ def test_what_is_no_study_is_refused(tmp_path: Path) -> None:
 
 
 # ---------------------------------------------------------------------------------------- figures
+
+
+def test_a_conclusion_says_whether_the_best_is_above_the_noise() -> None:
+    def said(score: float, hard: float | None, examples: int) -> str:
+        one = replace(trial(Pipeline(), score, hard_score=hard), examples=examples)
+        return conclusion(summarise([(one, "random")]))
+
+    assert said(0.75, 0.7, 50) == (
+        "No pipeline beat plain fine-tuning by more than the noise: 0.7500 against 0.7000, a "
+        "difference of +0.0500 +- 0.1748 (95%) on 50 validation examples."
+    )
+    assert said(0.75, 0.7, 5000).startswith("The best pipeline beat plain fine-tuning by more")
+    assert said(0.75, None, 50).startswith("Plain fine-tuning was not measured")
 
 
 def test_ratios_to_the_teacher() -> None:

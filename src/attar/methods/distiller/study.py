@@ -25,6 +25,8 @@ from attar.search.summary import (
 from attar.search.trials import PlannedTrial
 
 SCHEMA = 1
+#: standard errors on either side that hold 95% of a normal distribution
+_NORMAL_95 = 1.96
 
 
 @dataclass(frozen=True)
@@ -282,6 +284,28 @@ def study_table(summary: Summary[Trial]) -> Table:
         summary,
         lambda trial: differences(trial.pipeline),
         heading="differs from the default in",
+    )
+
+
+def conclusion(summary: Summary[Trial]) -> str:
+    """One sentence: whether the best pipeline beat plain fine-tuning, the same student taught by
+    labels alone, by more than chance. Scores count as shares of right answers, whose difference has
+    a standard error of sqrt(p (1 - p) / n + q (1 - q) / n).
+    """
+    best, n = summary.best, summary.best.examples
+    score, plain = best.score or 0.0, best.hard_score
+    if plain is None:
+        return "Plain fine-tuning was not measured: nothing says whether a pipeline is worth it."
+    shares = [min(max(value, 0.0), 1.0) for value in (score, plain)]
+    noise = _NORMAL_95 * math.sqrt(sum(p * (1 - p) for p in shares) / n)
+    said = (
+        "The best pipeline beat plain fine-tuning by more than the noise"
+        if score - plain > noise
+        else "No pipeline beat plain fine-tuning by more than the noise"
+    )
+    return (
+        f"{said}: {score:.4f} against {plain:.4f}, a difference of {score - plain:+.4f} +- "
+        f"{noise:.4f} (95%) on {n:,} validation examples."
     )
 
 
