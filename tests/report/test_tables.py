@@ -5,7 +5,7 @@ import re
 import pytest
 
 from attar.report.record import Run
-from attar.report.tables import Table, comparison, conclusion, scored_apart
+from attar.report.tables import Table, comparison, conclusion, run_table, scored_apart
 from records import HOSTILE, cost, make
 
 
@@ -42,6 +42,18 @@ def test_a_healed_model_is_compared_with_the_parent_of_what_was_pruned() -> None
     assert table.records[-1]["bytes_ratio"] == 0.5
 
 
+def test_a_trained_model_is_held_against_its_teacher_or_target() -> None:
+    same = {"before": cost(0.5), "after": cost(0.5)}
+    healed = make("heal", 0.5, cost=same)
+    healed.baselines = [{"name": "teacher", "cost": cost(1.0), "quality": {"bits_per_byte": 1.0}}]
+    drafted = make("draft train", 0.5, cost=same, details={"target": {"cost": cost(1.0)}})
+    drafted.baselines = []
+    for run, heading in ((healed, "ratio to teacher"), (drafted, "ratio to target")):
+        table = run_table(run)
+        assert table.columns[-1] == heading
+        assert {row[0]: row[-1] for row in table.rows}["bytes"] == "0.50"
+
+
 def test_the_conclusion_is_one_sentence_a_result() -> None:
     said = conclusion([make("bonsai", 0.5)])
     assert said is not None
@@ -63,6 +75,11 @@ def test_runs_scored_on_other_text_are_told_apart() -> None:
 
     assert scored_apart([scored("a", 10), scored("a", 10), scored("b", None)]) is None
     assert scored_apart([]) is None
+    other = scored("a", 10)
+    other.details = {"split": "validation"}
+    found = scored_apart([scored("a", 10), other])
+    assert found is not None
+    assert "10 bytes of a, 10 bytes of the validation split of a" in found
     found = scored_apart([scored("a", 10), scored("a", 2000)])
     assert found is not None
     assert "10 bytes of a, 2,000 bytes of a" in found

@@ -246,6 +246,8 @@ def scored_apart(runs: Sequence[Record]) -> str | None:
     seen: dict[str, None] = {}
     for run in runs:
         data = normpath(run.data) if run.data else "some text"
+        split = run.details.get("split", "test")
+        data = data if split == "test" else f"the {split} split of {data}"
         size = side(run.quality, "after").get("bytes")
         examples = run.details.get("test_rows")
         if size is not None:
@@ -290,14 +292,18 @@ def _table(records: list[dict[str, Any]], columns: Sequence[Column], *, ratios: 
 
 
 def run_table(run: Record) -> Table:
-    """Before, after and ratio of every figure that a run holds."""
+    """Before, after and ratio of every figure that a run holds; the ratio is to what it was before,
+    or to the teacher or target of a model that had one.
+    """
     before = side(run.cost, "before"), side(run.quality, "before")
     after = side(run.cost, "after"), side(run.quality, "after")
+    above, reference = _reference(run) or ("", before)
     rows = []
     for column in columns_for([before[1], after[1]]):
         old, new = column.read(*before), column.read(*after)
         if old is not None or new is not None:
-            ratio = NONE if new is None or not old else f"{new / old:.2f}"
+            base = column.read(*reference)
+            ratio = NONE if new is None or not base else f"{new / base:.2f}"
             rows.append(
                 [
                     column.heading,
@@ -305,10 +311,22 @@ def run_table(run: Record) -> Table:
                     ratio,
                 ]
             )
-    table = Table(["", "before", "after", "ratio"], rows)
+    table = Table(["", "before", "after", f"ratio{above}"], rows)
     if not any(before):  # a model made from nothing has no before
         table = Table(["", "result"], [[row[0], row[2]] for row in rows])
     return table
+
+
+def _reference(run: Record) -> tuple[str, _Figures] | None:
+    """What a trained model is held against, with how the table calls it."""
+    for baseline in run.baselines:
+        if baseline.get("name") == "teacher":
+            own = side(baseline.get("cost"), "after"), side(baseline.get("quality"), "after")
+            return " to teacher", own
+    target = run.details.get("target")
+    if isinstance(target, dict) and target.get("cost"):
+        return " to target", (side(target["cost"], "after"), {})
+    return None
 
 
 def budget_lines(run: Record) -> list[tuple[str, str]]:
