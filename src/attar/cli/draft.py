@@ -167,7 +167,7 @@ def search(
     Example: `attar draft search my-draft --target my-model --data prompts.jsonl -o search`
 
     The same command again goes on with the study where it stopped. Started several times at once,
-    on one machine or with --storage on many, it shares the trainings out.
+    on one machine or with --storage on many, it divides the trainings among them.
 
     Parameters
     ----------

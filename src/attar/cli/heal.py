@@ -22,7 +22,7 @@ def heal(
     recipe: Recipe = None,
     config: Annotated[HealConfig, Parameter(name="*", group=_HEALING)] = HealConfig(),
 ) -> int:
-    """Repair a pruned model: train it on text and on what its parent says of that text.
+    """Repair a pruned model: train it on text and on its parent's distribution (distillation).
 
     Example: `attar heal my-model-half --teacher my-model --data python-stdlib -o my-model-healed`
 

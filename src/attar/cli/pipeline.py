@@ -66,8 +66,8 @@ def search(
     --only mixup=false -o study`
 
     The same command again goes on with the study where it stopped. Started several times at once,
-    on one machine or with --storage on many, it shares the trials out. The folder gets study.jsonl,
-    a line for each trial, and best.yaml, which trains the best pipeline again.
+    on one machine or with --storage on many, it divides the trials among them. The folder gets
+    study.jsonl, a line for each trial, and best.yaml, which trains the best pipeline again.
 
     Parameters
     ----------

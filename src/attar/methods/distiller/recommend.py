@@ -36,9 +36,9 @@ class RecommendConfig:
     """Studies to learn from, besides those that come with Attar: folders of `attar pipeline search`
     or .jsonl files."""
     predictor: Model = "ridge"
-    """ridge, a line; or extra_trees, a forest."""
+    """Model that predicts the scores: ridge regression, or extremely randomised trees."""
     count: int = 5
-    """How many pipelines."""
+    """Number of pipelines to recommend."""
     mlm: str | None = None
     """Folder or Hub name of a masked language model; without one the augmenter mlm is left out."""
 
