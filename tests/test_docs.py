@@ -7,8 +7,8 @@ import importlib
 import importlib.util
 import inspect
 import re
-import sys
 import shlex
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
