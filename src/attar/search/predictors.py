@@ -18,6 +18,7 @@ from sklearn.model_selection import GroupKFold, LeaveOneGroupOut, cross_val_pred
 
 from attar.errors import require
 from attar.evaluation.correlations import rank_correlation
+from attar.runtime import Bar
 from attar.search.statistics import Array, expected_best, robust_z
 
 Target = Literal["z", "rank", "raw"]
@@ -243,7 +244,7 @@ def evaluate(
     table: list[HeldOut] = []
     for target in dict.fromkeys(targets):
         rows: list[HeldOut] = []
-        for dataset in datasets:
+        for dataset in Bar(datasets, desc="recommendations tried", unit="data set", leave=False):
             contexts = [row for row in judged(dataset, target) if row is not None]
             if contexts:
                 rows.append(HeldOut.mean(dataset, target, contexts))
