@@ -7,6 +7,7 @@ import pytest
 
 from attar.cli.compare import compare
 from attar.errors import ConfigError, DataError
+from attar.report.compare import compare as compare_runs
 from attar.report.tables import comparison
 from records import make
 from scene import verb
@@ -34,3 +35,10 @@ def test_compare_prints_what_python_says(
     assert capsys.readouterr().out == expected.markdown() + "\n"
     with pytest.raises(DataError, match="no run record"):
         verb(compare, str(tmp_path / "three"))
+
+
+def test_records_compare_like_their_folders(tmp_path: Path) -> None:
+    runs = [make("bonsai", 0.5), make("flap", 0.25)]
+    runs[1].save(tmp_path / "flap")
+    assert compare_runs(runs).table.text() == comparison(runs).text()
+    assert compare_runs([runs[0], tmp_path / "flap"]).table.text() == comparison(runs).text()

@@ -10,6 +10,7 @@ from huggingface_hub import ModelCard
 
 from attar.errors import ConfigError
 from attar.report.pages import html_report, model_card
+from attar.report.record import Paper
 from records import HOSTILE, make
 
 
@@ -86,3 +87,8 @@ def test_model_card_tells_no_local_paths_and_keeps_markup_out(tmp_path: Path) ->
     hostile = model_card(make(HOSTILE, model="x: [y\n---\n" + HOSTILE))
     assert isinstance(card_parts(hostile)[0], dict)
     assert "<script>" not in hostile.replace("\\<script\\>", "")
+
+
+def test_only_addresses_of_the_web_are_links(tmp_path: Path) -> None:
+    bad = make(paper=Paper("A", "B", 2024, url="javascript:alert(1)"))
+    assert 'href="javascript:' not in html_report([bad], tmp_path / "r.html").read_text()

@@ -131,3 +131,13 @@ def test_a_record_of_version_0_1_is_brought_to_today_s_words(tmp_path: Path) -> 
     assert run.quality["after"]["block efficiency at T=0"] == 2.0
     assert math.isnan(run.quality["after"]["acceptance rate at T=0"])
     assert run.details == {"teacher_ratio": 0.9}
+
+
+def test_damaged_values_are_one_sentence_that_names_the_file(tmp_path: Path) -> None:
+    file = tmp_path / "attar.json"
+    stored = '{"schema": 2, "command": "prune", %s}'
+    bad = ('"baselines": null', '"seconds": "x"', '"data": 3', '"method": []', '"command": 3')
+    for text in [*(stored % one for one in bad), "[" * 100_000]:
+        file.write_text(text)
+        with pytest.raises(DataError, match=r"the run record .*attar\.json (is damaged|cannot)"):
+            Run.load(file)

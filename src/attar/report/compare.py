@@ -8,7 +8,7 @@ from attar.artefacts import require_new_file
 from attar.errors import require
 from attar.report.pages import html_report
 from attar.report.record import FILE_NAME, Run
-from attar.report.tables import Table, comparison, scored_apart
+from attar.report.tables import Table, comparison, names_of, scored_apart
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class Comparison:
 
 
 def compare(
-    runs: Sequence[str | Path] | str | Path,
+    runs: Sequence[str | Path | Run] | str | Path | Run,
     *,
     html: str | Path | None = None,
     title: str = "Attar report",
@@ -39,7 +39,7 @@ def compare(
     Reads nothing but the `attar.json` of each run.
 
     Args:
-        runs: folders that Attar's commands wrote, or their `attar.json` files.
+        runs: folders that Attar's commands wrote, their `attar.json` files, or records.
         html: write a self-contained page with charts to this file, which must be new.
         title: the heading of that page.
 
@@ -49,13 +49,16 @@ def compare(
     """
     if html is not None:
         require_new_file(html)
-    paths = [Path(run) for run in ([runs] if isinstance(runs, str | Path) else runs)]
-    require(bool(paths), "runs", len(paths), "one folder or more")
-    records = [Run.load(path) for path in paths]
-    folders = [
-        path.resolve().parent if path.name == FILE_NAME else path.resolve() for path in paths
+    given = [runs] if isinstance(runs, str | Path | Run) else list(runs)
+    require(bool(given), "runs", len(given), "one folder or more")
+    records = [run if isinstance(run, Run) else Run.load(run) for run in given]
+    paths = [Path(run).resolve() for run in given if not isinstance(run, Run)]
+    folders = iter(_distinct([path.parent if path.name == FILE_NAME else path for path in paths]))
+    plain = names_of(records)
+    names = [
+        name if isinstance(run, Run) else next(folders)
+        for run, name in zip(given, plain, strict=True)
     ]
-    names = _distinct(folders)
     page = None if html is None else html_report(records, html, title=title, names=names)
     return Comparison(
         comparison(records, names=names),

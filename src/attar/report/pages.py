@@ -104,13 +104,19 @@ def _section(run: Run, name: str) -> dict[str, Any]:
         "met": None if not run.budget else bool(run.budget.get("met")),
         "budget": tables.budget_lines(run),
         "facts": tables.facts(run),
-        "link": run.paper.link if run.paper else None,
+        "link": _web_link(run),
         "settings": _flat(run.settings),
         "widths": Markup(widths_plot(widths)) if isinstance(widths, dict) and widths else None,
         "importance": Markup(importance_plot(importance))
         if isinstance(importance, dict) and importance
         else None,
     }
+
+
+def _web_link(run: Run) -> str | None:
+    """Where the paper is, if it is on the web: a record from elsewhere may hold `javascript:`."""
+    link = str(run.paper.link) if run.paper else ""
+    return link if link.startswith(("https://", "http://")) else None
 
 
 def _flat(settings: dict[str, Any], prefix: str = "") -> list[tuple[str, str]]:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from attar.artefacts import write_text
-from attar.errors import DataError
+from attar.errors import DataError, finite
 from attar.report.migrations import MIGRATIONS, NOT_FINITE
 from attar.report.tables import run_table, run_text
 
@@ -189,7 +189,7 @@ class Run:
                 f"no run record at {file}; give a folder that an attar command wrote, "
                 f"or its {FILE_NAME}."
             ) from error
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             raise DataError(
                 f"the run record {file} cannot be read ({error}); repeat the run to write it again."
             ) from error
@@ -217,6 +217,16 @@ class Run:
             for key in ("settings", "cost", "quality", "details", "versions", "hardware"):
                 if not isinstance(values.get(key, {}), dict):
                     raise TypeError(f"{key!r} is not an object")
+            if not isinstance(values["command"], str):
+                raise TypeError("'command' is not text")
+            for key in ("method", "model", "data"):
+                if not isinstance(values.get(key), str | None):
+                    raise TypeError(f"{key!r} is not text")
+            if not (values.get("seconds") is None or finite(values["seconds"])):
+                raise TypeError("'seconds' is not a number")
+            rows = values.get("baselines", [])
+            if not (isinstance(rows, list) and all(isinstance(row, dict) for row in rows)):
+                raise TypeError("'baselines' is not a list of objects")
             return cls(**values)
         except TypeError as error:
             raise DataError(
