@@ -61,7 +61,7 @@ def rotation_changes(model: PreTrainedModel, *, prompt: int, length: int) -> boo
     """
     config = model.config.get_text_config(decoder=True)
     rope: dict[str, Any] = getattr(config, "rope_parameters", None) or {}
-    for one in [rope] if "rope_type" in rope else rope.values():
+    for one in [rope] if "rope_type" in rope else filter(None, rope.values()):
         kind, first = one.get("rope_type"), one.get("original_max_position_embeddings")
         if kind == "longrope" and first is not None and prompt <= first < length:
             return True

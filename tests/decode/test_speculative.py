@@ -9,7 +9,7 @@ import pytest
 import torch
 from tokenizers import Tokenizer, models, pre_tokenizers
 from torch import Tensor
-from transformers import PreTrainedModel, PreTrainedTokenizerFast
+from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerFast
 
 import decoders
 import tiny
@@ -276,3 +276,36 @@ def test_a_draft_with_other_tokens(family: str, rows: int) -> None:
     strange = tokenizer_of(["u", *(f"x{i}" for i in range(60))])
     with pytest.raises(CompatibilityError, match="must share tokens"):
         SpeculativeDecoder(target, draft, draft_tokenizer=strange, **given)
+
+
+@pytest.mark.parametrize(
+    "option",
+    [
+        {"penalty_alpha": 0.6, "top_k": 4},
+        {"dola_layers": "low"},
+        {"prompt_lookup_num_tokens": 3},
+        {"assistant_early_exit": 1},
+        {"custom_generate": "transformers-community/dola"},
+        {"assistant_model": "another"},
+        {"token_type_ids": torch.ones(1, 3, dtype=torch.long)},
+    ],
+)
+def test_what_would_be_left_out_in_silence_is_refused(option: dict[str, Any]) -> None:
+    target = decoders.model_of("gpt2")
+    decoder = SpeculativeDecoder(target, PromptLookupDrafter())
+    with pytest.raises(ConfigError, match=next(iter(option))):
+        decoder.generate(**prompts(1), **OPTIONS, **option)
+
+
+def test_a_cache_that_holds_something_is_refused() -> None:
+    target: Any = decoders.model_of("gpt2")
+    decoder = SpeculativeDecoder(target, PromptLookupDrafter())
+    ids = prompts(1)["inputs"]
+    read = target(input_ids=ids[:, :2]).past_key_values
+    settings = GenerationConfig(cache_implementation="quantized")
+    with pytest.raises(ConfigError, match="cache_implementation is quantized"):
+        decoder(target, ids, generation_config=settings)
+    with pytest.raises(ConfigError, match="past_key_values holds 2 tokens"):
+        decoder.generate(ids, past_key_values=read, **OPTIONS)
+    found = decoder.generate(ids, token_type_ids=torch.zeros_like(ids), **OPTIONS)
+    assert_same(found.sequences, plain(target, prompts(1)))

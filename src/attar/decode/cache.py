@@ -22,11 +22,18 @@ from typing import Any
 import torch
 from torch import Tensor
 from transformers import DynamicCache, EncoderDecoderCache, PreTrainedModel
+from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 
 from attar.errors import CompatibilityError
 
 FEW_SLOTS = 32
 """So many slots or fewer are not worth gathering."""
+
+#: layers of a cache that hold keys and values, and nothing else
+_LAYERS = (DynamicLayer, DynamicSlidingWindowLayer)
+#: several tokens are not read as one by one: GIT widens masks once it has a cache, Moshi's window is
+#: in its cache and not in the mask, ProphetNet takes one token at a time
+_ONE_BY_ONE = ("git", "moshi", "prophetnet")
 
 
 class CachedModel(ABC):
@@ -83,6 +90,19 @@ class CachedModel(ABC):
         output = self.model(**inputs, **self._extra, past_key_values=self.cache, use_cache=True)
         return output.logits[:, -last:]
 
+    def _require_slots(self, count: int) -> None:
+        """Refuse a model whose cache holds anything but the tokens that it was given.
+
+        Raises:
+            CompatibilityError: it is not as long as they are.
+        """
+        if (held := int(self.cache.get_seq_length())) != count:
+            raise CompatibilityError(
+                f"speculative decoding must take rejected tokens back, and the cache of "
+                f"{self.model.config.model_type} should hold {count} tokens but holds {held}; use "
+                "plain generation"
+            )
+
 
 class Holes(CachedModel):
     """Rejected slots stay where they are, masked."""
@@ -107,7 +127,9 @@ class Holes(CachedModel):
         self.fed = [len(row) for row in rows]
         filled = self.slots >= 0
         mask = {} if bool(filled.all()) else {"attention_mask": filled.long()}
-        return self._forward(ids, last=max(counts), position_ids=positions, **mask)
+        logits = self._forward(ids, last=max(counts), position_ids=positions, **mask)
+        self._require_slots(self.slots.shape[1])
+        return logits
 
     def keep(self, lengths: Sequence[int]) -> None:
         """Make holes of the tokens from `lengths[r]` on, and drop what all rows have as holes."""
@@ -137,7 +159,7 @@ class Holes(CachedModel):
         order = (self.slots >= 0).long().argsort(dim=1, stable=True)[:, -max(self.fed) :]
         self.slots = self.slots.gather(1, order)
         index = order.to(self.model.device)[:, None, :, None]
-        for layer in self.cache.layers:
+        for layer in _filled(self.cache):
             for name in ("keys", "values"):
                 stored = getattr(layer, name)
                 take = index.expand(-1, stored.shape[1], -1, stored.shape[3])
@@ -181,6 +203,7 @@ class Steps(CachedModel):
         last = max(max(ends) - end + count for end, count in zip(ends, counts, strict=True))
         logits = self._forward(ids, last=last, **inputs)
         self._size = max(ends)
+        self._require_slots(self._size)
         self._shorten(max(ends) - min(ends))  # behind a shorter row there is nothing
         if any(end < max(ends) for end in ends):  # aligned at the end of each row
             behind = torch.tensor([max(ends) - end for end in ends])[:, None]
@@ -203,7 +226,7 @@ class Steps(CachedModel):
         cache: Any = self.cache
         if isinstance(cache, EncoderDecoderCache):
             cache = cache.self_attention_cache
-        for layer in cache.layers if count else ():
+        for layer in _filled(cache) if count else ():
             layer.keys, layer.values = layer.keys[..., :-count, :], layer.values[..., :-count, :]
             if hasattr(layer, "cumulative_length"):
                 layer.cumulative_length -= count
@@ -219,16 +242,38 @@ def cached(model: PreTrainedModel, rows: int, **extra: Any) -> CachedModel:
     """The model with an empty cache of the layout that it bears.
 
     Raises:
-        CompatibilityError: its layers keep a state that cannot be taken back.
+        CompatibilityError: its layers keep a state that cannot be taken back, or nothing.
     """
-    cache = _new_cache(model)
-    if any(cache.is_linear):
+    kind = model.config.model_type
+    if "past_key_values" not in inspect.signature(model.forward).parameters:
         raise CompatibilityError(
-            f"speculative decoding must take rejected tokens back, and {model.config.model_type} "
-            "keeps a running state that cannot be; use plain generation"
+            f"speculative decoding must take rejected tokens back from a key/value cache, and "
+            f"{kind} has none; use plain generation"
         )
-    apart = not model.config.is_encoder_decoder and not any(cache.is_sliding)
+    cache = _new_cache(model)
+    own = cache.self_attention_cache if isinstance(cache, EncoderDecoderCache) else cache
+    if model._is_stateful or any(type(layer) not in _LAYERS for layer in own.layers):
+        raise CompatibilityError(
+            f"speculative decoding must take rejected tokens back, and {kind} keeps more than keys "
+            "and values, such as a running state, which cannot be; use plain generation"
+        )
+    if kind in _ONE_BY_ONE:
+        raise CompatibilityError(
+            f"speculative decoding reads several tokens in one pass, which gives other logits in "
+            f"{kind} than one by one; use plain generation"
+        )
+    apart = not model.config.is_encoder_decoder and not (any(cache.is_sliding) or _is_local(model))
     return (Holes if apart and takes_positions(model) else Steps)(model, rows, **extra)
+
+
+def _filled(cache: Any) -> list[Any]:
+    """The layers that hold anything: where an encoder is deeper than a decoder, some never do."""
+    return [layer for layer in cache.layers if layer.is_initialized]
+
+
+def _is_local(model: PreTrainedModel) -> bool:
+    """Whether layers attend to the last slots only without a cache that says so, as in GPT-Neo."""
+    return "local" in (getattr(model.config, "attention_layers", None) or ())
 
 
 def _new_cache(model: PreTrainedModel) -> Any:

@@ -8,7 +8,7 @@ numbers of tokens.
 
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -114,6 +114,7 @@ class SpeculativeDecoder:
             ConfigError: an option that speculative decoding does not have.
             CompatibilityError: a processor of logits that keeps a state, or a model that does.
         """
+        _require_no_other_way(options, _OTHER_ARGUMENTS)
         criteria = StoppingCriteriaList(options.pop("stopping_criteria", None) or [])
         settings: Any = generation_config or self.target.generation_config
         stop_strings = stop_strings or settings.stop_strings
@@ -266,14 +267,35 @@ _PREPARED = (
     "decoder_attention_mask",
 )
 _EXTRA = ("output_scores", "output_logits", "output_attentions", "output_hidden_states")
+#: what would make `generate` choose tokens in another way, or draft by itself
+_OTHER_WAYS = ("penalty_alpha", "dola_layers", "prompt_lookup_num_tokens", "assistant_early_exit")
+_OTHER_ARGUMENTS = ("custom_generate", "assistant_model")
 
 
 def _require_plain(inputs: Mapping[str, Any], config: GenerationConfig) -> None:
-    """Refuse inputs besides token ids, and outputs besides texts.
+    """Refuse inputs besides token ids, outputs besides texts, and other ways of decoding.
 
     Raises:
         ConfigError: with the first of them.
     """
+    _require_no_other_way(config.to_dict(), _OTHER_WAYS)
+    if config.cache_implementation == "quantized":
+        raise ConfigError(
+            "speculative decoding keeps keys and values as they are, but cache_implementation is "
+            "quantized, which changes the text; leave it out, or use plain generation"
+        )
+    before = inputs.get("past_key_values")
+    if before is not None and before.get_seq_length():
+        raise ConfigError(
+            "speculative decoding reads a text from its beginning, but past_key_values holds "
+            f"{before.get_seq_length()} tokens; leave it out, or use plain generation"
+        )
+    types = inputs.get("token_type_ids")
+    if types is not None and bool(types.any()):
+        raise ConfigError(
+            "speculative decoding reads token ids alone, but token_type_ids has types other than "
+            "0; leave it out, or use plain generation"
+        )
     tensors = [n for n, v in inputs.items() if isinstance(v, Tensor) and n not in _PREPARED]
     if tensors:
         raise ConfigError(
@@ -284,6 +306,20 @@ def _require_plain(inputs: Mapping[str, Any], config: GenerationConfig) -> None:
         raise ConfigError(
             f"speculative decoding returns texts alone, but {outputs[0]} is set; leave it out, "
             "or use plain generation"
+        )
+
+
+def _require_no_other_way(given: Mapping[str, Any], names: Sequence[str]) -> None:
+    """Refuse options that ask for another way of decoding.
+
+    Raises:
+        ConfigError: with the first of them.
+    """
+    if found := [name for name in names if given.get(name) is not None]:
+        raise ConfigError(
+            f"speculative decoding draws or takes the likeliest token, and drafts by its own "
+            f"options; found {found[0]}={given[found[0]]!r}, so leave it out, or use plain "
+            "generation"
         )
 
 
