@@ -54,8 +54,9 @@ _OWN: dict[str, dict[str, Any]] = {
     "lfm2": {"layer_types": ["conv", "full_attention"]},
     "zaya": {"num_experts_per_tok": 1},
 }
-#: one of each kind: a window in the mask alone, no cache, a state under its own name, more than keys
-#: and values, a decoder less deep than its encoder, rotary embeddings of some layers, one by one
+#: one of each kind: a window in the mask alone, no cache, a state under its own name, more than
+#: keys and values, a decoder less deep than its encoder, rotary embeddings of some layers, one by
+#: one
 KINDS = ["gpt_neo", "openai-gpt", "rwkv", "xlnet", "cpmant", "falcon_h1", "hy_v4", "deepseek_v4"]
 KINDS += ["bart", "beam", "prophetnet", "moshi"]
 SAME = {"gpt_neo", "bart", "beam"}

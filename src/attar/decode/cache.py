@@ -31,8 +31,8 @@ FEW_SLOTS = 32
 
 #: layers of a cache that hold keys and values, and nothing else
 _LAYERS = (DynamicLayer, DynamicSlidingWindowLayer)
-#: several tokens are not read as one by one: GIT widens masks once it has a cache, Moshi's window is
-#: in its cache and not in the mask, ProphetNet takes one token at a time
+#: several tokens are not read as one by one: GIT widens masks once it has a cache, Moshi's window
+#: is in its cache and not in the mask, ProphetNet takes one token at a time
 _ONE_BY_ONE = ("git", "moshi", "prophetnet")
 
 
