@@ -98,6 +98,7 @@ def test_parse(text, key, limit, relative):
         ("", "expected a budget"),
         ("half", "expected a budget"),
         ("params<=", "expected a budget"),
+        ("params<50%", "write params<=50%"),
         ("size<=3MB", "unknown constraint"),
         ("bytes<=3MW", "unknown unit"),
         ("latency<=20", "needs a unit"),

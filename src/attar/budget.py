@@ -196,6 +196,11 @@ class Budget:
 
 def _parse_one(part: str, whole: str) -> Constraint:
     match = _FORM.fullmatch(part)
+    if not match and (strict := re.fullmatch(r"([a-z_ ]+)<([^=].*)", part, re.IGNORECASE)):
+        raise BudgetError(
+            f"a budget is an upper bound that may be reached; found {part!r}: write "
+            f"{strict[1].strip()}<={strict[2].strip()}"
+        )
     if not match:
         raise BudgetError(
             f"expected a budget such as 'blocks<=50%, kv_bytes<=2KB'; found {part!r} in {whole!r}; "

@@ -202,3 +202,10 @@ def test_heads_that_cannot_go_say_why():
     assert Body(tiny.model("llama")).why_not("kv_groups") is None
     phi = tiny.model("phi", qk_layernorm=True)
     assert "norms" in (Body(phi).why_not("kv_groups") or "")
+
+
+def test_plans_of_other_than_whole_numbers_are_refused():
+    row = '{"format": 2, "layers": [{"layer": 0, "kv_groups": [0], "neurons": [%s]}]}'
+    for text in (*(row % one for one in ("1.5", "Infinity", '"3"', "null")), "[" * 100_000):
+        with pytest.raises(DataError, match="expected a plan"):
+            SlicePlan.from_json(text)

@@ -1,6 +1,7 @@
 """`SlicePlan`: what of a parent stays, by its original numbers."""
 
 import json
+import operator
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -264,15 +265,13 @@ class SlicePlan:
                     f"expected a plan of format 1 or {PLAN_FORMAT}, found {stored['format']!r}"
                 )
             rows = [
-                LayerKeep(
-                    int(r["layer"]), tuple(map(int, r["kv_groups"])), tuple(map(int, r["neurons"]))
-                )
+                LayerKeep(operator.index(r["layer"]), _whole(r["kv_groups"]), _whole(r["neurons"]))
                 for r in stored["layers"]
             ]
             parts: dict[str, Any] = {
-                p: tuple(map(int, stored[p])) for p in GLOBAL if stored.get(p) is not None
+                p: _whole(stored[p]) for p in GLOBAL if stored.get(p) is not None
             }
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise DataError(
                 f"expected a plan with 'format' and 'layers', found another JSON ({error!r})"
             ) from None
@@ -287,10 +286,14 @@ class SlicePlan:
         """Read what `to_json` wrote; DataError if it is damaged or no plan."""
         try:
             return cls.from_dict(json.loads(text))
-        except json.JSONDecodeError as error:
+        except (ValueError, RecursionError) as error:
             raise DataError(
                 f"expected a plan in JSON; it breaks off or is damaged ({error})"
             ) from None
+
+
+def _whole(numbers: Any) -> tuple[int, ...]:
+    return tuple(operator.index(number) for number in numbers)  # refuses 1.5, infinity and "3"
 
 
 def _refuse(model: PreTrainedModel, part: Unit | Global, reason: str | None) -> None:
