@@ -128,11 +128,13 @@ def evenly_spaced(count: int, whole: int, *, first: bool) -> list[int]:
 
 def keep_layers(config: Any, kept: Sequence[int]) -> None:
     """Make a config, in place, that of a model with these layers alone: their number, and each list
-    with an entry per layer, such as `layer_types` and `no_rope_layers`.
+    with an entry per layer, such as `layer_types` and `attention_window`. Ids of tokens and names
+    of classes are the lists that have nothing to do with layers.
     """
     whole = config.num_hidden_layers
     for name, value in config.to_dict().items():
-        if isinstance(value, list) and len(value) == whole and "layer" in name:
+        per_layer = isinstance(value, list | tuple) and len(value) == whole
+        if per_layer and not name.endswith(("token_id", "token_ids", "architectures")):
             setattr(config, name, [value[i] for i in kept])
     config.num_hidden_layers = len(kept)
     if hasattr(config, "num_decoder_layers"):  # of an encoder-decoder, as deep on both sides

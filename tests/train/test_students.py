@@ -4,7 +4,13 @@ from typing import Any
 
 import pytest
 import torch
-from transformers import PreTrainedModel
+from transformers import (
+    EsmConfig,
+    EsmForMaskedLM,
+    LongformerConfig,
+    LongformerModel,
+    PreTrainedModel,
+)
 
 import decoders
 import tiny
@@ -97,6 +103,49 @@ def test_heads_that_share_keys_stay_together() -> None:
 def test_lists_with_an_entry_a_layer_are_cut_too() -> None:
     target = tiny.model("smollm3", num_hidden_layers=4, no_rope_layers=[1, 1, 1, 0])
     assert make_student(target, layers=[0, 3]).config.no_rope_layers == [1, 0]
+
+
+def test_lists_with_an_entry_a_layer_have_any_name() -> None:
+    config = LongformerConfig(
+        vocab_size=tiny.VOCAB,
+        hidden_size=16,
+        num_hidden_layers=3,
+        num_attention_heads=2,
+        intermediate_size=16,
+        max_position_embeddings=64,
+        attention_window=[4, 8, 16],
+        pad_token_id=0,
+        eos_token_id=[2, 3, 4],  # as many as there are layers, and nothing to do with them
+    )
+    teacher: Any = LongformerModel(config).eval()
+    student: Any = make_student(teacher, layers=[0, 1])
+    assert student.config.attention_window == [4, 8]
+    assert student.config.eos_token_id == [2, 3, 4]
+    ids = tiny.ids(2, 32)
+    with torch.no_grad():
+        states = teacher(input_ids=ids, output_hidden_states=True).hidden_states
+        torch.testing.assert_close(student(input_ids=ids).last_hidden_state, states[2])
+
+
+def test_a_head_that_reads_the_number_of_layers_and_a_model_without_one_are_refused() -> None:
+    config = EsmConfig(
+        vocab_size=tiny.VOCAB,
+        hidden_size=16,
+        num_hidden_layers=4,
+        num_attention_heads=2,
+        intermediate_size=16,
+        max_position_embeddings=64,
+        pad_token_id=0,
+        mask_token_id=5,
+    )
+    teacher = EsmForMaskedLM(config)
+    with pytest.raises(CompatibilityError, match=r"contact_head\S+ of Esm\w+ depends on the num"):
+        make_student(teacher, layers=2)
+    assert depth(make_student(teacher, layers=4)) == 4
+    uncounted = tiny.model("bert")
+    vars(uncounted.config)["num_hidden_layers"] = None
+    with pytest.raises(CompatibilityError, match="number of blocks as num_hidden_layers"):
+        make_student(uncounted, layers=1)
 
 
 def test_what_cannot_be_is_told() -> None:

@@ -37,8 +37,18 @@ class StudentShape:
 
 
 def depth(model: PreTrainedModel) -> int:
-    """Blocks of a model."""
-    return int(model.config.get_text_config().num_hidden_layers)
+    """Blocks of a model.
+
+    Raises:
+        CompatibilityError: its config does not say how many there are.
+    """
+    count = getattr(model.config.get_text_config(), "num_hidden_layers", None)
+    if not isinstance(count, int):
+        raise CompatibilityError(
+            f"expected a model whose config gives its number of blocks as num_hidden_layers, found "
+            f"{type(model).__name__}, whose config does not; give another model"
+        )
+    return count
 
 
 def width(model: PreTrainedModel) -> int:
@@ -85,7 +95,7 @@ def make_student(
             "fewer layers would shift; give a smaller model of your own instead of a cut"
         )
     config = copy.deepcopy(teacher.config)
-    keep_layers(config, kept)
+    keep_layers(config.get_text_config(), kept)
     if width is not None:
         if init == "cut":
             raise ConfigError(
@@ -103,10 +113,17 @@ def make_student(
             for prefix in _blocks(teacher)
             for new, old in enumerate(kept)
         }
-        stored = teacher.state_dict()
-        student.load_state_dict(
-            {name: _stored(name, numbers, stored) for name in student.state_dict()}
-        )
+        stored, own = teacher.state_dict(), student.state_dict()
+        weights = {name: _stored(name, numbers, stored) for name in own}
+        for name, weight in weights.items():
+            if weight.shape != own[name].shape:
+                raise CompatibilityError(
+                    f"{name!r} of {type(teacher).__name__} depends on the number of layers "
+                    f"({tuple(weight.shape)} for {depth(teacher)}, {tuple(own[name].shape)} for "
+                    f"{len(kept)}), so that it cannot be copied; give a smaller model of your own "
+                    "instead of a cut"
+                )
+        student.load_state_dict(weights)
     if teacher.can_generate():
         student.generation_config = copy.deepcopy(teacher.generation_config)
     return student.eval()
