@@ -26,6 +26,7 @@ from attar.measure.latency_table import LatencyTable
 from attar.measure.timing import measure
 from attar.models import has_cache, positions_of, require_context
 from attar.pruning.baselines import Strategy
+from attar.pruning.companions import keep_companions
 from attar.pruning.config import Layout, PruneConfig
 from attar.pruning.loop import LoopTask, Metric, PruneResult, kept_widths, prune_to_budget
 from attar.report.artefact import Artefact, artefact
@@ -276,6 +277,7 @@ def _save(
         run.details["cut_cost"] = run.cost["after"]
         run.cost["after"] = measure(model).to_dict()
     run.details["form"] = checkpoint.save(model, work.folder, tokenizer=tokenizer)
+    keep_companions(task.name, work.folder)
     stored = result.plan.to_dict() | {
         "parent": task.name,
         "parent_hash": parent_hash,
@@ -445,6 +447,7 @@ def apply_plan(
             parent = slice_model(parent, kept, in_place=True)
         work.run.cost["after"] = cost_of(parent).to_dict()
         form = checkpoint.save(parent, work.folder, tokenizer=checkpoint.load_tokenizer(model))
+        keep_companions(model, work.folder)
         artefacts.write_text(work.folder / PLAN_FILE, text)
         work.run.details = {"form": form, "same_parent": same}
     return work.run
