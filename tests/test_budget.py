@@ -10,10 +10,10 @@ from safetensors import safe_open
 
 import tiny
 from attar import checkpoint
-from attar.budget import Budget, Cost
+from attar.budget import Budget, Cost, Latency
 from attar.errors import BudgetError
 from attar.measure.cost import cost_of
-from attar.measure.timing import measure, watch_memory
+from attar.measure.timing import measure, timed, watch_memory
 
 COST = Cost(params=1000, block_params=600, bytes=4000, macs=900, kv_bytes=64)
 
@@ -130,3 +130,17 @@ def test_percentages_must_be_resolved_first():
         Budget.parse("params<=50%").admits(COST)
     with pytest.raises(BudgetError, match="measured"):
         Budget.parse("latency<=5ms").resolve(COST).admits(COST)
+
+
+def test_a_slow_model_is_timed_once():
+    calls = []
+
+    def call():
+        calls.append(1)
+        return 7.0
+
+    assert timed(call, 5, seconds=60) == Latency(7.0, 0.0)
+    assert len(calls) == 1 + 5
+    calls.clear()
+    assert timed(call, 5, seconds=0) == Latency(7.0, 0.0)
+    assert len(calls) == 1 + 1

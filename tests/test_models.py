@@ -1,5 +1,6 @@
 """Facts read off a model: when it is cast, and what separates documents."""
 
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -37,6 +38,45 @@ def test_autocast_only_where_it_pays(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(models, "native_bfloat16", lambda: False)
     with autocast(large.float()):
         assert (ones @ ones).dtype == torch.float32
+
+
+@pytest.mark.parametrize("stored", [torch.bfloat16, torch.float16])
+def test_a_type_that_the_processor_emulates_is_computed_in_float32(
+    stored: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(models, "native_bfloat16", lambda: False)
+    monkeypatch.setattr(models, "native_float16", lambda: False)
+    model = tiny.model("qwen2").to(stored)
+    wide: Any = model.model.rotary_emb
+    wide.inv_freq = wide.inv_freq.float()
+    before = {name: weight.clone() for name, weight in model.state_dict().items()}
+    with models.computing(model), models.computing(model):
+        assert models.computed_in(model) == "float32"
+        assert {p.dtype for p in model.parameters()} == {torch.float32}
+        inside = float(likelihood.nll(model, tiny.ids()))
+        cut = model.model.layers[0].mlp.up_proj.weight
+        cut.data = cut.data[:5]
+    assert model.lm_head.weight is model.model.embed_tokens.weight
+    assert wide.inv_freq.dtype == torch.float32
+    for name, weight in model.state_dict().items():
+        assert torch.equal(weight, before[name][: len(weight)]), name
+        assert weight.dtype == stored
+    cut.data = before["model.layers.0.mlp.up_proj.weight"]
+    assert likelihood.nll(model, tiny.ids()) == inside  # every score does so by itself
+    assert likelihood.nll(model.float(), tiny.ids()) == inside
+
+
+def test_what_the_processor_has_or_memory_forbids_is_computed_as_stored(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    model = tiny.model().bfloat16()
+    monkeypatch.setattr(models, "native_bfloat16", lambda: True)
+    assert models.computed_in(model) == "bfloat16"
+    monkeypatch.setattr(models, "native_bfloat16", lambda: False)
+    assert models.computed_in(model) == "float32"
+    free = SimpleNamespace(available=1000)
+    monkeypatch.setattr(models.psutil, "virtual_memory", lambda: free)
+    assert models.computed_in(model) == "bfloat16"
 
 
 @pytest.mark.parametrize(

@@ -4,18 +4,24 @@ and which of its layers a smaller one has.
 Each rule stands here once.
 """
 
+import logging
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from functools import cache
+from itertools import chain
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
+import psutil
 import torch
 from numpy.typing import ArrayLike, NDArray
-from torch import nn
+from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from attar.errors import CompatibilityError, ConfigError, DataError
-from attar.runtime import native_bfloat16
+from attar.runtime import native_bfloat16, native_float16
+
+logger = logging.getLogger(__name__)
 
 
 def has_cache(model: PreTrainedModel) -> bool:
@@ -160,6 +166,71 @@ def autocast(model: torch.nn.Module) -> AbstractContextManager[Any]:
     if suits and sum(p.numel() for p in parameters) >= AUTOCAST_FROM and native_bfloat16():
         return torch.autocast("cpu", torch.bfloat16)
     return nullcontext()
+
+
+def computing_dtype(model: nn.Module) -> torch.dtype:
+    """The type that a model computes in, which need not be the one that it is stored in.
+
+    A processor emulates a half-precision type that it cannot multiply, several times slower than
+    float32. There such a model computes in float32, where the memory for it is free.
+    """
+    halves = _halves(model)
+    native = {torch.bfloat16: native_bfloat16, torch.float16: native_float16}
+    slow = any(not native[dtype]() for dtype in {tensor.dtype for tensor in halves})
+    more = sum(tensor.numel() * tensor.element_size() for tensor in halves)
+    if slow and more < psutil.virtual_memory().available:
+        return torch.float32
+    return next(model.parameters()).dtype
+
+
+def computed_in(model: nn.Module) -> str:
+    """The name of `computing_dtype`, for the record."""
+    return str(computing_dtype(model)).removeprefix("torch.")
+
+
+def _halves(model: nn.Module) -> list[Tensor]:
+    """Weights and buffers in half precision on the processor."""
+    return [
+        tensor
+        for tensor in chain(model.parameters(), model.buffers())
+        if tensor.dtype in (torch.bfloat16, torch.float16) and tensor.device.type == "cpu"
+    ]
+
+
+def to_computing_dtype(model: nn.Module) -> list[tuple[Tensor, torch.dtype]]:
+    """Put a model that is in its place into `computing_dtype`.
+
+    Returns:
+        The weights that changed, and the type that each had.
+    """
+    if computing_dtype(model) is not torch.float32:
+        return []
+    changed = [(tensor, tensor.dtype) for tensor in _halves(model)]
+    for tensor, stored in changed:
+        _tell(stored)
+        tensor.data = tensor.data.float()
+    return changed
+
+
+@cache
+def _tell(stored: torch.dtype) -> None:
+    logger.info(
+        "computing in float32: this processor is slow in %s, in which the weights are stored",
+        str(stored).removeprefix("torch."),
+    )
+
+
+@contextmanager
+def computing(model: nn.Module) -> Iterator[None]:
+    """Hold a model that is in its place in `computing_dtype` for the length of the block; after it
+    every weight, also one that was cut in the block, has the type that it is stored in.
+    """
+    changed = to_computing_dtype(model)
+    try:
+        yield
+    finally:
+        for tensor, stored in changed:
+            tensor.data = tensor.data.to(stored)
 
 
 @contextmanager

@@ -86,6 +86,16 @@ def native_bfloat16() -> bool:
     )
 
 
+@cache
+def native_float16() -> bool:
+    """Whether this CPU multiplies float16 in hardware."""
+    capabilities = torch.cpu.get_capabilities()
+    return any(
+        capabilities.get(flag)
+        for flag in ("avx512_fp16", "amx_fp16", "avx10_2", "fp16", "arm_fp16")
+    )
+
+
 def synchronize(device: torch.device) -> None:
     """Wait until the device has done what it was given, before a clock is read."""
     if device.type == "cuda":

@@ -122,6 +122,38 @@ def test_a_loaded_model_is_cut_in_place(parent, text):
     assert cost_of(model).block_params == record.cost["after"]["block_params"] <= 0.6 * before
 
 
+def test_a_half_precision_parent_is_computed_in_float32_and_written_as_it_was_stored(
+    parent, text, tmp_path, monkeypatch
+):
+    monkeypatch.setattr("attar.models.native_bfloat16", lambda: False)
+    half, whole = checkpoint.load(parent, dtype=torch.bfloat16), checkpoint.load(parent)
+    tokenizer = checkpoint.load_tokenizer(parent)
+    checkpoint.save(half, tmp_path / "half", tokenizer=tokenizer)
+    config = replace(QUICK, timing=False, evaluations=12)
+    record = prune(
+        tmp_path / "half", text, budget="bytes<=80%", output_dir=tmp_path / "out", config=config
+    )
+    assert record.details["computed_in"] == "float32"
+    cut = checkpoint.load(tmp_path / "out")
+    assert cut.dtype == torch.bfloat16
+    before, after = record.cost["before"], record.cost["after"]
+    assert before["bytes"] == cost_of(half).bytes == cost_of(whole).bytes // 2
+    assert after["bytes"] == cost_of(cut).bytes <= 0.8 * before["bytes"]
+    assert after["bytes"] > 0.7 * before["bytes"]
+    assert before["prefill"] is after["decode"] is None  # timing is off
+
+
+def test_a_limit_in_milliseconds_needs_timing(parent, text):
+    with pytest.raises(ConfigError, match="bounds latency, which has to be timed"):
+        prune(
+            checkpoint.load(parent),
+            text,
+            budget="latency<=5ms",
+            tokenizer=checkpoint.load_tokenizer(parent),
+            config=replace(QUICK, timing=False),
+        )
+
+
 def test_an_encoder_is_pruned_by_how_close_it_stays(parent, text, tmp_path):
     tokenizer = checkpoint.load_tokenizer(parent)
     folder = tmp_path / "encoder"

@@ -22,7 +22,7 @@ from attar.decode.distributions import Prefix, Uniforms, Warp, draw, of_size
 from attar.decode.vocabularies import Translation
 from attar.errors import ConfigError
 from attar.families import Body
-from attar.models import keep_layers, positions_of
+from attar.models import keep_layers, positions_of, to_computing_dtype
 from attar.runtime import place
 
 Rows = Sequence[Sequence[int]]
@@ -256,6 +256,8 @@ def drafter_of(
             )
     loaded = checkpoint.model_of(draft)
     place(loaded)
+    if loaded is not draft:
+        to_computing_dtype(loaded)
     return loaded, None if loaded is draft else checkpoint.tokenizer_of(draft)
 
 

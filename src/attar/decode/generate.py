@@ -20,7 +20,12 @@ from attar.decode.speculation import made_for
 from attar.decode.speculative import SpeculativeDecoder
 from attar.decode.stats import SpecStats
 from attar.errors import ConfigError, check_types, require
-from attar.models import require_generator, require_positions
+from attar.models import (
+    computed_in,
+    require_generator,
+    require_positions,
+    to_computing_dtype,
+)
 from attar.recipes import configured
 from attar.recipes.verbs import takes_recipe
 from attar.report.artefact import artefact
@@ -136,6 +141,8 @@ class Generator:
         tokenizer = checkpoint.tokenizer_of(model, tokenizer)
         require_generator("model", loaded)
         place(loaded)
+        if loaded is not model:  # only written texts leave it
+            to_computing_dtype(loaded)
         decoder = None
         if draft is not None:
             drafter, other = drafter_of(loaded, draft)
@@ -344,7 +351,8 @@ def generate(
                 drafted.append(asdict(stats))
             if each is not None:
                 each(text, stats)
-        work.run.details = {"texts": texts, "draft": drafted}
+        computed = computed_in(writer.model)
+        work.run.details = {"texts": texts, "draft": drafted, "computed_in": computed}
     return work.run
 
 

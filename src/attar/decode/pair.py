@@ -12,7 +12,7 @@ from attar.compatibility import check_pair, require_same_tokenizer
 from attar.data.prompts import Prompt
 from attar.decode.agreement import Texts
 from attar.errors import ConfigError
-from attar.models import positions_of
+from attar.models import computing, positions_of
 from attar.runtime import place
 
 
@@ -41,14 +41,15 @@ class Pair:
             seed: of the first text; the next one has the next number.
         """
         place(self.target)
-        return Texts.of(
-            self.target,
-            [prompt.ids for prompt in prompts],
-            temperature=temperature,
-            max_new_tokens=max_new_tokens,
-            seed=seed,
-            stops=self.stops,
-        )
+        with computing(self.target):
+            return Texts.of(
+                self.target,
+                [prompt.ids for prompt in prompts],
+                temperature=temperature,
+                max_new_tokens=max_new_tokens,
+                seed=seed,
+                stops=self.stops,
+            )
 
     def require_room(self, tokens: int) -> None:
         """Refuse texts that are longer than one of the models can read.

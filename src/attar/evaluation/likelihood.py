@@ -20,6 +20,7 @@ from attar.errors import CompatibilityError, DataError, require
 from attar.models import (
     DocumentTokenizer,
     autocast,
+    computing,
     damage_of,
     inference,
     leading_bos,
@@ -90,7 +91,7 @@ def nll(model: PreTrainedModel, input_ids: Tensor, *, batch_size: int = 8) -> fl
             f"{tuple(input_ids.shape)}; cut the text with attar.data.pack."
         )
     total = 0.0
-    with inference(model), autocast(model):
+    with inference(model), computing(model), autocast(model):
         for batch in input_ids.split(batch_size):
             total += float(_losses(model, batch.to(model.device)).sum(dtype=torch.float64))
     return total / (input_ids.shape[0] * (input_ids.shape[1] - 1))
@@ -113,7 +114,8 @@ def score(
     EOS tokens between documents are predicted too and their cost counts; the bytes are those of the
     documents alone. Where the tokenizer puts BOS before a text, the stream is `BOS document EOS BOS
     document ...`, BOS takes the place of the first input of every window, and is itself never
-    predicted. Computed in the model's own dtype; the batch size does not matter.
+    predicted. Computed in the model's own dtype, or in float32 where the processor is slow in it
+    (`attar.models.computing`); the batch size does not matter.
 
     Args:
         model: any transformers causal LM; its training mode is restored.
@@ -164,7 +166,7 @@ def score_with_ids(
     bos = leading_bos(tokenizer)
     stream = _stream(tokenizer, documents, bos=bos, eval_tokens=eval_tokens)
     _require_fit(model, tokenizer, stream.ids)
-    with inference(model):
+    with inference(model), computing(model):
         _require_no_foresight(model, stream.ids)
         total = _sum_over_windows(
             model, stream, bos=bos, context=context, stride=stride, batch_size=batch_size

@@ -20,7 +20,7 @@ from attar.evaluation.labelled import score_on
 from attar.evaluation.likelihood import score
 from attar.measure.model import speed_lines
 from attar.measure.timing import measure
-from attar.models import require_context
+from attar.models import computed_in, computing, require_context
 from attar.recipes import configured
 from attar.recipes.verbs import takes_recipe
 from attar.report.artefact import artefact
@@ -112,11 +112,12 @@ def evaluate(
         place(loaded)
         tokenizer = checkpoint.tokenizer_of(model, tokenizer, **options)
         run = work.run
-        run.details = {"split": config.split}
-        if type(loaded).__name__.endswith(_HEADS):
-            _score_labels(run, loaded, tokenizer, data=data, config=config)
-        else:
-            _score_text(run, loaded, tokenizer, data=data, config=config)
+        run.details = {"split": config.split, "computed_in": computed_in(loaded)}
+        has_head = type(loaded).__name__.endswith(_HEADS)
+        with computing(loaded):
+            (_score_labels if has_head else _score_text)(
+                run, loaded, tokenizer, data=data, config=config
+            )
         if config.speed:
             run.cost = {"after": measure(loaded).to_dict()}
     return work.run

@@ -11,6 +11,7 @@ from attar.artefacts import write_text
 from attar.budget import Budget, Cost, Latency
 from attar.errors import BudgetError
 from attar.measure.latency_table import LatencyTable, Mode, measure_table
+from attar.models import computing
 
 _TIMED = ("latency", "prefill")
 #: how far below a latency limit the search aims
@@ -30,7 +31,8 @@ def tables(
     if stored is not None and stored.exists():  # a resumed run must steer by the same clock
         known = json.loads(stored.read_text(encoding="utf-8"))
         return {key: LatencyTable.from_dict(table) for key, table in known.items()}
-    tables = {str(key): _steady(model, key, round_to) for key in keys}
+    with computing(model):
+        tables = {str(key): _steady(model, key, round_to) for key in keys}
     if stored is not None:
         rows = {key: table.to_dict() for key, table in tables.items()}
         write_text(stored, json.dumps(rows))

@@ -12,6 +12,7 @@ from attar.budget import Cost
 from attar.errors import check_types, require
 from attar.measure.cost import cost_of
 from attar.measure.timing import measure
+from attar.models import computed_in
 from attar.recipes import configured
 from attar.recipes.verbs import takes_recipe
 from attar.report.artefact import artefact
@@ -89,6 +90,7 @@ def cost(
             )
             counted = replace(timed, macs=counted.macs)
         work.run.cost = {"after": counted.to_dict()}
+        work.run.details = {"computed_in": computed_in(loaded)}
     return work.run
 
 

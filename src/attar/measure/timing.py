@@ -16,7 +16,7 @@ from transformers import PreTrainedModel
 
 from attar.budget import Cost, Latency
 from attar.measure.cost import cost_of
-from attar.models import evaluation_mode, has_cache, positions_of
+from attar.models import computing, evaluation_mode, has_cache, positions_of
 from attar.runtime import synchronize
 
 # -------------------------------------------------------------------------------------- measuring
@@ -92,21 +92,25 @@ def measure(
     new_tokens: int = 32,
     batch_size: int = 1,
     repeats: int = 5,
+    seconds: float = 10.0,
 ) -> Cost:
     """`cost_of` with timings and peak memory, on this machine and with its present number of
     threads.
 
     Prompt and new tokens are cut to the model's context. An encoder has a forward pass but no
-    decoding.
+    decoding. After `seconds` each timing ends with the repeats that are done, one at least.
     """
     prompt_tokens, new_tokens = within_context(model, prompt_tokens, new_tokens=new_tokens)
-    with watch_memory(model.device) as peak:
-        prefill = timed(prefill_call(model, prompt_tokens, batch_size=batch_size), repeats)
+    with watch_memory(model.device) as peak, computing(model):
+        prefill = timed(
+            prefill_call(model, prompt_tokens, batch_size=batch_size), repeats, seconds=seconds
+        )
         decode = None
         if has_cache(model):
             decode = timed(
                 decode_call(model, prompt_tokens, new_tokens=new_tokens, batch_size=batch_size),
                 repeats,
+                seconds=seconds,
             )
             decode = Latency(decode.median / new_tokens, decode.spread / new_tokens)
     setting = {
@@ -178,12 +182,16 @@ def decode_call(
     return call
 
 
-def timed(call: Callable[[], float], repeats: int) -> Latency:
+def timed(call: Callable[[], float], repeats: int, *, seconds: float) -> Latency:
     """Median and interquartile range of a call that returns its own milliseconds, after one
-    warm-up.
+    warm-up; of fewer repeats, but one at least, where they take more than `seconds`.
     """
+    began = time.perf_counter()
     call()
-    return latency_of([call() for _ in range(repeats)])
+    times = [call()]
+    while len(times) < repeats and time.perf_counter() - began < seconds:
+        times.append(call())
+    return latency_of(times)
 
 
 def latency_of(times: list[float]) -> Latency:

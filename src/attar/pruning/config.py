@@ -51,6 +51,8 @@ class PruneConfig:
     """For the one-shot baselines: remove in steps of `step` with new scores, as Bonsai does,
     instead of all at once as published.
     """
+    timing: bool = True
+    """Time the model and watch its memory before and after."""
     batch_size: int = 8
     """Windows per forward pass."""
     protect: tuple[str, ...] = ()

@@ -16,7 +16,8 @@ from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
 from attar.families import UNITS, Body, Unit
-from attar.models import autocast, evaluation_mode, has_cache
+from attar.models import autocast, computing, evaluation_mode, has_cache
+from attar.runtime import Bar
 
 Prior = Literal["wanda", "magnitude", "fluctuation", "random"]
 Module = tuple[int, Unit]
@@ -99,8 +100,9 @@ def channel_stats(
         for i, layer in enumerate(Body(model).layers)
         for unit in UNITS
     ]
-    with _hooks(handles), evaluation_mode(model), autocast(model):
-        for rows in windows.split(batch_size):
+    with _hooks(handles), evaluation_mode(model), computing(model), autocast(model):
+        batches = windows.split(batch_size)
+        for rows in Bar(batches, desc="calibrating", unit="batch", leave=False):
             _run_body(model, rows)
     return stats_of
 
@@ -167,7 +169,7 @@ def layer_importance(model: PreTrainedModel, windows: Tensor, *, batch_size: int
     handles = [
         layer.register_forward_hook(watch(i), with_kwargs=True) for i, layer in enumerate(layers)
     ]
-    with _hooks(handles), evaluation_mode(model), autocast(model):
+    with _hooks(handles), evaluation_mode(model), computing(model), autocast(model):
         for rows in windows.split(batch_size):
             _run_body(model, rows)
             tokens += rows.numel()

@@ -22,7 +22,7 @@ from attar.errors import BudgetError, CompatibilityError, DataError
 from attar.evaluation import likelihood
 from attar.families import UNITS, Body
 from attar.measure.latency_table import LatencyTable
-from attar.models import autocast
+from attar.models import autocast, computing
 from attar.pruning.baselines import GroupScores, ScoringTask, Strategy
 from attar.pruning.config import Layout, PruneConfig
 from attar.pruning.importance import Module, layer_importance, unit_importance
@@ -251,7 +251,8 @@ class _Loop:
         order = torch.randperm(len(self.task.windows), generator=generator)
         rows = self.task.windows[order[: self.config.windows]]
         log = Evaluations(self.task.state, number)
-        with self.precision:  # left before the weights change: autocast caches them
+        # left before the weights change: autocast caches them
+        with computing(self.model), self.precision:
             # (b) a score for every unit, which picks the candidates inside each module
             importance = unit_importance(
                 self.model,
@@ -260,11 +261,12 @@ class _Loop:
                 generator=generator,
                 batch_size=self.config.batch_size,
             )
-            # (c) the candidates, and what each would save
-            pool = self._pool(constraint, amount, importance=importance, rows=rows)
-            self._require_candidates(pool, constraint)
-            costs = self.costs.of_groups(constraint.key, pool)
-            # (d) what keeping each is worth
+        # (c) the candidates, and what each would save of the stored weights
+        pool = self._pool(constraint, amount, importance=importance, rows=rows)
+        self._require_candidates(pool, constraint)
+        costs = self.costs.of_groups(constraint.key, pool)
+        # (d) what keeping each is worth
+        with computing(self.model), self.precision:
             utility = self._utility(rows, log)
             present = utility()
             scores = self.task.strategy.score(

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import logging
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -24,7 +25,7 @@ from attar.measure import latency_budget
 from attar.measure.cost import cost_of
 from attar.measure.latency_table import LatencyTable
 from attar.measure.timing import measure
-from attar.models import has_cache, positions_of, require_context
+from attar.models import computed_in, computing, has_cache, positions_of, require_context
 from attar.pruning.baselines import Strategy
 from attar.pruning.companions import keep_companions
 from attar.pruning.config import Layout, PruneConfig
@@ -33,6 +34,8 @@ from attar.report.artefact import Artefact, artefact
 from attar.report.record import Paper, Run
 from attar.runtime import place
 from attar.slicing import SlicePlan, slice_model, zero_out
+
+logger = logging.getLogger(__name__)
 
 PLAN_FILE = "plan.json"
 #: documents that calibration is cut from: far more than a search ever reads
@@ -73,6 +76,12 @@ class PruneTask:
             raise ConfigError(
                 f"iterative is for methods that cut in one step, and {self.strategy.name} always "
                 "takes several; leave it out"
+            )
+        limits = [c.key for c in self.budget.constraints if c.key in ("latency", "prefill")]
+        if limits and not self.config.timing:
+            raise ConfigError(
+                f"the budget bounds {limits[0]}, which has to be timed: leave timing on, or bound "
+                "macs instead"
             )
         if isinstance(self.model, PreTrainedModel):
             if self.layout == "padded":
@@ -137,7 +146,7 @@ def run_prune(
         quality = _quality(
             task, model, tokenizer=tokenizer, documents=documents["test"], windows=windows
         )
-        cost = _known_parent(work.state, parent["hash"], windows) or measure(model)
+        cost = _known_parent(work.state, parent["hash"], windows) or _cost(task, model)
         _keep_parent(work.state, parent["hash"], windows=windows, cost=cost)
         tables = latency_budget.tables(
             model, task.budget, round_to=task.config.round_to, state=work.state
@@ -166,7 +175,7 @@ def run_prune(
                 if budget.admits(cost)
                 else "nothing was cut"
             )
-        after = measure(model)
+        after = _cost(task, model)
         work.run.cost["after"], work.run.quality["after"] = after.to_dict(), quality()
         work.run.budget = {
             "asked": task.budget.text,
@@ -195,6 +204,14 @@ def _load(task: PruneTask) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
             "key/value cache; bound prefill, params, bytes or macs instead"
         )
     return model, tokenizer
+
+
+def _cost(task: PruneTask, model: PreTrainedModel) -> Cost:
+    """What the present model costs, with timings unless they are switched off."""
+    if not task.config.timing:
+        return cost_of(model)
+    logger.info("timing the model")
+    return measure(model)
 
 
 def _quality(
@@ -243,6 +260,7 @@ def _details(
             for unit in names
         },
         "evaluations": sum(step.evaluations for step in result.steps),
+        "computed_in": computed_in(result.model),
         "tokens_forwarded": sum(step.tokens for step in result.steps),
     }
     if importance := _importance(result, len(widths)):
@@ -275,7 +293,7 @@ def _save(
         zero_out(model, result.plan)
         # the artefact has the parent's size; what the cut model would cost is kept next to it
         run.details["cut_cost"] = run.cost["after"]
-        run.cost["after"] = measure(model).to_dict()
+        run.cost["after"] = _cost(task, model).to_dict()
     run.details["form"] = checkpoint.save(model, work.folder, tokenizer=tokenizer)
     keep_companions(task.name, work.folder)
     stored = result.plan.to_dict() | {
@@ -361,10 +379,11 @@ def fidelity_metric(model: PreTrainedModel, windows: Tensor) -> Metric:
 @torch.no_grad()
 def _hidden(model: PreTrainedModel, windows: Tensor) -> Tensor:
     encoder = model.base_model  # a head, if there is one, has no hidden states to compare
-    parts = [
-        encoder(input_ids=rows.to(model.device)).last_hidden_state.cpu()
-        for rows in windows.split(8)
-    ]
+    with computing(model):
+        parts = [
+            encoder(input_ids=rows.to(model.device)).last_hidden_state.cpu()
+            for rows in windows.split(8)
+        ]
     return torch.cat(parts).float()
 
 

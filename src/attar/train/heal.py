@@ -5,7 +5,7 @@ divergence from the parent, so that a weight means the same whatever the window 
 """
 
 import logging
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -29,7 +29,7 @@ from attar.divergences import DIVERGENCES, DivergenceName
 from attar.errors import ConfigError
 from attar.evaluation.likelihood import score
 from attar.measure.cost import cost_of
-from attar.models import positions_of, require_context, require_generator
+from attar.models import computing, positions_of, require_context, require_generator
 from attar.recipes import configured
 from attar.recipes.verbs import takes_recipe
 from attar.report.artefact import Artefact, artefact
@@ -158,10 +158,12 @@ def heal_model(
         ConfigError: training diverged, or `resume` meets other windows.
         CompatibilityError: the student and its teacher differ in their vocabulary.
     """
-    if isinstance(teacher, PreTrainedModel):
-        place(teacher)
-        teacher = LiveTeacher(teacher, divergence=DIVERGENCES[config.divergence])
-    with _trained(model, config) as trained:
+    with ExitStack() as stack:
+        if isinstance(teacher, PreTrainedModel):
+            place(teacher)
+            stack.enter_context(computing(teacher))
+            teacher = LiveTeacher(teacher, divergence=DIVERGENCES[config.divergence])
+        trained = stack.enter_context(_trained(model, config))
         return fit(
             trained,
             windows,
@@ -345,14 +347,15 @@ def _teacher(
     if processes().is_main_process:
         place(parent)
         logger.info("caching teacher log-probabilities of %d windows", len(windows))
-        CachedTeacher.build(
-            parent,
-            windows,
-            path=path,
-            tokenizer=tokenizer,
-            k=config.top_k,
-            batch_size=config.per_device_train_batch_size,
-        )
+        with computing(parent):
+            CachedTeacher.build(
+                parent,
+                windows,
+                path=path,
+                tokenizer=tokenizer,
+                k=config.top_k,
+                batch_size=config.per_device_train_batch_size,
+            )
     place(parent, "cpu")  # its memory is free for the student
     processes().wait_for_everyone()
     return CachedTeacher(path)

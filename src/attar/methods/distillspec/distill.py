@@ -18,7 +18,7 @@ from attar.methods.distillspec.config import DistillSpecConfig
 from attar.methods.distillspec.loop import fit_draft
 from attar.methods.distillspec.profile import profile_pair
 from attar.methods.distillspec.texts import prompts_of
-from attar.models import has_cache
+from attar.models import computing, has_cache
 from attar.recipes import configured
 from attar.recipes.verbs import takes_recipe
 from attar.report.artefact import Artefact, artefact
@@ -166,7 +166,8 @@ def quality(pair: Pair, written: Sequence[Texts], *, length: int) -> dict[str, f
     place(pair.draft)
     figures: dict[str, float] = {}
     for texts in written:
-        agreed = agreement(pair.target, pair.draft, texts=texts)
+        with computing(pair.target), computing(pair.draft):
+            agreed = agreement(pair.target, pair.draft, texts=texts)
         at = f"T={texts.temperature:g}"
         figures[f"block efficiency at {at}"] = agreed.block_efficiency(length)
         figures[f"acceptance rate at {at}"] = agreed.alpha

@@ -21,7 +21,7 @@ from attar.decode.forced import answers
 from attar.divergences import DIVERGENCES
 from attar.methods.distillspec.config import DistillSpecConfig
 from attar.methods.distillspec.texts import OnPolicySampler, Prompts
-from attar.models import autocast
+from attar.models import autocast, computing
 from attar.runtime import place, processes
 from attar.train.callbacks import Watch
 from attar.train.trainer import Compute, Term, Training, fit
@@ -117,6 +117,7 @@ def fit_draft(
     source = Prompts(prompts, config)
     sampler = OnPolicySampler(target, prompts, config=config, stops=stops)
     with ExitStack() as stack:
+        stack.enter_context(computing(target))
         kept = state_dir or Path(stack.enter_context(tempfile.TemporaryDirectory()))
         best = _Best(draft, target, held_out, config=config, folder=kept / "best", resume=resume)
         best.look(0)

@@ -16,6 +16,7 @@ from attar.errors import check_types, require
 from attar.measure.cost import cost_of
 from attar.methods.distillspec.config import DistillSpecConfig
 from attar.methods.distillspec.texts import prompts_of
+from attar.models import computing
 from attar.recipes import configured
 from attar.recipes.verbs import takes_recipe
 from attar.report.artefact import artefact
@@ -51,21 +52,22 @@ def profile_pair(
     """
     place(pair.target)
     place(pair.draft)
-    return [
-        profile(
-            pair.target,
-            pair.draft,
-            prompts=prompts,
-            temperature=temperature,
-            max_new_tokens=max_new_tokens,
-            lengths=range(1, longest + 1),
-            rounds=rounds,
-            stops=pair.stops,
-            config=decoding,
-            seed=seed,
-        )
-        for temperature in temperatures
-    ]
+    with computing(pair.target), computing(pair.draft):
+        return [
+            profile(
+                pair.target,
+                pair.draft,
+                prompts=prompts,
+                temperature=temperature,
+                max_new_tokens=max_new_tokens,
+                lengths=range(1, longest + 1),
+                rounds=rounds,
+                stops=pair.stops,
+                config=decoding,
+                seed=seed,
+            )
+            for temperature in temperatures
+        ]
 
 
 @dataclass(frozen=True, kw_only=True)
