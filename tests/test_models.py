@@ -155,8 +155,8 @@ def test_layers_are_spaced_evenly_with_or_without_the_first() -> None:
 def test_a_config_keeps_what_it_lists_for_the_layers_that_stay() -> None:
     config = tiny.model("smollm3", num_hidden_layers=4, no_rope_layers=[1, 1, 1, 0]).config
     config.layer_types = ["full_attention"] * 4
-    config.four_numbers = [1, 2, 3, 4]
+    config.eos_token_id = [1, 2, 3, 4]
     keep_layers(config, [0, 3])
     assert config.num_hidden_layers == 2
     assert (config.no_rope_layers, len(config.layer_types)) == ([1, 0], 2)
-    assert config.four_numbers == [1, 2, 3, 4]  # by its name, no list of layers
+    assert config.eos_token_id == [1, 2, 3, 4]  # by its name, no list of layers

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import logging
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -34,8 +33,6 @@ from attar.report.artefact import Artefact, artefact
 from attar.report.record import Paper, Run
 from attar.runtime import place
 from attar.slicing import SlicePlan, slice_model, zero_out
-
-logger = logging.getLogger(__name__)
 
 PLAN_FILE = "plan.json"
 #: documents that calibration is cut from: far more than a search ever reads
@@ -210,7 +207,6 @@ def _cost(task: PruneTask, model: PreTrainedModel) -> Cost:
     """What the present model costs, with timings unless they are switched off."""
     if not task.config.timing:
         return cost_of(model)
-    logger.info("timing the model")
     return measure(model)
 
 
