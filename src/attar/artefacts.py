@@ -17,7 +17,8 @@ from attar.errors import AttarError, ConfigError, DataError, ResourceError
 
 #: in the state of a run: what it began with
 SETTINGS_FILE = "settings.json"
-_LOCK = "lock"  # in the state, held by the process that works there; a kill gives it back
+#: in the state, held by the process that works there; a kill gives it back
+LOCK_FILE = "lock"
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
@@ -116,7 +117,7 @@ def workspace(
         except BaseException as error:
             machine = isinstance(error, ResourceError)
             mistake = isinstance(error, AttarError) and not machine and not resuming  # comes again
-            gone = mistake or {p.name for p in work.state.iterdir()} <= {noted.name, _LOCK}
+            gone = mistake or {p.name for p in work.state.iterdir()} <= {noted.name, LOCK_FILE}
             if gone:
                 shutil.rmtree(partial)
                 with contextlib.suppress(OSError):  # something else lies in it by now
@@ -142,7 +143,7 @@ def _alone(partial: Path) -> Iterator[None]:
     Raises:
         ConfigError: another process does.
     """
-    lock = FileLock(partial / "state" / _LOCK)
+    lock = FileLock(partial / "state" / LOCK_FILE)
     try:
         lock.acquire(timeout=0)
     except Timeout:
@@ -159,7 +160,7 @@ def _alone(partial: Path) -> Iterator[None]:
 def clear(partial: Path) -> None:
     """Delete all that an unfinished run has made, so that there is nothing to resume from."""
     for left in [*partial.iterdir(), *(partial / "state").iterdir()]:
-        if left.name not in ("state", SETTINGS_FILE, _LOCK):
+        if left.name not in ("state", SETTINGS_FILE, LOCK_FILE):
             shutil.rmtree(left) if left.is_dir() else left.unlink()
 
 

@@ -46,6 +46,13 @@ def test_a_verb_that_writes_no_model_has_no_card(tmp_path: Path) -> None:
     assert [file.name for file in (tmp_path / "out").iterdir()] == ["attar.json"]
 
 
+def test_a_crash_before_there_is_anything_to_resume_from_leaves_nothing(tmp_path: Path) -> None:
+    opened = artefact(tmp_path / "out", command="heal", settings=SETTINGS)
+    with pytest.raises(RuntimeError, match="a crash"), opened:
+        raise RuntimeError("a crash")
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_shared_folder_is_filled_by_several_runs(tmp_path: Path) -> None:
     """None is refused for what others have written, and each writes the record when it says so."""
     for number in (1, 2):

@@ -145,7 +145,8 @@ def artefact(
                 artefacts.clear(space.path)
             raise
         except BaseException:
-            kept = {left.name for left in space.state.iterdir()} - {artefacts.SETTINGS_FILE}
+            marks = {artefacts.SETTINGS_FILE, artefacts.LOCK_FILE}
+            kept = {left.name for left in space.state.iterdir()} - marks
             if work.main and kept:  # there is something to go on from
                 with contextlib.suppress(OSError):  # such as a full disk
                     artefacts.write_text(spent, str(work.before + time.perf_counter() - work.began))

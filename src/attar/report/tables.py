@@ -210,23 +210,30 @@ def conclusion(runs: Sequence[Record], *, names: Sequence[str] | None = None) ->
     for record in comparison(runs, names=names).records:
         parts = []
         if (size := record["bytes_ratio"]) is not None:
-            parts.append(_change(size, "is as large as its parent", "is {} than its parent", _SIZE))
+            parts.append(_size_said(size))
         if (loss := record["bits_per_byte_ratio"]) is not None:
-            parts.append(_change(loss, "has as many bits per byte", "has {} bits per byte", _COUNT))
+            parts.append(_loss_said(loss))
         if parts and record["role"] == "result":
             said.append(f"{record['run']} {' and '.join(parts)}.")
     return " ".join(said) or None
 
 
-_SIZE, _COUNT = ("smaller", "larger"), ("fewer", "more")
+def _size_said(ratio: float) -> str:
+    if not (percent := _percent(ratio)):
+        return "is as large as its parent"
+    return f"is {percent} {'larger' if ratio > 1 else 'smaller'} than its parent"
 
 
-def _change(ratio: float, same: str, other: str, words: tuple[str, str]) -> str:
-    """A ratio in words, such as `is 37% smaller than its parent`."""
+def _loss_said(ratio: float) -> str:
+    if not (percent := _percent(ratio)):
+        return "has as many bits per byte"
+    return f"has {percent} {'more' if ratio > 1 else 'fewer'} bits per byte"
+
+
+def _percent(ratio: float) -> str:
+    """How far a ratio is from 1; empty where no digit would show it."""
     percent = 100 * abs(ratio - 1)
-    if percent < 0.05:
-        return same
-    return other.format(f"{percent:.{0 if percent >= 10 else 1}f}% {words[ratio > 1]}")
+    return "" if percent < 0.05 else f"{percent:.{0 if percent >= 10 else 1}f}%"
 
 
 def _result_among(
