@@ -118,6 +118,15 @@ def test_the_verbs_from_prune_to_evaluate(tmp_path: Path, dtype: torch.dtype) ->
         eval_tokens=300,
         output_dir=tmp_path / "half",
     )
+    attar.prune(
+        tmp_path / "stored",
+        text,
+        budget="blocks<=60%",
+        method="flap",
+        config="bonsai/cpu-tiny",
+        eval_tokens=300,
+        output_dir=tmp_path / "flap",
+    )
     attar.heal(
         tmp_path / "half",
         text,
@@ -128,6 +137,8 @@ def test_the_verbs_from_prune_to_evaluate(tmp_path: Path, dtype: torch.dtype) ->
     half, healed = (Run.load(tmp_path / name) for name in ("half", "healed"))
     assert half.budget is not None
     assert half.budget["met"]
-    assert {checkpoint.load(tmp_path / name).dtype for name in ("half", "healed")} == {dtype}
+    assert {checkpoint.load(tmp_path / name).dtype for name in ("half", "flap", "healed")} == {
+        dtype
+    }
     again = attar.evaluate(tmp_path / "healed", text, config=EvaluateConfig(eval_tokens=300))
     assert again.quality["after"]["nll"] == pytest.approx(healed.quality["after"]["nll"], rel=1e-4)

@@ -27,6 +27,9 @@ def test_priors_equal_a_two_pass_computation(family):
     for prior in ("wanda", "magnitude", "fluctuation"):
         generator = torch.Generator()
         found = unit_importance(model, ids, prior=prior, generator=generator, batch_size=len(ids))
+        ranked = unit_importance(
+            model, ids, prior=prior, generator=generator, batch_size=len(ids), standardise=True
+        )
         for (i, unit), x in seen.items():
             weight = layers[i].out(unit).weight.detach().double()
             weight = weight if family == "gpt2" else weight.T  # (in, out)
@@ -35,7 +38,16 @@ def test_priors_equal_a_two_pass_computation(family):
                 "magnitude": x.abs().mean(0),
                 "fluctuation": x.var(0, correction=0) * weight.square().sum(1),
             }[prior]
-            expected = expected[layers[i].columns(unit)].mean(1)
+            if prior == "fluctuation" and unit == "kv_groups":
+                expected = expected.square()
+            units = layers[i].columns(unit)
+            torch.testing.assert_close(
+                ranked[i, unit],
+                ((expected - expected.mean()) / expected.std(correction=0))[units].mean(1),
+                rtol=1e-4,
+                atol=1e-5,
+            )
+            expected = expected[units].mean(1)
             torch.testing.assert_close(found[i, unit], expected, rtol=1e-5, atol=1e-8)
 
 

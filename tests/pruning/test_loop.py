@@ -60,8 +60,9 @@ def test_every_method_and_layout_meets_the_budget(method, layout):
         assert layer.neurons >= 8
         assert layer.neurons % 8 == 0
     fresh = slice_model(tiny.model("llama"), found.plan)
-    pairs = zip(fresh.state_dict().values(), model.state_dict().values(), strict=True)
-    assert all(torch.equal(a, b) for a, b in pairs)  # the plan reproduces the weights bit for bit
+    ours = model.state_dict()  # of which the plan reproduces all but FLAP's biases, bit for bit
+    assert all(torch.equal(value, ours[name]) for name, value in fresh.state_dict().items())
+    assert method == "flap" or len(fresh.state_dict()) == len(ours)
     assert SlicePlan.from_json(found.plan.to_json()) == found.plan
 
 
@@ -73,7 +74,8 @@ def test_a_baseline_in_steps_scores_anew_and_keeps_shares_equal(method):
     assert len(found.steps) > 3
     for layer, whole in zip(Body(model).layers, Body(parent).layers, strict=True):
         for unit in UNITS:
-            assert layer.count(unit) == pytest.approx(0.5 * whole.count(unit), abs=1)
+            near = 2 if method == "flap" else 1  # its biases take a share, too
+            assert layer.count(unit) == pytest.approx(0.5 * whole.count(unit), abs=near)
     at_once = run(parent, "blocks<=50%", method=method, config=replace(config, iterative=False))
     assert len(at_once.steps) == 1
     assert found.plan != at_once.plan

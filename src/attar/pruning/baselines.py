@@ -59,18 +59,20 @@ class GroupScores:
 
 @dataclass(frozen=True)
 class Strategy:
-    """How a method values candidates, which is all that methods differ in.
+    """How a method values candidates, and what it does besides.
 
     Attributes:
         name: the method's.
         score: values the candidates of a step.
         prior: the score that a one-shot method ranks units by; None for a method that measures
             sub-models, whose candidates are picked by the options' prior.
+        compensates: whether biases make up for what is removed, as in FLAP.
     """
 
     name: Method
     score: Callable[[ScoringTask], GroupScores]
     prior: Prior | None = None
+    compensates: bool = False
 
     @property
     def one_shot(self) -> bool:
@@ -121,8 +123,7 @@ def one_shot(task: ScoringTask) -> GroupScores:
             left[module] -= len(group.members)
             scores.append(1 - left[module] / task.widths[module])
         else:
-            standard = (rho - rho.mean()) / rho.std(correction=0).clamp_min(1e-12)
-            scores.append(float(standard[list(group.members)].mean()))
+            scores.append(float(rho[list(group.members)].mean()))
     if config.rank_by == "value_per_cost":
         # a standardised score ranks as it is: removal divides by cost, so that is taken back here
         scores = [s * cost for s, cost in zip(scores, task.costs, strict=True)]
@@ -135,6 +136,6 @@ BASELINES: Mapping[Method, Strategy] = MappingProxyType(
         "random": Strategy("random", one_shot, "random"),
         "magnitude": Strategy("magnitude", one_shot, "magnitude"),
         "wanda": Strategy("wanda", one_shot, "wanda"),
-        "flap": Strategy("flap", one_shot, "fluctuation"),
+        "flap": Strategy("flap", one_shot, "fluctuation", compensates=True),
     }
 )

@@ -40,6 +40,11 @@ class ChannelStats:
     square: Tensor
 
     @property
+    def mean(self) -> Tensor:
+        """Mean of x per channel, `(channels,)`."""
+        return self.total / self.tokens
+
+    @property
     def mean_absolute(self) -> Tensor:
         """Mean of |x| per channel, `(channels,)`."""
         return self.absolute / self.tokens
@@ -52,7 +57,7 @@ class ChannelStats:
     @property
     def variance(self) -> Tensor:
         """Variance of x per channel over tokens, `(channels,)`; divided by their number."""
-        return (self.square / self.tokens - (self.total / self.tokens) ** 2).clamp_min(0)
+        return (self.mean_square - self.mean**2).clamp_min(0)
 
 
 @contextmanager
@@ -114,13 +119,18 @@ def unit_importance(
     prior: Prior,
     generator: torch.Generator,
     batch_size: int = 8,
+    standardise: bool = False,
 ) -> dict[Module, Tensor]:
     """One score per unit of every module, `(units,)` float64: the average over the unit's channels,
     on the device that computes it (random ones on that of `generator`).
 
+    `standardise` takes the mean of a module's channels from their scores and divides by their
+    standard deviation first, so that modules compare, as FLAP does.
+
     - `wanda`: mean over outputs of |W_oj|, times sqrt(mean x_j^2)
     - `magnitude`: mean |x_j|
-    - `fluctuation` (FLAP): Var(x_j) times the sum over outputs of W_oj^2
+    - `fluctuation` (FLAP): Var(x_j) times the sum over outputs of W_oj^2; for heads the square of
+      it, as in the authors' code
     - `random`: uniform numbers from `generator`
     """
     body = Body(model)
@@ -130,11 +140,21 @@ def unit_importance(
         for unit in UNITS:
             columns = layer.columns(unit)
             if prior == "random":
-                scores[i, unit] = torch.rand(len(columns), generator=generator, dtype=torch.float64)
+                random = torch.rand(len(columns), generator=generator, dtype=torch.float64)
+                scores[i, unit] = standardised(random) if standardise else random
                 continue
             channel = _channel_scores(layer.out(unit), stats[i, unit], prior)
+            if prior == "fluctuation" and unit == "kv_groups":
+                channel = channel.square()
+            if standardise:
+                channel = standardised(channel)
             scores[i, unit] = channel[columns.to(channel.device)].mean(1)
     return scores
+
+
+def standardised(scores: Tensor) -> Tensor:
+    """Scores with mean 0 and standard deviation 1."""
+    return (scores - scores.mean()) / scores.std(correction=0).clamp_min(1e-300)
 
 
 def _channel_scores(projection: nn.Module, stats: ChannelStats, prior: Prior) -> Tensor:

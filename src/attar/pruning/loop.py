@@ -24,6 +24,7 @@ from attar.families import UNITS, Body
 from attar.measure.latency_table import LatencyTable
 from attar.models import autocast, computing
 from attar.pruning.baselines import GroupScores, ScoringTask, Strategy
+from attar.pruning.compensation import add_biases, compensate, without_biases
 from attar.pruning.config import Layout, PruneConfig
 from attar.pruning.importance import Module, layer_importance, unit_importance
 from attar.pruning.ledger import Ledger
@@ -209,6 +210,8 @@ class _Loop:
         # decided once, by the parent: a model that shrinks below the threshold keeps its precision
         self.precision = autocast(task.model)
         self.result = PruneResult(task.model, SlicePlan.identity(task.model))
+        if task.strategy.compensates:
+            self._add_biases()
         self.modules = self._modules()
         layers = Body(task.model).layers
         self.widths: dict[Module, int] = {
@@ -223,6 +226,17 @@ class _Loop:
             modules=self.modules,
             tables=dict(task.tables),
         )
+
+    def _add_biases(self) -> None:
+        """Biases for what is removed, where the class has them; a note where it has none."""
+        if self.task.layout != "uniform":  # there they would cost Llama the freedom of its heads
+            add_biases(self.model)
+        if lack := without_biases(self.model):
+            self.result.notes.append(
+                f"nothing makes up for what goes from {' and '.join(lack)}: "
+                f"{type(self.model).__name__} has no output bias there"
+                + (" in the uniform layout" if self.task.layout == "uniform" else "")
+            )
 
     def _modules(self) -> list[Module]:
         """The modules that may shrink; a note says why heads stay where they do."""
@@ -260,6 +274,7 @@ class _Loop:
                 prior=self.task.strategy.prior or self.config.prior,
                 generator=generator,
                 batch_size=self.config.batch_size,
+                standardise=self.task.strategy.one_shot,
             )
         # (c) the candidates, and what each would save of the stored weights
         pool = self._pool(constraint, amount, importance=importance, rows=rows)
@@ -294,6 +309,8 @@ class _Loop:
         )
         names = {p: self._name(p) for p in [*pool, *gone]}
         plan = removal_plan(self.model, gone)
+        if self.task.strategy.compensates:
+            compensate(self.model, plan, windows=rows, batch_size=self.config.batch_size)
         self.result.plan = self.result.plan.then(plan)
         slice_model(self.model, plan, in_place=True)
         step = Step(
@@ -419,6 +436,8 @@ class _Loop:
         """Go to where an interrupted run stopped."""
         if self.task.state is None or not (self.task.state / "search.json").exists():
             return
+        if self.task.strategy.compensates:
+            return  # the plan holds no biases, and a step anew is one forward pass
         stored = json.loads((self.task.state / "search.json").read_text(encoding="utf-8"))
         self.result.plan = SlicePlan.from_dict(stored["plan"])
         self.result.steps = [Step(**step) for step in stored["steps"]]

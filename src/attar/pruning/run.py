@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import logging
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -27,12 +28,15 @@ from attar.measure.timing import measure
 from attar.models import computed_in, computing, has_cache, positions_of, require_context
 from attar.pruning.baselines import Strategy
 from attar.pruning.companions import keep_companions
+from attar.pruning.compensation import copy_biases
 from attar.pruning.config import Layout, PruneConfig
 from attar.pruning.loop import LoopTask, Metric, PruneResult, kept_widths, prune_to_budget
 from attar.report.artefact import Artefact, artefact
 from attar.report.record import Paper, Run
 from attar.runtime import place
 from attar.slicing import SlicePlan, slice_model, zero_out
+
+logger = logging.getLogger(__name__)
 
 PLAN_FILE = "plan.json"
 #: documents that calibration is cut from: far more than a search ever reads
@@ -287,6 +291,8 @@ def _save(
     if task.layout == "padded":
         model = checkpoint.load(task.name)
         zero_out(model, result.plan)
+        if task.strategy.compensates:
+            copy_biases(result.model, model)
         # the artefact has the parent's size; what the cut model would cost is kept next to it
         run.details["cut_cost"] = run.cost["after"]
         run.cost["after"] = _cost(task, model).to_dict()
@@ -295,6 +301,7 @@ def _save(
     stored = result.plan.to_dict() | {
         "parent": task.name,
         "parent_hash": parent_hash,
+        "compensated": task.strategy.compensates,
         "settings": run.settings,
         "versions": run.versions,
     }
@@ -447,7 +454,13 @@ def apply_plan(
         )
     text = file.read_text(encoding="utf-8", errors="replace")  # bytes that are no text fail below
     kept = SlicePlan.from_json(text)
-    made_for = json.loads(text).get("parent_hash")
+    stored = json.loads(text)
+    if stored.get("compensated"):
+        logger.warning(
+            "the model of this plan has biases that make up for what is gone, and a plan holds "
+            "none, so the result is without them; prune with --method flap to have them"
+        )
+    made_for = stored.get("parent_hash")
     settings = {"model": str(model), "plan": str(plan), "layout": layout}
     with artefact(
         output_dir, command="prune --apply", settings=settings, recipe=recipe, resume=resume
