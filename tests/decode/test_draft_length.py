@@ -1,5 +1,6 @@
 """How many tokens are drafted: by what is accepted, and by time."""
 
+import copy
 import random
 
 import pytest
@@ -58,7 +59,7 @@ def test_the_first_block_reads_the_prompt_and_tells_no_times() -> None:
 def test_times_between_measurements_are_on_a_line() -> None:
     policy = CostModel(8)
     policy.start(1)
-    for length, seconds in ((0, 1.0), (4, 1.4), (2, 1.1)):
+    for length, seconds in 2 * ((0, 1.0), (4, 1.4), (2, 1.1)):
         policy.learn(Block([length], [0], length, 0.1 * length, seconds, 0.0))
     assert policy.verify_seconds(3) == pytest.approx(1.1)
     assert policy.verify_seconds(4) == pytest.approx(1.25)
@@ -92,10 +93,82 @@ def test_times_are_kept_for_batches_of_the_same_size() -> None:
     feed(policy, draft=0.1, verify=1.0, share=0.9, blocks=8)
     policy.start(2)
     assert policy.rates() == [0.0] * 5
-    policy.learn(Block([4, 4], [4, 4], 4, 0.4, 1.4, 0.0))
+    for _ in range(2):
+        policy.learn(Block([4, 4], [4, 4], 4, 0.4, 1.4, 0.0))
     known = policy.rates()
+    assert known[4] == pytest.approx(5 / 1.8, rel=0.3)
     policy.select([1])  # one of them is done
     policy.start(2)
     assert policy.rates() == known
     policy.start(1)
     assert policy.rates() == [0.0] * 5
+
+
+class Machine:
+    """A clock that nobody waits for: what each block of one row takes, and what it gives. Of the
+    drafts that are asked for a share is `found`."""
+
+    def __init__(self, *, draft: float, share: float, found: float = 1.0) -> None:
+        self.draft, self.share, self.found, self.verify = draft, share, found, 1.0
+        self.policy, self.rng = CostModel(8), random.Random(0)
+        self.policy.start(1)
+
+    def run(self, tokens: int, *, stall: float = 1.0, part: int = 0) -> list[int]:
+        """The lengths of blocks for at least so many tokens; in the first block one part of the
+        work (0 drafting, 1 the target's pass, 2 the loop) takes `stall` passes more."""
+        lengths, written = [], 0
+        while written < tokens:
+            (length,) = self.policy.counts()
+            lengths.append(length)
+            count = length if self.rng.random() < self.found else 0
+            kept = next((i for i in range(count) if self.rng.random() >= self.share), count)
+            seconds = [self.draft * count + 1e-4, self.verify * (1 + 0.05 * count), 0.01]
+            seconds[part] += (stall - 1) * self.verify
+            self.policy.learn(Block([count], [kept], count, *seconds))
+            written, stall = written + kept + 1, 1.0
+        return lengths
+
+
+@pytest.mark.parametrize(
+    ("draft", "share", "found"), [(0.05, 0.9, 1.0), (0.15, 0.7, 1.0), (0.0, 0.9, 0.3)]
+)
+@pytest.mark.parametrize("part", [0, 1, 2])
+def test_after_any_single_stall_drafting_is_back_within_200_tokens(
+    draft: float, share: float, found: float, part: int
+) -> None:
+    before = Machine(draft=draft, share=share, found=found)
+    for n in range(24):
+        for stall in (10.0, 1e5):
+            machine = copy.deepcopy(before)
+            machine.run(200, stall=stall, part=part)
+            lengths = machine.run(100)
+            assert lengths.count(0) <= 2  # it looks again whether drafting pays
+            assert sorted(lengths)[len(lengths) // 2] >= 3
+        before.run(1 if n < 16 else 12)  # the stall comes that much later
+
+
+def test_a_lasting_change_is_followed_within_200_tokens() -> None:
+    machine = Machine(draft=0.05, share=0.9)
+    for _ in range(2):
+        machine.draft = 5.0  # drafting does not pay any more
+        machine.run(200)
+        assert machine.run(200).count(0) > 180
+        machine.draft = 0.05
+        machine.run(200)
+        assert machine.run(200).count(0) <= 3
+        machine.verify, machine.draft = 10 * machine.verify, 10 * 0.05  # all is slower
+        machine.run(200)
+        assert machine.run(200).count(0) <= 3
+        machine.draft = 0.05
+
+
+def test_a_stall_of_many_blocks_ends_with_it() -> None:
+    for blocks in (1, 3, 8, 20, 60):
+        machine = Machine(draft=0.05, share=0.9)
+        machine.run(20 + blocks)
+        machine.verify, machine.draft = 100.0, 5.0
+        for _ in range(blocks):
+            machine.run(1)
+        machine.verify, machine.draft = 1.0, 0.05
+        machine.run(200)
+        assert machine.run(200).count(0) <= 3

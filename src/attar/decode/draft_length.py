@@ -5,8 +5,10 @@ was drawn is thrown away for its own value: it is kept, and then no more is draf
 keeps the target's distribution.
 """
 
+from collections import defaultdict, deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from statistics import median_low
 from typing import Protocol
 
 import numpy as np
@@ -134,15 +136,17 @@ class CostModel:
     r the share of a draft's allowed length that is drafted (a text that never repeats itself gives
     none), a block of length g gives 1 + r times the sum over i of a_1 ... a_i tokens and takes the
     time of r g drafted ones, of a pass of the target over r g + 1 tokens, and of the loop itself.
-    The first blocks try different lengths; where none pays it looks again now and then.
+    A time is the median of the last few, and does not count before there are two of its kind: one
+    slow pass, whatever slowed it, decides nothing. The first blocks try different lengths; later
+    ones look again, now and then, at what the best length does not show.
 
     Args:
         most: the longest draft.
     """
 
     #: lengths of the first blocks
-    TRIED = (4, 2, 0, 6)
-    #: after so many blocks without a draft another one is tried
+    TRIED = (4, 2, 0, 6) * 2
+    #: after so many blocks another length is tried
     RETRY = 32
     _FADE = 0.97
     #: what is assumed of a position before it was seen, worth one draft
@@ -154,15 +158,14 @@ class CostModel:
         self._timed = 0  # rows of the batches that times are of
         self._reached, self._accepted = np.zeros(most), np.zeros(most)
         self._allowed = self._drafted = 0.0
-        self._verify: dict[int, float] = {}
-        self._draft: float | None = None
-        self._other: float | None = None
+        self._verify: dict[int, deque[float]] = defaultdict(_times)
+        self._draft, self._other = _times(), _times()
 
     def start(self, rows: int) -> None:
         """What was learned of an earlier batch is kept, but for times where the size differs."""
         if rows != self._timed:
             self._verify.clear()
-            self._draft = self._other = None
+            self._draft, self._other = _times(), _times()
             self._blocks = 0
         self._rows = self._timed = rows
 
@@ -180,31 +183,31 @@ class CostModel:
         best = int(np.argmax(rates))
         if best == 0 and self._without >= self.RETRY:
             return 1 + int(np.argmax(rates[1:])) if self.most else 0
+        if best and self._blocks % self.RETRY == 0:
+            return self._blocks // self.RETRY % (self.most + 1)
         return best
 
     def rates(self) -> list[float]:
         """Tokens a second, of a row, that each length from 0 to `most` should give."""
-        if not self._verify:
+        if not any(map(_usual, self._verify.values())):
             return [0.0] * (self.most + 1)
         share = (self._accepted + self._PRIOR) / (self._reached + 1)
         given = (self._drafted + 1) / (self._allowed + 1)
         tokens = 1 + given * np.concatenate([[0], np.cumsum(np.cumprod(share))])
-        seconds = [
-            given * g * (self._draft or 0.0)
-            + self.verify_seconds(given * g + 1)
-            + (self._other or 0.0)
-            for g in range(self.most + 1)
-        ]
-        return [float(t / s) for t, s in zip(tokens, seconds, strict=True)]
+        drafted = given * np.arange(self.most + 1)
+        seconds = drafted * (_usual(self._draft) or 0.0) + (_usual(self._other) or 0.0)
+        return (tokens / (seconds + self.verify_seconds(drafted + 1))).tolist()
 
-    def verify_seconds(self, width: float) -> float:
-        """Of a pass over so many tokens: measured, or on a line between measurements."""
-        widths = sorted(self._verify)
-        times = np.maximum.accumulate([self._verify[w] for w in widths])
-        if width <= widths[-1] or len(widths) == 1:
-            return float(np.interp(width, widths, times))
-        slope = (times[-1] - times[0]) / (widths[-1] - widths[0])
-        return float(times[-1] + slope * (width - widths[-1]))
+    def verify_seconds(self, width: np.ndarray | float) -> np.ndarray:
+        """Of a pass over so many tokens: measured, or on a line between measurements. A pass over
+        more tokens that was faster counts for one over fewer."""
+        known = {w: _usual(self._verify[w]) for w in sorted(self._verify)}
+        known = {w: seconds for w, seconds in known.items() if seconds is not None}
+        widths = list(known)
+        times = np.minimum.accumulate(list(known.values())[::-1])[::-1]
+        slope = (times[-1] - times[0]) / max(1, widths[-1] - widths[0])
+        beyond = np.maximum(np.asarray(width) - widths[-1], 0)
+        return np.interp(width, widths, times) + slope * beyond
 
     def keep_drafting(self, row: int, drafted: int, chance: float) -> bool:
         """Always."""
@@ -224,17 +227,23 @@ class CostModel:
         self._blocks += 1
         other = block.other_seconds
         if drafted := max(block.drafted):
-            self._draft = _faded(self._draft, block.draft_seconds / drafted)
+            self._draft.append(block.draft_seconds / drafted)
         else:  # it was looked for in vain
             other += block.draft_seconds
         width = max(block.drafted) + 1
-        self._verify[width] = _faded(self._verify.get(width), block.verify_seconds)
-        self._other = _faded(self._other, other)
+        self._verify[width].append(block.verify_seconds)
+        self._other.append(other)
 
     def select(self, rows: Sequence[int]) -> None:
         """Keep these rows; times follow by and by."""
         self._rows = len(rows)
 
 
-def _faded(before: float | None, now: float) -> float:
-    return now if before is None else 0.8 * before + 0.2 * now
+def _times() -> deque[float]:
+    """The last seconds that something took."""
+    return deque(maxlen=5)
+
+
+def _usual(times: Sequence[float]) -> float | None:
+    """Their median, the smaller of two; None of a single one."""
+    return median_low(times) if len(times) > 1 else None
