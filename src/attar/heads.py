@@ -63,8 +63,8 @@ def new_head(config: PreTrainedConfig, task: Task) -> PreTrainedConfig:
 def load_with_head(
     model: str | Path | PreTrainedModel, task: Task, *, seed: int = 0
 ) -> PreTrainedModel:
-    """An encoder in float32 with a head for the task: its own where that has the labels of the
-    task, else a new one.
+    """An encoder with a head for the task: its own where that has the labels of the task, else a
+    new one.
 
     Args:
         model: folder or Hub name; a model in memory is returned as it is.
@@ -81,7 +81,7 @@ def load_with_head(
     task_labels = list(head_options(task)["id2label"].values())
     architecture = (config.architectures or [""])[0]
     if own_labels == task_labels and has_head(architecture, task):
-        return checkpoint.load(model).float()
+        return checkpoint.load(model)
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         loader: Any = model_class(task)

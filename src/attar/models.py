@@ -174,7 +174,7 @@ def computing_dtype(model: nn.Module) -> torch.dtype:
     A processor emulates a half-precision type that it cannot multiply, several times slower than
     float32. There such a model computes in float32, where the memory for it is free.
     """
-    halves = _halves(model)
+    halves = [tensor for tensor in _halves(model) if tensor.device.type == "cpu"]
     native = {torch.bfloat16: native_bfloat16, torch.float16: native_float16}
     slow = any(not native[dtype]() for dtype in {tensor.dtype for tensor in halves})
     more = sum(tensor.numel() * tensor.element_size() for tensor in halves)
@@ -189,27 +189,20 @@ def computed_in(model: nn.Module) -> str:
 
 
 def _halves(model: nn.Module) -> list[Tensor]:
-    """Weights and buffers in half precision on the processor."""
+    """Weights and buffers in half precision."""
     return [
         tensor
         for tensor in chain(model.parameters(), model.buffers())
-        if tensor.dtype in (torch.bfloat16, torch.float16) and tensor.device.type == "cpu"
+        if tensor.dtype in (torch.bfloat16, torch.float16)
     ]
 
 
-def to_computing_dtype(model: nn.Module) -> list[tuple[Tensor, torch.dtype]]:
-    """Put a model that is in its place into `computing_dtype`.
-
-    Returns:
-        The weights that changed, and the type that each had.
-    """
-    if computing_dtype(model) is not torch.float32:
-        return []
-    changed = [(tensor, tensor.dtype) for tensor in _halves(model)]
-    for tensor, stored in changed:
-        _tell(stored)
-        tensor.data = tensor.data.float()
-    return changed
+def to_computing_dtype(model: nn.Module) -> None:
+    """Put a model that is in its place into `computing_dtype`, for good."""
+    if computing_dtype(model) is torch.float32:
+        for tensor in _halves(model):
+            _tell(tensor.dtype)
+            tensor.data = tensor.data.float()
 
 
 @cache
@@ -225,12 +218,28 @@ def computing(model: nn.Module) -> Iterator[None]:
     """Hold a model that is in its place in `computing_dtype` for the length of the block; after it
     every weight, also one that was cut in the block, has the type that it is stored in.
     """
-    changed = to_computing_dtype(model)
+    stored = [(tensor, tensor.dtype) for tensor in _halves(model)]
+    to_computing_dtype(model)
     try:
         yield
     finally:
-        for tensor, stored in changed:
-            tensor.data = tensor.data.to(stored)
+        for tensor, dtype in stored:
+            tensor.data = tensor.data.to(dtype)
+
+
+@contextmanager
+def in_float32(model: nn.Module) -> Iterator[None]:
+    """Hold a model in float32 while it is trained, as smaller types swallow small updates; after
+    the block every weight has the type that it is stored in.
+    """
+    stored = [(tensor, tensor.dtype) for tensor in _halves(model)]
+    try:
+        for tensor, _ in stored:
+            tensor.data = tensor.data.float()
+        yield
+    finally:
+        for tensor, dtype in stored:
+            tensor.data = tensor.data.to(dtype)
 
 
 @contextmanager

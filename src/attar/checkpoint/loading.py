@@ -140,7 +140,7 @@ def load_body(path: str | Path, *, loader: Any, config: Any) -> PreTrainedModel:
     """
     if is_per_layer(config) and type(config) in loader._model_mapping:
         loader = per_layer_class(loader._model_mapping[type(config)])
-    model, info = _weights(path, loader, config=config, dtype=torch.float32)
+    model, info = _weights(path, loader, config=config, dtype="auto")
     prefix = f"{model.base_model_prefix}."
     absent = sorted([*info["missing_keys"], *(str(k[0]) for k in info["mismatched_keys"])])
     lost = [name for name in absent if name.startswith(prefix)]

@@ -3,6 +3,7 @@
 import logging
 import re
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from attar.decode.stats import SpecStats
 from attar.errors import ConfigError, check_types, require
 from attar.models import (
     computed_in,
+    computing,
     require_generator,
     require_positions,
     to_computing_dtype,
@@ -343,14 +345,18 @@ def generate(
             torch.manual_seed(decoding.seed)
         texts: list[str] = []
         drafted: list[dict[str, Any]] = []
-        for text in writer.write(prompts, config=config, stream=stream):
-            texts.append(text)
-            last = len(texts) % config.batch_size == 0 or len(texts) == len(prompts)
-            stats = writer.stats if last else None
-            if stats is not None:
-                drafted.append(asdict(stats))
-            if each is not None:
-                each(text, stats)
+        with ExitStack() as stack:
+            for own in (model, draft):  # loaded ones stay in the type they are computed in
+                if isinstance(own, PreTrainedModel):
+                    stack.enter_context(computing(own))
+            for text in writer.write(prompts, config=config, stream=stream):
+                texts.append(text)
+                last = len(texts) % config.batch_size == 0 or len(texts) == len(prompts)
+                stats = writer.stats if last else None
+                if stats is not None:
+                    drafted.append(asdict(stats))
+                if each is not None:
+                    each(text, stats)
         computed = computed_in(writer.model)
         work.run.details = {"texts": texts, "draft": drafted, "computed_in": computed}
     return work.run

@@ -10,7 +10,7 @@ from attar.data.labelled.encode import MODEL_INPUTS, encode
 from attar.data.labelled.items import logits_of
 from attar.data.labelled.task import Task
 from attar.evaluation.metrics import score_predictions
-from attar.models import evaluation_mode
+from attar.models import computing, evaluation_mode
 from attar.runtime import Bar
 
 
@@ -49,7 +49,7 @@ def score_on(
     """The task's metrics of a model on rows of `load_labelled`; its mode is restored."""
     encoded = encode(documents, tokenizer, task=task, context=context)
     source = Examples(encoded, task=task, tokenizer=tokenizer)
-    with evaluation_mode(model):
+    with evaluation_mode(model), computing(model):
         logits = predict(model, source)
     answering = task.kind == "question_answering"
     references = encoded["answers" if answering else "labels"]

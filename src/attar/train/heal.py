@@ -29,7 +29,7 @@ from attar.divergences import DIVERGENCES, DivergenceName
 from attar.errors import ConfigError
 from attar.evaluation.likelihood import score
 from attar.measure.cost import cost_of
-from attar.models import computing, positions_of, require_context, require_generator
+from attar.models import computing, in_float32, positions_of, require_context, require_generator
 from attar.recipes import configured
 from attar.recipes.verbs import takes_recipe
 from attar.report.artefact import Artefact, artefact
@@ -37,7 +37,7 @@ from attar.report.record import Run
 from attar.runtime import place, processes
 from attar.train.lora import adapters, require_rank
 from attar.train.teachers import CachedTeacher, LiveTeacher, Teacher
-from attar.train.trainer import FLOAT, Compute, Term, TrainConfig, Training, cross_entropy, fit
+from attar.train.trainer import Compute, Term, TrainConfig, Training, cross_entropy, fit
 
 logger = logging.getLogger(__name__)
 
@@ -163,6 +163,7 @@ def heal_model(
             place(teacher)
             stack.enter_context(computing(teacher))
             teacher = LiveTeacher(teacher, divergence=DIVERGENCES[config.divergence])
+        stack.enter_context(in_float32(model))
         trained = stack.enter_context(_trained(model, config))
         return fit(
             trained,
@@ -271,7 +272,6 @@ def _heal_in(
     work.card = {"pipeline_tag": "text-generation"}
     if config.lora_r is not None:
         require_rank(model, config.lora_r)
-    stored = model.dtype  # the artefact keeps it; training needs float32
     windows = _needed_windows(documents["train"], tokenizer, model=model, config=config)
 
     def assess(judged: PreTrainedModel) -> dict[str, Any]:
@@ -283,7 +283,6 @@ def _heal_in(
     run.cost["before"] = cost_of(model).to_dict()
     if work.main:
         run.quality["before"] = assess(model)
-    nn.Module.to(model, FLOAT)
     if parent is not None and work.main:
         cost = cost_of(parent).to_dict()
         run.baselines = [{"name": "teacher", "cost": cost, "quality": assess(parent)}]
@@ -299,7 +298,6 @@ def _heal_in(
     )
     if not work.main:
         return
-    nn.Module.to(model, stored)
     run.quality["after"] = assess(model)
     before, after = (run.quality[when]["nll"] for when in ("before", "after"))
     if after > before:

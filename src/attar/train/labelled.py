@@ -11,7 +11,7 @@ import re
 import shutil
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -34,6 +34,7 @@ from attar.data.labelled.batches import Examples
 from attar.data.labelled.encode import encode
 from attar.data.sources import Source
 from attar.errors import ConfigError, require
+from attar.models import computing, in_float32
 from attar.runtime import broadcast, place, processes
 from attar.train.callbacks import Watch
 from attar.train.labelled_task import LabelledTask
@@ -195,8 +196,13 @@ def train_labelled(
     trained: Source = source
     if config.mixup_beta is not None:
         trained = MixedExamples(source, beta=config.mixup_beta, seed=config.seed)
+    taught_by = None if loss.teacher is None else job.teacher
     place(job.student)
+    if taught_by is not None:
+        place(taught_by)
     with (
+        in_float32(job.student),
+        nullcontext() if taught_by is None else computing(taught_by),
         _teacher_outputs(
             job,
             loss.teacher,
@@ -279,7 +285,6 @@ def _teacher_outputs(
         return
     assert job.teacher is not None
     bf16 = use_bf16(job.teacher, config)
-    place(job.teacher)
     live = config.mixup_beta is not None or request.attention
     anywhere = state is not None or cache is not None
     shared = cache is not None and not config.augment

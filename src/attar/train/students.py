@@ -64,7 +64,8 @@ def make_student(
     init: StudentInit = "cut",
     seed: int = 0,
 ) -> PreTrainedModel:
-    """A model of the teacher's class with fewer layers, and if it starts at random, narrower ones.
+    """A model of the teacher's class and type with fewer layers, and if it starts at random,
+    narrower ones.
 
     Args:
         teacher: an encoder, decoder or encoder-decoder; it stays as it is.
@@ -105,8 +106,7 @@ def make_student(
         _narrow(config, width)
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        student = type(teacher)(config)
-    student.float()  # whatever the teacher's weights are: training in half precision loses steps
+        student = type(teacher)._from_config(config, dtype=teacher.dtype)
     if init == "cut":
         numbers = {
             f"{prefix}.{new}.": f"{prefix}.{old}."

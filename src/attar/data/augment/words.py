@@ -17,7 +17,7 @@ from transformers import AutoModelForMaskedLM, PreTrainedModel, PreTrainedTokeni
 from attar.checkpoint import load_tokenizer
 from attar.data.files import reason
 from attar.errors import CompatibilityError, ConfigError, DataError, require
-from attar.models import positions_of
+from attar.models import positions_of, to_computing_dtype
 from attar.runtime import place
 
 
@@ -154,6 +154,7 @@ class MaskedLM:
                 "no mask token; give another"
             )
         place(model)
+        to_computing_dtype(model)
         return cls(model.eval(), tokenizer, batch_size=batch_size)
 
     @cached_property

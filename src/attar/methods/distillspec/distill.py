@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from attar import checkpoint
@@ -24,7 +23,6 @@ from attar.recipes.verbs import takes_recipe
 from attar.report.artefact import Artefact, artefact
 from attar.report.record import Paper, Run
 from attar.runtime import place
-from attar.train.trainer import FLOAT
 
 PAPER = Paper(
     title="DistillSpec: Improving Speculative Decoding via Knowledge Distillation",
@@ -120,12 +118,11 @@ def _train_in(
             seed=config.seed,
         )
 
-    run, stored = work.run, pair.draft.dtype  # the artefact keeps it; training needs float32
+    run = work.run
     tested: list[Texts] = []
     if work.main:
         tested = [texts("test", t) for t in sorted({0.0, 1.0, config.temperature})]
         run.quality["before"] = quality(pair, tested, length=config.draft_tokens)
-    nn.Module.to(pair.draft, FLOAT)
     training, measured = fit_draft(
         pair.draft,
         pair.target,
@@ -138,7 +135,6 @@ def _train_in(
     )
     if not work.main:
         return
-    nn.Module.to(pair.draft, stored)
     run.quality["after"] = quality(pair, tested, length=config.draft_tokens)
     place(pair.draft, "cpu")
     place(pair.target, "cpu")

@@ -21,7 +21,7 @@ from attar.decode.forced import answers
 from attar.divergences import DIVERGENCES
 from attar.methods.distillspec.config import DistillSpecConfig
 from attar.methods.distillspec.texts import OnPolicySampler, Prompts
-from attar.models import autocast, computing
+from attar.models import autocast, computing, in_float32
 from attar.runtime import place, processes
 from attar.train.callbacks import Watch
 from attar.train.trainer import Compute, Term, Training, fit
@@ -97,7 +97,7 @@ def fit_draft(
     4. take a step down its gradient, of which none goes through the writing of y.
 
     Args:
-        draft: in float32.
+        draft: is held in float32 meanwhile.
         target: of the same tokenizer; frozen.
         prompts: to train on.
         held_out: what the target writes behind other prompts.
@@ -118,6 +118,7 @@ def fit_draft(
     sampler = OnPolicySampler(target, prompts, config=config, stops=stops)
     with ExitStack() as stack:
         stack.enter_context(computing(target))
+        stack.enter_context(in_float32(draft))
         kept = state_dir or Path(stack.enter_context(tempfile.TemporaryDirectory()))
         best = _Best(draft, target, held_out, config=config, folder=kept / "best", resume=resume)
         best.look(0)

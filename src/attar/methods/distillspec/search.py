@@ -230,7 +230,7 @@ class _Trainer:
     def run(self, values: dict[str, Any], trial: RunningTrial) -> Outcome:
         """Train a copy of the draft in this cell."""
         _, measured = fit_draft(
-            copy.deepcopy(self.pair.draft).float(),
+            copy.deepcopy(self.pair.draft),
             self.pair.target,
             prompts=self.prompts,
             held_out=self.held_out,

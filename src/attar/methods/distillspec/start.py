@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from torch import nn
 from transformers import PreTrainedModel
 
 from attar import checkpoint
@@ -61,7 +60,6 @@ def init_draft(
             costs = cost_of(target), cost_of(draft)
             work.run.cost = {"before": costs[0].to_dict(), "after": costs[1].to_dict()}
             work.card = {"pipeline_tag": "text-generation" if has_cache(draft) else None}
-            nn.Module.to(draft, target.dtype)
             checkpoint.save(draft, work.folder, tokenizer=checkpoint.load_tokenizer(model))
     return work.run
 
@@ -74,7 +72,7 @@ def _cut(
     init: StudentInit,
     seed: int,
 ) -> PreTrainedModel:
-    """The draft in float32."""
+    """The draft, in the target's type."""
     require_generator("target", target)
     whole = depth(target)
     kept = evenly_spaced_layers(layers, whole) if isinstance(layers, int) else list(layers)

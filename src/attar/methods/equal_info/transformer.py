@@ -16,7 +16,7 @@ from attar.coding.frequencies import Integers, integer_frequencies
 from attar.coding.ngram import Symbols
 from attar.errors import CompatibilityError, DataError
 from attar.methods.equal_info.config import EqualInfoConfig
-from attar.models import evaluation_mode
+from attar.models import computing, inference
 from attar.portable.equal_info_windows import END
 from attar.runtime import place
 from attar.train.trainer import fit
@@ -33,7 +33,7 @@ class TransformerModel:
     `bos_token_id` comes before a window.
 
     Args:
-        model: in float32 on a processor.
+        model: on a processor.
         alphabet: 256 or 257.
         precision: bits of a probability.
 
@@ -58,7 +58,7 @@ class TransformerModel:
         start = torch.full((len(prefixes), 1), self._start)
         ids = torch.cat([start, torch.from_numpy(prefixes.astype(np.int64))], dim=1)
         ids = ids.to(self.model.device)
-        with evaluation_mode(self.model), torch.no_grad():
+        with inference(self.model), computing(self.model):
             rows = [
                 self.model(input_ids=part, use_cache=False).logits[:, -1, : self.alphabet]
                 for part in ids.split(_ROWS)
