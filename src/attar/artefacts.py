@@ -5,7 +5,7 @@ import errno
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +19,8 @@ from attar.errors import AttarError, ConfigError, DataError, ResourceError
 SETTINGS_FILE = "settings.json"
 #: in the state, held by the process that works there; a kill gives it back
 LOCK_FILE = "lock"
+#: bytes that tell what kind of file this is
+_HEAD = 1024
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
@@ -215,14 +217,41 @@ def _same_settings(before: dict[str, Any], now: dict[str, Any], partial: Path) -
         )
 
 
-def require_new_file(path: str | Path) -> None:
-    """Refuse to overwrite.
+def require_new_file(
+    path: str | Path,
+    *,
+    overwrite: bool = False,
+    kind: str = "",
+    own: Callable[[bytes], bool] = lambda head: False,
+) -> None:
+    """Refuse to overwrite, but for a file of the same kind where that is asked for.
+
+    Args:
+        path: the file.
+        overwrite: replace a file of the same kind.
+        kind: what is written, for the message.
+        own: whether a file that begins with these bytes is of that kind; by default none is.
 
     Raises:
         ConfigError: something is there already.
     """
-    if not Path(path).name or os.path.lexists(path):
-        raise ConfigError(f"{str(path)!r} is there already; choose another file or delete it")
+    file = Path(path)
+    if file.name and not os.path.lexists(path):
+        return
+    head = b""
+    if file.is_file():
+        with contextlib.suppress(OSError), file.open("rb") as old:
+            head = old.read(_HEAD)
+    if not own(head):
+        other = f" and is not {kind}" if overwrite and kind else ""
+        raise ConfigError(
+            f"{str(path)!r} is there already{other}; choose another file or delete it"
+        )
+    if not overwrite:
+        raise ConfigError(
+            f"{str(path)!r} is there already; replace it with overwrite (--overwrite), or choose "
+            "another file"
+        )
 
 
 @contextmanager

@@ -6,6 +6,8 @@ from pathlib import Path
 import pytest
 
 from attar.cli.compare import compare
+from attar.cli.generate import _LINE
+from attar.cli.output import require_target
 from attar.errors import ConfigError, DataError
 from attar.report.compare import compare as compare_runs
 from attar.report.tables import comparison
@@ -35,6 +37,40 @@ def test_compare_prints_what_python_says(
     assert capsys.readouterr().out == expected.markdown() + "\n"
     with pytest.raises(DataError, match="no run record"):
         verb(compare, str(tmp_path / "three"))
+
+
+def test_a_file_is_replaced_only_where_asked_and_of_its_kind(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    make("bonsai").save(tmp_path / "one")
+    record, html, figures = tmp_path / "r.json", tmp_path / "r.html", tmp_path / "f.json"
+    record.write_text((tmp_path / "one" / "attar.json").read_text())
+    kinds = {"--html": html, "--json": figures}
+    (tmp_path / "notes.txt").write_text("mine")
+    for option, file in kinds.items():
+        assert verb(compare, str(tmp_path / "one"), option, str(file)) == 0
+    for option, file in kinds.items():
+        written = file.read_text()
+        with pytest.raises(ConfigError, match="replace it with overwrite"):
+            verb(compare, str(tmp_path / "one"), option, str(file))
+        again = (str(tmp_path / "one"), option, str(file), "--overwrite")
+        assert verb(compare, *again) == 0
+        assert file.read_text() == written
+        others = {*kinds.values(), record, tmp_path / "notes.txt", tmp_path / "one"} - {file}
+        for other in others:
+            before = other.is_file() and other.read_text()
+            with pytest.raises(ConfigError, match="is there already and is not a"):
+                verb(compare, str(tmp_path / "one"), option, str(other), "--overwrite")
+            assert (other.is_file() and other.read_text()) == before
+    require_target(str(record), overwrite=True)
+    with pytest.raises(ConfigError, match="is not a file that --json"):  # it belongs to a model
+        require_target(str(tmp_path / "one" / "attar.json"), overwrite=True)
+    lines = tmp_path / "lines.jsonl"
+    lines.write_text('{"prompt": "a", "text": "b"}\n')
+    require_target(str(lines), overwrite=True, begins=_LINE)
+    lines.write_text('{"prompt": "a"}\n')  # what was to be continued
+    with pytest.raises(ConfigError, match="is there already"):
+        require_target(str(lines), overwrite=True, begins=_LINE)
 
 
 def test_records_compare_like_their_folders(tmp_path: Path) -> None:

@@ -27,7 +27,7 @@ from attar.report.record import Run
 #: objects, which no command line can take
 PYTHON_ONLY = {"tokenizer", "metric", "each", "stream", "config", "training", "decoding"}
 #: what is said on paper: how results are printed, and shorter ways to say things in a shell
-COMMAND_ONLY = {"json_to", "stats", "prompt", "markdown"}
+COMMAND_ONLY = {"json_to", "overwrite", "stats", "prompt", "markdown"}
 #: these read, run or show things, and are no verbs on a model or on data
 OTHERS = {"demo", "run", "recipe", "env", "compare"}
 CLOSED = {"init", "import", "train", "search", "evaluate", "encode", "decode", "compress"}

@@ -4,8 +4,11 @@ import shutil
 import sys
 from pathlib import Path
 
-from attar.cli.output import ExitCode, Json, note, require_target, show, write_json
+from attar.cli.output import ExitCode, Json, Overwrite, note, require_target, show, write_json
 from attar.report.compare import compare as compare_runs
+
+#: how the figures begin, as `--json` writes them
+_FIGURES = rb'\[\n  \{\n    "run": '
 
 
 def compare(
@@ -16,6 +19,7 @@ def compare(
     title: str = "Attar report",
     markdown: bool = False,
     json_to: Json = None,
+    overwrite: Overwrite = False,
 ) -> int:
     """Put runs side by side: cost, quality, speed, and their ratios to the parent.
 
@@ -34,8 +38,8 @@ def compare(
     json_to
         Write the figures as JSON to this new file; `-` prints JSON instead of the table.
     """
-    require_target(json_to)
-    compared = compare_runs(runs, html=html, title=title)
+    require_target(json_to, overwrite=overwrite, begins=_FIGURES)
+    compared = compare_runs(runs, html=html, title=title, overwrite=overwrite)
     if markdown:
         show(compared.table.markdown())
     elif json_to != "-":

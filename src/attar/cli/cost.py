@@ -4,7 +4,16 @@ from typing import Annotated
 
 from cyclopts import Group, Parameter
 
-from attar.cli.output import ExitCode, Json, Output, Recipe, require_target, show_pairs, write_json
+from attar.cli.output import (
+    ExitCode,
+    Json,
+    Output,
+    Overwrite,
+    Recipe,
+    require_target,
+    show_pairs,
+    write_json,
+)
 from attar.measure.model import CostConfig, cost_lines
 from attar.measure.model import cost as cost_model
 
@@ -18,6 +27,7 @@ def cost(
     trust_remote_code: bool = False,
     output_dir: Output = None,
     json_to: Json = None,
+    overwrite: Overwrite = False,
     recipe: Recipe = None,
     config: Annotated[CostConfig, Parameter(name="*", group=_TIMING)] = CostConfig(),
 ) -> int:
@@ -38,7 +48,7 @@ def cost(
     json_to
         Write the record as JSON to this new file; `-` prints JSON instead of the table.
     """
-    require_target(json_to)
+    require_target(json_to, overwrite=overwrite)
     run = cost_model(
         model,
         config=config,

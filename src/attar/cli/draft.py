@@ -10,6 +10,7 @@ from attar.cli.output import (
     ExitCode,
     Json,
     Output,
+    Overwrite,
     Recipe,
     command,
     noun,
@@ -209,6 +210,7 @@ def evaluate(
     target: str,
     output_dir: Output = None,
     json_to: Json = None,
+    overwrite: Overwrite = False,
     recipe: Recipe = None,
     config: Annotated[
         EvaluateDraftConfig, Parameter(name="*", group=_MEASURING)
@@ -232,7 +234,7 @@ def evaluate(
     json_to
         Write the record as JSON to this new file; `-` prints JSON instead of the table.
     """
-    require_target(json_to)
+    require_target(json_to, overwrite=overwrite)
     run = evaluate_draft(
         model,
         data.whole(),

@@ -5,7 +5,16 @@ from typing import Annotated
 from cyclopts import Group, Parameter
 
 from attar.cli.data import LabelOptions, TextOrLabels
-from attar.cli.output import ExitCode, Json, Output, Recipe, require_target, show_pairs, write_json
+from attar.cli.output import (
+    ExitCode,
+    Json,
+    Output,
+    Overwrite,
+    Recipe,
+    require_target,
+    show_pairs,
+    write_json,
+)
 from attar.evaluation.model import EvaluateConfig, evaluation_lines
 from attar.evaluation.model import evaluate as evaluate_model
 
@@ -20,6 +29,7 @@ def evaluate(
     trust_remote_code: bool = False,
     output_dir: Output = None,
     json_to: Json = None,
+    overwrite: Overwrite = False,
     recipe: Recipe = None,
     config: Annotated[EvaluateConfig, Parameter(name="*", group=_SCORING)] = EvaluateConfig(),
 ) -> int:
@@ -41,7 +51,7 @@ def evaluate(
     json_to
         Write the record as JSON to this new file; `-` prints JSON instead of the table.
     """
-    require_target(json_to)
+    require_target(json_to, overwrite=overwrite)
     run = evaluate_model(
         model,
         data.whole(),

@@ -2,12 +2,13 @@
 
 import json
 import sys
+from itertools import chain, repeat
 from pathlib import Path
 from typing import Annotated
 
 from cyclopts import Group, Parameter
 
-from attar.cli.output import ExitCode, Json, Output, Recipe, note, require_target, show
+from attar.cli.output import ExitCode, Json, Output, Overwrite, Recipe, note, require_target, show
 from attar.data.prompts import read_prompts
 from attar.decode.generate import GenerateConfig
 from attar.decode.generate import generate as generate_texts
@@ -17,6 +18,8 @@ from attar.errors import ConfigError
 
 _SAMPLING = Group("Sampling options", sort_key=1)
 _DRAFTING = Group("Drafting options", sort_key=2)
+#: a line of `--json`
+_LINE = rb'\{"prompt": ".*", "text": '
 
 
 def generate(
@@ -28,6 +31,7 @@ def generate(
     stats: bool = False,
     output_dir: Output = None,
     json_to: Json = None,
+    overwrite: Overwrite = False,
     recipe: Recipe = None,
     config: Annotated[GenerateConfig, Parameter(name="*", group=_SAMPLING)] = GenerateConfig(),
     decoding: Annotated[SpecConfig, Parameter(name="*", group=_DRAFTING)] = SpecConfig(),
@@ -57,10 +61,10 @@ def generate(
         Write a line of JSON for each prompt, with its text, to this new file; `-` prints them
         instead of the texts.
     """
-    require_target(json_to)
+    require_target(json_to, overwrite=overwrite, begins=_LINE)
     given = _texts(prompt, prompts)
     streams = len(given) == 1 and sys.stdout.isatty() and json_to != "-"
-    waiting = iter(given)
+    waiting, modes = iter(given), chain("w", repeat("a"))
 
     def stream(piece: str) -> None:
         sys.stdout.write(piece)
@@ -71,7 +75,7 @@ def generate(
         show(one if json_to == "-" else "" if streams else text)
         sys.stdout.flush()  # a script that reads need not wait for the last
         if json_to not in (None, "-"):
-            with Path(str(json_to)).open("a", encoding="utf-8") as file:
+            with Path(str(json_to)).open(next(modes), encoding="utf-8") as file:
                 file.write(one + "\n")
         if drafted is not None and (stats or decoding.lossy):
             note(str(drafted))

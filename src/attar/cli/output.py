@@ -1,6 +1,7 @@
 """What the verbs share: how they end, how they print, and checks of what is typed."""
 
 import os
+import re
 import shlex
 import sys
 from collections.abc import Callable, Iterable, Mapping
@@ -12,7 +13,10 @@ from cyclopts import App, Parameter
 
 from attar.artefacts import expanded, require_new_file
 from attar.errors import ConfigError
-from attar.report.record import json_text
+from attar.report.record import FILE_NAME, json_text
+
+#: how a record begins, as `--json` writes it
+RECORD = rb'\{\n  "command": '
 
 
 class ExitCode(IntEnum):
@@ -29,6 +33,11 @@ Output = Annotated[Path | None, Parameter(alias="-o")]
 """Where a result goes."""
 Json = Annotated[str | None, Parameter(name="--json", allow_leading_hyphen=True)]
 """A file for JSON, or `-`."""
+Overwrite = Annotated[
+    bool,
+    Parameter(negative="", help="Replace a file that the same option wrote before, and no other."),
+]
+"""Whether a named file may be replaced."""
 Recipe = Annotated[str | None, Parameter(show=False)]
 """The recipe that options came from: `--config` fills it in."""
 
@@ -70,15 +79,26 @@ def show_pairs(pairs: Iterable[tuple[str, str]]) -> None:
         show(f"{label:<{width}}  {text}".rstrip())
 
 
-def require_target(target: str | None) -> None:
+def require_target(target: str | None, *, overwrite: bool = False, begins: bytes = RECORD) -> None:
     """Refuse a file for JSON that is there or cannot be written, before the work is done.
+
+    Args:
+        target: the file.
+        overwrite: replace one that the same option wrote.
+        begins: how such a file begins, as a pattern.
 
     Raises:
         ConfigError: it is there already, or its folder is missing or closed.
     """
     if target is None or target == "-":
         return
-    require_new_file(target)
+    beside_model = Path(target).name == FILE_NAME  # the record of what lies there
+    require_new_file(
+        target,
+        overwrite=overwrite,
+        kind="a file that --json of this command wrote",
+        own=lambda head: bool(re.match(begins, head)) and not beside_model,
+    )
     folder = Path(target).absolute().parent
     if not (folder.is_dir() and os.access(folder, os.W_OK)):
         raise ConfigError(

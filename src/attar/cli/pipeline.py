@@ -14,6 +14,7 @@ from attar.cli.output import (
     ExitCode,
     Json,
     Output,
+    Overwrite,
     Recipe,
     command,
     note,
@@ -132,6 +133,7 @@ def evaluate(
     seed: int = 0,
     output_dir: Output = None,
     json_to: Json = None,
+    overwrite: Overwrite = False,
 ) -> int:
     """Tell which choices of a pipeline matter: how much of the scores' variance each explains.
 
@@ -150,7 +152,7 @@ def evaluate(
     json_to
         Write the record as JSON to this new file; `-` prints JSON instead of the table.
     """
-    require_target(json_to)
+    require_target(json_to, overwrite=overwrite)
     run = evaluate_studies(studies, seed=seed, output_dir=output_dir)
     if json_to != "-":
         for line in importance_lines(run):

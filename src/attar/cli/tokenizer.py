@@ -10,6 +10,7 @@ from attar.cli.output import (
     ExitCode,
     Json,
     Output,
+    Overwrite,
     Recipe,
     command,
     note,
@@ -137,6 +138,7 @@ def evaluate(
     verify: bool = False,
     output_dir: Output = None,
     json_to: Json = None,
+    overwrite: Overwrite = False,
     recipe: Recipe = None,
 ) -> int:
     """Compare a tokenizer with bytes, subwords and plain compression, on held-out text.
@@ -159,7 +161,7 @@ def evaluate(
     json_to
         Write the record as JSON to this new file; `-` prints JSON instead of the table.
     """
-    require_target(json_to)
+    require_target(json_to, overwrite=overwrite)
     run = evaluate_tokenizer(
         model,
         data.whole(),

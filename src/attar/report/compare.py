@@ -6,7 +6,7 @@ from pathlib import Path
 
 from attar.artefacts import require_new_file
 from attar.errors import require
-from attar.report.pages import html_report
+from attar.report.pages import html_report, is_report
 from attar.report.record import FILE_NAME, Run
 from attar.report.tables import Table, comparison, names_of, scored_apart
 
@@ -33,6 +33,7 @@ def compare(
     *,
     html: str | Path | None = None,
     title: str = "Attar report",
+    overwrite: bool = False,
 ) -> Comparison:
     """Put runs side by side: cost, quality, speed, and their ratios to the parent.
 
@@ -40,15 +41,16 @@ def compare(
 
     Args:
         runs: folders that Attar's commands wrote, their `attar.json` files, or records.
-        html: write a self-contained page with charts to this file, which must be new.
+        html: write a self-contained page with charts to this file.
         title: the heading of that page.
+        overwrite: replace an earlier report; no other file is replaced.
 
     Raises:
         DataError: a record is missing or damaged.
         ConfigError: the page is there already, or cannot be written.
     """
     if html is not None:
-        require_new_file(html)
+        require_new_file(html, overwrite=overwrite, kind="a report of Attar", own=is_report)
     given = [runs] if isinstance(runs, str | Path | Run) else list(runs)
     require(bool(given), "runs", len(given), "one folder or more")
     records = [run if isinstance(run, Run) else Run.load(run) for run in given]

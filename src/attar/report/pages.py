@@ -83,6 +83,11 @@ def html_report(
     return target
 
 
+def is_report(head: bytes) -> bool:
+    """Whether a file that begins so is one that `html_report` wrote."""
+    return b'<meta name="generator" content="Attar' in head
+
+
 def _charts(runs: Sequence[Run], names: Sequence[str]) -> list[str]:
     """Loss over each cost in which the models differ."""
     charts = []
