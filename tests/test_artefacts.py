@@ -2,6 +2,8 @@
 
 import errno
 import pathlib
+import subprocess
+import sys
 
 import pytest
 
@@ -65,6 +67,35 @@ def test_a_run_that_goes_on_is_not_resumed_beside_itself(tmp_path):
     (partial / "left").write_text("by a run that was killed at once")
     with artefacts.workspace(tmp_path / "out2", settings={}, resume=True) as space:
         assert [p.name for p in space.path.iterdir()] == ["state"]
+
+
+_HOLDER = """
+import sys, time
+from attar import artefacts
+with artefacts.workspace(sys.argv[1], settings={}) as space:
+    (space.state / "step").write_text("7")
+    print("at work", flush=True)
+    time.sleep(600)
+"""
+
+
+def test_a_kill_gives_the_lock_of_a_run_back(tmp_path):
+    final = tmp_path / "out"
+    command = [sys.executable, "-c", _HOLDER, str(final)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as holder:
+        try:
+            assert holder.stdout.readline() == "at work\n"
+            with (
+                pytest.raises(ConfigError, match="another process is at work on the run in"),
+                artefacts.workspace(final, settings={}, resume=True),
+            ):
+                pass
+        finally:
+            holder.kill()
+    with artefacts.workspace(final, settings={}, resume=True) as space:
+        assert space.resuming
+        assert (space.state / "step").read_text() == "7"
+    assert list(final.iterdir()) == []
 
 
 def test_workspace_refuses_a_folder_that_holds_something(tmp_path):
