@@ -6,8 +6,16 @@ from xml.etree import ElementTree
 from hypothesis import given
 from hypothesis import strategies as st
 
-from attar.report.charts import Point, importance_plot, pareto_front, pareto_plot, widths_plot
-from attar.report.tables import pareto_points
+from attar.report.charts import (
+    Point,
+    Speed,
+    importance_plot,
+    pareto_front,
+    pareto_plot,
+    speed_plot,
+    widths_plot,
+)
+from attar.report.verdict import pareto_points, speeds
 from records import make
 
 GRID = st.integers(0, 6).map(float)
@@ -35,6 +43,7 @@ def charts() -> dict[str, str]:
         "empty": pareto_plot([]),
         "widths": widths_plot(runs[0].details["widths"], title="Widths"),
         "importance": importance_plot(runs[0].details["importance"]),
+        "speed": speed_plot(next(iter(speeds(runs, phase="decode").values())), title="Speed"),
     }
 
 
@@ -52,3 +61,26 @@ def test_charts_are_repeatable_svg_with_the_pages_ink() -> None:
     text = "".join(ElementTree.fromstring(first["pareto"]).itertext())
     for label in ("parent-1m", "bonsai", "flap <&>", "random", "Loss & size", "bits per byte"):
         assert label in text
+
+
+def shown(svg: str) -> list[str]:
+    """The texts of a chart."""
+    return re.findall(r"<text[^>]*>([^<]*)</text>", svg)
+
+
+def test_axes_start_at_zero_or_are_marked_as_broken() -> None:
+    close = [Point("a", 100.0, 2.2), Point("b", 50.0, 2.6)]
+    far = [Point("a", 100.0, 0.1), Point("b", 50.0, 2.6)]
+    broken, whole = (pareto_plot(points, x_format=str) for points in (close, far))
+    stroke = "M -4.5 2.7 \nL 4.5 -2.7"
+    assert (shown(broken).count("0.0"), stroke in broken) == (1, True)  # the cost starts there
+    assert (shown(whole).count("0.0"), stroke in whole) == (2, False)
+    assert "0" in shown(speed_plot([Speed("a", 90.0, 0.01), Speed("b", 95.0, 0.01)]))
+
+
+def test_models_on_one_spot_share_a_dot_and_names_are_no_mathematics() -> None:
+    points = [Point("a", 100.0, 2.2), Point("b", 50.0, 2.6), Point("c", 100.01, 2.201, "baseline")]
+    assert {"a, c", "b"} <= set(shown(pareto_plot(points)))
+    odd = r"$\\frac$ at $5"
+    assert odd in shown(pareto_plot([Point(odd, 1.0, 1.0)], title=odd))
+    assert odd in shown(speed_plot([Speed(odd, 1.0, 0.1)]))

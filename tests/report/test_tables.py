@@ -5,8 +5,9 @@ import re
 import pytest
 
 from attar.report.record import Run
-from attar.report.tables import Table, comparison, conclusion, run_table, scored_apart
-from records import HOSTILE, cost, make
+from attar.report.tables import Table, comparison, run_table
+from attar.report.verdict import conclusion, pareto_points, scored_apart
+from records import HOSTILE, cost, make, quality
 
 
 def test_comparison_holds_the_parent_once_and_ratios_to_it() -> None:
@@ -29,10 +30,19 @@ def test_comparison_holds_the_parent_once_and_ratios_to_it() -> None:
     assert [row[blocks] for row in table.rows] == ["100%", "50%", "50%", "25%", "25%"]
 
 
+def healed(bits: float, size: int) -> Run:
+    """A model that was pruned to `half` and healed, scored on so many bytes beside its teacher."""
+    text = {"bytes": size, "tokens": size // 3}
+    run = make("heal", 0.5, model="runs/half", settings={"teacher": "someone/parent-1m"})
+    run.cost = {"before": cost(0.5), "after": cost(0.5)}
+    run.quality = {w: quality(b) | text for w, b in (("before", 1.3), ("after", bits))}
+    teacher = quality(1.1 if size != 300 else 1.0) | text
+    run.baselines = [{"name": "teacher", "cost": cost(1.0), "quality": teacher}]
+    return run
+
+
 def test_a_healed_model_is_compared_with_the_parent_of_what_was_pruned() -> None:
-    healed = make("heal", 0.5, model="half", cost={"before": cost(0.5), "after": cost(0.5)})
-    healed.baselines = []
-    table = comparison([make("bonsai", 0.5), healed], names=["half", "healed"])
+    table = comparison([make("bonsai", 0.5), healed(1.1, 300)], names=["half", "healed"])
     assert [(r["run"], r["role"]) for r in table.records] == [
         ("parent-1m", "parent"),
         ("half", "result"),
@@ -40,6 +50,48 @@ def test_a_healed_model_is_compared_with_the_parent_of_what_was_pruned() -> None
         ("healed", "result"),
     ]
     assert table.records[-1]["bytes_ratio"] == 0.5
+    assert table.records[-1]["bits_per_byte_ratio"] == pytest.approx(1.1)
+    alone = healed(1.1, 300)
+    alone.baselines = []  # trained on the text alone: known from the run that pruned it
+    table = comparison([make("bonsai", 0.5), alone], names=["half", "healed"])
+    assert table.records[-1]["bits_per_byte_ratio"] == pytest.approx(1.1)
+    alone.quality["after"]["bytes"] = 299
+    last = comparison([make("bonsai", 0.5), alone], names=["half", "healed"]).records[-1]
+    assert (last["bytes_ratio"], last["bits_per_byte_ratio"]) == (0.5, None)
+
+
+def test_a_parent_is_held_against_its_pruned_self_on_one_text() -> None:
+    runs, names = [make("bonsai", 0.5), healed(1.1, 200)], ["half", "healed"]
+    records = {r["run"]: r for r in comparison(runs, names=names).records}
+    parents = ["parent-1m (300 bytes)", "parent-1m (200 bytes)"]  # half is there on both texts
+    assert list(records) == [parents[0], "half", "random", parents[1], "healed"]
+    assert records["healed"]["bits_per_byte_ratio"] == pytest.approx(1.0)
+    said = scored_apart(runs, names=names)
+    assert said is not None
+    assert "parent-1m (300 bytes) and half on 300 bytes of python-stdlib" in said
+    assert "healed on 200 bytes of python-stdlib" in said
+    points = pareto_points(runs, names=names, text=records["healed"]["scored_on"])
+    assert [point.label for point in points] == [parents[1], "half", "healed"]
+    table = comparison([healed(1.0, 200)], names=["healed"])
+    assert [(r["run"], r["role"]) for r in table.records] == [
+        ("parent-1m", "parent"),
+        ("half", "baseline"),
+        ("healed", "result"),
+    ]
+    assert table.records[-1]["bytes_ratio"] == 0.5
+
+
+def test_a_single_timing_is_no_fact() -> None:
+    run = make()
+    for which in ("before", "after"):
+        run.cost[which]["decode"]["spread"] = 0.0
+    table = comparison([run])
+    assert table.records[1]["decode"] is None
+    assert "64 k ±3.1%" in table.rows[1]
+    run.baselines[0]["cost"]["decode"] = {"median": 1.0, "spread": 0.1}
+    table = comparison([run])
+    assert dict(zip(table.columns, table.rows[1], strict=True))["decode tok/s"] == "not measured"
+    assert "±3.1%" in str(run)
 
 
 def test_a_trained_model_is_held_against_its_teacher_or_target() -> None:
@@ -61,6 +113,10 @@ def test_the_conclusion_is_one_sentence_a_result() -> None:
         r"bonsai is 50% smaller than its parent and has [\d.]+% more bits per byte\.", said
     )
     assert conclusion([Run("pretrain", cost={"after": cost(1.0)})]) is None
+    scores = {"before": {"f1_macro": 0.8}, "after": {"f1_macro": 0.76}}
+    taught = make("distiller", details={"primary": "f1_macro"}, quality=scores, baselines=[])
+    said = "distiller is 50% smaller than its parent and has 95.0% of its f1 macro."
+    assert conclusion([taught]) == said
 
 
 def test_a_model_made_from_nothing_has_no_parent() -> None:
@@ -79,10 +135,10 @@ def test_runs_scored_on_other_text_are_told_apart() -> None:
     other.details = {"split": "validation"}
     found = scored_apart([scored("a", 10), other])
     assert found is not None
-    assert "10 bytes of a, 10 bytes of the validation split of a" in found
+    assert "prune 1 on 10 bytes of a; prune 2 on 10 bytes of the validation split of a" in found
     found = scored_apart([scored("a", 10), scored("a", 2000)])
     assert found is not None
-    assert "10 bytes of a, 2,000 bytes of a" in found
+    assert "10 bytes of a; prune 2 on 2,000 bytes of a" in found
     assert scored_apart([scored("a", 10), scored("b", 10)]) is not None
     assert scored_apart([scored("a", 10), scored("./a", 10)]) is None
     taught = [
@@ -92,7 +148,11 @@ def test_runs_scored_on_other_text_are_told_apart() -> None:
     assert scored_apart(taught[:2]) is None
     found = scored_apart(taught)
     assert found is not None
-    assert "60 examples of a, 1,821 examples of a" in found
+    assert "60 examples of a; distill 3 on 1,821 examples of a" in found
+    read = [scored("a", 10), scored("a", 10)]
+    read[1].quality["after"]["tokens"] = 3
+    read[0].quality["after"]["tokens"] = 4
+    assert "compare their bits per byte" in (scored_apart(read) or "")
 
 
 def test_columns_that_nothing_fills_are_left_out() -> None:

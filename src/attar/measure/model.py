@@ -16,8 +16,8 @@ from attar.models import computed_in
 from attar.recipes import configured
 from attar.recipes.verbs import takes_recipe
 from attar.report.artefact import artefact
+from attar.report.figures import tokens_per_second
 from attar.report.record import Run
-from attar.report.tables import tokens_per_second
 from attar.report.units import count, milliseconds, size
 from attar.runtime import place
 

@@ -7,7 +7,8 @@ from one.
 from attar.report.charts import Point, importance_plot, pareto_front, pareto_plot, widths_plot
 from attar.report.pages import html_report, model_card, save_card
 from attar.report.record import FILE_NAME, SCHEMA, Paper, Run
-from attar.report.tables import Table, comparison, pareto_points
+from attar.report.tables import Table, comparison
+from attar.report.verdict import pareto_points
 
 __all__ = [
     "FILE_NAME",

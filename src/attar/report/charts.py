@@ -4,13 +4,11 @@ Text and axes take the colour of the surrounding page (`currentColor`), so that 
 a light and a dark one.
 """
 
-import io
-import re
-import zlib
 from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
+from attar.report.drawing import BLUE, GREY, INK, ORANGE, new_figure, svg_of
 from attar.report.units import count, size
 
 if TYPE_CHECKING:
@@ -18,9 +16,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from matplotlib.transforms import Bbox
 
-_INK = "#010203"  # stands for the page's text colour until the SVG is written
-_BLUE, _ORANGE, _GREY = "#3d7fc4", "#d9772b", "#8b919a"  # told apart on white and on black
-_MARKS = {"parent": ("s", _ORANGE), "result": ("o", _BLUE), "baseline": ("^", _GREY)}
+_MARKS = {"parent": ("s", ORANGE), "result": ("o", BLUE), "baseline": ("^", GREY)}
 _PLACES = (
     (8, 7),
     (8, -13),
@@ -43,6 +39,17 @@ class Point(NamedTuple):
     label: str
     x: float
     y: float
+    role: str = "result"
+
+
+class Speed(NamedTuple):
+    """A model in a chart of speeds: its name, tokens per second, how far they vary to each side as
+    a share, and role.
+    """
+
+    label: str
+    rate: float
+    spread: float
     role: str = "result"
 
 
@@ -77,10 +84,11 @@ def pareto_plot(
             counts.
     """
     show = x_format or (size if "bytes" in x_label or "memory" in x_label else count)
-    figure, axes = _figure(6.4, 3.9, title)
+    figure, axes = new_figure(6.4, 3.9, title)
+    points = _one_each(points)
     front = pareto_front(points)
     axes.plot(
-        [p.x for p in front], [p.y for p in front], color=_BLUE, linewidth=1.2, alpha=0.6, zorder=1
+        [p.x for p in front], [p.y for p in front], color=BLUE, linewidth=1.2, alpha=0.6, zorder=1
     )
     for role, (marker, colour) in _MARKS.items():
         chosen = [p for p in points if p.role == role]
@@ -91,23 +99,102 @@ def pareto_plot(
                 s=44,
                 marker=marker,
                 color=colour,
+                edgecolors="#ffffff",  # so that marks that touch are told apart
+                linewidths=0.5,
                 label=role,
                 zorder=3,
             )
     axes.margins(0.16, 0.18)
+    axes.set_xlim(left=0)
+    _from_zero_or_broken(axes, [p.y for p in points])
     axes.set(xlabel=x_label, ylabel=y_label)
     axes.xaxis.set_major_formatter(lambda value, _: show(value))
     if points:
         axes.legend(
             frameon=False,
             fontsize=8,
-            labelcolor=_INK,
+            labelcolor=INK,
             ncols=3,
             loc="lower right",
             bbox_to_anchor=(1.0, 1.0),
         )
     _label_points(figure, axes, points)
-    return _svg(figure)
+    return svg_of(figure)
+
+
+def _one_each(points: Sequence[Point]) -> list[Point]:
+    """A point for each spot, with the names of all models that lie there."""
+    spots: dict[tuple[float, float], list[Point]] = {}
+    for point in points:
+        spot = next((s for s in spots if _one_spot(s, point, among=points)), (point.x, point.y))
+        spots.setdefault(spot, []).append(point)
+    return [
+        there[0]._replace(label=", ".join(dict.fromkeys(point.label for point in there)))
+        for there in spots.values()
+    ]
+
+
+def _one_spot(spot: tuple[float, float], point: Point, *, among: Sequence[Point]) -> bool:
+    """Whether a chart of these points would show two of them as one."""
+    widths = max(p.x for p in among), max(p.y for p in among) - min(p.y for p in among)
+    gaps = abs(spot[0] - point.x), abs(spot[1] - point.y)
+    return all(gap <= width / 100 for gap, width in zip(gaps, widths, strict=True))
+
+
+def _from_zero_or_broken(axes: "Axes", values: Sequence[float]) -> None:
+    """Let the y axis start at zero, or mark it as broken where that would press all values into its
+    upper half."""
+    if not values or min(values) < max(values) / 2:
+        axes.set_ylim(bottom=min([0, *values]))
+        return
+    axes.plot(
+        [0, 0],
+        [0.03, 0.055],
+        transform=axes.transAxes,
+        marker=[(-1, -0.6), (1, 0.6)],
+        markersize=9,
+        linestyle="none",
+        color=INK,
+        clip_on=False,
+    )
+
+
+def speed_plot(
+    speeds: Sequence[Speed], *, x_label: str = "tokens per second", title: str | None = None
+) -> str:
+    """A bar for each model, from zero, with the spread of its timings. Returns SVG text.
+
+    Args:
+        speeds: the models, from top to bottom.
+        x_label: what the bars are.
+        title: over the chart.
+    """
+    figure, axes = new_figure(6.4, 1.1 + 0.34 * max(1, len(speeds)), title)
+    axes.barh(
+        range(len(speeds)),
+        [speed.rate for speed in speeds],
+        height=0.62,
+        color=[_MARKS[speed.role][1] for speed in speeds],
+        xerr=[speed.rate * speed.spread for speed in speeds],
+        error_kw={"ecolor": INK, "elinewidth": 1, "capsize": 3},
+    )
+    ends = [speed.rate * (1 + speed.spread) for speed in speeds]
+    for row, (speed, end) in enumerate(zip(speeds, ends, strict=True)):
+        axes.annotate(
+            count(speed.rate),
+            (end, row),
+            xytext=(5, 0),
+            textcoords="offset points",
+            va="center",
+            fontsize=8,
+            color=INK,
+        )
+    axes.set_xlim(0, 1.15 * max([*ends, 1e-9]))
+    axes.set_yticks(range(len(speeds)), [speed.label for speed in speeds])
+    axes.invert_yaxis()
+    axes.set_xlabel(x_label)
+    axes.xaxis.set_major_formatter(lambda value, _: count(value))
+    return svg_of(figure)
 
 
 def _label_points(figure: "Figure", axes: "Axes", points: Sequence[Point]) -> None:
@@ -135,7 +222,8 @@ def _label_points(figure: "Figure", axes: "Axes", points: Sequence[Point]) -> No
                 textcoords="offset points",
                 ha="left" if dx > 0 else "right" if dx < 0 else "center",
                 fontsize=8,
-                color=_INK,
+                color=INK,
+                parse_math=False,
             )
             box = text.get_window_extent(renderer)
             if _within(box, inside) and not any(box.overlaps(other) for other in taken):
@@ -152,7 +240,8 @@ def _label_points(figure: "Figure", axes: "Axes", points: Sequence[Point]) -> No
                 xytext=(dx, dy),
                 textcoords="offset points",
                 fontsize=8,
-                color=_INK,
+                color=INK,
+                parse_math=False,
             )
 
 
@@ -170,18 +259,17 @@ def widths_plot(
             [...]}`; `before` may be left out.
         title: over the chart.
     """
-    figure, first = _figure(6.4, 1.2 + 1.5 * max(1, len(widths)), title, rows=max(1, len(widths)))
+    rows = max(1, len(widths))
+    figure, first = new_figure(6.4, 1.2 + 1.5 * rows, title, rows=rows)
     for axes, (kind, sides) in zip(figure.axes or [first], widths.items(), strict=False):
         after, before = list(sides.get("after", ())), list(sides.get("before", ()))
         layers = range(max(len(after), len(before)))
         if before:
-            axes.bar(
-                range(len(before)), before, width=0.82, color=_GREY, alpha=0.35, label="before"
-            )
-        bars = axes.bar(range(len(after)), after, width=0.82, color=_BLUE, label="after")
+            axes.bar(range(len(before)), before, width=0.82, color=GREY, alpha=0.35, label="before")
+        bars = axes.bar(range(len(after)), after, width=0.82, color=BLUE, label="after")
         if len(layers) <= 24:
             axes.bar_label(
-                bars, [f"{value:g}" for value in after], fontsize=7, color=_INK, padding=1
+                bars, [f"{value:g}" for value in after], fontsize=7, color=INK, padding=1
             )
         axes.set_ylabel(kind)
         axes.set_ylim(0, 1.2 * max([*before, *after, 1]))
@@ -191,12 +279,12 @@ def widths_plot(
         figure.axes[0].legend(
             frameon=False,
             fontsize=8,
-            labelcolor=_INK,
+            labelcolor=INK,
             ncols=2,
             loc="lower right",
             bbox_to_anchor=(1.0, 1.0),
         )
-    return _svg(figure)
+    return svg_of(figure)
 
 
 def importance_plot(importance: Mapping[str, Sequence[float]], *, title: str | None = None) -> str:
@@ -210,7 +298,7 @@ def importance_plot(importance: Mapping[str, Sequence[float]], *, title: str | N
     """
     import numpy as np
 
-    figure, axes = _figure(6.4, 1.1 + 0.5 * max(1, len(importance)), title)
+    figure, axes = new_figure(6.4, 1.1 + 0.5 * max(1, len(importance)), title)
     columns = max((len(values) for values in importance.values()), default=0)
     shades = np.full((max(1, len(importance)), max(1, columns)), np.nan)
     for row, values in enumerate(importance.values()):
@@ -223,7 +311,7 @@ def importance_plot(importance: Mapping[str, Sequence[float]], *, title: str | N
             axes.text(
                 column,
                 row,
-                f"{value:.2g}",
+                f"{value:.2g}" if abs(value) < 1000 else count(float(f"{value:.2g}")),
                 ha="center",
                 va="center",
                 fontsize=7,
@@ -244,55 +332,10 @@ def importance_plot(importance: Mapping[str, Sequence[float]], *, title: str | N
     for spine in axes.spines.values():
         spine.set_visible(False)
     axes.tick_params(length=0)
-    return _svg(figure)
+    return svg_of(figure)
 
 
 def _layer_ticks(axes: "Axes", layers: int) -> None:
     every = max(1, -(-layers // 16))
     axes.set_xticks(range(0, layers, every))
     axes.set_xlim(-0.6, max(layers, 1) - 0.4)
-
-
-def _figure(
-    width: float, height: float, title: str | None, *, rows: int = 1
-) -> tuple["Figure", "Axes"]:
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(width, height), layout="constrained")
-    figure.patch.set_alpha(0.0)
-    grid: list[Any] = list(figure.subplots(rows, 1, squeeze=False)[:, 0])
-    for axes in grid:
-        axes.patch.set_alpha(0.0)
-        axes.tick_params(colors=_INK, labelcolor=_INK, labelsize=8)
-        axes.xaxis.label.set(color=_INK, fontsize=9)
-        axes.yaxis.label.set(color=_INK, fontsize=9)
-        for side, spine in axes.spines.items():
-            spine.set_color(_INK)
-            spine.set_linewidth(0.6)
-            spine.set_visible(side in ("left", "bottom"))
-    if title:
-        figure.suptitle(title, fontsize=10, color=_INK, x=0.02, ha="left")
-    return figure, grid[0]
-
-
-def _svg(figure: "Figure") -> str:
-    """The figure as one `<svg>` element that is the same on every run."""
-    import matplotlib
-
-    # Text stays text: it can be searched and read aloud. The salt makes identifiers repeatable.
-    with matplotlib.rc_context(
-        {"svg.fonttype": "none", "svg.hashsalt": "attar", "font.family": "sans-serif"}
-    ):
-        buffer = io.StringIO()
-        figure.savefig(
-            buffer, format="svg", metadata={"Date": None, "Creator": None}, transparent=True
-        )
-    svg = buffer.getvalue()
-    svg = svg[svg.index("<svg") :].replace(_INK, "currentColor")
-    svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
-    svg = re.sub(r"font-family: [^;]*", "font-family: system-ui, sans-serif", svg)
-    # Several charts may share a page, where an id must not repeat.
-    svg = re.sub(r'<g id="[^"]*"', "<g", svg)
-    own = f"c{zlib.crc32(svg.encode()):08x}"
-    svg = re.sub(r'(?<=["#])([mp][0-9a-f]{10})\b', rf"{own}\1", svg)
-    return svg.strip()

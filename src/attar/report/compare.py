@@ -8,7 +8,8 @@ from attar.artefacts import require_new_file
 from attar.errors import require
 from attar.report.pages import html_report, is_report
 from attar.report.record import FILE_NAME, Run
-from attar.report.tables import Table, comparison, names_of, scored_apart
+from attar.report.tables import Table, comparison, names_of
+from attar.report.verdict import scored_apart
 
 
 @dataclass(frozen=True)
@@ -65,7 +66,7 @@ def compare(
     return Comparison(
         comparison(records, names=names),
         comparison(records, names=names, ratios=False),
-        scored_apart(records),
+        scored_apart(records, names=names),
         page,
     )
 

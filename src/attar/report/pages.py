@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Sequence
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,9 @@ from markupsafe import Markup
 
 from attar.artefacts import write_text
 from attar.errors import ConfigError
-from attar.report import tables
-from attar.report.charts import importance_plot, pareto_plot, widths_plot
+from attar.report import tables, verdict
+from attar.report.charts import importance_plot, pareto_plot, speed_plot, widths_plot
+from attar.report.figures import short
 from attar.report.record import Run, versions
 
 #: what a model does on the Hub -> the class of transformers that loads it
@@ -28,6 +30,10 @@ _CHART_COSTS = (
     ("bytes", "bytes of weights"),
     ("macs", "multiply-accumulates per token"),
     ("kv_bytes", "KV bytes per token"),
+)
+_CHART_SPEEDS = (
+    ("decode", "tokens per second, decoding"),
+    ("prefill", "tokens per second, reading the prompt"),
 )
 
 
@@ -66,10 +72,11 @@ def html_report(
         .get_template("report.html")
         .render(
             title=title,
-            conclusion=tables.conclusion(runs, names=shown),
-            warning=tables.scored_apart(runs),
+            conclusion=verdict.conclusion(runs, names=shown),
+            warning=verdict.scored_apart(runs, names=shown),
             table=Markup(tables.comparison(runs, names=shown).html()),
-            charts=[Markup(svg) for svg in _charts(runs, shown)],
+            charts=_charts(runs, shown),
+            speeds=_speed_charts(runs, shown),
             sections=[_section(run, name) for run, name in zip(runs, shown, strict=True)],
             version=versions()["attar"],
         )
@@ -88,14 +95,27 @@ def is_report(head: bytes) -> bool:
     return b'<meta name="generator" content="Attar' in head
 
 
-def _charts(runs: Sequence[Run], names: Sequence[str]) -> list[str]:
-    """Loss over each cost in which the models differ."""
+def _charts(runs: Sequence[Run], names: Sequence[str]) -> list[Markup]:
+    """Loss over each cost in which the models differ, those of each text on their own."""
+    records = tables.comparison(runs, names=names).records
+    texts = list(dict.fromkeys(record["scored_on"] for record in records))
     charts = []
-    for cost, label in _CHART_COSTS:
-        points = tables.pareto_points(runs, cost=cost, names=names)
+    for (cost, label), text in product(_CHART_COSTS, texts):
+        points = verdict.pareto_points(runs, cost=cost, names=names, text=text)
         if len({point.x for point in points}) > 1:
-            charts.append(pareto_plot(points, x_label=label))
+            title = f"scored on {text}" if text and len(texts) > 1 else None
+            charts.append(Markup(pareto_plot(points, x_label=label, title=title)))
     return charts
+
+
+def _speed_charts(runs: Sequence[Run], names: Sequence[str]) -> list[Markup]:
+    """Tokens per second of the models that were timed alike, where there are two or more."""
+    return [
+        Markup(speed_plot(found, x_label=label, title=setting))
+        for phase, label in _CHART_SPEEDS
+        for setting, found in verdict.speeds(runs, phase=phase, names=names).items()
+        if len(found) > 1
+    ]
 
 
 def _section(run: Run, name: str) -> dict[str, Any]:
@@ -182,15 +202,13 @@ def model_card(
         .get_template("card.md")
         .render(
             header=yaml.safe_dump(header, sort_keys=False, allow_unicode=True).strip(),
-            name=_text("-".join(filter(None, [run.model and tables.short(run.model), run.method])))
+            name=_text("-".join(filter(None, [run.model and short(run.model), run.method])))
             or run.command,
-            parent=_text(base or tables.short(origin)) if origin else None,
+            parent=_text(base or short(origin)) if origin else None,
             table=own.markdown() if own.rows else None,
             budget=[(label.strip(), _text(line)) for label, line in tables.budget_lines(run)],
             baselines=tables.comparison([run], ratios=False).markdown() if run.baselines else None,
-            data=_text(tables.short(run.data))
-            if run.data and not _is_hub_id(run.data)
-            else run.data,
+            data=_text(short(run.data)) if run.data and not _is_hub_id(run.data) else run.data,
             plain=plain,
             tokenizer_code=tokenizer_code,
             auto_class=_AUTO_CLASSES[pipeline_tag],
