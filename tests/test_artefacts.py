@@ -56,7 +56,7 @@ def test_a_run_that_goes_on_is_not_resumed_beside_itself(tmp_path):
     with artefacts.workspace(final, settings={}) as space:
         (space.state / "step").write_text("7")
         with (
-            pytest.raises(ConfigError, match="another process is at work on the run in"),
+            pytest.raises(ConfigError, match="another process is working on the run in"),
             artefacts.workspace(final, settings={}, resume=True),
         ):
             pass

@@ -80,7 +80,7 @@ def workspace(
     Args:
         output_dir: the final folder, or a link to it; must be absent or empty.
         settings: what determines the result; a resumed run must come with the same.
-        resume: go on with an unfinished `<output_dir>.partial`; starts afresh when there is none.
+        resume: continue an unfinished `<output_dir>.partial`; starts afresh when there is none.
 
     Raises:
         ConfigError: the folder holds something, an unfinished run is in the way or going on, or the
@@ -89,20 +89,20 @@ def workspace(
     final, partial = _places(Path(output_dir))
     if resume and (final / "attar.json").is_file():
         raise ConfigError(
-            f"the run in {str(final)!r} is finished, so that there is nothing to resume; choose "
+            f"the run in {str(final)!r} is finished, so there is nothing to resume; choose "
             "another folder to run it again"
         )
     if final.is_file() or (final.is_dir() and any(final.iterdir())):
         raise ConfigError(
-            f"expected an empty or new output folder; {str(final)!r} holds something: choose "
-            f"another or empty it"
+            f"expected a new or empty output folder; {str(final)!r} is not empty: choose another "
+            "or empty it"
         )
     noted, above = partial / "state" / SETTINGS_FILE, list[Path]()
     plain = json.loads(json.dumps(settings, sort_keys=True, default=str))
     resuming = partial.exists()
     if resuming and not resume:
         raise ConfigError(
-            f"an unfinished run lies in {str(partial)!r}; finish it with resume (--resume), or "
+            f"there is an unfinished run in {str(partial)!r}; finish it with resume (--resume), or "
             "delete that folder"
         )
     above = [folder for folder in partial.parents if not folder.exists()]
@@ -126,13 +126,13 @@ def workspace(
                     for folder in above:  # the nearest first
                         folder.rmdir()
             if disk_is_full(error):
-                kept = "go on with resume (--resume): what is done stays"
-                after = "do it again" if gone else kept
+                kept = "continue with resume (--resume), which keeps what is done"
+                after = "try again" if gone else kept
                 raise ResourceError(
                     f"writing {str(final)!r} stopped, as the disk is full; make room and {after}"
                 ) from error
             if isinstance(error, KeyboardInterrupt) and not gone:
-                kept = f"go on with --resume, what was finished is in {str(partial)!r}"
+                kept = f"continue with --resume; what is done is in {str(partial)!r}"
                 raise KeyboardInterrupt(kept) from error
             raise
         _put_in_place(partial, final)
@@ -150,7 +150,7 @@ def _alone(partial: Path) -> Iterator[None]:
         lock.acquire(timeout=0)
     except Timeout:
         raise ConfigError(
-            f"another process is at work on the run in {str(partial)!r}; wait until it has ended, "
+            f"another process is working on the run in {str(partial)!r}; wait until it has ended, "
             "or choose another folder"
         ) from None
     try:
@@ -176,7 +176,7 @@ def _places(folder: Path) -> tuple[Path, Path]:
         if folder.is_symlink() and not folder.exists():
             raise ConfigError(
                 f"the output folder {str(folder)!r} is a link to {str(folder.readlink())!r}, which "
-                "is not there; make that folder, or choose another"
+                "does not exist; create that folder, or choose another"
             )
         # "." has no name to put .partial behind
         final = folder.resolve() if folder.is_symlink() or not folder.name else folder
@@ -245,11 +245,11 @@ def require_new_file(
     if not own(head):
         other = f" and is not {kind}" if overwrite and kind else ""
         raise ConfigError(
-            f"{str(path)!r} is there already{other}; choose another file or delete it"
+            f"{str(path)!r} already exists{other}; choose another file or delete it"
         )
     if not overwrite:
         raise ConfigError(
-            f"{str(path)!r} is there already; replace it with overwrite (--overwrite), or choose "
+            f"{str(path)!r} already exists; replace it with overwrite (--overwrite), or choose "
             "another file"
         )
 
@@ -289,7 +289,7 @@ def new_file(path: str | Path) -> Iterator[BinaryIO]:
     except OSError as error:
         raise DataError(
             f"cannot write {str(final)!r}: {error.strerror}; nothing was left behind, "
-            f"{'make room' if disk_is_full(error) else 'choose another place'} and do it again"
+            f"{'make room' if disk_is_full(error) else 'choose another place'} and try again"
         ) from error
 
 

@@ -230,7 +230,7 @@ MISTAKES: dict[str, tuple[str, str]] = {
     "no model": ("prune -o {out}", "MODEL|model"),
     "data without its option": (
         "evaluate {root}/model {root}/text",
-        "expected attar evaluate MODEL, then options; found .*text besides.*--data .*text",
+        "expected attar evaluate MODEL, then options; found .*text as well.*--data .*text",
     ),
     "options before a recipe": ("run -o {out} pocket/1m", "recipe first.*found -o"),
     "no teacher": ("heal {root}/model -o {out}", "teacher"),

@@ -28,7 +28,7 @@ def test_compare_prints_what_python_says(
     assert capsys.readouterr().out == expected.text() + "\n"
     written = page.read_text()
     for option in ("--html", "--json"):
-        with pytest.raises(ConfigError, match=r"page\.html' is there already"):
+        with pytest.raises(ConfigError, match=r"page\.html' already exists"):
             verb(compare, *places, option, str(page))
     assert page.read_text() == written
     assert verb(compare, places[0] + "/attar.json", places[1], "--json", "-") == 0

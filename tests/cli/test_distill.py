@@ -300,7 +300,7 @@ def test_recommend_keeps_to_what_the_task_leaves_open(
     asked = ["recommend", "--data", str(root / "numbers.csv"), "--count", "2"]
     assert run([*asked, "-o", str(tmp_path / "recipes")]) == 0
     by_data = capsys.readouterr().out
-    assert "Limited to what regression leaves open" in by_data
+    assert "Only pipelines for regression are listed" in by_data
     assert f"--data {root}/numbers.csv" in by_data
     found = [read_recipe(str(tmp_path / "recipes" / f"{n}.yaml")) for n in (1, 2)]
     best = wanted(2, pred_loss=["mse"])
@@ -398,7 +398,7 @@ MISTAKES = {
     "no output": ("pipeline search --data {root}/data --teacher t", "--output-dir"),
     "no student": (_SEARCH.replace("--student-layers 1 ", ""), "one of the two"),
     "an untrained teacher": (_SEARCH.replace("/teacher", "/plain"), "must be trained on this task"),
-    "a taken folder": (_SEARCH.replace("{out}", "{root}/taken"), "something else than a study"),
+    "a taken folder": (_SEARCH.replace("{out}", "{root}/taken"), "something other than a study"),
     "a study of another space": (
         f"{_SEARCH} --recommended 1 --studies {{root}}/foreign.jsonl",
         r"foreign\.jsonl, line 1: expected the search space",
@@ -420,7 +420,7 @@ MISTAKES = {
     "advice from another space": ("recommend --studies {root}/foreign.jsonl", "search space"),
     "no advice": ("recommend --count 0", "count must be 1 or more; found 0"),
     "advice for another start": ("recommend --student-init random", "add a study of such students"),
-    "advice in a taken folder": ("recommend -o {root}/taken", "empty or new output folder"),
+    "advice in a taken folder": ("recommend -o {root}/taken", "new or empty output folder"),
     "advice on no data": ("recommend --data {root}/none.csv", r"none\.csv"),
 }
 

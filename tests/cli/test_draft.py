@@ -86,7 +86,7 @@ def test_from_a_target_to_a_draft_that_is_measured(
     assert run(command(root, f"{profile} --rounds 1 --temperatures 0")) == 0
     said = capsys.readouterr().out
     assert re.search(r"Drafting (pays|does not pay|makes no difference) here: \d", said)
-    assert "100% of the texts the same" in said
+    assert "100% of the texts identical" in said
     assert run(command(root, f"{profile} --rounds 0 --json - --temperatures 0.5")) == 0
     stored = json.loads(capsys.readouterr().out)["details"]
     assert stored["profiles"][0]["temperature"] == 0.5
@@ -138,7 +138,7 @@ def test_texts_are_those_without_a_draft(
     assert run(command(root, f"{PLAIN} --draft {draft} --stats")) == 0
     found = capsys.readouterr()
     assert found.out == plain[0]
-    assert "tokens for each pass" in found.err
+    assert "tokens per forward pass" in found.err
     assert printed(root, f"{SEVERAL} --draft {draft}") == plain[1]
 
 
@@ -265,7 +265,7 @@ MISTAKES = {
     "layers that are none": ("draft init target --layers some -o x", "found 'some'"),
     "layers in disorder": ("draft init target --layers 2,0 -o x", "ascending"),
     "no folder": ("draft init target", "--output-dir"),
-    "a taken folder": ("draft init target -o taken", "holds something"),
+    "a taken folder": ("draft init target -o taken", "is not empty"),
     "another tokenizer": (
         "draft train other --target target --data text -o x",
         "share one tokenizer",
@@ -286,7 +286,7 @@ MISTAKES = {
     "nothing that follows": (
         "draft train draft --target target --data bare.jsonl --draft-share 0 "
         "--max-new-tokens 8 -o x",
-        "nothing that follows",
+        "prompts have none",
     ),
     "shares above one": (
         "draft train draft --target target --data text --target-share 0.5 -o x",

@@ -86,7 +86,7 @@ def test_another_tokenizer_and_other_files_are_refused(
         decompress_file(tmp_path / "a", tokenizer=made(), output_file=tmp_path / "b")
     with pytest.raises(DataError, match="found none at"):
         compress_file(tmp_path / "absent", tokenizer=made(), output_file=tmp_path / "b")
-    with pytest.raises(ConfigError, match="is there already"):
+    with pytest.raises(ConfigError, match="already exists"):
         compress_file(tmp_path / "a", tokenizer=made(), output_file=file)
     with pytest.raises(DataError, match="cannot write"):
         compress_file(tmp_path / "a", tokenizer=made(), output_file=tmp_path / "a" / "x")

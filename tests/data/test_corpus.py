@@ -239,7 +239,7 @@ def test_a_killed_worker_is_told_and_shards_stay(
     data = table(tmp_path / "table")
     with monkeypatch.context() as patch:
         patch.setattr(encoded, "ProcessPoolExecutor", Broken)
-        with pytest.raises(ResourceError, match=r"for want of memory; go on with resume"):
+        with pytest.raises(ResourceError, match=r"memory ran out; continue with resume"):
             encode_corpus(folder, data, output_dir=tmp_path / "ids", workers=2)
     encode_corpus(folder, data, output_dir=tmp_path / "ids", resume=True)
 

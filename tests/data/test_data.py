@@ -62,5 +62,5 @@ def test_a_file_that_is_not_utf_8_is_to_be_converted(tmp_path: Path, load: Any, 
 @pytest.mark.parametrize("name", ["a.csv", "a.tsv"])
 def test_a_table_of_blank_lines_has_no_rows(tmp_path: Path, name: str) -> None:
     (tmp_path / name).write_text("\n \n")
-    with pytest.raises(DataError, match=r"expected rows in .*found blank lines alone"):
+    with pytest.raises(DataError, match=r"expected rows in .*found only blank lines"):
         load_labelled(tmp_path / name)

@@ -164,7 +164,7 @@ def test_a_profile_ends_with_its_verdict() -> None:
     text = replace(found, races=[race]).text()
     assert text.endswith("Drafting pays here: 1.20 times plain decoding.")
     assert "drafts of 2: 1.20 times" in text
-    assert "block efficiency 2.50, 100% of the texts the same" in text
+    assert "block efficiency 2.50, 100% of the texts identical" in text
     stored = json.loads(json.dumps(replace(found, races=[race]).to_dict()))
     assert Profile.from_dict(stored) == replace(found, races=[race])
     lossy = replace(found, races=[replace(race, speedup=0.98)]).text("lin")

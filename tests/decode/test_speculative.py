@@ -178,7 +178,7 @@ def test_padding_behind_a_prompt_is_refused() -> None:
     target = decoders.model_of("llama")
     decoder = SpeculativeDecoder(target, PromptLookupDrafter())
     mask = torch.tensor([[1, 1, 1], [1, 1, 0]])
-    with pytest.raises(ConfigError, match="padded in front"):
+    with pytest.raises(ConfigError, match="padded on the left"):
         decoder.generate(tiny.ids(2, 3), attention_mask=mask, **OPTIONS)
 
 

@@ -237,7 +237,7 @@ def test_a_clock_that_cannot_be_predicted_is_refused(parent, text, tmp_path, mon
     for module in ("attar.measure.timing", "attar.measure.latency_table"):
         monkeypatch.setattr(f"{module}.prefill_call", jumpy)
     options = {"output_dir": tmp_path / "o", "method": "wanda", "config": QUICK}
-    with pytest.raises(BudgetError, match=r"prefill cannot be budgeted .* off its measured time"):
+    with pytest.raises(BudgetError, match=r"prefill cannot be bounded .* off the measured time"):
         prune(parent, text, budget="prefill<=70%", **options)
     assert list(tmp_path.iterdir()) == []
     # whole layers are taken without a word about widths

@@ -70,8 +70,8 @@ def test_killed_and_interrupted_equals_uninterrupted(
 
     code, err = stopped(command(root, "out", "--resume"), state, 3, signal.SIGINT)
     assert code == 130
-    kept = f"what was finished is in '{root}/out.partial'"
-    assert err.endswith(f"attar: interrupted: go on with --resume, {kept}\n")
+    kept = f"what is done is in '{root}/out.partial'"
+    assert err.endswith(f"attar: interrupted: continue with --resume; {kept}\n")
     assert "Traceback" not in err
     assert (state / "step-000.jsonl").read_bytes() == done
 

@@ -91,7 +91,7 @@ def test_a_summary_as_text() -> None:
     ]
     summary = summarise(trials, missing=2)
     table = trials_table(summary, lambda one: f"cake of {one.score}", heading="cake")
-    assert table.columns == ["cake", "validation", "test", "seconds", "chosen"]
+    assert table.columns == ["cake", "validation score", "test score", "seconds", "chosen"]
     assert table.rows[0] == ["cake of 0.71234", "0.7123", "0.6000", "12", "recommended"]
     assert table.rows[1][1:3] == ["0.5000", "-"]
     many = summarise([(of(0.1 * i), "random") for i in range(9)])
@@ -99,7 +99,7 @@ def test_a_summary_as_text() -> None:
     lines = summary_lines(summary, references={"grandmother": 0.9, "shop": None})
     assert [name for name, _ in lines] == [
         "trials",
-        "not yet ended",
+        "still running",
         "grandmother",
         "shop",
         "best",

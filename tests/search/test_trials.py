@@ -343,7 +343,7 @@ def test_a_folder_of_something_else_is_left_alone(tmp_path: Path) -> None:
     check_folder(tmp_path / "study")
     (tmp_path / "recipes.txt").write_text("pancakes")
     for place in (tmp_path, tmp_path / "recipes.txt"):
-        with pytest.raises(ConfigError, match=r"something else than a study|is a file"):
+        with pytest.raises(ConfigError, match=r"something other than a study|is a file"):
             check_folder(place)
 
 

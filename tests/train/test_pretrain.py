@@ -49,7 +49,7 @@ def test_text_that_is_read_hundreds_of_times_is_told(
 ) -> None:
     config = replace(CONFIG, max_steps=1, per_device_train_batch_size=256, save_steps=1)
     pretrain(texts(21), config=config, output_dir=tmp_path / "out")
-    assert "the model will learn them by heart; give more text" in caplog.text
+    assert "the model will memorise them; give more text" in caplog.text
 
 
 def test_the_result_is_an_ordinary_checkpoint(tmp_path: Path) -> None:

@@ -37,11 +37,11 @@ def require_same(folder: Path, written: PreTrainedModel, *, model: PreTrainedMod
     stored = written.state_dict()
     for name, tensor in again.state_dict().items():
         if name not in stored or not _equal(stored[name], tensor):
-            raise _refusal(f"loaded again, it has another {name}")
+            raise _refusal(f"loaded again, its {name} differs")
     again.load_state_dict(stored, strict=False, assign=True)  # which frees the second copy
     for name, gap in _gaps(model, again.to(model.device)).items():  # pyright: ignore[reportArgumentType]
         if gap > max(ROUNDING, 16 * torch.finfo(model.dtype).eps):
-            raise _refusal(f"loaded again, it gives other {name}, by {gap:.2g} of their size")
+            raise _refusal(f"loaded again, its {name} differ by {gap:.2g} of their size")
 
 
 def _refusal(found: str) -> CompatibilityError:

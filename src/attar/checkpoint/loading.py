@@ -50,8 +50,7 @@ def load(
     if getattr(config, "quantization_config", None) is not None:
         raise CompatibilityError(
             f"expected weights in float32, bfloat16 or float16; those of {str(path)!r} are "
-            "quantised (quantization_config in its config.json): give the model that they were "
-            "made from"
+            "quantised (quantization_config in its config.json): give the model before quantisation"
         )
     _refuse_pickles(path)
     classes, first = _model_classes(config), None
@@ -90,7 +89,7 @@ def _refuse_pickles(path: str | Path) -> None:
     if pickled and not any(folder.glob("*.safetensors")):
         raise CompatibilityError(
             f"expected weights in safetensors in {str(path)!r}, found {pickled[0]}, a pickle, "
-            "which can run any code; where you trust it, convert it with transformers: "
+            "which can run any code; if you trust it, convert it with transformers: "
             "AutoModelForCausalLM.from_pretrained(folder).save_pretrained(new_folder)"
         )
 

@@ -35,8 +35,8 @@ def read_from(what: str, path: str | Path, call: Any) -> Any:
         raise DataError(f"expected a folder with a {what}, found the file {str(path)!r}")
     if what != "tokenizer" and folder.is_dir() and not (folder / "config.json").exists():
         raise DataError(
-            f"the folder {str(path)!r} holds no config.json, so it is no checkpoint; give the "
-            "folder that a model was saved to"
+            f"the folder {str(path)!r} has no config.json, so it is not a checkpoint; give "
+            "the folder that a model was saved to"
         )
     try:
         return call()
@@ -59,8 +59,8 @@ def read_from(what: str, path: str | Path, call: Any) -> Any:
                 f"save or download it again ({reason})"
             ) from error
         raise DataError(
-            f"no {what} named {str(path)!r}: it is no folder here and the Hugging Face Hub did not "
-            f"give it; check the name and the connection ({reason})"
+            f"no {what} named {str(path)!r}: it is not a folder here and could not be loaded from "
+            f"the Hugging Face Hub; check the name and the connection ({reason})"
         ) from error
 
 

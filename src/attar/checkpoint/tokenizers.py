@@ -54,7 +54,7 @@ def tokenizer_of(
     if tokenizer is not None:
         return tokenizer
     if not (name := name_of(model)):
-        raise ConfigError("a model in memory brings no tokenizer along; give one as `tokenizer`")
+        raise ConfigError("a model in memory comes without a tokenizer; give one as `tokenizer`")
     return load_tokenizer(name, **options)
 
 

@@ -56,10 +56,10 @@ _WITHOUT_RECIPE = frozenset(
     | {f"tokenizer {verb}" for verb in ("decode", "compress", "decompress")}
 )
 _EPILOGUE = """\
-Every command has its own --help. Options can come from a recipe, flags override it:
+Every command has its own --help. Options can come from a recipe; flags override it:
 `attar pretrain --config pocket/1m --output-dir my-model`, or `attar run pocket/1m -o my-model`.
-Exit codes: 0 done; 1 the run failed; 2 wrong usage or input; 3 budget not met (artefact kept); 130
-interrupted.
+Exit codes: 0 done; 1 the run failed; 2 wrong usage or input; 3 budget not met (the result is
+written); 130 interrupted.
 """
 
 
@@ -260,7 +260,7 @@ def _too_many(error: cyclopts.CycloptsError) -> str:
     first = [name for name, one in options.items() if one.kind is not Argument.KEYWORD_ONLY]
     typed = " ".join(["attar", *(error.command_chain or ()), *map(str.upper, first)])
     hint = f"data has an option, --data {found}" if "data" in options else "quote text with spaces"
-    return f"expected {typed}, then options; found {found} besides: {hint}"
+    return f"expected {typed}, then options; found {found} as well: {hint}"
 
 
 def _end_of_output(error: OSError) -> int:

@@ -28,7 +28,8 @@ class TextOptions:
     data_config: str | None = None
     """Configuration of a data set on the Hub."""
     text_column: str | None = None
-    """Column of the text; text when not given, or of labelled data a usual name."""
+    """Column of the text. Default: text; in labelled data, the first usual name, such as
+    sentence."""
 
     def whole(self) -> Data:
         """What Python's verbs take."""
@@ -45,9 +46,9 @@ class LabelOptions(TextOptions):
     """Documents, or labelled examples."""
 
     pair_column: str | None = None
-    """Column of the second text, of labelled data."""
+    """Column of the second text, in labelled data."""
     label_column: str | None = None
-    """Column of the labels, of labelled data."""
+    """Column of the labels, in labelled data."""
 
 
 @dataclass(frozen=True)
@@ -74,9 +75,9 @@ class PromptOptions(TextOptions):
     """Prompts, or documents that they are cut from."""
 
     prompt_column: str | None = None
-    """Column of prompts, as text or messages; prompt or messages when not given."""
+    """Column of prompts, as text or messages. Default: prompt or messages."""
     completion_column: str = "completion"
-    """Column of what follows the prompts; need not be there."""
+    """Column of the completions of the prompts; optional."""
 
 
 Text = Annotated[TextOptions, Parameter(name="*", group=_GROUP)]

@@ -75,7 +75,7 @@ def distill(
         resume=resume,
     )
     show(str(run))
-    show(f"\nThe scores are of {run.details['test_rows']:,} test examples. Written to {folder}.")
+    show(f"\nScored on {run.details['test_rows']:,} test examples. Written to {folder}.")
     context = ["--context", config.context]
     show(f"Next: {command('evaluate', folder, *data.words(), *context)}")
     return ExitCode.DONE

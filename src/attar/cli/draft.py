@@ -141,7 +141,7 @@ def train(
         f"{details['best_length']}."
     )
     if not details["best_step"]:
-        show("No step was better than none: train longer, or search for other options.")
+        show("Training did not improve the draft: train longer, or try other options.")
     after = ["--target", target, *data.words()]
     for name in ("prompt_tokens", "max_new_tokens"):  # prompts and texts as in the training
         if getattr(config, name) != getattr(EvaluateDraftConfig, name):
@@ -167,8 +167,8 @@ def search(
 
     Example: `attar draft search my-draft --target my-model --data prompts.jsonl -o search`
 
-    The same command again goes on with the study where it stopped. Started several times at once,
-    on one machine or with --storage on many, it divides the trainings among them.
+    Run the same command again to continue a search. Started several times at once, on one machine
+    or with --storage on many, it divides the trainings among the processes.
 
     Parameters
     ----------
@@ -177,10 +177,10 @@ def search(
     target
         Folder or Hub name of the target.
     output_dir
-        Folder of the study: a new one, or that of a study to go on with. It gets study.jsonl, a
+        Folder of the study: a new one, or that of a study to continue. It gets study.jsonl, a
         line for each training, best.yaml and the record.
     resume
-        The same command goes on with a search that stopped, with or without this.
+        Not needed: the same command continues a search with or without it.
     """
     folder = require_folder_option(output_dir)
     run = search_drafts(
@@ -196,8 +196,8 @@ def search(
     show(search_table(run).text())
     after = ["--target", target, *data.words(), "-o", f"{folder}-best"]
     show(
-        f"\nBlock efficiency is of held-out prompts, at temperature {training.temperature:g}. "
-        "Next, the best training again, or a longer one with --max-steps: "
+        f"\nBlock efficiency was measured on held-out prompts at temperature "
+        f"{training.temperature:g}. Next: repeat the best training (longer with --max-steps): "
         f"{command('run', folder / RECIPE, model, *after)}"
     )
     return ExitCode.DONE
@@ -266,6 +266,6 @@ def _layers(text: str) -> int | list[int]:
         numbers = [int(part) for part in parse_list(text)]
     except ValueError:
         raise ConfigError(
-            f"--layers is a number of layers, or their numbers as in 0,5; found {text!r}"
+            f"--layers is a number of layers, or their indices, as in 0,5; found {text!r}"
         ) from None
     return numbers if "," in text else numbers[0] if numbers else []

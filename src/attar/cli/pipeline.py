@@ -66,8 +66,8 @@ def search(
     Example: `attar pipeline search --teacher my-teacher --student-layers 2 --data reviews.csv
     --only mixup=false -o study`
 
-    The same command again goes on with the study where it stopped. Started several times at once,
-    on one machine or with --storage on many, it divides the trials among them. The folder gets
+    Run the same command again to continue a search. Started several times at once, on one machine
+    or with --storage on many, it divides the trials among the processes. The folder gets
     study.jsonl, a line for each trial, and best.yaml, which trains the best pipeline again.
 
     Parameters
@@ -79,14 +79,14 @@ def search(
     task
         What is predicted; inferred from the labels when not given.
     only
-        A choice and the values that are tried, such as pred_loss=mse,ce or augment=none,swap+mlm;
-        give it once for each choice.
+        A choice and the values to try, such as pred_loss=mse,ce or augment=none,swap+mlm; may be
+        given several times.
     studies
         Studies to recommend from, besides those that come with Attar: folders or .jsonl files.
     output_dir
-        Folder of the study: a new one, or that of a study to go on with.
+        Folder of the study: a new one, or that of a study to continue.
     resume
-        The same command goes on with a search that stopped, with or without this.
+        Not needed: the same command continues a search with or without it.
     """
     folder = require_folder_option(output_dir)
     run = search_pipelines(
@@ -107,7 +107,7 @@ def search(
     )
     if run.details["best"] is None:
         missing = run.details["missing"]
-        show(f"Other workers run the {missing} trials that are left; there is nothing to show yet.")
+        show(f"Other workers are running the other {missing} trials; there are no results yet.")
         return ExitCode.DONE
     summary = study_summary(folder, storage=config.storage)
     show(f"{conclusion(summary)}\n")
@@ -135,7 +135,7 @@ def evaluate(
     json_to: Json = None,
     overwrite: Overwrite = False,
 ) -> int:
-    """Tell which choices of a pipeline matter: how much of the scores' variance each explains.
+    """Show which choices of a pipeline matter: how much of the scores' variance each explains.
 
     Example: `attar pipeline evaluate study`
 

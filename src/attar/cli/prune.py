@@ -34,7 +34,7 @@ def prune(
 
     Example: `attar prune my-model --data python-stdlib --budget "blocks<=50%" -o my-model-half`
 
-    The data is text to calibrate on and, its test split, to report quality on.
+    The training split of the data is used to calibrate, the test split to report quality.
 
     Parameters
     ----------
@@ -47,13 +47,12 @@ def prune(
     method
         bonsai, or a baseline: blockwise, random, magnitude, wanda, flap.
     layout
-        per_layer: every layer its own width, best quality. uniform: a stock class that loads
-        anywhere. depth: whole layers go.
-        padded: the original shapes with zeros.
+        per_layer: every layer has its own width, best quality. uniform: all layers alike, loads in
+        plain transformers. depth: removes whole layers. padded: the original shapes with zeros.
     apply
-        Do not search; cut by this plan.json, or that of this folder.
+        Do not search: apply this plan.json, or that of this folder.
     eval_tokens
-        Tokens of the test split, in passages spread over it, that quality is reported on.
+        Tokens of the test split to score, in passages spread over it.
     output_dir
         Where the pruned model goes; must be new or empty.
     resume

@@ -21,7 +21,7 @@ def recipe(
     """List, show or copy the recipes that come with Attar.
 
     A recipe is a YAML file of one command's options: `attar recipe copy pocket/1m` gives you one
-    to edit, and `--config` or the command's recipe option takes it.
+    to edit, and `--config` reads it.
 
     Parameters
     ----------

@@ -55,11 +55,11 @@ def recommend(
     details = run.details
     show(f"Learned from {details['trials']} trials on {', '.join(details['datasets'])}.")
     if details["task"] is not None:
-        show(f"Limited to what {details['task']}{' of pairs' * details['pair']} leaves open.")
+        show(f"Only pipelines for {details['task']}{' of pairs' * details['pair']} are listed.")
     show(f"\n{details['table']}\n")
     show(
-        "z is the distance from the median pipeline on the same data, in standard deviations. What "
-        "adds most to it:"
+        "z is the distance from the median pipeline on the same data, in standard deviations. The "
+        "choices that contribute most to it:"
     )
     show_pairs(
         (

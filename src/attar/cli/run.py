@@ -22,7 +22,7 @@ def run(recipe: str, /, *options: str) -> int:
     recipe
         A recipe's name (see attar recipe list) or a YAML file.
     options
-        Whatever else the command takes.
+        Options of that command.
     """
     raise ConfigError(f"expected a recipe after `attar run`, found {recipe!r}")
 

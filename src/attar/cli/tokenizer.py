@@ -63,8 +63,8 @@ def train(
     )
     for split, density in run.quality.items():
         show(
-            f"{split}: {density['bytes_per_window']:.2f} bytes for each window, "
-            f"{density['bytes_per_id']:.2f} for each id"
+            f"{split}: {density['bytes_per_window']:.2f} bytes per window, "
+            f"{density['bytes_per_id']:.2f} per id"
         )
     after = command("tokenizer", "evaluate", folder, *data.words())
     show(f"\nWritten to {folder}. Next: {after}")
@@ -151,11 +151,12 @@ def evaluate(
     model
         Folder of a tokenizer that `attar tokenizer train` made.
     baselines
-        Some of bytes, bpe, unigram, static ac, ac and gzip, with commas; bpe always is there.
+        Baselines, separated by commas: bytes, bpe (always included), unigram, static ac, ac, gzip.
     max_bytes
         Bytes of the test split that are read.
     verify
-        Also check the tokenizer: its hash, its strings, and that texts and random bytes come back.
+        Also check the tokenizer: its hash, its strings, and that texts and random bytes decode to
+        what was encoded.
     output_dir
         Write the record (attar.json) into this folder.
     json_to
@@ -174,7 +175,7 @@ def evaluate(
     if json_to != "-":
         show(score_table(run))
         if verify:
-            show("\nThe tokenizer is sound, and all that was checked came back as it was:")
+            show("\nThe tokenizer passed all checks. Decoded to exactly what was encoded:")
             show_pairs((name, f"{count:,}") for name, count in run.details["verified"].items())
     if json_to:
         write_json(json_to, run.to_dict())
@@ -195,15 +196,15 @@ def compress_file(model: str, file: Path, *, output_file: File = None) -> int:
     """
     run = compress(model, file, output_file=output_file)
     before, after = run.details["bytes_before"], run.details["bytes_after"]
-    share = f", {8 * after / before:.3f} bits for each byte" if before else ""
-    show(f"{before:,} bytes are {after:,}{share}, in {run.settings['output_file']}")
+    share = f", {8 * after / before:.3f} bits per byte" if before else ""
+    show(f"Compressed {before:,} bytes to {after:,}{share}: {run.settings['output_file']}")
     return ExitCode.DONE
 
 
 def decompress_file(
     model: str, file: Path, *, output_file: File = None, recover: bool = False
 ) -> int:
-    """Get a file back that `attar tokenizer compress` wrote.
+    """Restore a file that `attar tokenizer compress` wrote.
 
     Parameters
     ----------
@@ -214,7 +215,7 @@ def decompress_file(
     output_file
         Where the original goes; the name without .eqiw when not given.
     recover
-        Of a damaged file write all that can be read, and say what is lost.
+        Write all that can be read of a damaged file, and report what is lost.
     """
     run = decompress(model, file, output_file=output_file, recover=recover)
     show(f"{run.details['bytes_after']:,} bytes written to {run.settings['output_file']}")

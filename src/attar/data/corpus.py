@@ -50,7 +50,7 @@ def encode_corpus(
         workers: processes; the result does not depend on it.
         output_dir: where the shards go.
         recipe: name of the recipe that the options came from, for the record.
-        resume: go on with an interrupted run; finished shards stay.
+        resume: continue an interrupted run; finished shards stay.
 
     Returns:
         The record, also written to `attar.json`: documents, bytes and ids of each split.

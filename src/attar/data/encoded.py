@@ -148,7 +148,7 @@ def encode_shards(documents: DatasetDict, job: EncodeJob, *, workers: int) -> li
     _check_plan(plan, job.state / "plan.json", documents)
     left = [shard for shard in plan if not shard.file.exists()]
     if len(left) < len(plan):
-        logger.info("%d of %d shards are there already", len(plan) - len(left), len(plan))
+        logger.info("%d of %d shards are already written", len(plan) - len(left), len(plan))
     documents = _on_disk(documents, job.state) if workers > 1 else documents
     _encode_all(left, documents, job=job, workers=workers)
     return plan
@@ -221,8 +221,8 @@ def _encode_all(
                 progress.update()
         except BrokenProcessPool:
             raise ResourceError(
-                "a process that encoded was ended from outside, perhaps for want of memory; go on "
-                "with resume (--resume) and fewer workers, finished shards stay"
+                "a worker process was killed, perhaps because memory ran out; continue with resume "
+                "(--resume) and fewer workers, finished shards are kept"
             ) from None
         except BaseException:
             pool.shutdown(wait=True, cancel_futures=True)

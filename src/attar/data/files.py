@@ -66,7 +66,9 @@ def group_by_split(path: Path) -> dict[str, list[Path]]:
     unnamed = groups.pop("", [])
     if "train" in groups:
         if unnamed:
-            logger.warning("left out %d files in %s named after no split", len(unnamed), path)
+            logger.warning(
+                "left out %d files in %s whose names are those of no split", len(unnamed), path
+            )
     elif unnamed:
         groups["train"] = unnamed
     elif len(groups) == 1:
@@ -112,7 +114,7 @@ def read_text(file: Path) -> str:
         raw = gzip.decompress(file.read_bytes()) if _is_gzip(file) else file.read_bytes()
     except (OSError, EOFError, zlib.error) as error:
         raise DataError(
-            f"cannot read {file}: {reason(error)}; mend or leave out the file"
+            f"cannot read {file}: {reason(error)}; correct the file or leave it out"
         ) from error
     if not raw:
         raise DataError(f"expected text in {file}, found an empty file; give a file with text")
@@ -153,7 +155,7 @@ def stream_rows(file: Path, *, characters: int) -> Iterator[str]:
         ) from error
     except (OSError, EOFError, zlib.error) as error:
         raise DataError(
-            f"cannot read {file}: {reason(error)}; mend or leave out the file"
+            f"cannot read {file}: {reason(error)}; correct the file or leave it out"
         ) from error
     if held:
         yield held
@@ -187,7 +189,7 @@ def load_table(file: Path, loader: str) -> Dataset:
     except Exception as error:
         said = reason(error)
         coded = "codec can't decode" in said
-        remedy = "convert the file to UTF-8" if coded else "mend or leave out the file"
+        remedy = "convert the file to UTF-8" if coded else "correct the file or leave it out"
         raise DataError(f"cannot read {file} as {loader}: {said}; {remedy}") from error
     finally:
         datasets.logging.set_verbosity(level)
@@ -205,7 +207,7 @@ def read_cells(file: Path) -> pyarrow.Table:
     """
     text = read_text(file).removeprefix("\ufeff")
     if not text.strip():
-        raise DataError(f"expected rows in {file}, found blank lines alone; give a file with rows")
+        raise DataError(f"expected rows in {file}, found only blank lines; give a file with rows")
     tabs = kind(file) == ".tsv"
     lines = io.StringIO(text, newline=None)  # whichever character ends them
     width = next(lines).count("\t") + 1 if tabs else len(next(csv.reader(lines), [""]))
@@ -232,7 +234,7 @@ def read_cells(file: Path) -> pyarrow.Table:
     except (pyarrow.ArrowInvalid, csv.Error) as error:
         raise DataError(
             f"expected {width} cells in every line of {file}, as in its first, but "
-            f"{reason(error)}; mend the file"
+            f"{reason(error)}; correct the file"
         ) from error
 
 

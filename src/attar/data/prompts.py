@@ -201,8 +201,8 @@ def _rendered(
         if not isinstance(prompt, str) or not prompt:
             raise DataError(
                 f"expected text or messages in column {column!r} of {origin}, found "
-                f"{type(prompt).__name__} {str(prompt)[:40]!r} in row {number}; mend or leave out "
-                "that row"
+                f"{type(prompt).__name__} {str(prompt)[:40]!r} in row {number}; correct or leave "
+                "out that row"
             )
         texts.append(prompt)
         completions.append(follow or "")

@@ -120,8 +120,8 @@ class Profile:
         ]
         lines = [
             f"{head}: acceptance rate {self.alpha:.3f}, cost of a drafted token c "
-            f"{self.times.cost:.2f}, a pass over {wide} tokens takes {dearer:.2f} times one over a "
-            "single token",
+            f"{self.times.cost:.2f}, a pass over {wide} tokens takes {dearer:.2f} times as long as "
+            "one over a single token",
             "",
             Table(_COLUMNS, rows).text(),
             "",
@@ -137,11 +137,11 @@ class Profile:
 
 
 _COLUMNS = [
-    "drafted",
+    "drafted tokens",
     "block efficiency",
-    "accepted there",
-    "published formula",
-    "predicted here",
+    "acceptance rate at that position",
+    "speed-up, published formula",
+    "speed-up, predicted here",
 ]
 
 

@@ -62,11 +62,12 @@ class GenerateConfig:
     top_p: float = 1.0
     """Sample from the likeliest tokens that together have this probability."""
     repetition_penalty: float | None = None
-    """Above 1: tokens that were used are less likely; 1: all alike. Unset: the checkpoint's own."""
+    """Above 1, tokens that already occurred become less likely; 1 turns it off. Unset: the
+    checkpoint's own."""
     stop: tuple[str, ...] = ()
-    """A text ends with any of these; may be given several times."""
+    """Stop a text at this string; may be given several times."""
     chat: bool = False
-    """The prompt is what a user says: put it into the chat template of the model."""
+    """Treat the prompt as a user's message and apply the model's chat template."""
     batch_size: int = 8
     """Prompts per forward pass."""
 
@@ -340,7 +341,9 @@ def generate(
     ) as work:
         writer = Generator.load(model, draft=draft, decoding=decoding, tokenizer=tokenizer)
         if name and made_for(name, writer.model) is False:
-            logger.warning("%s was trained for another model: less of it may be accepted", name)
+            logger.warning(
+                "%s was trained for another model: its acceptance rate may be lower", name
+            )
         if decoding.seed is not None:
             torch.manual_seed(decoding.seed)
         texts: list[str] = []
@@ -370,6 +373,6 @@ def require_lossy(decoding: SpecConfig) -> None:
     """
     if decoding.lossy not in (None, "typical") and decoding.epsilon == 1:
         raise ConfigError(
-            f"lossy {decoding.lossy} keeps no more than the model's own distribution at "
+            f"lossy {decoding.lossy} accepts no more than lossless verification at "
             "epsilon 1; give a smaller epsilon, such as 0.8, or leave lossy out"
         )

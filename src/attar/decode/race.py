@@ -51,7 +51,7 @@ class Race:
             f"the prompt), block efficiency {self.block_efficiency:.2f}"
         )
         if self.equal is not None:
-            text += f", {self.equal:.0%} of the texts the same"
+            text += f", {self.equal:.0%} of the texts identical"
         if self.margin:
             text += f" (largest gap of logits where they differ {self.margin:.2g})"
         return text

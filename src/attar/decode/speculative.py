@@ -120,7 +120,7 @@ class SpeculativeDecoder:
         stop_strings = stop_strings or settings.stop_strings
         if stop_strings is not None:  # transformers 5.23 does not hand on the tokenizer
             if tokenizer is None:
-                raise ConfigError("stop_strings are found by their tokens: give the tokenizer too")
+                raise ConfigError("stop_strings need the tokenizer: give it as tokenizer, too")
             criteria.append(StopStringCriteria(tokenizer, stop_strings))
             options["stop_strings"] = None
         if streamer is not None:
@@ -160,7 +160,7 @@ class SpeculativeDecoder:
             raise ConfigError("this decoder was made for another target; make one for this model")
         if (generation_config.num_beams or 1) > 1:
             raise ConfigError(
-                f"speculative decoding draws or takes the likeliest token; found "
+                f"speculative decoding is greedy or samples; found "
                 f"num_beams={generation_config.num_beams}, so leave beams out"
             )
         if text_streamer is not None:
@@ -317,8 +317,8 @@ def _require_no_other_way(given: Mapping[str, Any], names: Sequence[str]) -> Non
     """
     if found := [name for name in names if given.get(name) is not None]:
         raise ConfigError(
-            f"speculative decoding draws or takes the likeliest token, and drafts by its own "
-            f"options; found {found[0]}={given[found[0]]!r}, so leave it out, or use plain "
+            f"speculative decoding is greedy or samples, and has its own options for "
+            f"drafting; found {found[0]}={given[found[0]]!r}, so leave it out, or use plain "
             "generation"
         )
 
@@ -331,7 +331,7 @@ def _require_padding_in_front(mask: Tensor | None) -> None:
     """
     if mask is not None and bool((mask.diff(dim=1) < 0).any()):
         raise ConfigError(
-            "prompts must be padded in front, but one of them has padding behind its first token; "
+            "prompts must be padded on the left, but one has padding after its first token; "
             'set padding_side="left" in the tokenizer'
         )
 

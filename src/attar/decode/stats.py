@@ -74,7 +74,7 @@ class SpecStats:
         seconds = max(self.seconds, 1e-9)
         parts = [
             f"{self.tokens} tokens in {self.seconds:.2f} s ({self.tokens / seconds:.1f} tokens/s)",
-            f"{self.block_efficiency:.2f} tokens for each pass of the model",
+            f"{self.block_efficiency:.2f} tokens per forward pass of the model",
             f"acceptance rate by position in the draft: {accepted or 'none were drafted'}",
             f"{self.draft_seconds / seconds:.0%} of the time in the draft, "
             f"{self.verify_seconds / seconds:.0%} in the model",

@@ -40,15 +40,16 @@ class EvaluateConfig:
     """What is scored, and how."""
 
     split: Literal["train", "validation", "test", "all"] = "test"
-    """Which part of the data to score. Of a file without splits, test is a part cut from it; all is
-    the whole file."""
+    """Split of the data to score. A file without splits is cut into three; all takes the whole
+    file."""
     context: int | None = None
-    """Tokens per window; as many as the model takes, at most 2048, when not given. Of labelled data
-    the tokens of a text, by default 128."""
+    """Tokens per window. Default: the model's context, at most 2048. On labelled data: tokens per
+    text, by default 128."""
     stride: int | None = None
-    """New tokens per window; less than the context gives every token more to go on."""
+    """Tokens by which a window moves on. Below the context windows overlap, so that each token is
+    predicted from more of the text before it. Default: the context."""
     batch_size: int = 8
-    """Windows at a time; changes speed and memory, not the result."""
+    """Windows per forward pass; changes speed and memory, not the result."""
     eval_tokens: int | None = None
     """Score at most this many tokens, in passages spread over all documents."""
     tasks: str | None = None
@@ -57,10 +58,9 @@ class EvaluateConfig:
     limit: float | None = None
     """Documents per task of the harness; below 1, a share of them."""
     include_path: Path | None = None
-    """A folder with task files of your own."""
+    """A folder with your own task files for the harness."""
     bits: bool = False
-    """Besides bits per byte, what a model that has learned nothing scores with the same tokenizer,
-    and what a byte costs."""
+    """Also report the uniform and the unigram baseline of the tokenizer, and FLOPs per byte."""
     speed: bool = True
     """Time prefill and decoding on this machine."""
 

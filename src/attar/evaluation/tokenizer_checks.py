@@ -35,7 +35,7 @@ def verify_tokenizer(tokenizer: DocumentTokenizer, texts: Sequence[str]) -> dict
     originals = [*samples, *(text.encode() for text in texts)]
     for sample in Bar(originals, desc="checking", unit="text", leave=False):
         if tokenizer.decode_bytes(tokenizer.encode_bytes(sample)) != sample:
-            raise DataError("a text did not come back as it was; please report this")
+            raise DataError("a text does not decode to what was encoded; please report this")
     checked["random bytes"] = sum(map(len, samples))
     checked["bytes of text"] = sum(len(text.encode()) for text in texts)
     return checked

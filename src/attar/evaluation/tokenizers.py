@@ -156,10 +156,10 @@ def score_table(run: Run) -> str:
         "Ids",
         "Bytes per id",
         "Ids per kB",
-        "Uniform",
-        "Unigram",
-        "Stable",
-        "MB/s",
+        "Uniform, bits/byte",
+        "Unigram, bits/byte",
+        "Stable ids",
+        "Encoding, MB/s",
     ]
     rows = run.details["rows"]
     body = [
@@ -177,10 +177,10 @@ def score_table(run: Run) -> str:
     ]
     return (
         f"{Table(head, body)}\n\nOn {rows[0]['bytes']:,} bytes, of which the arithmetic coders "
-        f"read {_CODED:,} at most. Uniform, Unigram: bits per byte of a model that has learned "
-        "nothing, and of one that knows how often each id occurs. Stable: share of the ids of "
-        f"{_CHANGED[1]} characters that stay when the first word is another. What a model learns "
-        "takes a training to say: `attar pretrain` with this tokenizer."
+        f"read {_CODED:,} at most. Uniform, Unigram: baselines, of a model that has learned "
+        "nothing, and of one that knows how often each id occurs. Stable ids: share of the ids of "
+        f"{_CHANGED[1]} characters that stay when the first word changes. How well a model "
+        "learns from it, only training can tell: `attar pretrain` with this tokenizer."
     )
 
 

@@ -273,7 +273,7 @@ class Body:
             ):
                 raise CompatibilityError(
                     f"cannot cut the hidden width of {type(self.model).__name__}: Attar does not "
-                    f"know the part that {name!r} ({type(module).__name__}) plays in it"
+                    f"know what {name!r} ({type(module).__name__}) does in it"
                 )
 
     def _role_inside(self, name: str, module: nn.Module) -> tuple[bool, bool] | None:

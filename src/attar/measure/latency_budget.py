@@ -58,9 +58,9 @@ def check(goal: Budget, tables: dict[str, LatencyTable]) -> None:
         table = tables.get(constraint.key)
         if table is not None and constraint.limit < table.base and abs(table.error) > _ERROR:
             raise BudgetError(
-                f"{constraint.key} cannot be budgeted on this machine now: the table predicts a "
-                f"network of half the widths {table.error:+.0%} off its measured time, and up to "
-                f"{_ERROR:.0%} is trusted; leave the machine to this run and try again, or "
+                f"{constraint.key} cannot be bounded on this machine now: for a network of half "
+                f"the widths the timing table is {table.error:+.0%} off the measured time, and at "
+                f"most {_ERROR:.0%} is accepted; leave the machine to this run and try again, or "
                 "bound macs instead"
             )
 

@@ -361,7 +361,7 @@ def prune(
             on.
         output_dir: where the artefact goes; None keeps it in memory (with a loaded model).
         recipe: name of the recipe that the options came from, for the record.
-        resume: go on with an unfinished run of the same settings.
+        resume: continue an unfinished run of the same settings.
 
     Returns:
         The record; `run.budget["met"]` says whether every limit holds.

@@ -18,7 +18,7 @@ class PruneConfig:
     """Share of the prunable cost that goes in one step (Bonsai paper: p = 0.05)."""
     evaluations: int | None = None
     """Sub-models measured per step, for attention and for neurons each (Bonsai paper: 200 for both
-    at once). None: twice the number of groups, within 32 and 200, and not below that number.
+    at once). None: twice the number of candidates, within 32 and 200, and not below that number.
     """
     windows: int = 16
     """Windows of text per evaluation, new ones in every step (Bonsai paper: 32)."""
@@ -29,8 +29,8 @@ class PruneConfig:
     prior: Prior = "wanda"
     """Score that picks the candidates inside each module."""
     ffn_block: int | None = None
-    """Neurons that are switched together (Bonsai paper: 1). None: width / 32, at least 8;
-    twice as many, and so on, where the evaluations could not tell them apart."""
+    """Neurons that are switched together (Bonsai paper: 1). None: width / 32, at least 8, and
+    doubled while there are too many blocks for the evaluations to tell apart."""
     pool_factor: float = 3.0
     """Size of the candidate pool as a multiple of what a step removes (Bonsai paper: 2)."""
     utility: Literal["nll", "perplexity"] = "nll"
@@ -56,9 +56,9 @@ class PruneConfig:
     batch_size: int = 8
     """Windows per forward pass."""
     protect: tuple[str, ...] = ()
-    """Modules left whole, such as `layers.0.attention` or `layers.3.mlp`."""
+    """Modules to leave whole, such as `layers.0.attention` or `layers.3.mlp`."""
     seed: int = 0
-    """Seed of the windows and of everything drawn."""
+    """Random seed of the windows and of the sub-models."""
 
     def __post_init__(self) -> None:
         check_types(self)

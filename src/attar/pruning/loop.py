@@ -175,8 +175,10 @@ def prune_to_budget(task: LoopTask) -> PruneResult:
     run.check_parent()
     run.restore()
     if not strategy.one_shot:
-        logger.info("%s: steps of %.0f%% of what can go", strategy.name, 100 * config.step)
-    bar = Bar(total=100, desc=f"{strategy.name}: of the way to the budget", unit="%")
+        logger.info(
+            "%s: each step removes %.0f%% of what can be pruned", strategy.name, 100 * config.step
+        )
+    bar = Bar(total=100, desc=f"{strategy.name}: progress to the budget", unit="%")
     with bar:
         while (tightest := run.costs.tightest()) is not None:
             constraint, missing = tightest

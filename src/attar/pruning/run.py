@@ -322,7 +322,7 @@ def _known_parent(state: Path | None, mark: str, windows: Tensor) -> Cost | None
     if (stored["model"], stored["windows"]) != (mark, _digest(windows)):
         raise ConfigError(
             "the model or the text has changed since the interrupted run began, so its evaluations "
-            "mean nothing now; delete the .partial folder to start over"
+            "are no longer valid; delete the .partial folder to start over"
         )
     return Cost.from_dict(stored["cost"])
 

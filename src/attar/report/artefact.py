@@ -99,7 +99,7 @@ def artefact(
         paper: the publication behind it.
         recipe: the recipe that options came from.
         seed: of all randomness, 32 bits.
-        resume: go on with an unfinished run of the same settings.
+        resume: continue an unfinished run of the same settings.
         shared: several runs fill the folder together, as the workers of a search do, and each
             writes the record with `Artefact.save`.
 
@@ -169,7 +169,7 @@ def _warn_of_other_data(command: str, settings: Mapping[str, Any]) -> None:
         if not same and processes().is_main_process:
             logger.warning(
                 "Warning: the %s %s was made with the data %s, but this command reads %s; "
-                "scores on other data do not compare.",
+                "scores on different data cannot be compared.",
                 *(role, name, before, given),
             )
 

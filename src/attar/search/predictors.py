@@ -244,7 +244,7 @@ def evaluate(
     table: list[HeldOut] = []
     for target in dict.fromkeys(targets):
         rows: list[HeldOut] = []
-        for dataset in Bar(datasets, desc="recommendations tried", unit="data set", leave=False):
+        for dataset in Bar(datasets, desc="checking recommendations", unit="data set", leave=False):
             contexts = [row for row in judged(dataset, target) if row is not None]
             if contexts:
                 rows.append(HeldOut.mean(dataset, target, contexts))

@@ -37,7 +37,7 @@ class Search(Generic[T]):
     """What is searched, and how.
 
     Attributes:
-        settings: what the study is made with; to go on with it takes the same.
+        settings: what the study is made with; to continue it takes the same.
         names: settings that may differ, as others tell by content what they name.
         renamed: settings by the name that they had in an older version of Attar.
         space: of the choices.
@@ -97,7 +97,7 @@ def run_search(search: Search[T], work: Artefact, *, storage: str | None) -> Non
             ended = write_study(folder, queue.study, convert=search.convert)
             raise KeyboardInterrupt(
                 f"{len(ended)} trials are in {str(folder / STUDY_FILE)!r}; the same command again "
-                "goes on"
+                "continues the search"
             ) from interrupt
         with study_lock(folder):  # so that no older record overwrites a newer one
             if search.scratch is not None and queue.done_here():

@@ -84,8 +84,8 @@ def check_folder(folder: Path) -> None:
         raise ConfigError(f"{folder} is a file; give a folder for the study") from error
     if inside and not {JOURNAL, _LOCK, STUDY_FILE} & {*inside}:
         raise ConfigError(
-            f"the folder {folder} holds something else than a study, such as {min(inside)}; give a "
-            "new or an empty one"
+            f"the folder {folder} holds something other than a study, such as {min(inside)}; give "
+            "a new or an empty one"
         )
 
 

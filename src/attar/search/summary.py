@@ -232,7 +232,7 @@ def trials_table(summary: Summary[T], describe: Callable[[T], str], *, heading: 
         ]
         for trial, origin in summary.ranked[:_SHOWN]
     ]
-    return Table([heading, "validation", "test", "seconds", "chosen"], rows)
+    return Table([heading, "validation score", "test score", "seconds", "chosen"], rows)
 
 
 def summary_lines(
@@ -248,10 +248,10 @@ def summary_lines(
         ("trials", f"{summary.ended}, of which {summary.pruned} pruned and {summary.failed} failed")
     ]
     if summary.missing:
-        text = f"{summary.missing}, which other workers run; the same command shows all in the end"
-        lines.append(("not yet ended", text))
+        text = f"{summary.missing}, run by other workers; at their end the same command shows all"
+        lines.append(("still running", text))
     lines += [(name, score_text(score)) for name, score in references.items()]
-    chosen = "(chosen by this score, so that the test score tells more)"
+    chosen = "(chosen by this score: judge by the test score)"
     lines.append(("best", f"{score_text(summary.best.score)}  {chosen}"))
     if summary.random is not None:
         text = f"{score_text(summary.random.score)} on average"
@@ -266,7 +266,7 @@ def summary_lines(
 def verdict(recommended: Best, drawn: Best | None) -> str:
     """What the recommendation was worth at its own budget."""
     if drawn is None:
-        return "with fewer random ones that have ended there is nothing to compare it with"
+        return "too few random ones have ended to compare it with"
     apart = round(recommended.score - drawn.score, 4)
     worth = "as good as" if apart == 0 else f"{abs(apart):.4f} {'above' if apart > 0 else 'BELOW'}"
     return f"{worth} the best of {drawn.trials} random, {score_text(drawn.score)} on average"

@@ -197,7 +197,7 @@ class Queue:
             elif left:
                 self.put_back(trial.number, lives=left)
             else:
-                logger.warning("trial %d failed: %d workers died of it", trial.number, MAX_RETRIES)
+                logger.warning("trial %d failed: it crashed %d workers", trial.number, MAX_RETRIES)
                 self.study.tell(trial.number, state=TrialState.FAIL, skip_if_finished=True)
             if worker := trial.user_attrs.get("worker"):
                 (self.folder / _WORKERS / worker).unlink(missing_ok=True)
@@ -273,7 +273,7 @@ def run_trials(
     """Run trials until none waits.
 
     A trial that raises fails alone. An interruption or a failure of the machine, such as a full
-    disk, puts the trial back and goes on to the caller.
+    disk, puts the trial back and is raised again.
 
     Args:
         queue: entered, so that the worker counts as alive.
@@ -323,7 +323,7 @@ def _check_settings(
     if differ := sorted(_differences(stored, settings, names)):
         raise ConfigError(
             f"the study in {folder} was made with other settings ({'; '.join(differ)}); give the "
-            "same to go on with it, or another folder"
+            "same settings to continue it, or another folder"
         )
 
 

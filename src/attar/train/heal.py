@@ -57,7 +57,7 @@ class HealConfig(TrainConfig):
     ce_weight: float = 1.0
     """Weight of the cross-entropy of the text, per target token."""
     divergence: DivergenceName = "forward_kl"
-    """Which divergence; all but forward_kl need the live parent."""
+    """Divergence from the parent; all but forward_kl run the parent on every batch."""
     teacher_cache: str | None = None
     """`topk:K` runs the parent once and keeps its K likeliest tokens on disk; `none` runs it on
     every batch, which is exact, and no slower where no window is seen twice. Unset: topk:64 where
@@ -65,7 +65,7 @@ class HealConfig(TrainConfig):
     lora_r: int | None = None
     """Rank of LoRA adapters on all linear layers, merged at the end; unset: train all weights."""
     lora_alpha: float = 32.0
-    """Scale of the adapters; they count `lora_alpha / lora_r` times."""
+    """Scale of the adapters: they are multiplied by `lora_alpha / lora_r`."""
     lora_dropout: float = 0.0
     """Dropout before the adapters."""
     official_kl: bool = False
@@ -76,7 +76,7 @@ class HealConfig(TrainConfig):
     """Tokens of the test split, in passages spread over it, that are scored before and after."""
 
     smaller_teacher: bool = False
-    """Take a teacher that is smaller than the model, which is refused otherwise."""
+    """Allow a teacher that is smaller than the model."""
 
     max_steps: int = 240
     learning_rate: float = 1e-4
@@ -212,7 +212,7 @@ def heal(
         tokenizer: None: the one in the model's folder.
         output_dir: where the checkpoint goes; it appears when it is complete.
         recipe: name of the recipe that the options came from, for the record.
-        resume: go on with an interrupted run of the same settings.
+        resume: continue an interrupted run of the same settings.
 
     Returns:
         The record, also written to `attar.json`: cost, perplexity and bits per byte of the model

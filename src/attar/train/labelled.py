@@ -53,21 +53,21 @@ class LabelledConfig(TrainConfig):
     """Which rows a model trains on, and how its teacher is run; a paper adds its losses."""
 
     context: int = 128
-    """Tokens of a text, or of a pair of texts."""
+    """Most tokens of a text, or of a pair of texts."""
     num_train_epochs: float | None = None
     """Passes over the training rows; unset: `max_steps` decides."""
     limit_labels: int | None = None
-    """Use the labels of this many rows only; the others teach through the teacher."""
+    """Use the labels of only this many rows; of the others, only the teacher's outputs."""
     teacher_cache: bool = True
-    """Run the teacher over all rows once and keep its outputs on disk, if the run sees them more
-    than once. Mixup and attention maps need it live; other tokens than the student's need it
-    stored."""
+    """Run the teacher over all rows once and store its outputs, where rows are seen more than once.
+    Mixup and attention maps need the live teacher; a teacher with another tokenizer needs stored
+    outputs."""
     mixup_beta: float | None = None
     """Mix the word embeddings of each batch with weights from Beta(b, b); unset: no mixup. Paper:
     0.4."""
     augment: tuple[str, ...] = ()
-    """Augmenters, applied one after another, such as swap,delete: of swap, delete, neighbour, mlm.
-    The teacher labels what they make."""
+    """Augmenters in the order in which they are applied, such as swap,delete; choose from swap,
+    delete, neighbour and mlm. The teacher labels the augmented texts."""
     augment_p: float = 0.3
     """Share of the words that each augmenter changes."""
     copies: int = 1
@@ -76,7 +76,7 @@ class LabelledConfig(TrainConfig):
     """Put the copies of a text into the same batch (repeated augmentation), so that a batch holds
     `copies` + 1 times as many rows."""
     mlm: str | None = None
-    """Folder or Hub name of the masked language model that the augmenter mlm fills with."""
+    """Folder or Hub name of the masked language model that the augmenter mlm uses."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

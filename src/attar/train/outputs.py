@@ -139,7 +139,7 @@ class CachedOutputs:
         batch_size: int = 32,
         bf16: bool = False,
     ) -> "CachedOutputs":
-        """Run the teacher over all rows once; a killed build goes on where it stopped.
+        """Run the teacher over all rows once; a killed build is continued where it stopped.
 
         Raises:
             CompatibilityError: `path` holds a cache of another teacher, other rows or features.

@@ -42,7 +42,7 @@ class PretrainConfig(TrainConfig):
     """Entries of the byte-level BPE tokenizer that is trained on the same text, where no tokenizer
     is given."""
     context: int = 256
-    """Tokens in one training window, and the longest text the model is made for."""
+    """Tokens in one training window, which is also the model's context."""
     hidden_size: int = 128
     """Width of the residual stream."""
     num_hidden_layers: int = 4
@@ -127,7 +127,7 @@ def pretrain(
         tokenizer: folder or Hub name of one to use; None trains one on the same text.
         output_dir: where the checkpoint goes; it appears when it is complete.
         recipe: name of the recipe that the options came from, for the record.
-        resume: go on with an interrupted run of the same settings.
+        resume: continue an interrupted run of the same settings.
 
     Returns:
         The record, also written to `attar.json`: cost, perplexity and bits per byte before and
@@ -161,7 +161,7 @@ def pretrain(
         if (passes := config.rows_seen / max(1, len(windows))) > _MANY_PASSES:
             logger.warning(
                 "the text gives %d windows of %d tokens, each of which the training reads %d "
-                "times: the model will learn them by heart; give more text, or lower max_steps",
+                "times: the model will memorise them; give more text, or lower max_steps",
                 len(windows),
                 config.context,
                 passes,
@@ -183,8 +183,8 @@ def pretrain(
             after = quality()
             if after.learned_nothing:
                 logger.warning(
-                    "The model has learned nothing: it is no better than one that finds all ids "
-                    "equally likely. Train longer, or check the text and the tokenizer."
+                    "The model has learned nothing: it is no better than the uniform "
+                    "baseline. Train longer, or check the text and the tokenizer."
                 )
             place(model, "cpu")
             work.run.paper = _paper(words)

@@ -86,7 +86,7 @@ class CachedTeacher:
     ) -> "CachedTeacher":
         """Run the teacher over all windows once and store the top of its distributions.
 
-        Each shard appears when it is complete, so that a killed build goes on where it stopped.
+        Each shard appears when it is complete, so that a killed build continues where it stopped.
 
         Args:
             model: the teacher.

@@ -88,11 +88,11 @@ class TrainConfig:
     lr_scheduler_type: Literal[
         "linear", "cosine", "polynomial", "constant", "constant_with_warmup"
     ] = "cosine"
-    """Shape of the learning rate after warm-up."""
+    """Learning-rate schedule after warm-up."""
     adam_beta2: float = 0.999
     """Decay of AdamW's second moment."""
     max_grad_norm: float = 1.0
-    """Gradients are clipped to this norm; 0 leaves them alone."""
+    """Norm to which gradients are clipped; 0: no clipping."""
     bf16: bool | None = None
     """Forward passes in bfloat16; unset: on a GPU that can, and on a processor where it is
     faster."""

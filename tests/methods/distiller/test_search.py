@@ -238,7 +238,7 @@ def test_what_cannot_be_searched_leaves_nothing(
 def test_a_folder_of_something_else_is_left_alone(root: Path, tmp_path: Path) -> None:
     (tmp_path / "recipes.txt").write_text("pancakes")
     for place in (tmp_path, tmp_path / "recipes.txt"):
-        with pytest.raises(ConfigError, match=r"something else than a study|is a file"):
+        with pytest.raises(ConfigError, match=r"something other than a study|is a file"):
             run(root, place)
     assert [file.name for file in tmp_path.iterdir()] == ["recipes.txt"]
 

@@ -24,7 +24,7 @@ def test_a_compressed_file_comes_back_and_the_records_say_how_large_it_is(
     packed = tmp_path / "a.txt.eqiw"
     assert there.command == "tokenizer compress"
     assert there.details == {"bytes_before": len(text), "bytes_after": packed.stat().st_size}
-    with pytest.raises(ConfigError, match="is there already"):
+    with pytest.raises(ConfigError, match="already exists"):
         decompress(folder, packed)
     (tmp_path / "a.txt").unlink()
     back = decompress(folder, packed)

@@ -96,7 +96,7 @@ def read_labels(
                 raise DataError(
                     f"expected the labels of {kind.replace('_', ' ')} in column {column!r}, "
                     f"found {str(label)[:100]!r} in row {i + 1} of the {name} split of {origin} "
-                    f"({reason(error)}); mend the row, or name another task or label_column"
+                    f"({reason(error)}); correct the row, or name another task or label_column"
                 ) from error
         rows["label"] = labels
     if all(label is None for label in splits["train"]["label"]):
@@ -121,7 +121,7 @@ def _check_texts(rows: Rows, kind: TaskKind, where: str) -> None:
             if isinstance(text, list) and not all(isinstance(word, str) for word in text):
                 raise DataError(
                     f"expected text for every word of {where}, found another kind in row {i + 1} "
-                    f"({column}): {str(text)[:60]}; mend the row"
+                    f"({column}): {str(text)[:60]}; correct the row"
                 )
             words = kind == "token_classification"
             if not isinstance(text, list if words else str):
@@ -237,7 +237,7 @@ def number_labels(
     if unseen := [name for name in names if name not in classes]:
         raise DataError(
             f"expected examples of every class in the train split of {origin}, found none of "
-            f"{', '.join(unseen[:10])}; add some, or take the class off the list of names"
+            f"{', '.join(unseen[:10])}; add some, or remove the class from the list of names"
         )
     for name in SPLITS[1:]:
         if unknown := sorted(used[name].keys() - classes.keys()):

@@ -388,7 +388,12 @@ def recommendation_table(best: Sequence[Recommendation]) -> Table:
         ]
         for number, one in enumerate(best, 1)
     ]
-    head = ["differs from the default in", "predicted z", "80% prediction interval", "ran on"]
+    head = [
+        "differs from the default in",
+        "predicted z",
+        "80% prediction interval of z",
+        "tried on",
+    ]
     return Table(head, rows)
 
 
@@ -408,8 +413,8 @@ def evaluation_text(learned: AutoDistiller) -> str:
         for row in table
         if row.target != learned.target and row.dataset == "mean"
     ]
-    head = ["left out", "pipelines", "Spearman", "percentile", f"regret of {PICKS}", "of random"]
-    head += ["above labels"]
+    head = ["data set left out", "pipelines", "Spearman", "percentile", f"regret, best {PICKS}"]
+    head += [f"regret, random {PICKS}", "better than labels alone"]
     return f"{Table(head, rows).text()}\n\n{reading(own[-1])}"
 
 

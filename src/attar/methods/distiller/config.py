@@ -52,17 +52,17 @@ class DistillConfig(LabelledConfig):
     pool: Pool = "cls"
     """One vector per text for pkd and mi: the first token's, or the mean over the tokens."""
     alpha: float = 0.9
-    """Of mi: 1 is InfoNCE, 0 is TUBA."""
+    """For mi: 1 is InfoNCE, 0 is TUBA."""
     baseline: Baseline = "learned"
-    """Of mi: fixed makes alpha 0 the bound of Nguyen, Wainwright and Jordan (NWJ)."""
+    """For mi: fixed makes alpha 0 the bound of Nguyen, Wainwright and Jordan (NWJ)."""
     critic_hidden: int = 128
     """Width of the critic's hidden layers."""
     critic_dim: int = 64
-    """Width in which the two sides of the critic meet."""
+    """Width of the vectors that the critic compares."""
     per_layer: bool = False
-    """A critic for every pair of layers instead of one for all; with emd always."""
+    """A critic for every pair of layers instead of one for all; always so with emd."""
     smaller_teacher: bool = False
-    """Take a teacher that is smaller than the model, which is refused otherwise."""
+    """Allow a teacher that is smaller than the student."""
 
     max_steps: int = 1000
     per_device_train_batch_size: int = 32

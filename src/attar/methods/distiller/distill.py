@@ -193,7 +193,7 @@ def distill(
         tokenizer: the student's; None: the one in its folder, or the teacher's.
         output_dir: where the checkpoint goes; it appears when it is complete.
         recipe: name of the recipe that the options came from, for the record.
-        resume: go on with an interrupted run of the same settings.
+        resume: continue an interrupted run of the same settings.
 
     Returns:
         The record, also written to `attar.json`: cost and scores of the teacher (before) and of

@@ -59,11 +59,10 @@ class SearchConfig:
     """What is searched, and how."""
 
     trials: int = 40
-    """Pipelines that are run, all workers together."""
+    """Number of pipelines to train, over all workers."""
     recommended: int | None = None
-    """That many of the trials are the first ones of the recommender; the others are drawn, and are
-    the baseline with the same budget. Unset: 5, but at most half of the trials, and as many as
-    before where a study goes on."""
+    """Number of trials that the recommender chooses; the others are drawn at random and are the
+    baseline. Unset: 5, but at most half of the trials; as before in a study that is continued."""
     studies: tuple[str, ...] = ()
     """What the recommender learns from besides the studies that come with Attar."""
     only: Mapping[str, Sequence[Any]] | None = None
@@ -102,7 +101,7 @@ def search(
 ) -> Run:
     """Run pipelines until the study has as many as asked for.
 
-    Call it again, or from other processes at the same time, to go on with the same study. The
+    Call it again, or from other processes at the same time, to continue the same study. The
     folder gets `study.jsonl`, a line for each trial that has ended (read it with `read_study`),
     `best.yaml`, options of `distill` that train the best pipeline again, and `attar.json`.
 
@@ -119,7 +118,7 @@ def search(
             draws the pipelines.
         output_dir: folder of the study.
         recipe: name of the recipe that the options came from, for the record.
-        resume: a study that stopped always goes on, with or without it.
+        resume: not needed: a study is continued with or without it.
 
     Returns:
         The record: the validation scores of the teacher (before), of the best trial (after) and of

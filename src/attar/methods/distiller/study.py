@@ -152,7 +152,7 @@ def read_study(paths: str | Path | Iterable[str | Path]) -> list[Trial]:
             except ValueError as error:
                 raise DataError(
                     f"{path}, line {number}: expected a JSON object, found {line[:60]!r}; "
-                    "mend or leave out the line"
+                    "correct the line or leave it out"
                 ) from error
             except AttarError as error:
                 kind = type(error) if isinstance(error, CompatibilityError) else DataError
@@ -295,7 +295,9 @@ def conclusion(summary: Summary[Trial]) -> str:
     best, n = summary.best, summary.best.examples
     score, plain = best.score or 0.0, best.hard_score
     if plain is None:
-        return "Plain fine-tuning was not measured: nothing says whether a pipeline is worth it."
+        return (
+            "Plain fine-tuning was not measured, so it is not known whether a pipeline is worth it."
+        )
     shares = [min(max(value, 0.0), 1.0) for value in (score, plain)]
     noise = _NORMAL_95 * math.sqrt(sum(p * (1 - p) for p in shares) / n)
     said = (

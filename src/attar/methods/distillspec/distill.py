@@ -69,7 +69,7 @@ def train_draft(
         tokenizer: None: the target's.
         output_dir: where the draft goes; it appears when it is complete.
         recipe: name of the recipe that the options came from, for the record.
-        resume: go on with an interrupted run of the same settings.
+        resume: continue an interrupted run of the same settings.
 
     Returns:
         The record, also written to `attar.json`: cost of the draft, its acceptance rate and block

@@ -85,7 +85,7 @@ class Cell:
 
 @dataclass(frozen=True, kw_only=True)
 class DraftSearchConfig:
-    """What is tried, and where the study lives."""
+    """What is tried, and where the study is stored."""
 
     divergences: tuple[DivergenceName, ...] | None = None
     """Divergences to try, separated by commas; unset: all."""
@@ -118,7 +118,7 @@ def search_drafts(
 ) -> Run:
     """Try every divergence with every source of texts, and write the best as a recipe.
 
-    Call it again, or from other processes at the same time, to go on with the same study. The
+    Call it again, or from other processes at the same time, to continue the same study. The
     folder gets `study.jsonl`, a line for each cell that has ended, `best.yaml`, options of
     `train_draft` that make the best training again, and `attar.json`.
 
@@ -129,9 +129,9 @@ def search_drafts(
         config: what is tried; or the name or path of a recipe.
         training: of each cell; its divergence and shares are set by the search.
         tokenizer: None: the target's.
-        output_dir: folder of the study: a new one, or that of a study to go on with.
+        output_dir: folder of the study: a new one, or that of a study to continue.
         recipe: name of the recipe that the options came from, for the record.
-        resume: a search that stopped always goes on, with or without it.
+        resume: not needed: a search is continued with or without it.
 
     Returns:
         The record: block efficiency of the draft before and after the best training, and the cells
@@ -210,7 +210,7 @@ def _cells(
     if sources is None:
         bare = any(not prompt.completion for prompt in prompts)
         if bare:
-            logger.info("texts of the data are not tried, as prompts have nothing that follows")
+            logger.info("the source data is not tried, as not every prompt has a completion")
         sources = tuple(source for source in SHARES if source != "data" or not bare)
     for source in sources:
         Prompts(prompts, _with(training, training.divergence, source))
@@ -278,8 +278,8 @@ def _recipe(
     """The best cell, as options of `attar draft train`."""
     best = summary.best
     comment = (
-        f"The best of {summary.ended} short trainings: {best.block_efficiency:.3f} tokens for each "
-        f"pass of the target on held-out prompts, {attrs['before']:.3f} before."
+        f"The best of {summary.ended} short trainings: {best.block_efficiency:.3f} tokens per "
+        f"forward pass of the target on held-out prompts, {attrs['before']:.3f} before."
     )
     chosen = _with(training, best.divergence, best.source)
     return {"verb": "draft train", **asdict(chosen)}, comment
@@ -293,14 +293,16 @@ def search_table(run: Run) -> Table:
             cell["source"],
             f"{cell['block_efficiency']:.3f}",
             f"{cell['alpha']:.3f}",
-            f"{cell['seconds']:.0f} s",
+            f"{cell['seconds']:.0f}",
         ]
         for cell in run.details["cells"]
     ]
     if "before" in run.quality:
         before = f"{run.quality['before']['block_efficiency']:.3f}"
         rows.append(["(before)", NONE, before, NONE, NONE])
-    return Table(["divergence", "texts of the", "block efficiency", "acceptance", "time"], rows)
+    return Table(
+        ["divergence", "source of texts", "block efficiency", "acceptance rate", "seconds"], rows
+    )
 
 
 def _with(

@@ -69,9 +69,9 @@ class Prompts:
         bare = sum(not prompt.completion for prompt in prompts)
         if bare and config.data_share > 1e-9:
             raise ConfigError(
-                f"{config.data_share:.0%} of the steps learn from what follows the prompts in the "
-                f"data, but {bare:,} of {len(prompts):,} prompts have nothing that follows; give a "
-                "column of completions, or set draft_share and target_share to 1 together"
+                f"{config.data_share:.0%} of the steps use the completions in the data, but "
+                f"{bare:,} of {len(prompts):,} prompts have none; give a column of completions, "
+                "or set draft_share and target_share to 1 together"
             )
 
     def __len__(self) -> int:

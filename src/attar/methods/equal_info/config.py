@@ -39,7 +39,7 @@ class EqualInfoConfig(TrainConfig):
     """Bits of a window (W): 8 to 32. An embedding table of 2**16 rows outweighs a small model; 12
     suits models below 10M parameters."""
     token_bits: int | None = None
-    """Bits of an id (N), at most W and 20; unset: W, so that an id always is the same string."""
+    """Bits of an id (N), at most W and 20; unset: W, so that an id always stands for one string."""
     model_kind: Literal["ngram", "transformer"] = "ngram"
     """The byte model (M1): counts of byte n-grams, in integers and the same on every machine, or a
     small Transformer."""
@@ -55,7 +55,7 @@ class EqualInfoConfig(TrainConfig):
     hidden_size: int = 128
     """Width of the Transformer (d)."""
     num_hidden_layers: int = 3
-    """Layers of the Transformer, with heads of 32."""
+    """Layers of the Transformer, whose heads have 32 channels."""
 
     max_steps: int = 1500
     per_device_train_batch_size: int = 128

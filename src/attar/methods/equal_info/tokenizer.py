@@ -98,7 +98,7 @@ def train_tokenizer(
         byte_model: folder or Hub name of a causal LM over bytes to use in place of a new one.
         output_dir: where the tokenizer goes; it appears when it is complete.
         recipe: name of the recipe that the options came from, for the record.
-        resume: go on with an interrupted run of the same settings.
+        resume: continue an interrupted run of the same settings.
 
     Returns:
         The record, also written to `attar.json`: bytes for each window on text that the byte model
