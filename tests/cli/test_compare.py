@@ -59,7 +59,7 @@ def test_a_file_is_replaced_only_where_asked_and_of_its_kind(
         others = {*kinds.values(), record, tmp_path / "notes.txt", tmp_path / "one"} - {file}
         for other in others:
             before = other.is_file() and other.read_text()
-            with pytest.raises(ConfigError, match="is there already and is not a"):
+            with pytest.raises(ConfigError, match="already exists and is not a"):
                 verb(compare, str(tmp_path / "one"), option, str(other), "--overwrite")
             assert (other.is_file() and other.read_text()) == before
     require_target(str(record), overwrite=True)
@@ -69,7 +69,7 @@ def test_a_file_is_replaced_only_where_asked_and_of_its_kind(
     lines.write_text('{"prompt": "a", "text": "b"}\n')
     require_target(str(lines), overwrite=True, begins=_LINE)
     lines.write_text('{"prompt": "a"}\n')  # what was to be continued
-    with pytest.raises(ConfigError, match="is there already"):
+    with pytest.raises(ConfigError, match="already exists"):
         require_target(str(lines), overwrite=True, begins=_LINE)
 
 
