@@ -244,9 +244,7 @@ def require_new_file(
             head = old.read(_HEAD)
     if not own(head):
         other = f" and is not {kind}" if overwrite and kind else ""
-        raise ConfigError(
-            f"{str(path)!r} already exists{other}; choose another file or delete it"
-        )
+        raise ConfigError(f"{str(path)!r} already exists{other}; choose another file or delete it")
     if not overwrite:
         raise ConfigError(
             f"{str(path)!r} already exists; replace it with overwrite (--overwrite), or choose "
