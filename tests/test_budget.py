@@ -13,7 +13,8 @@ from attar import checkpoint
 from attar.budget import Budget, Cost, Latency
 from attar.errors import BudgetError
 from attar.measure.cost import cost_of
-from attar.measure.timing import measure, timed, watch_memory
+from attar.measure.memory import watch_memory
+from attar.measure.timing import measure, timed
 
 COST = Cost(params=1000, block_params=600, bytes=4000, macs=900, kv_bytes=64)
 
@@ -64,11 +65,21 @@ def test_encoders_have_no_cache_and_no_decoding():
     assert cost.prefill is not None
 
 
-def test_watch_memory_sees_an_allocation():
-    with watch_memory() as peak:
-        held = torch.ones(40_000_000)  # 160 MB
-        del held
-    assert peak.bytes - peak.start > 120e6
+def test_the_peak_of_memory_is_the_models_and_not_that_of_the_process():
+    model = tiny.model()
+    held = cost_of(model).bytes
+    with watch_memory(model) as peak:
+        first = torch.ones(1000)
+        view, second = first[:500], first + 1
+        del first, second
+        torch.ones(1500)
+        del view
+        torch.ones(1000)
+    weights = {t.data_ptr(): t.nbytes for t in [*model.parameters(), *model.buffers()]}
+    assert held <= peak.start == sum(weights.values())
+    assert peak.bytes - peak.start == 4 * 2500
+    peaks = [measure(tiny.model(intermediate_size=w), repeats=1).peak_memory for w in (48, 480)]
+    assert held < peaks[0] < 2 * held < peaks[1]  # however much the process had before
 
 
 @pytest.mark.parametrize(

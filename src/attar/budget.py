@@ -33,7 +33,8 @@ class Cost:
         macs: multiply-accumulates per token in linear layers, plus those of attention at the
             context asked for.
         kv_bytes: bytes that one token adds to the key/value cache (0 for a model without one).
-        peak_memory: highest resident memory during a timed forward pass, bytes; None when not
+        peak_memory: most bytes that tensors hold on the device that computes, while it reads a
+            prompt and writes a token: weights, activations, cache; None when not
             measured.
         prefill: one forward pass over the prompt; None when not measured.
         decode: one token with a filled cache; None when not measured or not a decoder.

@@ -135,5 +135,5 @@ def speed_lines(figures: Mapping[str, Any]) -> list[tuple[str, str]]:
         setting = f"batch {timed.get('batch_size', 1)}, {timed.get('threads', 1)} threads"
         lines.append(("timed with", f"{setting}, median of repeats and interquartile range"))
     if cost.peak_memory:
-        lines.append(("peak memory", f"{size(cost.peak_memory)} of the whole process"))
+        lines.append(("peak memory", f"{size(cost.peak_memory)} of weights, activations and cache"))
     return lines

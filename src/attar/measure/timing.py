@@ -1,88 +1,19 @@
 """Milliseconds and peak memory of a model on this machine."""
 
-import re
 import statistics
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
-from pathlib import Path
-from threading import Event, Thread
+from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
-import psutil
 import torch
 from transformers import PreTrainedModel
 
 from attar.budget import Cost, Latency
 from attar.measure.cost import cost_of
+from attar.measure.memory import watch_memory
 from attar.models import computing, evaluation_mode, has_cache, positions_of
 from attar.runtime import synchronize
-
-# -------------------------------------------------------------------------------------- measuring
-
-
-@dataclass
-class Peak:
-    """The most memory held in a `watch_memory` block, and that at its start, in bytes."""
-
-    start: int = 0
-    bytes: int = 0
-
-
-_PROCESSOR = torch.device("cpu")
-
-
-@contextmanager
-def watch_memory(device: torch.device = _PROCESSOR, *, interval: float = 0.002) -> Iterator[Peak]:
-    """Measure the peak memory of this process during the block, on the device that computes.
-
-    On a processor it is the resident memory: Linux keeps an exact high-water mark that can be
-    reset; elsewhere, and where that is forbidden, a thread samples. On a CUDA device it is what
-    tensors hold.
-    """
-    if device.type == "cuda":
-        torch.cuda.reset_peak_memory_stats(device)
-        peak = Peak(start=torch.cuda.memory_allocated(device))
-        try:
-            yield peak
-        finally:
-            peak.bytes = torch.cuda.max_memory_allocated(device)
-        return
-    process = psutil.Process()
-    peak = Peak(start=process.memory_info().rss)
-    exact = _reset_high_water()
-    stop = Event()
-
-    def sample() -> None:
-        while not stop.wait(interval):
-            peak.bytes = max(peak.bytes, process.memory_info().rss)
-
-    sampler = Thread(target=sample, daemon=True)
-    if not exact:
-        sampler.start()
-    try:
-        yield peak
-    finally:
-        stop.set()
-        if not exact:
-            sampler.join()
-        peak.bytes = max(
-            peak.bytes, peak.start, process.memory_info().rss, _high_water() if exact else 0
-        )
-
-
-def _reset_high_water() -> bool:
-    try:
-        Path("/proc/self/clear_refs").write_text("5")
-    except OSError:
-        return False
-    return _high_water() > 0
-
-
-def _high_water() -> int:
-    match = re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())
-    return int(match[1]) * 1024 if match else 0
 
 
 def measure(
@@ -101,10 +32,9 @@ def measure(
     decoding. After `seconds` each timing ends with the repeats that are done, one at least.
     """
     prompt_tokens, new_tokens = within_context(model, prompt_tokens, new_tokens=new_tokens)
-    with watch_memory(model.device) as peak, computing(model):
-        prefill = timed(
-            prefill_call(model, prompt_tokens, batch_size=batch_size), repeats, seconds=seconds
-        )
+    with computing(model):
+        call = prefill_call(model, prompt_tokens, batch_size=batch_size)
+        prefill = timed(call, repeats, seconds=seconds)
         decode = None
         if has_cache(model):
             decode = timed(
@@ -113,6 +43,9 @@ def measure(
                 seconds=seconds,
             )
             decode = Latency(decode.median / new_tokens, decode.spread / new_tokens)
+            call = decode_call(model, prompt_tokens, new_tokens=1, batch_size=batch_size)
+        with watch_memory(model) as peak:  # which would slow what is timed
+            call()
     setting = {
         "prompt_tokens": prompt_tokens,
         "new_tokens": new_tokens,
@@ -170,7 +103,7 @@ def decode_call(
     @torch.no_grad()
     def call() -> float:
         with evaluation_mode(model):
-            out = model(input_ids=ids, use_cache=True)
+            out = model(input_ids=ids, use_cache=True, logits_to_keep=1)
             synchronize(model.device)
             start = time.perf_counter()
             for _ in range(new_tokens):
