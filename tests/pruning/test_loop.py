@@ -7,13 +7,16 @@ import pytest
 import torch
 
 import tiny
+from attar import models
 from attar.arch import Arch
 from attar.budget import Budget
 from attar.errors import BudgetError, CompatibilityError, ConfigError, DataError
 from attar.evaluation import likelihood
 from attar.families import UNITS, Body
 from attar.measure.cost import cost_of
+from attar.measure.memory import watch_memory
 from attar.methods.bonsai import BonsaiConfig, strategy_of
+from attar.pruning import importance
 from attar.pruning.loop import LoopTask, prune_to_budget
 from attar.slicing import SlicePlan, slice_model
 
@@ -333,3 +336,19 @@ def test_resumed_equals_uninterrupted_and_repeats_no_evaluation(stop_after, whol
     assert resumed.plan == whole.plan
     assert [s.importance for s in resumed.steps] == [s.importance for s in whole.steps]
     assert calls == total + 1
+
+
+def test_the_search_holds_hardly_more_than_evaluation(monkeypatch):
+    # wide feed-forward layers, so that a copy of their activations shows, in a half-precision type,
+    # so that a wider copy does
+    monkeypatch.setattr(models, "native_bfloat16", lambda: True)
+    monkeypatch.setattr(importance, "NUMBERS_AT_A_TIME", 2**14)
+    model = tiny.model(hidden_size=16, intermediate_size=2048, num_hidden_layers=2).bfloat16()
+    text = windows(8, 64)
+    with watch_memory(model) as evaluated:
+        likelihood.nll(model, text)
+    with watch_memory(model) as searched:
+        options = {"config": replace(QUICK, windows=8, evaluations=4, step=1.0, ffn_block=256)}
+        search(model, text, budget=Budget.parse("blocks<=90%").resolve(cost_of(model)), **options)
+    assert searched.start == evaluated.start
+    assert searched.bytes <= 1.06 * evaluated.bytes

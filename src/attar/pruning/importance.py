@@ -21,6 +21,8 @@ from attar.runtime import Bar
 
 Prior = Literal["wanda", "magnitude", "fluctuation", "random"]
 Module = tuple[int, Unit]
+#: activations or weights that are summed in float64 at once
+NUMBERS_AT_A_TIME = 2**20
 
 
 @dataclass
@@ -75,6 +77,19 @@ def _run_body(model: PreTrainedModel, rows: Tensor) -> None:
     model.base_model(input_ids=rows.to(model.device), **cache)
 
 
+def _moments(x: Tensor) -> Tensor:
+    """Sums of x, |x| and x^2 over the rows of `(N, channels)`: `(3, channels)` float64.
+
+    Some rows at a time: a float64 copy of all of them would hold more than the model itself does at
+    any time.
+    """
+    sums = torch.zeros(3, x.shape[1], dtype=torch.float64, device=x.device)
+    for rows in x.split(max(1, NUMBERS_AT_A_TIME // x.shape[1])):
+        part = rows.double()
+        sums += torch.stack([part.sum(0), part.abs().sum(0), part.square().sum(0)])
+    return sums
+
+
 @torch.no_grad()
 def channel_stats(
     model: PreTrainedModel, windows: Tensor, *, batch_size: int = 8
@@ -87,16 +102,16 @@ def channel_stats(
 
     def watch(key: Module) -> Any:
         def hook(_: nn.Module, args: tuple[Tensor, ...]) -> None:
-            x = args[0].detach().reshape(-1, args[0].shape[-1]).float()
+            x = args[0].detach().flatten(0, -2)
+            total, absolute, square = _moments(x)
             if key not in stats_of:
-                sums = torch.zeros(3, x.shape[1], dtype=torch.float64, device=x.device)
-                stats_of[key] = ChannelStats(0, *sums)
+                stats_of[key] = ChannelStats(len(x), total, absolute, square)
+                return
             stats = stats_of[key]
             stats.tokens += len(x)
-            # float64 in the sums alone: a copy of the activations in it would double the peak
-            stats.total += x.sum(0, dtype=torch.float64)
-            stats.absolute += x.abs().sum(0, dtype=torch.float64)
-            stats.square += x.square().sum(0, dtype=torch.float64)
+            stats.total += total
+            stats.absolute += absolute
+            stats.square += square
 
         return hook
 
@@ -160,13 +175,13 @@ def standardised(scores: Tensor) -> Tensor:
 def _channel_scores(projection: nn.Module, stats: ChannelStats, prior: Prior) -> Tensor:
     weight = projection.weight
     assert isinstance(weight, Tensor)
-    w = weight.detach()
-    outputs = 1 if isinstance(projection, Conv1D) else 0
-    if prior == "wanda":
-        return w.abs().mean(outputs, dtype=torch.float64) * stats.mean_square.sqrt()
     if prior == "magnitude":
         return stats.mean_absolute
-    return stats.variance * w.float().square().sum(outputs, dtype=torch.float64)
+    w = weight.detach().t() if isinstance(projection, Conv1D) else weight.detach()
+    _, absolute, square = _moments(w)
+    if prior == "wanda":
+        return absolute / len(w) * stats.mean_square.sqrt()
+    return stats.variance * square
 
 
 @torch.no_grad()
