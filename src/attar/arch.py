@@ -15,6 +15,7 @@ from transformers import PreTrainedModel
 
 from attar.errors import ConfigError, require
 from attar.families import Body, Family
+from attar.foreign import parse_json
 
 
 @dataclass(frozen=True)
@@ -84,7 +85,7 @@ class Arch:
     @classmethod
     def from_json(cls, text: str) -> "Arch":
         """Read what `to_json` wrote, or the list of layers that earlier versions wrote."""
-        return cls.from_dict(json.loads(text))
+        return cls.from_dict(parse_json(text, "the architecture"))
 
 
 def layer_keys(shape: LayerShape, family: Family) -> dict[str, int]:

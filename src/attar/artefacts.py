@@ -14,6 +14,7 @@ from typing import Any, BinaryIO
 from filelock import FileLock, Timeout
 
 from attar.errors import AttarError, ConfigError, DataError, ResourceError
+from attar.foreign import read_json
 
 #: in the state of a run: what it began with
 SETTINGS_FILE = "settings.json"
@@ -110,7 +111,7 @@ def workspace(
     work = Workspace(partial, resuming)
     with _alone(partial):
         if noted.exists():
-            _same_settings(json.loads(noted.read_text(encoding="utf-8")), plain, partial)
+            _same_settings(read_json(noted, "the settings"), plain, partial)
         try:
             if not noted.exists():
                 clear(partial)  # of a run that did not get as far as this

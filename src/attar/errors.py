@@ -6,17 +6,33 @@ and what to do. The command line prints the message without a traceback and leav
 """
 
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path
 from types import UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
+#: controls, marks of direction, ends of lines and paragraphs, and halves of surrogates
+_UNSEEN = re.compile(
+    r"[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]"
+)
+
+
+def printable(text: object) -> str:
+    """A name of somebody else's as it can be shown: what would move the cursor, colour the
+    terminal or turn the direction of writing becomes an escape, as in Python's `repr`.
+    """
+    return _UNSEEN.sub(lambda found: ascii(found[0])[1:-1], str(text))
+
 
 class AttarError(Exception):
     """Base of all errors that Attar raises on purpose: the run failed."""
 
     exit_code = 1
+
+    def __str__(self) -> str:
+        return printable(re.sub(r"\s*\n\s*", " ", super().__str__()))
 
 
 class ConfigError(AttarError):
@@ -71,7 +87,10 @@ def finite(value: object) -> bool:
     """Whether this is a number, and neither infinite nor NaN."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return False
-    return math.isfinite(value)
+    try:
+        return math.isfinite(value)
+    except OverflowError:  # a whole number of hundreds of digits
+        return False
 
 
 def expect(fine: bool, name: str, found: object, expected: str) -> None:

@@ -3,6 +3,7 @@
 import re
 from xml.etree import ElementTree
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -84,3 +85,14 @@ def test_models_on_one_spot_share_a_dot_and_names_are_no_mathematics() -> None:
     odd = r"$\\frac$ at $5"
     assert odd in shown(pareto_plot([Point(odd, 1.0, 1.0)], title=odd))
     assert odd in shown(speed_plot([Speed(odd, 1.0, 0.1)]))
+
+
+@pytest.mark.parametrize("name", ["a$b", "a_$x_1$", "$\\frac{", "\\$x$ $", "名前", "x" * 3000])
+def test_a_name_in_a_chart_is_no_formula(name: str) -> None:
+    for svg in (
+        pareto_plot([Point(name, 1, 2), Point("b", 2, 1)], x_label=name, title=name),
+        speed_plot([Speed(name, 1, 0.1), Speed("b", 2, 0.1)]),
+        widths_plot({name: {"after": [1, 2]}}),
+        importance_plot({name: [0.1, 0.2]}),
+    ):
+        assert name[:50] in "".join(ElementTree.fromstring(svg).itertext())

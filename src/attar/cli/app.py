@@ -25,7 +25,7 @@ from cyclopts.config import Dict
 from attar.artefacts import disk_is_full
 from attar.cli.output import ExitCode
 from attar.cli.typed import unknown_option
-from attar.errors import AttarError, ConfigError
+from attar.errors import AttarError, ConfigError, printable
 from attar.recipes.renamed import RENAMED, RENAMED_OPTIONS
 from attar.recipes.typed import as_type
 
@@ -288,14 +288,23 @@ def _with_new_word(message: str, argv: Sequence[str]) -> str:
     return message
 
 
+class _Lines(logging.Formatter):
+    """Messages in which names from files cannot move the cursor."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:
+        return "\n".join(map(printable, super().formatMessage(record).split("\n")))
+
+
 def _complain(message: str, code: int) -> int:
-    sys.stderr.write(f"attar: {' '.join(message.split())}\n")
+    sys.stderr.write(f"attar: {printable(' '.join(message.split()))}\n")
     return code
 
 
 def _quiet_libraries() -> None:
     """Progress and results are ours to print; libraries speak up from warnings on."""
-    logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
+    logging.basicConfig(level=logging.WARNING, stream=sys.stderr)
+    for handler in logging.getLogger().handlers:
+        handler.setFormatter(_Lines("%(message)s"))
     first = os.environ.get("RANK", "0") == "0"
     logging.getLogger("attar").setLevel(logging.INFO if first else logging.WARNING)
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")

@@ -12,7 +12,7 @@ from typing import Annotated, Any
 from cyclopts import App, Parameter
 
 from attar.artefacts import expanded, require_new_file
-from attar.errors import ConfigError
+from attar.errors import ConfigError, printable
 from attar.report.record import FILE_NAME, json_text
 
 #: how a record begins, as `--json` writes it
@@ -76,7 +76,7 @@ def show_pairs(pairs: Iterable[tuple[str, str]]) -> None:
     lines = list(pairs)
     width = max((len(label) for label, _ in lines), default=0)
     for label, text in lines:
-        show(f"{label:<{width}}  {text}".rstrip())
+        show(printable(f"{label:<{width}}  {text}".rstrip()))
 
 
 def require_target(target: str | None, *, overwrite: bool = False, begins: bytes = RECORD) -> None:
@@ -126,7 +126,8 @@ def write_json(target: str, value: Any) -> None:
 
 def note(text: str) -> None:
     """Say something that is not a result: it goes to stderr."""
-    sys.stderr.write(f"{text}\n")
+    for line in text.split("\n"):
+        sys.stderr.write(f"{printable(line)}\n")
 
 
 def parse_list(text: str | None) -> list[str]:

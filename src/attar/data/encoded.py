@@ -28,6 +28,7 @@ from pyarrow import parquet
 from attar import artefacts, checkpoint
 from attar.data.text import SPLITS, progress_only_on_terminals
 from attar.errors import ConfigError, DataError, ResourceError
+from attar.foreign import read_json
 from attar.models import DocumentTokenizer
 from attar.runtime import Bar
 
@@ -182,7 +183,7 @@ def _check_plan(plan: Sequence[Shard], noted: Path, documents: DatasetDict) -> N
     """Refuse to go on where the text is another one by now."""
     now = [[s.split, s.start, s.stop] for s in plan]
     now += [[split, rows._fingerprint] for split, rows in documents.items()]
-    if noted.exists() and json.loads(noted.read_text(encoding="utf-8")) != now:
+    if noted.exists() and read_json(noted, "the list of shards") != now:
         raise ConfigError(
             "cannot resume: the text has changed since the shards that are there were written; "
             "delete the unfinished folder and start over"

@@ -10,6 +10,8 @@ from transformers import PreTrainedModel
 from attar import artefacts, checkpoint
 from attar.decode.bench import Profile
 from attar.decode.pair import Pair
+from attar.errors import DataError
+from attar.foreign import read_json
 from attar.report.record import hardware, versions
 
 FILE = "speculation.json"
@@ -49,7 +51,7 @@ def made_for(folder: str | Path, target: PreTrainedModel) -> bool | None:
     """Whether a draft was trained for exactly this target; None where nothing is said of it."""
     file = Path(folder) / FILE
     try:
-        stored = json.loads(file.read_text(encoding="utf-8"))
+        stored = read_json(file, "the record of the draft")
         return stored["target_fingerprint"] == checkpoint.fingerprint(target)
-    except (OSError, ValueError, KeyError, TypeError):
+    except (DataError, KeyError, TypeError):
         return None

@@ -10,6 +10,7 @@ from transformers import PreTrainedModel
 from attar.artefacts import write_text
 from attar.budget import Budget, Cost, Latency
 from attar.errors import BudgetError
+from attar.foreign import read_json
 from attar.measure.latency_table import LatencyTable, Mode, measure_table
 from attar.models import computing
 
@@ -29,7 +30,7 @@ def tables(
         return {}
     stored = None if state is None else state / "latency.json"
     if stored is not None and stored.exists():  # a resumed run must steer by the same clock
-        known = json.loads(stored.read_text(encoding="utf-8"))
+        known = read_json(stored, "the table of times")
         return {key: LatencyTable.from_dict(table) for key, table in known.items()}
     with computing(model):
         tables = {str(key): _steady(model, key, round_to) for key in keys}

@@ -1,13 +1,13 @@
 """What a sentence-transformers folder holds besides its encoder: pooling and settings."""
 
-import json
 import shutil
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
-from typing import Any
 
 from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError
+
+from attar.foreign import read_json
 
 MODULES_FILE = "modules.json"
 _SETTINGS = ("config_sentence_transformers.json", "sentence_*_config.json")
@@ -42,7 +42,7 @@ def keep_companions(parent: str | Path, folder: Path) -> list[str]:
 
 def _folders(file: Path) -> Iterator[str]:
     """The folders of modules that a `modules.json` names; the encoder's own is the one above."""
-    modules: Any = json.loads(file.read_text(encoding="utf-8"))
+    modules = read_json(file, "the list of modules")
     for module in modules if isinstance(modules, list) else ():
         path = PurePosixPath(str(module.get("path", "")) if isinstance(module, dict) else "")
         if path.parts and not path.is_absolute() and ".." not in path.parts:

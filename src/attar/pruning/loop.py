@@ -21,6 +21,7 @@ from attar.checkpoint import has_stock_form
 from attar.errors import BudgetError, CompatibilityError, DataError
 from attar.evaluation import likelihood
 from attar.families import UNITS, Body
+from attar.foreign import read_json
 from attar.measure.latency_table import LatencyTable
 from attar.models import autocast, computing
 from attar.pruning.baselines import GroupScores, ScoringTask, Strategy
@@ -440,7 +441,7 @@ class _Loop:
             return
         if self.task.strategy.compensates:
             return  # the plan holds no biases, and a step anew is one forward pass
-        stored = json.loads((self.task.state / "search.json").read_text(encoding="utf-8"))
+        stored = read_json(self.task.state / "search.json", "the state of a search")
         self.result.plan = SlicePlan.from_dict(stored["plan"])
         self.result.steps = [Step(**step) for step in stored["steps"]]
         slice_model(self.model, self.result.plan, in_place=True)

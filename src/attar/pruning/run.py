@@ -21,6 +21,7 @@ from attar.data.tokens import pack
 from attar.errors import BudgetError, CompatibilityError, ConfigError, DataError, check_types
 from attar.evaluation import likelihood
 from attar.families import UNITS, Body
+from attar.foreign import read_json
 from attar.measure import latency_budget
 from attar.measure.cost import cost_of
 from attar.measure.latency_table import LatencyTable
@@ -318,7 +319,7 @@ def _known_parent(state: Path | None, mark: str, windows: Tensor) -> Cost | None
     file = None if state is None else state / "parent.json"
     if file is None or not file.exists():
         return None
-    stored = json.loads(file.read_text(encoding="utf-8"))
+    stored = read_json(file, "the cost of the parent")
     if (stored["model"], stored["windows"]) != (mark, _digest(windows)):
         raise ConfigError(
             "the model or the text has changed since the interrupted run began, so its evaluations "
@@ -452,9 +453,8 @@ def apply_plan(
         raise DataError(
             f"no plan at {str(file)!r}: expected the {PLAN_FILE} that attar prune writes"
         )
-    text = file.read_text(encoding="utf-8", errors="replace")  # bytes that are no text fail below
-    kept = SlicePlan.from_json(text)
-    stored = json.loads(text)
+    stored = read_json(file, "the plan")
+    kept = SlicePlan.from_dict(stored)
     if stored.get("compensated"):
         logger.warning(
             "the model of this plan has biases that make up for what is gone, and a plan holds "
@@ -476,6 +476,6 @@ def apply_plan(
         work.run.cost["after"] = cost_of(parent).to_dict()
         form = checkpoint.save(parent, work.folder, tokenizer=checkpoint.load_tokenizer(model))
         keep_companions(model, work.folder)
-        artefacts.write_text(work.folder / PLAN_FILE, text)
+        artefacts.write_text(work.folder / PLAN_FILE, json.dumps(stored))
         work.run.details = {"form": form, "same_parent": same}
     return work.run

@@ -8,7 +8,16 @@ from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
 from typing import TYPE_CHECKING, NamedTuple
 
-from attar.report.drawing import BLUE, GREY, INK, ORANGE, new_figure, svg_of
+from attar.report.drawing import (
+    BLUE,
+    GREY,
+    INK,
+    ORANGE,
+    as_written,
+    label_of,
+    new_figure,
+    svg_of,
+)
 from attar.report.units import count, size
 
 if TYPE_CHECKING:
@@ -65,6 +74,7 @@ def pareto_front(points: Sequence[Point]) -> list[Point]:
     return front
 
 
+@as_written()
 def pareto_plot(
     points: Sequence[Point],
     *,
@@ -107,7 +117,7 @@ def pareto_plot(
     axes.margins(0.16, 0.18)
     axes.set_xlim(left=0)
     _from_zero_or_broken(axes, [p.y for p in points])
-    axes.set(xlabel=x_label, ylabel=y_label)
+    axes.set(xlabel=label_of(x_label), ylabel=label_of(y_label))
     axes.xaxis.set_major_formatter(lambda value, _: show(value))
     if points:
         axes.legend(
@@ -159,6 +169,7 @@ def _from_zero_or_broken(axes: "Axes", values: Sequence[float]) -> None:
     )
 
 
+@as_written()
 def speed_plot(
     speeds: Sequence[Speed], *, x_label: str = "tokens per second", title: str | None = None
 ) -> str:
@@ -190,7 +201,7 @@ def speed_plot(
             color=INK,
         )
     axes.set_xlim(0, 1.15 * max([*ends, 1e-9]))
-    axes.set_yticks(range(len(speeds)), [speed.label for speed in speeds])
+    axes.set_yticks(range(len(speeds)), [label_of(speed.label) for speed in speeds])
     axes.invert_yaxis()
     axes.set_xlabel(x_label)
     axes.xaxis.set_major_formatter(lambda value, _: count(value))
@@ -216,7 +227,7 @@ def _label_points(figure: "Figure", axes: "Axes", points: Sequence[Point]) -> No
         fallback = None
         for dx, dy in _PLACES:
             text = axes.annotate(
-                point.label,
+                label_of(point.label),
                 (point.x, point.y),
                 xytext=(dx, dy),
                 textcoords="offset points",
@@ -235,7 +246,7 @@ def _label_points(figure: "Figure", axes: "Axes", points: Sequence[Point]) -> No
         else:  # no free place: the first one inside, for a label over another is better than none
             dx, dy = fallback or _PLACES[0]
             axes.annotate(
-                point.label,
+                label_of(point.label),
                 (point.x, point.y),
                 xytext=(dx, dy),
                 textcoords="offset points",
@@ -249,6 +260,7 @@ def _within(box: "Bbox", frame: "Bbox") -> bool:
     return frame.x0 <= box.x0 and box.x1 <= frame.x1 and frame.y0 <= box.y0 and box.y1 <= frame.y1
 
 
+@as_written()
 def widths_plot(
     widths: Mapping[str, Mapping[str, Sequence[float]]], *, title: str | None = None
 ) -> str:
@@ -271,7 +283,7 @@ def widths_plot(
             axes.bar_label(
                 bars, [f"{value:g}" for value in after], fontsize=7, color=INK, padding=1
             )
-        axes.set_ylabel(kind)
+        axes.set_ylabel(label_of(kind))
         axes.set_ylim(0, 1.2 * max([*before, *after, 1]))
         _layer_ticks(axes, len(layers))
     figure.axes[-1].set_xlabel("layer")
@@ -287,6 +299,7 @@ def widths_plot(
     return svg_of(figure)
 
 
+@as_written()
 def importance_plot(importance: Mapping[str, Sequence[float]], *, title: str | None = None) -> str:
     """How much each module matters: one row a kind, one column a layer, darker is more. Returns SVG
     text.
@@ -326,7 +339,7 @@ def importance_plot(importance: Mapping[str, Sequence[float]], *, title: str | N
         vmax=1.1,
     )
     axes.invert_yaxis()
-    axes.set_yticks(range(len(importance)), list(importance))
+    axes.set_yticks(range(len(importance)), [label_of(kind) for kind in importance])
     axes.set_xlabel("layer")
     _layer_ticks(axes, columns)
     for spine in axes.spines.values():

@@ -2,8 +2,13 @@
 
 import io
 import re
+import warnings
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
+
+from attar.errors import printable
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -11,6 +16,31 @@ if TYPE_CHECKING:
 
 INK = "#010203"  # stands for the page's text colour until the SVG is written
 BLUE, ORANGE, GREY = "#3d7fc4", "#d9772b", "#8b919a"  # told apart on white and on black
+_LABEL = 60  # characters of a label that are shown
+
+
+@contextmanager
+def as_written() -> Iterator[None]:
+    """Draw with text that stays text, can be searched and read aloud, and holds no formulas: a
+    name may have a dollar in it. The salt makes identifiers repeatable.
+    """
+    import matplotlib
+
+    settings = {
+        "svg.fonttype": "none",
+        "svg.hashsalt": "attar",
+        "font.family": "sans-serif",
+        "text.parse_math": False,
+    }
+    with matplotlib.rc_context(settings), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing")  # the reader's fonts may have it
+        yield
+
+
+def label_of(name: str) -> str:
+    """A name as a chart shows it: in one short line."""
+    text = printable(name)
+    return text if len(text) <= _LABEL else f"{text[: _LABEL - 3]}..."
 
 
 def new_figure(
@@ -34,25 +64,14 @@ def new_figure(
             spine.set_linewidth(0.6)
             spine.set_visible(side in ("left", "bottom"))
     if title:
-        figure.suptitle(title, parse_math=False, fontsize=10, color=INK, x=0.02, ha="left")
+        figure.suptitle(label_of(title), fontsize=10, color=INK, x=0.02, ha="left")
     return figure, grid[0]
 
 
 def svg_of(figure: "Figure") -> str:
     """The figure as one `<svg>` element that is the same on every run."""
-    import matplotlib
-    from matplotlib.text import Text
-
-    for text in figure.findobj(Text):  # names of models and data may hold dollars
-        text.set_parse_math(False)  # pyright: ignore[reportAttributeAccessIssue]
-    # Text stays text: it can be searched and read aloud. The salt makes identifiers repeatable.
-    with matplotlib.rc_context(
-        {"svg.fonttype": "none", "svg.hashsalt": "attar", "font.family": "sans-serif"}
-    ):
-        buffer = io.StringIO()
-        figure.savefig(
-            buffer, format="svg", metadata={"Date": None, "Creator": None}, transparent=True
-        )
+    buffer = io.StringIO()
+    figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None}, transparent=True)
     svg = buffer.getvalue()
     svg = svg[svg.index("<svg") :].replace(INK, "currentColor")
     svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)

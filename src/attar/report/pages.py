@@ -12,7 +12,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from attar.artefacts import write_text
-from attar.errors import ConfigError
+from attar.errors import ConfigError, finite, printable
 from attar.report import tables, verdict
 from attar.report.charts import importance_plot, pareto_plot, speed_plot, widths_plot
 from attar.report.figures import short
@@ -35,6 +35,9 @@ _CHART_SPEEDS = (
     ("decode", "tokens per second, decoding"),
     ("prefill", "tokens per second, reading the prompt"),
 )
+
+#: more layers or kinds than these are no chart
+_LAYERS, _SERIES = 2000, 16
 
 
 def _templates(*, escape: bool) -> Environment:
@@ -71,7 +74,7 @@ def html_report(
         _templates(escape=True)
         .get_template("report.html")
         .render(
-            title=title,
+            title=printable(title),
             conclusion=verdict.conclusion(runs, names=shown),
             warning=verdict.scored_apart(runs, names=shown),
             table=Markup(tables.comparison(runs, names=shown).html()),
@@ -123,19 +126,35 @@ def _section(run: Run, name: str) -> dict[str, Any]:
     widths, importance = run.details.get("widths"), run.details.get("importance")
     own = tables.run_table(run)
     return {
-        "name": name,
-        "command": run.command,
+        "name": printable(name),
+        "command": printable(run.command),
         "table": Markup(own.html()) if own.rows else None,
         "met": None if not run.budget else bool(run.budget.get("met")),
         "budget": tables.budget_lines(run),
         "facts": tables.facts(run),
         "link": _web_link(run),
         "settings": _flat(run.settings),
-        "widths": Markup(widths_plot(widths)) if isinstance(widths, dict) and widths else None,
-        "importance": Markup(importance_plot(importance))
-        if isinstance(importance, dict) and importance
-        else None,
+        "widths": Markup(widths_plot(widths)) if _drawable(widths, dict) else None,
+        "importance": Markup(importance_plot(importance)) if _drawable(importance, list) else None,
     }
+
+
+def _drawable(found: Any, form: type) -> bool:
+    """Whether what a record holds of each layer can be a chart: a number a layer, for each kind, or
+    for each side of each kind.
+    """
+    rows = list(found.values()) if isinstance(found, dict) else []
+    series = [one for row in rows for one in (row.values() if isinstance(row, dict) else [row])]
+    return (
+        0 < len(series) <= _SERIES
+        and all(isinstance(row, form) for row in rows)
+        and all(
+            isinstance(one, list)
+            and len(one) <= _LAYERS
+            and all(finite(v) or (isinstance(v, float) and form is list) for v in one)
+            for one in series
+        )
+    )
 
 
 def _web_link(run: Run) -> str | None:
@@ -150,9 +169,8 @@ def _flat(settings: dict[str, Any], prefix: str = "") -> list[tuple[str, str]]:
         if isinstance(value, dict) and value:
             lines += _flat(value, f"{prefix}{key}.")
         else:
-            lines.append(
-                (prefix + key, value if isinstance(value, str) else json.dumps(value, default=str))
-            )
+            text = value if isinstance(value, str) else json.dumps(value, default=str)
+            lines.append((printable(prefix + key), printable(text)))
     return lines
 
 
@@ -247,4 +265,4 @@ def _tag(method: str) -> str:
 
 def _text(value: str) -> str:
     """One line of Markdown text in which nothing of the value is taken for markup."""
-    return re.sub(r"([\\`*_\[\]<>|#])", r"\\\1", " ".join(value.split()))
+    return re.sub(r"([\\`*_\[\]<>|#])", r"\\\1", printable(" ".join(value.split())))

@@ -15,8 +15,10 @@ from typing import Any
 
 from attar.artefacts import write_text
 from attar.errors import DataError, finite
+from attar.foreign import read_json
 from attar.report.migrations import MIGRATIONS, NOT_FINITE
-from attar.report.tables import run_table, run_text
+from attar.report.tables import comparison, run_table, run_text
+from attar.report.verdict import scored_apart
 
 SCHEMA = 2
 FILE_NAME = "attar.json"
@@ -182,18 +184,12 @@ class Run:
         """
         file = Path(path)
         file = file / FILE_NAME if file.is_dir() else file
-        try:
-            stored = json.loads(file.read_text(encoding="utf-8"))
-        except FileNotFoundError as error:
+        if not file.exists():
             raise DataError(
                 f"no run record at {file}; give a folder that an attar command wrote, "
                 f"or its {FILE_NAME}."
-            ) from error
-        except (OSError, ValueError, RecursionError) as error:
-            raise DataError(
-                f"the run record {file} cannot be read ({error}); repeat the run to write it again."
-            ) from error
-        return cls._from_stored(stored, file)
+            )
+        return cls._from_stored(read_json(file, "the run record"), file)
 
     @classmethod
     def _from_stored(cls, stored: Any, file: Path) -> "Run":
@@ -227,8 +223,10 @@ class Run:
             rows = values.get("baselines", [])
             if not (isinstance(rows, list) and all(isinstance(row, dict) for row in rows)):
                 raise TypeError("'baselines' is not a list of objects")
-            return cls(**values)
-        except TypeError as error:
+            run = cls(**values)
+            str(run), comparison([run]), scored_apart([run])  # whoever shows it finds no mistake
+            return run
+        except (TypeError, ValueError, LookupError, AttributeError, ArithmeticError) as error:
             raise DataError(
                 f"the run record {file} is damaged ({error}); repeat the run."
             ) from error

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from html import escape
 from typing import Any
 
+from attar.errors import printable
 from attar.report.figures import NONE, NOT_MEASURED, Column, Figures, Record, columns_for
 from attar.report.rows import figures_of, reference, rows_of
 from attar.report.units import amount, duration
@@ -12,11 +13,17 @@ from attar.report.units import amount, duration
 
 @dataclass
 class Table:
-    """Cells ready to show, the first column left-aligned; `records` holds the same as numbers."""
+    """Cells ready to show, the first column left-aligned; `records` holds the same as numbers, with
+    names as they are.
+    """
 
     columns: list[str]
     rows: list[list[str]]
     records: list[dict[str, Any]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.columns = [printable(cell) for cell in self.columns]
+        self.rows = [[printable(cell) for cell in row] for row in self.rows]
 
     def text(self) -> str:
         """Aligned plain text."""
@@ -159,7 +166,7 @@ def budget_lines(run: Record) -> list[tuple[str, str]]:
         if achieved == limit:  # rounding would hide which is larger
             achieved, limit = f"{row['achieved']:,.10g}", f"{row['limit']:,.10g}"
         lines.append((f"  {key}", f"{achieved} {sign} {limit}"))
-    return lines
+    return [(printable(label), printable(text)) for label, text in lines]
 
 
 def facts(run: Record) -> list[tuple[str, str]]:
@@ -174,7 +181,7 @@ def facts(run: Record) -> list[tuple[str, str]]:
         for section in (run.hardware, run.versions)
     )
     lines += [("date", run.date), ("made on", where), ("made with", tools)]
-    return [(label, str(text)) for label, text in lines if text]
+    return [(printable(label), printable(text)) for label, text in lines if text]
 
 
 def run_text(run: Record) -> str:
@@ -184,7 +191,9 @@ def run_text(run: Record) -> str:
         if not run.method or run.method in run.command
         else f"{run.command} ({run.method})"
     )
-    parts = [title, run_table(run).text()] if run_table(run).rows else [title]
+    parts = [printable(title)]
+    if run_table(run).rows:
+        parts.append(run_table(run).text())
     if run.baselines:
         parts.append(comparison([run], ratios=False).text())
     lines = budget_lines(run) + facts(run)

@@ -5,6 +5,7 @@ of its charts.
 from collections.abc import Sequence
 from typing import Any
 
+from attar.errors import finite, printable
 from attar.report.charts import Point, Speed
 from attar.report.figures import Record
 from attar.report.rows import rows_of
@@ -31,7 +32,7 @@ def conclusion(runs: Sequence[Record], *, names: Sequence[str] | None = None) ->
             parts.append(f"has {100 * share:.1f}% of its {measure.replace('_', ' ')}")
         if parts and record["role"] == "result":
             said.append(f"{record['run']} {' and '.join(parts)}.")
-    return " ".join(said) or None
+    return printable(" ".join(said)) or None
 
 
 def _size_said(ratio: float) -> str:
@@ -64,7 +65,7 @@ def scored_apart(runs: Sequence[Record], *, names: Sequence[str] | None = None) 
             tokens.add((row.text, row.own[1].get("tokens")))
     if len(texts) > 1:
         parts = [f"{_listed(found)} on {text}" for text, found in texts.items()]
-        return (
+        return printable(
             f"the models were scored on different text ({'; '.join(parts)}), so compare scores "
             "only among those of one text"
         )
@@ -99,7 +100,8 @@ def pareto_points(
     return [
         Point(record["run"], record[cost], record["bits_per_byte"], record["role"])
         for record in comparison(runs, names=names).records
-        if None not in (record[cost], record["bits_per_byte"])
+        if finite(record[cost])
+        and finite(record["bits_per_byte"])
         and text in (None, record["scored_on"])
     ]
 

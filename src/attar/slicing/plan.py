@@ -13,6 +13,7 @@ from transformers import PreTrainedModel
 from attar.arch import Arch
 from attar.errors import CompatibilityError, DataError
 from attar.families import GLOBAL, UNITS, Body, Global, Unit
+from attar.foreign import parse_json
 
 PLAN_FORMAT = 2
 
@@ -284,12 +285,7 @@ class SlicePlan:
     @classmethod
     def from_json(cls, text: str) -> "SlicePlan":
         """Read what `to_json` wrote; DataError if it is damaged or no plan."""
-        try:
-            return cls.from_dict(json.loads(text))
-        except (ValueError, RecursionError) as error:
-            raise DataError(
-                f"expected a plan in JSON; it breaks off or is damaged ({error})"
-            ) from None
+        return cls.from_dict(parse_json(text, "the plan"))
 
 
 def _whole(numbers: Any) -> tuple[int, ...]:

@@ -11,7 +11,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from attar.artefacts import write_text
-from attar.errors import ConfigError
+from attar.errors import ConfigError, DataError
+from attar.foreign import read_json
 
 logger = logging.getLogger(__name__)
 
@@ -60,8 +61,8 @@ def newest_checkpoint(state_dir: Path) -> Path | None:
 def marker(checkpoint: Path) -> dict[str, Any] | None:
     """`step` and `data` of a complete checkpoint, None for a half-written one."""
     try:
-        return json.loads((checkpoint / MARKER).read_text())
-    except (OSError, ValueError):
+        return read_json(checkpoint / MARKER, "the marker")
+    except DataError:
         return None
 
 

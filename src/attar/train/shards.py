@@ -13,6 +13,7 @@ from torch import Tensor
 
 from attar.artefacts import replacing, write_text
 from attar.errors import CompatibilityError, DataError
+from attar.foreign import read_json
 
 FORMAT = 1
 MANIFEST = "manifest.json"
@@ -39,10 +40,10 @@ def read_manifest(path: Path) -> dict[str, Any]:
         DataError: there is no such folder, or its manifest is damaged or of another format.
     """
     try:
-        manifest = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
+        manifest = read_json(path / MANIFEST, "the manifest")
         if manifest["format"] != FORMAT:
             raise ValueError(f"format {manifest['format']}")
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (DataError, ValueError, KeyError, TypeError) as error:
         raise DataError(
             f"{path} is not a teacher cache of format {FORMAT} ({error}); build it again"
         ) from error

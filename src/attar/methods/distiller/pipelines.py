@@ -15,7 +15,8 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from attar.data.augment.augment import AUGMENTERS, Augmenter
-from attar.errors import ConfigError, require
+from attar.errors import ConfigError, DataError, require
+from attar.foreign import parse_json
 from attar.search.space import ChoiceSpace
 from attar.train.features import Pool
 from attar.train.layer_map import Features
@@ -133,9 +134,10 @@ class Pipeline:
             ConfigError: it is no JSON, or a name or a value is unknown.
         """
         try:
-            return cls.from_dict(json.loads(text))
-        except ValueError as error:
-            raise ConfigError(f"a pipeline must be a JSON object; found {text!r}") from error
+            stored = parse_json(text, "the pipeline")
+        except DataError as error:
+            raise ConfigError(f"a pipeline must be a JSON object; found {text[:200]!r}") from error
+        return cls.from_dict(stored)
 
 
 _LITERALS: Mapping[str, tuple[str, ...]] = MappingProxyType(

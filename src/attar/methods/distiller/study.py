@@ -11,6 +11,7 @@ from typing import Any, get_args
 from optuna.trial import FrozenTrial
 
 from attar.errors import AttarError, CompatibilityError, DataError, expect, finite
+from attar.foreign import parse_json
 from attar.methods.distiller.pipelines import Pipeline, contains, differences, space_id
 from attar.report.tables import Table
 from attar.search.storage import STUDY_FILE
@@ -148,12 +149,7 @@ def read_study(paths: str | Path | Iterable[str | Path]) -> list[Trial]:
             if not line.strip():
                 continue
             try:
-                trials[Trial.from_dict(json.loads(line))] = None
-            except ValueError as error:
-                raise DataError(
-                    f"{path}, line {number}: expected a JSON object, found {line[:60]!r}; "
-                    "correct the line or leave it out"
-                ) from error
+                trials[Trial.from_dict(parse_json(line, "the trial"))] = None
             except AttarError as error:
                 kind = type(error) if isinstance(error, CompatibilityError) else DataError
                 raise kind(f"{path}, line {number}: {error}") from error

@@ -19,6 +19,7 @@ from attar.data.sources import Batch
 from attar.decode.agreement import Texts, agreement
 from attar.decode.forced import answers
 from attar.divergences import DIVERGENCES
+from attar.foreign import read_json
 from attar.methods.distillspec.config import DistillSpecConfig
 from attar.methods.distillspec.texts import OnPolicySampler, Prompts
 from attar.models import autocast, computing, in_float32
@@ -158,7 +159,7 @@ class _Best:
             folder.mkdir(parents=True, exist_ok=True)
             log = folder / "measured.json"
             if resume and log.is_file():
-                lines = json.loads(log.read_text(encoding="utf-8"))
+                lines = read_json(log, "the log")
                 self.measured = {line["step"]: Measured(**line) for line in lines}
 
     def look(self, step: int) -> bool:
