@@ -6,9 +6,16 @@ from typing import Any
 
 import torch
 import transformers
-from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, PreTrainedModel
+from transformers import (
+    AutoConfig,
+    AutoModel,
+    AutoModelForCausalLM,
+    PreTrainedConfig,
+    PreTrainedModel,
+)
 from transformers.models.auto import modeling_auto
 
+from attar.checkpoint.claims import check_config, check_files, check_size
 from attar.checkpoint.forms import is_per_layer, per_layer_class
 from attar.checkpoint.sources import read_from
 from attar.errors import CompatibilityError, DataError, require
@@ -101,9 +108,17 @@ def read_config(path: str | Path, **kwargs: Any) -> Any:
     outputs, and Flash Attention runs on few machines and types.
 
     Raises:
+        CompatibilityError: only code of its own can read it.
         DataError: there is no such model, or its configuration is damaged.
     """
-    config = read_from("model", path, lambda: AutoConfig.from_pretrained(path, **kwargs))
+
+    def read() -> Any:
+        check_files(Path(path))
+        plain, _ = PreTrainedConfig.get_config_dict(path, revision=kwargs.get("revision"))
+        check_config(plain, path, trusted=kwargs.get("trust_remote_code", False))
+        return AutoConfig.from_pretrained(path, **kwargs)
+
+    config = read_from("model", path, read)
     config.output_attentions = config.output_hidden_states = False
     config.return_dict = True
     if config._attn_implementation not in ("eager", "sdpa"):
@@ -113,17 +128,19 @@ def read_config(path: str | Path, **kwargs: Any) -> Any:
 
 def _weights(path: str | Path, loader: Any, **kwargs: Any) -> tuple[PreTrainedModel, Any]:
     """A checkpoint in a class of transformers, and which of its tensors did not find a place."""
-    return read_from(
-        "weights",
-        path,
-        lambda: loader.from_pretrained(
+
+    def read() -> Any:
+        if not kwargs.get("trust_remote_code"):  # whose code may build what it likes
+            check_size(path, loader, config=kwargs["config"])
+        return loader.from_pretrained(
             path,
             output_loading_info=True,
             use_safetensors=True,
             ignore_mismatched_sizes=True,  # refused by the caller, in words that help
             **kwargs,
-        ),
-    )
+        )
+
+    return read_from("weights", path, read)
 
 
 def load_body(path: str | Path, *, loader: Any, config: Any) -> PreTrainedModel:

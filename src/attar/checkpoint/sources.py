@@ -5,6 +5,7 @@ from typing import Any
 
 from huggingface_hub.errors import HFValidationError
 
+from attar.checkpoint.claims import needs_code
 from attar.errors import AttarError, DataError, MissingExtraError, require
 
 
@@ -53,6 +54,8 @@ def read_from(what: str, path: str | Path, call: Any) -> Any:
         ) from error
     except Exception as error:  # libraries raise whatever a damaged file makes them trip over
         reason = reason_of(error)
+        if "custom code" in reason:
+            raise needs_code(path, f"no class of transformers reads its {what}") from None
         if folder.is_dir():
             raise DataError(
                 f"cannot read the {what} of the checkpoint {str(path)!r}, which may be damaged; "

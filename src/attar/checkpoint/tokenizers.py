@@ -1,6 +1,5 @@
 """Loading tokenizers."""
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +9,7 @@ from attar.checkpoint.identity import name_of
 from attar.checkpoint.sources import folder_of, read_from
 from attar.coding.windows import LiveWindows
 from attar.errors import ConfigError, DataError
+from attar.foreign import read_json
 from attar.models import DocumentTokenizer
 from attar.portable.equal_info_windows import COMPILED
 from attar.portable.tokenization_equal_info import CODEC_FILE, DICTIONARY_FILE, EqualInfoTokenizer
@@ -75,7 +75,7 @@ def load_document_tokenizer(path: str | Path) -> DocumentTokenizer:
 
 def _load_windows(folder: Path) -> EqualInfoTokenizer:
     """Our own tokenizer; the byte model of windows too long for a table is put to work here."""
-    codec = json.loads((folder / CODEC_FILE).read_text(encoding="utf-8"))
+    codec = read_json(folder / CODEC_FILE, "the codec")
     options: dict[str, Any] = {}
     if codec["window_bits"] > COMPILED:
         file = folder / DICTIONARY_FILE

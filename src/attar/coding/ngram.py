@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from safetensors.numpy import load_file, save_file
 
 from attar.coding.frequencies import Integers, integer_frequencies
-from attar.errors import DataError
+from attar.errors import DataError, expect
 from attar.portable.equal_info_windows import END
 from attar.portable.tokenization_equal_info import bytes_of
 
@@ -133,10 +133,15 @@ class NgramModel:
 
     @classmethod
     def load(cls, file: Path) -> Self:
-        """Read what `save` wrote."""
+        """Read what `save` wrote.
+
+        Raises:
+            DataError: it is of another alphabet.
+        """
         arrays = load_file(str(file))
         lengths = range(1, len(arrays) // 2 + 1)
         alphabet, precision = arrays["shape"].tolist()
+        expect(alphabet in (END, END + 1), f"the alphabet of {file}", alphabet, "256 or 257")
         return cls(
             [arrays[f"keys.{i}"] for i in lengths],
             [arrays[f"counts.{i}"].astype(np.int64) for i in lengths],

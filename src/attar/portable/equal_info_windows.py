@@ -18,6 +18,9 @@ COMPILED = 20
 """Bits of a window up to which all strings are listed."""
 END = 256
 """The symbol after the 256 bytes: the end of a document, where that is coded inside windows."""
+LISTED = 2**25
+"""Symbols of all strings of a dictionary together: a model's have some ten each, a forged file
+could have 2**39."""
 PIECE = 2**22
 """Symbols encoded at a time; each may take one code of 4 bytes."""
 
@@ -119,6 +122,11 @@ class WindowDictionary:
                 f"byte among them, found another one ({self.parent.shape[0]} codes); it is "
                 "damaged, take another copy"
             )
+        if (size := int(self.lengths.sum())) > LISTED:
+            raise ValueError(
+                f"expected a dictionary whose strings have at most {LISTED} symbols together, "
+                f"found {size}; it is damaged, take another copy"
+            )
         self._last = int(roots.max())
 
     def __reduce__(self):
@@ -135,11 +143,11 @@ class WindowDictionary:
     @cached_property
     def lengths(self):
         """Symbols of each code's string."""
-        lengths = np.zeros(len(self.parent), np.int64)
-        above = np.arange(len(self.parent))
+        lengths, above = np.ones(len(self.parent), np.int64), self.parent.copy()
         while len(alive := np.flatnonzero(above >= 0)):
-            lengths[alive] += 1
-            above[alive] = self.parent[above[alive]]
+            # `above` is as many steps up as `lengths` counts: both double
+            lengths[alive] += lengths[above[alive]]
+            above[alive] = above[above[alive]]
         return lengths
 
     @cached_property
