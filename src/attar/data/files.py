@@ -5,13 +5,15 @@ import csv
 import glob
 import gzip
 import io
+import json
 import logging
 import re
 import tempfile
 import zlib
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import datasets
 import datasets.config
@@ -22,6 +24,7 @@ from pyarrow import csv as arrow_csv
 from pyarrow import parquet
 
 from attar.errors import ConfigError, DataError
+from attar.foreign import JSON_BYTES, read_json
 
 logger = logging.getLogger(__name__)
 
@@ -36,6 +39,11 @@ ACCEPTED = (
 
 PIECE = 2**22
 """Bytes of a text file that are read at a time. No row depends on it."""
+
+#: a packed file that unpacks to more than so many bytes, and times its own size, is no text
+_BOMB, _RATIO = 2**27, 200
+#: brackets of a row of JSON that make it worth while to look how deep they go
+_BRACKETS = 500
 
 _SPLIT_STEM = re.compile(r"(train|valid|val|dev|test)(ing|ation)?(?![a-z])", re.IGNORECASE)
 
@@ -111,14 +119,9 @@ def read_text(file: Path) -> str:
         DataError: it is empty, cannot be read, or is not UTF-8.
     """
     try:
-        raw = gzip.decompress(file.read_bytes()) if _is_gzip(file) else file.read_bytes()
-    except (OSError, EOFError, zlib.error) as error:
-        raise DataError(
-            f"cannot read {file}: {reason(error)}; correct the file or leave it out"
-        ) from error
-    if not raw:
-        raise DataError(f"expected text in {file}, found an empty file; give a file with text")
-    try:
+        raw = b"".join(_pieces(file))
+        if not raw:
+            raise DataError(f"expected text in {file}, found an empty file; give a file with text")
         return raw.decode("utf-8")
     except UnicodeDecodeError as error:
         raise DataError(
@@ -137,28 +140,102 @@ def stream_rows(file: Path, *, characters: int) -> Iterator[str]:
     decoder = codecs.getincrementaldecoder("utf-8")()
     held, offset = "", 0
     try:
-        with gzip.open(file) if _is_gzip(file) else file.open("rb") as source:
-            while piece := source.read(PIECE):
-                held += decoder.decode(piece)
-                offset += len(piece)
-                start = 0
-                while len(held) - start > characters:
-                    end = held.rfind("\n", start, start + characters) + 1 or start + characters
-                    yield held[start:end]
-                    start = end
-                held = held[start:]
-            held += decoder.decode(b"", final=True)
+        for piece in _pieces(file):
+            held += decoder.decode(piece)
+            offset += len(piece)
+            start = 0
+            while len(held) - start > characters:
+                end = held.rfind("\n", start, start + characters) + 1 or start + characters
+                yield held[start:end]
+                start = end
+            held = held[start:]
+        held += decoder.decode(b"", final=True)
     except UnicodeDecodeError as error:
         raise DataError(
             f"expected UTF-8 text in {file}, found byte 0x{error.object[error.start]:02x} after "
             f"about {offset} bytes; convert the file to UTF-8"
         ) from error
+    if held:
+        yield held
+
+
+def is_larger(file: Path, size: int) -> bool:
+    """Whether a file has more bytes than this, as they are after unpacking.
+
+    Raises:
+        DataError: it is packed, and damaged.
+    """
+    if not _is_gzip(file):
+        return file.stat().st_size > size
+    seen = 0
+    return any((seen := seen + len(piece)) > size for piece in _pieces(file))
+
+
+@contextmanager
+def _opened(file: Path) -> Iterator[BinaryIO]:
+    """A file to read, unpacked on the way.
+
+    Raises:
+        DataError: it cannot be read, now or later.
+    """
+    try:
+        with gzip.open(file) if _is_gzip(file) else file.open("rb") as source:
+            yield source  # pyright: ignore[reportReturnType]
     except (OSError, EOFError, zlib.error) as error:
         raise DataError(
             f"cannot read {file}: {reason(error)}; correct the file or leave it out"
         ) from error
-    if held:
-        yield held
+
+
+def _pieces(file: Path) -> Iterator[bytes]:
+    """The bytes of a file, unpacked."""
+    with _opened(file) as source:
+        while piece := source.read(PIECE):
+            _require_honest(file, source)
+            yield piece
+
+
+def _require_honest(file: Path, source: BinaryIO) -> None:
+    """Refuse a small file that never ends unpacking."""
+    size, packed = source.tell(), file.stat().st_size
+    if size > max(_BOMB, _RATIO * packed):
+        raise DataError(
+            f"expected text in {file}, found more than {size // 10**6:,} MB in {packed:,} bytes, "
+            f"over {_RATIO} times as much: no text packs like that; unpack it yourself if it is "
+            "meant"
+        )
+
+
+def _check_table(file: Path, loader: str) -> None:
+    """Refuse what the libraries that read a table would die of.
+
+    Raises:
+        DataError: it never ends unpacking, or a row is too long or nested too deeply.
+    """
+    if file.suffix.lower() == ".json":
+        read_json(file, "the table")
+    elif loader == "json":
+        with _opened(file) as source:
+            rows = iter(lambda: source.readline(JSON_BYTES + 1), b"")
+            for number, row in enumerate(rows, 1):
+                _require_honest(file, source)
+                _check_row(row, f"line {number} of {file}")
+    elif _is_gzip(file):
+        for _ in _pieces(file):
+            pass
+
+
+def _check_row(row: bytes, place: str) -> None:
+    found = f"more than {JSON_BYTES:,} bytes" if len(row) > JSON_BYTES else ""
+    if not found and row.count(b"[") + row.count(b"{") > _BRACKETS:
+        try:
+            json.loads(row)
+        except ValueError:  # the loader says it better
+            return
+        except RecursionError:
+            found = "one that is nested too deeply"
+    if found:
+        raise DataError(f"expected a JSON object in {place}, found {found}; leave it out")
 
 
 def load_table(file: Path, loader: str) -> Dataset:
@@ -174,6 +251,7 @@ def load_table(file: Path, loader: str) -> Dataset:
     if file.stat().st_size == 0:
         raise DataError(f"expected documents in {file}, found an empty file; give a file with text")
     cache_folder()
+    _check_table(file, loader)
     level = datasets.logging.get_verbosity()
     datasets.logging.set_verbosity(datasets.logging.CRITICAL)  # the error below says it all
     try:

@@ -26,6 +26,7 @@ from attar.data.files import (
     ALIASES,
     LOADERS,
     group_by_split,
+    is_larger,
     kind,
     load_table,
     read_text,
@@ -44,7 +45,7 @@ ROW_CHARACTERS = 16_384
 """A .txt file is cut at line ends into rows of at most this many characters."""
 
 LARGE = 64_000_000
-"""A .txt file of more bytes is read a piece at a time, and held on disk."""
+"""A .txt file of more bytes, unpacked, is read a piece at a time, and held on disk."""
 
 _HUB_NAME = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?")
 _TEXT = Features({"text": Value("string")})
@@ -237,7 +238,7 @@ def _from_files(path: Path, column: str) -> dict[str, list[Dataset]]:
             if loader := LOADERS[kind(file) or ""]:
                 tables.append(_text_only(load_table(file, loader), column, str(file)))
                 continue
-            if file.stat().st_size > LARGE:
+            if is_larger(file, LARGE):
                 if split != "train":
                     tables.append(_streamed(file))
                     continue
