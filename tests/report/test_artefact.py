@@ -7,7 +7,7 @@ import pytest
 
 from attar.errors import ConfigError, TrainingDivergedError
 from attar.report.artefact import artefact
-from attar.report.record import Paper, Run
+from attar.report.record import Paper, Run, recorded_data
 
 PAPER = Paper(title="A Paper", authors=("A. Author",), year=2024)
 SETTINGS = {"model": "parent", "data": "python-stdlib", "steps": 3}
@@ -38,6 +38,34 @@ def test_it_records_what_it_was_given_and_what_the_verb_found(tmp_path: Path) ->
     assert run.seconds >= 0
     assert {file.name for file in out.iterdir()} == {"weights", "attar.json", "README.md"}
     assert "A Paper" in (out / "README.md").read_text(encoding="utf-8")
+
+
+def test_a_record_names_files_as_seen_from_its_folder(tmp_path: Path) -> None:
+    far, near = tmp_path / "disk" / "books.txt", tmp_path / "runs" / "parent"
+    for path in (near, far.parent):
+        path.mkdir(parents=True)
+    far.write_text("text")
+    with artefact(near / "own", command="pretrain", settings={"data": str(far)}):
+        pass
+    settings = {"model": str(near), "teacher": near, "data": str(far), "steps": 3, "note": "/none"}
+    out = tmp_path / "runs" / "out"
+    with artefact(out, command="prune", settings=settings) as work:
+        work.card = {"pipeline_tag": "text-generation"}
+        work.run.details = {"target": {"name": str(near)}}
+    run = Run.load(out)
+    assert run.to_dict() == work.run.to_dict()
+    assert (run.model, run.data) == ("../parent", "books.txt")
+    assert (
+        run.settings.items() >= {"model": "../parent", "teacher": "../parent", "steps": 3}.items()
+    )
+    assert run.details["target"]["name"] == "../parent"
+    for file in out.iterdir():
+        assert str(tmp_path) not in file.read_text(encoding="utf-8")
+    (near / "own").rename(near / "was")
+    Run("prune", model="was", settings={}).save(near)  # made from a model that names its data
+    assert recorded_data(near) == {"data": "books.txt"}
+    Run("prune", data="../disk", settings={"data": "../disk"}).save(tmp_path / "runs")
+    assert recorded_data(tmp_path / "runs") == {"data": str(tmp_path / "disk")}
 
 
 def test_a_verb_that_writes_no_model_has_no_card(tmp_path: Path) -> None:

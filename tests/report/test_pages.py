@@ -66,6 +66,7 @@ def test_model_card_header_is_what_the_hub_expects() -> None:
     assert header == {
         "library_name": "transformers",
         "base_model": "someone/parent-1m",
+        "base_model_relation": "finetune",
         "license": "apache-2.0",
         "pipeline_tag": "text-generation",
         "datasets": ["a/b"],
@@ -76,6 +77,32 @@ def test_model_card_header_is_what_the_hub_expects() -> None:
     assert "eprint = {2402.05406}" in body
     assert "| bytes | 4 MB | 2 MB | 0.50 |" in body
     assert "random" in body
+
+
+def test_a_model_card_takes_over_what_its_parents_card_says(tmp_path: Path) -> None:
+    (tmp_path / "half").mkdir()
+    run = make(model=str(tmp_path / "half"), data="someone/books")
+    assert "license" not in card_parts(model_card(run))[0]
+    (tmp_path / "half" / "README.md").write_text("---\nlicense: [\n---\nnot a card")
+    assert "license" not in card_parts(model_card(run))[0]
+    parent = model_card(make(data="a/b"), license="llama3")
+    (tmp_path / "half" / "README.md").write_text(parent, encoding="utf-8")
+    text = model_card(run)
+    card = ModelCard(text)
+    assert card.data.to_dict() == {
+        "library_name": "transformers",
+        "base_model": "someone/parent-1m",
+        "base_model_relation": "finetune",
+        "license": "llama3",
+        "pipeline_tag": "text-generation",
+        "datasets": ["someone/books"],
+        "tags": ["attar", "bonsai"],
+    }
+    assert "Made from **half**" in card.text
+    for data in ("python-stdlib", "python-stdlib:package", str(tmp_path), "a data set of 3 rows"):
+        assert "datasets" not in card_parts(model_card(make(data=data)))[0]
+    (tmp_path / "half" / "README.md").write_text("# Only text")
+    assert card_parts(model_card(run))[0].keys() & {"license", "base_model"} == set()
 
 
 def test_model_card_tells_no_local_paths_and_keeps_markup_out(tmp_path: Path) -> None:

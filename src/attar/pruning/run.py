@@ -33,6 +33,7 @@ from attar.pruning.compensation import copy_biases
 from attar.pruning.config import Layout, PruneConfig
 from attar.pruning.loop import LoopTask, Metric, PruneResult, kept_widths, prune_to_budget
 from attar.report.artefact import Artefact, artefact
+from attar.report.places import seen_from
 from attar.report.record import Paper, Run
 from attar.runtime import place
 from attar.slicing import SlicePlan, slice_model, zero_out
@@ -306,7 +307,7 @@ def _save(
         "settings": run.settings,
         "versions": run.versions,
     }
-    artefacts.write_text(work.folder / PLAN_FILE, json.dumps(stored))
+    artefacts.write_text(work.folder / PLAN_FILE, json.dumps(seen_from(work.folder, stored)))
     work.card = {"pipeline_tag": "text-generation" if has_cache(model) else None}
 
 

@@ -70,6 +70,7 @@ class Artefact:
         if self.path is not None:
             if self.card is not None:
                 save_card(self.path, self.run, **self.card)
+            self.run.name_from(self.path)
             self.run.save(self.path)
 
 

@@ -16,6 +16,7 @@ from attar.errors import ConfigError, finite, printable
 from attar.report import tables, verdict
 from attar.report.charts import importance_plot, pareto_plot, speed_plot, widths_plot
 from attar.report.figures import short
+from attar.report.parent_card import inherited
 from attar.report.record import Run, versions
 
 #: what a model does on the Hub -> the class of transformers that loads it
@@ -191,11 +192,12 @@ def model_card(
     Args:
         run: the record of the model's making.
         base_model: the Hub id of what it was made from; None takes `made_from` where that looks
-            like one and is no local path.
+            like one and is no local path, else that in the card of the folder.
         made_from: the model whose weights it started from; None: `run.model`.
-        license: as the Hub names licences (`apache-2.0`); left out when not known.
+        license: as the Hub names licences (`apache-2.0`); None takes that in the card of what it
+            was made from, and leaves it out where there is none.
         tags: more tags.
-        datasets: Hub ids of the data.
+        datasets: Hub ids of the data; none takes `run.data` where that is one.
         pipeline_tag: what the model does, which also says the class that loads it; None leaves it
             out, as for an encoder without a head.
         plain: the checkpoint loads in plain transformers; False says that it needs `import attar`.
@@ -203,12 +205,16 @@ def model_card(
     """
     origin = made_from or run.model
     base = base_model or (origin if _is_hub_id(origin) else None)
+    parents = inherited(base or origin, on_hub=base is not None)
+    base = base or parents.pop("base_model", None)
+    data = [run.data] if run.data and "/" in run.data and _is_hub_id(run.data) else []
     header: dict[str, Any] = {"library_name": "transformers"}
     optional = {
         "base_model": base,
-        "license": license,
+        "base_model_relation": "finetune" if base else None,  # the nearest that the Hub knows
+        **({"license": license} if license else parents),
         "pipeline_tag": pipeline_tag,
-        "datasets": list(datasets),
+        "datasets": list(datasets) or data,
     }
     header |= {key: value for key, value in optional.items() if value}
     header["tags"] = list(
@@ -222,7 +228,7 @@ def model_card(
             header=yaml.safe_dump(header, sort_keys=False, allow_unicode=True).strip(),
             name=_text("-".join(filter(None, [run.model and short(run.model), run.method])))
             or run.command,
-            parent=_text(base or short(origin)) if origin else None,
+            parent=_text(origin if _is_hub_id(origin) else short(origin)) if origin else None,
             table=own.markdown() if own.rows else None,
             budget=[(label.strip(), _text(line)) for label, line in tables.budget_lines(run)],
             baselines=tables.comparison([run], ratios=False).markdown() if run.baselines else None,

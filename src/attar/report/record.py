@@ -17,6 +17,7 @@ from attar.artefacts import write_text
 from attar.errors import DataError, finite
 from attar.foreign import read_json
 from attar.report.migrations import MIGRATIONS, NOT_FINITE
+from attar.report.places import found_from, seen_from
 from attar.report.tables import comparison, run_table, run_text
 from attar.report.verdict import scored_apart
 
@@ -175,6 +176,13 @@ class Run:
         write_text(path, json_text(self) + "\n")
         return path
 
+    def name_from(self, folder: Path) -> None:
+        """Name all files as seen from a folder: a record says nothing about where it was made."""
+        for name in ("model", "data", "settings"):
+            setattr(self, name, seen_from(folder, getattr(self, name)))
+        if "target" in self.details:
+            self.details["target"] = seen_from(folder, self.details["target"])
+
     @classmethod
     def load(cls, path: str | Path) -> "Run":
         """Read a record back from its folder or file.
@@ -250,8 +258,9 @@ def recorded_data(folder: str | Path) -> dict[str, str]:
         if run is None or (run.data is None and run.model is None):
             break
         if run.data is not None:
-            return {name: run.settings[name] for name in _OF_DATA if run.settings.get(name)}
-        folder = run.model or ""
+            named = {name: run.settings[name] for name in _OF_DATA if run.settings.get(name)}
+            return named | {"data": found_from(folder, run.data)}
+        folder = found_from(folder, run.model or "")
     return {}
 
 

@@ -123,7 +123,8 @@ def speeds(
             timed = row.own[0].get("timed") or {}
             setting = (
                 f"batch size {timed.get('batch_size', 1)}, prompt of "
-                f"{timed.get('prompt_tokens', 0)} tokens, threads: {timed.get('threads', 1)}"
+                f"{timed.get('prompt_tokens', 0)} tokens"
+                + (f", threads: {timed['threads']}" if "threads" in timed else "")
             )
             speed = Speed(row.name, record[phase], record[f"{phase}_spread"], row.role)
             alike.setdefault(setting, []).append(speed)
