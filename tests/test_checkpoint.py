@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import logging.handlers
 import pickle
 import resource
 import signal
@@ -45,6 +46,27 @@ def test_uniform_loads_in_plain_transformers_and_equals_the_masked_parent(family
         expected = model(input_ids=ids).logits
     torch.testing.assert_close(stock(input_ids=ids).logits, expected, **CLOSE)
     assert generate(stock, ids) == generate(sliced, ids) == generate(stock, ids, use_cache=False)
+
+
+def test_no_notice_of_transformers_about_widths_that_differ(tmp_path):
+    said = logging.getLogger("transformers.integrations.heterogeneity.configuration_utils")
+    heard = logging.handlers.BufferingHandler(100)
+    said.addHandler(heard)
+    model = tiny.model("llama")
+    try:
+        for step in ("cut", "save", "load"):
+            if step != "save":  # each is said once in a process
+                transformers.utils.logging.warning_once.cache_clear()
+            if step == "cut":
+                model = slice_model(model, random_plan(model))
+            elif step == "save":
+                checkpoint.save(model, tmp_path)
+            elif step == "load":
+                model = checkpoint.load(tmp_path)
+                generate(model, tiny.ids())
+            assert [record.getMessage() for record in heard.buffer] == [], step
+    finally:
+        said.removeHandler(heard)
 
 
 @pytest.mark.parametrize("family", tiny.CAUSAL)

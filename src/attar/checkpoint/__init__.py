@@ -2,6 +2,7 @@
 
 from attar.checkpoint.forms import (
     MODELLING_FILE,
+    accept_widths,
     follow_config,
     has_stock_form,
     per_layer_class,
@@ -13,6 +14,7 @@ from attar.checkpoint.tokenizers import load_document_tokenizer, load_tokenizer,
 
 __all__ = [
     "MODELLING_FILE",
+    "accept_widths",
     "fingerprint",
     "follow_config",
     "has_stock_form",

@@ -7,6 +7,7 @@ import transformers
 from torch import nn
 from transformers import PreTrainedModel
 
+from attar.checkpoint.sources import unnoticed_widths
 from attar.errors import CompatibilityError
 from attar.families import FAMILIES
 from attar.portable import modeling_per_layer
@@ -32,6 +33,14 @@ def is_per_layer(config: Any) -> bool:
     config.
     """
     return config.is_heterogeneous and config.model_type in FAMILIES
+
+
+def accept_widths(config: Any) -> None:
+    """Read each width in which the layers differ once, so that no notice about it comes later."""
+    if config.is_heterogeneous:
+        with unnoticed_widths():
+            for name in config._heterogeneity_spec.per_layer_attributes:
+                getattr(config, name, None)
 
 
 def follow_config(model: PreTrainedModel) -> None:

@@ -16,7 +16,7 @@ from transformers import (
 from transformers.models.auto import modeling_auto
 
 from attar.checkpoint.claims import check_config, check_files, check_size
-from attar.checkpoint.forms import is_per_layer, per_layer_class
+from attar.checkpoint.forms import accept_widths, is_per_layer, per_layer_class
 from attar.checkpoint.sources import read_from
 from attar.errors import CompatibilityError, DataError, require
 from attar.portable.modeling_per_layer import PREFIX
@@ -119,6 +119,7 @@ def read_config(path: str | Path, **kwargs: Any) -> Any:
         return AutoConfig.from_pretrained(path, **kwargs)
 
     config = read_from("model", path, read)
+    accept_widths(config)
     config.output_attentions = config.output_hidden_states = False
     config.return_dict = True
     if config._attn_implementation not in ("eager", "sdpa"):

@@ -1,5 +1,8 @@
 """Where checkpoints come from, and one sentence for each way in which one can be broken."""
 
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -7,6 +10,26 @@ from huggingface_hub.errors import HFValidationError
 
 from attar.checkpoint.claims import needs_code
 from attar.errors import AttarError, DataError, MissingExtraError, require
+
+#: what says so where a width is read off a config whose layers differ in it
+_WIDTHS = "transformers.integrations.heterogeneity.configuration_utils"
+
+
+@contextmanager
+def unnoticed_widths() -> Iterator[None]:
+    """Leave out what transformers says, once for each name, where a width is read off a config
+    whose layers differ in it: our classes read that of each layer.
+    """
+    logger = logging.getLogger(_WIDTHS)
+
+    def other(record: logging.LogRecord) -> bool:
+        return "global config value" not in record.getMessage()
+
+    logger.addFilter(other)
+    try:
+        yield
+    finally:
+        logger.removeFilter(other)
 
 
 def folder_of(path: str | Path) -> Path:
@@ -40,7 +63,8 @@ def read_from(what: str, path: str | Path, call: Any) -> Any:
             "the folder that a model was saved to"
         )
     try:
-        return call()
+        with unnoticed_widths():
+            return call()
     except HFValidationError:
         raise DataError(
             f"{str(path)!r} is neither a folder nor a valid name on the Hugging Face Hub"

@@ -12,7 +12,7 @@ from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
 from attar.arch import Arch, LayerShape, layer_keys
-from attar.checkpoint import follow_config, has_stock_form
+from attar.checkpoint import accept_widths, follow_config, has_stock_form
 from attar.errors import CompatibilityError
 from attar.families import FAMILIES, GLOBAL, Body, Family
 from attar.models import keep_layers
@@ -253,6 +253,7 @@ def describe(config: Any, arch: Arch) -> None:
         config.per_layer_config = arch.overrides(family)
         # transformers validates, and some caches are sized, by the global widths
         config.allow_global_per_layer_attribute_access = True
+        accept_widths(config)
 
 
 def _writable(shape: LayerShape, config: Any, family: Family) -> LayerShape:
