@@ -1,5 +1,6 @@
-"""A mistyped option is told without the seconds that torch takes."""
+"""A mistyped option or value is told without the seconds that torch takes."""
 
+import json
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -7,56 +8,94 @@ from collections.abc import Iterator
 import pytest
 
 from attar.cli.app import COMMANDS, NOUNS, build_app
-from attar.cli.typed import unknown_option
+
+#: for every command an option with a value that it does not take; none where there is none
+WRONG: dict[str, tuple[str, ...]] = {
+    "demo": ("--size", "giant"),
+    "pretrain": ("--vocab-size", "1.5"),
+    "prune": ("model", "--step", "abc"),
+    "heal": ("model", "--max-steps", "0"),
+    "distill": ("--student-layers", "x"),
+    "pipeline search": ("--trials", "0"),
+    "pipeline evaluate": ("--seed", "x"),
+    "recommend": ("--count", "x"),
+    "generate": ("model", "--temperature", "hot"),
+    "draft init": ("model", "--init", "cutt"),
+    "draft train": ("draft", "--target", "t", "--draft-share", "2"),
+    "draft search": ("draft", "--divergences", "tvd,q"),
+    "draft evaluate": ("draft", "--temperatures", "a,b"),
+    "tokenizer train": ("--window-bits", "x"),
+    "tokenizer encode": ("words", "--workers", "x"),
+    "tokenizer decode": (),
+    "tokenizer evaluate": ("words", "--max-bytes", "x"),
+    "tokenizer compress": (),
+    "tokenizer decompress": (),
+    "evaluate": ("model", "--split", "tests"),
+    "cost": ("model", "--repeats", "0"),
+    "compare": (),
+    "recipe": ("lisst",),
+    "run": ("pocket/1m", "--max-steps", "x"),
+    "env": (),
+}
+#: what is typed, and what is said
+SAID = {
+    "heal m --teecher t": "Unknown option: --teecher. Did you mean --teacher?",
+    "draft train d --max_stepz=3": "--max_stepz. Did you mean --max-steps?",
+    "run pocket/1m --max-stepz 3": "--max-stepz. Did you mean --max-steps?",
+    "tokenizer encode t --block-size 3": "In this version it is --context",
+    "prune m --method foo": 'Invalid value "foo" for --method. Choose from: "bonsai", ',
+    "prune m --step 1.5": "step must be a share in (0, 1]; found 1.5",
+    "heal m": "parameter --teacher requires an argument",
+}
+ALL = """
+import contextlib, io, json, sys
+from attar.cli.app import run
+for line in json.loads(sys.argv[1]):
+    said = io.StringIO()
+    with contextlib.redirect_stderr(said):
+        code = run(line)
+    heavy = {"torch", "transformers", "datasets"} & set(sys.modules)
+    print(json.dumps([line, code, said.getvalue(), sorted(heavy)]))
+    if heavy:
+        break
+"""
 
 
-def commands() -> Iterator[tuple[str, ...]]:
+def commands() -> Iterator[str]:
     app = build_app()
     for name in COMMANDS:
         if name not in NOUNS:
-            yield (name,)
+            yield name
         else:
-            for verb in app[name]:
-                if not verb.startswith("-"):
-                    yield name, verb
+            yield from (f"{name} {verb}" for verb in app[name] if not verb.startswith("-"))
 
 
-def test_every_option_of_every_command_is_known() -> None:
-    app = build_app()
-    for words in commands():
-        if words == ("run",):  # has those of the command that its recipe names
-            continue
-        one = app
-        for word in words:
-            one = one[word]
-        typed = [
-            name
-            for argument in one.assemble_argument_collection()
-            if argument.parse
-            for name in argument.names
-            if name.startswith("--")
-        ]
-        assert typed or words == ("env",) or words == ("recipe",), words
-        assert unknown_option(words, typed) is None, words
-        assert unknown_option(words, ["--learning_rates", *typed]) is not None, words
-
-
-@pytest.mark.parametrize(
-    ("typed", "said"),
-    [
-        (["heal", "m", "--teecher", "t"], "Unknown option: --teecher. Did you mean --teacher?"),
-        (["draft", "train", "d", "--max_stepz=3"], "--max_stepz. Did you mean --max-steps?"),
-        (["run", "pocket/1m", "--max-stepz", "3"], "--max-stepz. Did you mean --max-steps?"),
-        (["tokenizer", "encode", "t", "--block-size", "3"], "In this version it is --context"),
-    ],
-)
-def test_a_mistyped_option_needs_no_torch(typed: list[str], said: str) -> None:
-    code = (
-        "import sys; from attar.cli.app import run; code = run(sys.argv[1:]); "
-        "assert not {'torch', 'transformers', 'datasets'} & set(sys.modules); sys.exit(code)"
-    )
+@pytest.fixture(scope="module")
+def answers() -> dict[str, tuple[int, str, list[str]]]:
+    """What one process answers to everything that is mistyped: code, words, heavy modules."""
+    lines = [[*command.split(), *wrong] for command, wrong in WRONG.items() if wrong]
+    lines += [[*command.split(), "pocket/1m", "--flagg", "3"] for command in WRONG]
+    lines += [line.split() for line in SAID]
     ended = subprocess.run(
-        [sys.executable, "-c", code, *typed], capture_output=True, text=True, check=False
+        [sys.executable, "-c", ALL, json.dumps(lines)], capture_output=True, text=True, check=True
     )
-    assert said in ended.stderr
-    assert ended.returncode == 2
+    found = [json.loads(line) for line in ended.stdout.splitlines()]
+    return {" ".join(line): (code, said, heavy) for line, code, said, heavy in found}
+
+
+def test_what_is_mistyped_needs_no_torch(answers: dict[str, tuple[int, str, list[str]]]) -> None:
+    assert set(WRONG) == set(commands())
+    for line, (code, said, heavy) in answers.items():
+        assert (code, heavy) == (2, []), (line, said)
+        assert said.count("\n") == 1, said
+        assert said.startswith("attar: "), said
+        if "--flagg" in line:
+            assert "Unknown option: --flagg" in said, line
+    assert len(answers) == len(SAID) + sum(1 + bool(wrong) for wrong in WRONG.values())
+
+
+def test_what_is_mistyped_is_told_in_words_that_help(
+    answers: dict[str, tuple[int, str, list[str]]],
+) -> None:
+    for line, words in SAID.items():
+        assert words in answers[line][1]

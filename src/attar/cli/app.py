@@ -24,7 +24,7 @@ from cyclopts.config import Dict
 
 from attar.artefacts import disk_is_full
 from attar.cli.output import ExitCode
-from attar.cli.typed import unknown_option
+from attar.cli.typed import check
 from attar.errors import AttarError, ConfigError, printable
 from attar.recipes.renamed import RENAMED, RENAMED_OPTIONS
 from attar.recipes.typed import as_type
@@ -63,6 +63,13 @@ written); 130 interrupted.
 """
 
 
+_Tokens = Annotated[str, Parameter(show=False, allow_leading_hyphen=True)]
+_Config = Annotated[
+    str | None,
+    Parameter(help="A recipe's name (see attar recipe list) or YAML file with options."),
+]
+
+
 def build_app(command: str | None = None) -> App:
     """The command line, with commands that are not imported yet.
 
@@ -71,15 +78,11 @@ def build_app(command: str | None = None) -> App:
     """
     from attar import __version__
 
-    app = App(
-        name="attar",
+    app = _empty_app(
         version=__version__,
         help="Attar makes language models small, fast and cheap, on one modest machine.",
         help_epilogue=_EPILOGUE,
         help_format="markdown",
-        result_action="return_value",
-        default_parameter=Parameter(converter=as_type),
-        suppress_keyboard_interrupt=False,  # `run` turns it into the exit code
     )
     app.meta.suppress_keyboard_interrupt = False
     for name, text in COMMANDS.items():
@@ -88,20 +91,32 @@ def build_app(command: str | None = None) -> App:
         app.command(f"attar.cli.{name}:{what}", name=name, help=help_text)
 
     @app.meta.default
-    def _launch(
-        *tokens: Annotated[str, Parameter(show=False, allow_leading_hyphen=True)],
-        config: Annotated[
-            str | None,
-            Parameter(help="A recipe's name (see attar recipe list) or YAML file with options."),
-        ] = None,
-    ) -> Any:
+    def _launch(*tokens: _Tokens, config: _Config = None) -> Any:
         tokens, options, config = with_recipe(tokens, config)
-        _refuse_unknown_options(tokens)
-        if options is not None:
-            app.config = (Dict(options, source=str(config)),)
+        app.config = () if options is None else (Dict(options, source=str(config)),)
         return app(tokens, exit_on_error=False, print_error=False)
 
     return app
+
+
+def _empty_app(**options: Any) -> App:
+    """A command line without commands."""
+    return App(
+        name="attar",
+        result_action="return_value",
+        default_parameter=Parameter(converter=as_type),
+        suppress_keyboard_interrupt=False,  # `run` turns it into the exit code
+        **options,
+    )
+
+
+def _check(*tokens: _Tokens, config: _Config = None) -> None:
+    """Refuse what the options of a command do not take, before it is imported."""
+    tokens, options, config = with_recipe(tokens, config)
+    words = _command_words(tokens)
+    if words and words[0] in COMMANDS and words == tokens[: len(words)]:
+        recipe = () if options is None else (Dict(options, source=str(config)),)
+        check(_empty_app(config=recipe), words, tokens)
 
 
 def with_recipe(
@@ -191,8 +206,8 @@ def run(argv: Sequence[str]) -> int:
         _require_utf8(argv)
         _require_command(argv)
         _refuse_old_words(argv)
-        if argv[:1] != ["run"]:  # has the options of the command that its recipe names
-            _refuse_unknown_options(argv)
+        checker = _empty_app(default_command=_check, help_flags=(), version_flags=())
+        checker(list(argv), exit_on_error=False, print_error=False)
         command = next((token for token in argv if token in COMMANDS), None)
         code = build_app(command).meta(list(argv), exit_on_error=False, print_error=False)
         sys.stdout.flush()
@@ -228,16 +243,6 @@ def _require_command(argv: Sequence[str]) -> None:
             f"there is no command {argv[0]!r}{f'; did you mean {near[0]!r}?' if near else ';'} "
             "`attar --help` lists all"
         )
-
-
-def _refuse_unknown_options(tokens: Sequence[str]) -> None:
-    words = _command_words(tokens)
-    if not words or words[0] not in COMMANDS or tuple(tokens[: len(words)]) != words:
-        return
-    if (len(words) == 2 or words[0] not in NOUNS) and (
-        wrong := unknown_option(words, tokens)
-    ) is not None:
-        raise ConfigError(_with_new_word(wrong, tokens))
 
 
 def _command_words(tokens: Sequence[str]) -> tuple[str, ...]:

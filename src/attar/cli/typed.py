@@ -1,79 +1,156 @@
-"""The options that a command takes, read from its source.
+"""What is typed, checked by the signature of its command before the command is imported.
 
-Importing a command imports torch, which takes seconds; a mistyped option is told at once.
+Importing a command imports torch, which takes seconds; a mistyped option or value is told at once.
+The signature is made from the source of the command and of the dataclasses of its options.
 """
 
 import ast
-from collections.abc import Iterator, Sequence
-from difflib import get_close_matches
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from functools import cache, wraps
+from importlib import import_module
+from inspect import signature
 from pathlib import Path
+from typing import Any
+
+from cyclopts import App, MissingArgumentError
 
 _SOURCES = Path(__file__).parents[2]
-#: names that differ from those of their parameters, and those of every command
-_RENAMED = {"json_to": "json"}
-_ALWAYS = {"help", "version", "config"}
-#: what follows these may begin with a hyphen
-_TAKES_HYPHENS = ("--json", "--prompts")
 
 
-def unknown_option(command: Sequence[str], tokens: Sequence[str]) -> str | None:
-    """What is wrong with the first option that a command does not have; None where it has all.
+def check(app: App, command: Sequence[str], tokens: Sequence[str]) -> None:
+    """Parse what is typed, and do nothing with it.
 
     Args:
+        app: an empty one, which reads values as the real one does.
         command: its words, such as `draft`, `train`.
-        tokens: all that is typed.
+        tokens: all that is typed, the words first.
+
+    Raises:
+        AttarError, CycloptsError: what the command itself would raise for an option.
     """
-    if (own := _options(command)) is None:
-        return None
-    known = _ALWAYS | own
-    for before, token in zip(["", *tokens], tokens, strict=False):
-        if token == "--":
-            break
-        typed = token.partition("=")[0].lower().replace("_", "-")
-        name = typed.removeprefix("--")
-        bare = name.removeprefix("no-").removeprefix("empty-").partition(".")[0]
-        if not typed.startswith("--") or before in _TAKES_HYPHENS or {name, bare} & known:
-            continue
-        near = get_close_matches(name, sorted(known), n=1)
-        return f"Unknown option: {token.partition('=')[0]}." + "".join(
-            f" Did you mean --{one}?" for one in near
-        )
-    return None
-
-
-def _options(command: Sequence[str]) -> set[str] | None:
-    """The names of a command's options, without hyphens before them; None where there is no such
-    command, which is told later."""
-    tree = _source(f"attar.cli.{command[0]}")
-    functions = {node.name: node for node in tree.body if isinstance(node, ast.FunctionDef)}
-    function = functions.get(command[-1]) or functions.get(f"{command[-1]}_file")
+    function = _Signatures().of(command)
     if function is None:
+        return
+    noun = app
+    for word in command[:-1]:
+        noun.command(noun := App(name=word))
+    noun.command(function, name=command[-1])
+    try:
+        app.parse_args(list(tokens), exit_on_error=False, print_error=False)
+    except MissingArgumentError:  # which may be there, under a name that is mistyped
+        options = signature(function).parameters
+        function.__kwdefaults__ = dict.fromkeys(options)
+        function.__defaults__ = (None,) * len(options)
+        app.parse_args(list(tokens), exit_on_error=False, print_error=False)
+        raise
+
+
+class _Signatures:
+    """Signatures of commands, and what their annotations and defaults are made of."""
+
+    def __init__(self) -> None:
+        self._made: dict[tuple[str, str], Any] = {}
+
+    def of(self, command: Sequence[str]) -> Callable[..., None] | None:
+        """A function with the parameters of a command that does nothing; None where there is no
+        such command, which is told later."""
+        module = f"attar.cli.{command[0]}"
+        for name in (command[-1], f"{command[-1]}_file"):
+            node = _definitions(module).get(name)
+            if isinstance(node, ast.FunctionDef):
+                node.body, node.decorator_list = node.body[:1], []  # its docstring
+                with suppress(NameError):
+                    return self._run(node, module, name)
         return None
-    arguments, names = function.args, set[str]()
-    for argument in arguments.args + arguments.kwonlyargs:
-        names.add(_RENAMED.get(argument.arg, argument.arg))
-    for default in (*arguments.defaults, *arguments.kw_defaults):
-        if isinstance(default, ast.Call) and isinstance(default.func, ast.Name):
-            names |= set(_fields(tree, default.func.id))
-    return {name.replace("_", "-") for name in names}
+
+    def _value(self, module: str, name: str) -> Any:
+        """What a module calls so: its own where it is imported, else made from its source.
+
+        Raises:
+            NameError: it is a function, or comes from a library.
+        """
+        if module in sys.modules and name in vars(sys.modules[module]):
+            return getattr(sys.modules[module], name)
+        if (module, name) not in self._made:
+            self._made[module, name] = NameError  # while it is being made, and where it cannot be
+            self._made[module, name] = self._make(module, name)
+        if self._made[module, name] is NameError:
+            raise NameError(name)
+        return self._made[module, name]
+
+    def _make(self, module: str, name: str) -> Any:
+        node = _definitions(module).get(name)
+        match node:
+            case ast.ImportFrom(module=str(origin)):
+                first = next(a.name for a in node.names if name == (a.asname or a.name))
+                if origin.startswith("attar."):
+                    return self._value(origin, first)
+                if _is_light(origin):
+                    return getattr(import_module(origin), first)
+            case ast.Import() if _is_light(name):
+                return import_module(name)
+            case ast.ClassDef(body=body):
+                for method in body:
+                    if isinstance(method, ast.FunctionDef):
+                        _forget_types(method)
+                return self._run(node, module, name)
+            case ast.Assign() | ast.AnnAssign():
+                return self._run(node, module, name)
+        raise NameError(name)
+
+    def _run(self, node: ast.stmt, module: str, name: str) -> Any:
+        """Run one definition of a module, given what it names, as far as that can be made."""
+        given: dict[str, Any] = {"__name__": module}
+        for part in ast.walk(node):
+            if isinstance(part, ast.Name) and part.id != name:
+                with suppress(NameError):
+                    given[part.id] = self._value(module, part.id)
+        exec(compile(ast.Module([node], []), module, "exec"), given)
+        made = given[name]
+        if isinstance(made, type) and "__post_init__" in vars(made):
+            made.__post_init__ = _as_far_as_known(made.__post_init__)  # pyright: ignore[reportAttributeAccessIssue]
+        return made
 
 
-def _fields(tree: ast.Module, name: str) -> Iterator[str]:
-    """The fields of a dataclass that a module defines or imports."""
-    for node in tree.body:
-        if isinstance(node, ast.ClassDef) and node.name == name:
-            for base in node.bases:
-                yield from _fields(tree, base.id if isinstance(base, ast.Name) else "")
-            for line in node.body:
-                if isinstance(line, ast.AnnAssign) and isinstance(line.target, ast.Name):
-                    yield line.target.id
-        elif isinstance(node, ast.ImportFrom) and node.module is not None:
-            for alias in node.names:
-                if name == (alias.asname or alias.name):
-                    yield from _fields(_source(node.module), alias.name)
+def _forget_types(method: ast.FunctionDef) -> None:
+    """What a method takes and gives may come from a library."""
+    method.returns = None
+    for part in ast.walk(method.args):
+        if isinstance(part, ast.arg):
+            part.annotation = None
 
 
-def _source(module: str) -> ast.Module:
+def _as_far_as_known(check: Callable[[Any], None]) -> Callable[[Any], None]:
+    """A check of options that ends at what only the imported command knows."""
+
+    @wraps(check)
+    def checked(options: Any) -> None:
+        with suppress(NameError):
+            check(options)
+
+    return checked
+
+
+def _is_light(module: str) -> bool:
+    return module.partition(".")[0] in sys.stdlib_module_names | {"cyclopts"}
+
+
+@cache
+def _definitions(module: str) -> dict[str, ast.stmt]:
+    """The statements of a module's source that give its names their values."""
     path = _SOURCES.joinpath(*module.split("."))
     file = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
-    return ast.parse(file.read_text(encoding="utf-8"))
+    tree = ast.parse(file.read_text(encoding="utf-8"))
+    return {name: node for node in tree.body for name in _names(node)}
+
+
+def _names(node: ast.stmt) -> Iterator[str]:
+    match node:
+        case ast.Import(names=names) | ast.ImportFrom(names=names):
+            yield from (alias.asname or alias.name for alias in names)
+        case ast.ClassDef(name=name) | ast.FunctionDef(name=name):
+            yield name
+        case ast.Assign(targets=[ast.Name(id=name)]) | ast.AnnAssign(target=ast.Name(id=name)):
+            yield name
