@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
-from attar.errors import BudgetError
+from attar.errors import BudgetError, did_you_mean
 
 
 @dataclass(frozen=True)
@@ -83,10 +83,12 @@ CONSTRAINTS: dict[str, tuple[str, dict[str, float]]] = {
     "latency": ("milliseconds per generated token", _TIME),
     "prefill": ("milliseconds for the prompt", _TIME),
 }
+_OF_MODELS = ("params", "blocks", "bytes", "macs")  # thousands at least: a bare 50 means 50%
 _FORM = re.compile(
     r"(?P<key>[a-z_]+)\s*<=\s*(?P<value>\d+\.?\d*(?:e\d+)?)\s*(?P<unit>%|[a-z]*)\s*(?P<of>of\s+\w+)?",
     re.IGNORECASE,
 )
+_OTHER_SIGN = re.compile(r"([a-z_ ]+)(?!<=)[<=:]+([^<=:]+)", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -197,20 +199,23 @@ class Budget:
 
 def _parse_one(part: str, whole: str) -> Constraint:
     match = _FORM.fullmatch(part)
-    if not match and (strict := re.fullmatch(r"([a-z_ ]+)<([^=].*)", part, re.IGNORECASE)):
+    if not match and (other := _OTHER_SIGN.fullmatch(part)):
         raise BudgetError(
             f"a budget is an upper bound that may be reached; found {part!r}: write "
-            f"{strict[1].strip()}<={strict[2].strip()}"
+            f"{other[1].strip()}<={other[2].strip()}"
         )
     if not match:
+        where = f" in {whole!r}" if part != whole.strip() else ""
         raise BudgetError(
-            f"expected a budget such as 'blocks<=50%, kv_bytes<=2KB'; found {part!r} in {whole!r}; "
+            f"expected a budget such as 'blocks<=50%, kv_bytes<=2KB'; found "
+            f"{repr(part) if part else 'nothing'}{where}; "
             f"write CONSTRAINT<=VALUE with one of {', '.join(CONSTRAINTS)}"
         )
     key, unit = match["key"].lower(), match["unit"].lower()
     if key not in CONSTRAINTS:
         raise BudgetError(
-            f"unknown constraint {key!r} in budget {whole!r}; use one of {', '.join(CONSTRAINTS)}"
+            f"unknown constraint {key!r} in budget {whole!r}; use one of "
+            f"{', '.join(CONSTRAINTS)}{did_you_mean(key, CONSTRAINTS)}"
         )
     if match["of"]:
         raise BudgetError(
@@ -230,6 +235,13 @@ def _parse_one(part: str, whole: str) -> Constraint:
         return Constraint(key, value / 100, relative=True)
     if units is _TIME and not unit:
         raise BudgetError(f"{part!r} needs a unit: {', '.join(u for u in units if u)}, or %")
+    if not unit and value <= 100 and key in _OF_MODELS:
+        share = value if value >= 1 else 100 * value
+        large = "M" if units is _COUNT else "MB"
+        raise BudgetError(
+            f"{part!r} is less than any model has ({CONSTRAINTS[key][0]}); did you mean "
+            f"{key}<={share:g}%, or {key}<={value:g}{large}?"
+        )
     if unit not in units:
         raise BudgetError(
             f"unknown unit {match['unit']!r} in {part!r}; {key} ({CONSTRAINTS[key][0]}) takes %, "

@@ -7,8 +7,9 @@ and what to do. The command line prints the message without a traceback and leav
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import fields
+from difflib import get_close_matches
 from pathlib import Path
 from types import UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
@@ -81,6 +82,12 @@ def require(fine: bool, name: str, value: object, expected: str) -> None:
     """
     if not fine:
         raise ConfigError(f"{name} must be {expected}; found {value!r}")
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """The end of a sentence that names what is spelt most like a word; empty where nothing is."""
+    near = get_close_matches(word.lower(), known, n=1)
+    return f"; did you mean {near[0]!r}?" if near else ""
 
 
 def finite(value: object) -> bool:

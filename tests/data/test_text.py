@@ -282,7 +282,7 @@ def test_one_damaged_file_of_many_is_named(tmp_path: Path) -> None:
         ("./no/such.txt", "no file or folder './no/such.txt'; give a Hub name"),
         ("nothing.jsonl", "no file or folder 'nothing.jsonl'; give a Hub name"),
         ("a/b/c", "no file or folder 'a/b/c'; give a Hub name"),
-        ("no-such-owner/no-such-data", "as a data set of the Hub failed offline"),
+        ("no-such-owner/no-such-data", "Hub is not asked, as HF_HUB_OFFLINE is set"),
     ],
 )
 def test_a_missing_source_says_what_was_tried(source: str, message: str) -> None:

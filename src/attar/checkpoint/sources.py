@@ -6,7 +6,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from huggingface_hub.errors import HFValidationError
+from huggingface_hub import constants
+from huggingface_hub.errors import (
+    GatedRepoError,
+    HFValidationError,
+    LocalEntryNotFoundError,
+    RepositoryNotFoundError,
+    RevisionNotFoundError,
+)
 
 from attar.checkpoint.claims import needs_code
 from attar.errors import AttarError, DataError, MissingExtraError, require
@@ -52,8 +59,8 @@ def read_from(what: str, path: str | Path, call: Any) -> Any:
     folder = folder_of(path)
     if not folder.exists() and str(path).startswith((".", "/", "~")):
         raise DataError(
-            f"no {what} at {str(path)!r}: expected a folder with config.json, or a name on the "
-            f"Hugging Face Hub"
+            f"no {what} at {str(path)!r}: there is no such folder; give one with config.json, or a "
+            "name on the Hugging Face Hub"
         )
     if folder.is_file():
         raise DataError(f"expected a folder with a {what}, found the file {str(path)!r}")
@@ -65,10 +72,6 @@ def read_from(what: str, path: str | Path, call: Any) -> Any:
     try:
         with unnoticed_widths():
             return call()
-    except HFValidationError:
-        raise DataError(
-            f"{str(path)!r} is neither a folder nor a valid name on the Hugging Face Hub"
-        ) from None
     except AttarError:
         raise
     except ImportError as error:
@@ -85,10 +88,40 @@ def read_from(what: str, path: str | Path, call: Any) -> Any:
                 f"cannot read the {what} of the checkpoint {str(path)!r}, which may be damaged; "
                 f"save or download it again ({reason})"
             ) from error
+        if absent := not_on_hub(error, "model"):
+            raise DataError(
+                f"no {what} named {str(path)!r}: there is no folder of that name here, and {absent}"
+            ) from error
         raise DataError(
-            f"no {what} named {str(path)!r}: it is not a folder here and could not be loaded from "
-            f"the Hugging Face Hub; check the name and the connection ({reason})"
+            f"cannot read the {what} of {str(path)!r} from the Hugging Face Hub ({reason}); give "
+            "another model"
         ) from error
+
+
+def not_on_hub(error: BaseException, kind: str) -> str | None:
+    """Why the Hub did not give a model or a data set, and what to do; None where that is not the
+    cause of the error.
+    """
+    causes = [error]
+    while (cause := causes[-1].__cause__ or causes[-1].__context__) is not None:
+        causes.append(cause)
+    kinds = {base for cause in causes for base in type(cause).__mro__}
+    if HFValidationError in kinds:
+        return "it cannot be a name on the Hugging Face Hub"
+    if GatedRepoError in kinds:
+        return "access to it on the Hugging Face Hub has to be asked for, on its page there"
+    if RevisionNotFoundError in kinds:
+        return "the Hugging Face Hub has it without that revision; give another"
+    if RepositoryNotFoundError in kinds:
+        return (
+            f"the Hugging Face Hub has no {kind} of that name that you may read; check the name, "
+            "or log in (hf auth login)"
+        )
+    if not kinds & {LocalEntryNotFoundError, ConnectionError}:
+        return None
+    if constants.HF_HUB_OFFLINE:
+        return "the Hugging Face Hub is not asked, as HF_HUB_OFFLINE is set; check the name"
+    return "the Hugging Face Hub cannot be reached; check the name and the connection"
 
 
 def reason_of(error: Exception) -> str:

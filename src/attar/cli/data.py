@@ -14,8 +14,10 @@ _GROUP = Group("Data", sort_key=2)
 
 def words_of(settings: Mapping[str, str]) -> list[str]:
     """Data, as `Data.settings` or a record names it, as words of a command line."""
-    given = settings.items()
-    return [word for name, value in given for word in (f"--{name.replace('_', '-')}", value)]
+    words: list[str] = []
+    for name, value in settings.items():
+        words += [f"--{name.replace('_', '-')}", *([] if value is True else [value])]
+    return words
 
 
 @dataclass(frozen=True)
@@ -49,6 +51,8 @@ class LabelOptions(TextOptions):
     """Column of the second text, in labelled data."""
     label_column: str | None = None
     """Column of the labels, in labelled data."""
+    skip_empty: bool = False
+    """Leave out labelled rows without text, and say how many; otherwise they are an error."""
 
 
 @dataclass(frozen=True)

@@ -33,6 +33,8 @@ class Data:
     """Column of prompts, as text or messages. None: `prompt` or `messages`, if there is one."""
     completion_column: str = "completion"
     """Column of what follows the prompts; need not be there."""
+    skip_empty: bool = False
+    """Leave out labelled rows without text, which are refused otherwise."""
 
     def __post_init__(self) -> None:
         fine = isinstance(self.source, str | Path | Dataset | DatasetDict) and self.source != ""

@@ -20,6 +20,7 @@ import numpy as np
 from datasets import Dataset, DatasetDict, Features, Value
 from datasets.exceptions import DatasetGenerationError
 
+from attar.checkpoint.sources import not_on_hub
 from attar.data.data import STDLIB, Data, DataLike
 from attar.data.files import (
     ACCEPTED,
@@ -33,7 +34,7 @@ from attar.data.files import (
     reason,
     stream_rows,
 )
-from attar.errors import ConfigError, DataError
+from attar.errors import ConfigError, DataError, did_you_mean
 
 logger = logging.getLogger(__name__)
 
@@ -144,10 +145,13 @@ def from_hub(name: str, config: str | None, *, accepted: str = ACCEPTED) -> Data
     try:
         return datasets.load_dataset(name, config)  # pyright: ignore[reportReturnType]
     except Exception as error:
-        offline = " offline, as HF_HUB_OFFLINE asks" if datasets.config.HF_HUB_OFFLINE else ""
+        if absent := not_on_hub(error, "data set"):
+            raise DataError(
+                f"there is no file or folder {name!r} here, and {absent}; {accepted}"
+            ) from error
         raise DataError(
             f"there is no file or folder {name!r}, and loading it as a data set of the Hub"
-            f"{f' with config {config!r}' if config else ''} failed{offline} "
+            f"{f' with config {config!r}' if config else ''} failed "
             f"({reason(error)}); {accepted}"
         ) from error
 
@@ -191,8 +195,8 @@ def _text_only(dataset: Dataset, column: str, origin: str) -> Dataset:
             )
         columns = ", ".join(dataset.column_names) or "none"
         raise DataError(
-            f"expected a text column {column!r} in {origin}, found the columns {columns}; "
-            "name the right one with text_column (--text-column)"
+            f"expected a text column {column!r} in {origin}, found the columns {columns}; name the "
+            f"right one with text_column (--text-column){did_you_mean(column, dataset.column_names)}"
         )
     feature = dataset.features[column]
     if not (isinstance(feature, Value) and feature.dtype in ("string", "large_string")):

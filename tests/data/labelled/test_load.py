@@ -371,7 +371,11 @@ BAD: list[tuple[Any, dict[str, Any], str]] = [
     (columns(text=TEXTS, label=[None, ""] * 20), {}, "labels in the train split .* found none"),
     (columns(text=TEXTS, label=[-1, 1] * 20), {}, "found -1 among others .* another name"),
     (columns(text=TEXTS, label=TEXTS), {}, "40 different labels|3\\d different labels"),
-    (columns(text=[*TEXTS[:39], " "], label=["a", "b"] * 20), {}, r"found none in row 40"),
+    (columns(text=[*TEXTS[:39], " "], label=["a", "b"] * 20), {},
+     r"found none in row 40 \(text\); mend .*--skip-empty"),
+    (columns(text=[*TEXTS[:37], " ", None, ""], label=["a", "b"] * 20), {}, r"38 .* and 2 others"),
+    (Data(columns(content=TEXTS, label=["a", "b"] * 20), text_column="contents"), {},
+     "did you mean 'content'"),
     (columns(text=TEXTS, text_pair=[*TEXTS[:39], None], label=["a", "b"] * 20), {}, "text_pair"),
     (Dataset.from_dict({"text": TEXTS, "label": [0, 1] * 20}, features=CLASSES), {}, "none of c;"),
     (columns(text=TEXTS, tags=[["O"] * 3] * 39 + [["B-x"] * 2]),
@@ -389,6 +393,27 @@ BAD: list[tuple[Any, dict[str, Any], str]] = [
 def test_what_does_not_fit_is_said(source: Any, options: dict[str, Any], message: str) -> None:
     with pytest.raises(DataError, match=message):
         load_labelled(source, **options)
+
+
+def test_rows_without_text_are_left_out_and_counted(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    labels = ["a", "b"] * 20
+    written = [text if i % 4 else ("", "  ")[i % 8 == 0] for i, text in enumerate(TEXTS)]
+    lines = (f"{text},{label}" for text, label in zip(written, labels, strict=True))
+    file = write(tmp_path / "a.csv", "\n".join(["text,label", *lines]))
+    with pytest.raises(DataError, match=r"found none in row 1 \(text\) and 9 others"):
+        load_labelled(file)
+    data, task = load_labelled(Data(file, skip_empty=True))
+    assert "left out 10 rows without text of the train split" in caplog.text
+    expected = [(t, label) for t, label in zip(written, labels, strict=True) if t.strip()]
+    assert sorted(named(data, task)) == sorted(expected)
+
+
+def test_numbers_are_not_the_text(tmp_path: Path) -> None:
+    rows = "\n".join(f"{i}.5,{'ab'[i % 2]}" for i in range(40))
+    with pytest.raises(DataError, match=r"column 'text' .* found numbers alone; .*--text-column"):
+        load_labelled(write(tmp_path / "a.csv", f"text,label\n{rows}"))
 
 
 def test_bad_files_are_said(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from datasets.table import InMemoryTable
 from attar.data.files import LOADERS, group_by_split, kind, load_table, read_cells
 from attar.data.labelled.task import TaskKind
 from attar.data.text import SPLITS
-from attar.errors import DataError
+from attar.errors import DataError, did_you_mean
 
 PAIRS = (
     ("text", "text_pair"),
@@ -129,7 +129,7 @@ def find_roles(
         if name is not None and name not in table.column_names:
             raise DataError(
                 f"expected a column {name!r} in {origin}, {found}; name the right one with "
-                f"{option}_column (--{option}-column)"
+                f"{option}_column (--{option}-column){did_you_mean(name, table.column_names)}"
             )
 
     def first(names: Iterable[str]) -> str | None:
@@ -159,7 +159,7 @@ def find_roles(
             "label": (*LABELS, *TAGS[:4], ANSWERS[2]),
         }[lacks or "text"]
         raise DataError(
-            f"expected a {lacks} column in {origin}, such as {', '.join(usual)}, {found}; name it "
+            f"expected a {lacks} column in {origin}, such as {', '.join(usual[:5])}, {found}; name it "
             f"with {lacks}_column (--{lacks}-column)"
         )
     return Roles(text, pair, label)
@@ -198,6 +198,12 @@ def pick_columns(
         rows["label"] = table[roles.label][:] if known else [None] * len(table)
         splits[name] = rows
     if cells:
+        texts = splits["train"]["text"]
+        if texts and all(isinstance(text, str) and NUMBER.fullmatch(text) for text in texts):
+            raise DataError(
+                f"expected text in column {roles.text!r} of {origin}, found numbers alone; name "
+                "the right one with text_column (--text-column)"
+            )
         _read_numbers(splits.values(), column=roles.label, origin=origin)
     for rows in splits.values():  # without a label: empty, or the NaN of pandas
         rows["label"] = [None if x == "" or x != x else x for x in rows["label"]]

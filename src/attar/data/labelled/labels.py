@@ -1,5 +1,6 @@
 """Labels: telling the task by them, reading, numbering and forgetting them."""
 
+import logging
 import math
 import re
 from collections import Counter
@@ -14,6 +15,8 @@ from attar.data.labelled.columns import NUMBER, Rows
 from attar.data.labelled.task import UNLABELLED, TaskKind
 from attar.data.text import SPLITS
 from attar.errors import ConfigError, DataError, require
+
+logger = logging.getLogger(__name__)
 
 
 def infer(texts: Sequence[Any], labels: Sequence[Any], *, origin: str) -> TaskKind:
@@ -58,6 +61,7 @@ def read_labels(
     order: Sequence[str] | None,
     column: str,
     origin: str,
+    skip_empty: bool = False,
 ) -> None:
     """Check the rows, and bring their labels in place to names, numbers or answers, None where
     there is none; of token classification also the texts to words.
@@ -68,6 +72,7 @@ def read_labels(
         order: names of the labels that are numbers, as of `class_names`.
         column: the labels' column as errors call it.
         origin: the source as errors call it.
+        skip_empty: leave out rows without text.
 
     Raises:
         DataError: a text is missing, a label is none of this task, or train has no label at all.
@@ -76,7 +81,7 @@ def read_labels(
     for name, rows in splits.items():
         if kind == "token_classification":
             rows["text"] = [t.split() if isinstance(t, str) else t for t in rows["text"]]
-        _check_texts(rows, kind, f"the {name} split of {origin}")
+        empty = _check_texts(rows, kind, f"the {name} split of {origin}", skip_empty=skip_empty)
         labels = rows["label"]
         if kind == "regression" and name != "train" and {*labels} == {-1.0}:
             labels = [None] * len(labels)  # the test set of STS-B
@@ -99,6 +104,8 @@ def read_labels(
                     f"({reason(error)}); correct the row, or name another task or label_column"
                 ) from error
         rows["label"] = labels
+        for key, values in rows.items():
+            rows[key] = [value for i, value in enumerate(values) if i not in empty]
     if all(label is None for label in splits["train"]["label"]):
         raise _unlabelled(origin)
 
@@ -110,14 +117,27 @@ def _unlabelled(origin: str) -> DataError:
     )
 
 
-def _check_texts(rows: Rows, kind: TaskKind, where: str) -> None:
+def _check_texts(rows: Rows, kind: TaskKind, where: str, *, skip_empty: bool) -> set[int]:
+    """Which rows have no text and are to be left out."""
+    without = {
+        i: column
+        for column in ("text_pair", "text")
+        for i, text in enumerate(rows.get(column, ()))
+        if text in (None, []) or (isinstance(text, str) and not text.strip())
+    }
+    if without and not skip_empty:
+        first, count = min(without), len(without)
+        raise DataError(
+            f"expected text in every row of {where}, found none in row {first + 1} "
+            f"({without[first]}){f' and {count - 1} others' if count > 1 else ''}; mend the data, "
+            "or leave such rows out with skip_empty (--skip-empty)"
+        )
+    if without:
+        logger.warning("left out %d rows without text of %s", len(without), where)
     for column in ("text", "text_pair"):
         for i, text in enumerate(rows.get(column, ())):
-            if text in (None, []) or (isinstance(text, str) and not text.strip()):
-                raise DataError(
-                    f"expected text in every row of {where}, found none in row {i + 1} ({column}); "
-                    "leave out the row"
-                )
+            if i in without:
+                continue
             if isinstance(text, list) and not all(isinstance(word, str) for word in text):
                 raise DataError(
                     f"expected text for every word of {where}, found another kind in row {i + 1} "
@@ -130,6 +150,7 @@ def _check_texts(rows: Rows, kind: TaskKind, where: str) -> None:
                     f"{where}, found {type(text).__name__} in row {i + 1} ({column}); name another "
                     "task or text_column"
                 )
+    return {*without}
 
 
 def _multi_hot(splits: Mapping[str, Rows]) -> int | None:

@@ -91,7 +91,9 @@ def load_labelled(
     splits = pick_columns(tables, roles, cells=cells, origin=origin)
     kind = task or infer(splits["train"]["text"], splits["train"]["label"], origin=origin)
     order = class_names(tables["train"].features[roles.label])
-    read_labels(splits, kind, order=order, column=roles.label, origin=origin)
+    read_labels(
+        splits, kind, order=order, column=roles.label, origin=origin, skip_empty=data.skip_empty
+    )
     splits = complete(splits, origin=origin)
     names = number_labels(splits, kind, order=order, origin=origin)
     described = Task(kind, names, roles.pair is not None)
