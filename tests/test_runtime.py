@@ -30,6 +30,17 @@ def test_a_line_every_few_seconds_says_what_is_left(
     ]
 
 
+def test_what_is_done_says_no_time_left_and_a_share_reads_as_one(
+    clock: list[float], caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    bar = Bar(total=100, desc="pruning by wanda", unit="%")
+    for done in (40, 60):
+        clock[0] += 6
+        bar.update(done)
+    assert caplog.messages == ["pruning by wanda: 40% done, about 9 s left"]
+
+
 def test_what_was_done_before_does_not_count_as_fast(
     clock: list[float], caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -46,12 +46,13 @@ class Bar(tqdm):
             return super().update(n)
         self.n += n or 0
         now, done = time.monotonic(), self.n - self.first
-        if now - self.said >= _EVERY and done and self.total:
+        if now - self.said >= _EVERY and done and self.total and self.n < self.total:
             left = (self.total - self.n) * (now - self.began) / done
-            line = "%s: %d of %d %s, about %.0f s left"
             plural = "es" if self.each.endswith("ch") else "s"
-            what = self.each if self.each == "%" else self.each + plural
-            logger.info(line, self.what, self.n, self.total, what, left)
+            count = f"{self.n:.0f} of {self.total:.0f} {self.each}{plural}"
+            if self.each == "%":
+                count = f"{self.n:.0f}% done"
+            logger.info("%s: %s, about %.0f s left", self.what, count, left)
             self.said = now
         return None
 

@@ -50,7 +50,7 @@ def test_a_name_of_nothing_is_said_shortly(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     for load, longest in ((checkpoint.load, 170), (checkpoint.load_tokenizer, 170)):
-        with pytest.raises(DataError, match="there is no (such )?folder") as caught:
+        with pytest.raises(DataError, match=r"there is no (such )?folder") as caught:
             load(name)
         assert len(str(caught.value)) < longest
     for file in (name, f"{name}.txt"):
@@ -64,5 +64,5 @@ def test_another_fault_of_the_library_keeps_its_reason(monkeypatch: pytest.Monke
         raise ValueError("Unrecognized model in a/b")
 
     monkeypatch.setattr(AutoConfig, "from_pretrained", odd)
-    with pytest.raises(DataError, match="cannot read the model of 'a/b' .*Unrecognized model"):
+    with pytest.raises(DataError, match=r"cannot read the model of 'a/b' .*Unrecognized model"):
         checkpoint.load("a/b")

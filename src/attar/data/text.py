@@ -193,10 +193,11 @@ def _text_only(dataset: Dataset, column: str, origin: str) -> Dataset:
             raise DataError(
                 f"expected text in {origin}, found ids; give the text that they were made from"
             )
-        columns = ", ".join(dataset.column_names) or "none"
+        columns = dataset.column_names
         raise DataError(
-            f"expected a text column {column!r} in {origin}, found the columns {columns}; name the "
-            f"right one with text_column (--text-column){did_you_mean(column, dataset.column_names)}"
+            f"expected a text column {column!r} in {origin}, found the columns "
+            f"{', '.join(columns) or 'none'}; name the right one with text_column "
+            f"(--text-column){did_you_mean(column, columns)}"
         )
     feature = dataset.features[column]
     if not (isinstance(feature, Value) and feature.dtype in ("string", "large_string")):

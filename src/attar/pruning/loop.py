@@ -179,7 +179,7 @@ def prune_to_budget(task: LoopTask) -> PruneResult:
         logger.info(
             "%s: each step removes %.0f%% of what can be pruned", strategy.name, 100 * config.step
         )
-    bar = Bar(total=100, desc=f"{strategy.name}: progress to the budget", unit="%")
+    bar = Bar(total=100, desc=f"pruning by {strategy.name}", unit="%")
     with bar:
         while (tightest := run.costs.tightest()) is not None:
             constraint, missing = tightest

@@ -84,6 +84,13 @@ def test_answers_are_found_again(tokenizer: PreTrainedTokenizerFast) -> None:
         encode(rows("question_answering"), tokenizer, task=TASKS["question_answering"], context=4)
 
 
+def test_a_context_without_room_for_text_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"context must be at least 3, for a token .* found 2"):
+        encode(rows("single_label"), bert(), task=TASKS["single_label"], context=2)
+    short = encode(rows("single_label"), bert(), task=TASKS["single_label"], context=3)
+    assert {*map(len, short["input_ids"])} == {3}
+
+
 def test_other_columns_and_slow_tokenizers_are_refused() -> None:
     with pytest.raises(DataError, match=r"expected the columns text, label .* without text;"):
         encode(rows("token_classification"), bert(), task=TASKS["single_label"])

@@ -159,8 +159,8 @@ def find_roles(
             "label": (*LABELS, *TAGS[:4], ANSWERS[2]),
         }[lacks or "text"]
         raise DataError(
-            f"expected a {lacks} column in {origin}, such as {', '.join(usual[:5])}, {found}; name it "
-            f"with {lacks}_column (--{lacks}-column)"
+            f"expected a {lacks} column in {origin}, such as {', '.join(usual[:5])}, {found}; name "
+            f"it with {lacks}_column (--{lacks}-column)"
         )
     return Roles(text, pair, label)
 

@@ -56,6 +56,12 @@ def encode(
             f"expected a fast tokenizer for {kind}, which needs the place of each token in the "
             f"text, found {type(tokenizer).__name__}; use the fast one of this model"
         )
+    least = tokenizer.num_special_tokens_to_add(pair=task.pair) + 1 + task.pair
+    if context < least and kind != "question_answering":  # texts would stay as long as they are
+        raise ConfigError(
+            f"context must be at least {least}, for a token of each text and those that "
+            f"{type(tokenizer).__name__} puts around them; found {context}, so raise it"
+        )
     documents, between = documents.with_format(None), _between(tokenizer) if task.pair else ""
     parts = []
     for start in range(0, max(1, len(documents)), _ROWS):
