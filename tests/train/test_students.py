@@ -5,11 +5,19 @@ from typing import Any
 import pytest
 import torch
 from transformers import (
+    DebertaConfig,
+    DebertaForSequenceClassification,
     EsmConfig,
     EsmForMaskedLM,
+    FunnelConfig,
+    FunnelModel,
     LongformerConfig,
     LongformerModel,
     PreTrainedModel,
+    ReformerConfig,
+    ReformerModel,
+    SqueezeBertConfig,
+    SqueezeBertModel,
 )
 
 import decoders
@@ -146,6 +154,46 @@ def test_a_head_that_reads_the_number_of_layers_and_a_model_without_one_are_refu
     vars(uncounted.config)["num_hidden_layers"] = None
     with pytest.raises(CompatibilityError, match="number of blocks as num_hidden_layers"):
         make_student(uncounted, layers=1)
+
+
+def test_rules_of_a_class_for_its_sizes_are_kept_or_told() -> None:
+    shape: Any = {"vocab_size": 64, "hidden_size": 32, "num_attention_heads": 4}
+    squeezed = SqueezeBertModel(
+        SqueezeBertConfig(**shape, embedding_size=32, num_hidden_layers=3, intermediate_size=48)
+    )
+    narrow = make_student(squeezed, layers=2, width=16, init="random")
+    with torch.no_grad():
+        assert narrow(input_ids=tiny.ids()).last_hidden_state.shape[-1] == 16
+    named = DebertaConfig(**shape, num_hidden_layers=3, intermediate_size=48)
+    named = make_student(DebertaForSequenceClassification(named), layers=2, width=16, init="random")
+    with torch.no_grad():
+        assert named(input_ids=tiny.ids()).logits.shape == (2, 2)
+    funnel = FunnelModel(FunnelConfig(vocab_size=64, block_sizes=[2, 2], d_model=32, n_head=4,
+                                      d_head=8, d_inner=48))  # fmt: skip
+    with pytest.raises(CompatibilityError, match=r"FunnelModel cannot be made smaller .*block_siz"):
+        make_student(funnel, layers=2)
+
+
+def test_a_reformer_keeps_the_kinds_of_its_layers() -> None:
+    config = ReformerConfig(
+        vocab_size=64,
+        hidden_size=32,
+        num_attention_heads=4,
+        attention_head_size=8,
+        feed_forward_size=48,
+        attn_layers=["local", "lsh", "local", "lsh"],
+        axial_pos_shape=[8, 8],
+        axial_pos_embds_dim=[16, 16],
+        num_buckets=2,
+        is_decoder=False,
+    )
+    teacher = ReformerModel(config).eval()
+    student = make_student(teacher, layers=[0, 3])
+    assert student.config.attn_layers == ["local", "lsh"]
+    with torch.no_grad():
+        assert torch.isfinite(student(input_ids=tiny.ids()).last_hidden_state).all()
+    with pytest.raises(CompatibilityError, match="ReformerModel cannot be made smaller"):
+        make_student(teacher, layers=2, width=16, init="random")
 
 
 def test_what_cannot_be_is_told() -> None:

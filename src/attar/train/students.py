@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from attar.errors import CompatibilityError, ConfigError, check_types
+from attar.errors import AttarError, CompatibilityError, ConfigError, check_types
 from attar.models import evenly_spaced, keep_layers
 
 StudentInit = Literal["cut", "random"]
@@ -95,18 +95,12 @@ def make_student(
             f"the config of this mixture of experts names layers by number ({named[0]}), which "
             "fewer layers would shift; give a smaller model of your own instead of a cut"
         )
-    config = copy.deepcopy(teacher.config)
-    keep_layers(config.get_text_config(), kept)
-    if width is not None:
-        if init == "cut":
-            raise ConfigError(
-                "a cut keeps the width of the larger model, as its weights are copied; let a "
-                "narrower one start at random, or leave its width out"
-            )
-        _narrow(config, width)
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        student = type(teacher)._from_config(config, dtype=teacher.dtype)
+    if width is not None and init == "cut":
+        raise ConfigError(
+            "a cut keeps the width of the larger model, as its weights are copied; let a "
+            "narrower one start at random, or leave its width out"
+        )
+    student = _drawn(teacher, kept, width, seed=seed)
     if init == "cut":
         numbers = {
             f"{prefix}.{new}.": f"{prefix}.{old}."
@@ -127,6 +121,27 @@ def make_student(
     if teacher.can_generate():
         student.generation_config = copy.deepcopy(teacher.generation_config)
     return student.eval()
+
+
+def _drawn(
+    teacher: PreTrainedModel, kept: Sequence[int], width: int | None, *, seed: int
+) -> PreTrainedModel:
+    """A model with random weights, of the teacher's class with these layers and this width."""
+    config = copy.deepcopy(teacher.config)
+    try:
+        keep_layers(config.get_text_config(), kept)
+        if width is not None:
+            _narrow(config, width)
+        with torch.random.fork_rng():
+            torch.manual_seed(seed)
+            return type(teacher)._from_config(config, dtype=teacher.dtype)
+    except AttarError:
+        raise
+    except Exception as error:  # a class may have any rule for its sizes
+        raise CompatibilityError(
+            f"{type(teacher).__name__} cannot be made smaller by its number of layers or its width "
+            f"({' '.join(str(error).split())[:200]}); give a smaller model of your own"
+        ) from error
 
 
 def evenly_spaced_layers(count: int, whole: int) -> list[int]:
@@ -180,6 +195,9 @@ def _narrow(config: Any, width: int) -> None:
     if getattr(config, "num_key_value_heads", None):
         config.num_key_value_heads = width // head // shared
     config.hidden_size, config.num_attention_heads = width, width // head
+    for name, value in config.to_dict().items():  # SqueezeBERT and DeBERTa need them to be one
+        if name.endswith(("hidden_size", "embedding_size")) and value == before:
+            setattr(config, name, width)
     for name in ("intermediate_size", "hidden_dim"):  # DistilBERT has the second
         if hasattr(config, name):
             setattr(config, name, max(1, getattr(config, name) * width // before))
