@@ -1,6 +1,7 @@
 """Saving models as ordinary Hugging Face checkpoints."""
 
 import contextlib
+import shutil
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -57,11 +58,13 @@ def save(
             require_same(Path(partial), written, model=model)
             if tokenizer is not None:
                 _forget_code(tokenizer, tokenizer.init_kwargs)
-                tokenizer.save_pretrained(output_dir)
+                tokenizer.save_pretrained(partial)
             for old in output_dir.glob("model*.safetensors*"):  # one file would win over new shards
                 old.unlink()
-            for file in Path(partial).iterdir():
-                file.replace(output_dir / file.name)
+            for part in Path(partial).iterdir():
+                if part.is_dir():  # further chat templates of a tokenizer
+                    shutil.rmtree(output_dir / part.name, ignore_errors=True)
+                part.replace(output_dir / part.name)
     except Exception as error:
         with contextlib.suppress(OSError):  # something lies in it
             for folder in above:

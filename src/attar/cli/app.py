@@ -215,6 +215,8 @@ def run(argv: Sequence[str]) -> int:
         return _complain(str(error), error.exit_code)
     except cyclopts.UnusedCliTokensError as error:
         return _complain(_too_many(error), ExitCode.USAGE)
+    except cyclopts.MissingArgumentError as error:
+        return _complain(_missing(error), ExitCode.USAGE)
     except cyclopts.CycloptsError as error:
         return _complain(_with_new_word(str(error), argv), ExitCode.USAGE)
     except KeyboardInterrupt as error:
@@ -266,6 +268,16 @@ def _too_many(error: cyclopts.CycloptsError) -> str:
     typed = " ".join(["attar", *(error.command_chain or ()), *map(str.upper, first)])
     hint = f"data has an option, --data {found}" if "data" in options else "quote text with spaces"
     return f"expected {typed}, then options; found {found} as well: {hint}"
+
+
+def _missing(error: cyclopts.MissingArgumentError) -> str:
+    """What a command needs besides."""
+    argument = error.argument
+    assert argument is not None
+    first = argument.field_info.is_positional and error.keyword is None
+    name = argument.name.lstrip("-").upper() if first else error.keyword or argument.name
+    command = " ".join(["attar", *(error.command_chain or ())])
+    return f"{command} needs {name}; `{command} --help` says what that is"
 
 
 def _end_of_output(error: OSError) -> int:

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 from cyclopts import App, Parameter
 
-from attar.artefacts import expanded, require_new_file
+from attar.artefacts import expanded, require_new_file, write_text
 from attar.errors import ConfigError, printable
 from attar.report.record import FILE_NAME, json_text
 
@@ -118,9 +118,11 @@ def write_json(target: str, value: Any) -> None:
         show(text)
         return
     try:
-        Path(target).write_text(text + "\n", encoding="utf-8")
+        write_text(Path(target), text + "\n")
     except OSError as error:
-        raise ConfigError(f"cannot write --json {target!r}: {error.strerror}.") from error
+        raise ConfigError(
+            f"cannot write --json {target!r}: {error.strerror}; give a file elsewhere"
+        ) from error
     note(f"JSON written to {target}")
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from textwrap import shorten
 from typing import Literal
 
+from attar.artefacts import write_text
 from attar.cli.output import note, show, show_pairs
 from attar.errors import ConfigError
 from attar.recipes import read_recipe, recipe_file, recipes
@@ -61,7 +62,9 @@ def _copy(text: str, name: str, path: Path | None) -> Path:
         raise ConfigError(f"{target} exists already; give another path or remove it.")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_text(text, encoding="utf-8")
+        write_text(target, text)
     except OSError as error:
-        raise ConfigError(f"cannot write {target}: {error.strerror}.") from error
+        raise ConfigError(
+            f"cannot write {target}: {error.strerror}; give a path elsewhere"
+        ) from error
     return target

@@ -23,7 +23,8 @@ from datasets.table import InMemoryTable
 from pyarrow import csv as arrow_csv
 from pyarrow import parquet
 
-from attar.errors import ConfigError, DataError
+from attar.artefacts import disk_is_full
+from attar.errors import ConfigError, DataError, ResourceError
 from attar.foreign import JSON_BYTES, read_json
 
 logger = logging.getLogger(__name__)
@@ -265,6 +266,11 @@ def load_table(file: Path, loader: str) -> Dataset:
         pattern = glob.escape(str(file.resolve()))
         rows = datasets.load_dataset(loader, data_files=pattern, split="train", **options)
     except Exception as error:
+        if disk_is_full(error):
+            raise ResourceError(
+                f"cannot keep {file} in the cache of data sets, {str(cache_folder())!r}, as the "
+                "disk is full; make room, or set HF_HOME to a folder on another disk"
+            ) from error
         said = reason(error)
         coded = "codec can't decode" in said
         remedy = "convert the file to UTF-8" if coded else "correct the file or leave it out"
