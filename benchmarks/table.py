@@ -83,13 +83,13 @@ def highlights(found: dict[str, dict[str, Any]]) -> str:
     speed, coding = found["bonsai-speed"], found["equal-info-speed"]
     told = {
         "bonsai-quality": (
-            f"**A pruned model.** With half of its blocks cut, a Llama of 6M parameters loses "
-            f"{quality['figure']:.2f} nats per token by Bonsai. The best baseline that cuts in one "
-            f"step loses {_after_colon(quality['one_shot']):.2f}; after equal healing it is "
-            f"{quality['healed']:.2f} against {_after_colon(quality['healed_baseline']):.2f}. A "
-            f"model of the size of `pocket/30m` at half of its blocks reads a prompt "
-            f"{speed['ratio']:.1f} times and generates {speed['decode_ratio']:.1f} times as fast "
-            f"as its parent."
+            f"**A pruned model.** With half of its blocks cut by Bonsai, the loss of a Llama of 6M "
+            f"parameters rises by {quality['figure']:.2f} nats per token; with the best baseline "
+            f"that cuts in one step, by {_after_colon(quality['one_shot']):.2f}. After equal "
+            f"healing it is {quality['healed']:.2f} against "
+            f"{_after_colon(quality['healed_baseline']):.2f}. A model of 30M parameters (recipe "
+            f"`pocket/30m`) with half of its blocks reads a prompt {speed['ratio']:.1f} times as "
+            f"fast as its parent, and generates {speed['decode_ratio']:.1f} times as fast."
         ),
         "distiller-pipelines": (
             f"**A distilled classifier.** With 1,000 labels, a student distilled from a teacher of "
@@ -104,10 +104,11 @@ def highlights(found: dict[str, dict[str, Any]]) -> str:
             f"transformers with the same pair (we aimed at {decoding['target']})."
         ),
         "equal-info-speed": (
-            f"**A tokenizer of windows.** It encodes {coding['figure']:.0f} MB per second on one "
-            f"thread, {coding['ratio']:.0f} times a BPE tokenizer with as many ids. Small models "
-            f"learn less well from it: {learning['figure']:.2f} bits per byte in equal time, where "
-            f"bytes give {_after_colon(learning['baseline']):.2f} (`equal-info-learn`)."
+            f"**A tokenizer of compressed text.** It encodes {coding['figure']:.0f} MB per second "
+            f"on one thread, {coding['ratio']:.0f} times as fast as a BPE tokenizer with as many "
+            f"ids. But small models learn less well from it: {learning['figure']:.2f} bits per "
+            f"byte after equal time, against {_after_colon(learning['baseline']):.2f} from plain "
+            f"bytes (`equal-info-learn`)."
         ),
     }
     return "\n".join(

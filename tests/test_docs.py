@@ -23,7 +23,7 @@ from attar.recipes import recipes
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = sorted(
-    [ROOT / "README.md", *(ROOT / "docs").rglob("*.md"), *(ROOT / "benchmarks").rglob("*.md")]
+    [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "benchmarks").rglob("*.md")]
 )
 _FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _SPAN = re.compile(r"`(attar [^`]+)`")
@@ -42,13 +42,19 @@ def fences(page: Path, *languages: str) -> Iterator[tuple[int, str]]:
             yield text.count("\n", 0, found.start()) + 2, found[2]
 
 
-def commands(page: Path) -> Iterator[list[str]]:
-    """The arguments of every `attar ...` in shell blocks and in running text."""
+def typed(page: Path) -> Iterator[list[str]]:
+    """The words of every line of a shell block."""
     for _, block in fences(page, "sh", "bash", "console"):
         for line in block.replace("\\\n", " ").splitlines():
-            words = shlex.split(line, comments=True)
-            if words and Path(words[0]).name == "attar":
-                yield words[1:]
+            if words := shlex.split(line, comments=True):
+                yield words
+
+
+def commands(page: Path) -> Iterator[list[str]]:
+    """The arguments of every `attar ...` in shell blocks and in running text."""
+    yield from (words[1:] for words in typed(page) if Path(words[0]).name == "attar")
+    if page.name == "CHANGELOG.md":  # names commands of earlier versions, too
+        return
     prose = _FENCE.sub("", page.read_text(encoding="utf-8"))
     for found in _SPAN.finditer(prose):
         yield shlex.split(found[1])[1:]
@@ -99,6 +105,24 @@ def test_commands_parse(words: list[str]) -> None:
         assert words[0] in build_app()
     else:
         parse(words)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name)
+def test_scripts_and_targets_exist(page: Path) -> None:
+    """Whatever else is typed: `make TARGET`, `python SCRIPT` and `python -m MODULE`."""
+    targets = re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text("utf-8"), re.MULTILINE)
+    shell = {" ".join(words) for words in typed(page)}
+    prose = _FENCE.sub("", page.read_text(encoding="utf-8"))
+    for line in shell | {*re.findall(r"`((?:make|python) [^`]+)`", prose)}:
+        program, *words = shlex.split(line)
+        if program == "make":
+            assert set(words) <= {*targets}, f"there is no {line}"
+        elif Path(program).name == "python" and words[0] == "-m":
+            assert importlib.util.find_spec(words[1]), f"there is no {line}"
+        elif Path(program).name == "python":
+            assert (ROOT / words[0]).is_file(), f"there is no {line}"
+        else:
+            assert Path(program).name in {"attar", "accelerate", "pip"}, f"{line} is not checked"
 
 
 @pytest.mark.parametrize(
