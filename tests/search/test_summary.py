@@ -115,4 +115,4 @@ def test_a_summary_as_text() -> None:
     assert [name for name, _ in summary_lines(whole, references={})][:2] == ["trials", "best"]
     assert verdict(Best(2, 0.4), Best(2, 0.5)).startswith("0.1000 BELOW the best of 2 random")
     assert verdict(Best(2, 0.5), Best(2, 0.50001)).startswith("as good as the best of 2")
-    assert "nothing to compare" in verdict(Best(2, 0.5), None)
+    assert "too few random ones" in verdict(Best(2, 0.5), None)
