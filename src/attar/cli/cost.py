@@ -10,9 +10,9 @@ from attar.cli.output import (
     Output,
     Overwrite,
     Recipe,
+    paired,
     require_target,
-    show_pairs,
-    write_json,
+    show_or_write,
 )
 from attar.measure.model import CostConfig, cost_lines
 from attar.measure.model import cost as cost_model
@@ -57,8 +57,5 @@ def cost(
         output_dir=output_dir,
         recipe=recipe,
     )
-    if json_to != "-":
-        show_pairs(cost_lines(run))
-    if json_to:
-        write_json(json_to, run.to_dict())
+    show_or_write(run.to_dict(), paired(cost_lines(run)), target=json_to)
     return ExitCode.DONE

@@ -18,7 +18,7 @@ from attar.cli.output import (
     require_folder_option,
     require_target,
     show,
-    write_json,
+    show_or_write,
 )
 from attar.decode.settings import SpecConfig
 from attar.errors import ConfigError
@@ -244,10 +244,7 @@ def evaluate(
         output_dir=output_dir,
         recipe=recipe,
     )
-    if json_to != "-":
-        show(profile_text(run))
-    if json_to:
-        write_json(json_to, run.to_dict())
+    show_or_write(run.to_dict(), profile_text(run), target=json_to)
     return ExitCode.DONE
 
 

@@ -11,9 +11,9 @@ from attar.cli.output import (
     Output,
     Overwrite,
     Recipe,
+    paired,
     require_target,
-    show_pairs,
-    write_json,
+    show_or_write,
 )
 from attar.evaluation.model import EvaluateConfig, evaluation_lines
 from attar.evaluation.model import evaluate as evaluate_model
@@ -61,8 +61,5 @@ def evaluate(
         output_dir=output_dir,
         recipe=recipe,
     )
-    if json_to != "-":
-        show_pairs(evaluation_lines(run))
-    if json_to:
-        write_json(json_to, run.to_dict())
+    show_or_write(run.to_dict(), paired(evaluation_lines(run)), target=json_to)
     return ExitCode.DONE

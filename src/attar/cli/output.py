@@ -72,11 +72,8 @@ def show(text: str) -> None:
 
 
 def show_pairs(pairs: Iterable[tuple[str, str]]) -> None:
-    """Print `label  text` lines with the texts under each other."""
-    lines = list(pairs)
-    width = max((len(label) for label, _ in lines), default=0)
-    for label, text in lines:
-        show(printable(f"{label:<{width}}  {text}".rstrip()))
+    """Print `paired` lines."""
+    show(paired(pairs))
 
 
 def require_target(target: str | None, *, overwrite: bool = False, begins: bytes = RECORD) -> None:
@@ -105,6 +102,26 @@ def require_target(target: str | None, *, overwrite: bool = False, begins: bytes
             f"cannot write --json {target!r}: {str(folder)!r} is not a folder that you may write "
             "to; make it or give another file"
         )
+
+
+def paired(pairs: Iterable[tuple[str, str]]) -> str:
+    """Lines of a label and a text, with the texts under each other."""
+    lines = list(pairs)
+    width = max((len(label) for label, _ in lines), default=0)
+    return "\n".join(printable(f"{label:<{width}}  {text}".rstrip()) for label, text in lines)
+
+
+def show_or_write(value: Any, text: str, *, target: str | None) -> None:
+    """Print a result as text, and write it as JSON where `--json` asks for it: to a new file
+    besides, or for `-` to stdout instead.
+
+    Raises:
+        ConfigError: the file cannot be written.
+    """
+    if target != "-":
+        show(text)
+    if target is not None:
+        write_json(target, value)
 
 
 def write_json(target: str, value: Any) -> None:

@@ -22,8 +22,8 @@ from attar.cli.output import (
     require_folder_option,
     require_target,
     show,
+    show_or_write,
     show_pairs,
-    write_json,
 )
 from attar.data.labelled.task import TaskKind
 from attar.methods.distiller.config import DistillConfig
@@ -154,11 +154,7 @@ def evaluate(
     """
     require_target(json_to, overwrite=overwrite)
     run = evaluate_studies(studies, seed=seed, output_dir=output_dir)
-    if json_to != "-":
-        for line in importance_lines(run):
-            show(line)
-    if json_to:
-        write_json(json_to, run.to_dict())
+    show_or_write(run.to_dict(), "\n".join(importance_lines(run)), target=json_to)
     return ExitCode.DONE
 
 

@@ -15,12 +15,12 @@ from attar.cli.output import (
     command,
     note,
     noun,
+    paired,
     parse_list,
     require_folder_option,
     require_target,
     show,
-    show_pairs,
-    write_json,
+    show_or_write,
 )
 from attar.data.corpus import decode_corpus, encode_corpus, encoded_table
 from attar.evaluation.tokenizers import BASELINES, evaluate_tokenizer, score_table
@@ -172,13 +172,13 @@ def evaluate(
         output_dir=output_dir,
         recipe=recipe,
     )
-    if json_to != "-":
-        show(score_table(run))
-        if verify:
-            show("\nThe tokenizer passed all checks. Decoded to exactly what was encoded:")
-            show_pairs((name, f"{count:,}") for name, count in run.details["verified"].items())
-    if json_to:
-        write_json(json_to, run.to_dict())
+    text = score_table(run)
+    if verify:
+        checked = paired((name, f"{count:,}") for name, count in run.details["verified"].items())
+        text += (
+            f"\n\nThe tokenizer passed all checks. Decoded to exactly what was encoded:\n{checked}"
+        )
+    show_or_write(run.to_dict(), text, target=json_to)
     return ExitCode.DONE
 
 
