@@ -36,8 +36,8 @@ def generate(
     config: Annotated[GenerateConfig, Parameter(name="*", group=_SAMPLING)] = GenerateConfig(),
     decoding: Annotated[SpecConfig, Parameter(name="*", group=_DRAFTING)] = SpecConfig(),
 ) -> int:
-    """Continue a text. With a draft it goes faster, and the text is still the model's own, but for
-    ties that bfloat16 and float16 round either way.
+    """Continue a text. A draft makes it faster and keeps the output: greedy texts stay the same,
+    sampled texts keep their distribution, up to rounding in bfloat16 and float16.
 
     Example: `attar generate my-model "def main(" --draft my-draft --stats`
 
@@ -52,7 +52,7 @@ def generate(
         .csv, .tsv or .parquet file with a column prompt or text; - reads lines from stdin.
     draft
         Folder or Hub name of a small model, as `attar draft` makes; layers:N for the first N layers
-        of the model itself; lookup for prompt lookup: what followed the same tokens earlier.
+        of the model itself; or lookup, which copies what followed the same tokens earlier.
     stats
         Print acceptance rates and draft lengths to stderr.
     output_dir
