@@ -1,7 +1,7 @@
 """Attar makes language models, and the data around them, small, fast and cheap.
 
 Every command of the command line is here under the same words: `attar.prune(...)`, and for nouns
-`attar.draft.train(...)`. So is every dataclass of options that a verb takes, under its own name:
+`attar.draft.train(...)`. So is every dataclass of options, under its own name:
 `attar.BonsaiConfig` and so on. Names load on first use, so that `import attar` stays quick and does
 not import torch.
 """

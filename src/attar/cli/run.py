@@ -28,7 +28,7 @@ def run(recipe: str, /, *options: str) -> int:
 
 
 def run_recipe(recipe: str, *arguments: Any, **options: Any) -> Any:
-    """The same for Python: `attar.run("pocket/1m", output_dir="my-model")`.
+    """Run the command that a recipe names: `attar.run("pocket/1m", output_dir="my-model")`.
 
     Args:
         recipe: name or path of a recipe that names its command.

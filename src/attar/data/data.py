@@ -16,7 +16,7 @@ Source = str | Path | Dataset | DatasetDict
 
 @dataclass(frozen=True)
 class Data:
-    """A source of data; every verb takes it whole. A plain source stands for `Data(source)`."""
+    """A source of data with its configuration and columns. A plain source is `Data(source)`."""
 
     source: Source = STDLIB
     """A data set on the Hub, a file or a folder, a data set object, or `python-stdlib`."""

@@ -298,8 +298,8 @@ def generate(
     output_dir: str | Path | None = None,
     recipe: str | None = None,
 ) -> Run:
-    """Continue texts. With a draft it goes faster, and the texts are still the model's own, but for
-    ties that bfloat16 and float16 round either way.
+    """Continue texts. A draft makes it faster and keeps the output: greedy texts stay the same,
+    sampled texts keep their distribution, up to rounding in bfloat16 and float16.
 
     Args:
         model: folder, Hub name or a model.

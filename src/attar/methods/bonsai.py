@@ -355,7 +355,7 @@ def prune(
         metric: a function of the model to keep high; None takes the likelihood of the text, or for
             an encoder or a model with a task head, how close its hidden states stay to the
             parent's.
-        tokenizer: needed with a loaded model; None reads the one that lies next to the model.
+        tokenizer: needed with a loaded model; None reads the one in the model's folder.
         apply: in place of a budget: cut by this plan, or that of this folder, without a search.
         eval_tokens: tokens of the test split, in passages spread over it, that quality is reported
             on.

@@ -124,7 +124,7 @@ class Run:
     """One run of one command: what was asked, what it cost, how good the result is.
 
     Attributes:
-        command: the verb, as in `prune bonsai`.
+        command: what was run, as in `draft train`.
         method: the method's name, or None.
         paper: the publication behind the method.
         model: the parent model's name or path.
@@ -134,7 +134,7 @@ class Run:
             with keys as in `Budget`.
         cost: `Cost.to_dict()` under `before` and `after`.
         quality: `Score.to_dict()` under `before` and `after`.
-        baselines: other ways to the same budget, each with `name`, `cost` and `quality` (plain,
+        baselines: models to compare the result with, each with `name`, `cost` and `quality` (plain,
             without before and after).
         details: free. Reports draw two keys: `widths`, `{"KV groups": {"before": [per layer],
             "after": [...]}, "FFN width": ...}`, and `importance`, `{"attention": [per layer],

@@ -33,7 +33,7 @@ class LayerKeep:
 
 @dataclass(frozen=True)
 class SlicePlan:
-    """What of a parent stays.
+    """What is kept of a parent.
 
     Attributes:
         layers: the layers that stay and what of them; layers that are not listed are dropped.

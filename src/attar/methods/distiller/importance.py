@@ -51,7 +51,7 @@ def evaluate_studies(
     seed: int = 0,
     output_dir: str | Path | None = None,
 ) -> Run:
-    """Tell which choices of a pipeline matter in some studies.
+    """Show which choices of a pipeline matter in some studies.
 
     Args:
         studies: folders of searches, or JSONL files.

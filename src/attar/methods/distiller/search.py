@@ -99,7 +99,7 @@ def search(
     recipe: str | None = None,
     resume: bool = False,
 ) -> Run:
-    """Run pipelines until the study has as many as asked for.
+    """Try distillation pipelines on data, and write the best as a recipe.
 
     Call it again, or from other processes at the same time, to continue the same study. The
     folder gets `study.jsonl`, a line for each trial that has ended (read it with `read_study`),

@@ -55,7 +55,7 @@ def train_draft(
     recipe: str | None = None,
     resume: bool = False,
 ) -> Run:
-    """Train a draft until it agrees with its target, and save it as a checkpoint.
+    """Train a draft on its target's distribution, and save it as a checkpoint.
 
     Under `torchrun` all processes train together and the first one writes.
 
@@ -74,7 +74,7 @@ def train_draft(
     Returns:
         The record, also written to `attar.json`: cost of the draft, its acceptance rate and block
         efficiency before and after, greedy and at temperature 1, and the training log. Next to it
-        `speculation.json` says what the draft promises on this machine.
+        `speculation.json` has acceptance rates, times and the predicted speed-up on this machine.
 
     Raises:
         ConfigError: the output folder is taken, the texts do not fit the models, or training

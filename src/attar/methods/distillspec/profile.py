@@ -111,7 +111,8 @@ def evaluate_draft(
     output_dir: str | Path | None = None,
     recipe: str | None = None,
 ) -> Run:
-    """Measure whether a draft pays on this machine: acceptance, times, prediction and races.
+    """Measure whether a draft pays on this machine: acceptance rate, times, predicted and measured
+    speed-up.
 
     Args:
         model: the draft: folder or Hub name, or a model.

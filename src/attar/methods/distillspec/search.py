@@ -119,23 +119,23 @@ def search_drafts(
     """Try every divergence with every source of texts, and write the best as a recipe.
 
     Call it again, or from other processes at the same time, to continue the same study. The
-    folder gets `study.jsonl`, a line for each cell that has ended, `best.yaml`, options of
-    `train_draft` that make the best training again, and `attar.json`.
+    folder gets `study.jsonl`, a line for each training that has ended, `best.yaml`, options of
+    `attar.draft.train` that repeat the best one, and `attar.json`.
 
     Args:
-        model: the draft, as of `train_draft`; it stays as it is.
-        data: as of `train_draft`.
-        target: as of `train_draft`.
+        model: the draft, as in `attar.draft.train`; it is not changed.
+        data: as in `attar.draft.train`.
+        target: as in `attar.draft.train`.
         config: what is tried; or the name or path of a recipe.
-        training: of each cell; its divergence and shares are set by the search.
+        training: options of each training; its divergence and shares are set by the search.
         tokenizer: None: the target's.
         output_dir: folder of the study: a new one, or that of a study to continue.
         recipe: name of the recipe that the options came from, for the record.
         resume: not needed: a search is continued with or without it.
 
     Returns:
-        The record: block efficiency of the draft before and after the best training, and the cells
-        best first in `details.cells`.
+        The record: block efficiency of the draft before and after the best training, and all
+        trainings, best first, in `details.cells`.
 
     Raises:
         ConfigError: nothing to try, several processes, or the folder holds something else or a

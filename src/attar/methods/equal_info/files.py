@@ -48,7 +48,7 @@ def decompress(
     output_file: str | Path | None = None,
     recover: bool = False,
 ) -> Run:
-    """Get a file back that `compress` wrote.
+    """Restore a file that `compress` wrote.
 
     Args:
         model: folder of the tokenizer that it was written with.
