@@ -108,6 +108,19 @@ def test_commands_parse(words: list[str]) -> None:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name)
+def test_no_folder_is_written_twice(page: Path) -> None:
+    """Whoever types a page from top to bottom is not refused: a full folder is not replaced."""
+    outputs = ("-o", "--output-dir")
+    written = [
+        words[words.index(option) + 1]
+        for words in typed(page)
+        for option in outputs
+        if option in words and not {"--resume", "search"} & {*words}
+    ]
+    assert sorted(written) == sorted({*written})
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name)
 def test_scripts_and_targets_exist(page: Path) -> None:
     """Whatever else is typed: `make TARGET`, `python SCRIPT` and `python -m MODULE`."""
     targets = re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text("utf-8"), re.MULTILINE)
