@@ -263,7 +263,7 @@ def test_recommend_prints_pipelines_and_how_good_such_advice_is(
         assert f"{one.interval[0]:+.2f} to {one.interval[1]:+.2f}" in said
         assert f"{one.reasons[0][0]} {one.reasons[0][1]:+.2f}" in said
     judged = AutoDistiller.fit(studies.several()).evaluate()
-    cells = table(said, "left out")
+    cells = table(said, "data set left out")
     assert [row[0] for row in cells] == [*"abcd", "mean", "mean, with the paper's target"]
     mean = next(row for row in judged if (row.dataset, row.target) == ("mean", "z"))
     assert cells[4][2:] == [

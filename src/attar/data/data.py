@@ -8,7 +8,7 @@ from typing import Any
 from datasets import Dataset, DatasetDict
 
 from attar import artefacts
-from attar.errors import require
+from attar.errors import ConfigError, require
 
 STDLIB = "python-stdlib"
 Source = str | Path | Dataset | DatasetDict
@@ -73,6 +73,24 @@ class Data:
     def origin(self) -> str:
         """How errors call it."""
         return str(self.source) if isinstance(self.source, str | Path) else "the given data set"
+
+    def is_on_hub(self, *, own: bool) -> bool:
+        """Whether it is a data set on the Hub.
+
+        Args:
+            own: it is made from the source code of this Python.
+
+        Raises:
+            ConfigError: it is not, and a configuration is given.
+        """
+        named = isinstance(self.source, str | Path)
+        on_hub = named and self.path is None and not own
+        if self.config is not None and not on_hub:
+            raise ConfigError(
+                f"expected a data set on the Hub with the configuration {self.config!r}, found "
+                f"{self.origin}, which has no configurations; leave config (--data-config) out"
+            )
+        return on_hub
 
     def settings(self) -> dict[str, Any]:
         """What is recorded of it: its name under `data`, and what differs from the default."""

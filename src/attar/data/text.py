@@ -34,7 +34,7 @@ from attar.data.files import (
     reason,
     stream_rows,
 )
-from attar.errors import ConfigError, DataError, did_you_mean
+from attar.errors import DataError, did_you_mean
 
 logger = logging.getLogger(__name__)
 
@@ -80,12 +80,7 @@ def load_text(data: DataLike = STDLIB) -> DatasetDict:
     source, config, origin = data.source, data.config, data.origin
     text_column = data.text_column or "text"
     path, own = data.path, source == STDLIB
-    on_hub = isinstance(source, str | Path) and path is None and not own
-    if config is not None and not on_hub:
-        raise ConfigError(
-            f"expected a data set on the Hub with dataset config {config!r}, found {origin}, "
-            "which has no configurations; leave the config out"
-        )
+    on_hub = data.is_on_hub(own=own)
     with progress_only_on_terminals():
         if own:
             parts = _stdlib()

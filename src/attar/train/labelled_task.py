@@ -21,6 +21,18 @@ from attar.models import require_context
 from attar.train.students import StudentShape, make_student
 
 
+def require_student(student: object, teacher: object, *, layers: int | None) -> None:
+    """Refuse to train nothing: without a student there must be a teacher to make one from.
+
+    Raises:
+        ConfigError: there is neither.
+    """
+    if student is None and (teacher is None or layers is None):
+        raise ConfigError(
+            "expected a student, or a teacher and student_layers to make one from it; name one"
+        )
+
+
 @dataclass(frozen=True, kw_only=True)
 class LabelledTask:
     """A student, its teacher, and the rows that it learns from.
@@ -83,11 +95,10 @@ class LabelledTask:
             own = student
             model = load_with_head(student, task, seed=seed)
             check_outputs("student", model, task=task)
-        elif parent is None or shape.layers is None:
-            raise ConfigError(
-                "expected a student, or a teacher and student_layers to make one from it; name one"
-            )
         else:
+            require_student(student, teacher, layers=shape.layers)
+            assert parent is not None
+            assert shape.layers is not None
             own = parent
             model = make_student(
                 parent, layers=shape.layers, width=shape.width, init=shape.init, seed=seed

@@ -12,7 +12,7 @@ from attar.data.labelled.splits import complete, to_dataset
 from attar.data.labelled.stdlib_tasks import stdlib_tables
 from attar.data.labelled.task import Task, TaskKind
 from attar.data.text import from_hub, name_splits, progress_only_on_terminals
-from attar.errors import ConfigError, require
+from attar.errors import require
 
 _ACCEPTED = (
     "give a Hub name, a file or folder of .jsonl, .parquet, .csv or .tsv (each also with .gz), "
@@ -69,12 +69,7 @@ def load_labelled(
     source, config, origin = data.source, data.config, data.origin
     path, text = data.path, isinstance(source, str | Path)
     own = text and origin.partition(":")[0] == STDLIB
-    on_hub = text and path is None and not own
-    if config is not None and not on_hub:
-        raise ConfigError(
-            f"expected a data set on the Hub with dataset config {config!r}, found {origin}, "
-            "which has no configurations; leave the config out"
-        )
+    on_hub = data.is_on_hub(own=own)
     named = (data.text_column, data.pair_column, data.label_column)
     cells = False
     with progress_only_on_terminals():

@@ -31,7 +31,7 @@ from attar.report.record import Paper, Run
 from attar.runtime import place
 from attar.train.callbacks import Watch
 from attar.train.labelled import LabelledLoss, Sharing, augmenter_resources, train_labelled
-from attar.train.labelled_task import LabelledTask
+from attar.train.labelled_task import LabelledTask, require_student
 from attar.train.layer_map import LayerMap
 from attar.train.outputs import TeacherOutputs
 from attar.train.students import StudentInit, StudentShape, width
@@ -207,10 +207,7 @@ def distill(
         DataError: a model or the data cannot be read.
     """
     config, recipe = configured(config, DistillConfig, recipe=recipe)
-    if model is None and (student_layers is None or teacher is None):
-        raise ConfigError(
-            "expected a student, or a teacher and student_layers to make one from it; name one"
-        )
+    require_student(model, teacher, layers=student_layers)
     if model is not None and student_layers is not None:
         raise ConfigError("student_layers makes a student from the teacher: leave the student out")
     data = Data.of(data)
