@@ -3,8 +3,8 @@
     python examples/prune_a_model.py              # trains a tiny model first
     python examples/prune_a_model.py MODEL_FOLDER
 
-Takes a minute or two without an argument. The tiny model is then trained so little that healing can
-make it better than its parent. Everything goes to a new temporary folder.
+Takes under a minute of processor time without an argument. The tiny model is then trained so little
+that healing makes it better than its parent. Everything goes to a new temporary folder.
 """
 
 import sys
@@ -22,10 +22,11 @@ TINY = PretrainConfig(
     hidden_size=64,
     intermediate_size=176,
     num_hidden_layers=3,
-    max_steps=150,
+    max_steps=100,
+    eval_tokens=5_000,
 )
-SEARCH = BonsaiConfig(context=64, step=0.1)
-HEALING = HealConfig(max_steps=60, learning_rate=1e-3, context=64)
+SEARCH = BonsaiConfig(context=64, windows=8, step=0.25)
+HEALING = HealConfig(max_steps=40, learning_rate=1e-3, context=64, eval_tokens=5_000)
 
 
 def main() -> None:
@@ -43,6 +44,7 @@ def main() -> None:
             budget="blocks<=50%",
             method=method,
             config=SEARCH,
+            eval_tokens=5_000,
             output_dir=folder / method,
         )
     healed = folder / "bonsai-healed"
