@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from typing import Annotated
+from typing import Annotated, Any
 
 from cyclopts import Group, Parameter
 
@@ -12,7 +12,7 @@ from attar.errors import ConfigError
 _GROUP = Group("Data", sort_key=2)
 
 
-def words_of(settings: Mapping[str, str]) -> list[str]:
+def words_of(settings: Mapping[str, Any]) -> list[str]:
     """Data, as `Data.settings` or a record names it, as words of a command line."""
     words: list[str] = []
     for name, value in settings.items():
