@@ -97,7 +97,8 @@ class BlockLoop:
         """All texts, `(B, T)`."""
         texts = [row.text for row in self._all]
         longest = max(map(len, texts))
-        return torch.tensor([text + [padding] * (longest - len(text)) for text in texts])
+        filled = [text + [padding] * (longest - len(text)) for text in texts]
+        return torch.tensor(filled, device="cpu")
 
     def _block(self) -> list[int]:
         """One step of speculative decoding (Leviathan et al., algorithm 1), for all rows that are
@@ -161,14 +162,13 @@ class BlockLoop:
         device = logits.device
         lengths = [len(new) for new in proposal.tokens]
         most = max(lengths)
-        tokens = torch.zeros(len(lengths), most, dtype=torch.long)
-        for r, new in enumerate(proposal.tokens):
-            tokens[r, : len(new)] = torch.tensor(new, dtype=torch.long)
-        tokens, counts = tokens.to(device), torch.tensor(lengths, device=device)
+        filled = [[*new, *[0] * (most - len(new))] for new in proposal.tokens]
+        tokens = torch.tensor(filled, dtype=torch.long, device=device)
+        counts = torch.tensor(lengths, device=device)
         first = [len(row) + n - most for row, n in zip(self._rows, lengths, strict=True)]
 
-        def prefix(row: int, position: int) -> Tensor:  # few processors ask for it
-            return torch.tensor([[*self._rows[row].text, *proposal.tokens[row]][:position]])
+        def prefix(row: int, position: int) -> list[int]:  # few processors ask for it
+            return [*self._rows[row].text, *proposal.tokens[row]][:position]
 
         numbers = [row.number for row in self._rows]
         scores = self._warp(logits, prefix, first=first, numbers=numbers)
@@ -185,12 +185,11 @@ class BlockLoop:
                 )
             kept, token = verify_greedy(tokens, lengths=counts, best=best)
             return kept.tolist(), token.tolist()
-        taken = self._uniforms.take([n + 1 for n in lengths])
-        uniforms = torch.zeros(len(lengths), most + 1)
-        uniforms[:, :most] = taken[:, :most]
-        uniforms[:, -1] = taken[torch.arange(len(lengths)), torch.tensor(lengths)]
+        uniforms = self._uniforms.take([n + 1 for n in lengths]).to(device)
+        last = uniforms.gather(1, counts[:, None])  # for the token behind the draft
+        uniforms = torch.cat([uniforms[:, :most], last], 1)
         drafts = Drafts(tokens, counts, scores.softmax(-1), proposal.q)
-        kept, token = verify(drafts, uniforms.to(device), rule=self._rule)
+        kept, token = verify(drafts, uniforms, rule=self._rule)
         return kept.tolist(), token.tolist()
 
 

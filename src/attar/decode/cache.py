@@ -110,18 +110,18 @@ class Holes(CachedModel):
     def __init__(self, model: PreTrainedModel, rows: int, **extra: Any) -> None:
         super().__init__(model, rows, **extra)
         #: the position of the token in each slot, -1 for a hole
-        self.slots = torch.empty(rows, 0, dtype=torch.long)
+        self.slots = torch.empty(rows, 0, dtype=torch.long, device="cpu")
 
     def score(self, rows: Sequence[Sequence[int]], *, counts: Sequence[int]) -> Tensor:
         """Read what is new in every row, aligned at the end; slots before it become holes."""
         new = [len(row) - fed for row, fed in zip(rows, self.fed, strict=True)]
-        width = max(new)
-        ids, positions = torch.zeros(2, len(rows), width, dtype=torch.long)
-        slots = torch.full_like(ids, -1)
-        for r, (row, count) in enumerate(zip(rows, new, strict=True)):
-            if count:
-                ids[r, -count:] = torch.tensor(row[-count:])
-                slots[r, -count:] = torch.arange(len(row) - count, len(row))
+        read: list[list[int]] = []
+        places: list[list[int]] = []
+        for row, count in zip(rows, new, strict=True):
+            gap, first = max(new) - count, len(row) - count
+            read.append([*[0] * gap, *row[first:]])
+            places.append([*[-1] * gap, *range(first, len(row))])
+        ids, slots = torch.tensor([read, places], device="cpu")
         positions = slots.clamp_min(0)
         self.slots = torch.cat([self.slots, slots], 1)
         self.fed = [len(row) for row in rows]
@@ -136,7 +136,7 @@ class Holes(CachedModel):
         if all(fed <= length for fed, length in zip(self.fed, lengths, strict=True)):
             return
         self.fed = [min(fed, length) for fed, length in zip(self.fed, lengths, strict=True)]
-        self.slots[self.slots >= torch.tensor(self.fed)[:, None]] = -1
+        self.slots[self.slots >= torch.tensor(self.fed, device="cpu")[:, None]] = -1
         used = (self.slots >= 0).any(0).nonzero()
         end = int(used[-1]) + 1 if len(used) else 0
         self._crop(self.slots.shape[1] - end)
@@ -183,14 +183,15 @@ class Steps(CachedModel):
             self._padding = [max(lengths) - length for length in lengths]
         start = self._size
         ends = [length + pad for length, pad in zip(lengths, self._padding, strict=True)]
-        width = max(ends) - start
-        ids = torch.zeros(len(rows), width, dtype=torch.long)
-        for r, (row, pad, end) in enumerate(zip(rows, self._padding, ends, strict=True)):
-            first = max(start - pad, 0)
-            ids[r, first + pad - start : end - start] = torch.tensor(row[first:])
+        read: list[list[int]] = []
+        for row, pad, end in zip(rows, self._padding, ends, strict=True):
+            before = max(pad - start, 0)
+            read.append([*[0] * before, *row[max(start - pad, 0) :], *[0] * (max(ends) - end)])
+        ids = torch.tensor(read, device="cpu")
         inputs: dict[str, Tensor] = {}
         if not self.model.config.is_encoder_decoder:
-            slots, padding = torch.arange(max(ends)), torch.tensor(self._padding)[:, None]
+            slots = torch.arange(max(ends), device="cpu")
+            padding = torch.tensor(self._padding, device="cpu")[:, None]
             if any(self._padding):
                 inputs["attention_mask"] = (slots >= padding).long()
             if self._takes_positions:
@@ -206,10 +207,10 @@ class Steps(CachedModel):
         self._require_slots(self._size)
         self._shorten(max(ends) - min(ends))  # behind a shorter row there is nothing
         if any(end < max(ends) for end in ends):  # aligned at the end of each row
-            behind = torch.tensor([max(ends) - end for end in ends])[:, None]
-            index = torch.arange(last - max(counts), last) - behind
-            index = index.clamp_min(0).to(logits.device)
-            logits = logits[torch.arange(len(rows), device=logits.device)[:, None], index]
+            behind = torch.tensor([[max(ends) - end] for end in ends], device=logits.device)
+            index = torch.arange(last - max(counts), last, device=logits.device) - behind
+            row = torch.arange(len(rows), device=logits.device)[:, None]
+            logits = logits[row, index.clamp_min(0)]
         return logits[:, -max(counts) :]
 
     def keep(self, lengths: Sequence[int]) -> None:

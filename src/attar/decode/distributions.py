@@ -20,8 +20,8 @@ from transformers.generation.logits_process import LogitsProcessor, LogitsProces
 from attar.errors import CompatibilityError, DataError
 from attar.models import damage_of
 
-Prefix = Callable[[int, int], Tensor]
-"""(row, position) -> the tokens before that position, `(1, T)`."""
+Prefix = Callable[[int, int], Sequence[int]]
+"""(row, position) -> the tokens before that position."""
 
 #: they look at no token before, so that they take all positions of all rows at once
 _WITHOUT_PREFIX = (
@@ -102,7 +102,7 @@ class Warp:
                 own = [_of_text(one, numbers[row]) for one in self.processors[:ahead]]
                 for i in range(max(0, 1 - position), scores.shape[1]):
                     now = LogitsProcessorList(own)
-                    tokens: torch.LongTensor = prefix(row, position + i)  # pyright: ignore[reportAssignmentType]
+                    tokens = torch.tensor([prefix(row, position + i)], device=scores.device)
                     scores[row, i] = now(tokens, scores[row, i][None])[0]  # pyright: ignore[reportArgumentType]
         flat = scores.flatten(0, 1)
         for one in self.processors[ahead:]:
@@ -192,14 +192,15 @@ class Uniforms:
 
     def __init__(self, generators: Sequence[torch.Generator]) -> None:
         self._generators = list(generators)
-        self._stores = [torch.empty(0)] * len(self._generators)
+        self._stores = [torch.empty(0, device="cpu")] * len(self._generators)
 
     def take(self, counts: Sequence[int]) -> Tensor:
-        """The next numbers of each row, `(B, max(counts))` in float32, zeros behind the end."""
-        taken = torch.zeros(len(counts), max(counts, default=0))
+        """The next numbers of each row, `(B, max(counts))` in float32 on the processor, zeros
+        behind the end."""
+        taken = torch.zeros(len(counts), max(counts, default=0), device="cpu")
         for row, count in enumerate(counts):
             while len(self._stores[row]) < count:
-                fresh = torch.rand(self.CHUNK, generator=self._generators[row])
+                fresh = torch.rand(self.CHUNK, generator=self._generators[row], device="cpu")
                 self._stores[row] = torch.cat([self._stores[row], fresh])
             taken[row, :count] = self._stores[row][:count]
             self._stores[row] = self._stores[row][count:]

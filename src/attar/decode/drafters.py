@@ -182,7 +182,7 @@ class ModelDrafter:
         return of_size(logits, self._size)
 
     def _prefix(self, texts: Rows) -> Prefix:
-        return lambda row, position: torch.tensor([[*self._padding[row], *texts[row]][:position]])
+        return lambda row, position: [*self._padding[row], *texts[row]][:position]
 
 
 class PromptLookupDrafter:

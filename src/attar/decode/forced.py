@@ -30,7 +30,7 @@ def batch_of(
     begun = starts(model, prompts)
     if model.config.is_encoder_decoder:
         ids, known = padded(prompts, behind=True)
-        decoder = torch.cat([torch.tensor(begun), after], 1)
+        decoder = torch.cat([torch.tensor(begun, device="cpu"), after], 1)
         inputs = {"input_ids": ids, "attention_mask": known.long(), "decoder_input_ids": decoder}
     else:
         before, known = padded(begun, behind=False)
@@ -62,12 +62,13 @@ def answers(model: nn.Module, batch: dict[str, Tensor]) -> Tensor:
 
 
 def padded(rows: Sequence[Ids], *, behind: bool, padding: int = 0) -> tuple[Tensor, Tensor]:
-    """Ids and whether they are, both (B, T)."""
+    """Ids and whether they are, both (B, T), on the processor."""
     longest = max(map(len, rows))
-    ids = torch.full((len(rows), longest), padding)
-    for r, row in enumerate(rows):
-        if row:
-            place = slice(0, len(row)) if behind else slice(-len(row), None)
-            ids[r, place] = torch.tensor(list(row))
-    places = torch.arange(longest) if behind else torch.arange(longest).flip(0)
-    return ids, places < torch.tensor([len(row) for row in rows])[:, None]
+    gaps = [longest - len(row) for row in rows]
+    filled, known = [], []
+    for row, gap in zip(rows, gaps, strict=True):
+        missing, there = [padding] * gap, [True] * len(row)
+        filled.append([*row, *missing] if behind else [*missing, *row])
+        known.append([*there, *[False] * gap] if behind else [*[False] * gap, *there])
+    ids = torch.tensor(filled, dtype=torch.long, device="cpu")
+    return ids, torch.tensor(known, dtype=torch.bool, device="cpu")

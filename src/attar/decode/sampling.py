@@ -90,11 +90,13 @@ def encoded(model: PreTrainedModel, prompts: Sequence[Sequence[int]]) -> dict[st
     if not model.config.is_encoder_decoder:
         return {}
     longest = max(map(len, prompts))
-    ids, mask = torch.zeros(2, len(prompts), longest, dtype=torch.long)
-    for r, prompt in enumerate(prompts):
-        ids[r, : len(prompt)] = torch.tensor(list(prompt))
-        mask[r, : len(prompt)] = 1
-    return read_source(model, ids.to(model.device), mask=mask.to(model.device))
+    gaps = [[0] * (longest - len(prompt)) for prompt in prompts]
+    ids = [[*prompt, *gap] for prompt, gap in zip(prompts, gaps, strict=True)]
+    mask = [[*[1] * len(prompt), *gap] for prompt, gap in zip(prompts, gaps, strict=True)]
+    device = model.device
+    return read_source(
+        model, torch.tensor(ids, device=device), mask=torch.tensor(mask, device=device)
+    )
 
 
 def read_source(model: PreTrainedModel, ids: Tensor, *, mask: Tensor | None) -> dict[str, Any]:

@@ -171,7 +171,7 @@ class SpeculativeDecoder:
         coded = bool(model.config.is_encoder_decoder)
         mask = None if coded else inputs.get("attention_mask")
         _require_padding_in_front(mask)
-        stops = Stops.of(stopping_criteria)
+        stops = Stops.of(stopping_criteria, device=input_ids.device)
         prompt = input_ids.shape[1]
         require_positions(model, prompt=prompt, new=stops.length - prompt)
         if rotation_changes(model, prompt=prompt, length=stops.length):
@@ -210,7 +210,7 @@ class SpeculativeDecoder:
         )
         for new in run.blocks():
             if text_streamer is not None:
-                text_streamer.put(torch.tensor(new))
+                text_streamer.put(torch.tensor(new, device="cpu"))
         if text_streamer is not None:
             text_streamer.end()
         run.stats.seconds = time.perf_counter() - began
@@ -228,7 +228,7 @@ class SpeculativeDecoder:
 
     def _generators(self, rows: int) -> list[torch.Generator]:
         if self.config.seed is None:
-            first = int(torch.randint(2**31, (1,)))
+            first = int(torch.randint(2**31, (1,), device="cpu"))
         else:
             first = self.config.seed + self._texts
         self._texts += rows

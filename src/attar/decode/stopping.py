@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from transformers.generation.stopping_criteria import (
@@ -19,17 +20,19 @@ class Stops:
     Attributes:
         tokens: end a text; they belong to it.
         length: tokens of a text with its prompt and padding, at most.
+        device: where criteria are given the text.
         others: criteria that look at the text after every token, such as stop strings.
         times: criteria that look at the clock, once a block.
     """
 
     tokens: frozenset[int]
     length: int
+    device: torch.device
     others: tuple[StoppingCriteria, ...] = ()
     times: tuple[StoppingCriteria, ...] = ()
 
     @classmethod
-    def of(cls, criteria: Sequence[StoppingCriteria]) -> "Stops":
+    def of(cls, criteria: Sequence[StoppingCriteria], *, device: torch.device) -> "Stops":
         """From the criteria that `generate` prepared."""
         tokens: set[int] = set()
         length = 2**31
@@ -43,7 +46,7 @@ class Stops:
                 times.append(one)
             else:
                 others.append(one)
-        return cls(frozenset(tokens), length, tuple(others), tuple(times))
+        return cls(frozenset(tokens), length, device, tuple(others), tuple(times))
 
     def first(self, text: Sequence[int], new: Sequence[int]) -> int | None:
         """How many of the new tokens belong to the text, if it ends among them; None if not.
@@ -64,5 +67,5 @@ class Stops:
         return bool(self.times) and self._asks(text, self.times)
 
     def _asks(self, text: Sequence[int], criteria: Sequence[StoppingCriteria]) -> bool:
-        ids: torch.LongTensor = torch.tensor([list(text)])  # pyright: ignore[reportAssignmentType]
+        ids: Any = torch.tensor([list(text)], device=self.device)
         return any(bool(torch.as_tensor(one(ids, None)).all()) for one in criteria)  # pyright: ignore[reportArgumentType]

@@ -36,8 +36,8 @@ class Translation:
                 f"target and draft must share tokens, but of the draft's {len(theirs):,} only "
                 f"{len(shared):,} are also the target's; give a draft with the target's tokenizer"
             )
-        self.target_ids = torch.tensor([ours[token] for token in shared])
-        self.draft_ids = torch.tensor([theirs[token] for token in shared])
+        self.target_ids = torch.tensor([ours[token] for token in shared], device="cpu")
+        self.draft_ids = torch.tensor([theirs[token] for token in shared], device="cpu")
         self._same = dict(zip(self.target_ids.tolist(), self.draft_ids.tolist(), strict=True))
         self._target, self._draft = target, draft
         self.pieces = cache(self._pieces)
