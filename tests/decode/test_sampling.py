@@ -9,6 +9,7 @@ from scipy.stats import chisquare
 import decoders
 import tiny
 from attar.decode.sampling import sample
+from attar.errors import ConfigError
 
 PROMPTS = [[5, 9, 33], [7], [11, 12, 13, 14, 15, 16]]
 
@@ -68,4 +69,14 @@ def test_texts_have_the_model_s_law(temperature: float) -> None:
 def test_the_mode_of_the_model_stays() -> None:
     model = tiny.model("llama").train()
     sample(model, [[5]], max_new_tokens=1, seeds=[0])
+    assert model.training
+
+
+def test_rotary_embeddings_that_may_change_within_a_text_are_refused() -> None:
+    rope = {"rope_type": "dynamic", "factor": 4.0, "rope_theta": 10000.0}
+    model = tiny.model("llama", rope_parameters=rope, max_position_embeddings=32).train()
+    prompts = tiny.ids(2, 12).tolist()
+    assert len(sample(model, prompts, max_new_tokens=4, seeds=[0, 1])) == 2
+    with pytest.raises(ConfigError, match="of 12 to 42 tokens; lower max_new_tokens"):
+        sample(model, prompts, max_new_tokens=30, seeds=[0, 1])
     assert model.training

@@ -195,6 +195,10 @@ def test_an_encoder_decoder() -> None:
     found = decoder.generate(**inputs, **options)
     assert_same(found.sequences, target.generate(**inputs, **options))
     assert sum(found.stats.accepted) > 0
+    begun = {"decoder_input_ids": tiny.ids(3, 2)}
+    begun["decoder_attention_mask"] = torch.tensor([[1, 1], [1, 1], [0, 1]])
+    with pytest.raises(ConfigError, match="decoder_attention_mask leaves tokens out"):
+        decoder.generate(**inputs, **begun, **options)
 
 
 def test_processors_see_the_text_of_each_position() -> None:
@@ -287,6 +291,9 @@ def test_a_draft_with_other_tokens(family: str, rows: int) -> None:
         {"assistant_early_exit": 1},
         {"custom_generate": "transformers-community/dola"},
         {"assistant_model": "another"},
+        {"assistant_tokenizer": "another"},
+        {"position_ids": torch.tensor([[5, 6, 7]])},
+        {"position_ids": torch.arange(4)[None]},
         {"token_type_ids": torch.ones(1, 3, dtype=torch.long)},
     ],
 )
@@ -307,5 +314,6 @@ def test_a_cache_that_holds_something_is_refused() -> None:
         decoder(target, ids, generation_config=settings)
     with pytest.raises(ConfigError, match="past_key_values holds 2 tokens"):
         decoder.generate(ids, past_key_values=read, **OPTIONS)
-    found = decoder.generate(ids, token_type_ids=torch.zeros_like(ids), **OPTIONS)
+    own = {"token_type_ids": torch.zeros_like(ids), "position_ids": torch.arange(3)[None]}
+    found = decoder.generate(ids, **own, **OPTIONS)
     assert_same(found.sequences, plain(target, prompts(1)))

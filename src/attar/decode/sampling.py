@@ -14,7 +14,8 @@ from transformers import PreTrainedModel
 
 from attar.decode.cache import cached
 from attar.decode.distributions import Uniforms, draw
-from attar.errors import TrainingDivergedError
+from attar.errors import ConfigError, TrainingDivergedError
+from attar.models import rotation_changes
 
 
 @torch.no_grad()
@@ -41,12 +42,20 @@ def sample(
         The new tokens of each prompt.
 
     Raises:
+        ConfigError: the rotary embeddings of the model may change within a text.
         TrainingDivergedError: the model gives no numbers, as one whose training diverged.
     """
-    was_training = model.training
-    model.eval()
     texts = [list(row) for row in starts(model, prompts)]
     lengths = [len(text) for text in texts]
+    longest = max(lengths) + max_new_tokens
+    if rotation_changes(model, prompt=min(lengths), length=longest):
+        raise ConfigError(
+            f"the rotary embeddings of {model.config.model_type} change with the length of a text, "
+            f"and may do so within these, of {min(lengths)} to {longest} tokens; lower "
+            "max_new_tokens"
+        )
+    was_training = model.training
+    model.eval()
     reader = cached(model, len(texts), **encoded(model, prompts))
     uniforms = Uniforms([torch.Generator().manual_seed(seed) for seed in seeds])
     active = list(range(len(texts)))

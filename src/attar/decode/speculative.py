@@ -171,6 +171,7 @@ class SpeculativeDecoder:
         coded = bool(model.config.is_encoder_decoder)
         mask = None if coded else inputs.get("attention_mask")
         _require_padding_in_front(mask)
+        _require_counted(inputs.get("position_ids"), input_ids=input_ids, mask=mask)
         stops = Stops.of(stopping_criteria, device=input_ids.device)
         prompt = input_ids.shape[1]
         require_positions(model, prompt=prompt, new=stops.length - prompt)
@@ -269,7 +270,7 @@ _PREPARED = (
 _EXTRA = ("output_scores", "output_logits", "output_attentions", "output_hidden_states")
 #: what would make `generate` choose tokens in another way, or draft by itself
 _OTHER_WAYS = ("penalty_alpha", "dola_layers", "prompt_lookup_num_tokens", "assistant_early_exit")
-_OTHER_ARGUMENTS = ("custom_generate", "assistant_model")
+_OTHER_ARGUMENTS = ("custom_generate", "assistant_model", "assistant_tokenizer")
 
 
 def _require_plain(inputs: Mapping[str, Any], config: GenerationConfig) -> None:
@@ -289,6 +290,12 @@ def _require_plain(inputs: Mapping[str, Any], config: GenerationConfig) -> None:
         raise ConfigError(
             "speculative decoding reads a text from its beginning, but past_key_values holds "
             f"{before.get_seq_length()} tokens; leave it out, or use plain generation"
+        )
+    starts = inputs.get("decoder_attention_mask")
+    if starts is not None and not bool(starts.all()):
+        raise ConfigError(
+            "speculative decoding reads the whole beginning of a decoder's text, but "
+            "decoder_attention_mask leaves tokens out; leave it out, or use plain generation"
         )
     types = inputs.get("token_type_ids")
     if types is not None and bool(types.any()):
@@ -333,6 +340,24 @@ def _require_padding_in_front(mask: Tensor | None) -> None:
         raise ConfigError(
             "prompts must be padded on the left, but one has padding after its first token; "
             'set padding_side="left" in the tokenizer'
+        )
+
+
+def _require_counted(positions: Tensor | None, *, input_ids: Tensor, mask: Tensor | None) -> None:
+    """Refuse positions, `(..., T)`, other than those that count the tokens of each prompt.
+
+    Raises:
+        ConfigError: there are.
+    """
+    if positions is None:
+        return
+    known = torch.ones_like(input_ids) if mask is None else mask
+    counted = known.long().cumsum(-1) - 1
+    alike = positions.shape[-1] == counted.shape[-1]
+    if not alike or bool(((positions != counted) & (known != 0)).any()):
+        raise ConfigError(
+            "speculative decoding counts positions from the first token of each prompt, but "
+            "position_ids has others; leave it out, or use plain generation"
         )
 
 
