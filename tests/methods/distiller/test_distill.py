@@ -341,17 +341,6 @@ def test_a_teacher_of_another_task_is_refused(folders: dict[str, Path], tmp_path
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_teacher_in_half_precision_makes_a_student_in_float32(
-    folders: dict[str, Path], tmp_path: Path
-) -> None:
-    half = checkpoint.load(folders["teacher"]).bfloat16()
-    checkpoint.save(half, tmp_path / "half", tokenizer=encoders.tokenizer())
-    run(folders, tmp_path / "out", CONFIG, teacher=tmp_path / "half")
-    assert {
-        value.dtype for value in load_file(tmp_path / "out" / "model.safetensors").values()
-    } == {torch.float32}
-
-
 def test_a_student_larger_than_its_teacher_is_told(
     folders: dict[str, Path], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
