@@ -64,6 +64,20 @@ def test_a_perfect_draft_and_one_that_is_always_wrong() -> None:
     assert Agreement([right], [right]).acceptance(3) == [1, 1, 1]
 
 
+def test_the_error_of_block_efficiency_is_its_spread_over_samples_of_texts() -> None:
+    rng = np.random.default_rng(0)
+
+    def sample() -> Agreement:
+        texts = [rng.random(rng.integers(4, 12)) ** 0.5 for _ in range(60)]
+        return Agreement(texts, texts)
+
+    samples = [sample() for _ in range(150)]
+    spread = np.std([one.block_efficiency(3) for one in samples])
+    assert samples[0].efficiency_error(3) == pytest.approx(spread, rel=0.3)
+    assert Agreement([], [np.ones(12)] * 2).efficiency_error(3) == 0
+    assert Agreement([], [np.ones(12)]).efficiency_error(3) is None
+
+
 @pytest.mark.parametrize("family", ["llama", "t5"])
 @pytest.mark.parametrize("temperature", [0.0, 1.0])
 def test_decoding_gives_what_is_told(temperature: float, family: str) -> None:

@@ -30,7 +30,7 @@ from attar.methods.distillspec import (
     train_draft,
 )
 from attar.methods.distillspec.profile import EvaluateDraftConfig, profile_text
-from attar.methods.distillspec.search import DraftSearchConfig, search_table
+from attar.methods.distillspec.search import DraftSearchConfig, conclusion, search_table
 from attar.report.record import recorded_data
 from attar.search.search import RECIPE
 from attar.train.students import StudentInit
@@ -193,6 +193,8 @@ def search(
         recipe=recipe,
         resume=resume,
     )
+    if run.details["cells"]:
+        show(f"{conclusion(run)}\n")
     show(search_table(run).text())
     after = ["--target", target, *data.words(), "-o", f"{folder}-best"]
     show(

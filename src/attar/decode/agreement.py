@@ -83,6 +83,18 @@ class Agreement:
         blocks = sum(expected_blocks(chances, length) for chances in self.chances)
         return sum(map(len, self.chances)) / blocks
 
+    def efficiency_error(self, length: int) -> float | None:
+        """The standard error of `block_efficiency`, from how it differs between texts: that of a
+        ratio of sums, sqrt(n / (n - 1) sum (T_i - tau b_i)^2) / sum b_i, of T_i tokens in b_i
+        blocks; None of a single text."""
+        n = len(self.chances)
+        if n < 2:
+            return None
+        tokens = np.array([len(chances) for chances in self.chances])
+        blocks = np.array([expected_blocks(chances, length) for chances in self.chances])
+        apart = tokens - tokens.sum() / blocks.sum() * blocks
+        return float(np.sqrt(n / (n - 1) * (apart**2).sum()) / blocks.sum())
+
     def acceptance(self, length: int) -> list[float]:
         """The chance that the i-th drafted token is accepted where it is drafted, i from 1, over
         all blocks of drafts of this length."""

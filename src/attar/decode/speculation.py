@@ -12,6 +12,7 @@ from attar.decode.bench import Profile
 from attar.decode.pair import Pair
 from attar.errors import DataError
 from attar.foreign import read_json
+from attar.report.places import seen_from
 from attar.report.record import hardware, versions
 
 FILE = "speculation.json"
@@ -44,7 +45,7 @@ def write_speculation(
         "versions": versions(),
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
     }
-    artefacts.write_text(folder / FILE, json.dumps(about, indent=2) + "\n")
+    artefacts.write_text(folder / FILE, json.dumps(seen_from(folder, about), indent=2) + "\n")
 
 
 def made_for(folder: str | Path, target: PreTrainedModel) -> bool | None:

@@ -128,7 +128,9 @@ def speed_lines(figures: Mapping[str, Any]) -> list[tuple[str, str]]:
         rate = tokens_per_second(figures, phase) or 0.0
         label = phase if cost.decode else "forward pass"
         per = f"{timed.get('prompt_tokens', 0)} tokens" if phase == "prefill" else "a token"
-        spread = f"spread {milliseconds(latency.spread)}"
+        spread = (
+            f"spread {milliseconds(latency.spread)}" if latency.spread else "once: spread unknown"
+        )
         text = f"{count(rate)} tokens/s  ({milliseconds(latency.median)} for {per}, {spread})"
         lines.append((label, text))
     if lines:

@@ -10,6 +10,8 @@ from attar.errors import require
 
 Array = NDArray[np.float64]
 
+#: standard errors on either side that hold 95% of a normal distribution
+NORMAL_95 = 1.96
 #: robust z-scores end here, so that one failure does not outweigh all that went well
 WINSOR = 3.0
 

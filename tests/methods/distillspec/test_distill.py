@@ -109,6 +109,7 @@ def test_the_record_and_what_the_draft_promises(root: Path, trained: Path) -> No
     assert Path(run.model).name == "draft"
     assert [one["step"] for one in run.details["measured"]] == [0, 3, 6]
     told = json.loads((trained / "speculation.json").read_text())
+    assert (told["target"], told["trained"]["data"]) == ("../target", "../text")
     target = checkpoint.load(root / "target")
     assert told["target_fingerprint"] == checkpoint.fingerprint(target)
     assert told["profiles"][0]["temperature"] == CONFIG.temperature

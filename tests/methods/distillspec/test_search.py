@@ -14,7 +14,12 @@ from attar.errors import ConfigError
 from attar.methods.distillspec import search as room
 from attar.methods.distillspec.config import DistillSpecConfig
 from attar.methods.distillspec.loop import fit_draft
-from attar.methods.distillspec.search import DraftSearchConfig, search_drafts, search_table
+from attar.methods.distillspec.search import (
+    DraftSearchConfig,
+    conclusion,
+    search_drafts,
+    search_table,
+)
 from attar.methods.distillspec.start import init_draft
 from attar.methods.distillspec.texts import prompts_of
 from attar.report.record import Run
@@ -105,6 +110,14 @@ def test_a_search_ranks_its_cells_and_goes_on(
         )
     with pytest.raises(ConfigError, match="nobody"):
         DraftSearchConfig(sources=("nobody",))  # pyright: ignore[reportArgumentType]
+    best, before = figures[0], whole.quality["before"]["block_efficiency"]
+    errors = [cells[0]["error"], whole.details["before_error"]]
+    noise = 1.96 * (errors[0] ** 2 + errors[1] ** 2) ** 0.5
+    said = conclusion(whole)
+    assert said.startswith("No training" if best - before <= noise else "The best training")
+    assert f"a difference of {best - before:+.3f} +- {noise:.3f} (95%)" in said
+    whole.details["cells"][0]["error"] = None  # of a study of an earlier version
+    assert f"{best:.3f}, from {before:.3f}" in conclusion(whole)
     table = search_table(whole)
     assert [row[2] for row in table.rows][:-1] == [f"{figure:.3f}" for figure in figures]
     assert not (tmp_path / "x").exists()

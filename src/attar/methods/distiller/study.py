@@ -14,6 +14,7 @@ from attar.errors import AttarError, CompatibilityError, DataError, expect, fini
 from attar.foreign import parse_json
 from attar.methods.distiller.pipelines import Pipeline, contains, differences, space_id
 from attar.report.tables import Table
+from attar.search.statistics import NORMAL_95
 from attar.search.storage import STUDY_FILE
 from attar.search.summary import (
     State,
@@ -26,8 +27,6 @@ from attar.search.summary import (
 from attar.search.trials import PlannedTrial
 
 SCHEMA = 1
-#: standard errors on either side that hold 95% of a normal distribution
-_NORMAL_95 = 1.96
 
 
 @dataclass(frozen=True)
@@ -295,7 +294,7 @@ def conclusion(summary: Summary[Trial]) -> str:
             "Plain fine-tuning was not measured, so it is not known whether a pipeline is worth it."
         )
     shares = [min(max(value, 0.0), 1.0) for value in (score, plain)]
-    noise = _NORMAL_95 * math.sqrt(sum(p * (1 - p) for p in shares) / n)
+    noise = NORMAL_95 * math.sqrt(sum(p * (1 - p) for p in shares) / n)
     said = (
         "The best pipeline beat plain fine-tuning by more than the noise"
         if score - plain > noise

@@ -38,11 +38,13 @@ class Measured:
         step: optimizer steps done.
         alpha: acceptance rate of a token, from 0 to 1.
         block_efficiency: tokens for each pass of the target.
+        error: its standard error; None of a single prompt.
     """
 
     step: int
     alpha: float
     block_efficiency: float
+    error: float | None = None
 
 
 def sequence_mean(values: Tensor, mask: Tensor) -> Tensor:
@@ -169,7 +171,9 @@ class _Best:
         was_training = self._draft.training
         agreed = agreement(self._target, self._draft, texts=self._held_out)
         self._draft.train(was_training)
-        now = Measured(step, agreed.alpha, agreed.block_efficiency(self._length))
+        length = self._length
+        efficiency, error = agreed.block_efficiency(length), agreed.efficiency_error(length)
+        now = Measured(step, agreed.alpha, efficiency, error)
         logger.info(
             "step %d  block efficiency %.3f  acceptance rate %.3f",
             *(step, now.block_efficiency, now.alpha),

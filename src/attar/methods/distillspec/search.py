@@ -8,6 +8,7 @@ draft for as many steps, and ranked by the tokens it gives for a pass of the tar
 import copy
 import json
 import logging
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
@@ -36,6 +37,7 @@ from attar.report.record import Run
 from attar.report.tables import NONE, Table
 from attar.search.search import Search, run_search
 from attar.search.space import ChoiceSpace
+from attar.search.statistics import NORMAL_95
 from attar.search.storage import check_folder
 from attar.search.summary import State, Summary, state_of
 from attar.search.trials import Outcome, PlannedTrial, RunningTrial
@@ -59,6 +61,7 @@ class Cell:
         alpha: acceptance rate of a token, of the same weights.
         seconds: of the training.
         state: how it ended.
+        error: standard error of the block efficiency; None where it is not known.
     """
 
     divergence: DivergenceName
@@ -67,6 +70,7 @@ class Cell:
     alpha: float | None
     seconds: float
     state: State = "complete"
+    error: float | None = None
 
     @property
     def score(self) -> float | None:
@@ -239,7 +243,8 @@ class _Trainer:
         )
         before, best = measured[0], max(measured, key=lambda one: one.block_efficiency)
         trial.study.set_user_attr("before", before.block_efficiency)  # the same for all cells
-        return Outcome(best.block_efficiency, details={"alpha": best.alpha})
+        trial.study.set_user_attr("before_error", before.error)
+        return Outcome(best.block_efficiency, details={"alpha": best.alpha, "error": best.error})
 
 
 def cell_of(stored: FrozenTrial, attrs: Mapping[str, Any]) -> Cell:
@@ -252,6 +257,7 @@ def cell_of(stored: FrozenTrial, attrs: Mapping[str, Any]) -> Cell:
         alpha=stored.user_attrs.get("alpha"),
         seconds=stored.user_attrs.get("seconds", 0.0),
         state=state_of(stored),
+        error=stored.user_attrs.get("error"),
     )
 
 
@@ -266,6 +272,7 @@ def _record(
     run.details = {"split": "validation", "draft_tokens": training.draft_tokens, "cells": []}
     if summary is not None:
         run.details["cells"] = [cell.to_dict() for cell, _ in summary.ranked]
+        run.details["before_error"] = attrs.get("before_error")
         run.quality = {
             "before": {"block_efficiency": attrs["before"]},
             "after": {"block_efficiency": summary.best.block_efficiency},
@@ -283,6 +290,29 @@ def _recipe(
     )
     chosen = _with(training, best.divergence, best.source)
     return {"verb": "draft train", **asdict(chosen)}, comment
+
+
+def conclusion(run: Run) -> str:
+    """One sentence: whether the best training made the draft better by more than chance, and how
+    many others are as good as it within that."""
+    best, *others = run.details["cells"]
+    score, before = (run.quality[side]["block_efficiency"] for side in ("after", "before"))
+    errors = best.get("error"), run.details.get("before_error")
+    if None in errors:
+        return f"The best training gave a block efficiency of {score:.3f}, from {before:.3f}."
+    noise = NORMAL_95 * math.hypot(*errors)
+    said = (
+        f"The best training, {best['divergence']} on texts of the {best['source']}, made the draft "
+        "better by more than the noise"
+        if score - before > noise
+        else "No training made the draft better by more than the noise"
+    )
+    near = [one for one in others if score - (one["block_efficiency"] or -math.inf) <= noise]
+    ties = f"; {len(near)} of the {len(others)} others are as good within it" if near else ""
+    return (
+        f"{said}: block efficiency {score:.3f} against {before:.3f}, a difference of "
+        f"{score - before:+.3f} +- {noise:.3f} (95%){ties}."
+    )
 
 
 def search_table(run: Run) -> Table:
