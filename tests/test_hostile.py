@@ -2,8 +2,11 @@
 
 import gzip
 import json
+import logging
+import os
 import shutil
 import struct
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -17,7 +20,8 @@ import attar
 import tiny
 import windows
 from attar import checkpoint
-from attar.cli.app import run
+from attar.cli.app import _Lines, run
+from attar.cli.output import show
 from attar.data.prompts import read_prompts
 from attar.data.text import load_text
 from attar.errors import AttarError, printable
@@ -29,6 +33,8 @@ from attar.report.record import Run
 from attar.slicing import SlicePlan
 from records import make
 
+#: as deep as JSON may be
+DEEPER = json.loads('{"a":' * 900 + "1" + "}" * 900)
 DEEP = b'{"a":' + b"[" * 100_000 + b"]" * 100_000 + b"}"
 
 
@@ -115,6 +121,7 @@ def test_an_index_names_shards_that_lie_beside_it(names: Any, stored: Path, tmp_
         ("config.json", b'{"a":' + b"9" * 5000 + b"}"),
         ("config.json", b" " * 2**24 + b"{}"),
         ("generation_config.json", DEEP),
+        ("generation_config.json", b'{"eos_token_id": [1, "a"]}'),
         ("model.safetensors.index.json", DEEP),
         ("model.safetensors.index.json", b'{"weight_map": {}, "weight_map": {}}'),
         ("model.safetensors", b""),
@@ -132,6 +139,11 @@ def test_damaged_files_of_a_checkpoint_are_one_sentence(
 
 
 # -------------------------------------------------------------------------------------- tokenizers
+
+
+def test_a_tokenizer_of_another_model_is_refused_before_it_writes() -> None:
+    tokenizer: Any = windows.made("12")
+    refused(lambda: attar.generate(tiny.model(), "a text", tokenizer=tokenizer), "64 embeddings")
 
 
 def test_a_dictionary_whose_strings_explode_is_refused(tmp_path: Path) -> None:
@@ -183,7 +195,7 @@ def test_what_never_ends_unpacking_is_refused(
     name: str, row: bytes, tmp_path: Path, small_bombs: None
 ) -> None:
     (tmp_path / name).write_bytes(gzip.compress(row * (2**22 // len(row))))
-    refused(lambda: load_text(tmp_path / name), name, "in ", "200 times")
+    refused(lambda: load_text(tmp_path / name), name, "in ", "50 times")
 
 
 def test_an_honest_packed_text_is_a_stream(
@@ -205,7 +217,9 @@ def test_an_honest_packed_text_is_a_stream(
         (b'{"text": "' + b"a " * 100_000 + b'"}\n', "more than 99,999 bytes"),
         (b'{"text": "a", "n": ' + b"9" * 5000 + b"}\n", "a.jsonl"),
         ('{"text": "a"}\n'.encode("utf-16"), "a.jsonl"),
-        (b"null\n1\n[]\n", "a.jsonl"),
+        (b"null\n", "found null"),
+        (b'\xef\xbb\xbf{"text": "a"}\n', "a byte order mark"),
+        (b"1\n[]\n", "a.jsonl"),
     ],
 )
 def test_rows_that_no_table_holds_are_one_sentence(
@@ -272,6 +286,7 @@ def test_a_name_of_any_script_is_shown_as_it_is() -> None:
         {"budget": 3},
         {"versions": {"a": None}, "hardware": [1]},
         {"seconds": 10**400},
+        {"settings": {}, "data": {}, "details": DEEPER},
         {"cost": {"after": {"params": 10**400}}},
         {"details": [1]},
     ],
@@ -319,6 +334,25 @@ def test_bad_json_is_one_sentence_wherever_it_is_read(text: bytes, tmp_path: Pat
     assert not (tmp_path / "o").exists()
 
 
+def test_a_pipe_is_no_record(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "attar.json")
+    refused(lambda: compare([tmp_path]), "is a pipe")
+
+
 def test_json_in_any_encoding_is_read() -> None:
     for code in ("utf-8-sig", "utf-16", "utf-32"):
         assert parse_json('{"a": "ö"}'.encode(code), "it") == {"a": "ö"}
+
+
+def test_a_text_cannot_move_the_cursor_of_a_terminal(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for terminal, seen in ((False, "a\x1b[31m\tb\nc\n"), (True, "a\\x1b[31m\tb\nc\n")):
+        monkeypatch.setattr(sys.stdout, "isatty", lambda terminal=terminal: terminal)
+        show("a\x1b[31m\tb\nc")
+        assert capsys.readouterr().out == seen
+
+
+def test_progress_lines_show_names_escaped() -> None:
+    record = logging.LogRecord("attar", logging.INFO, "", 0, "%s: half", ("a\x1b[31m",), None)
+    assert _Lines("%(message)s").format(record) == "a\\x1b[31m: half"

@@ -20,6 +20,8 @@ def read_json(file: Path, what: str) -> Any:
     Raises:
         DataError: it cannot be read, is too long or nested too deeply, or is no JSON.
     """
+    if file.is_fifo():
+        raise DataError(f"{what} {file} cannot be read: it is a pipe; give a file")
     try:
         with file.open("rb") as raw:
             text = raw.read(JSON_BYTES + 1)

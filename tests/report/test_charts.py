@@ -96,3 +96,10 @@ def test_a_name_in_a_chart_is_no_formula(name: str) -> None:
         importance_plot({name: [0.1, 0.2]}),
     ):
         assert name[:50] in "".join(ElementTree.fromstring(svg).itertext())
+
+
+def test_of_many_points_those_of_the_front_are_named() -> None:
+    points = [Point(f"p{i}", i, abs(i - 30)) for i in range(200)]
+    text = "".join(ElementTree.fromstring(pareto_plot(points)).itertext())
+    assert "p30" in text
+    assert "p199" not in text

@@ -87,6 +87,12 @@ def load(
             f"the config.json of {str(path)!r} does not say which class of transformers wrote its "
             f"weights, among them {heads[0]!r}; name it there under 'architectures'"
         )
+    ends = getattr(getattr(model, "generation_config", None), "eos_token_id", None)
+    if isinstance(ends, list) and not all(isinstance(end, int) for end in ends):
+        raise DataError(
+            f"expected ids of tokens for eos_token_id in the generation_config.json of "
+            f"{str(path)!r}, found {ends!r}; mend it"
+        )
     return model.eval()
 
 

@@ -8,7 +8,17 @@ from typing import Annotated
 
 from cyclopts import Group, Parameter
 
-from attar.cli.output import ExitCode, Json, Output, Overwrite, Recipe, note, require_target, show
+from attar.cli.output import (
+    ExitCode,
+    Json,
+    Output,
+    Overwrite,
+    Recipe,
+    for_stdout,
+    note,
+    require_target,
+    show,
+)
 from attar.data.prompts import read_prompts
 from attar.decode.generate import GenerateConfig
 from attar.decode.generate import generate as generate_texts
@@ -67,7 +77,7 @@ def generate(
     waiting, modes = iter(given), chain("w", repeat("a"))
 
     def stream(piece: str) -> None:
-        sys.stdout.write(piece)
+        sys.stdout.write(for_stdout(piece))
         sys.stdout.flush()
 
     def each(text: str, drafted: SpecStats | None) -> None:

@@ -68,7 +68,16 @@ def show(text: str) -> None:
     Under `torchrun` only the first process prints.
     """
     if os.environ.get("RANK", "0") == "0":
-        sys.stdout.write(f"{text}\n")
+        sys.stdout.write(f"{for_stdout(text)}\n")
+
+
+def for_stdout(text: str) -> str:
+    """A text as it is; on a terminal, what would move its cursor, but for tabs and ends of lines,
+    becomes an escape.
+    """
+    if not sys.stdout.isatty():
+        return text
+    return re.sub(r"[^\n\t]+", lambda part: printable(part[0]), text)
 
 
 def show_pairs(pairs: Iterable[tuple[str, str]]) -> None:

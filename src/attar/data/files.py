@@ -42,7 +42,7 @@ PIECE = 2**22
 """Bytes of a text file that are read at a time. No row depends on it."""
 
 #: a packed file that unpacks to more than so many bytes, and times its own size, is no text
-_BOMB, _RATIO = 2**27, 200
+_BOMB, _RATIO = 2**27, 50
 #: brackets of a row of JSON that make it worth while to look how deep they go
 _BRACKETS = 500
 
@@ -198,12 +198,14 @@ def _pieces(file: Path) -> Iterator[bytes]:
 
 def _require_honest(file: Path, source: BinaryIO) -> None:
     """Refuse a small file that never ends unpacking."""
-    size, packed = source.tell(), file.stat().st_size
+    if not isinstance(source, gzip.GzipFile):
+        return
+    size, packed = source.tell(), source.fileobj.tell()  # pyright: ignore[reportOptionalMemberAccess]
     if size > max(_BOMB, _RATIO * packed):
         raise DataError(
-            f"expected text in {file}, found more than {size // 10**6:,} MB in {packed:,} bytes, "
-            f"over {_RATIO} times as much: no text packs like that; unpack it yourself if it is "
-            "meant"
+            f"expected text in {file}, found over {size // 10**6:,} MB in its first {packed:,} "
+            f"bytes, more than {_RATIO} times as much: no text packs like that; unpack it "
+            "yourself if it is meant"
         )
 
 
@@ -228,6 +230,10 @@ def _check_table(file: Path, loader: str) -> None:
 
 def _check_row(row: bytes, place: str) -> None:
     found = f"more than {JSON_BYTES:,} bytes" if len(row) > JSON_BYTES else ""
+    if row.startswith(codecs.BOM_UTF8):
+        found = "a byte order mark before it"
+    elif row.lstrip().startswith(b"null"):
+        found = "null"
     if not found and row.count(b"[") + row.count(b"{") > _BRACKETS:
         try:
             json.loads(row)

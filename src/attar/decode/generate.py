@@ -21,6 +21,7 @@ from attar.decode.speculation import made_for
 from attar.decode.speculative import SpeculativeDecoder
 from attar.decode.stats import SpecStats
 from attar.errors import ConfigError, check_types, require
+from attar.evaluation.likelihood import require_fit
 from attar.models import (
     computed_in,
     computing,
@@ -196,6 +197,7 @@ class Generator:
         before = [self._ids(self._rendered(prompt, config), config) for prompt in prompts]
         padding = self._padding(ends)
         ids, mask = padded(before, behind=coded, padding=padding)
+        require_fit(model, self.tokenizer, ids)
         read = 1 if coded else ids.shape[1]
         require_positions(model, prompt=read, new=config.max_new_tokens)
         options = {"attention_mask": mask.long().to(model.device), "pad_token_id": padding}

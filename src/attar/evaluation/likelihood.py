@@ -165,7 +165,7 @@ def score_with_ids(
     require(1 <= stride <= context, "stride", stride, expected)
     bos = leading_bos(tokenizer)
     stream = _stream(tokenizer, documents, bos=bos, eval_tokens=eval_tokens)
-    _require_fit(model, tokenizer, stream.ids)
+    require_fit(model, tokenizer, stream.ids)
     with inference(model), computing(model):
         _require_no_foresight(model, stream.ids)
         total = _sum_over_windows(
@@ -299,7 +299,12 @@ def _name(model: PreTrainedModel) -> str:
     return repr(model.name_or_path) if model.name_or_path else f"this {type(model).__name__}"
 
 
-def _require_fit(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, ids: Tensor) -> None:
+def require_fit(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, ids: Tensor) -> None:
+    """Refuse ids that the model has no embeddings for.
+
+    Raises:
+        CompatibilityError: there is one.
+    """
     vocabulary, highest = _vocabulary(model), int(ids.max())
     if highest >= vocabulary:
         raise CompatibilityError(

@@ -40,6 +40,8 @@ _PLACES = (
     (0, 30),
     (0, -36),
 )
+#: points that are named; of more only those of the front
+_NAMED = 50
 
 
 class Point(NamedTuple):
@@ -218,12 +220,13 @@ def _label_points(figure: "Figure", axes: "Axes", points: Sequence[Point]) -> No
     renderer = canvas.get_renderer()
     inside = axes.get_window_extent(renderer)
     centres = [axes.transData.transform((p.x, p.y)) for p in points]
-    front = [axes.transData.transform((p.x, p.y)) for p in pareto_front(points)]
+    best = pareto_front(points)
+    front = [axes.transData.transform((p.x, p.y)) for p in best]
     steps = [share / 30 for share in range(31)]
     line = [a + (b - a) * step for a, b in pairwise(front) for step in steps]
     taken = [Bbox.from_extents(x - 6, y - 6, x + 6, y + 6) for x, y in centres]
     taken += [Bbox.from_extents(x - 1, y - 1, x + 1, y + 1) for x, y in line]
-    for point in points:
+    for point in points if len(points) <= _NAMED else best[:_NAMED]:
         fallback = None
         for dx, dy in _PLACES:
             text = axes.annotate(

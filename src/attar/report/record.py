@@ -234,7 +234,10 @@ class Run:
             run = cls(**values)
             str(run), comparison([run]), scored_apart([run])  # whoever shows it finds no mistake
             return run
-        except (TypeError, ValueError, LookupError, AttributeError, ArithmeticError) as error:
+        except (
+            *(TypeError, ValueError, LookupError, AttributeError),
+            *(ArithmeticError, RecursionError),
+        ) as error:
             raise DataError(
                 f"the run record {file} is damaged ({error}); repeat the run."
             ) from error

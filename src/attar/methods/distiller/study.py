@@ -148,7 +148,14 @@ def read_study(paths: str | Path | Iterable[str | Path]) -> list[Trial]:
             if not line.strip():
                 continue
             try:
-                trials[Trial.from_dict(parse_json(line, "the trial"))] = None
+                stored = parse_json(line, "the trial")
+            except DataError as error:
+                raise DataError(
+                    f"{path}, line {number}: expected a JSON object, found {line[:60]!r}; "
+                    "mend or leave out the line"
+                ) from error
+            try:
+                trials[Trial.from_dict(stored)] = None
             except AttarError as error:
                 kind = type(error) if isinstance(error, CompatibilityError) else DataError
                 raise kind(f"{path}, line {number}: {error}") from error
