@@ -27,6 +27,7 @@ from attar.data.text import load_text
 from attar.errors import AttarError, printable
 from attar.foreign import parse_json
 from attar.methods.distiller.study import read_study
+from attar.recipes import read_recipe
 from attar.report.compare import compare
 from attar.report.pages import html_report
 from attar.report.record import Run
@@ -332,6 +333,11 @@ def test_bad_json_is_one_sentence_wherever_it_is_read(text: bytes, tmp_path: Pat
     refused(lambda: read_study(tmp_path), "study.jsonl")
     refused(lambda: SlicePlan.from_json(text.decode("latin-1")), "plan")
     assert not (tmp_path / "o").exists()
+
+
+def test_a_recipe_of_great_depth_is_one_sentence(tmp_path: Path) -> None:
+    (tmp_path / "r.yaml").write_text("a: " + "[" * 2000)
+    refused(lambda: read_recipe(str(tmp_path / "r.yaml")), "r.yaml")
 
 
 def test_a_pipe_is_no_record(tmp_path: Path) -> None:

@@ -72,7 +72,7 @@ def read_recipe(name: str) -> dict[str, Any]:
     try:
         with file.open(encoding="utf-8") as stream:  # the error names the file and the line
             options = yaml.load(stream, _EachKeyOnce)
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+    except (OSError, UnicodeDecodeError, RecursionError, yaml.YAMLError) as error:
         reason = " ".join(str(error).split())
         raise ConfigError(f"the recipe {name!r} cannot be read as YAML: {reason}") from error
     if options is None:
