@@ -326,6 +326,9 @@ def test_fingerprints_tell_models_apart():
     model = tiny.model()
     mark = checkpoint.fingerprint(model)
     assert mark == checkpoint.fingerprint(tiny.model())
+    half = tiny.model().bfloat16()
+    stored = checkpoint.fingerprint(half)
+    assert mark != stored == checkpoint.fingerprint(half.float())  # as while it is computed
     with torch.no_grad():
         model.model.norm.weight[3] += 1e-3
     assert mark != checkpoint.fingerprint(model)

@@ -118,3 +118,22 @@ def test_a_draft_is_a_folder_or_a_model(words: PreTrainedTokenizerFast, tmp_path
             texts(model, words, draft=draft)
     with pytest.raises(ConfigError, match="a folder, a name on the Hub, or a model"):
         texts(model, words, draft=3)
+
+
+def test_a_model_in_bfloat16_is_computed_in_float32_where_that_is_asked_for(
+    words: PreTrainedTokenizerFast, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("attar.models.native_bfloat16", lambda: True)
+    model: Any = tiny.model(vocab_size=len(words)).bfloat16()
+    checkpoint.save(model, tmp_path / "model", tokenizer=words)
+    exact = replace(CONFIG, dtype="float32")
+    plain, drafted = (
+        generate(tmp_path / "model", PROMPTS, draft=draft, config=exact)
+        for draft in (None, "lookup")
+    )
+    assert plain.details["computed_in"] == drafted.details["computed_in"] == "float32"
+    assert plain.details["texts"] == drafted.details["texts"] == texts(model.float(), words)
+    in_its_own = generate(tmp_path / "model", PROMPTS, config=CONFIG)
+    assert in_its_own.details["computed_in"] == "bfloat16"
+    with pytest.raises(ConfigError, match="given by its name"):
+        texts(model, words, config=exact)

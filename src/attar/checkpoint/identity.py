@@ -19,14 +19,16 @@ def name_of(model: str | Path | PreTrainedModel | None) -> str:
 
 
 def fingerprint(model: PreTrainedModel) -> str:
-    """A short hash of a model: names, shapes, types and a spread of at most 4,096 values of every
-    tensor.
+    """A short hash of a model: names, shapes and a spread of at most 4,096 values of every tensor.
+
+    The type of the values does not count, so that a model in bfloat16 is the same one while it is
+    computed in float32.
     """
     digest = hashlib.sha256()
     for name, tensor in sorted(model.state_dict().items()):
         flat = tensor.detach().flatten()
         sample = flat[:: max(1, flat.numel() // 4096)].cpu().to(torch.float32)
-        digest.update(f"{name}{tuple(tensor.shape)}{tensor.dtype}".encode())
+        digest.update(f"{name}{tuple(tensor.shape)}".encode())
         digest.update(sample.contiguous().numpy().tobytes())
     return digest.hexdigest()[:16]
 

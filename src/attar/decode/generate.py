@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -71,6 +71,10 @@ class GenerateConfig:
     """Treat the prompt as a user's message and apply the model's chat template."""
     batch_size: int = 8
     """Prompts per forward pass."""
+    dtype: Literal["float32"] | None = None
+    """float32: compute in it, so that a draft leaves greedy texts as they are, where bfloat16 and
+    float16 may round to another token. Unset: the type of the weights, or the one that this
+    processor is fast in."""
 
     def __post_init__(self) -> None:
         check_types(self)
@@ -125,6 +129,7 @@ class Generator:
         draft: str | Path | PreTrainedModel | None = None,
         decoding: SpecConfig = SpecConfig(),
         tokenizer: PreTrainedTokenizerBase | None = None,
+        dtype: torch.dtype | None = None,
     ) -> "Generator":
         """Load a model, and a draft for it.
 
@@ -135,13 +140,19 @@ class Generator:
                 followed the last words before.
             decoding: how drafts are made and verified.
             tokenizer: None: the model's own.
+            dtype: of the weights while they are here; None: see `computing_dtype`.
 
         Raises:
-            ConfigError: the draft is none of these.
+            ConfigError: the draft is none of these; a type for a model that is loaded already.
             CompatibilityError: the draft cannot serve the model.
             DataError: a model cannot be read.
         """
-        loaded = checkpoint.model_of(model)
+        if dtype is not None and isinstance(model, PreTrainedModel):
+            raise ConfigError(
+                "dtype is for a model that is given by its name; this one is in memory: convert it "
+                "with model.to(dtype), and leave dtype out"
+            )
+        loaded = checkpoint.model_of(model, dtype=dtype)
         tokenizer = checkpoint.tokenizer_of(model, tokenizer)
         require_generator("model", loaded)
         place(loaded)
@@ -341,7 +352,10 @@ def generate(
     with artefact(
         output_dir, command="generate", settings=settings, recipe=recipe, seed=decoding.seed
     ) as work:
-        writer = Generator.load(model, draft=draft, decoding=decoding, tokenizer=tokenizer)
+        dtype = None if config.dtype is None else getattr(torch, config.dtype)
+        writer = Generator.load(
+            model, draft=draft, decoding=decoding, tokenizer=tokenizer, dtype=dtype
+        )
         if name and made_for(name, writer.model) is False:
             logger.warning(
                 "%s was trained for another model: its acceptance rate may be lower", name
