@@ -86,7 +86,7 @@ def test_a_kill_gives_the_lock_of_a_run_back(tmp_path):
         try:
             assert holder.stdout.readline() == "at work\n"
             with (
-                pytest.raises(ConfigError, match="another process is at work on the run in"),
+                pytest.raises(ConfigError, match="another process is working on the run in"),
                 artefacts.workspace(final, settings={}, resume=True),
             ):
                 pass

@@ -13,7 +13,7 @@ from huggingface_hub.errors import (
     RepositoryNotFoundError,
     RevisionNotFoundError,
 )
-from transformers import AutoConfig
+from transformers import PreTrainedConfig
 
 from attar import checkpoint
 from attar.data.text import load_text
@@ -36,7 +36,7 @@ def test_what_the_hub_does_not_give_is_one_sentence(
         raise OSError("We couldn't connect " + "and so on " * 30) from WHY[why]
 
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
-    monkeypatch.setattr(AutoConfig, "from_pretrained", absent)
+    monkeypatch.setattr(PreTrainedConfig, "get_config_dict", absent)
     monkeypatch.setattr(datasets, "load_dataset", absent)
     for load in (checkpoint.load, load_text):
         with pytest.raises(DataError, match=f"there is no .* here, and .*{why}") as caught:
@@ -63,6 +63,6 @@ def test_another_fault_of_the_library_keeps_its_reason(monkeypatch: pytest.Monke
     def odd(*_: Any, **__: Any) -> None:
         raise ValueError("Unrecognized model in a/b")
 
-    monkeypatch.setattr(AutoConfig, "from_pretrained", odd)
+    monkeypatch.setattr(PreTrainedConfig, "get_config_dict", odd)
     with pytest.raises(DataError, match=r"cannot read the model of 'a/b' .*Unrecognized model"):
         checkpoint.load("a/b")

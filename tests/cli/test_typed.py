@@ -45,7 +45,7 @@ SAID = {
     "tokenizer encode t --block-size 3": "In this version it is --context",
     "prune m --method foo": 'Invalid value "foo" for --method. Choose from: "bonsai", ',
     "prune m --step 1.5": "step must be a share in (0, 1]; found 1.5",
-    "heal m": "parameter --teacher requires an argument",
+    "heal m": "attar heal needs --teacher; `attar heal --help`",
 }
 ALL = """
 import contextlib, io, json, sys

@@ -321,7 +321,7 @@ def test_stop_strings_end_a_text_inside_a_block() -> None:
     wanted = target.generate(tiny.ids(1, 4), **options, **stops)
     assert found.sequences.tolist() == wanted.tolist()
     assert wanted.shape[1] <= 5 + place
-    with pytest.raises(ConfigError, match="give the tokenizer too"):
+    with pytest.raises(ConfigError, match="give it as tokenizer"):
         decoder.generate(tiny.ids(1, 4), stop_strings="x", **options)
 
 

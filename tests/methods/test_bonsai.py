@@ -87,7 +87,7 @@ def test_prune_writes_checkpoint_record_plan_and_card(parent, text, tmp_path):
     assert applied.details["same_parent"]
     first, second = checkpoint.load(out).state_dict(), checkpoint.load(again).state_dict()
     assert all(torch.equal(first[k], second[k]) for k in first)
-    assert json.loads((out / "plan.json").read_text())["parent"] == str(parent)
+    assert json.loads((out / "plan.json").read_text())["parent"] == parent.name
     for layout, found in (("uniform", "every layer its own widths"), ("depth", "narrower layers")):
         with pytest.raises(CompatibilityError, match=f"plan for the layout {layout}.*{found}"):
             apply_plan(parent, out, output_dir=tmp_path / "other", layout=layout)

@@ -119,10 +119,10 @@ def read_text(file: Path) -> str:
     Raises:
         DataError: it is empty, cannot be read, or is not UTF-8.
     """
+    raw = b"".join(_pieces(file))
+    if not raw:
+        raise DataError(f"expected text in {file}, found an empty file; give a file with text")
     try:
-        raw = b"".join(_pieces(file))
-        if not raw:
-            raise DataError(f"expected text in {file}, found an empty file; give a file with text")
         return raw.decode("utf-8")
     except UnicodeDecodeError as error:
         raise DataError(
@@ -200,7 +200,8 @@ def _require_honest(file: Path, source: BinaryIO) -> None:
     """Refuse a small file that never ends unpacking."""
     if not isinstance(source, gzip.GzipFile):
         return
-    size, packed = source.tell(), source.fileobj.tell()  # pyright: ignore[reportOptionalMemberAccess]
+    beneath: Any = source.fileobj
+    size, packed = source.tell(), beneath.tell()
     if size > max(_BOMB, _RATIO * packed):
         raise DataError(
             f"expected text in {file}, found over {size // 10**6:,} MB in its first {packed:,} "
@@ -215,7 +216,7 @@ def _check_table(file: Path, loader: str) -> None:
     Raises:
         DataError: it never ends unpacking, or a row is too long or nested too deeply.
     """
-    if file.suffix.lower() == ".json":
+    if file.suffix.lower() == ".json" and not _has_rows(file):
         read_json(file, "the table")
     elif loader == "json":
         with _opened(file) as source:
@@ -226,6 +227,16 @@ def _check_table(file: Path, loader: str) -> None:
     elif _is_gzip(file):
         for _ in _pieces(file):
             pass
+
+
+def _has_rows(file: Path) -> bool:
+    """Whether a JSON file has an object in its first line, as one of JSON lines has."""
+    with _opened(file) as source:
+        first = source.readline(JSON_BYTES)
+    try:
+        return isinstance(json.loads(first), dict)
+    except (ValueError, RecursionError):
+        return False
 
 
 def _check_row(row: bytes, place: str) -> None:

@@ -26,7 +26,7 @@ def as_written() -> Iterator[None]:
     """
     import matplotlib
 
-    settings = {
+    settings: Any = {
         "svg.fonttype": "none",
         "svg.hashsalt": "attar",
         "font.family": "sans-serif",

@@ -124,7 +124,8 @@ def _speed_charts(runs: Sequence[Run], names: Sequence[str]) -> list[Markup]:
 
 def _section(run: Run, name: str) -> dict[str, Any]:
     """What the template shows of one run."""
-    widths, importance = run.details.get("widths"), run.details.get("importance")
+    widths: Any = run.details.get("widths")
+    importance: Any = run.details.get("importance")
     own = tables.run_table(run)
     return {
         "name": printable(name),

@@ -232,7 +232,8 @@ class Run:
             if not (isinstance(rows, list) and all(isinstance(row, dict) for row in rows)):
                 raise TypeError("'baselines' is not a list of objects")
             run = cls(**values)
-            str(run), comparison([run]), scored_apart([run])  # whoever shows it finds no mistake
+            for show in (run_text, lambda one: comparison([one]), lambda one: scored_apart([one])):
+                show(run)  # so that whoever shows it finds no mistake
             return run
         except (
             *(TypeError, ValueError, LookupError, AttributeError),

@@ -297,10 +297,10 @@ def conclusion(run: Run) -> str:
     many others are as good as it within that."""
     best, *others = run.details["cells"]
     score, before = (run.quality[side]["block_efficiency"] for side in ("after", "before"))
-    errors = best.get("error"), run.details.get("before_error")
-    if None in errors:
+    error, before_error = best.get("error"), run.details.get("before_error")
+    if error is None or before_error is None:
         return f"The best training gave a block efficiency of {score:.3f}, from {before:.3f}."
-    noise = NORMAL_95 * math.hypot(*errors)
+    noise = NORMAL_95 * math.hypot(error, before_error)
     said = (
         f"The best training, {best['divergence']} on texts of the {best['source']}, made the draft "
         "better by more than the noise"
