@@ -285,13 +285,13 @@ def test_demo_goes_from_nothing_to_a_report_and_uses_it_again(
     assert run(["demo", "--output-dir", str(folder)]) == 0
     first = capsys.readouterr()
     assert (folder / "report.html").exists()
-    for name in ("parent", "bonsai", "bonsai-healed", "wanda", "wanda-healed"):
+    for name in ("parent", "bonsai", "bonsai-healed", "flap", "flap-healed"):
         checkpoint.load(folder / name)
         assert (folder / name / "attar.json").exists()
     assert "Report:" in first.out
     *_, conclusion, limits = first.out.splitlines()
     assert re.match(
-        r"Conclusion: .* by \S+% with Bonsai and \S+% with Wanda, after healing .* times as fast",
+        r"Conclusion: .* by \S+% with Bonsai and \S+% with FLAP, after healing .* times as fast",
         conclusion,
     )
     assert "A model this small cannot show more" in limits

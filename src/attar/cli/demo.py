@@ -50,8 +50,8 @@ EVAL_TOKENS = 20_000
 PROMPT_TOKENS, NEW_TOKENS = 128, 32
 """What is read and written when the models are timed."""
 _BUDGET = "blocks<=50%"
-#: the baseline that did best in benchmarks/bonsai-quality, an equal share of every module
-_BASELINE: Method = "wanda"
+#: the baseline that did best in benchmarks/bonsai-quality
+_BASELINE: Method = "flap"
 _FOLDERS = ("parent", *(f"{m}{h}" for m in ("bonsai", _BASELINE) for h in ("", "-healed")))
 
 
@@ -129,7 +129,7 @@ def make_demo(
                 budget=_BUDGET,
                 output_dir=pruned,
                 method=method,
-                config=replace(search, allocation="global" if method == "bonsai" else "equal"),
+                config=search,
                 eval_tokens=EVAL_TOKENS,
                 recipe="bonsai/cpu-tiny",
                 resume=True,
@@ -279,7 +279,7 @@ def _conclusion(runs: Mapping[str, Run]) -> str:
     return (
         f"Conclusion: with half of the blocks cut, {1 - _kept(cost):.0%} of all parameters, bits "
         f"per byte change by {rise['bonsai']} with Bonsai and {rise[_BASELINE]} with "
-        f"{_BASELINE.capitalize()}, after healing by {rise['bonsai, healed']} and "
+        f"{_BASELINE.upper()}, after healing by {rise['bonsai, healed']} and "
         f"{rise[f'{_BASELINE}, healed']}, and Bonsai's model reads a prompt {speed:.2f} times as "
         f"fast as its parent."
     )
