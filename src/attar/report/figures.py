@@ -103,7 +103,7 @@ COLUMNS = (
     Column("bytes", "bytes", lambda c, q: c.get("bytes"), size, "bytes ratio"),
     Column("macs", "MACs/token", lambda c, q: c.get("macs"), count, "MACs ratio"),
     Column("kv_bytes", "KV bytes/token", _kv_bytes, size, "KV ratio"),
-    Column("peak_memory", "peak memory of the process", lambda c, q: c.get("peak_memory"), size),
+    Column("peak_memory", "peak memory", lambda c, q: c.get("peak_memory"), size),
     Column("bits_per_byte", "bits per byte", lambda c, q: q.get("bits_per_byte"), fixed),
     Column("perplexity", "perplexity", lambda c, q: q.get("perplexity"), fixed),
     _timing("prefill"),

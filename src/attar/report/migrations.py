@@ -50,10 +50,19 @@ def words_of_version_0_2(record: dict[str, Any]) -> dict[str, Any]:
             if isinstance(row, dict)
         ]
         migrated["budget"] = budget | {"constraints": rows}
+    if isinstance(cost := record.get("cost"), dict):
+        migrated["cost"] = {side: _of_model(figures) for side, figures in cost.items()}
     quality = record.get("quality")
     if str(record["command"]).startswith("draft") and isinstance(quality, dict):
         migrated["quality"] = {side: _of_draft(scores) for side, scores in quality.items()}
     return migrated | {"schema": 2}
+
+
+def _of_model(figures: Any) -> Any:
+    """A cost without its peak memory, which was that of the whole process."""
+    if not isinstance(figures, dict):
+        return figures
+    return {name: value for name, value in figures.items() if name != "peak_memory"}
 
 
 def _of_draft(scores: Any) -> Any:

@@ -141,8 +141,7 @@ def run_table(run: Record) -> Table:
         old, new = column.read(*before), column.read(*after)
         if old is not None or new is not None:
             base = column.read(*(held.figures if held else before))
-            whole = column.name == "peak_memory"  # which is more than the model's
-            ratio = NONE if new is None or not base or whole else f"{new / base:.2f}"
+            ratio = NONE if new is None or not base else f"{new / base:.2f}"
             rows.append([column.heading, column.cell(*before), column.cell(*after), ratio])
     table = Table(["", "before", "after", f"ratio to {held.kind}" if held else "ratio"], rows)
     if not any(before):  # a model made from nothing has no before
