@@ -218,13 +218,9 @@ def computing(model: nn.Module) -> Iterator[None]:
     """Hold a model that is in its place in `computing_dtype` for the length of the block; after it
     every weight, also one that was cut in the block, has the type that it is stored in.
     """
-    stored = [(tensor, tensor.dtype) for tensor in _halves(model)]
-    to_computing_dtype(model)
-    try:
+    with _types_restored(model):
+        to_computing_dtype(model)
         yield
-    finally:
-        for tensor, dtype in stored:
-            tensor.data = tensor.data.to(dtype)
 
 
 @contextmanager
@@ -232,10 +228,16 @@ def in_float32(model: nn.Module) -> Iterator[None]:
     """Hold a model in float32 while it is trained, as smaller types swallow small updates; after
     the block every weight has the type that it is stored in.
     """
+    with _types_restored(model):
+        for tensor in _halves(model):
+            tensor.data = tensor.data.float()
+        yield
+
+
+@contextmanager
+def _types_restored(model: nn.Module) -> Iterator[None]:
     stored = [(tensor, tensor.dtype) for tensor in _halves(model)]
     try:
-        for tensor, _ in stored:
-            tensor.data = tensor.data.float()
         yield
     finally:
         for tensor, dtype in stored:

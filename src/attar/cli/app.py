@@ -10,7 +10,6 @@ import signal
 import sys
 import warnings
 from collections.abc import Callable, Sequence
-from difflib import get_close_matches
 from inspect import Parameter as Argument
 from inspect import signature
 from io import TextIOWrapper
@@ -25,7 +24,7 @@ from cyclopts.config import Dict
 from attar.artefacts import disk_is_full
 from attar.cli.output import ExitCode
 from attar.cli.typed import check
-from attar.errors import AttarError, ConfigError, printable
+from attar.errors import AttarError, ConfigError, did_you_mean, printable
 from attar.recipes.renamed import RENAMED, RENAMED_OPTIONS
 from attar.recipes.typed import as_type
 
@@ -240,11 +239,8 @@ def _require_utf8(argv: Sequence[str]) -> None:
 def _require_command(argv: Sequence[str]) -> None:
     """Refuse an unknown command; cyclopts would import all of them for its suggestion."""
     if argv and not argv[0].startswith("-") and argv[0] not in COMMANDS:
-        near = get_close_matches(argv[0], COMMANDS, n=1)
-        raise ConfigError(
-            f"there is no command {argv[0]!r}{f'; did you mean {near[0]!r}?' if near else ';'} "
-            "`attar --help` lists all"
-        )
+        near = did_you_mean(argv[0], COMMANDS) or ";"
+        raise ConfigError(f"there is no command {argv[0]!r}{near} `attar --help` lists all")
 
 
 def _command_words(tokens: Sequence[str]) -> tuple[str, ...]:

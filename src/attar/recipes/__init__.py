@@ -12,7 +12,7 @@ import yaml
 from yaml.constructor import ConstructorError
 
 from attar import artefacts
-from attar.errors import ConfigError
+from attar.errors import ConfigError, did_you_mean
 from attar.recipes.renamed import RENAMED, RENAMED_OPTIONS
 from attar.recipes.typed import from_recipe
 
@@ -109,12 +109,11 @@ def write_recipe(path: Path, options: Any, *, comment: str) -> None:
 
 def no_command(verb: str, known: Iterable[str], *, source: str) -> ConfigError:
     """What to raise for a recipe whose verb is none of those known."""
-    near = get_close_matches(verb, list(known), n=1)
-    hint = f"did you mean {near[0]!r}?" if near else "`attar --help` lists all"
+    hint = did_you_mean(verb, known) or "; `attar --help` lists all"
     if not verb:
-        hint = f"add a line such as 'verb: prune', or give it to a command with --config {source}"
+        hint = f"; add a line such as 'verb: prune', or give it to a command with --config {source}"
     return ConfigError(
-        f"the recipe {source!r} names no command to run{f', but {verb!r}' if verb else ''}; {hint}"
+        f"the recipe {source!r} names no command to run{f', but {verb!r}' if verb else ''}{hint}"
     )
 
 
@@ -180,10 +179,9 @@ def options_from(options: Mapping[str, Any], kind: type[C], *, source: str) -> C
     """
     known = {field.name for field in fields(kind)}  # pyright: ignore[reportArgumentType]
     if unknown := [name for name in options if name not in known]:
-        near = get_close_matches(unknown[0], known, n=1)
         raise ConfigError(
             f"the recipe {source!r} holds {unknown[0]!r}, which is not an option of "
-            f"{kind.__name__}{f'; did you mean {near[0]}?' if near else ''}"
+            f"{kind.__name__}{did_you_mean(unknown[0], known)}"
         )
     hints = get_type_hints(kind)
     given = {

@@ -237,7 +237,6 @@ def _label_points(figure: "Figure", axes: "Axes", points: Sequence[Point]) -> No
                 ha="left" if dx > 0 else "right" if dx < 0 else "center",
                 fontsize=8,
                 color=INK,
-                parse_math=False,
             )
             box = text.get_window_extent(renderer)
             if _within(box, inside) and not any(box.overlaps(other) for other in taken):
@@ -255,7 +254,6 @@ def _label_points(figure: "Figure", axes: "Axes", points: Sequence[Point]) -> No
                 textcoords="offset points",
                 fontsize=8,
                 color=INK,
-                parse_math=False,
             )
 
 

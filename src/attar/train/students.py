@@ -100,7 +100,7 @@ def make_student(
             "a cut keeps the width of the larger model, as its weights are copied; let a "
             "narrower one start at random, or leave its width out"
         )
-    student = _drawn(teacher, kept, width, seed=seed)
+    student = _drawn(teacher, kept, width=width, seed=seed)
     if init == "cut":
         numbers = {
             f"{prefix}.{new}.": f"{prefix}.{old}."
@@ -124,7 +124,7 @@ def make_student(
 
 
 def _drawn(
-    teacher: PreTrainedModel, kept: Sequence[int], width: int | None, *, seed: int
+    teacher: PreTrainedModel, kept: Sequence[int], *, width: int | None, seed: int
 ) -> PreTrainedModel:
     """A model with random weights, of the teacher's class with these layers and this width."""
     config = copy.deepcopy(teacher.config)
