@@ -91,7 +91,7 @@ def load(
     if isinstance(ends, list) and not all(isinstance(end, int) for end in ends):
         raise DataError(
             f"expected ids of tokens for eos_token_id in the generation_config.json of "
-            f"{str(path)!r}, found {ends!r}; mend it"
+            f"{str(path)!r}, found {ends!r}; correct it"
         )
     return model.eval()
 

@@ -129,7 +129,7 @@ def _check_texts(rows: Rows, kind: TaskKind, where: str, *, skip_empty: bool) ->
         first, count = min(without), len(without)
         raise DataError(
             f"expected text in every row of {where}, found none in row {first + 1} "
-            f"({without[first]}){f' and {count - 1} others' if count > 1 else ''}; mend the data, "
+            f"({without[first]}){f' and {count - 1} others' if count > 1 else ''}; correct them, "
             "or leave such rows out with skip_empty (--skip-empty)"
         )
     if without:

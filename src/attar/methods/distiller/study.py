@@ -152,7 +152,7 @@ def read_study(paths: str | Path | Iterable[str | Path]) -> list[Trial]:
             except DataError as error:
                 raise DataError(
                     f"{path}, line {number}: expected a JSON object, found {line[:60]!r}; "
-                    "mend or leave out the line"
+                    "correct or leave out the line"
                 ) from error
             try:
                 trials[Trial.from_dict(stored)] = None
