@@ -119,6 +119,7 @@ def test_a_record_of_version_0_1_is_brought_to_today_s_words(tmp_path: Path) -> 
             "met": True,
             "constraints": [{"key": "params of blocks", "limit": 2, "achieved": 1, "met": True}],
         },
+        "cost": {"after": {"params": 7, "peak_memory": 10**9}},
         "quality": {"after": {"tau at 0": 2.0, "alpha at 0": "NaN"}},
         "details": {"dpr": 0.9},
     }
@@ -131,6 +132,7 @@ def test_a_record_of_version_0_1_is_brought_to_today_s_words(tmp_path: Path) -> 
     assert run.quality["after"]["block efficiency at T=0"] == 2.0
     assert math.isnan(run.quality["after"]["acceptance rate at T=0"])
     assert run.details == {"teacher_ratio": 0.9}
+    assert run.cost == {"after": {"params": 7}}  # the memory was that of the whole process
 
 
 def test_damaged_values_are_one_sentence_that_names_the_file(tmp_path: Path) -> None:

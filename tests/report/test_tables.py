@@ -106,6 +106,11 @@ def test_a_trained_model_is_held_against_its_teacher_or_target() -> None:
         assert {row[0]: row[-1] for row in table.rows}["bytes"] == "0.50"
 
 
+def test_the_peak_memory_of_a_model_is_held_against_its_parent_s() -> None:
+    run = make(cost={"before": {"peak_memory": 8_000_000}, "after": {"peak_memory": 2_000_000}})
+    assert ["peak memory", "8 MB", "2 MB", "0.25"] in run_table(run).rows
+
+
 def test_the_conclusion_is_one_sentence_a_result() -> None:
     said = conclusion([make("bonsai", 0.5)])
     assert said is not None
