@@ -23,6 +23,7 @@ from attar.report.units import count, size
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+    from matplotlib.text import Annotation
     from matplotlib.transforms import Bbox
 
 _MARKS = {"parent": ("s", ORANGE), "result": ("o", BLUE), "baseline": ("^", GREY)}
@@ -228,33 +229,30 @@ def _label_points(figure: "Figure", axes: "Axes", points: Sequence[Point]) -> No
     taken += [Bbox.from_extents(x - 1, y - 1, x + 1, y + 1) for x, y in line]
     for point in points if len(points) <= _NAMED else best[:_NAMED]:
         fallback = None
-        for dx, dy in _PLACES:
-            text = axes.annotate(
-                label_of(point.label),
-                (point.x, point.y),
-                xytext=(dx, dy),
-                textcoords="offset points",
-                ha="left" if dx > 0 else "right" if dx < 0 else "center",
-                fontsize=8,
-                color=INK,
-            )
+        for place in _PLACES:
+            text = _write_label(axes, point, place=place)
             box = text.get_window_extent(renderer)
             if _within(box, inside) and not any(box.overlaps(other) for other in taken):
                 taken.append(box)
                 break
             text.remove()
             if fallback is None and _within(box, inside):
-                fallback = (dx, dy)
+                fallback = place
         else:  # no free place: the first one inside, for a label over another is better than none
-            dx, dy = fallback or _PLACES[0]
-            axes.annotate(
-                label_of(point.label),
-                (point.x, point.y),
-                xytext=(dx, dy),
-                textcoords="offset points",
-                fontsize=8,
-                color=INK,
-            )
+            _write_label(axes, point, place=fallback or _PLACES[0])
+
+
+def _write_label(axes: "Axes", point: Point, *, place: tuple[int, int]) -> "Annotation":
+    """Write a point's name so many points to the right of it and above."""
+    return axes.annotate(
+        label_of(point.label),
+        (point.x, point.y),
+        xytext=place,
+        textcoords="offset points",
+        ha="left" if place[0] > 0 else "right" if place[0] < 0 else "center",
+        fontsize=8,
+        color=INK,
+    )
 
 
 def _within(box: "Bbox", frame: "Bbox") -> bool:
