@@ -45,7 +45,8 @@ SAID = {
     "tokenizer encode t --block-size 3": "In this version it is --context",
     "prune m --method foo": 'Invalid value "foo" for --method. Choose from: "bonsai", ',
     "prune m --step 1.5": "step must be a share in (0, 1]; found 1.5",
-    "heal m": "attar heal needs --teacher; `attar heal --help`",
+    "heal m": "attar heal needs --teacher; ",
+    "heal m --teacher": "attar heal needs a value after --teacher; ",
 }
 ALL = """
 import contextlib, io, json, sys

@@ -270,8 +270,11 @@ def _missing(error: cyclopts.MissingArgumentError) -> str:
     """What a command needs besides."""
     argument = error.argument
     assert argument is not None
-    first = argument.field_info.is_positional and error.keyword is None
-    name = argument.name.lstrip("-").upper() if first else error.keyword or argument.name
+    name = argument.name
+    if error.keyword is not None:
+        name = f"a value after {error.keyword}"
+    elif argument.field_info.is_positional:
+        name = name.lstrip("-").upper()
     command = " ".join(["attar", *(error.command_chain or ())])
     return f"{command} needs {name}; `{command} --help` says what that is"
 
