@@ -22,7 +22,7 @@ MISTAKES = {
     "draft init": r"attar draft init needs MODEL; `attar draft init --help`",
     "compare": r"attar compare needs RUNS;",
     "recipe": r"attar recipe needs ACTION;",
-    "demo --fast": r"Unknown option: --fast\. Did you mean --fresh\?",
+    "demo --quickly": r"Unknown option: --quickly\. `attar demo --help` lists all\.",
     f"{_PRUNE} params<=50": r"did you mean params<=50%, or params<=50M",
     f"{_PRUNE} blocks=50%": r"write blocks<=50%",
     f"{_PRUNE} bytes<=3": r"did you mean bytes<=3%, or bytes<=3MB",

@@ -291,7 +291,7 @@ def _end_of_output(error: OSError) -> int:
 
 
 def _with_new_word(message: str, argv: Sequence[str]) -> str:
-    """A usage error, with the new name of an option of version 0.1."""
+    """A usage error, with the new name of an option of version 0.1, or where all are listed."""
     for token in argv:
         name = token.partition("=")[0].lstrip("-").replace("-", "_")
         if (
@@ -301,6 +301,8 @@ def _with_new_word(message: str, argv: Sequence[str]) -> str:
         ):
             what = message.split("Did you mean")[0].rstrip(". ")
             return f"{what}. In this version it is {RENAMED_OPTIONS[name]}."
+    if message.startswith("Unknown option") and "Did you mean" not in message:
+        return f"{message} `{' '.join(['attar', *_command_words(argv)])} --help` lists all."
     return message
 
 
