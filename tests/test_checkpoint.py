@@ -362,6 +362,22 @@ def test_a_checkpoint_that_names_no_known_class_is_the_language_model_it_has_the
     assert type(checkpoint.load(folder)).__name__ == "PerLayerLlamaForCausalLM"
 
 
+def test_the_class_of_another_type_is_not_taken(tmp_path):
+    model, ids = tiny.model("llama"), tiny.ids()
+    loaded = checkpoint.load(stored_with(model, tmp_path, architectures=["MistralForCausalLM"]))
+    assert type(loaded) is type(model)
+    torch.testing.assert_close(loaded(ids).logits, model(ids).logits)
+
+
+@pytest.mark.parametrize("name", ["lm_head.bias", "model.norm.bias"])
+def test_a_tensor_of_a_module_is_not_lost_in_silence(name, tmp_path):
+    model = tiny.model("llama")
+    weights = {**model.state_dict(), name: torch.ones(32)}
+    model.save_pretrained(tmp_path, state_dict=weights)
+    with pytest.raises(DataError, match=f"no place for .*{name}"):
+        checkpoint.load(tmp_path)
+
+
 @pytest.mark.parametrize("family", ["llama", "bert"])
 def test_the_head_of_a_task_is_not_lost_where_no_class_is_named(family, tmp_path):
     model = tiny.model(family, auto=AutoModelForSequenceClassification)

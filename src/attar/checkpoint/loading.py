@@ -76,7 +76,7 @@ def load(
             f"missing or of another shape, "
             f"such as {first[0]!r}; fetch or save it again"
         )
-    if unread := [key for key in sorted(info["unexpected_keys"]) if _OF_A_LAYER.search(key)]:
+    if unread := [key for key in sorted(info["unexpected_keys"]) if _is_part(key, model)]:
         raise DataError(
             f"the checkpoint {str(path)!r} does not fit its config, which has no place for "
             f"{len(unread)} of its tensors, such as {unread[0]!r}; fetch or save it again"
@@ -94,6 +94,16 @@ def load(
             f"{str(path)!r}, found {ends!r}; correct it"
         )
     return model.eval()
+
+
+def _is_part(key: str, model: PreTrainedModel) -> bool:
+    """Whether a tensor that found no place belongs to what the model computes: to a layer, or to a
+    module with other weights; not to the head of another task.
+    """
+    module, name = key.rpartition(".")[::2]
+    found = dict(model.named_modules()).get(module)
+    weights = found is not None and any(True for _ in found.parameters(recurse=False))
+    return bool(_OF_A_LAYER.search(key)) or (weights and getattr(found, name, None) is None)
 
 
 def _refuse_pickles(path: str | Path) -> None:
@@ -190,7 +200,8 @@ def _model_classes(config: Any) -> list[Any]:
     differ = is_per_layer(config)
     name = str(next(iter(config.architectures or ()), "")).removeprefix(PREFIX)
     named: Any = getattr(transformers, name, None)
-    if isinstance(named, type) and issubclass(named, PreTrainedModel):
+    own = getattr(named, "config_class", None)  # LlamaForCausalLM may stand beside another type
+    if isinstance(named, type) and issubclass(named, PreTrainedModel) and own is type(config):
         classes: list[Any] = [named]
     elif not differ and "AutoModelForCausalLM" in (getattr(config, "auto_map", None) or {}):
         return [AutoModelForCausalLM]
