@@ -122,6 +122,16 @@ def test_splits_of_glue_without_labels_are_cut_anew(
     assert "left out 1 rows of test" in caplog.text
 
 
+@pytest.mark.parametrize("kind", ["csv", "jsonl", "parquet"])
+def test_dates_are_names(tmp_path: Path, kind: str) -> None:
+    days = [f"202{i % 2}-01-01" for i in range(40)]
+    values = [date.fromisoformat(day) for day in days] if kind == "parquet" else days
+    table = columns(text=[f"text {i}" for i in range(40)], label=values)
+    getattr(table, {"jsonl": "to_json"}.get(kind, f"to_{kind}"))(str(tmp_path / f"a.{kind}"))
+    task = load_labelled(tmp_path)[1]
+    assert task == Task("single_label", ("2020-01-01", "2021-01-01"))
+
+
 def test_load_text_reads_tsv(tmp_path: Path) -> None:
     text = '"quoted" and, well\tx\nNA\ty\n' + "".join(f"line {i}\tz\n" for i in range(40))
     data = load_text(write(tmp_path / "a.tsv.gz", "text\tother\n" + text))

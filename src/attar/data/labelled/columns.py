@@ -4,6 +4,8 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import date
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -206,8 +208,15 @@ def pick_columns(
             )
         _read_numbers(splits.values(), column=roles.label, origin=origin)
     for rows in splits.values():  # without a label: empty, or the NaN of pandas
-        rows["label"] = [None if x == "" or x != x else x for x in rows["label"]]
+        rows["label"] = [None if x == "" or x != x else _plain(x) for x in rows["label"]]
     return splits
+
+
+def _plain(label: Any) -> Any:
+    """A label of a type that JSON does not have: dates are names, as they are in .csv."""
+    if isinstance(label, Decimal):
+        return int(label) if label == label.to_integral_value() else float(label)
+    return str(label).removesuffix(" 00:00:00") if isinstance(label, date) else label
 
 
 def _read_numbers(splits: Iterable[Rows], *, column: str, origin: str) -> None:
