@@ -160,6 +160,15 @@ def test_only_line_ends_end_a_prompt(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert read_prompts(Path("-")) == expected
 
 
+def test_a_closed_stdin_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    closed = io.StringIO()
+    closed.close()
+    for stdin in (None, closed):
+        monkeypatch.setattr("sys.stdin", stdin)
+        with pytest.raises(DataError, match="standard input is closed"):
+            read_prompts(Path("-"))
+
+
 @pytest.mark.parametrize("name", ["p.jsonl", "p.json", "p.csv", "p.parquet"])
 @pytest.mark.parametrize("column", ["prompt", "text"])
 def test_the_prompts_of_a_table_are_its_column(tmp_path: Path, name: str, column: str) -> None:

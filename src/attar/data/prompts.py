@@ -54,7 +54,7 @@ def read_prompts(file: Path) -> list[str]:
     loader = "json" if file.suffix.lower() == ".json" else LOADERS.get(kind(file) or "")
     try:
         if loader is None:
-            text = sys.stdin.read() if file == Path("-") else file.read_text(encoding="utf-8")
+            text = _stdin() if file == Path("-") else file.read_text(encoding="utf-8")
             lines = re.split(r"\r\n?|\n", text.removeprefix("\ufeff"))
             return [line for line in lines if line.strip()]
         file.open("rb").close()
@@ -72,6 +72,12 @@ def read_prompts(file: Path) -> list[str]:
             f"{', '.join(rows.column_names)}; rename one"
         )
     return rows[column][:]
+
+
+def _stdin() -> str:
+    if sys.stdin is None or sys.stdin.closed:
+        raise OSError("standard input is closed")
+    return sys.stdin.read()
 
 
 def load_prompts(
