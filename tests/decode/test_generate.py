@@ -38,6 +38,10 @@ def texts(model: Any, tokenizer: Any, *, prompts: Any = PROMPTS, **options: Any)
         {"penalty_alpha": 0.6, "top_k": 4},
         {"return_dict_in_generate": True},
         {"stop_strings": ["zzz"]},
+        {"force_words_ids": [[5]]},
+        {"return_dict_in_generate": True, "output_scores": True, "output_attentions": True},
+        {"is_assistant": True, "token_healing": True},
+        {"cache_implementation": "quantized"},
     ],
 )
 @pytest.mark.parametrize("draft", [None, "lookup"])

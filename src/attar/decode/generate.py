@@ -46,6 +46,14 @@ _PLAIN: dict[str, Any] = {
     "dola_layers": None,
     "prompt_lookup_num_tokens": None,
     "assistant_early_exit": None,
+    "is_assistant": False,
+    "force_words_ids": None,
+    "token_healing": False,
+    "cache_implementation": None,
+    "output_scores": False,
+    "output_logits": False,
+    "output_attentions": False,
+    "output_hidden_states": False,
 }
 _SURROGATES = re.compile("[\ud800-\udfff]")  # half a character: what was not UTF-8
 
