@@ -282,6 +282,21 @@ def test_dtype_is_kept_and_can_be_chosen(tmp_path):
     assert checkpoint.load(tmp_path, dtype=torch.float32).dtype == torch.float32
 
 
+@pytest.mark.parametrize(
+    ("stored", "said", "expected"),
+    [
+        (torch.bfloat16, "float32", torch.bfloat16),
+        (torch.float32, "float16", torch.float16),
+        (torch.bfloat16, None, torch.bfloat16),
+    ],
+)
+def test_the_stored_type_counts_unless_the_config_has_a_smaller_one(
+    stored, said, expected, tmp_path
+):
+    folder = stored_with(tiny.model("llama").to(stored), tmp_path, dtype=said)
+    assert checkpoint.load(folder).dtype == expected
+
+
 def spoil_config(folder):
     (folder / "config.json").write_text("{")
 

@@ -43,7 +43,8 @@ def load(
 
     Args:
         path: a folder with `config.json` and weights, or a Hub name.
-        dtype: None keeps the type the weights are stored in.
+        dtype: None keeps the type that the weights are stored in, whatever the config says, unless
+            that is a smaller one.
         revision: branch, tag or commit on the Hub.
         trust_remote_code: run modelling code that comes with the checkpoint. Attar's own per-layer
             checkpoints do not need it.
@@ -60,12 +61,17 @@ def load(
             "quantised (quantization_config in its config.json): give the model before quantisation"
         )
     _refuse_pickles(path)
+    asked = config.dtype
+    if dtype is None:
+        config.dtype = None  # which leaves the type to the weights
     classes, first = _model_classes(config), None
     for loader in classes:
         if loader.__name__.startswith(PREFIX):
             kwargs.pop("trust_remote_code", None)  # our class, whatever code lies there
         model, info = _weights(path, loader, config=config, dtype=dtype or "auto", **kwargs)
         lost = sorted(info["missing_keys"]) + sorted(str(k[0]) for k in info["mismatched_keys"])
+        if not lost and dtype is None and _is_smaller(asked, model.dtype):
+            model, info = _weights(path, loader, config=config, dtype=asked, **kwargs)
         if not lost:
             break
         first = first or lost
@@ -104,6 +110,11 @@ def _is_part(key: str, model: PreTrainedModel) -> bool:
     found = dict(model.named_modules()).get(module)
     weights = found is not None and any(True for _ in found.parameters(recurse=False))
     return bool(_OF_A_LAYER.search(key)) or (weights and getattr(found, name, None) is None)
+
+
+def _is_smaller(asked: Any, stored: torch.dtype) -> bool:
+    """Whether a config asks for a smaller type than the weights have, as some old ones do."""
+    return isinstance(asked, torch.dtype) and asked.itemsize < stored.itemsize
 
 
 def _refuse_pickles(path: str | Path) -> None:

@@ -12,7 +12,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from attar.artefacts import disk_is_full, make_folder
 from attar.checkpoint.checks import require_same
 from attar.checkpoint.forms import as_stand_in, follow_config, is_per_layer, needs_stand_in
-from attar.checkpoint.sources import reason_of
+from attar.checkpoint.sources import bars_on_terminals, reason_of
 from attar.errors import CompatibilityError, ResourceError
 from attar.families import FAMILIES, Body
 
@@ -54,7 +54,8 @@ def save(
     make_folder(output_dir)
     try:
         with TemporaryDirectory(dir=output_dir, prefix=".saving-") as partial:
-            written.save_pretrained(partial)
+            with bars_on_terminals():
+                written.save_pretrained(partial)
             require_same(Path(partial), written, model=model)
             if tokenizer is not None:
                 _forget_code(tokenizer, tokenizer.init_kwargs)

@@ -1,6 +1,7 @@
 """Where checkpoints come from, and one sentence for each way in which one can be broken."""
 
 import logging
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,6 +14,11 @@ from huggingface_hub.errors import (
     LocalEntryNotFoundError,
     RepositoryNotFoundError,
     RevisionNotFoundError,
+)
+from transformers.utils.logging import (
+    disable_progress_bar,
+    enable_progress_bar,
+    is_progress_bar_enabled,
 )
 
 from attar.checkpoint.claims import needs_code
@@ -37,6 +43,19 @@ def unnoticed_widths() -> Iterator[None]:
         yield
     finally:
         logger.removeFilter(other)
+
+
+@contextmanager
+def bars_on_terminals() -> Iterator[None]:
+    """Keep the bars of transformers out of pipes and log files, where they would be drawn too."""
+    hide = not sys.stderr.isatty() and is_progress_bar_enabled()
+    if hide:
+        disable_progress_bar()
+    try:
+        yield
+    finally:
+        if hide:
+            enable_progress_bar()
 
 
 def folder_of(path: str | Path) -> Path:
@@ -70,7 +89,7 @@ def read_from(what: str, path: str | Path, call: Any) -> Any:
             "the folder that a model was saved to"
         )
     try:
-        with unnoticed_widths():
+        with unnoticed_widths(), bars_on_terminals():
             return call()
     except AttarError:
         raise

@@ -4,7 +4,6 @@ import re
 from importlib.resources.abc import Traversable
 from itertools import takewhile
 from pathlib import Path
-from textwrap import shorten
 from typing import Literal
 
 from attar.artefacts import write_text
@@ -52,7 +51,7 @@ def _headline(file: Traversable) -> str:
     """The first sentence of the comment at the top: what the recipe gives."""
     lines = file.read_text(encoding="utf-8").splitlines()
     comment = " ".join(line.lstrip("# ") for line in takewhile(lambda x: x.startswith("#"), lines))
-    return shorten(re.split(r"[.;:] ", comment.removeprefix("Gives: "))[0].rstrip("."), 110)
+    return re.split(r"[.;:] ", comment.removeprefix("Gives: "))[0].rstrip(".")
 
 
 def _copy(text: str, name: str, path: Path | None) -> Path:

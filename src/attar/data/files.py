@@ -229,6 +229,17 @@ def _check_table(file: Path, loader: str) -> None:
             pass
 
 
+def _broken_line(file: Path) -> str:
+    """Which line of JSON lines is none; empty where all are."""
+    with _opened(file) as source:
+        for number, row in enumerate(source, 1):
+            try:
+                json.loads(row or b"{}")
+            except (ValueError, RecursionError) as error:
+                return f"line {number} is not JSON ({error})" if row.strip() else ""
+    return ""
+
+
 def _has_rows(file: Path) -> bool:
     """Whether a JSON file has an object in its first line, as one of JSON lines has."""
     with _opened(file) as source:
@@ -288,7 +299,7 @@ def load_table(file: Path, loader: str) -> Dataset:
                 f"cannot keep {file} in the cache of data sets, {str(cache_folder())!r}, as the "
                 "disk is full; make room, or set HF_HOME to a folder on another disk"
             ) from error
-        said = reason(error)
+        said = (_broken_line(file) if loader == "json" else "") or reason(error)
         coded = "codec can't decode" in said
         remedy = "convert the file to UTF-8" if coded else "correct the file or leave it out"
         raise DataError(f"cannot read {file} as {loader}: {said}; {remedy}") from error

@@ -135,7 +135,9 @@ def speed_lines(figures: Mapping[str, Any]) -> list[tuple[str, str]]:
         lines.append((label, text))
     if lines:
         setting = f"batch {timed.get('batch_size', 1)}, {timed.get('threads', 1)} threads"
-        lines.append(("timed with", f"{setting}, median of repeats and interquartile range"))
+        repeated = any(latency and latency.spread for latency in (cost.prefill, cost.decode))
+        how = ", median of repeats and interquartile range" if repeated else ""
+        lines.append(("timed with", setting + how))
     if cost.peak_memory:
         lines.append(("peak memory", f"{size(cost.peak_memory)} of weights, activations and cache"))
     return lines
