@@ -382,7 +382,7 @@ BAD: list[tuple[Any, dict[str, Any], str]] = [
     (columns(text=TEXTS, label=[-1, 1] * 20), {}, "found -1 among others .* another name"),
     (columns(text=TEXTS, label=TEXTS), {}, "40 different labels|3\\d different labels"),
     (columns(text=[*TEXTS[:39], " "], label=["a", "b"] * 20), {},
-     r"found none in row 40 \(text\); mend .*--skip-empty"),
+     r"found none in row 40 \(text\); correct .*--skip-empty"),
     (columns(text=[*TEXTS[:37], " ", None, ""], label=["a", "b"] * 20), {}, r"38 .* and 2 others"),
     (Data(columns(content=TEXTS, label=["a", "b"] * 20), text_column="contents"), {},
      "did you mean 'content'"),
