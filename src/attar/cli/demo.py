@@ -61,7 +61,7 @@ def demo(
     """Train a pocket model on the Python standard library, prune it to half of its blocks, heal it,
     and compare cost and quality.
 
-    Takes about six minutes on two cores with `--size 1m`. What is there already is used again.
+    Takes about three minutes on two cores with `--size 1m`. What is there already is used again.
 
     Parameters
     ----------

@@ -31,7 +31,10 @@ PAIRS = (
 )
 TEXTS = ("text", "sentence", "sentence1", "question", "content", "review", "document")
 WORDS = ("words", "tokens")
-LABELS = ("label", "labels", "answer", "score", "rating", "stars", "class", "category", "target")
+LABELS = (
+    *("label", "labels", "answer", "score", "rating", "stars", "class", "category", "target"),
+    "sentiment",
+)
 TAGS = ("ner_tags", "tags", "pos_tags", "chunk_tags", "labels", "label")
 ANSWERS = ("question", "context", "answers")
 """Usual names of columns, the first that is there wins; case does not matter."""
