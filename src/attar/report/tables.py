@@ -96,14 +96,18 @@ def comparison(
     cells["run"] = [marks[row.role] + row.name for row in rows]
     for column in columns:
         if column.name == "block_params":
-            _add_ratio(cells, records, "blocks", column, lambda share: f"{100 * share:.0f}%")
+            kept = _ratios(column, records, show=lambda share: f"{100 * share:.0f}%")
+            if set(kept) - {NONE}:
+                cells["blocks"] = kept
         elif column.name != "peak_memory":
             shown = [column.cell(*row.own) for row in rows]
             if set(shown) - {NONE, NOT_MEASURED}:
                 cells[column.heading] = shown
     for column in columns:
         if ratios and column.ratio:
-            _add_ratio(cells, records, column.ratio, column, lambda ratio: f"{ratio:.2f}")
+            shown = _ratios(column, records, show=lambda ratio: f"{ratio:.2f}")
+            if set(shown) - {NONE}:
+                cells[column.ratio] = shown
     return Table(list(cells), [list(row) for row in zip(*cells.values(), strict=True)], records)
 
 
@@ -119,16 +123,12 @@ def _figures(own: Figures, parent: Figures, *, columns: Sequence[Column]) -> dic
     return record
 
 
-def _add_ratio(
-    cells: dict[str, list[str]],
-    records: Sequence[dict[str, Any]],
-    heading: str,
-    column: Column,
-    show: Callable[[float], str],
-) -> None:
+def _ratios(
+    column: Column, records: Sequence[dict[str, Any]], *, show: Callable[[float], str]
+) -> list[str]:
+    """A figure's ratio to the parent's in every row."""
     values = [record[f"{column.name}_ratio"] for record in records]
-    if any(value is not None for value in values):
-        cells[heading] = [NONE if value is None else show(value) for value in values]
+    return [NONE if value is None else show(value) for value in values]
 
 
 def run_table(run: Record) -> Table:
