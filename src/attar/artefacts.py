@@ -292,6 +292,40 @@ def new_file(path: str | Path) -> Iterator[BinaryIO]:
         ) from error
 
 
+def made_once(folder: Path, make: Callable[[Path], None]) -> Path:
+    """A folder of what can be made again, such as those under `home`; it is made where it is not
+    there yet, by one process while others wait, and appears when it is complete.
+
+    Args:
+        folder: the folder.
+        make: fills an empty folder beside it.
+
+    Raises:
+        ResourceError: the disk is full.
+    """
+    if folder.is_dir():
+        return folder
+    make_folder(folder.parent)
+    unfinished = folder.with_name(f"{folder.name}.partial")
+    with FileLock(f"{folder}.lock"):
+        if folder.is_dir():  # another process has made it meanwhile
+            return folder
+        shutil.rmtree(unfinished, ignore_errors=True)  # of a process that was killed
+        unfinished.mkdir()
+        try:
+            make(unfinished)
+        except BaseException as error:
+            shutil.rmtree(unfinished, ignore_errors=True)
+            if disk_is_full(error):
+                raise ResourceError(
+                    f"writing {str(folder)!r} stopped, as the disk is full; make room, or set "
+                    "ATTAR_HOME to a folder on another disk"
+                ) from error
+            raise
+        unfinished.rename(folder)
+    return folder
+
+
 def write_text(path: Path, text: str) -> None:
     """Write a small file, whole or not at all; what UTF-8 cannot hold becomes an escape."""
     with replacing(path) as unfinished:

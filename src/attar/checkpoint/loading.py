@@ -17,6 +17,7 @@ from transformers.models.auto import modeling_auto
 
 from attar.checkpoint.claims import check_config, check_files, check_size
 from attar.checkpoint.forms import accept_widths, is_per_layer, per_layer_class
+from attar.checkpoint.gguf import located
 from attar.checkpoint.sources import read_from
 from attar.errors import CompatibilityError, DataError, require
 from attar.portable.modeling_per_layer import PREFIX
@@ -39,10 +40,11 @@ def load(
     revision: str | None = None,
     trust_remote_code: bool = False,
 ) -> PreTrainedModel:
-    """Load a model by folder or Hub name, one with per-layer widths included, in evaluation mode.
+    """Load a model by folder, file or Hub name, per-layer ones included, in evaluation mode.
 
     Args:
-        path: a folder with `config.json` and weights, or a Hub name.
+        path: a folder with `config.json` and weights, a Hub name, a GGUF file, or one on the Hub
+            as `owner/name:file.gguf`. A GGUF file is read once, into a checkpoint that is kept.
         dtype: None keeps the type that the weights are stored in, whatever the config says, unless
             that is a smaller one.
         revision: branch, tag or commit on the Hub.
@@ -53,6 +55,7 @@ def load(
         CompatibilityError: its weights are quantised, or pickled.
         DataError: there is no such model, or its files are damaged or do not fit its config.
     """
+    name, path = path, located(path, revision=revision)
     kwargs: dict[str, Any] = {"revision": revision, "trust_remote_code": trust_remote_code}
     config = read_config(path, **kwargs)
     if getattr(config, "quantization_config", None) is not None:
@@ -99,6 +102,8 @@ def load(
             f"expected ids of tokens for eos_token_id in the generation_config.json of "
             f"{str(path)!r}, found {ends!r}; correct it"
         )
+    if name is not path:
+        model.name_or_path = model.config.name_or_path = str(name)
     return model.eval()
 
 
@@ -138,6 +143,8 @@ def read_config(path: str | Path, **kwargs: Any) -> Any:
         CompatibilityError: only code of its own can read it.
         DataError: there is no such model, or its configuration is damaged.
     """
+
+    path = located(path, revision=kwargs.get("revision"))
 
     def read() -> Any:
         check_files(Path(path))
@@ -182,6 +189,7 @@ def load_body(path: str | Path, *, loader: Any, config: Any) -> PreTrainedModel:
     Raises:
         DataError: there is no such model, its files are damaged, or its body does not fit.
     """
+    path = located(path)
     if is_per_layer(config) and type(config) in loader._model_mapping:
         loader = per_layer_class(loader._model_mapping[type(config)])
     model, info = _weights(path, loader, config=config, dtype="auto")

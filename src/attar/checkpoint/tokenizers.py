@@ -5,6 +5,7 @@ from typing import Any
 
 from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
+from attar.checkpoint.gguf import located
 from attar.checkpoint.identity import name_of
 from attar.checkpoint.sources import folder_of, read_from
 from attar.coding.windows import LiveWindows
@@ -21,13 +22,14 @@ def load_tokenizer(
     """Load the tokenizer of a checkpoint.
 
     Args:
-        path: folder or Hub name.
+        path: folder, GGUF file or Hub name, as for `load`.
         revision: branch, tag or commit on the Hub.
         trust_remote_code: run code that comes with it. Attar's own needs none.
 
     Raises:
         DataError: the folder has none, or it is damaged.
     """
+    path = located(path, revision=revision)
     folder = folder_of(path)
     if folder.is_dir() and not any(folder.glob("token*")) and not any(folder.glob("vocab*")):
         raise DataError(

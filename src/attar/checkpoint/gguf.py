@@ -1,0 +1,271 @@
+"""GGUF files, the format of llama.cpp, as models to work on: each is read once, into an ordinary
+checkpoint that is kept.
+
+transformers reads them and undoes their quantisation. What it leaves out of a file is added here
+(how rotary embeddings are stretched, how numbers are split into tokens) or refused. Values stay in
+the type of the file; those of a quantised file are kept in bfloat16, which most models were trained
+in.
+"""
+
+import hashlib
+import io
+import logging
+import re
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext, redirect_stderr
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from huggingface_hub import hf_hub_download
+from tokenizers import pre_tokenizers
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
+from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
+
+from attar import artefacts
+from attar.checkpoint.sources import bars_on_terminals, not_on_hub, reason_of
+from attar.errors import AttarError, CompatibilityError, DataError, MissingExtraError
+
+logger = logging.getLogger(__name__)
+
+SUFFIX = ".gguf"
+_ON_HUB = re.compile(r"(?P<repo>[^/:\s]+/[^/:\s]+):(?P<file>[^:\s]+\.gguf)", re.IGNORECASE)
+#: of what transformers expects one number, and llama.cpp may have one for each layer
+_PER_LAYER = (".attention.head_count", ".attention.head_count_kv", ".feed_forward_length")
+#: how Llama 3.1, 3.2 and 3.3 stretch rotary embeddings; their files hold the factors that come out
+_LLAMA_3 = {
+    "rope_type": "llama3",
+    "low_freq_factor": 1.0,
+    "high_freq_factor": 4.0,
+    "original_max_position_embeddings": 8192,
+}
+_FACTORS = "rope_freqs.weight"
+#: pre-tokenizers that split numbers into digits, and all else as GPT-2 does
+_DIGITS = ("smollm", "starcoder", "refact", "command-r", "codeshell", "exaone", "minerva-7b")
+_AS_GPT2 = (None, "default", "gpt-2", "gpt2", "mpt", "olmo", "jina-v2-code")
+_GIVE_SOURCE = "give the checkpoint that it was made from"
+
+
+def is_gguf(path: str | Path) -> bool:
+    """Whether a name is that of a GGUF file: a path, or `owner/name:file.gguf` on the Hub."""
+    return str(path).lower().endswith(SUFFIX) and not Path(path).is_dir()
+
+
+def located(path: str | Path, *, revision: str | None = None) -> str | Path:
+    """Where the checkpoint of a model lies: of a GGUF file, a folder under `ATTAR_HOME`, which is
+    written where it is not there yet; of all else, the path itself.
+
+    Args:
+        path: a folder, a name on the Hub, a GGUF file, or one as `owner/name:file.gguf` on the Hub.
+        revision: branch, tag or commit on the Hub.
+
+    Raises:
+        MissingExtraError: the package gguf is not installed.
+        DataError: there is no such file, or it is damaged.
+        CompatibilityError: transformers cannot read this architecture or quantisation.
+    """
+    if not is_gguf(path):
+        return path
+    file = _file(path, revision)
+    stat = file.stat()
+    mark = hashlib.sha256(f"{file.resolve()} {stat.st_size} {stat.st_mtime_ns}".encode())
+    kept = artefacts.home() / "gguf" / f"{file.stem}-{mark.hexdigest()[:12]}"
+    return artefacts.made_once(kept, lambda folder: _convert(file, str(path), folder=folder))
+
+
+def _file(path: str | Path, revision: str | None) -> Path:
+    """The file itself, from the Hub where its name says so."""
+    on_hub = _ON_HUB.fullmatch(str(path))
+    if on_hub and not Path(path).exists():
+        try:
+            return Path(hf_hub_download(on_hub["repo"], on_hub["file"], revision=revision))
+        except Exception as error:  # the network and the Hub fail in many ways
+            reason = not_on_hub(error, "model") or f"the Hub did not give it ({reason_of(error)})"
+            raise DataError(
+                f"no GGUF file {str(path)!r}: there is none of that name here, and {reason}"
+            ) from error
+    if not Path(path).is_file():
+        raise DataError(
+            f"no GGUF file at {str(path)!r}; give a path, or owner/name:file.gguf for one on the "
+            "Hugging Face Hub"
+        )
+    return Path(path)
+
+
+def _convert(file: Path, shown: str, *, folder: Path) -> None:
+    """Write a GGUF file as an ordinary checkpoint."""
+    reader = _reader(file, shown)
+    logger.info("reading %s, once: the checkpoint is kept in %s", shown, folder.parent)
+    source: dict[str, Any] = {"pretrained_model_name_or_path": file.parent, "gguf_file": file.name}
+    try:
+        with bars_on_terminals(), _no_bar():
+            config = AutoConfig.from_pretrained(**source)
+            _stretch(config, reader, shown)
+            found: Any = AutoModelForCausalLM.from_pretrained(
+                **source, config=config, dtype=_dtype(reader), output_loading_info=True
+            )
+            model, info = found
+            tokenizer = AutoTokenizer.from_pretrained(**source)
+    except AttarError:
+        raise
+    except NotImplementedError as error:
+        raise CompatibilityError(
+            f"cannot undo the quantisation of the GGUF file {shown!r}; give one in another "
+            f"quantisation, such as Q8_0 ({reason_of(error)})"
+        ) from error
+    except Exception as error:  # what it trips over depends on where the file is wrong
+        if "is not supported" in str(error):
+            raise CompatibilityError(
+                f"transformers cannot read the GGUF file {shown!r}; {_GIVE_SOURCE} "
+                f"({reason_of(error)})"
+            ) from error
+        raise DataError(
+            f"cannot read the GGUF file {shown!r}, which may be damaged; download it again, or "
+            f"{_GIVE_SOURCE} ({reason_of(error)})"
+        ) from error
+    _require_all(model, info["missing_keys"], reader, shown)
+    _split_numbers(tokenizer, reader, shown)
+    # marks of the file that it came from, with which it would not be saved
+    model.hf_quantizer = None
+    for mark in ("quantization_config", "_model_name_or_path"):
+        model.config.__dict__.pop(mark, None)
+    with bars_on_terminals():
+        model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+
+
+@contextmanager
+def _no_bar() -> Iterator[None]:
+    """Keep a bar that does not ask transformers' settings out of pipes and log files."""
+    with nullcontext() if sys.stderr.isatty() else redirect_stderr(io.StringIO()):
+        yield
+
+
+def _reader(file: Path, shown: str) -> Any:
+    """The head of a file that transformers may be able to read.
+
+    Raises:
+        MissingExtraError: the package gguf is not installed.
+        DataError: the file is damaged, or holds no tokenizer.
+        CompatibilityError: its layers differ, for which transformers has no class.
+    """
+    try:
+        from gguf import GGUFReader
+    except ImportError:
+        raise MissingExtraError(
+            "reading GGUF files needs gguf; install it with pip install 'attar[gguf]', or from a "
+            "checkout with pip install '.[gguf]'"
+        ) from None
+    try:
+        reader = GGUFReader(file)
+        architecture = str(_value(reader, "general.architecture"))
+    except Exception as error:  # it trusts the sizes and offsets in a file
+        raise DataError(
+            f"expected a GGUF file in {shown!r}, which is damaged or something else; download it "
+            f"again ({reason_of(error)})"
+        ) from None
+    for name in _PER_LAYER:
+        counts = _value(reader, architecture + name)
+        if isinstance(counts, list) and architecture != "lfm2":
+            raise CompatibilityError(
+                f"the layers of the GGUF file {shown!r} differ ({architecture}{name} is a list), "
+                f"which transformers cannot read; {_GIVE_SOURCE}"
+            )
+    if not _value(reader, "tokenizer.ggml.model"):
+        raise DataError(f"the GGUF file {shown!r} holds no tokenizer; {_GIVE_SOURCE}")
+    return reader
+
+
+def _value(reader: Any, name: str) -> Any:
+    """What a file says under a name; None for nothing."""
+    field = reader.fields.get(name)
+    return None if field is None else field.contents()
+
+
+def _dtype(reader: Any) -> torch.dtype:
+    """The type to keep values in. Norms are float32 in every file."""
+    names = {tensor.tensor_type.name for tensor in reader.tensors}
+    if names <= {"F32", "F16"}:
+        return torch.float16 if "F16" in names else torch.float32
+    return torch.bfloat16
+
+
+def _stretch(config: Any, reader: Any, shown: str) -> None:
+    """Put the stretching of rotary embeddings into a config.
+
+    Raises:
+        CompatibilityError: it is of a kind that the file does not tell in full.
+    """
+    text = config.get_text_config(decoder=True)
+    at = f"{_value(reader, 'general.architecture')}.rope.scaling."
+    kind, factor = _value(reader, f"{at}type"), _value(reader, f"{at}factor")
+    factors = {t.name: np.array(t.data) for t in reader.tensors if t.name.startswith("rope_f")}
+    plain = dict(getattr(text, "rope_parameters", None) or {})
+    if list(factors) == [_FACTORS]:
+        stretched = {**plain, **_LLAMA_3, "factor": float(factors[_FACTORS].max())}
+        text.rope_parameters = stretched
+        if np.allclose(_factors_of(text), factors[_FACTORS], rtol=1e-3):
+            return
+    elif not factors and kind in (None, "none"):
+        return
+    elif not factors and kind == "linear":
+        text.rope_parameters = {**plain, "rope_type": "linear", "factor": float(factor)}
+        return
+    elif not factors and kind == "yarn":
+        first = _value(reader, f"{at}original_context_length")
+        text.rope_parameters = {
+            **plain,
+            "rope_type": "yarn",
+            "factor": float(factor),
+            "original_max_position_embeddings": int(first),
+        }
+        return
+    raise CompatibilityError(
+        f"the GGUF file {shown!r} stretches its rotary embeddings in a way that transformers does "
+        f"not read ({kind or ', '.join(factors)}); {_GIVE_SOURCE}"
+    )
+
+
+def _factors_of(config: Any) -> Any:
+    """By what the frequencies of rotary embeddings are divided, `(head size / 2,)`."""
+    stretched, _ = ROPE_INIT_FUNCTIONS["llama3"](config, torch.device("cpu"))
+    size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    base = config.rope_parameters["rope_theta"]
+    plain = 1 / base ** (torch.arange(0, size, 2, device="cpu").float() / size)
+    return (plain / stretched).numpy()
+
+
+def _require_all(model: PreTrainedModel, missing: Any, reader: Any, shown: str) -> None:
+    """Refuse a file of which transformers has left something out, which it does in silence.
+
+    Raises:
+        CompatibilityError: it has.
+    """
+    stored = sum(int(t.n_elements) for t in reader.tensors if t.name != _FACTORS)
+    read = model.num_parameters()
+    if missing or stored != read:
+        what = f"{read:,} of its {stored:,} values fit"
+        if missing:
+            what = f"it lacks {sorted(missing)[0]!r}"
+        raise CompatibilityError(
+            f"the GGUF file {shown!r} does not fit {type(model).__name__}, as which transformers "
+            f"reads it ({what}); {_GIVE_SOURCE}"
+        )
+
+
+def _split_numbers(tokenizer: Any, reader: Any, shown: str) -> None:
+    """Split texts as the model was trained with; transformers takes unknown ways for GPT-2's."""
+    backend, name = tokenizer.backend_tokenizer, _value(reader, "tokenizer.ggml.pre")
+    if name in _DIGITS:
+        digits = pre_tokenizers.Digits(individual_digits=True)
+        backend.pre_tokenizer = pre_tokenizers.Sequence([digits, backend.pre_tokenizer])
+    elif name not in _AS_GPT2 and "use_regex=True" in str(backend.pre_tokenizer):
+        logger.warning(
+            "transformers does not know how %s splits texts into tokens (%s) and does it as GPT-2; "
+            "some ids may differ: better %s",
+            shown,
+            name,
+            _GIVE_SOURCE,
+        )
