@@ -1,10 +1,10 @@
 import gguf
-import ggufs
 import numpy as np
 import pytest
-import tiny
 import torch
 
+import ggufs
+import tiny
 from attar import checkpoint
 from attar.checkpoint.gguf import is_gguf, located
 from attar.errors import CompatibilityError, DataError
