@@ -74,7 +74,7 @@ class Setting:
     eval_tokens: int = 32_000
     heal_steps: int = 50
     heal_rows: int = 8
-    limit: int | None = None  # rows of a task
+    limit: int | None = 300  # rows of a task
     seeds: tuple[int, ...] = (0,)
 
 
