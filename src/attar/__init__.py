@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from attar.checkpoint import save as save
     from attar.cli.demo import make_demo as demo  # noqa: F401
     from attar.cli.run import run_recipe as run  # noqa: F401
+    from attar.conversion.export import export as export
     from attar.data.data import Data as Data
     from attar.decode.generate import GenerateConfig as GenerateConfig
     from attar.decode.generate import Generator as Generator
@@ -64,6 +65,7 @@ _HOMES = MappingProxyType(
         "save": "attar.checkpoint",
         "demo": "attar.cli.demo:make_demo",
         "run": "attar.cli.run:run_recipe",
+        "export": "attar.conversion.export",
         "Data": "attar.data.data",
         "GenerateConfig": "attar.decode.generate",
         "Generator": "attar.decode.generate",

@@ -364,3 +364,23 @@ def shared_workspace(
         yield broadcast(None)
         group.wait_for_everyone()
     processes().wait_for_everyone()  # the artefact is in place for everyone
+
+
+def require_space(folder: Path, *, needed: int, what: str) -> None:
+    """Refuse to begin writing what the disk has no room for.
+
+    Args:
+        folder: that it goes into, or that will be made there.
+        needed: bytes.
+        what: it is, for the message.
+
+    Raises:
+        ResourceError: there is less room.
+    """
+    there = next(part for part in (folder.absolute(), *folder.absolute().parents) if part.exists())
+    free = shutil.disk_usage(there).free
+    if free < needed:
+        raise ResourceError(
+            f"{what} takes {needed / 1e6:,.0f} MB, and the disk of {str(there)!r} has "
+            f"{free / 1e6:,.0f} MB free; make room, or choose another folder"
+        )

@@ -1,0 +1,53 @@
+"""`attar export`."""
+
+from attar.cli.output import ExitCode, Output, require_folder_option, show, show_pairs
+from attar.conversion.export import Format, Quantize, export_lines
+from attar.conversion.export import export as export_model
+
+
+def export(
+    model: str,
+    *,
+    format: Format = "gguf",
+    quantize: Quantize = "f16",
+    revision: str | None = None,
+    trust_remote_code: bool = False,
+    output_dir: Output = None,
+) -> int:
+    """Write a model for another program: a decoder as a GGUF file for llama.cpp, Ollama and LM
+    Studio, per-layer results included.
+
+    Example: `attar export my-model-half --quantize q8_0 -o my-model-gguf`
+
+    The file is read again and compared with the model before it counts.
+
+    Parameters
+    ----------
+    model
+        A folder or a name on the Hugging Face Hub.
+    format
+        gguf, which llama.cpp reads.
+    quantize
+        The type of the weights. q8_0 and q4_0 take about 8.5 and 4.5 bits each.
+    revision
+        Branch, tag or commit on the Hub.
+    trust_remote_code
+        Run modelling code that comes with the checkpoint.
+    output_dir
+        Where the file goes; must be new or empty.
+    """
+    folder = require_folder_option(output_dir)
+    run = export_model(
+        model,
+        format=format,
+        quantize=quantize,
+        revision=revision,
+        trust_remote_code=trust_remote_code,
+        output_dir=folder,
+    )
+    show_pairs(export_lines(run))
+    for note in run.details["notes"]:
+        show(f"Note: {note}.")
+    show(f"\nWritten to {folder}.")
+    show(f"Try it: llama-cli -m {folder / run.details['file']} -p Hello")
+    return ExitCode.DONE

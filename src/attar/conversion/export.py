@@ -1,0 +1,141 @@
+"""The verb `export`: a model in the format of another program."""
+
+import copy
+import logging
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from attar import checkpoint
+from attar.artefacts import require_space
+from attar.errors import MissingExtraError, require
+from attar.report.artefact import artefact
+from attar.report.record import Run
+from attar.report.units import digits, size
+from attar.runtime import place
+
+logger = logging.getLogger(__name__)
+
+Format = Literal["gguf"]
+Quantize = Literal["f32", "f16", "bf16", "q8_0", "q4_0"]
+#: room for what stands in the file before the weights
+_HEADER = 2**24
+
+
+def export(
+    model: str | Path | PreTrainedModel,
+    *,
+    format: Format = "gguf",
+    quantize: Quantize = "f16",
+    tokenizer: PreTrainedTokenizerBase | None = None,
+    revision: str | None = None,
+    trust_remote_code: bool = False,
+    output_dir: str | Path,
+) -> Run:
+    """Write a model for another program: a decoder as a GGUF file for llama.cpp, Ollama and LM
+    Studio, per-layer results included.
+
+    The file is read again and compared with the model before it counts.
+
+    Args:
+        model: folder, Hub name or a model.
+        format: of the file.
+        quantize: the type of its matrices. q8_0 and q4_0 take about 8.5 and 4.5 bits a number.
+        tokenizer: None: the model's own.
+        revision: branch, tag or commit on the Hub.
+        trust_remote_code: run modelling code that comes with the checkpoint.
+        output_dir: where the file goes; must be new or empty.
+
+    Returns:
+        The record. `details`: `file`, its `bytes`, the `architecture` and `tokenizer` as llama.cpp
+        calls them, how far the file is from the model (`check`), and `notes`.
+
+    Raises:
+        CompatibilityError: the format cannot hold this model or its tokenizer; says why.
+        ConfigError: an option is none of those above.
+        DataError: the model cannot be read.
+        MissingExtraError: the package gguf is not installed.
+        ResourceError: there is no room for the file.
+    """
+    require(format in get_args(Format), "format", format, "gguf")
+    kinds = get_args(Quantize)
+    require(quantize in kinds, "quantize", quantize, f"one of {', '.join(kinds)}")
+    if find_spec("gguf") is None:
+        raise MissingExtraError(
+            "writing GGUF needs the package gguf, which is not installed; run pip install "
+            "'.[gguf]' in the checkout of Attar"
+        )
+    name = checkpoint.name_of(model)
+    settings = {"model": name, "format": format, "quantize": quantize}
+    options: dict[str, Any] = {"revision": revision, "trust_remote_code": trust_remote_code}
+    with artefact(output_dir, command="export", settings=settings) as work:
+        loaded = checkpoint.model_of(model, **options)
+        place(loaded)
+        if work.main:
+            own = loaded if loaded is not model else copy.deepcopy(loaded)
+            tokenizer = checkpoint.tokenizer_of(model, tokenizer, **options)
+            file = work.folder / f"{_stem(name)}-{quantize.upper()}.gguf"
+            work.run.details = _gguf(file, own, tokenizer, quantize=quantize)
+    return work.run
+
+
+def _stem(name: str) -> str:
+    """What the file is called after: the last part of the model's name."""
+    return Path(name).resolve().name if name else "model"
+
+
+def _gguf(
+    file: Path, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, *, quantize: Quantize
+) -> dict[str, Any]:
+    """Write a GGUF file and check it; what the record tells of it."""
+    # only here, as the package gguf may be absent
+    from attar.conversion import gguf, gguf_shape, gguf_tokenizer
+
+    shape = gguf_shape.shape_of(model)
+    vocabulary = gguf_tokenizer.vocabulary_of(tokenizer, model)
+    entries = gguf.entries_of(model, shape, quantize=quantize)
+    notes = [*shape.notes, *vocabulary.notes]
+    for kind, names in gguf.coarser(entries, quantize).items():
+        notes.append(
+            f"{len(names)} matrices are in {kind.lower()}, as {quantize} cannot hold them "
+            f"({names[0]} and others)"
+        )
+    needed = sum(entry.bytes for entry in entries) + _HEADER
+    require_space(file.parent, needed=needed, what=f"the {quantize} of this model")
+    gguf.write(
+        file,
+        model,
+        shape=shape,
+        entries=entries,
+        tokenizer=vocabulary.values,
+        name=file.stem,
+        quantize=quantize,
+    )
+    for note in notes:
+        logger.info("%s", note)
+    check = gguf.verify(file, model, shape=shape, entries=entries, quantize=quantize)
+    return {
+        "file": file.name,
+        "bytes": file.stat().st_size,
+        "architecture": shape.form.arch,
+        "tokenizer": vocabulary.values["tokenizer.ggml.pre"],
+        "check": check,
+        "notes": notes,
+    }
+
+
+def export_lines(run: Run) -> list[tuple[str, str]]:
+    """The record of an export as labels and texts."""
+    details = run.details
+    check = details["check"]
+    same = f"{100 * check['same_token']:.0f}% of {check['positions']} positions"
+    return [
+        ("file", f"{details['file']}  ({size(details['bytes'])})"),
+        ("architecture", f"{details['architecture']}, pre-tokenizer {details['tokenizer']}"),
+        (
+            "read again",
+            f"same next token at {same}, logits within {digits(check['largest_difference'])}",
+        ),
+    ]

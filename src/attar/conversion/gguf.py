@@ -1,0 +1,288 @@
+"""A decoder as a GGUF file for llama.cpp, tensor by tensor, and back for a check.
+
+What the format's documentation does not say, and tests in llama.cpp itself do: its architectures
+`llama`, `deci` and `granite` rotate neighbouring channels of a head, where transformers rotates its
+halves, so rows of queries and keys change places, by each layer's own number of heads; norms of
+Gemma are stored with the 1 that its class adds to them; tensors of one dimension are read in
+float32.
+"""
+
+import math
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import gguf
+import numpy as np
+import torch
+from gguf import GGMLQuantizationType as Kind
+from gguf import GGUFReader, GGUFWriter, LlamaFileType
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from attar.conversion.gguf_shape import Shape
+from attar.errors import CompatibilityError
+from attar.models import computing, inference, positions_of
+
+Quantize = Literal["f32", "f16", "bf16", "q8_0", "q4_0"]
+_FILE_TYPES: Mapping[str, LlamaFileType] = {
+    "f32": LlamaFileType.ALL_F32,
+    "f16": LlamaFileType.MOSTLY_F16,
+    "bf16": LlamaFileType.MOSTLY_BF16,
+    "q8_0": LlamaFileType.MOSTLY_Q8_0,
+    "q4_0": LlamaFileType.MOSTLY_Q4_0,
+}
+#: largest number that float16 holds
+_HALF = 65504.0
+#: largest error of a tensor, `|a - b| / |a|`, that rounding to a type can make
+_ROUNDING = {Kind.F32: 1e-6, Kind.F16: 2e-3, Kind.BF16: 1e-2, Kind.Q8_0: 0.03, Kind.Q4_0: 0.25}
+#: the same of logits: wrong names or rows give about 1.4, whatever the type
+_LOGITS = {"f32": 1e-3, "f16": 0.05, "bf16": 0.1, "q8_0": 0.2, "q4_0": 0.9}
+#: tokens of each of the rows that both models read
+_TOKENS = 32
+_OUTSIDE = ("token_embd.weight", "output.weight")
+_BYTES = np.dtype(np.uint8)
+_FACTORS = "rope_freqs.weight"
+_HEADS = re.compile(r"blk\.(\d+)\.attn_([qk])\.")
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A tensor as it goes into the file."""
+
+    name: str  # there
+    source: str  # of the parameter
+    kind: Kind
+    shape: tuple[int, ...]
+
+    @property
+    def stored_shape(self) -> tuple[int, ...]:
+        """In bytes along the last axis."""
+        return gguf.quant_shape_to_byte_shape(self.shape, self.kind)
+
+    @property
+    def bytes(self) -> int:
+        """Room that it takes."""
+        return math.prod(self.stored_shape)
+
+
+def entries_of(model: PreTrainedModel, shape: Shape, *, quantize: Quantize) -> list[Entry]:
+    """Name and type of every tensor of the file. A matrix whose rows the type cannot hold keeps
+    float16, and one with numbers beyond float16 float32.
+
+    Raises:
+        CompatibilityError: a parameter has no name there.
+    """
+    arch = next(n for n, name in gguf.MODEL_ARCH_NAMES.items() if name == shape.form.arch)
+    names = gguf.get_tensor_name_map(arch, len(shape.heads))
+    entries = []
+    for source, weight in model.named_parameters():
+        name = names.get_name(source, try_suffixes=(".weight", ".bias"))
+        if name is None:
+            raise CompatibilityError(
+                f"cannot write {source} as GGUF: llama.cpp's architecture {shape.form.arch} has "
+                "no such tensor"
+            )
+        kind = _kind(name, weight, quantize)
+        entries.append(Entry(name, source, kind, tuple(weight.shape)))
+    return entries
+
+
+def _kind(name: str, weight: Tensor, quantize: Quantize) -> Kind:
+    if weight.dim() == 1:
+        return Kind.F32
+    kind = Kind[quantize.upper()]
+    if kind is Kind.Q4_0 and name in _OUTSIDE:  # where four bits cost most
+        kind = Kind.Q8_0
+    block, _ = gguf.GGML_QUANT_SIZES[kind]
+    if weight.shape[-1] % block:
+        kind = Kind.F16
+    if kind is Kind.F16 and float(weight.detach().abs().max()) > _HALF:
+        kind = Kind.F32
+    return kind
+
+
+def coarser(entries: list[Entry], quantize: Quantize) -> dict[str, list[str]]:
+    """Names of matrices that keep another type than was asked for, by that type."""
+    kept: dict[str, list[str]] = {}
+    for entry in entries:
+        wanted = Kind[quantize.upper()]
+        if len(entry.shape) > 1 and entry.kind is not wanted and entry.name not in _OUTSIDE:
+            kept.setdefault(entry.kind.name, []).append(entry.name)
+    return kept
+
+
+def write(
+    path: Path,
+    model: PreTrainedModel,
+    *,
+    shape: Shape,
+    entries: list[Entry],
+    tokenizer: Mapping[str, Any],
+    name: str,
+    quantize: Quantize,
+) -> None:
+    """Write the file, one tensor at a time in memory.
+
+    Args:
+        path: a new file.
+        model: whose weights go in.
+        shape: of `shape_of`.
+        entries: of `entries_of`.
+        tokenizer: values by key, of `gguf_tokenizer`.
+        name: that llama.cpp shows.
+        quantize: the type of most matrices.
+    """
+    writer = GGUFWriter(path, shape.form.arch)
+    try:
+        writer.add_name(name)
+        writer.add_file_type(_FILE_TYPES[quantize])
+        writer.add_quantization_version(gguf.GGML_QUANT_VERSION)
+        for key, value in shape.values.items():
+            _add(writer, f"{shape.form.arch}.{key}", value)
+        for key, value in tokenizer.items():
+            _add(writer, key, value)
+        factors = shape.rope_factors
+        extra = [] if factors is None else [Entry(_FACTORS, "", Kind.F32, tuple(factors.shape))]
+        for entry in [*extra, *entries]:
+            stored = entry.stored_shape
+            writer.add_tensor_info(entry.name, stored, _BYTES, entry.bytes, raw_dtype=entry.kind)
+        writer.write_header_to_file()
+        writer.write_kv_data_to_file()
+        writer.write_ti_data_to_file()
+        if factors is not None:
+            writer.write_tensor_data(factors.numpy())
+        weights = dict(model.named_parameters())
+        for entry in entries:
+            array = stored_form(weights[entry.source], entry.name, shape).cpu().numpy()
+            writer.write_tensor_data(gguf.quants.quantize(array, entry.kind))
+    finally:
+        writer.close()
+
+
+def _add(writer: GGUFWriter, key: str, value: Any) -> None:
+    if isinstance(value, bool):
+        writer.add_bool(key, value)
+    elif isinstance(value, int):
+        writer.add_uint32(key, value)
+    elif isinstance(value, float):
+        writer.add_float32(key, value)
+    elif isinstance(value, str):
+        writer.add_string(key, value)
+    else:
+        writer.add_array(key, value)
+
+
+# ------------------------------------------------------------------------------------- the numbers
+
+
+def stored_form(weight: Tensor, name: str, shape: Shape) -> Tensor:
+    """A parameter as the file has it, in float32."""
+    weight = weight.detach().float()
+    if name.endswith("norm.weight"):
+        weight = weight + shape.form.norm_offset
+    if heads := _rotated(name, shape):
+        weight = weight.unflatten(0, (heads, 2, -1)).transpose(1, 2).reshape(weight.shape)
+    return (weight * _scale(name, shape)).contiguous()
+
+
+def restored(stored: Tensor, name: str, shape: Shape) -> Tensor:
+    """A tensor of the file as the parameter that it was: the inverse of `stored_form`."""
+    weight = stored / _scale(name, shape)
+    if heads := _rotated(name, shape):
+        weight = weight.unflatten(0, (heads, -1, 2)).transpose(1, 2).reshape(weight.shape)
+    if name.endswith("norm.weight"):
+        weight = weight - shape.form.norm_offset
+    return weight
+
+
+def _rotated(name: str, shape: Shape) -> int | None:
+    """Number of heads in the rows of a tensor whose rows change places; None: they stay."""
+    found = _HEADS.match(name) if shape.form.pairs else None
+    if found is None:
+        return None
+    return (shape.heads if found[2] == "q" else shape.kv_heads)[int(found[1])]
+
+
+def _scale(name: str, shape: Shape) -> float:
+    """What a tensor is multiplied with, so that queries come out scaled."""
+    scaled = "attn_q_norm." if shape.form.arch == "gemma3" else "attn_q."
+    return shape.query_scale if scaled in name else 1.0
+
+
+# ------------------------------------------------------------------------------------- the check
+
+
+def verify(
+    path: Path, model: PreTrainedModel, *, shape: Shape, entries: list[Entry], quantize: Quantize
+) -> dict[str, float]:
+    """Read a file again, put its weights in place of the model's, and compare both on a batch.
+
+    Args:
+        path: what was written.
+        model: what it was written from; holds the weights of the file afterwards.
+        shape: of `shape_of`.
+        entries: of `entries_of`.
+        quantize: as it was written.
+
+    Returns:
+        `positions` that were compared, `same_token`, the share at which both hold the same next
+        token for the likeliest, `largest_difference` of a logit, and `relative_difference` of all.
+
+    Raises:
+        CompatibilityError: the file holds another model.
+    """
+    before = _logits(model)
+    weights = dict(model.named_parameters())
+    for entry, stored, shape_there in _read(path, entries, shape):
+        weight = weights[entry.source]
+        wanted = stored_form(weight, entry.name, shape).cpu()
+        error = float((wanted - stored).norm())
+        if not error <= _ROUNDING[entry.kind] * float(wanted.norm()):
+            raise _differs(entry.name)
+        weight.data.copy_(restored(stored, entry.name, shape_there))
+    after = _logits(model)
+    relative = float((after - before).norm() / before.norm().clamp(min=1e-30))
+    if not relative <= _LOGITS[quantize]:
+        raise _differs(f"what comes out by {relative:.2g} of its size")
+    return {
+        "positions": before.shape[0] * before.shape[1],
+        "same_token": float((after.argmax(-1) == before.argmax(-1)).float().mean()),
+        "largest_difference": float((after - before).abs().max()),
+        "relative_difference": relative,
+    }
+
+
+def _differs(what: str) -> CompatibilityError:
+    return CompatibilityError(
+        f"this model cannot be written as GGUF: read again, {what} differs; nothing was kept"
+    )
+
+
+def _read(path: Path, entries: list[Entry], shape: Shape) -> Iterator[tuple[Entry, Tensor, Shape]]:
+    """Each tensor of a file in float32, with the shape that the file itself tells."""
+    reader = GGUFReader(path)
+    arch = reader.fields["general.architecture"].contents()
+    there = {tensor.name: tensor for tensor in reader.tensors}
+    if arch != shape.form.arch or set(there) - {_FACTORS} != {entry.name for entry in entries}:
+        raise _differs("the list of its tensors")
+    counts = {}
+    for name in ("head_count", "head_count_kv"):
+        value = reader.fields[f"{arch}.attention.{name}"].contents()
+        counts[name] = tuple(value if isinstance(value, list) else [value] * len(shape.heads))
+    told = replace(shape, heads=counts["head_count"], kv_heads=counts["head_count_kv"])
+    for entry in entries:
+        tensor = there[entry.name]
+        array = gguf.quants.dequantize(tensor.data, tensor.tensor_type)
+        yield entry, torch.from_numpy(array.reshape(entry.shape).copy()), told
+
+
+def _logits(model: PreTrainedModel) -> Tensor:
+    """For two rows of ids spread over the vocabulary, `(2, S, V)` float32."""
+    vocabulary = len(model.get_input_embeddings().weight)  # pyright: ignore[reportArgumentType]
+    length = min(_TOKENS, positions_of(model) or _TOKENS)
+    ids = (torch.arange(2 * length, device=model.device) * 7919 % vocabulary).view(2, length)
+    with computing(model), inference(model):
+        return model(input_ids=ids).logits.float().cpu()

@@ -1,0 +1,64 @@
+"""How llama.cpp cuts texts before BPE merges them, by the names that it has for that."""
+
+from dataclasses import dataclass
+
+_CONTRACTION = r"'s|'t|'re|'ve|'m|'ll|'d"
+_ANY_CASE = r"(?:'[sS]|'[tT]|'[rR][eE]|'[vV][eE]|'[mM]|'[lL][lL]|'[dD])"
+_GPT2 = _CONTRACTION + r"| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
+_SPACES = r"\s*[\r\n]+|\s+(?!\S)|\s+"
+_WORD = r"[^\r\n\p{L}\p{N}]?\p{L}+"
+_SIGNS = r" ?[^\s\p{L}\p{N}]+[\r\n]*"
+_QWEN2 = rf"{_ANY_CASE}|{_WORD}|\p{{N}}|{_SIGNS}|{_SPACES}"
+_LLAMA3 = rf"{_ANY_CASE}|{_WORD}|\p{{N}}{{1,3}}|{_SIGNS}|{_SPACES}"
+_MARKED = r"[^\r\n\p{L}\p{N}]?[\p{L}\p{M}]+|\p{N}| ?[^\s\p{L}\p{M}\p{N}]+[\r\n]*"
+_PATHS = r" ?[^\s\p{L}\p{N}]+[\r\n/]*"
+
+
+def _cased(ending: str) -> str:
+    """Words in which lower case follows upper case, with what may stand at their end."""
+    lead, upper, lower = r"[^\r\n\p{L}\p{N}]?", r"(?:(?=\p{L})[^a-z])", r"(?:(?=\p{L})[^A-Z])"
+    return f"{lead}{upper}*{lower}+{ending}|{lead}{upper}+{lower}*{ending}"
+
+
+_TEKKEN = rf"{_cased('')}|\p{{N}}|{_PATHS}|{_SPACES}"
+_GPT4O = rf"{_cased(_ANY_CASE + '?')}|\p{{N}}{{1,3}}|{_PATHS}|{_SPACES}"
+
+
+@dataclass(frozen=True)
+class Cut:
+    """A pre-tokenizer of llama.cpp: expressions that cut one after the other."""
+
+    name: str
+    expressions: tuple[str, ...]
+    #: takes a piece that is a token as it is, whatever the merges make of it
+    ignores_merges: bool = False
+
+
+#: those that old versions know come first
+CUTS = (
+    Cut("gpt-2", (_GPT2,)),
+    Cut("smollm", (r"\p{N}", _GPT2)),
+    Cut("qwen2", (_QWEN2,)),
+    Cut("llama-bpe", (_LLAMA3,), ignores_merges=True),
+    Cut("dbrx", (_LLAMA3,)),
+    Cut("tekken", (_TEKKEN,), ignores_merges=True),
+    Cut("gpt-4o", (_GPT4O,)),
+    Cut("qwen35", (rf"{_ANY_CASE}|{_MARKED}|{_SPACES}",)),
+    Cut("ufakzeka", (rf"{_WORD}|\p{{N}}|{_SIGNS}|{_SPACES}",)),
+)
+
+#: lines in which these differ
+HARD_TEXT = (
+    "I'm sure they're right, we'll SEE what'S what; or don't we, O'Reilly and Jeanne d'Arc?",
+    "'define' is b'data', r'self', f'very' or u'model'\n'select'\n'LLAMA'\n'test it'",
+    "In 2024 it grew by 1234567.89%, from 12 to 345; x2y3 and 1,000,000 in 1st place.",
+    "def read_file(path: str, *, mode='r') -> bytes:\n    return open(path, mode).read()\n\n\n",
+    "\tif x:\n\t\t\treturn  None  # two  spaces   three\r\n\r\n   \n    indented    \n",
+    "HTTPServer, camelCase, ALLCAPS, iPhone's, O'Neil'S; src/attar//file.py\n/usr/bin/\n",
+    "Über naïve cafés: e\u0301te\u0301, A\u030angstro\u0308m; \u0939\u093f\u0928\u094d\u0926\u0940 "
+    "\u0e20\u0e32\u0e29\u0e32\u0e44\u0e17\u0e22 \u0627\u0644\u0639\u064e\u0631\u064e\u0628\u0650"
+    "\u064a\u0629 \u65e5\u672c\u8a9e\u306e\u6587\u7ae0\u3001\u4e2d\u6587\u3002 \u1100\u1161\u11a8",
+    "\U0001f600\U0001f469\u200d\U0001f4bb!!! ... --- ??? \u2026 \u201cquoted\u201d \u00ab\u00bb $5 "
+    "\u20ac7 \u2460\u00b2\u00bd x\u00a0y\u3000z\n",
+    "  leading, trailing  ",
+)

@@ -1,0 +1,276 @@
+"""Which architecture of llama.cpp a model is, and what its GGUF file says of its shape."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from attar.errors import CompatibilityError
+from attar.families import Body
+from attar.models import positions_of, require_decoder
+
+_ATTENTION = ("q_proj", "k_proj", "v_proj", "o_proj")
+_MLP = ("gate_proj", "up_proj", "down_proj")
+
+
+@dataclass(frozen=True)
+class Form:
+    """How an architecture of llama.cpp differs from the class of transformers."""
+
+    arch: str
+    #: rotates neighbouring channels instead of halves: rows of queries and keys change places
+    pairs: bool = False
+    #: what the class adds to the weights of its norms, and llama.cpp does not
+    norm_offset: float = 0.0
+    activation: str = "silu"
+    biases: tuple[str, ...] = ()  # linear modules that may have one
+    #: reads a factor for each rotary frequency, as Llama 3 stretches them
+    rope_factors: bool = False
+    always_tied: bool = False  # its output matrix is always that of the embeddings
+    heads_fill_width: bool = False  # heads x head size must be the width
+    #: numbers of layers for which the attention is scaled by width / heads instead of head size
+    wide_scale: int | None = None
+    windows: int | None = None  # of so many layers the last sees all of the text, the others a part
+
+
+_LLAMA = Form("llama", pairs=True, biases=(*_ATTENTION, *_MLP), rope_factors=True)
+_GEMMA = Form("gemma", norm_offset=1.0, activation="gelu_pytorch_tanh", always_tied=True)
+FORMS: Mapping[str, Form] = MappingProxyType(
+    {
+        "llama": _LLAMA,
+        "mistral": _LLAMA,
+        "qwen2": Form("qwen2", biases=("q_proj", "k_proj", "v_proj"), heads_fill_width=True),
+        "qwen3": Form("qwen3"),
+        "gemma": _GEMMA,
+        "gemma2": Form(**{**vars(_GEMMA), "arch": "gemma2", "wide_scale": 46, "windows": 2}),
+        "gemma3_text": Form(**{**vars(_GEMMA), "arch": "gemma3", "wide_scale": 62, "windows": 6}),
+        "granite": Form(**{**vars(_LLAMA), "arch": "granite"}),
+    }
+)
+#: families whose layers may differ, all of which are this architecture there
+_PER_LAYER = ("llama", "mistral", "qwen2")
+_DECI = Form(**{**vars(_LLAMA), "arch": "deci"})
+
+
+@dataclass(frozen=True)
+class Shape:
+    """A model as its GGUF file describes it.
+
+    Attributes:
+        form: the architecture.
+        heads: of queries, per layer.
+        kv_heads: of keys and values, per layer.
+        values: what stands in the file, by the name of its key without the architecture.
+        rope_factors: one per rotary frequency, float32; None: they are as the base gives them.
+        query_scale: what queries are multiplied with, as llama.cpp scales them otherwise.
+        notes: what a user has to know, sentences without their full stop.
+    """
+
+    form: Form
+    heads: tuple[int, ...]
+    kv_heads: tuple[int, ...]
+    values: Mapping[str, Any]
+    rope_factors: Tensor | None
+    query_scale: float
+    notes: tuple[str, ...]
+
+
+def shape_of(model: PreTrainedModel) -> Shape:
+    """How a model is described for llama.cpp.
+
+    Raises:
+        CompatibilityError: it cannot be, with the reason.
+    """
+    require_decoder(model)
+    config: Any = model.config
+    kind = config.model_type
+    if kind not in FORMS:
+        raise _refusal(model, f"only {', '.join(FORMS)} have a mapping to llama.cpp's names here")
+    body = Body(model)
+    heads, kv_heads, widths = (
+        tuple(getattr(layer, name) for layer in body.layers)
+        for name in ("heads", "kv_groups", "neurons")
+    )
+    uniform = all(len(set(each)) == 1 for each in (heads, kv_heads, widths))
+    form = FORMS[kind]
+    if not uniform and kind not in _PER_LAYER:
+        raise _refusal(
+            model,
+            "its layers differ in width, which llama.cpp reads only of models that are built like "
+            "Llama; prune it with the layout uniform or depth",
+        )
+    if not uniform:
+        form = _DECI
+    elif form.heads_fill_width and (
+        heads[0] * body.head_dim != body.hidden or _rope_type(config) == "llama3"
+    ):
+        form = _LLAMA  # with biases: the same network
+    _check(model, form, body)
+    plain: dict[str, Any] = {
+        "context_length": positions_of(model),
+        "embedding_length": body.hidden,
+        "block_count": len(body.layers),
+        "feed_forward_length": widths[0] if uniform else list(widths),
+        "vocab_size": body.vocabulary,
+        "attention.head_count": heads[0] if uniform else list(heads),
+        "attention.head_count_kv": kv_heads[0] if uniform else list(kv_heads),
+        "attention.key_length": body.head_dim,
+        "attention.value_length": body.head_dim,
+        "attention.layer_norm_rms_epsilon": float(config.rms_norm_eps),
+        "rope.dimension_count": body.head_dim,
+    }
+    rope, factors = _rope(model, form, body.head_dim)
+    windows, notes = _windows(model, form)
+    scale = 1.0
+    if (scalar := getattr(config, "query_pre_attn_scalar", None)) is not None:
+        theirs = body.hidden // heads[0] if form.wide_scale == len(heads) else body.head_dim
+        scale = math.sqrt(theirs / scalar)
+    values = plain | rope | _extras(config, kind) | windows
+    return Shape(form, heads, kv_heads, values, factors, scale, notes)
+
+
+def _refusal(model: PreTrainedModel, reason: str) -> CompatibilityError:
+    name = model.name_or_path or "this model"
+    return CompatibilityError(
+        f"cannot write {name} ({type(model).__name__}) as GGUF for llama.cpp: {reason}"
+    )
+
+
+def _check(model: PreTrainedModel, form: Form, body: Body) -> None:
+    """Refuse what llama.cpp would compute otherwise, or not read."""
+    config: Any = model.config
+    activation = getattr(config, "hidden_activation", None) or config.hidden_act
+    if activation != form.activation:
+        raise _refusal(model, f"its activation is {activation}, and there it is {form.activation}")
+    for name, _ in model.named_parameters():
+        module, _, leaf = name.rpartition(".")
+        if leaf == "bias" and module.rpartition(".")[2] not in form.biases:
+            raise _refusal(model, f"the architecture {form.arch} has no place for {name}")
+    if form.always_tied and not _tied(model):
+        raise _refusal(model, "its output matrix is not that of its embeddings, and there it is")
+    if getattr(config, "use_bidirectional_attention", False):
+        raise _refusal(model, "its attention sees the text after a token, too")
+    if form.arch == "gemma3" and (config.attn_logit_softcapping or config.final_logit_softcapping):
+        raise _refusal(model, "its logits are capped, which Gemma 3 does not do there")
+    if min(layer.neurons for layer in body.layers) == 0:
+        raise _refusal(model, "a layer has no neurons, and there such a layer loses its attention")
+
+
+def _tied(model: PreTrainedModel) -> bool:
+    output: Any = model.get_output_embeddings()
+    return output is None or output.weight is model.get_input_embeddings().weight
+
+
+def _extras(config: Any, kind: str) -> dict[str, Any]:
+    """What single families say of themselves."""
+    if kind == "granite":
+        return {
+            "logit_scale": float(config.logits_scaling),
+            "residual_scale": float(config.residual_multiplier),
+            "embedding_scale": float(config.embedding_multiplier),
+            "attention.scale": float(config.attention_multiplier),
+        }
+    if kind == "gemma2":
+        # no cap is one that no logit comes near
+        return {
+            "attn_logit_softcapping": float(config.attn_logit_softcapping or 1e9),
+            "final_logit_softcapping": float(config.final_logit_softcapping or 1e9),
+        }
+    return {}
+
+
+# ------------------------------------------------------------------------------- attention windows
+
+
+def _windows(model: PreTrainedModel, form: Form) -> tuple[dict[str, Any], tuple[str, ...]]:
+    """What the file says of layers that see only the last tokens, and notes."""
+    config: Any = model.config
+    kinds = getattr(config, "layer_types", None) or ()
+    window: Any = getattr(config, "sliding_window", None)
+    most = positions_of(model)
+    if form.windows is not None:
+        there = [i % form.windows < form.windows - 1 for i in range(len(kinds))]
+        if [kind == "sliding_attention" for kind in kinds] != there:
+            raise _refusal(
+                model,
+                f"there one layer in {form.windows} sees all of the text and the others a window, "
+                "in a fixed order, which is lost here; keep all layers of this family",
+            )
+        return {"attention.sliding_window": int(window)}, ()
+    narrow = "sliding_attention" in kinds if kinds else window is not None
+    if not narrow or window is None or (most is not None and most <= window):
+        return {}, ()
+    note = (
+        f"llama.cpp knows no attention windows for this family, so the file says that the model "
+        f"reads {window} tokens, up to which they change nothing"
+    )
+    return {"context_length": int(window)}, (note,)
+
+
+# ----------------------------------------------------------------------------------- rotary tables
+
+
+def _parameters(config: Any) -> Mapping[str, Any]:
+    """Rotary parameters of layers that see all of the text."""
+    rope = getattr(config, "rope_parameters", None) or {}
+    return rope.get("full_attention", rope)
+
+
+def _rope_type(config: Any) -> str:
+    return _parameters(config).get("rope_type", "default")
+
+
+def _rope(
+    model: PreTrainedModel, form: Form, head_dim: int
+) -> tuple[dict[str, Any], Tensor | None]:
+    """What the file says of rotary embeddings, and the factors of their frequencies.
+
+    Raises:
+        CompatibilityError: llama.cpp would compute others.
+    """
+    config: Any = model.config
+    rope, kind = _parameters(config), _rope_type(config)
+    if rope.get("partial_rotary_factor", 1.0) != 1.0:
+        raise _refusal(model, "only a part of each head is rotated, and there all of it is")
+    base = float(rope["rope_theta"])
+    values: dict[str, Any] = {"rope.freq_base": base}
+    if local := (getattr(config, "rope_parameters", None) or {}).get("sliding_attention"):
+        if local.get("rope_type", "default") != "default":
+            raise _refusal(model, "the rotary embeddings of its windows are stretched")
+        values["rope.freq_base_swa"] = float(local["rope_theta"])
+    if kind == "default":
+        return values, None
+    factor = float(rope.get("factor") or 1.0)
+    if kind == "linear":
+        return values | {"rope.scaling.type": "linear", "rope.scaling.factor": factor}, None
+    if kind == "llama3" and form.rope_factors:
+        return values, _llama3_factors(rope, base, head_dim)
+    changed = [k for k in ("attention_factor", "mscale", "mscale_all_dim") if rope.get(k)]
+    plain = rope.get("beta_fast") in (None, 32) and rope.get("beta_slow") in (None, 1)
+    if kind == "yarn" and plain and not changed and rope.get("truncate", True):
+        first = rope.get("original_max_position_embeddings") or config.max_position_embeddings
+        return values | {
+            "rope.scaling.type": "yarn",
+            "rope.scaling.factor": factor,
+            "rope.scaling.original_context_length": int(first),
+        }, None
+    raise _refusal(
+        model, f"its rotary embeddings are stretched by the method {kind!r} in a way it cannot say"
+    )
+
+
+def _llama3_factors(rope: Mapping[str, Any], base: float, head_dim: int) -> Tensor:
+    """What each frequency is divided by, `(head_dim / 2,)`."""
+    factor, low, high = (
+        float(rope[name]) for name in ("factor", "low_freq_factor", "high_freq_factor")
+    )
+    first = float(rope["original_max_position_embeddings"])
+    lengths = 2 * math.pi * base ** (torch.arange(0, head_dim, 2, dtype=torch.float64) / head_dim)
+    # long waves are stretched, short ones stay, and between them it is a mixture
+    share = ((first / lengths - low) / (high - low)).clamp(0, 1)
+    return (1 / ((1 - share) / factor + share)).float()
