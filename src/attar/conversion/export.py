@@ -76,14 +76,10 @@ def export(
         if work.main:
             own = loaded if loaded is not model else copy.deepcopy(loaded)
             tokenizer = checkpoint.tokenizer_of(model, tokenizer, **options)
-            file = work.folder / f"{_stem(name)}-{quantize.upper()}.gguf"
+            stem = Path(name).resolve().name if name else "model"
+            file = work.folder / f"{stem}-{quantize.upper()}.gguf"
             work.run.details = _gguf(file, own, tokenizer, quantize=quantize)
     return work.run
-
-
-def _stem(name: str) -> str:
-    """What the file is called after: the last part of the model's name."""
-    return Path(name).resolve().name if name else "model"
 
 
 def _gguf(
@@ -110,7 +106,7 @@ def _gguf(
         shape=shape,
         entries=entries,
         tokenizer=vocabulary.values,
-        name=file.stem,
+        name=file.stem.rpartition("-")[0],
         quantize=quantize,
     )
     for note in notes:

@@ -170,7 +170,8 @@ def _check_splits(
     merged: set[str],
 ) -> None:
     """Refuse merges that leave out a way to put a token together, as llama.cpp takes all."""
-    known = state["model"]["vocab"]
+    added = {token["content"] for token in state["added_tokens"]}  # taken out of a text before
+    known = state["model"]["vocab"].keys() - added
     for text in merged:
         for cut in range(1, len(text)):
             pair = (text[:cut], text[cut:])
@@ -193,8 +194,8 @@ def _prefix(
             prefix = part["prepend_scheme"] != "never"
             if part["prepend_scheme"] == "first":
                 notes = (
-                    "llama.cpp puts a space after each special token, this tokenizer only at the "
-                    "beginning of a text",
+                    "llama.cpp puts a space before every text and after each special token, this "
+                    "tokenizer only before a text that does not begin with one",
                 )
         elif not (
             kind == "Replace" and (part["pattern"], part["content"]) == ({"String": " "}, _SPACE)

@@ -1,0 +1,209 @@
+"""Tokenizers in GGUF files: the ids that llama.cpp finds, special tokens and chat templates."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from datasets import Dataset
+from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
+from transformers import PreTrainedTokenizerFast
+
+import attar
+import tiny
+from attar.conversion.gguf_cuts import CUTS, HARD_TEXT, Cut
+from attar.conversion.gguf_tokenizer import _pieces_of, cut_of, vocabulary_of
+from attar.data.tokens import train_bpe
+from attar.errors import CompatibilityError
+from llamacpp import LlamaCpp
+
+ROOT = Path(attar.__file__).parent
+#: real text, with marks, scripts and code
+TEXT = "".join(f"{line}\n" for line in HARD_TEXT) + "\n".join(
+    file.read_text(encoding="utf-8")
+    for file in [ROOT / "errors.py", ROOT / "data" / "tokens.py", ROOT / "data" / "text.py"]
+)
+SPECIAL = ["<|end|>", "<s>"]
+
+
+def byte_level(cut: Cut, *, size: int = 900) -> PreTrainedTokenizerFast:
+    """A tokenizer that cuts texts in this way, and has learned that."""
+    tokenizer = Tokenizer(models.BPE(ignore_merges=cut.ignores_merges))
+    tokenizer.pre_tokenizer = _pieces_of(cut)
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=size,
+        special_tokens=SPECIAL,
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator([TEXT] * 3, trainer=trainer)
+    return wrapped(tokenizer)
+
+
+def wrapped(tokenizer: Tokenizer, **options: Any) -> PreTrainedTokenizerFast:
+    own = {"bos_token": "<s>", "eos_token": "<|end|>", **options}
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, **own)
+
+
+def sentence_pieces(scheme: str) -> PreTrainedTokenizerFast:
+    """As transformers makes it from SentencePiece: each merge is there in all its ways."""
+    alphabet = sorted({c for c in TEXT if c.isprintable() and c != " "} | {"\u2581"})
+    trainer = trainers.BpeTrainer(vocab_size=700, show_progress=False, initial_alphabet=alphabet)
+    learner = Tokenizer(models.BPE())
+    learner.pre_tokenizer = pre_tokenizers.Metaspace()
+    learner.train_from_iterator([TEXT], trainer=trainer)
+    made = [f"{a}{b}" for a, b in json.loads(learner.to_str())["model"]["merges"]]
+    learned = [text for text in made if text.isprintable()]  # a line end is a byte
+    raw = [f"<0x{byte:02X}>" for byte in range(256)]
+    texts = ["<unk>", *SPECIAL, *raw, *alphabet, *dict.fromkeys(learned)]
+    vocab = {text: number for number, text in enumerate(dict.fromkeys(texts))}
+    merges = [
+        (text[:cut], text[cut:])
+        for text in dict.fromkeys(learned)
+        for cut in range(1, len(text))
+        if text[:cut] in vocab and text[cut:] in vocab
+    ]
+    options: dict[str, Any] = {"byte_fallback": True, "fuse_unk": True, "unk_token": "<unk>"}
+    tokenizer = Tokenizer(models.BPE(vocab=vocab, merges=merges, **options))
+    if scheme == "gemma":
+        tokenizer.normalizer = normalizers.Replace(" ", "\u2581")
+        tokenizer.pre_tokenizer = pre_tokenizers.Split(" ", "merged_with_previous")
+    else:
+        tokenizer.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="first", split=False)
+    steps = [decoders.Replace("\u2581", " "), decoders.ByteFallback(), decoders.Fuse()]
+    if scheme != "gemma":
+        steps.append(decoders.Strip(" ", 1, 0))
+    tokenizer.decoder = decoders.Sequence(steps)
+    return wrapped(tokenizer, unk_token="<unk>")
+
+
+def vocabulary(tokenizer: Any, *, rows: int = 1200, **changes: Any) -> dict[str, Any]:
+    return dict(vocabulary_of(tokenizer, tiny.model(vocab_size=rows, **changes)).values)
+
+
+@pytest.mark.parametrize("cut", CUTS, ids=lambda cut: cut.name)
+def test_each_cut_is_recognised(cut: Cut) -> None:
+    found = cut_of(byte_level(cut, size=400).backend_tokenizer)
+    assert found is not None
+    assert found.name == cut.name
+
+
+def test_ours_is_recognised_by_its_ids() -> None:
+    """No expression of llama.cpp's is ours, but where no mark was learned one cuts as well."""
+    plain = [file.read_text(encoding="utf-8") for file in sorted(ROOT.glob("data/*.py"))]
+    ours = train_bpe(Dataset.from_dict({"text": plain}), vocab_size=600, context=64)
+    found = cut_of(ours.backend_tokenizer)
+    assert found is not None
+    assert found.name == "ufakzeka"
+    marked = train_bpe(Dataset.from_dict({"text": [*HARD_TEXT] * 9}), vocab_size=900, context=64)
+    assert cut_of(marked.backend_tokenizer) is None
+    with pytest.raises(CompatibilityError, match="none of its pre-tokenizers"):
+        vocabulary(marked)
+
+
+def test_special_tokens_and_rows_without_a_token() -> None:
+    tokenizer = byte_level(CUTS[0], size=300)
+    tokenizer.add_tokens(["<tool>"])
+    tokenizer.add_special_tokens({"pad_token": "<pad>"})
+    tokenizer.chat_template = "{{ messages }}"
+    told = vocabulary(tokenizer, rows=310)
+    tokens, types = told["tokenizer.ggml.tokens"], told["tokenizer.ggml.token_type"]
+    assert len(tokens) == len(types) == 310
+    assert tokens[:2] == SPECIAL
+    assert tokens[-9:-7] == ["<pad>", "[PAD302]"]
+    assert [types[i] for i in (0, 1, 2, 300, 301, 302)] == [3, 3, 1, 4, 3, 5]
+    assert told["tokenizer.ggml.bos_token_id"] == 1
+    assert told["tokenizer.ggml.eos_token_id"] == 0
+    assert told["tokenizer.ggml.padding_token_id"] == 301
+    assert told["tokenizer.ggml.add_bos_token"] is False
+    assert told["tokenizer.chat_template"] == "{{ messages }}"
+    with pytest.raises(CompatibilityError, match="300 embeddings"):
+        vocabulary(tokenizer, rows=300)
+    tokenizer.bos_token = None
+    assert vocabulary(tokenizer)["tokenizer.ggml.bos_token_id"] == 0
+
+
+def test_tokens_around_a_text() -> None:
+    tokenizer = byte_level(CUTS[0], size=300)
+    tokenizer.add_bos_token = True
+    tokenizer.update_post_processor()
+    told = vocabulary(tokenizer)
+    assert told["tokenizer.ggml.add_bos_token"] is True
+    assert told["tokenizer.ggml.add_eos_token"] is False
+
+
+def test_further_ends_of_a_text() -> None:
+    model: Any = tiny.model(vocab_size=300)
+    model.generation_config.eos_token_id = [0, 7, 8, 9]
+    found = vocabulary_of(byte_level(CUTS[0], size=300), model)
+    assert found.values["tokenizer.ggml.eot_token_id"] == 7
+    assert found.values["tokenizer.ggml.eom_token_id"] == 8
+    assert "names three" in found.notes[0]
+
+
+REFUSED = {
+    "unigram": (lambda: wrapped(Tokenizer(models.Unigram([("a", 0.0)], 0))), "Unigram"),
+    "no end": (lambda: wrapped(byte_level(CUTS[0]).backend_tokenizer, eos_token=None), "eos_token"),
+    "its own cut": (lambda: byte_level(Cut("mine", (r"\w\w",))), "none of its pre-tokenizers"),
+    "lower case": (lambda: lowered(byte_level(CUTS[0])), "Lowercase"),
+    "a merge left out": (lambda: without_a_merge(sentence_pieces("gemma")), "never merges"),
+}
+
+
+def lowered(tokenizer: PreTrainedTokenizerFast) -> PreTrainedTokenizerFast:
+    backend: Any = tokenizer.backend_tokenizer
+    backend.normalizer = normalizers.Lowercase()
+    return tokenizer
+
+
+def without_a_merge(tokenizer: PreTrainedTokenizerFast) -> PreTrainedTokenizerFast:
+    state = json.loads(tokenizer.backend_tokenizer.to_str())
+    merges = state["model"]["merges"]
+    twice = next(i for i in range(len(merges)) if "".join(merges[i]) == "".join(merges[i + 1]))
+    del merges[twice]
+    return wrapped(Tokenizer.from_str(json.dumps(state)), unk_token="<unk>")
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_what_llama_cpp_does_not_know_is_refused(case: str) -> None:
+    build, said = REFUSED[case]
+    with pytest.raises(CompatibilityError, match=said):
+        vocabulary(build())
+
+
+def served(tokenizer: PreTrainedTokenizerFast, folder: Path) -> LlamaCpp:
+    model = tiny.model(vocab_size=1200)
+    run = attar.export(model, tokenizer=tokenizer, quantize="f32", output_dir=folder)
+    return LlamaCpp(folder / run.details["file"])
+
+
+def assert_same_ids(tokenizer: PreTrainedTokenizerFast, server: LlamaCpp) -> None:
+    for text in [*HARD_TEXT, TEXT, f"one<|end|>two <s> three{TEXT[:2000]}"]:
+        ids = tokenizer(text, add_special_tokens=False)["input_ids"]
+        assert server.ids(text) == ids
+        assert server.ids(text, special=True) == tokenizer(text)["input_ids"]
+        assert server.text(ids).strip() == tokenizer.decode(ids).strip()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("cut", CUTS, ids=lambda cut: cut.name)
+def test_llama_cpp_cuts_as_we_say(cut: Cut, tmp_path: Path) -> None:
+    tokenizer = byte_level(cut)
+    assert_same_ids(tokenizer, served(tokenizer, tmp_path / "out"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("scheme", ["gemma", "llama"])
+def test_llama_cpp_reads_sentence_pieces(scheme: str, tmp_path: Path) -> None:
+    tokenizer = sentence_pieces(scheme)
+    server = served(tokenizer, tmp_path / "out")
+    for text in [line.strip(" ") for line in (*HARD_TEXT, TEXT)]:
+        assert server.ids(text) == tokenizer(text, add_special_tokens=False)["input_ids"]
+
+
+@pytest.mark.slow
+def test_llama_cpp_reads_our_own_tokenizer(
+    tokenizer: PreTrainedTokenizerFast, tmp_path: Path
+) -> None:
+    assert_same_ids(tokenizer, served(tokenizer, tmp_path / "out"))
