@@ -1,0 +1,212 @@
+"""A cache of tensors that never move, so that a forward pass is the same work on the same memory
+every time, as CUDA graphs and compilers need.
+
+The token at position p of a row lies in slot p. A query at position p attends to the slots up to p,
+so that rows of different lengths need no padding among their keys, and rejected tokens are
+overwritten by those that come in their place before anything attends to them. What a row does not
+read in a pass goes into the last slot, which no query attends to.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+from transformers.cache_utils import Cache, CacheLayerMixin
+
+from attar.decode.cache import CachedModel
+
+FIRST = 256
+"""Slots of a new cache; where texts are longer, they double."""
+SLIDING = "sliding_attention"
+
+
+@dataclass
+class _Places:
+    """Where a pass writes, and how far it looks.
+
+    Attributes:
+        slots: of each token, (B, W).
+        seen: slots from the first that the pass attends to.
+    """
+
+    slots: Tensor
+    seen: int
+
+
+class _Layer(CacheLayerMixin):
+    """Keys and values of one layer, `(B, H, S, D)`, which need not be as many in the next."""
+
+    is_compileable, is_sliding = True, False
+
+    def __init__(self, places: _Places, *, rows: int, size: int) -> None:
+        super().__init__()
+        self._places, self._rows, self._size = places, rows, size
+
+    def lazy_initialization(self, key_states: Tensor, value_states: Tensor) -> None:
+        """Make room, once it is known for what."""
+        for name, states in (("keys", key_states), ("values", value_states)):
+            shape = (self._rows, states.shape[1], self._size, states.shape[3])
+            setattr(self, name, states.new_zeros(shape))
+        self.is_initialized = True
+
+    def update(
+        self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any
+    ) -> tuple[Tensor, Tensor]:
+        """Write into the slots of this pass; all that it attends to."""
+        if not self.is_initialized:
+            self.lazy_initialization(key_states, value_states)
+        return self._written(self.keys, key_states), self._written(self.values, value_states)
+
+    def _written(self, stored: Tensor | None, states: Tensor) -> Tensor:
+        assert stored is not None
+        stored = stored[: len(states)]
+        stored.scatter_(2, self._places.slots[:, None, :, None].expand_as(states), states)
+        return stored[:, :, : self._places.seen]
+
+    def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
+        """What a mask would span; a pass brings its own."""
+        return self._places.seen, 0
+
+    def get_seq_length(self) -> int:
+        """Positions are given with each pass."""
+        return 0
+
+    def get_max_length(self) -> int:
+        """Slots."""
+        return self._size
+
+    def select(self, index: Tensor) -> None:
+        """Bring these rows to the front, in this order."""
+        for stored in (self.keys, self.values) if self.is_initialized else ():
+            stored[: len(index)] = stored[index]  # pyright: ignore[reportOptionalSubscript]
+
+    def grow(self, size: int) -> None:
+        """Make room for longer texts."""
+        for name in ("keys", "values") if self.is_initialized else ():
+            old = getattr(self, name)
+            new = old.new_zeros(*old.shape[:2], size, old.shape[3])
+            new[:, :, : self._size - 1] = old[:, :, :-1]
+            setattr(self, name, new)
+        self._size = size
+
+
+class Passes:
+    """Forward passes of a decoder over a cache of fixed size.
+
+    Args:
+        model: in evaluation mode.
+        rows: of the largest batch.
+    """
+
+    def __init__(self, model: PreTrainedModel, *, rows: int) -> None:
+        self.model: Any = model
+        self.rows, self.size = rows, FIRST
+        self._keeps_logits = bool(self.model._supports_logits_to_keep())
+        self._masks = _Masks(model)
+        self._places = _Places(torch.empty(rows, 0, dtype=torch.long, device=model.device), 0)
+        count = model.config.get_text_config(decoder=True).num_hidden_layers
+        layers = [_Layer(self._places, rows=rows, size=FIRST) for _ in range(count)]
+        self.cache = Cache(layers=layers)
+
+    def __call__(self, read: Tensor, *, last: int) -> Tensor:
+        """Logits behind the last tokens of each row, `(B, last, V)`.
+
+        Args:
+            read: ids and positions, `(2, B, W)`, on the processor; at position -1 there is nothing.
+            last: so many.
+        """
+        self.reserve(int(read[1].max()) + 1)
+        return self.forward(read.to(self.model.device), seen=int(read[1].max()) + 1, last=last)
+
+    def forward(self, read: Tensor, *, seen: int, last: int) -> Tensor:
+        """The same with all of it on the model's device, attending to the first `seen` slots."""
+        ids, places = read[0], read[1]
+        self._places.slots = torch.where(places < 0, self.size - 1, places)
+        self._places.seen = seen
+        positions = places.clamp_min(0)
+        kept: dict[str, Any] = {"logits_to_keep": last} if self._keeps_logits else {}
+        output = self.model(
+            input_ids=ids,
+            position_ids=positions,
+            attention_mask=self._masks(positions, seen=seen),
+            past_key_values=self.cache,
+            use_cache=True,
+            **kept,
+        )
+        return output.logits[:, -last:]
+
+    def select(self, rows: Sequence[int]) -> None:
+        """Bring these rows to the front, in this order."""
+        index = torch.tensor(rows, device=self.model.device)
+        for layer in self.cache.layers:
+            layer.select(index)  # pyright: ignore[reportAttributeAccessIssue]
+
+    def reserve(self, tokens: int) -> None:
+        """Make room for texts of so many tokens."""
+        while tokens >= self.size:  # the last slot is none of theirs
+            self.size *= 2
+        for layer in self.cache.layers:
+            if layer.get_max_length() < self.size:
+                layer.grow(self.size)  # pyright: ignore[reportAttributeAccessIssue]
+
+
+class _Masks:
+    """What a query may attend to, as the model's attention takes it."""
+
+    def __init__(self, model: PreTrainedModel) -> None:
+        config = model.config.get_text_config(decoder=True)
+        window = getattr(config, "sliding_window", None)
+        usual = "full_attention" if window is None else SLIDING
+        kinds = set(getattr(config, "layer_types", None) or [usual])
+        #: kind of layer -> tokens it looks back, None for all
+        self._windows = {kind: window if kind == SLIDING else None for kind in kinds}
+        self._dtype = None if config._attn_implementation == "sdpa" else model.dtype
+
+    def __call__(self, positions: Tensor, *, seen: int) -> Tensor | dict[str, Tensor]:
+        """`(B, 1, W, seen)` for each kind of layer; one mask where there is one kind."""
+        slots = torch.arange(seen, device=positions.device)
+        queries = positions[:, None, :, None]
+        masks = {}
+        for kind, window in self._windows.items():
+            mask = slots <= queries
+            if window is not None:
+                mask &= slots > queries - window
+            masks[kind] = mask if self._dtype is None else self._added(mask)
+        return masks if len(masks) > 1 else next(iter(masks.values()))
+
+    def _added(self, mask: Tensor) -> Tensor:
+        """As a term of the scores, for attention that adds it."""
+        assert self._dtype is not None
+        hidden = torch.full((), torch.finfo(self._dtype).min, dtype=self._dtype, device=mask.device)
+        return torch.where(mask, hidden.new_zeros(()), hidden)
+
+
+class Static(CachedModel):
+    """Each token in the slot of its position."""
+
+    def __init__(self, passes: Passes, rows: int) -> None:
+        super().__init__(passes.model, rows)
+        self.cache, self._passes = passes.cache, passes
+
+    def score(self, rows: Sequence[Sequence[int]], *, counts: Sequence[int]) -> Tensor:
+        """Read what is new in every row, aligned at the end."""
+        width = max(len(row) - fed for row, fed in zip(rows, self.fed, strict=True))
+        ids, places = [], []
+        for row, fed in zip(rows, self.fed, strict=True):
+            gap = width - len(row) + fed
+            ids.append([*[0] * gap, *row[fed:]])
+            places.append([*[-1] * gap, *range(fed, len(row))])
+        self.fed = [len(row) for row in rows]
+        return self._passes(torch.tensor([ids, places], device="cpu"), last=max(counts))
+
+    def keep(self, lengths: Sequence[int]) -> None:
+        """Forget the tokens from `lengths[r]` on; their slots are written again."""
+        self.fed = [min(fed, length) for fed, length in zip(self.fed, lengths, strict=True)]
+
+    def select(self, rows: Sequence[int]) -> None:
+        """Keep these rows of the batch only, in this order."""
+        self.fed = [self.fed[row] for row in rows]
+        self._passes.select(rows)
