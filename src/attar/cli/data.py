@@ -44,6 +44,17 @@ class TextOptions:
 
 
 @dataclass(frozen=True)
+class PromptOptions(TextOptions):
+    """Prompts or conversations, or documents."""
+
+    prompt_column: str | None = None
+    """Column of prompts as text, or of conversations as messages. Default: prompt, messages or
+    conversations."""
+    completion_column: str = "completion"
+    """Column of the completions of the prompts; optional where prompts are all that is read."""
+
+
+@dataclass(frozen=True)
 class LabelOptions(TextOptions):
     """Documents, or labelled examples."""
 
@@ -75,16 +86,11 @@ class LabelledOptions(LabelOptions):
 
 
 @dataclass(frozen=True)
-class PromptOptions(TextOptions):
-    """Prompts, or documents that they are cut from."""
-
-    prompt_column: str | None = None
-    """Column of prompts, as text or messages. Default: prompt or messages."""
-    completion_column: str = "completion"
-    """Column of the completions of the prompts; optional."""
+class ScoredOptions(LabelOptions, PromptOptions):
+    """Whatever a model is scored on: documents, conversations or labelled examples."""
 
 
 Text = Annotated[TextOptions, Parameter(name="*", group=_GROUP)]
-TextOrLabels = Annotated[LabelOptions, Parameter(name="*", group=_GROUP)]
+Scored = Annotated[ScoredOptions, Parameter(name="*", group=_GROUP)]
 Labelled = Annotated[LabelledOptions, Parameter(name="*", group=_GROUP)]
 Prompts = Annotated[PromptOptions, Parameter(name="*", group=_GROUP)]

@@ -4,7 +4,7 @@ from typing import Annotated
 
 from cyclopts import Group, Parameter
 
-from attar.cli.data import LabelOptions, TextOrLabels
+from attar.cli.data import Scored, ScoredOptions
 from attar.cli.output import (
     ExitCode,
     Json,
@@ -24,7 +24,7 @@ _SCORING = Group("Scoring options", sort_key=3)
 def evaluate(
     model: str,
     *,
-    data: TextOrLabels = LabelOptions(),
+    data: Scored = ScoredOptions(),
     revision: str | None = None,
     trust_remote_code: bool = False,
     output_dir: Output = None,

@@ -4,7 +4,7 @@ from typing import Annotated
 
 from cyclopts import Group, Parameter
 
-from attar.cli.data import Text, TextOptions
+from attar.cli.data import PromptOptions, Prompts
 from attar.cli.output import ExitCode, Output, Recipe, command, require_folder_option, show
 from attar.train.heal import HealConfig
 from attar.train.heal import heal as heal_model
@@ -15,7 +15,7 @@ _HEALING = Group("Healing options", sort_key=3)
 def heal(
     model: str,
     *,
-    data: Text = TextOptions(),
+    data: Prompts = PromptOptions(),
     teacher: str,
     output_dir: Output = None,
     resume: bool = False,

@@ -5,7 +5,7 @@ from typing import Annotated
 
 from cyclopts import Group, Parameter
 
-from attar.cli.data import Text, TextOptions
+from attar.cli.data import PromptOptions, Prompts
 from attar.cli.output import ExitCode, Output, Recipe, command, require_folder_option, show
 from attar.methods.bonsai import BonsaiConfig
 from attar.methods.bonsai import prune as prune_model
@@ -18,7 +18,7 @@ _SEARCH = Group("Search options", sort_key=3)
 def prune(
     model: str,
     *,
-    data: Text = TextOptions(),
+    data: Prompts = PromptOptions(),
     budget: str | None = None,
     method: Method = "bonsai",
     layout: Layout = "per_layer",

@@ -30,7 +30,8 @@ class Data:
     label_column: str | None = None
     """Column of the labels."""
     prompt_column: str | None = None
-    """Column of prompts, as text or messages. None: `prompt` or `messages`, if there is one."""
+    """Column of prompts as text, or of conversations as messages. None: `prompt`, `messages` or
+    `conversations`, if there is one."""
     completion_column: str = "completion"
     """Column of what follows the prompts; need not be there."""
     skip_empty: bool = False

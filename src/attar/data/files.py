@@ -30,12 +30,20 @@ from attar.foreign import JSON_BYTES, read_json
 logger = logging.getLogger(__name__)
 
 
-LOADERS = {".txt": None, ".jsonl": "json", ".parquet": "parquet", ".csv": "csv", ".tsv": "csv"}
-"""The loader of `datasets` for each kind of table; .txt files are read here, to the letter."""
+LOADERS = {
+    ".txt": None,
+    ".jsonl": "json",
+    ".json": "json",
+    ".parquet": "parquet",
+    ".csv": "csv",
+    ".tsv": "csv",
+}
+"""The loader of `datasets` for each kind of table; .txt files are read here, to the letter. A .json
+file is a list of rows, or JSON lines."""
 ALIASES = {"training": "train", "valid": "validation", "val": "validation", "dev": "validation"}
 ACCEPTED = (
     "give a Hub name, a file or folder of .txt, .jsonl, .parquet, .csv or .tsv (each also with "
-    ".gz), or python-stdlib"
+    ".gz), a .json file, or python-stdlib"
 )
 
 PIECE = 2**22
@@ -65,7 +73,9 @@ def group_by_split(path: Path) -> dict[str, list[Path]]:
             "gives to a file"
         )
     within = sorted((f.relative_to(path) for f in path.rglob("*")), key=Path.as_posix)
-    files = [f for f in within if kind(f) and not any(p.startswith(".") for p in f.parts)]
+    # a .json file among others is rather a description of them
+    kinds = {f: kind(f) for f in within if not any(p.startswith(".") for p in f.parts)}
+    files = [f for f, found in kinds.items() if found not in (None, ".json")]
     groups: dict[str, list[Path]] = {}
     for file in files:
         match = _SPLIT_STEM.match(file.name)

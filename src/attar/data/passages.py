@@ -40,7 +40,7 @@ def _taken(
 ) -> Iterator[tuple[int, str]]:
     """Number and pieces of the passages that there is room for."""
     ends = list(accumulate(map(len, texts)))
-    for passage in _evenly(-(-ends[-1] // size)):
+    for passage in evenly(-(-ends[-1] // size)):
         for part in _parts(texts, ends, passage=passage, size=size):
             cost = 1 + len(encode(part))
             if cost > tokens:
@@ -58,7 +58,7 @@ def _fit(texts: Sequence[str], encode: Encode, tokens: int) -> bool:
     return True
 
 
-def _evenly(count: int) -> Iterator[int]:
+def evenly(count: int) -> Iterator[int]:
     """0 to `count - 1` with their binary digits reversed: every beginning is spread evenly."""
     digits = (count - 1).bit_length()
     for i in range(1 << digits):

@@ -1,5 +1,6 @@
 """Prompts, with what follows them: of a table with a prompt a row, or cut from plain text."""
 
+import logging
 import re
 import sys
 from collections.abc import Iterator, Sequence
@@ -7,13 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import datasets
 from datasets import Dataset
 from transformers import PreTrainedTokenizerBase
 
 from attar.artefacts import expanded
 from attar.data.data import STDLIB, Data, DataLike
 from attar.data.files import LOADERS, group_by_split, kind, load_table, reason
+from attar.data.messages import messages_of, render, require_template
 from attar.data.text import (
     check_splits,
     complete,
@@ -25,8 +26,10 @@ from attar.data.text import (
 from attar.errors import ConfigError, DataError
 from attar.models import leading_bos
 
+logger = logging.getLogger(__name__)
+
 #: columns that hold prompts, where none is named; messages go through the tokenizer's chat template
-USUAL = ("prompt", "messages")
+USUAL = ("prompt", "messages", "conversations")
 
 
 @dataclass(frozen=True)
@@ -116,13 +119,14 @@ def load_prompts(
         )
     data = Data.of(data)
     origin, text_column = data.origin, data.text_column or "text"
-    tables = _tables(data)
-    column = _column(tables, data.prompt_column, origin)
+    tables = tables_of(data)
+    names = [] if tables is None else tables["train"][0].column_names
+    column = _column(names, data.prompt_column, origin)
     lengths = (prompt_tokens, completion_tokens)
-    if tables is not None and column is None and text_column not in tables["train"].column_names:
+    if tables is not None and column is None and text_column not in names:
         raise DataError(
             f"expected a column of prompts ({' or '.join(USUAL)}) or of text ({text_column}) in "
-            f"{origin}, found the columns {', '.join(tables['train'].column_names)}; name one with "
+            f"{origin}, found the columns {', '.join(names)}; name one with "
             "prompt_column (--prompt-column) or text_column (--text-column)"
         )
     if tables is None or column is None:
@@ -137,11 +141,13 @@ def load_prompts(
                 _rendered(
                     rows, column, after=data.completion_column, tokenizer=tokenizer, origin=origin
                 )
+                for rows in files
             ]
-            for split, rows in tables.items()
+            for split, files in tables.items()
         }
         splits = check_splits(complete(parts), origin)
-        plain = not isinstance(tables["train"][0][column], list)  # a template has them already
+        # a template has written special tokens already
+        plain = not isinstance(tables["train"][0][0][column], list)
         prompts_by_split = {
             split: list(_pairs(rows, tokenizer, *lengths, special=plain))
             for split, rows in splits.items()
@@ -154,32 +160,34 @@ def load_prompts(
     return {str(split): prompts for split, prompts in prompts_by_split.items()}
 
 
-def _tables(data: Data) -> dict[str, Dataset] | None:
-    """All columns of each split; None where there is nothing but text."""
+def tables_of(data: Data) -> dict[str, list[Dataset]] | None:
+    """The tables of each split, with all columns; None where there is nothing but text.
+
+    Raises:
+        DataError: the source cannot be read.
+    """
     source = data.source
     if not isinstance(source, str | Path):
-        return name_splits(source, "the given data set")
+        return {split: [rows] for split, rows in name_splits(source, "the given data set").items()}
     path = data.path
     if source == STDLIB:
         return None
     with progress_only_on_terminals():
         if path is None:
-            return name_splits(from_hub(str(source), data.config), str(source))
+            loaded = from_hub(str(source), data.config)
+            return {split: [rows] for split, rows in name_splits(loaded, str(source)).items()}
         groups = group_by_split(path)
         loaders = {file: LOADERS[kind(file) or ""] for files in groups.values() for file in files}
         if not all(loaders.values()):
             return None
         return {
-            split: datasets.concatenate_datasets(
-                [load_table(file, str(loaders[file])) for file in files]
-            )
+            split: [load_table(file, str(loaders[file])) for file in files]
             for split, files in groups.items()
         }
 
 
-def _column(tables: dict[str, Dataset] | None, named: str | None, origin: str) -> str | None:
+def _column(names: Sequence[str], named: str | None, origin: str) -> str | None:
     """The column that holds the prompts; None: there are none, but text."""
-    names = list(tables["train"].column_names) if tables else []
     if named is None:
         return next((name for name in USUAL if name in names), None)
     if named not in names:
@@ -203,7 +211,9 @@ def _rendered(
         if isinstance(follow, list) and follow:
             follow = follow[-1].get("content")
         if isinstance(prompt, list):
-            prompt, follow = _chat(prompt, follow, tokenizer=tokenizer, origin=origin)
+            require_template(tokenizer, origin)
+            place = f"row {number} of {origin}"
+            prompt, follow = _chat(prompt, follow, tokenizer=tokenizer, place=place)
         if not isinstance(prompt, str) or not prompt:
             raise DataError(
                 f"expected text or messages in column {column!r} of {origin}, found "
@@ -216,18 +226,15 @@ def _rendered(
 
 
 def _chat(
-    messages: list[dict[str, str]], follow: Any, *, tokenizer: PreTrainedTokenizerBase, origin: str
+    value: list[Any], follow: Any, *, tokenizer: PreTrainedTokenizerBase, place: str
 ) -> tuple[str, str]:
-    """A conversation up to the assistant's turn, and what the assistant says."""
-    if not tokenizer.chat_template:
-        raise DataError(
-            f"{origin} holds conversations, but the tokenizer has no chat template; give prompts "
-            "as text"
-        )
-    if messages and messages[-1].get("role") == "assistant":
-        messages, follow = messages[:-1], messages[-1].get("content")
-    text = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
-    return str(text), follow if isinstance(follow, str) else ""
+    """A conversation up to the assistant's last turn, and what the assistant says there."""
+    messages = messages_of(value, place=place)
+    turns = [i for i, message in enumerate(messages) if message["role"] == "assistant" and i]
+    if turns and not follow:
+        messages, follow = messages[: turns[-1]], messages[turns[-1]]["content"]
+    text = render(messages, tokenizer, place=place, ask=True)
+    return text, follow if isinstance(follow, str) else ""
 
 
 def _pairs(
@@ -241,6 +248,12 @@ def _pairs(
     eos = tokenizer.eos_token_id
     ends = (eos,) if isinstance(eos, int) else ()
     prompts = _encode(tokenizer, rows["text"][:], special=special)
+    if cut := sum(len(ids) > prompt_tokens for ids in prompts):
+        logger.warning(
+            "%d of %d prompts are longer than %d tokens and lose their beginning, which in a "
+            "conversation is what was said first; raise prompt_tokens to keep it",
+            *(cut, len(prompts), prompt_tokens),
+        )
     for ids, follow in zip(prompts, _encode(tokenizer, rows["completion"][:]), strict=True):
         after = (*follow, *ends)[:completion_tokens] if follow else ()
         if ids:

@@ -1,4 +1,7 @@
-"""What a run trains on, row by row: packed windows of text, and the order in which rows come."""
+"""What a run trains on, row by row: packed windows of text, and the order in which rows come.
+
+`attar.data.packing` has rows of conversations.
+"""
 
 import hashlib
 from collections.abc import Sequence
@@ -40,6 +43,17 @@ class Source(Protocol):
         ...
 
 
+def inputs_of(batch: Batch) -> Batch:
+    """What a causal language model is given of a batch."""
+    return {name: batch[name] for name in ("input_ids", "position_ids") if name in batch}
+
+
+def on_targets(values: Tensor, batch: Batch) -> Tensor:
+    """Values of every token but the first, (B, T - 1), with 0 for those that are no targets: a
+    batch without `mask` has none of these."""
+    return torch.where(batch["mask"][:, 1:], values, 0.0) if "mask" in batch else values
+
+
 class Windows:
     """Packed text: every token of a window but the first is a target.
 
@@ -62,6 +76,11 @@ class Windows:
         """`input_ids` (B, T) and `rows` (B,)."""
         ids = torch.stack([window(self.data, row) for row in rows])
         return {"input_ids": ids, "rows": torch.tensor(rows)}
+
+    def select(self, rows: Sequence[int]) -> "Windows":
+        """Some of the rows."""
+        chosen = self.data.select(rows) if isinstance(self.data, Dataset) else self.data[list(rows)]
+        return Windows(chosen)
 
     def counts(self, batch: Batch) -> dict[str, float]:
         """The target tokens."""

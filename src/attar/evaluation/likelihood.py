@@ -65,10 +65,15 @@ class Score:
         }
 
 
-def _losses(model: PreTrainedModel, ids: Tensor) -> Tensor:
-    """Negative log-likelihood of each row's ids but the first: `(B, T)` ids to `(B, T-1)` nats."""
-    inputs, targets = ids[:, :-1], ids[:, 1:]
-    logits = model(input_ids=inputs, use_cache=False).logits
+def token_losses(
+    model: PreTrainedModel, ids: Tensor, *, position_ids: Tensor | None = None
+) -> Tensor:
+    """Negative log-likelihood of each row's ids but the first: `(B, T)` ids to `(B, T-1)` nats.
+    Positions that begin again keep what is packed into a row apart."""
+    inputs, targets = {"input_ids": ids[:, :-1]}, ids[:, 1:]
+    if position_ids is not None:
+        inputs["position_ids"] = position_ids[:, :-1]
+    logits = model(**inputs, use_cache=False).logits
     rows = max(1, LOGITS_AT_A_TIME // (logits.shape[1] * logits.shape[2]))
     parts = [
         F.cross_entropy(part.flatten(0, 1).float(), next_ids.flatten(), reduction="none")
@@ -93,7 +98,7 @@ def nll(model: PreTrainedModel, input_ids: Tensor, *, batch_size: int = 8) -> fl
     total = 0.0
     with inference(model), computing(model), autocast(model):
         for batch in input_ids.split(batch_size):
-            total += float(_losses(model, batch.to(model.device)).sum(dtype=torch.float64))
+            total += float(token_losses(model, batch.to(model.device)).sum(dtype=torch.float64))
     return total / (input_ids.shape[0] * (input_ids.shape[1] - 1))
 
 
@@ -158,7 +163,7 @@ def score_with_ids(
     """`score`, and the ids `(S,)`, of which all but the first were predicted; BOS is among them as
     the first one only."""
     require_decoder(model)
-    context = _context(model, tokenizer, context)
+    context = window_length(model, tokenizer, context)
     stride = context if stride is None else stride
     require(batch_size >= 1, "batch_size", batch_size, "1 or more")
     expected = f"between 1 and the context of {context}"
@@ -167,17 +172,13 @@ def score_with_ids(
     stream = _stream(tokenizer, documents, bos=bos, eval_tokens=eval_tokens)
     require_fit(model, tokenizer, stream.ids)
     with inference(model), computing(model):
-        _require_no_foresight(model, stream.ids)
+        require_no_foresight(model, stream.ids)
         total = _sum_over_windows(
             model, stream, bos=bos, context=context, stride=stride, batch_size=batch_size
         )
     scored = stream.ids[stream.kept]
     tokens = len(scored) - 1
-    if not math.isfinite(total):
-        raise DataError(
-            f"the loss of {_name(model)} is not finite ({total / tokens}): {damage_of(model)}; "
-            "take another checkpoint."
-        )
+    require_finite(model, total / tokens)
     return Score(total / tokens, tokens, stream.bytes), scored
 
 
@@ -215,7 +216,7 @@ def _sum_over_windows(
         rows, kept = batch.to(model.device).clone().unbind(1)
         if bos is not None:
             rows[:, 0] = bos
-        losses = _losses(model, rows).double().where(kept[:, 1:] > 0, 0.0)
+        losses = token_losses(model, rows).double().where(kept[:, 1:] > 0, 0.0)
         # All but the first window begin with context - stride inputs whose targets the window
         # before has scored.
         total += float(losses[:, context - stride :].sum())
@@ -284,9 +285,27 @@ def _encode(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
     ]
 
 
-def _context(
+def require_finite(model: PreTrainedModel, loss: float) -> None:
+    """Refuse what a damaged model gives.
+
+    Raises:
+        DataError: the loss is infinite or no number.
+    """
+    if not math.isfinite(loss):
+        raise DataError(
+            f"the loss of {_name(model)} is not finite ({loss}): {damage_of(model)}; take another "
+            "checkpoint."
+        )
+
+
+def window_length(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, context: int | None
 ) -> int:
+    """Inputs per window: `context`, or as many as model and tokenizer take, at most 2048.
+
+    Raises:
+        ConfigError: the model has no room for `context`.
+    """
     if context is None:
         positions = positions_of(model) or DEFAULT_CONTEXT
         return min(positions, tokenizer.model_max_length, DEFAULT_CONTEXT)
@@ -318,7 +337,7 @@ def _vocabulary(model: PreTrainedModel) -> int:
     return next(model.get_input_embeddings().parameters()).shape[0]
 
 
-def _require_no_foresight(model: PreTrainedModel, ids: Tensor) -> None:
+def require_no_foresight(model: PreTrainedModel, ids: Tensor) -> None:
     """Refuse a model whose prediction changes with a later token: it would score absurdly well."""
     pair = ids[:3].repeat(2, 1).to(model.device)
     if pair.shape[1] < 2:

@@ -10,14 +10,14 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from attar import checkpoint
 from attar.compatibility import check_trained
+from attar.data.chats import is_chat, load_documents
 from attar.data.data import STDLIB, Data, DataLike
 from attar.data.labelled.load import load_labelled
-from attar.data.text import load_text
-from attar.errors import check_types
+from attar.errors import ConfigError, check_types
 from attar.evaluation.bits import bits_per_byte
+from attar.evaluation.documents import score_documents
 from attar.evaluation.harness import tasks as harness_scores
 from attar.evaluation.labelled import score_on
-from attar.evaluation.likelihood import score
 from attar.measure.model import speed_lines
 from attar.measure.timing import measure
 from attar.models import computed_in, computing, require_context
@@ -85,7 +85,8 @@ def evaluate(
 
     Args:
         model: folder, Hub name or a model.
-        data: text; or for a model with a head whatever `load_labelled` takes.
+        data: text or conversations (see `attar.data.chats.load_documents`), of which the tokens of
+            the assistant are scored; or for a model with a head whatever `load_labelled` takes.
         config: what is scored, and how; or the name or path of a recipe.
         tokenizer: None: the model's own.
         revision: branch, tag or commit on the Hub.
@@ -141,16 +142,21 @@ def _score_text(
             batch_size=config.batch_size,
             include_path=config.include_path,
         )
-    documents = rows_of(load_text(data), config.split)
+    documents = rows_of(load_documents(data, tokenizer), config.split)
     options = {
         name: getattr(config, name) for name in ("context", "stride", "batch_size", "eval_tokens")
     }
+    if is_chat(documents) and (config.bits or config.stride is not None):
+        raise ConfigError(
+            f"bits and stride are for text, but {data.origin} holds conversations; leave them out"
+        )
     if config.bits:
         bits = bits_per_byte(model, tokenizer, texts=documents, **options)
         run.details["bits_per_byte"] = bits.to_dict()
         run.quality = {"after": bits.score.to_dict()}
     else:
-        run.quality = {"after": score(model, tokenizer, documents=documents, **options).to_dict()}
+        scored = score_documents(model, tokenizer, documents=documents, **options)
+        run.quality = {"after": scored.to_dict()}
 
 
 def _score_labels(

@@ -344,8 +344,8 @@ def prune(
 
     Args:
         model: folder, Hub name, or a loaded model, which is then cut down *in place*.
-        data: text to calibrate on (its train split) and to report quality on (its test split); see
-            `attar.data.load_text`.
+        data: text or conversations to calibrate on (the train split) and to report quality on (the
+            test split); see `attar.data.chats.load_documents`.
         budget: such as ``"blocks<=50%"``; see `Budget.parse`.
         method: `bonsai`, or a baseline: `random`, `magnitude`, `wanda`, `flap`, `blockwise`.
         layout: `per_layer` (best quality; `attar.load` or its modelling file), `uniform` (stock

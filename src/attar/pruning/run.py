@@ -15,11 +15,11 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from attar import artefacts, checkpoint
 from attar.budget import Budget, Cost
+from attar.data.chats import load_documents
 from attar.data.data import Data
-from attar.data.text import load_text
 from attar.data.tokens import pack
 from attar.errors import BudgetError, CompatibilityError, ConfigError, DataError, check_types
-from attar.evaluation import likelihood
+from attar.evaluation.documents import score_documents
 from attar.families import UNITS, Body
 from attar.foreign import read_json
 from attar.measure import latency_budget
@@ -141,7 +141,7 @@ def run_prune(
         resume=resume,
     ) as work:
         model, tokenizer = _load(task)
-        documents = load_text(task.data)
+        documents = load_documents(task.data, tokenizer)
         windows = calibration_windows(
             model, tokenizer, documents=documents["train"], config=task.config
         )
@@ -228,7 +228,7 @@ def _quality(
     stays to the parent.
     """
     if has_cache(model):
-        return lambda: likelihood.score(
+        return lambda: score_documents(
             model,
             tokenizer,
             documents=documents,

@@ -2,6 +2,7 @@
 
 Per token the loss is `ce_weight` times the cross-entropy of the text plus `kl_weight` times the
 divergence from the parent, so that a weight means the same whatever the window and the vocabulary.
+Of conversations the tokens of the assistant count alone.
 """
 
 import logging
@@ -21,13 +22,14 @@ from attar.compatibility import (
     require_same_tokenizer,
     require_same_vocabulary,
 )
+from attar.data.chats import is_chat, load_documents
 from attar.data.data import STDLIB, Data, DataLike
-from attar.data.sources import Batch
-from attar.data.text import load_text
+from attar.data.packing import Conversations, keeps_apart
+from attar.data.sources import Batch, Source, Windows, inputs_of, on_targets
 from attar.data.tokens import pack
 from attar.divergences import DIVERGENCES, DivergenceName
 from attar.errors import ConfigError
-from attar.evaluation.likelihood import score
+from attar.evaluation.documents import score_documents
 from attar.measure.cost import cost_of
 from attar.models import computing, in_float32, positions_of, require_context, require_generator
 from attar.recipes import configured
@@ -125,11 +127,12 @@ def heal_loss(teacher: Teacher | None, config: HealConfig) -> Compute:
 
     def compute(model: nn.Module, batch: Batch) -> dict[str, Term]:
         ids = batch["input_ids"]
-        logits = model(input_ids=ids, use_cache=False).logits[:, :-1]
-        parts = {"ce": Term(cross_entropy(logits, ids[:, 1:]), config.ce_weight)}
+        logits = model(**inputs_of(batch), use_cache=False).logits[:, :-1]
+        losses = cross_entropy(logits, ids[:, 1:])
+        parts = {"ce": Term(on_targets(losses, batch), config.ce_weight)}
         if teacher is not None and config.kl_weight > 0:
             weight = config.kl_weight * (ids.shape[1] if config.official_kl else 1)
-            parts["kl"] = Term(teacher.distance(logits, batch), weight)
+            parts["kl"] = Term(on_targets(teacher.distance(logits, batch), batch), weight)
         return parts
 
     return compute
@@ -137,7 +140,7 @@ def heal_loss(teacher: Teacher | None, config: HealConfig) -> Compute:
 
 def heal_model(
     model: PreTrainedModel,
-    windows: Dataset | Tensor,
+    windows: Source | Dataset | Tensor,
     *,
     teacher: Teacher | PreTrainedModel | None,
     config: HealConfig,
@@ -148,7 +151,8 @@ def heal_model(
 
     Args:
         model: the student.
-        windows: packed data set (column `input_ids`) or tensor (N, T).
+        windows: packed data set (column `input_ids`), tensor (N, T), or another source of rows,
+            such as `attar.data.packing.Conversations`.
         teacher: the parent; a model is run on every batch. None: train on the text alone.
         config: training options. `teacher_cache`, `context` and `eval_tokens` are not read.
         state_dir: where checkpoints go; None: none are written.
@@ -205,8 +209,9 @@ def heal(
 
     Args:
         model: folder or Hub name; or a model, which is then trained in place.
-        data: whatever `attar.data.load_text` takes. The training split trains, the test split is
-            scored before and after.
+        data: whatever `attar.data.load_text` takes, or conversations (see
+            `attar.data.chats.load_documents`), of which only what the assistant says is learnt and
+            scored. The training split trains, the test split is scored before and after.
         teacher: the parent: folder, Hub name or a model. None: train on the text alone.
         config: training options; or the name or path of a recipe.
         tokenizer: None: the one in the model's folder.
@@ -253,9 +258,8 @@ def heal(
         tokenizer = checkpoint.tokenizer_of(model, tokenizer)
         if isinstance(teacher, str | Path):
             require_same_tokenizer(tokenizer, checkpoint.load_tokenizer(teacher))
-        _heal_in(
-            work, (student, parent), tokenizer=tokenizer, documents=load_text(data), config=config
-        )
+        documents = load_documents(data, tokenizer)
+        _heal_in(work, (student, parent), tokenizer=tokenizer, documents=documents, config=config)
     return work.run
 
 
@@ -272,11 +276,11 @@ def _heal_in(
     work.card = {"pipeline_tag": "text-generation"}
     if config.lora_r is not None:
         require_rank(model, config.lora_r)
-    windows = _needed_windows(documents["train"], tokenizer, model=model, config=config)
+    windows = _needed_windows(documents["train"], tokenizer, models=models, config=config)
 
     def assess(judged: PreTrainedModel) -> dict[str, Any]:
         place(judged)
-        return score(
+        return score_documents(
             judged, tokenizer, documents=documents["test"], eval_tokens=config.eval_tokens
         ).to_dict()
 
@@ -310,6 +314,8 @@ def _heal_in(
     place(model, "cpu")
     run.cost["after"] = cost_of(model).to_dict()
     run.details = {"split": "test", "windows": len(windows)} | asdict(training)
+    if isinstance(windows, Conversations):
+        run.details["conversations"] = {split: len(rows) for split, rows in documents.items()}
     checkpoint.save(model, work.folder, tokenizer=tokenizer)
 
 
@@ -317,13 +323,18 @@ def _needed_windows(
     documents: Dataset,
     tokenizer: PreTrainedTokenizerBase,
     *,
-    model: PreTrainedModel,
+    models: tuple[PreTrainedModel, PreTrainedModel | None],
     config: HealConfig,
-) -> Dataset:
-    """Packed windows, no more than the run sees: the teacher need not read the others."""
+) -> Windows | Conversations:
+    """Packed rows, no more than the run sees: the teacher need not read the others."""
+    model, parent = models
     context = config.context or min(LONGEST, positions_of(model) or LONGEST)
     require_context(model, context)
-    windows = pack(documents, tokenizer, context=context)
+    if is_chat(documents):
+        packed = keeps_apart(model) and (parent is None or keeps_apart(parent))
+        windows = Conversations(documents, context=context, packed=packed)
+    else:
+        windows = Windows(pack(documents, tokenizer, context=context))
     if config.rows_seen >= len(windows):
         return windows
     rows = np.random.default_rng(config.seed).choice(len(windows), config.rows_seen, replace=False)
@@ -332,7 +343,7 @@ def _needed_windows(
 
 def _teacher(
     parent: PreTrainedModel | None,
-    windows: Dataset,
+    windows: Windows | Conversations,
     *,
     tokenizer: PreTrainedTokenizerBase,
     config: HealConfig,

@@ -12,7 +12,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from attar import checkpoint
 from attar.compatibility import require_same_vocabulary, vocabulary_size
-from attar.data.sources import Batch, fingerprint, window
+from attar.data.sources import Batch, Source, Windows, inputs_of
 from attar.divergences import Divergence, forward_kl, log_mass_outside, topk_forward_kl
 from attar.models import autocast
 from attar.runtime import Bar
@@ -29,7 +29,7 @@ class Teacher(Protocol):
 
         Args:
             student_logits: (B, T - 1, V), the student's predictions of every token but the first.
-            batch: `input_ids` (B, T) and `rows` (B,).
+            batch: `input_ids` (B, T) and `rows` (B,), and `position_ids` (B, T) of packed rows.
 
         Returns:
             (B, T - 1), nats.
@@ -49,7 +49,7 @@ class LiveTeacher:
 
     def distance(self, student_logits: Tensor, batch: Batch) -> Tensor:
         """See `Teacher.distance`."""
-        logits = _predictions(self.model, batch["input_ids"]).to(student_logits.device)
+        logits = _predictions(self.model, batch).to(student_logits.device)
         require_same_vocabulary(student_logits.shape[-1], logits.shape[-1])
         return self.divergence(student_logits, logits)
 
@@ -76,7 +76,7 @@ class CachedTeacher:
     def build(
         cls,
         model: PreTrainedModel,
-        windows: Dataset | Tensor,
+        windows: Source | Dataset | Tensor,
         *,
         path: Path,
         tokenizer: PreTrainedTokenizerBase | None = None,
@@ -90,7 +90,8 @@ class CachedTeacher:
 
         Args:
             model: the teacher.
-            windows: packed data set (column `input_ids`) or tensor (N, T).
+            windows: rows of one length, such as a packed data set (column `input_ids`) or a tensor
+                (N, T).
             path: folder of the cache.
             tokenizer: the teacher's; None: the vocabulary is only compared by its size.
             k: tokens kept per position, at most the vocabulary.
@@ -102,26 +103,23 @@ class CachedTeacher:
                 or of other windows.
         """
         vocabulary = vocabulary_size(model)
+        source = Windows(windows) if isinstance(windows, Dataset | Tensor) else windows
         manifest = {
             "teacher": checkpoint.fingerprint(model),
             "tokenizer": checkpoint.tokenizer_fingerprint(tokenizer) if tokenizer else None,
             "vocabulary": vocabulary,
-            "windows": fingerprint(windows),
-            "rows": len(windows),
-            "length": len(window(windows, 0)),
+            "windows": source.fingerprint(),
+            "rows": len(source),
+            "length": source.batch([0])["input_ids"].shape[1],
             "k": min(k, vocabulary),
             "shard": shard,
         }
         shards.open_manifest(path, manifest)
         todo = [i for i in range(_shards(manifest)) if not shards.file(path, i).is_file()]
         for i in Bar(todo, desc="teacher cache", unit="shard"):
-            rows = range(i * shard, min((i + 1) * shard, len(windows)))
+            rows = range(i * shard, min((i + 1) * shard, len(source)))
             parts = [
-                _top(
-                    model,
-                    torch.stack([window(windows, r) for r in rows[j : j + batch_size]]),
-                    manifest["k"],
-                )
+                _top(model, source.batch(rows[j : j + batch_size]), manifest["k"])
                 for j in range(0, len(rows), batch_size)
             ]
             shards.write(
@@ -152,16 +150,17 @@ _NAMES = ("ids", "log_probs", "log_rest")
 
 
 @torch.no_grad()
-def _predictions(model: PreTrainedModel, ids: Tensor) -> Tensor:
+def _predictions(model: PreTrainedModel, batch: Batch) -> Tensor:
     """Logits (B, T - 1, V) for every token of (B, T) but the first."""
+    inputs = {name: value.to(model.device) for name, value in inputs_of(batch).items()}
     with autocast(model):
-        return model(input_ids=ids.to(model.device), use_cache=False).logits[:, :-1]
+        return model(**inputs, use_cache=False).logits[:, :-1]
 
 
-def _top(model: PreTrainedModel, ids: Tensor, k: int) -> dict[str, Tensor]:
+def _top(model: PreTrainedModel, batch: Batch, k: int) -> dict[str, Tensor]:
     was_training = model.training
     model.eval()
-    log_probs = _predictions(model, ids).float().log_softmax(-1)
+    log_probs = _predictions(model, batch).float().log_softmax(-1)
     model.train(was_training)
     values, top = log_probs.topk(k, -1)
     rest = log_mass_outside(log_probs, top)

@@ -27,7 +27,7 @@ from transformers import PreTrainedModel, Trainer, TrainingArguments
 from transformers.integrations.integration_utils import get_available_reporting_integrations
 from transformers.trainer_callback import PrinterCallback
 
-from attar.data.sources import Batch, Source, Windows, order
+from attar.data.sources import Batch, Source, Windows, inputs_of, on_targets, order
 from attar.divergences import mean_over
 from attar.errors import ConfigError, TrainingDivergedError, check_types, require
 from attar.models import autocast
@@ -143,10 +143,10 @@ class TrainConfig:
 
 
 def next_token_loss(model: nn.Module, batch: Batch) -> dict[str, Term]:
-    """Cross-entropy of every token but the first of each window, (B, T - 1), nats."""
-    ids = batch["input_ids"]
-    logits = model(input_ids=ids, use_cache=False).logits[:, :-1]
-    return {"loss": Term(cross_entropy(logits, ids[:, 1:]))}
+    """Cross-entropy of every token but the first of each window, (B, T - 1), nats; 0 where it is no
+    target."""
+    logits = model(**inputs_of(batch), use_cache=False).logits[:, :-1]
+    return {"loss": Term(on_targets(cross_entropy(logits, batch["input_ids"][:, 1:]), batch))}
 
 
 def cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
