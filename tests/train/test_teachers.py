@@ -38,6 +38,10 @@ def test_the_whole_vocabulary_cached_is_the_live_teacher(
     assert cached.manifest["k"] == tiny.VOCAB
     live = LiveTeacher(teacher).distance(student_logits, BATCH)
     torch.testing.assert_close(cached.distance(student_logits, BATCH), live, atol=2e-3, rtol=2e-3)
+    with torch.autocast("cpu", torch.bfloat16):  # as in training; it stacks no float16
+        torch.testing.assert_close(
+            cached.distance(student_logits, BATCH), live, atol=2e-3, rtol=2e-3
+        )
 
 
 def test_a_larger_top_comes_nearer_to_the_live_teacher(

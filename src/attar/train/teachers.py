@@ -142,7 +142,9 @@ class CachedTeacher:
         for row in rows.tolist():
             shard, at = divmod(row, self.manifest["shard"])
             for name in _NAMES:
-                top[name].append(self._open[shard].get_slice(name)[at])
+                value = self._open[shard].get_slice(name)[at]
+                # autocast stacks no float16
+                top[name].append(value.float() if value.is_floating_point() else value)
         return {name: torch.stack(parts) for name, parts in top.items()}
 
 
