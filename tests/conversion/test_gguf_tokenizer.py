@@ -11,8 +11,8 @@ from transformers import PreTrainedTokenizerFast
 
 import attar
 import tiny
-from attar.conversion.gguf_cuts import CUTS, HARD_TEXT, Cut
-from attar.conversion.gguf_tokenizer import _pieces_of, cut_of, vocabulary_of
+from attar.checkpoint.pre_tokenizers import HARD_TEXT, PRE_TOKENIZERS, PreTokenizer
+from attar.conversion.gguf_tokenizer import pre_tokenizer_of, vocabulary_of
 from attar.data.tokens import train_bpe
 from attar.errors import CompatibilityError
 from llamacpp import LlamaCpp
@@ -26,10 +26,10 @@ TEXT = "".join(f"{line}\n" for line in HARD_TEXT) + "\n".join(
 SPECIAL = ["<|end|>", "<s>"]
 
 
-def byte_level(cut: Cut, *, size: int = 900) -> PreTrainedTokenizerFast:
+def byte_level(cut: PreTokenizer, *, size: int = 900) -> PreTrainedTokenizerFast:
     """A tokenizer that cuts texts in this way, and has learned that."""
     tokenizer = Tokenizer(models.BPE(ignore_merges=cut.ignores_merges))
-    tokenizer.pre_tokenizer = _pieces_of(cut)
+    tokenizer.pre_tokenizer = cut.build()
     tokenizer.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
         vocab_size=size,
@@ -82,9 +82,9 @@ def vocabulary(tokenizer: Any, *, rows: int = 1200, **changes: Any) -> dict[str,
     return dict(vocabulary_of(tokenizer, tiny.model(vocab_size=rows, **changes)).values)
 
 
-@pytest.mark.parametrize("cut", CUTS, ids=lambda cut: cut.name)
-def test_each_cut_is_recognised(cut: Cut) -> None:
-    found = cut_of(byte_level(cut, size=400).backend_tokenizer)
+@pytest.mark.parametrize("cut", PRE_TOKENIZERS, ids=lambda cut: cut.name)
+def test_each_cut_is_recognised(cut: PreTokenizer) -> None:
+    found = pre_tokenizer_of(byte_level(cut, size=400).backend_tokenizer)
     assert found is not None
     assert found.name == cut.name
 
@@ -93,17 +93,17 @@ def test_ours_is_recognised_by_its_ids() -> None:
     """No expression of llama.cpp's is ours, but where no mark was learned one cuts as well."""
     plain = [file.read_text(encoding="utf-8") for file in sorted(ROOT.glob("data/*.py"))]
     ours = train_bpe(Dataset.from_dict({"text": plain}), vocab_size=600, context=64)
-    found = cut_of(ours.backend_tokenizer)
+    found = pre_tokenizer_of(ours.backend_tokenizer)
     assert found is not None
     assert found.name == "ufakzeka"
     marked = train_bpe(Dataset.from_dict({"text": [*HARD_TEXT] * 9}), vocab_size=900, context=64)
-    assert cut_of(marked.backend_tokenizer) is None
+    assert pre_tokenizer_of(marked.backend_tokenizer) is None
     with pytest.raises(CompatibilityError, match="none of its pre-tokenizers"):
         vocabulary(marked)
 
 
 def test_special_tokens_and_rows_without_a_token() -> None:
-    tokenizer = byte_level(CUTS[0], size=300)
+    tokenizer = byte_level(PRE_TOKENIZERS[0], size=300)
     tokenizer.add_tokens(["<tool>"])
     tokenizer.add_special_tokens({"pad_token": "<pad>"})
     tokenizer.chat_template = "{{ messages }}"
@@ -125,7 +125,7 @@ def test_special_tokens_and_rows_without_a_token() -> None:
 
 
 def test_tokens_around_a_text() -> None:
-    tokenizer = byte_level(CUTS[0], size=300)
+    tokenizer = byte_level(PRE_TOKENIZERS[0], size=300)
     tokenizer.add_bos_token = True
     tokenizer.update_post_processor()
     told = vocabulary(tokenizer)
@@ -136,7 +136,7 @@ def test_tokens_around_a_text() -> None:
 def test_further_ends_of_a_text() -> None:
     model: Any = tiny.model(vocab_size=300)
     model.generation_config.eos_token_id = [0, 7, 8, 9]
-    found = vocabulary_of(byte_level(CUTS[0], size=300), model)
+    found = vocabulary_of(byte_level(PRE_TOKENIZERS[0], size=300), model)
     assert found.values["tokenizer.ggml.eot_token_id"] == 7
     assert found.values["tokenizer.ggml.eom_token_id"] == 8
     assert "names three" in found.notes[0]
@@ -144,9 +144,15 @@ def test_further_ends_of_a_text() -> None:
 
 REFUSED = {
     "unigram": (lambda: wrapped(Tokenizer(models.Unigram([("a", 0.0)], 0))), "Unigram"),
-    "no end": (lambda: wrapped(byte_level(CUTS[0]).backend_tokenizer, eos_token=None), "eos_token"),
-    "its own cut": (lambda: byte_level(Cut("mine", (r"\w\w",))), "none of its pre-tokenizers"),
-    "lower case": (lambda: lowered(byte_level(CUTS[0])), "Lowercase"),
+    "no end": (
+        lambda: wrapped(byte_level(PRE_TOKENIZERS[0]).backend_tokenizer, eos_token=None),
+        "eos_token",
+    ),
+    "its own cut": (
+        lambda: byte_level(PreTokenizer("mine", (r"\w\w",))),
+        "none of its pre-tokenizers",
+    ),
+    "lower case": (lambda: lowered(byte_level(PRE_TOKENIZERS[0])), "Lowercase"),
     "a merge left out": (lambda: without_a_merge(sentence_pieces("gemma")), "never merges"),
 }
 
@@ -187,8 +193,8 @@ def assert_same_ids(tokenizer: PreTrainedTokenizerFast, server: LlamaCpp) -> Non
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("cut", CUTS, ids=lambda cut: cut.name)
-def test_llama_cpp_cuts_as_we_say(cut: Cut, tmp_path: Path) -> None:
+@pytest.mark.parametrize("cut", PRE_TOKENIZERS, ids=lambda cut: cut.name)
+def test_llama_cpp_cuts_as_we_say(cut: PreTokenizer, tmp_path: Path) -> None:
     tokenizer = byte_level(cut)
     assert_same_ids(tokenizer, served(tokenizer, tmp_path / "out"))
 

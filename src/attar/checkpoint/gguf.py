@@ -2,7 +2,7 @@
 checkpoint that is kept.
 
 transformers reads them and undoes their quantisation. What it leaves out of a file is added here
-(how rotary embeddings are stretched, how numbers are split into tokens) or refused. Values stay in
+(how rotary embeddings are stretched, how texts are split before BPE) or refused. Values stay in
 the type of the file; those of a quantised file are kept in bfloat16, which most models were trained
 in.
 """
@@ -20,11 +20,11 @@ from typing import Any
 import numpy as np
 import torch
 from huggingface_hub import hf_hub_download
-from tokenizers import pre_tokenizers
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 
 from attar import artefacts
+from attar.checkpoint.pre_tokenizers import pre_tokenizer_named
 from attar.checkpoint.sources import bars_on_terminals, not_on_hub, reason_of
 from attar.errors import AttarError, CompatibilityError, DataError, MissingExtraError
 
@@ -42,9 +42,6 @@ _LLAMA_3 = {
     "original_max_position_embeddings": 8192,
 }
 _FACTORS = "rope_freqs.weight"
-#: pre-tokenizers that split numbers into digits, and all else as GPT-2 does
-_DIGITS = ("smollm", "starcoder", "refact", "command-r", "codeshell", "exaone", "minerva-7b")
-_AS_GPT2 = (None, "default", "gpt-2", "gpt2", "mpt", "olmo", "jina-v2-code")
 _GIVE_SOURCE = "give the checkpoint that it was made from"
 
 
@@ -126,7 +123,7 @@ def _convert(file: Path, shown: str, *, folder: Path) -> None:
             f"{_GIVE_SOURCE} ({reason_of(error)})"
         ) from error
     _require_all(model, info["missing_keys"], reader, shown)
-    _split_numbers(tokenizer, reader, shown)
+    _set_pre_tokenizer(tokenizer, reader, shown)
     # marks of the file that it came from, with which it would not be saved
     model.hf_quantizer = None
     for mark in ("quantization_config", "_model_name_or_path"):
@@ -255,16 +252,18 @@ def _require_all(model: PreTrainedModel, missing: Any, reader: Any, shown: str) 
         )
 
 
-def _split_numbers(tokenizer: Any, reader: Any, shown: str) -> None:
+def _set_pre_tokenizer(tokenizer: Any, reader: Any, shown: str) -> None:
     """Split texts as the model was trained with; transformers takes unknown ways for GPT-2's."""
-    backend, name = tokenizer.backend_tokenizer, _value(reader, "tokenizer.ggml.pre")
-    if name in _DIGITS:
-        digits = pre_tokenizers.Digits(individual_digits=True)
-        backend.pre_tokenizer = pre_tokenizers.Sequence([digits, backend.pre_tokenizer])
-    elif name not in _AS_GPT2 and "use_regex=True" in str(backend.pre_tokenizer):
+    if _value(reader, "tokenizer.ggml.model") != "gpt2":
+        return
+    name = _value(reader, "tokenizer.ggml.pre")
+    if known := pre_tokenizer_named(name):
+        tokenizer.backend_tokenizer.pre_tokenizer = known.build()
+        tokenizer.backend_tokenizer.model.ignore_merges = known.ignores_merges
+    else:
         logger.warning(
-            "transformers does not know how %s splits texts into tokens (%s) and does it as GPT-2; "
-            "some ids may differ: better %s",
+            "it is not known here how %s splits texts into tokens (%s), so some ids may differ; "
+            "better %s",
             shown,
             name,
             _GIVE_SOURCE,

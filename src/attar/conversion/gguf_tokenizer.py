@@ -12,10 +12,10 @@ from itertools import groupby
 from typing import Any
 
 from gguf import TokenType
-from tokenizers import Regex, Tokenizer, pre_tokenizers
+from tokenizers import Tokenizer
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from attar.conversion.gguf_cuts import CUTS, HARD_TEXT, Cut
+from attar.checkpoint.pre_tokenizers import HARD_TEXT, PRE_TOKENIZERS, PreTokenizer
 from attar.errors import CompatibilityError
 from attar.models import DocumentTokenizer
 
@@ -235,8 +235,8 @@ def _byte_level(
     if "ByteLevel" not in steps:
         raise _refusal(tokenizer, "its BPE is not one of bytes")
     backend: Any = tokenizer.backend_tokenizer
-    cut = cut_of(backend)
-    if cut is None:
+    found = pre_tokenizer_of(backend)
+    if found is None:
         raise _refusal(
             tokenizer,
             "none of its pre-tokenizers cuts texts into the same tokens; give a model with the "
@@ -244,38 +244,32 @@ def _byte_level(
         )
     return {
         "tokenizer.ggml.model": "gpt2",
-        "tokenizer.ggml.pre": cut.name,
+        "tokenizer.ggml.pre": found.name,
         "tokenizer.ggml.merges": [f"{first} {second}" for first, second in _merges(state)],
     }, ()
 
 
-def cut_of(backend: Tokenizer) -> Cut | None:
+def pre_tokenizer_of(backend: Tokenizer) -> PreTokenizer | None:
     """The pre-tokenizer of llama.cpp that gives the same ids; None where there is none."""
     state = json.loads(backend.to_str())
     own = [backend.pre_tokenizer.pre_tokenize_str(line) for line in HARD_TEXT]
-    for cut in CUTS:
-        pieces = _pieces_of(cut)
+    for known in PRE_TOKENIZERS:
+        pieces = known.build()
         same = all(
             pieces.pre_tokenize_str(line) == there
             for line, there in zip(HARD_TEXT, own, strict=True)
         )
-        if same and cut.ignores_merges == state["model"].get("ignore_merges", False):
-            return cut
+        if same and known.ignores_merges == state["model"].get("ignore_merges", False):
+            return known
     texts = list(_texts(backend))
     ids = [found.ids for found in backend.encode_batch(texts, add_special_tokens=False)]
-    for cut in CUTS:
-        state["model"]["ignore_merges"] = cut.ignores_merges
+    for known in PRE_TOKENIZERS:
+        state["model"]["ignore_merges"] = known.ignores_merges
         theirs = Tokenizer.from_str(json.dumps(state))
-        theirs.pre_tokenizer = _pieces_of(cut)
+        theirs.pre_tokenizer = known.build()
         if [found.ids for found in theirs.encode_batch(texts, add_special_tokens=False)] == ids:
-            return cut
+            return known
     return None
-
-
-def _pieces_of(cut: Cut) -> Any:
-    steps = [pre_tokenizers.Split(Regex(text), "isolated") for text in cut.expressions]
-    last = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
-    return pre_tokenizers.Sequence([*steps, last])
 
 
 def _texts(backend: Tokenizer) -> Iterator[str]:

@@ -1,6 +1,9 @@
-"""How llama.cpp cuts texts before BPE merges them, by the names that it has for that."""
+"""How llama.cpp splits texts before BPE merges them, by the names that it has for that."""
 
 from dataclasses import dataclass
+from typing import Any
+
+from tokenizers import Regex, pre_tokenizers
 
 _CONTRACTION = r"'s|'t|'re|'ve|'m|'ll|'d"
 _ANY_CASE = r"(?:'[sS]|'[tT]|'[rR][eE]|'[vV][eE]|'[mM]|'[lL][lL]|'[dD])"
@@ -25,27 +28,51 @@ _GPT4O = rf"{_cased(_ANY_CASE + '?')}|\p{{N}}{{1,3}}|{_PATHS}|{_SPACES}"
 
 
 @dataclass(frozen=True)
-class Cut:
-    """A pre-tokenizer of llama.cpp: expressions that cut one after the other."""
+class PreTokenizer:
+    """A pre-tokenizer of llama.cpp: expressions that split one after the other."""
 
     name: str
     expressions: tuple[str, ...]
     #: takes a piece that is a token as it is, whatever the merges make of it
     ignores_merges: bool = False
+    #: other names, which tell models apart and not how they split
+    aliases: tuple[str, ...] = ()
+
+    def build(self) -> Any:
+        """The same as one of `tokenizers`, for a byte-level BPE."""
+        splits = [pre_tokenizers.Split(Regex(text), "isolated") for text in self.expressions]
+        last = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+        return pre_tokenizers.Sequence([*splits, last])
 
 
 #: those that old versions know come first
-CUTS = (
-    Cut("gpt-2", (_GPT2,)),
-    Cut("smollm", (r"\p{N}", _GPT2)),
-    Cut("qwen2", (_QWEN2,)),
-    Cut("llama-bpe", (_LLAMA3,), ignores_merges=True),
-    Cut("dbrx", (_LLAMA3,)),
-    Cut("tekken", (_TEKKEN,), ignores_merges=True),
-    Cut("gpt-4o", (_GPT4O,)),
-    Cut("qwen35", (rf"{_ANY_CASE}|{_MARKED}|{_SPACES}",)),
-    Cut("ufakzeka", (rf"{_WORD}|\p{{N}}|{_SIGNS}|{_SPACES}",)),
+PRE_TOKENIZERS = (
+    PreTokenizer("gpt-2", (_GPT2,), aliases=("default", "gpt2", "phi-2", "mpt", "olmo", "mellum")),
+    PreTokenizer(
+        "smollm",
+        (r"\p{N}", _GPT2),
+        aliases=("starcoder", "refact", "command-r", "codeshell", "exaone", "minerva-7b"),
+    ),
+    PreTokenizer("qwen2", (_QWEN2,), aliases=("deepseek-r1-qwen", "kormo", "f2llmv2", "megrez")),
+    PreTokenizer(
+        "llama-bpe",
+        (_LLAMA3,),
+        ignores_merges=True,
+        aliases=("llama3", "llama-v3", "falcon3", "falcon-h1", "pixtral", "midm-2.0", "lfm2"),
+    ),
+    PreTokenizer("dbrx", (_LLAMA3,), aliases=("smaug-bpe",)),
+    PreTokenizer("tekken", (_TEKKEN,), ignores_merges=True),
+    PreTokenizer("gpt-4o", (_GPT4O,), aliases=("llama4", "kanana2", "talkie", "minimax-m2")),
+    PreTokenizer("qwen35", (rf"{_ANY_CASE}|{_MARKED}|{_SPACES}",)),
+    PreTokenizer("ufakzeka", (rf"{_WORD}|\p{{N}}|{_SIGNS}|{_SPACES}",)),
 )
+
+
+def pre_tokenizer_named(name: str | None) -> PreTokenizer | None:
+    """The one with this name; GPT-2's for none, and None for one that is not known here."""
+    known = {alias: one for one in PRE_TOKENIZERS for alias in (one.name, *one.aliases)}
+    return known.get(name or "default")
+
 
 #: lines in which these differ
 HARD_TEXT = (
