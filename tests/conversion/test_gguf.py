@@ -16,6 +16,7 @@ from transformers.models.llama import modeling_llama
 import attar
 import cuts
 import tiny
+from attar import checkpoint
 from attar.cli.app import run
 from attar.errors import AttarError, CompatibilityError, ConfigError
 from attar.report.record import Run
@@ -267,3 +268,16 @@ def test_the_command_line_writes_the_file_and_its_record(
     told = fields(out)
     assert np.all(np.diff(told["tokenizer.ggml.token_type"][300:]) == 0)
     assert told["tokenizer.ggml.tokens"][310] == "[PAD310]"
+
+
+@pytest.mark.parametrize("family", ["llama", "mistral", "qwen2", "qwen3"])
+def test_attar_reads_what_it_wrote(
+    family: str, tokenizer: PreTrainedTokenizerFast, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ATTAR_HOME", str(tmp_path / "home"))
+    model = model_of(family)
+    run_ = attar.export(model, quantize="f32", tokenizer=tokenizer, output_dir=tmp_path / "out")
+    file = tmp_path / "out" / run_.details["file"]
+    torch.testing.assert_close(logits(checkpoint.load(file)), logits(model))
+    text = "I'm 12345 d\u00e9j\u00e0\n\n vu  x"
+    assert checkpoint.load_tokenizer(file)(text)["input_ids"] == tokenizer(text)["input_ids"]

@@ -99,6 +99,9 @@ def _convert(file: Path, shown: str, *, folder: Path) -> None:
     try:
         with bars_on_terminals(), _no_bar():
             config = AutoConfig.from_pretrained(**source)
+            architecture = _value(reader, "general.architecture")
+            if size := _value(reader, f"{architecture}.attention.key_length"):
+                config.head_dim = size  # which transformers leaves out for some
             _stretch(config, reader, shown)
             found: Any = AutoModelForCausalLM.from_pretrained(
                 **source, config=config, dtype=_dtype(reader), output_loading_info=True
