@@ -123,7 +123,7 @@ def _exported(model: Path, folder: Path, kind: Any) -> Path:
 
 def _report(rows: dict[str, dict[str, Any]], args: Any) -> None:
     def over_parent(name: str, figure: str) -> float:
-        layout, kind = name.split()
+        kind = name.split()[1]
         return rows[name][figure] / rows[f"parent {kind}"][figure]
 
     ratios = {
