@@ -23,8 +23,6 @@ from attar.report.record import Run
 from attar.slicing import slice_model
 
 ROWS = 320  # more than the tokenizer has
-FAMILIES = ["llama", "mistral", "qwen2", "qwen3", "gemma", "gemma2", "gemma3_text", "granite"]
-PER_LAYER = ["llama", "mistral", "qwen2"]
 #: what transformers reads, which undoes what llama.cpp wants by code of its own
 READ = ["llama", "qwen2", "qwen3", "gemma2", "gemma3_text"]
 YARN = {"rope_type": "yarn", "rope_theta": 1e4, "factor": 4.0}
@@ -196,6 +194,10 @@ REFUSED = {
     "gemma with an output": (
         lambda: model_of("gemma", tie_word_embeddings=False),
         "output matrix",
+    ),
+    "positions out of order": (
+        lambda: model_of("smollm3", no_rope_layers=[1, 0, 1]),
+        "one layer in 4",
     ),
     "biases": (lambda: model_of("qwen3", attention_bias=True), "no place for"),
 }

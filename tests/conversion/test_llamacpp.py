@@ -10,11 +10,12 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast
 import attar
 import cuts
 import tiny
+from attar.conversion.gguf_shape import FORMS
 from attar.slicing import slice_model
 from llamacpp import LlamaCpp
 
 ROWS = 320
-EVERY = ["llama", "mistral", "qwen2", "qwen3", "gemma", "gemma2", "gemma3_text", "granite"]
+EVERY = list(FORMS)
 PER_LAYER = ["llama", "mistral", "qwen2"]
 #: its GELU is a table in float16
 CLOSE = {"gemma": 1e-2, "gemma2": 1e-2, "gemma3_text": 1e-2}
@@ -94,6 +95,7 @@ CHANGED: dict[str, tuple[str, dict[str, Any]]] = {
             "attention_multiplier": 0.3,
         },
     ),
+    "layers without positions": ("smollm3", {"num_hidden_layers": 5}),
     "narrow windows": ("gemma2", {"sliding_window": 8}),
     "narrow windows of gemma 3": ("gemma3_text", {"sliding_window": 8, "num_hidden_layers": 7}),
     "scale of queries": ("gemma2", {"query_pre_attn_scalar": 9}),

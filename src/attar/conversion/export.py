@@ -126,12 +126,10 @@ def export_lines(run: Run) -> list[tuple[str, str]]:
     """The record of an export as labels and texts."""
     details = run.details
     check = details["check"]
-    same = f"{100 * check['same_token']:.0f}% of {check['positions']} positions"
+    same = f"same next token at {100 * check['same_token']:.0f}% of {check['positions']} positions"
+    apart = check["largest_difference"]
     return [
         ("file", f"{details['file']}  ({size(details['bytes'])})"),
         ("architecture", f"{details['architecture']}, pre-tokenizer {details['tokenizer']}"),
-        (
-            "read again",
-            f"same next token at {same}, logits within {digits(check['largest_difference'])}",
-        ),
+        ("read again", f"{same}, logits {f'within {digits(apart)}' if apart else 'equal'}"),
     ]

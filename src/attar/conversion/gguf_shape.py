@@ -50,6 +50,7 @@ FORMS: Mapping[str, Form] = MappingProxyType(
         "gemma2": Form(**{**vars(_GEMMA), "arch": "gemma2", "wide_scale": 46, "windows": 2}),
         "gemma3_text": Form(**{**vars(_GEMMA), "arch": "gemma3", "wide_scale": 62, "windows": 6}),
         "granite": Form(**{**vars(_LLAMA), "arch": "granite"}),
+        "smollm3": Form("smollm3", pairs=True),
     }
 )
 #: families whose layers may differ, all of which are this architecture there
@@ -157,6 +158,9 @@ def _check(model: PreTrainedModel, form: Form, body: Body) -> None:
         raise _refusal(model, "its attention sees the text after a token, too")
     if form.arch == "gemma3" and (config.attn_logit_softcapping or config.final_logit_softcapping):
         raise _refusal(model, "its logits are capped, which Gemma 3 does not do there")
+    rotated = getattr(config, "no_rope_layers", None) or ()
+    if list(rotated) != [int((i + 1) % 4 != 0) for i in range(len(rotated))]:
+        raise _refusal(model, "there one layer in 4 is without positions, and here others are")
     if min(layer.neurons for layer in body.layers) == 0:
         raise _refusal(model, "a layer has no neurons, and there such a layer loses its attention")
 
