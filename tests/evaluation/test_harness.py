@@ -4,6 +4,7 @@ import importlib.util
 import json
 from pathlib import Path
 from typing import Any
+from unittest.mock import MagicMock
 
 import pytest
 from transformers import (
@@ -11,7 +12,7 @@ from transformers import (
 )
 
 from attar.errors import ConfigError, MissingExtraError
-from attar.evaluation.harness import tasks
+from attar.evaluation.harness import figures, tasks
 from characters import stream, token_loss
 
 HARNESS = importlib.util.find_spec("lm_eval") is not None
@@ -47,7 +48,19 @@ def test_tasks_score_a_task_of_the_users_own(
             ids = [*question, *stream(tokenizer, [choice])[1:]]
             losses.append(sum(token_loss(model, ids, t, 0) for t in range(len(question), len(ids))))
         right += losses.index(min(losses)) == row["gold"]
-    found = tasks(model, tokenizer, names=["letters"], include_path=tmp_path)
+    found = tasks(model, tokenizer, names=[str(tmp_path / "letters.yaml")])
     assert found["letters"]["acc"] == pytest.approx(right / len(rows))
+    assert tasks(model, tokenizer, names=["letters"], include_path=tmp_path) == found
+    assert figures(found) == {"letters acc": found["letters"]["acc"]}
     with pytest.raises(ConfigError, match="no task called 'nonsense'"):
         tasks(model, tokenizer, names=["nonsense"])
+
+
+def test_a_file_that_names_no_task_is_refused(
+    model: Any, tokenizer: PreTrainedTokenizerFast, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("attar.evaluation.harness.import_module", lambda name: MagicMock())
+    (tmp_path / "bare.yaml").write_text("dataset_path: json\n")
+    for name, message in (("bare.yaml", "a line 'task: NAME'"), ("none.yaml", "No such file")):
+        with pytest.raises(ConfigError, match=message):
+            tasks(model, tokenizer, names=[str(tmp_path / name)])

@@ -16,7 +16,7 @@ from attar.data.labelled.load import load_labelled
 from attar.errors import ConfigError, check_types
 from attar.evaluation.bits import bits_per_byte
 from attar.evaluation.documents import score_documents
-from attar.evaluation.harness import tasks as harness_scores
+from attar.evaluation.harness import TaskOptions, figures
 from attar.evaluation.labelled import score_on
 from attar.measure.model import speed_lines
 from attar.measure.timing import measure
@@ -36,7 +36,7 @@ _LABELLED_CONTEXT = 128
 
 
 @dataclass(frozen=True, kw_only=True)
-class EvaluateConfig:
+class EvaluateConfig(TaskOptions):
     """What is scored, and how."""
 
     split: Literal["train", "validation", "test", "all"] = "test"
@@ -52,13 +52,6 @@ class EvaluateConfig:
     """Windows per forward pass; changes speed and memory, not the result."""
     eval_tokens: int | None = None
     """Score at most this many tokens, in passages spread over all documents."""
-    tasks: str | None = None
-    """Tasks of lm-evaluation-harness, separated by commas (needs the extra `eval`: run
-    `pip install '.[eval]'` in the checkout)."""
-    limit: float | None = None
-    """Documents per task of the harness; below 1, a share of them."""
-    include_path: Path | None = None
-    """A folder with your own task files for the harness."""
     bits: bool = False
     """Also report the uniform and the unigram baseline of the tokenizer, and FLOPs per byte."""
     speed: bool = True
@@ -132,16 +125,10 @@ def _score_text(
     data: Data,
     config: EvaluateConfig,
 ) -> None:
-    names = [name.strip() for name in (config.tasks or "").split(",") if name.strip()]
-    if names:  # first, so that a missing extra or a wrong name shows at once
-        run.details["tasks"] = harness_scores(
-            model,
-            tokenizer,
-            names=names,
-            limit=config.limit,
-            batch_size=config.batch_size,
-            include_path=config.include_path,
-        )
+    # first, so that a missing extra or a wrong name shows at once
+    tasks = config.scores(model, tokenizer, batch_size=config.batch_size)
+    if tasks:
+        run.details["tasks"] = tasks
     documents = rows_of(load_documents(data, tokenizer), config.split)
     options = {
         name: getattr(config, name) for name in ("context", "stride", "batch_size", "eval_tokens")
@@ -157,6 +144,7 @@ def _score_text(
     else:
         scored = score_documents(model, tokenizer, documents=documents, **options)
         run.quality = {"after": scored.to_dict()}
+    run.quality["after"] |= figures(tasks)
 
 
 def _score_labels(

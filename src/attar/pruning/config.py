@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from attar.errors import check_types, require
+from attar.evaluation.harness import TaskOptions
 from attar.pruning.importance import Prior
 
 Method = Literal["bonsai", "blockwise", "random", "magnitude", "wanda", "flap"]
@@ -11,7 +12,7 @@ Layout = Literal["per_layer", "uniform", "depth", "padded"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class PruneConfig:
+class PruneConfig(TaskOptions):
     """How a model is pruned, whatever values its parts."""
 
     step: float = 0.05

@@ -20,6 +20,7 @@ from attar.data.data import Data
 from attar.data.tokens import pack
 from attar.errors import BudgetError, CompatibilityError, ConfigError, DataError, check_types
 from attar.evaluation.documents import score_documents
+from attar.evaluation.harness import figures
 from attar.families import UNITS, Body
 from attar.foreign import read_json
 from attar.measure import latency_budget
@@ -227,14 +228,26 @@ def _quality(
     """A function that measures the present model on unseen text; for an encoder, how close it
     stays to the parent.
     """
+    size = task.config.batch_size
     if has_cache(model):
-        return lambda: score_documents(
-            model,
-            tokenizer,
-            documents=documents,
-            eval_tokens=task.eval_tokens,
-            batch_size=task.config.batch_size,
-        ).to_dict()
+
+        def scores() -> dict[str, float]:
+            tasks = figures(task.config.scores(model, tokenizer, batch_size=size))
+            scored = score_documents(
+                model,
+                tokenizer,
+                documents=documents,
+                eval_tokens=task.eval_tokens,
+                batch_size=size,
+            )
+            return scored.to_dict() | tasks
+
+        return scores
+    if task.config.tasks:
+        raise ConfigError(
+            f"tasks are scored by models that generate text, and {task.name} is a "
+            f"{type(model).__name__}; leave tasks out"
+        )
     fidelity = fidelity_metric(model, windows[-task.config.windows :])
     return lambda: {"fidelity": fidelity(model)}
 

@@ -30,6 +30,7 @@ from attar.data.tokens import pack
 from attar.divergences import DIVERGENCES, DivergenceName
 from attar.errors import ConfigError
 from attar.evaluation.documents import score_documents
+from attar.evaluation.harness import TaskOptions, figures
 from attar.measure.cost import cost_of
 from attar.models import computing, in_float32, positions_of, require_context, require_generator
 from attar.recipes import configured
@@ -48,7 +49,7 @@ LONGEST = 512  # tokens of a window, unless `context` says otherwise
 
 
 @dataclass(frozen=True, kw_only=True)
-class HealConfig(TrainConfig):
+class HealConfig(TrainConfig, TaskOptions):
     """How a compressed model is trained against its parent.
 
     The defaults are Attar's own; `recipes/bonsai/paper-heal.yaml` has those of the Bonsai paper.
@@ -280,9 +281,11 @@ def _heal_in(
 
     def assess(judged: PreTrainedModel) -> dict[str, Any]:
         place(judged)
-        return score_documents(
+        tasks = figures(config.scores(judged, tokenizer))  # first: a wrong name shows at once
+        scored = score_documents(
             judged, tokenizer, documents=documents["test"], eval_tokens=config.eval_tokens
-        ).to_dict()
+        )
+        return scored.to_dict() | tasks
 
     run.cost["before"] = cost_of(model).to_dict()
     if work.main:
