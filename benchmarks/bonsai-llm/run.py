@@ -33,9 +33,9 @@ from attar.pruning.run import calibration_windows
 from attar.runtime import place
 from attar.train.heal import HealConfig, heal_model
 from attar.train.teachers import CachedTeacher
-from tasks import write_tasks
 
 TARGET = 0.65
+TASKS = Path(__file__).resolve().parents[1] / "tasks"  # read from ../shared/data
 SHARES = (20, 40)  # per cent of the blocks that go
 
 
@@ -159,17 +159,14 @@ class Bench:
                 ).to_dict()
                 for name, documents in self.texts.items()
             }
-            names = write_tasks(self.data, self.folder / "tasks")
-            found["tasks"] = {
-                name: scores["acc"]
-                for name, scores in harness_scores(
-                    model,
-                    self.tokenizer,
-                    names=names,
-                    limit=self.setting.limit,
-                    include_path=self.folder / "tasks",
-                ).items()
-            }
+            scores = harness_scores(
+                model,
+                self.tokenizer,
+                names=("rte", "sst2"),
+                limit=self.setting.limit,
+                include_path=TASKS,
+            )
+            found["tasks"] = {name: metrics["acc"] for name, metrics in scores.items()}
         return found
 
     def kept(self, name: str, measure: Any) -> dict[str, Any]:
@@ -289,9 +286,7 @@ def report(bench: Bench, parent: dict, rows: dict, *, names: Any, shares: Any, a
 
 
 def _told(row: dict[str, Any]) -> str:
-    tasks = ", ".join(
-        f"{name.removeprefix('attar_')} {acc:.3f}" for name, acc in row["tasks"].items()
-    )
+    tasks = ", ".join(f"{name} {acc:.3f}" for name, acc in row["tasks"].items())
     return (
         f"perplexity {row['wikitext2']['perplexity']:.2f}, "
         f"books {row['books']['bits_per_byte']:.4f} bits per byte, {tasks}"
