@@ -77,6 +77,8 @@ def test_model_card_header_is_what_the_hub_expects() -> None:
     assert "eprint = {2402.05406}" in body
     assert "| bytes | 4 MB | 2 MB | 0.50 |" in body
     assert "random" in body
+    quantised = model_card(make(model="someone/parent-GGUF:parent-Q8_0.gguf"))
+    assert card_parts(quantised)[0]["base_model"] == "someone/parent-GGUF"
 
 
 def test_a_model_card_takes_over_what_its_parents_card_says(tmp_path: Path) -> None:

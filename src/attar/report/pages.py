@@ -205,7 +205,7 @@ def model_card(
         tokenizer_code: the tokenizer's class lies next to it as a file.
     """
     origin = made_from or run.model
-    base = base_model or (origin if _is_hub_id(origin) else None)
+    base = base_model or (origin.partition(":")[0] if origin and _is_hub_id(origin) else None)
     parents = inherited(base or origin, on_hub=base is not None)
     base = base or parents.pop("base_model", None)
     data = [run.data] if run.data and "/" in run.data and _is_hub_id(run.data) else []
@@ -259,9 +259,11 @@ def save_card(folder: Path, run: Run, **options: Any) -> None:
 
 
 def _is_hub_id(name: str | None) -> bool:
-    """`owner/name` or a bare name, and no local path: a card must not point to a folder here."""
+    """`owner/name`, perhaps with a file of it, or a bare name, and no local path: a card must not
+    point to a folder here.
+    """
     return (
-        bool(name and re.fullmatch(r"[\w][\w.-]*(/[\w][\w.-]*)?", name))
+        bool(name and re.fullmatch(r"[\w][\w.-]*(/[\w][\w.-]*(:[^:]+\.gguf)?)?", name))
         and not Path(name or "").exists()
     )
 
