@@ -38,7 +38,7 @@ def cost(
     Parameters
     ----------
     model
-        A folder or a name on the Hugging Face Hub.
+        A folder, a GGUF file or a name on the Hugging Face Hub.
     revision
         Branch, tag or commit on the Hub.
     trust_remote_code

@@ -63,7 +63,7 @@ def init(
     Parameters
     ----------
     model
-        Folder or Hub name of the target: the model that is to generate faster.
+        Folder, GGUF file or Hub name of the target: the model that is to generate faster.
     layers
         Number of layers, evenly spread from the first to the last; or their indices, as in 0,5.
     width
@@ -116,7 +116,7 @@ def train(
         Folder or Hub name of the draft: a small model with the target's tokenizer; `attar draft
         init` makes one.
     target
-        Folder or Hub name of the target: the model that is to generate faster.
+        Folder, GGUF file or Hub name of the target: the model that is to generate faster.
     output_dir
         Where the trained draft goes; must be new or empty.
     resume
@@ -175,7 +175,7 @@ def search(
     model
         Folder or Hub name of the draft; it is not changed.
     target
-        Folder or Hub name of the target.
+        Folder, GGUF file or Hub name of the target.
     output_dir
         Folder of the study: a new one, or that of a study to continue. It gets study.jsonl, a
         line for each training, best.yaml and the record.
@@ -230,7 +230,7 @@ def evaluate(
     model
         Folder or Hub name of the draft.
     target
-        Folder or Hub name of the target: the model that is to generate faster.
+        Folder, GGUF file or Hub name of the target: the model that is to generate faster.
     output_dir
         Write the record (attar.json) into this folder.
     json_to

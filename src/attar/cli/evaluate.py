@@ -41,7 +41,7 @@ def evaluate(
     Parameters
     ----------
     model
-        A folder or a name on the Hugging Face Hub.
+        A folder, a GGUF file or a name on the Hugging Face Hub.
     revision
         Branch, tag or commit on the Hub.
     trust_remote_code

@@ -24,7 +24,7 @@ def export(
     Parameters
     ----------
     model
-        A folder or a name on the Hugging Face Hub.
+        A folder, a GGUF file or a name on the Hugging Face Hub.
     format
         gguf, which llama.cpp reads.
     quantize

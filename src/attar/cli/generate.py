@@ -54,7 +54,7 @@ def generate(
     Parameters
     ----------
     model
-        Folder or Hub name.
+        Folder, GGUF file or Hub name.
     prompt
         The text to continue.
     prompts

@@ -31,7 +31,7 @@ def heal(
     model
         Folder or Hub name of the pruned model.
     teacher
-        Folder or Hub name of its parent.
+        Folder, GGUF file or Hub name of its parent.
     output_dir
         Where the healed model goes; must be new or empty.
     resume

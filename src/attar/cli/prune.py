@@ -39,7 +39,7 @@ def prune(
     Parameters
     ----------
     model
-        Folder or Hub name of the parent.
+        Folder, GGUF file or Hub name of the parent.
     budget
         Upper bounds, such as "blocks<=50%", "params<=60%, kv_bytes<=1KB" or "latency<=20ms".
         Constraints: params (all parameters), blocks (those of the layers), bytes, kv_bytes, macs,
