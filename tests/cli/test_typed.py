@@ -12,6 +12,7 @@ from attar.cli.app import COMMANDS, NOUNS, build_app
 #: for every command an option with a value that it does not take; none where there is none
 WRONG: dict[str, tuple[str, ...]] = {
     "demo": ("--size", "giant"),
+    "export": ("--quantize", "q9"),
     "pretrain": ("--vocab-size", "1.5"),
     "prune": ("model", "--step", "abc"),
     "heal": ("model", "--max-steps", "0"),
