@@ -70,7 +70,7 @@ def test_uniform_results(family: str, tokenizer: PreTrainedTokenizerFast, tmp_pa
 
 
 @pytest.mark.parametrize("family", PER_LAYER)
-@pytest.mark.parametrize("seed", [0, 3])
+@pytest.mark.parametrize("seed", [0, 1])
 def test_per_layer_results(
     family: str, seed: int, tokenizer: PreTrainedTokenizerFast, tmp_path: Path
 ) -> None:
@@ -110,7 +110,7 @@ def test_what_configs_say(case: str, tokenizer: PreTrainedTokenizerFast, tmp_pat
     model = model_of(family, **changes)
     assert_same(model, tmp_path / "out", tokenizer, close=CLOSE.get(family, 1e-3))
     if family in PER_LAYER:
-        sliced = slice_model(model, cuts.random_plan(model, seed=3))
+        sliced = slice_model(model, cuts.random_plan(model, seed=1))
         assert_same(sliced, tmp_path / "sliced", tokenizer)
 
 
@@ -119,11 +119,7 @@ def test_every_type_is_read(
     quantize: str, tokenizer: PreTrainedTokenizerFast, tmp_path: Path
 ) -> None:
     model = model_of("llama", hidden_size=64, intermediate_size=96)
-    sliced = slice_model(model, cuts.random_plan(model, seed=3))
+    sliced = slice_model(model, cuts.random_plan(model, seed=1))
     server = export(sliced, tmp_path / "out", tokenizer, quantize=quantize)
-    assert (
-        server.ask("/completion", prompt=[5, 6, 7], n_predict=4, ignore_eos=True)[
-            "tokens_predicted"
-        ]
-        == 4
-    )
+    answer = server.ask("/completion", prompt=[5, 6, 7], n_predict=4, ignore_eos=True)
+    assert answer["tokens_predicted"] == 4

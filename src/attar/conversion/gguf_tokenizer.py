@@ -252,14 +252,10 @@ def _byte_level(
 def pre_tokenizer_of(backend: Tokenizer) -> PreTokenizer | None:
     """The pre-tokenizer of llama.cpp that gives the same ids; None where there is none."""
     state = json.loads(backend.to_str())
-    own = [backend.pre_tokenizer.pre_tokenize_str(line) for line in HARD_TEXT]
+    ignores = state["model"].get("ignore_merges", False)
+    own = _pieces(backend.pre_tokenizer)
     for known in PRE_TOKENIZERS:
-        pieces = known.build()
-        same = all(
-            pieces.pre_tokenize_str(line) == there
-            for line, there in zip(HARD_TEXT, own, strict=True)
-        )
-        if same and known.ignores_merges == state["model"].get("ignore_merges", False):
+        if known.ignores_merges == ignores and _pieces(known.build()) == own:
             return known
     texts = list(_texts(backend))
     ids = [found.ids for found in backend.encode_batch(texts, add_special_tokens=False)]
@@ -270,6 +266,11 @@ def pre_tokenizer_of(backend: Tokenizer) -> PreTokenizer | None:
         if [found.ids for found in theirs.encode_batch(texts, add_special_tokens=False)] == ids:
             return known
     return None
+
+
+def _pieces(pre_tokenizer: Any) -> list[list[Any]]:
+    """The pieces of the hard text."""
+    return [pre_tokenizer.pre_tokenize_str(line) for line in HARD_TEXT]
 
 
 def _texts(backend: Tokenizer) -> Iterator[str]:
