@@ -12,6 +12,8 @@ import attar
 import scene
 import tiny
 from attar import checkpoint
+from attar.decode.captured import Captured
+from attar.decode.drafters import PromptLookupDrafter
 from attar.decode.speculative import SpeculativeDecoder
 from attar.divergences import DIVERGENCES
 from attar.evaluation.likelihood import nll
@@ -76,6 +78,28 @@ def test_drafts_change_no_text(sample: bool) -> None:
     assert text.device == GPU
     if not sample:
         assert torch.equal(text, target.generate(ids, **options))
+
+
+@pytest.mark.parametrize("draft", ["model", "lookup", None])
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+def test_captured_passes_change_no_text(draft: str | None, dtype: torch.dtype) -> None:
+    target: Any = tiny.model(num_hidden_layers=3, max_position_embeddings=512).to(GPU, dtype)
+    small = tiny.model(num_hidden_layers=1, max_position_embeddings=512).to(GPU, dtype)
+    drafter = small if draft == "model" else PromptLookupDrafter() if draft else None
+    decoder = SpeculativeDecoder(target, drafter)
+    for rows, new in ((1, 24), (5, 24), (2, 300)):  # the last one outgrows the cache
+        ids = tiny.ids(rows, 6, seed=rows).to(GPU)
+        options = {
+            "do_sample": False,
+            "max_new_tokens": new,
+            "attention_mask": torch.ones_like(ids),
+        }
+        text = target.generate(ids, custom_generate=decoder, **options)
+        assert torch.equal(text, target.generate(ids, **options))
+    passes = decoder._passes["target", "cuda"]
+    assert isinstance(passes, Captured)
+    assert passes._graphs
+    assert not passes._fails
 
 
 def test_healing_resumes_to_the_same_weights(tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ def rows_of(rng: random.Random, count: int) -> list[list[int]]:
 def test_the_cache_forgets_what_was_rejected(family: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(static, "FIRST", 8)  # grows within the texts
     model = decoders.model_of(family)
-    passes = Passes(model, rows=4)
+    passes = Passes(model)
     for size in (4, 1, 3):  # one after the other in the same tensors
         rng = random.Random(f"{family} {size}")
         play(model, Static(passes, size), rows_of(rng, size), rng)
@@ -31,4 +31,4 @@ def test_attention_that_adds_its_mask() -> None:
     model: Any = decoders.model_of("llama").float()  # its softmax is in float32 anyway
     model.set_attn_implementation("eager")
     rng = random.Random(0)
-    play(model, Static(Passes(model, rows=3), 3), rows_of(rng, 3), rng)
+    play(model, Static(Passes(model), 3), rows_of(rng, 3), rng)

@@ -13,11 +13,12 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from attar.decode.cache import CachedModel, cached
+from attar.decode.cache import CachedModel
 from attar.decode.distributions import Uniforms, Warp, require_numbers
 from attar.decode.draft_length import Block, DraftLength
 from attar.decode.drafters import Drafter, Proposal
 from attar.decode.settings import SpecConfig
+from attar.decode.static import Passes, reader_of
 from attar.decode.stats import SpecStats
 from attar.decode.stopping import Stops
 from attar.decode.verification import Drafts, LossyRule, verify, verify_greedy
@@ -40,6 +41,7 @@ class Call:
         warp: what is done to the target's logits before a token is drawn.
         stops: where texts end.
         generators: of the random numbers of each row.
+        passes: of the target on fixed shapes; None: its own forward passes.
     """
 
     target: PreTrainedModel
@@ -53,6 +55,7 @@ class Call:
     warp: Warp
     stops: Stops
     generators: Sequence[torch.Generator]
+    passes: Passes | None = None
 
 
 @dataclass
@@ -83,7 +86,9 @@ class BlockLoop:
         self._uniforms = Uniforms(call.generators)
         self._length = call.length
         self._length.start(len(self._rows))
-        self._reader: CachedModel = cached(call.target, len(self._rows), **call.inputs)
+        self._reader: CachedModel = reader_of(
+            call.target, len(self._rows), passes=call.passes, **call.inputs
+        )
         self._drafter = call.drafter
         self._drafter.start([row.padding for row in self._rows], **call.draft_inputs)
         self.stats = SpecStats(lossy=call.config.lossy)

@@ -69,14 +69,19 @@ class Warp:
         Raises:
             CompatibilityError: one of them cannot look at several positions of a text at once.
         """
-        for one in processors:
-            if isinstance(one, _WITH_STATE):
-                raise CompatibilityError(
-                    f"{type(one).__name__} keeps a state from token to token, which speculative "
-                    "decoding cannot take back where a draft is rejected; leave that option out, "
-                    "or use plain generation"
-                )
+        if one := cls.keeps_state(processors):
+            raise CompatibilityError(
+                f"{one} keeps a state from token to token, which speculative decoding cannot take "
+                "back where a draft is rejected; leave that option out, or use plain generation"
+            )
         return cls(greedy=not do_sample, processors=tuple(processors))
+
+    @staticmethod
+    def keeps_state(processors: Sequence[LogitsProcessor]) -> str | None:
+        """The first that keeps a state from token to token, by name."""
+        return next(
+            (type(one).__name__ for one in processors if isinstance(one, _WITH_STATE)), None
+        )
 
     def __call__(
         self, logits: Tensor, prefix: Prefix, *, first: Sequence[int], numbers: Sequence[int]

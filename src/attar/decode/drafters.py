@@ -17,8 +17,9 @@ from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from attar import checkpoint
-from attar.decode.cache import CachedModel, cached
+from attar.decode.cache import CachedModel
 from attar.decode.distributions import Prefix, Uniforms, Warp, draw, of_size
+from attar.decode.static import Passes, reader_of
 from attar.decode.vocabularies import Translation
 from attar.errors import ConfigError
 from attar.families import Body
@@ -78,6 +79,7 @@ class ModelDrafter:
         size: of the target's vocabulary.
         stops: tokens after which nothing is drafted.
         translation: where its tokenizer is another.
+        passes: of the model on fixed shapes; None: its own forward passes.
     """
 
     def __init__(
@@ -88,8 +90,10 @@ class ModelDrafter:
         size: int,
         stops: Sequence[int] = (),
         translation: Translation | None = None,
+        passes: Passes | None = None,
     ) -> None:
         self.model, self._warp, self._size = model, warp, size
+        self._passes = passes
         self._stops, self._translation = frozenset(stops), translation
         self._own = model.config.get_text_config(decoder=True).vocab_size
         self._positions = positions_of(model) or 2**31
@@ -101,7 +105,7 @@ class ModelDrafter:
 
     def start(self, padding: Sequence[Sequence[int]], **extra: Any) -> None:
         """Begin with an empty cache."""
-        self._reader = cached(self.model, len(padding), **extra)
+        self._reader = reader_of(self.model, len(padding), passes=self._passes, **extra)
         self._padding = [list(tokens) for tokens in padding]
         self._numbers = list(range(len(padding)))
         self._ends = [[] for _ in padding]
@@ -183,6 +187,25 @@ class ModelDrafter:
 
     def _prefix(self, texts: Rows) -> Prefix:
         return lambda row, position: [*self._padding[row], *texts[row]][:position]
+
+
+class NoDrafter:
+    """Proposes nothing: plain decoding."""
+
+    def start(self, padding: Sequence[Sequence[int]], **extra: Any) -> None:
+        """There is nothing to begin."""
+
+    def propose(
+        self, rows: Rows, counts: Sequence[int], *, uniforms: Uniforms, keep_drafting: KeepDrafting
+    ) -> Proposal:
+        """Nothing."""
+        return Proposal([[] for _ in rows], None, 0)
+
+    def keep(self, lengths: Sequence[int]) -> None:
+        """Nothing is kept."""
+
+    def select(self, rows: Sequence[int]) -> None:
+        """Nothing is kept."""
 
 
 class PromptLookupDrafter:

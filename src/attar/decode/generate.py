@@ -12,8 +12,9 @@ import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from attar import checkpoint
+from attar.decode.captured import can_capture
 from attar.decode.distributions import Numbers
-from attar.decode.drafters import drafter_of
+from attar.decode.drafters import NoDrafter, drafter_of
 from attar.decode.forced import padded
 from attar.decode.pair import stops_of
 from attar.decode.settings import SpecConfig
@@ -83,6 +84,10 @@ class GenerateConfig:
     """float32: compute in it, so that a draft leaves greedy texts as they are, where bfloat16 and
     float16 may round to another token. Unset: the type of the weights, or the one that this
     processor is fast in."""
+    compile: bool | None = None
+    """Capture the forward passes of model and draft on a static cache, as CUDA graphs on a GPU and
+    with torch.compile on a processor: the first passes take longer, a minute for each shape on a
+    processor, and later ones are faster. Texts stay the same. Unset: on a GPU only."""
 
     def __post_init__(self) -> None:
         check_types(self)
@@ -113,7 +118,7 @@ class Generator:
     Args:
         model: a decoder or an encoder-decoder.
         tokenizer: the model's.
-        decoder: drafts for the model; None: plain decoding.
+        decoder: drafts for the model, or captures its passes; None: plain decoding.
 
     Raises:
         CompatibilityError: the model generates no text.
@@ -138,6 +143,7 @@ class Generator:
         decoding: SpecConfig = SpecConfig(),
         tokenizer: PreTrainedTokenizerBase | None = None,
         dtype: torch.dtype | None = None,
+        compile: bool | None = None,
     ) -> "Generator":
         """Load a model, and a draft for it.
 
@@ -149,6 +155,7 @@ class Generator:
             decoding: how drafts are made and verified.
             tokenizer: None: the model's own.
             dtype: of the weights while they are here; None: see `computing_dtype`.
+            compile: see `GenerateConfig`.
 
         Raises:
             ConfigError: the draft is none of these; a type for a model that is loaded already.
@@ -166,18 +173,24 @@ class Generator:
         place(loaded)
         if loaded is not model:  # only written texts leave it
             to_computing_dtype(loaded)
-        decoder = None
-        if draft is not None:
-            drafter, other = drafter_of(loaded, draft)
-            decoder = SpeculativeDecoder(
-                loaded, drafter, config=decoding, tokenizer=tokenizer, draft_tokenizer=other
-            )
+        if draft is None and not can_capture(loaded, compile=compile):
+            return cls(loaded, tokenizer)
+        drafter, other = (None, None) if draft is None else drafter_of(loaded, draft)
+        decoder = SpeculativeDecoder(
+            loaded,
+            drafter,
+            config=decoding,
+            tokenizer=tokenizer,
+            draft_tokenizer=other,
+            compile=compile,
+        )
         return cls(loaded, tokenizer, decoder=decoder)
 
     @property
     def stats(self) -> SpecStats | None:
         """What the last batch drafted and accepted; None without a draft."""
-        return None if self.decoder is None else self.decoder.stats
+        drafts = self.decoder is not None and not isinstance(self.decoder.draft, NoDrafter)
+        return self.decoder.stats if drafts else None
 
     def write(
         self,
@@ -362,7 +375,12 @@ def generate(
     ) as work:
         dtype = None if config.dtype is None else getattr(torch, config.dtype)
         writer = Generator.load(
-            model, draft=draft, decoding=decoding, tokenizer=tokenizer, dtype=dtype
+            model,
+            draft=draft,
+            decoding=decoding,
+            tokenizer=tokenizer,
+            dtype=dtype,
+            compile=config.compile,
         )
         if name and made_for(name, writer.model) is False:
             logger.warning(

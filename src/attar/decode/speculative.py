@@ -23,10 +23,13 @@ from transformers.generation.utils import (
 
 from attar.compatibility import check_pair
 from attar.decode.blocks import BlockLoop, Call
+from attar.decode.captured import passes_of
 from attar.decode.distributions import Warp
-from attar.decode.drafters import Drafter, ModelDrafter
+from attar.decode.draft_length import Constant
+from attar.decode.drafters import Drafter, ModelDrafter, NoDrafter
 from attar.decode.sampling import read_source
 from attar.decode.settings import SpecConfig
+from attar.decode.static import Passes
 from attar.decode.stats import SpecStats
 from attar.decode.stopping import Stops
 from attar.decode.vocabularies import translation
@@ -61,10 +64,11 @@ class SpeculativeDecoder:
 
     Args:
         target: the model that writes, in evaluation mode.
-        draft: a small model of the same vocabulary, or another drafter.
+        draft: a small model of the same vocabulary, or another drafter; None: plain decoding.
         config: how to draft.
         tokenizer: the target's; with `draft_tokenizer`, if the two may differ.
         draft_tokenizer: the draft's.
+        compile: see `GenerateConfig`.
 
     Raises:
         CompatibilityError: the two do not fit together.
@@ -73,15 +77,19 @@ class SpeculativeDecoder:
     def __init__(
         self,
         target: PreTrainedModel,
-        draft: PreTrainedModel | Drafter,
+        draft: PreTrainedModel | Drafter | None,
         *,
         config: SpecConfig = SpecConfig(),
         tokenizer: PreTrainedTokenizerBase | None = None,
         draft_tokenizer: PreTrainedTokenizerBase | None = None,
+        compile: bool | None = None,
     ) -> None:
-        self.target, self.draft, self.config = target, draft, config
+        self.target, self.config, self._compile = target, config, compile
+        self.draft: PreTrainedModel | Drafter = NoDrafter() if draft is None else draft
         self.stats = SpecStats()
-        self._length = config.draft_length()
+        self._length = Constant(0) if draft is None else config.draft_length()
+        #: of target and draft, each on a device; kept from call to call
+        self._passes: dict[tuple[str, str], Passes | None] = {}
         self._texts = 0  # that were begun, over all calls
         self._size = target.config.get_text_config(decoder=True).vocab_size
         if isinstance(draft, PreTrainedModel):
@@ -175,13 +183,15 @@ class SpeculativeDecoder:
         stops = Stops.of(stopping_criteria, device=input_ids.device)
         prompt = input_ids.shape[1]
         require_positions(model, prompt=prompt, new=stops.length - prompt)
-        if rotation_changes(model, prompt=prompt, length=stops.length):
+        rotates = rotation_changes(model, prompt=prompt, length=stops.length)
+        if rotates:
             logger.warning(
                 "nothing is drafted: the rotary embeddings of %s may change within a text of %d "
                 "tokens; lower max_new_tokens to draft",
                 model.config.model_type,
                 stops.length,
             )
+        if rotates or (isinstance(self.draft, NoDrafter) and Warp.keeps_state(logits_processor)):
             self.stats = SpecStats()
             plain: Any = model
             return plain._sample(
@@ -207,6 +217,7 @@ class SpeculativeDecoder:
                 warp=warp,
                 stops=stops,
                 generators=self._generators(len(input_ids)),
+                passes=self._passes_of("target", model),
             )
         )
         for new in run.blocks():
@@ -245,7 +256,14 @@ class SpeculativeDecoder:
             size=self._size,
             stops=sorted(stops.tokens),
             translation=self._translation,
+            passes=self._passes_of("draft", self.draft),
         )
+
+    def _passes_of(self, name: str, model: PreTrainedModel) -> Passes | None:
+        key = name, model.device.type
+        if key not in self._passes:
+            self._passes[key] = passes_of(model, compile=self._compile)
+        return self._passes[key]
 
     def _read_by_draft(
         self, inputs: Mapping[str, Any], source: Tensor | None, rows: int

@@ -16,7 +16,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 from transformers.cache_utils import Cache, CacheLayerMixin
 
-from attar.decode.cache import CachedModel
+from attar.decode.cache import CachedModel, cached
 
 FIRST = 256
 """Slots of a new cache; where texts are longer, they double."""
@@ -94,22 +94,35 @@ class _Layer(CacheLayerMixin):
 
 
 class Passes:
-    """Forward passes of a decoder over a cache of fixed size.
+    """Forward passes of a decoder over a cache of fixed size, which is kept from batch to batch.
 
     Args:
         model: in evaluation mode.
-        rows: of the largest batch.
     """
 
-    def __init__(self, model: PreTrainedModel, *, rows: int) -> None:
+    def __init__(self, model: PreTrainedModel) -> None:
         self.model: Any = model
-        self.rows, self.size = rows, FIRST
         self._keeps_logits = bool(self.model._supports_logits_to_keep())
-        self._masks = _Masks(model)
-        self._places = _Places(torch.empty(rows, 0, dtype=torch.long, device=model.device), 0)
-        count = model.config.get_text_config(decoder=True).num_hidden_layers
+        self._weights: list[int] = []
+        self.rows = 0
+        self.cache: Cache
+        self.size: int
+
+    def start(self, rows: int) -> None:
+        """Begin a batch, in the old cache where that still fits."""
+        if self.fits(rows):
+            return
+        self.rows, self.size, self._weights = rows, FIRST, _places_of(self.model)
+        device = self.model.device
+        self._masks = _Masks(self.model)
+        self._places = _Places(torch.empty(rows, 0, dtype=torch.long, device=device), 0)
+        count = self.model.config.get_text_config(decoder=True).num_hidden_layers
         layers = [_Layer(self._places, rows=rows, size=FIRST) for _ in range(count)]
         self.cache = Cache(layers=layers)
+
+    def fits(self, rows: int) -> bool:
+        """Whether so many rows have room, and the weights are those that the cache was made for."""
+        return rows <= self.rows and self._weights == _places_of(self.model)
 
     def __call__(self, read: Tensor, *, last: int) -> Tensor:
         """Logits behind the last tokens of each row, `(B, last, V)`.
@@ -189,6 +202,7 @@ class Static(CachedModel):
 
     def __init__(self, passes: Passes, rows: int) -> None:
         super().__init__(passes.model, rows)
+        passes.start(rows)
         self.cache, self._passes = passes.cache, passes
 
     def score(self, rows: Sequence[Sequence[int]], *, counts: Sequence[int]) -> Tensor:
@@ -210,3 +224,19 @@ class Static(CachedModel):
         """Keep these rows of the batch only, in this order."""
         self.fed = [self.fed[row] for row in rows]
         self._passes.select(rows)
+
+
+def reader_of(
+    model: PreTrainedModel, rows: int, *, passes: Passes | None, **extra: Any
+) -> CachedModel:
+    """The model with an empty cache: on fixed shapes where it has passes for them.
+
+    Raises:
+        CompatibilityError: see `cached`.
+    """
+    return cached(model, rows, **extra) if passes is None else Static(passes, rows)
+
+
+def _places_of(model: PreTrainedModel) -> list[int]:
+    """Where its weights lie, which another type or device changes."""
+    return [weight.data_ptr() for weight in model.parameters()]

@@ -1,0 +1,176 @@
+"""Forward passes that are captured once and replayed.
+
+A pass over few tokens starts a thousand kernels, and on a GPU the processor takes longer to start
+them than the GPU to run them. A CUDA graph starts them all at once, on the same memory and in the
+same shapes as when it was captured. So widths and rows are rounded up to powers of two.
+
+On a processor a compiler takes the place of graphs. It joins the small steps between the matrix
+products, a third of a pass of a small model, and needs about a minute for each shape.
+"""
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from attar.decode.cache import takes_positions
+from attar.decode.static import SLIDING, Passes
+
+MOST = 16
+"""Tokens of a row; wider passes are run as they come, and so are those over prompts."""
+
+logger = logging.getLogger(__name__)
+
+Shape = tuple[int, int, int]
+"""Rows, tokens of each, and behind how many of them there are logits."""
+
+
+@dataclass(frozen=True)
+class Graph:
+    """A captured pass.
+
+    Attributes:
+        read: what it reads, `(2, B, W)`, to be overwritten.
+        replay: runs it; the logits, `(B, last, V)`, which the next replay may overwrite.
+    """
+
+    read: Tensor
+    replay: Callable[[], Tensor]
+
+
+class Captured(Passes):
+    """Passes of few shapes, each captured when it first comes."""
+
+    def __init__(self, model: PreTrainedModel) -> None:
+        super().__init__(model)
+        self._graphs: dict[Shape, Graph] = {}
+        self._fails = False
+
+    def start(self, rows: int) -> None:
+        """Begin a batch; graphs are kept while what they compute on stays where it is."""
+        if not self.fits(rows):
+            self._graphs.clear()
+        super().start(rows)
+
+    def reserve(self, tokens: int) -> None:
+        """Make room; graphs of the smaller cache are of no more use."""
+        size = self.size
+        super().reserve(tokens)
+        if self.size > size:
+            self._graphs.clear()
+
+    def __call__(self, read: Tensor, *, last: int) -> Tensor:
+        """Replay the pass of the next larger shape."""
+        _, count, width = read.shape
+        if self._fails or width > MOST or bool((read[1] == 0).any()):
+            return super().__call__(read, last=last)
+        self.reserve(int(read[1].max()) + 1)
+        rows, wide = min(_rounded(count), self.rows), _rounded(width)
+        shape = rows, wide, 1 if last == 1 else wide
+        padded = read.new_zeros(2, rows, wide)
+        padded[1] = -1
+        padded[:, :count, wide - width :] = read
+        graph = self._graphs.get(shape) or self._captured(shape, padded)
+        if graph is None:
+            return super().__call__(read, last=last)
+        graph.read.copy_(padded)
+        return graph.replay()[:count, -last:].clone()
+
+    def _captured(self, shape: Shape, read: Tensor) -> Graph | None:
+        """The pass of a shape; None where it cannot be captured, which is said once."""
+        read = read.to(self.model.device)
+
+        def run() -> Tensor:
+            return self.forward(read, seen=self.size, last=shape[2])
+
+        try:
+            expected = run()
+            replay = capture(run, self.model.device)
+            # A pass writes what it reads into slots of its own, so that it can be run again.
+            if not torch.allclose(replay(), expected, rtol=1e-2, atol=1e-2, equal_nan=True):
+                raise RuntimeError("a replayed pass gave other logits than the model")
+        except RuntimeError as error:  # the model waits for the GPU, or there is no memory
+            self._fails = True
+            self._graphs.clear()
+            _tell(self.model, str(error).strip().split("\n")[0])
+            return None
+        self._graphs[shape] = Graph(read, replay)
+        return self._graphs[shape]
+
+
+def capture(run: Callable[[], Tensor], device: torch.device) -> Callable[[], Tensor]:
+    """The same function as a CUDA graph, which always returns the same tensor; on a processor
+    compiled."""
+    if device.type != "cuda":
+        return torch.compile(run, dynamic=False)
+    with torch.cuda.device(device):
+        side: Any = torch.cuda.Stream()
+        side.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(side):  # what libraries set up at first use is no part of a graph
+            for _ in range(2):
+                run()
+        torch.cuda.current_stream().wait_stream(side)
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph):
+            logits = run()
+
+    def replay() -> Tensor:
+        graph.replay()
+        return logits
+
+    return replay
+
+
+def passes_of(model: PreTrainedModel, *, compile: bool | None) -> Passes | None:
+    """Captured passes of a model; None where it has none, and why is said.
+
+    Args:
+        model: in its place.
+        compile: False: none; None: on a GPU only.
+    """
+    return Captured(model) if can_capture(model, compile=compile) else None
+
+
+def can_capture(model: PreTrainedModel, *, compile: bool | None) -> bool:
+    """Whether the passes of a model are to be captured and can be; why they cannot is said."""
+    if compile is False or (compile is None and model.device.type != "cuda"):
+        return False
+    if (reason := obstacle(model)) is not None:
+        _tell(model, reason)
+    return reason is None
+
+
+def obstacle(model: PreTrainedModel) -> str | None:
+    """Why the passes of a model cannot be of fixed shapes; None where they can."""
+    config = model.config.get_text_config(decoder=True)
+    if model.config.is_encoder_decoder:
+        return "it reads a source with an encoder"
+    if not takes_positions(model):
+        return "it is not given the positions of tokens"
+    if not model._can_compile_fullgraph:
+        return "transformers does not trace models of its class as a whole"
+    if config._attn_implementation not in ("sdpa", "eager"):
+        return f"attn_implementation is {config._attn_implementation}; set it to sdpa"
+    kinds = set(getattr(config, "layer_types", None) or ()) - {"full_attention", SLIDING}
+    if kinds:
+        return f"it has layers with {min(kinds)}"
+    rope: dict[str, Any] = getattr(config, "rope_parameters", None) or {}
+    for one in [rope] if "rope_type" in rope else rope.values():
+        if isinstance(one, dict) and one.get("rope_type") in ("dynamic", "longrope"):
+            return "its rotary embeddings depend on the length of the text"
+    if len({weight.device for weight in model.parameters()}) > 1:
+        return "its weights lie on several devices"
+    return None
+
+
+def _rounded(count: int) -> int:
+    return 1 << (count - 1).bit_length()
+
+
+def _tell(model: PreTrainedModel, reason: str) -> None:
+    name = model.name_or_path or type(model).__name__
+    logger.info("%s is decoded without captured passes: %s", name, reason)
