@@ -142,7 +142,7 @@ def converse(
     ids = _encode(tokenizer, text)
     answered = [False] * len(ids)
     for start, end in _answers(messages, text, tokenizer, place=place, known=known):
-        first, last = (_shared(ids, _encode(tokenizer, text[:at])) for at in (start, end))
+        first, last = (shared_length(ids, _encode(tokenizer, text[:at])) for at in (start, end))
         answered[first:last] = [True] * (last - first)
     return Conversation(text, ids, answered)
 
@@ -162,7 +162,7 @@ def _answers(
         before = render(messages[:i], tokenizer, place=place).rstrip()
         asked = render(messages[:i], tokenizer, place=place, ask=True)
         after = render(messages[: i + 1], tokenizer, place=place).rstrip()
-        start = _shared(asked, after)
+        start = shared_length(asked, after)
         if start < len(before) or not text.startswith(after):
             raise DataError(
                 f"the tokenizer's chat template writes a turn of the conversation in {place} in "
@@ -173,7 +173,7 @@ def _answers(
         yield start, len(after)
 
 
-def _shared(one: Sequence[Any], other: Sequence[Any]) -> int:
+def shared_length(one: Sequence[Any], other: Sequence[Any]) -> int:
     """How many ids or characters two sequences have in common at their beginning. A token that
     lies across the end of the other is not among them."""
     pairs = zip(one, other, strict=False)

@@ -14,7 +14,7 @@ from transformers import PreTrainedTokenizerBase
 from attar.artefacts import expanded
 from attar.data.data import STDLIB, Data, DataLike
 from attar.data.files import LOADERS, group_by_split, kind, load_table, reason
-from attar.data.messages import messages_of, render, require_template
+from attar.data.messages import messages_of, render, require_template, shared_length
 from attar.data.text import (
     check_splits,
     complete,
@@ -228,13 +228,19 @@ def _rendered(
 def _chat(
     value: list[Any], follow: Any, *, tokenizer: PreTrainedTokenizerBase, place: str
 ) -> tuple[str, str]:
-    """A conversation up to the assistant's last turn, and what the assistant says there."""
+    """A conversation up to the assistant's last turn, and what the assistant says there, with the
+    end of its turn."""
     messages = messages_of(value, place=place)
     turns = [i for i, message in enumerate(messages) if message["role"] == "assistant" and i]
-    if turns and not follow:
-        messages, follow = messages[: turns[-1]], messages[turns[-1]]["content"]
-    text = render(messages, tokenizer, place=place, ask=True)
-    return text, follow if isinstance(follow, str) else ""
+    if isinstance(follow, str) and follow:
+        messages = [*messages, {"role": "assistant", "content": follow}]
+    elif turns:
+        messages = messages[: turns[-1] + 1]
+    else:
+        return render(messages, tokenizer, place=place, ask=True), ""
+    text = render(messages[:-1], tokenizer, place=place, ask=True)
+    whole = render(messages, tokenizer, place=place).rstrip()
+    return text, whole[shared_length(text, whole) :]
 
 
 def _pairs(
@@ -245,8 +251,10 @@ def _pairs(
     *,
     special: bool,
 ) -> Iterator[Prompt]:
+    """Prompts and completions of a table; `special`: they are text, which no template has given
+    the special tokens that the tokenizer puts before and after it."""
     eos = tokenizer.eos_token_id
-    ends = (eos,) if isinstance(eos, int) else ()
+    ends = (eos,) if special and isinstance(eos, int) else ()
     prompts = _encode(tokenizer, rows["text"][:], special=special)
     if cut := sum(len(ids) > prompt_tokens for ids in prompts):
         logger.warning(
