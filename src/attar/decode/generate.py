@@ -189,8 +189,9 @@ class Generator:
     @property
     def stats(self) -> SpecStats | None:
         """What the last batch drafted and accepted; None without a draft."""
-        drafts = self.decoder is not None and not isinstance(self.decoder.draft, NoDrafter)
-        return self.decoder.stats if drafts else None
+        if self.decoder is None or isinstance(self.decoder.draft, NoDrafter):
+            return None
+        return self.decoder.stats
 
     def write(
         self,

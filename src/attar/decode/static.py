@@ -117,7 +117,7 @@ class Passes:
         self._masks = _Masks(self.model)
         self._places = _Places(torch.empty(rows, 0, dtype=torch.long, device=device), 0)
         count = self.model.config.get_text_config(decoder=True).num_hidden_layers
-        layers = [_Layer(self._places, rows=rows, size=FIRST) for _ in range(count)]
+        layers: list[Any] = [_Layer(self._places, rows=rows, size=FIRST) for _ in range(count)]
         self.cache = Cache(layers=layers)
 
     def fits(self, rows: int) -> bool:
