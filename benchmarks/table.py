@@ -40,6 +40,7 @@ AT_LEAST = (
     "speculative-speed",
 )
 BEGIN, END = "<!-- results:begin -->", "<!-- results:end -->"
+REAL_BEGIN, REAL_END = "<!-- smollm2:begin -->", "<!-- smollm2:end -->"
 
 
 def results() -> dict[str, dict[str, Any]]:
@@ -117,6 +118,32 @@ def highlights(found: dict[str, dict[str, Any]]) -> str:
     )
 
 
+def real_model(record: dict[str, Any]) -> str:
+    """What became of SmolLM2 at the first budget of `bonsai-llm`, best first."""
+    rows, first = record["details"]["rows"], f"-{record['details']['shares'][0]}-0"
+    found = {key.removesuffix(first): row for key, row in rows.items() if key.endswith(first)}
+    lines = [
+        "| SmolLM2-135M at 80% of its blocks | perplexity | healed | books, bits per byte | RTE "
+        "| SST-2 |",
+        "| --- | ---: | ---: | ---: | ---: | ---: |",
+        _real_row("the model as it is", record["details"]["parent"], None),
+    ]
+    for name in sorted(found, key=lambda name: found[name]["wikitext2"]["nll"]):
+        lines.append(_real_row(name, found[name], rows.get(f"{name}{first}-healed")))
+    return "\n".join(lines)
+
+
+def _real_row(name: str, row: dict[str, Any], healed: dict[str, Any] | None) -> str:
+    cells = [
+        f"{row['wikitext2']['perplexity']:.1f}",
+        f"{healed['wikitext2']['perplexity']:.1f}" if healed else "",
+        f"{row['books']['bits_per_byte']:.3f}",
+        f"{100 * row['tasks']['rte']:.0f}%",
+        f"{100 * row['tasks']['sst2']:.0f}%",
+    ]
+    return f"| {name} | {' | '.join(cells)} |"
+
+
 def _after_colon(text: str) -> float:
     """The figure of a baseline that is written as `name: figure`."""
     return float(text.rpartition(": ")[2])
@@ -175,8 +202,14 @@ def filled(page: Path) -> str:
     text = page.read_text(encoding="utf-8")
     head, rest = text.split(BEGIN, 1)
     _, tail = rest.split(END, 1)
-    shown = highlights(results()) if page == README else table(page, results())
-    return f"{head}{BEGIN}\n{shown}\n{END}{tail}"
+    found = results()
+    shown = highlights(found) if page == README else table(page, found)
+    text = f"{head}{BEGIN}\n{shown}\n{END}{tail}"
+    if REAL_BEGIN in text and "bonsai-llm" in found:
+        head, rest = text.split(REAL_BEGIN, 1)
+        shown, (_, tail) = real_model(found["bonsai-llm"]), rest.split(REAL_END, 1)
+        text = f"{head}{REAL_BEGIN}\n{shown}\n{REAL_END}{tail}"
+    return text
 
 
 def drawn() -> str:

@@ -235,9 +235,7 @@ def main() -> None:
         for seed in setting.seeds:
             for name in names:
                 rows[f"{name}-{share}-{seed}"] = bench.measure(name, share, seed)
-    for share in shares if setting.heal_steps else ():
-        for seed in setting.seeds:
-            for name in HEALED:
+            for name in HEALED if setting.heal_steps else ():
                 rows[f"{name}-{share}-{seed}-healed"] = bench.healed(name, share, seed)
     report(bench, parent, rows, names=names, shares=shares, args=args)
 
@@ -282,7 +280,12 @@ def report(bench: Bench, parent: dict, rows: dict, *, names: Any, shares: Any, a
         line["healed"] = {name: round(mean(name, first, "-healed"), 4) for name in HEALED}
         line["healed_at_40"] = {name: round(mean(name, last, "-healed"), 4) for name in HEALED}
         line["hours"] = round(sum(row["wall_seconds"] for row in rows.values()) / 3600, 2)
-    finish(__file__, line, {"parent": parent, "setting": asdict(bench.setting), "rows": rows}, args)
+    finish(
+        __file__,
+        line,
+        {"parent": parent, "setting": asdict(bench.setting), "shares": shares, "rows": rows},
+        args,
+    )
 
 
 def _told(row: dict[str, Any]) -> str:
