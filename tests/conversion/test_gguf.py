@@ -151,12 +151,17 @@ def test_types_of_tensors(
         assert torch.equal(weight, before[name])
 
 
-def test_numbers_beyond_float16_stay(tokenizer: PreTrainedTokenizerFast, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("quantize", "factor"), [("f16", 1e6), ("f16", 1e-8), ("q8_0", 1e-6)])
+def test_numbers_beyond_float16_stay(
+    quantize: Any, factor: float, tokenizer: PreTrainedTokenizerFast, tmp_path: Path
+) -> None:
     model = model_of("llama")
-    model.model.layers[1].mlp.up_proj.weight.data[0, 0] = 1e5
-    details = attar.export(model, tokenizer=tokenizer, output_dir=tmp_path / "out").details
+    weight = model.model.layers[1].mlp.up_proj.weight
+    weight.data *= factor
+    out = tmp_path / "out"
+    details = attar.export(model, tokenizer=tokenizer, quantize=quantize, output_dir=out).details
     assert "blk.1.ffn_up.weight" in "".join(details["notes"])
-    assert tensors(tmp_path / "out")["blk.1.ffn_up.weight"][0, 0] == 1e5
+    torch.testing.assert_close(tensors(out)["blk.1.ffn_up.weight"], weight.data, rtol=1e-2, atol=0)
 
 
 def test_a_qwen2_with_fewer_heads_is_a_llama_with_biases(
@@ -232,6 +237,11 @@ def test_a_file_that_holds_another_model_does_not_count(
     assert not list(tmp_path.iterdir())
 
 
+def full(*_: Any) -> None:
+    """What NumPy says on a full disk."""
+    raise OSError("1024 requested and 24 written")
+
+
 def test_mistakes_are_one_sentence(
     tokenizer: PreTrainedTokenizerFast, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -243,6 +253,10 @@ def test_mistakes_are_one_sentence(
     for options, error, said in calls:
         with pytest.raises(error, match=said):
             attar.export(model, tokenizer=tokenizer, output_dir=tmp_path / "out", **options)
+    with monkeypatch.context() as patch:
+        patch.setattr("gguf.GGUFWriter.write_tensor_data", full)
+        with pytest.raises(AttarError, match="make room on the disk"):
+            attar.export(model, tokenizer=tokenizer, output_dir=tmp_path / "out")
     usage = type("Usage", (), {"free": 10})
     with monkeypatch.context() as patch:
         patch.setattr("attar.artefacts.shutil.disk_usage", lambda folder: usage)

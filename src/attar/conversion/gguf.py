@@ -23,7 +23,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from attar.conversion.gguf_shape import Shape
-from attar.errors import CompatibilityError
+from attar.errors import CompatibilityError, ResourceError
 from attar.models import computing, inference, positions_of
 
 Quantize = Literal["f32", "f16", "bf16", "q8_0", "q4_0"]
@@ -34,8 +34,8 @@ _FILE_TYPES: Mapping[str, LlamaFileType] = {
     "q8_0": LlamaFileType.MOSTLY_Q8_0,
     "q4_0": LlamaFileType.MOSTLY_Q4_0,
 }
-#: largest number that float16 holds
-_HALF = 65504.0
+#: whole numbers above zero in a block
+_STEPS = {Kind.Q8_0: 127, Kind.Q4_0: 8}
 #: largest error of a tensor, `|a - b| / |a|`, that rounding to a type can make
 _ROUNDING = {Kind.F32: 1e-6, Kind.F16: 2e-3, Kind.BF16: 1e-2, Kind.Q8_0: 0.03, Kind.Q4_0: 0.25}
 #: the same of logits: wrong names or rows give about 1.4, whatever the type
@@ -69,8 +69,8 @@ class Entry:
 
 
 def entries_of(model: PreTrainedModel, shape: Shape, *, quantize: Quantize) -> list[Entry]:
-    """Name and type of every tensor of the file. A matrix whose rows the type cannot hold keeps
-    float16, and one with numbers beyond float16 float32.
+    """Name and type of every tensor of the file. A matrix whose rows or numbers the type cannot
+    hold is in float16, and one with numbers beyond float16 in float32.
 
     Raises:
         CompatibilityError: a parameter has no name there.
@@ -97,11 +97,24 @@ def _kind(name: str, weight: Tensor, quantize: Quantize) -> Kind:
     if kind is Kind.Q4_0 and name in _OUTSIDE:  # where four bits cost most
         kind = Kind.Q8_0
     block, _ = gguf.GGML_QUANT_SIZES[kind]
-    if weight.shape[-1] % block:
+    if kind in _STEPS and (weight.shape[-1] % block or not _fits_half(_scales(weight, kind))):
         kind = Kind.F16
-    if kind is Kind.F16 and float(weight.detach().abs().max()) > _HALF:
+    if kind is Kind.F16 and not _fits_half(weight.detach()):
         kind = Kind.F32
     return kind
+
+
+def _scales(weight: Tensor, kind: Kind) -> Tensor:
+    """What the whole numbers of each block are multiplied with, which is stored in float16."""
+    block, _ = gguf.GGML_QUANT_SIZES[kind]
+    return weight.detach().abs().unflatten(-1, (-1, block)).amax(-1) / _STEPS[kind]
+
+
+def _fits_half(numbers: Tensor) -> bool:
+    """Whether float16 holds them but for rounding: none is too large, and not all are too small."""
+    numbers = numbers.float()
+    error = float((numbers.half().float() - numbers).norm())
+    return error <= _ROUNDING[Kind.F16] * float(numbers.norm())
 
 
 def coarser(entries: list[Entry], quantize: Quantize) -> dict[str, list[str]]:
@@ -134,6 +147,9 @@ def write(
         tokenizer: values by key, of `gguf_tokenizer`.
         name: that llama.cpp shows.
         quantize: the type of most matrices.
+
+    Raises:
+        ResourceError: the disk is full.
     """
     writer = GGUFWriter(path, shape.form.arch)
     try:
@@ -158,6 +174,10 @@ def write(
         for entry in entries:
             array = stored_form(weights[entry.source], entry.name, shape).cpu().numpy()
             writer.write_tensor_data(gguf.quants.quantize(array, entry.kind))
+    except OSError as error:  # NumPy tells how much it wrote, but not why it stopped
+        raise ResourceError(
+            f"writing {path.name!r} stopped ({error}); make room on the disk and try again"
+        ) from error
     finally:
         writer.close()
 
