@@ -9,9 +9,6 @@ from transformers import PreTrainedTokenizerFast
 import attar
 from attar.data.tokens import train_bpe
 
-pytest.importorskip("gguf")
-
-
 @pytest.fixture(scope="session")
 def tokenizer() -> PreTrainedTokenizerFast:
     """300 tokens, trained as `attar pretrain` does."""

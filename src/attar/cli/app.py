@@ -43,7 +43,7 @@ COMMANDS = MappingProxyType(
         "tokenizer": "Make and use a tokenizer that a language model built (Equal-Info Windows).",
         "evaluate": "Perplexity, bits per byte, speed and benchmark tasks of a model.",
         "cost": "What a model costs: parameters, bytes, MACs, cache, latency.",
-        "export": "Write a model for llama.cpp, Ollama and other programs (GGUF).",
+        "export": "Write a model for llama.cpp and Ollama (GGUF) or onnxruntime (ONNX).",
         "compare": "Put the records of several runs side by side.",
         "recipe": "List, show and copy the recipes that come with Attar.",
         "run": "Run a recipe: the command that it names, with its options.",

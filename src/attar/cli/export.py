@@ -9,13 +9,13 @@ def export(
     model: str,
     *,
     format: Format = "gguf",
-    quantize: Quantize = "f16",
+    quantize: Quantize | None = None,
     revision: str | None = None,
     trust_remote_code: bool = False,
     output_dir: Output = None,
 ) -> int:
     """Write a model for another program: a decoder as a GGUF file for llama.cpp, Ollama and LM
-    Studio, per-layer results included.
+    Studio, per-layer results included, or an encoder as an ONNX file.
 
     Example: `attar export my-model-half --quantize q8_0 -o my-model-gguf`
 
@@ -26,9 +26,10 @@ def export(
     model
         A folder, a GGUF file or a name on the Hugging Face Hub.
     format
-        gguf, which llama.cpp reads.
+        gguf for decoders, onnx for encoders with or without a head.
     quantize
-        The type of the weights. q8_0 and q4_0 take about 8.5 and 4.5 bits each.
+        The type of the weights in a GGUF file. q8_0 and q4_0 take about 8.5 and 4.5 bits each.
+        Default: f16. ONNX is always f32.
     revision
         Branch, tag or commit on the Hub.
     trust_remote_code
@@ -49,5 +50,6 @@ def export(
     for note in run.details["notes"]:
         show(f"Note: {note}.")
     show(f"\nWritten to {folder}.")
-    show(f"Try it: llama-cli -m {folder / run.details['file']} -p Hello")
+    if format == "gguf":
+        show(f"Try it: llama-cli -m {folder / run.details['file']} -p Hello")
     return ExitCode.DONE

@@ -18,9 +18,11 @@ from attar.runtime import place
 
 logger = logging.getLogger(__name__)
 
-Format = Literal["gguf"]
+Format = Literal["gguf", "onnx"]
 Quantize = Literal["f32", "f16", "bf16", "q8_0", "q4_0"]
-#: room for what stands in the file before the weights
+#: packages of each format; the extra that installs them is called like it
+_PACKAGES = {"gguf": ("gguf",), "onnx": ("onnx", "onnxscript", "onnxruntime")}
+#: room for what stands in the file besides the weights
 _HEADER = 2**24
 
 
@@ -28,57 +30,65 @@ def export(
     model: str | Path | PreTrainedModel,
     *,
     format: Format = "gguf",
-    quantize: Quantize = "f16",
+    quantize: Quantize | None = None,
     tokenizer: PreTrainedTokenizerBase | None = None,
     revision: str | None = None,
     trust_remote_code: bool = False,
     output_dir: str | Path,
 ) -> Run:
     """Write a model for another program: a decoder as a GGUF file for llama.cpp, Ollama and LM
-    Studio, per-layer results included.
+    Studio, per-layer results included, or an encoder as an ONNX file.
 
     The file is read again and compared with the model before it counts.
 
     Args:
         model: folder, Hub name or a model.
-        format: of the file.
-        quantize: the type of its matrices. q8_0 and q4_0 take about 8.5 and 4.5 bits a number.
+        format: gguf for decoders, onnx for encoders with or without a head.
+        quantize: the type of the matrices of a GGUF file. q8_0 and q4_0 take about 8.5 and 4.5 bits
+            a number. None: f16. An ONNX file is always in f32.
         tokenizer: None: the model's own.
         revision: branch, tag or commit on the Hub.
         trust_remote_code: run modelling code that comes with the checkpoint.
         output_dir: where the file goes; must be new or empty.
 
     Returns:
-        The record. `details`: `file`, its `bytes`, the `architecture` and `tokenizer` as llama.cpp
-        calls them, how far the file is from the model (`check`), and `notes`.
+        The record. `details`: `file`, its `bytes`, the `architecture`, how far the file is from
+        the model (`check`), and `notes`; of GGUF also the `tokenizer`, as llama.cpp calls it, of
+        ONNX `inputs` and `outputs`.
 
     Raises:
         CompatibilityError: the format cannot hold this model or its tokenizer; says why.
         ConfigError: an option is none of those above.
         DataError: the model cannot be read.
-        MissingExtraError: the package gguf is not installed.
+        MissingExtraError: the packages of the format are not installed.
         ResourceError: there is no room for the file.
     """
-    require(format in get_args(Format), "format", format, "gguf")
-    kinds = get_args(Quantize)
+    formats, kinds = get_args(Format), get_args(Quantize)
+    require(format in formats, "format", format, f"one of {', '.join(formats)}")
+    quantize = quantize or ("f16" if format == "gguf" else "f32")
     require(quantize in kinds, "quantize", quantize, f"one of {', '.join(kinds)}")
-    if find_spec("gguf") is None:
-        raise MissingExtraError(
-            "writing GGUF needs the package gguf, which is not installed; run pip install "
-            "'.[gguf]' in the checkout of Attar"
-        )
+    if format == "onnx":
+        require(quantize == "f32", "quantize", quantize, "f32 where the format is onnx")
+    for package in _PACKAGES[format]:
+        if find_spec(package) is None:
+            raise MissingExtraError(
+                f"writing {format.upper()} needs the package {package}, which is not installed; "
+                f"run pip install '.[{format}]' in the checkout of Attar"
+            )
     name = checkpoint.name_of(model)
     settings = {"model": name, "format": format, "quantize": quantize}
     options: dict[str, Any] = {"revision": revision, "trust_remote_code": trust_remote_code}
     with artefact(output_dir, command="export", settings=settings) as work:
-        loaded = checkpoint.model_of(model, **options)
-        place(loaded)
         if work.main:
+            loaded = checkpoint.model_of(model, **options)
             own = loaded if loaded is not model else copy.deepcopy(loaded)
             tokenizer = checkpoint.tokenizer_of(model, tokenizer, **options)
-            stem = Path(name).resolve().name if name else "model"
-            file = work.folder / f"{stem}-{quantize.upper()}.gguf"
-            work.run.details = _gguf(file, own, tokenizer, quantize=quantize)
+            if format == "onnx":
+                work.run.details = _onnx(work.folder, own, tokenizer)
+            else:
+                stem = Path(name).resolve().name if name else "model"
+                file = work.folder / f"{stem}-{quantize.upper()}.gguf"
+                work.run.details = _gguf(file, own, tokenizer, quantize=quantize)
     return work.run
 
 
@@ -89,6 +99,7 @@ def _gguf(
     # only here, as the package gguf may be absent
     from attar.conversion import gguf, gguf_shape, gguf_tokenizer
 
+    place(model)
     shape = gguf_shape.shape_of(model)
     vocabulary = gguf_tokenizer.vocabulary_of(tokenizer, model)
     entries = gguf.entries_of(model, shape, quantize=quantize)
@@ -122,14 +133,48 @@ def _gguf(
     }
 
 
+def _onnx(
+    folder: Path, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase
+) -> dict[str, Any]:
+    """Write an ONNX file with config and tokenizer beside it, and check it; what the record tells
+    of it.
+    """
+    # only here, as the package onnxruntime may be absent
+    from attar.conversion import onnx
+
+    onnx.require_encoder(model)
+    place(model.float(), "cpu")
+    needed = sum(weight.nbytes for weight in model.parameters()) + _HEADER
+    require_space(folder, needed=needed, what="this model in f32")
+    inputs, file = onnx.inputs_of(tokenizer), folder / "model.onnx"
+    outputs = onnx.write(file, model, inputs=inputs)
+    check = onnx.verify(file, model, inputs=inputs)
+    model.config.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return {
+        "file": file.name,
+        "bytes": sum(part.stat().st_size for part in folder.glob("model.onnx*")),
+        "architecture": type(model).__name__,
+        "inputs": inputs,
+        "outputs": outputs,
+        "check": check,
+        "notes": [],
+    }
+
+
 def export_lines(run: Run) -> list[tuple[str, str]]:
     """The record of an export as labels and texts."""
     details = run.details
     check = details["check"]
-    same = f"same next token at {100 * check['same_token']:.0f}% of {check['positions']} positions"
     apart = check["largest_difference"]
-    return [
-        ("file", f"{details['file']}  ({size(details['bytes'])})"),
-        ("architecture", f"{details['architecture']}, pre-tokenizer {details['tokenizer']}"),
-        ("read again", f"{same}, logits {f'within {digits(apart)}' if apart else 'equal'}"),
-    ]
+    lines = [("file", f"{details['file']}  ({size(details['bytes'])})")]
+    if "tokenizer" in details:
+        text = f"{details['architecture']}, pre-tokenizer {details['tokenizer']}"
+        same = f"{100 * check['same_token']:.0f}% of {check['positions']} positions"
+        again = f"same next token at {same}, logits"
+    else:
+        text, again = details["architecture"], "outputs"
+        lines.append(("inputs", ", ".join(details["inputs"])))
+        lines.append(("outputs", ", ".join(details["outputs"])))
+    close = f"within {digits(apart)}" if apart else "equal"
+    return [*lines, ("architecture", text), ("read again", f"{again} {close}")]

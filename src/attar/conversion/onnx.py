@@ -1,0 +1,156 @@
+"""An encoder, with its head if it has one, as an ONNX file, and in onnxruntime for a check."""
+
+import contextlib
+import logging
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import onnxruntime
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from attar.errors import CompatibilityError
+from attar.models import has_cache, inference, positions_of
+
+#: relative difference of outputs that other kernels may make in float32
+_ROUNDING = 1e-3
+#: rows and tokens of the batch that is traced, and of those that are compared
+_TRACED = (2, 12)
+_COMPARED = ((1, 1), (2, 12), (3, 7))
+#: bytes from which weights lie in a file of their own, as one of protobuf's has an end
+_ONE_FILE = 1_500_000_000
+
+
+def require_encoder(model: PreTrainedModel) -> None:
+    """Refuse a model that writes texts.
+
+    Raises:
+        CompatibilityError: it is one.
+    """
+    if has_cache(model) or model.config.is_encoder_decoder:
+        raise CompatibilityError(
+            f"ONNX is for encoders here, and {model.name_or_path or 'this model'} is a "
+            f"{type(model).__name__}, which writes texts; export it with --format gguf"
+        )
+
+
+class _Traced(nn.Module):
+    """A model as a function of tensors alone, whose outputs have names."""
+
+    def __init__(self, model: PreTrainedModel, names: list[str]) -> None:
+        super().__init__()
+        self.model, self.names = model, names
+
+    def forward(self, *inputs: Tensor) -> dict[str, Tensor]:
+        found = self.model(**dict(zip(self.names, inputs, strict=True)), return_dict=True)
+        return {name: value for name, value in found.items() if isinstance(value, Tensor)}
+
+
+def inputs_of(tokenizer: PreTrainedTokenizerBase) -> list[str]:
+    """What the model is given of a text."""
+    types = "token_type_ids"
+    return ["input_ids", "attention_mask", *([types] * (types in tokenizer.model_input_names))]
+
+
+def write(path: Path, model: PreTrainedModel, *, inputs: list[str]) -> list[str]:
+    """Write the file, for batches and texts of any length that the model reads.
+
+    Args:
+        path: a new file.
+        model: in float32, on the processor.
+        inputs: names of `inputs_of`.
+
+    Returns:
+        The names of the outputs.
+
+    Raises:
+        CompatibilityError: the model cannot be traced.
+    """
+    traced = _Traced(model, inputs)
+    given = tuple(_batch(model, inputs, *_TRACED).values())
+    rows, tokens = torch.export.Dim("batch"), torch.export.Dim("tokens", max=positions_of(model))
+    heavy = sum(weight.nbytes for weight in model.parameters()) > _ONE_FILE
+    with _quiet(), inference(model):
+        outputs = list(traced(*given))
+        try:
+            torch.onnx.export(
+                traced,
+                given,
+                path,
+                input_names=inputs,
+                output_names=outputs,
+                dynamic_shapes={"inputs": tuple({0: rows, 1: tokens} for _ in given)},
+                dynamo=True,
+                external_data=heavy,
+                verbose=False,
+            )
+        except Exception as error:  # of torch.export, onnxscript and others
+            raise CompatibilityError(
+                f"cannot write {model.name_or_path or 'this model'} ({type(model).__name__}) as "
+                f"ONNX: torch cannot trace it ({' '.join(str(error).split())[:200]})"
+            ) from error
+    return outputs
+
+
+def verify(path: Path, model: PreTrainedModel, *, inputs: list[str]) -> dict[str, float]:
+    """Run a file in onnxruntime and compare it with the model, on batches with padding and of other
+    shapes than the traced one.
+
+    Returns:
+        The largest `relative_difference` of an output, `|a - b| / |a|`, and the
+        `largest_difference` of a number.
+
+    Raises:
+        CompatibilityError: the file computes something else.
+    """
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    providers = ["CPUExecutionProvider"]
+    session = onnxruntime.InferenceSession(path, options, providers=providers)
+    most = positions_of(model) or max(tokens for _, tokens in _COMPARED)
+    largest = relative = 0.0
+    for rows, tokens in _COMPARED:
+        batch = _batch(model, inputs, rows, min(tokens, most))
+        theirs: Any = session.run(None, {name: value.numpy() for name, value in batch.items()})
+        with inference(model):
+            ours = _Traced(model, inputs)(*batch.values())
+        for a, b in zip(ours.values(), map(torch.from_numpy, theirs), strict=True):
+            if a.shape[:2] == batch["input_ids"].shape:  # what stands at padding means nothing
+                text = batch["attention_mask"].bool()
+                a, b = a[text], b[text]
+            difference = a - b
+            largest = max(largest, float(difference.abs().max()))
+            relative = max(relative, float(difference.norm() / a.norm().clamp(min=1e-30)))
+    if not relative <= _ROUNDING:
+        raise CompatibilityError(
+            f"this model cannot be written as ONNX: in onnxruntime its outputs differ by "
+            f"{relative:.2g} of their size; nothing was kept"
+        )
+    return {"relative_difference": relative, "largest_difference": largest}
+
+
+def _batch(model: PreTrainedModel, inputs: list[str], rows: int, tokens: int) -> dict[str, Tensor]:
+    """Rows of ids spread over the vocabulary, of which all but the first end in padding."""
+    vocabulary = len(model.get_input_embeddings().weight)  # pyright: ignore[reportArgumentType]
+    ids = (torch.arange(rows * tokens) * 7919 % vocabulary).view(rows, tokens)
+    mask = torch.ones_like(ids)
+    mask[1:, (tokens + 1) // 2 :] = 0
+    whole = {"input_ids": ids, "attention_mask": mask, "token_type_ids": torch.zeros_like(ids)}
+    return {name: whole[name] for name in inputs}
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Leave out what the exporter says of its own parts."""
+    logger = logging.getLogger("torch.onnx")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(level)
