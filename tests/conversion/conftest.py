@@ -9,6 +9,7 @@ from transformers import PreTrainedTokenizerFast
 import attar
 from attar.data.tokens import train_bpe
 
+
 @pytest.fixture(scope="session")
 def tokenizer() -> PreTrainedTokenizerFast:
     """300 tokens, trained as `attar pretrain` does."""
