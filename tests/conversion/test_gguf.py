@@ -253,6 +253,10 @@ def test_mistakes_are_one_sentence(
     for options, error, said in calls:
         with pytest.raises(error, match=said):
             attar.export(model, tokenizer=tokenizer, output_dir=tmp_path / "out", **options)
+    broken: Any = model_of("llama")
+    broken.model.norm.weight.data[0] = torch.nan
+    with pytest.raises(AttarError, match="holds NaN"):
+        attar.export(broken, tokenizer=tokenizer, output_dir=tmp_path / "out")
     with monkeypatch.context() as patch:
         patch.setattr("gguf.GGUFWriter.write_tensor_data", full)
         with pytest.raises(AttarError, match="make room on the disk"):

@@ -26,7 +26,7 @@ TEXT = "".join(f"{line}\n" for line in HARD_TEXT) + "\n".join(
 SPECIAL = ["<|end|>", "<s>"]
 
 
-def byte_level(cut: PreTokenizer, *, size: int = 900) -> PreTrainedTokenizerFast:
+def byte_level(cut: PreTokenizer, *, size: int = 900, text: str = TEXT) -> PreTrainedTokenizerFast:
     """A tokenizer that cuts texts in this way, and has learned that."""
     tokenizer = Tokenizer(models.BPE(ignore_merges=cut.ignores_merges))
     tokenizer.pre_tokenizer = cut.build()
@@ -37,7 +37,7 @@ def byte_level(cut: PreTokenizer, *, size: int = 900) -> PreTrainedTokenizerFast
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )
-    tokenizer.train_from_iterator([TEXT] * 3, trainer=trainer)
+    tokenizer.train_from_iterator([text] * 3, trainer=trainer)
     return wrapped(tokenizer)
 
 
@@ -87,6 +87,39 @@ def test_each_cut_is_recognised(cut: PreTokenizer) -> None:
     found = pre_tokenizer_of(byte_level(cut, size=400).backend_tokenizer)
     assert found is not None
     assert found.name == cut.name
+
+
+QWEN2 = (
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*"
+    r"|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
+LLAMA3 = QWEN2.replace(r"\p{N}| ?", r"\p{N}{1,3}| ?")
+TEKKEN = (
+    r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+"
+    r"|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*"
+    r"|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
+_BYTES = pre_tokenizers.ByteLevel(add_prefix_space=False)
+PUBLISHED: dict[str, Any] = {
+    "gpt-2": _BYTES,
+    "smollm": pre_tokenizers.Sequence([pre_tokenizers.Digits(True), _BYTES]),
+    "qwen2": QWEN2,
+    "dbrx": LLAMA3,
+    "tekken": TEKKEN,
+}
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_tokenizers_as_they_are_published(name: str) -> None:
+    step = PUBLISHED[name]
+    cut = PreTokenizer("", (step,)) if isinstance(step, str) else PRE_TOKENIZERS[0]
+    tokenizer = byte_level(cut, text="\n".join(HARD_TEXT))  # half of which is marks
+    if not isinstance(step, str):
+        backend: Any = tokenizer.backend_tokenizer
+        backend.pre_tokenizer = step
+    found = vocabulary_of(tokenizer, tiny.model(vocab_size=1200))
+    assert found.values["tokenizer.ggml.pre"] == name
+    assert [("combining marks" in note) for note in found.notes] == [True] * (name == "tekken")
 
 
 def test_ours_is_recognised_by_its_ids() -> None:

@@ -100,6 +100,21 @@ CHANGED: dict[str, tuple[str, dict[str, Any]]] = {
     "narrow windows of gemma 3": ("gemma3_text", {"sliding_window": 8, "num_hidden_layers": 7}),
     "scale of queries": ("gemma2", {"query_pre_attn_scalar": 9}),
     "scale of normed queries": ("gemma3_text", {"query_pre_attn_scalar": 9}),
+    "scale by width": ("gemma2", {"num_hidden_layers": 46, "query_pre_attn_scalar": 9}),
+    "scale of normed queries by width": (
+        "gemma3_text",
+        {"num_hidden_layers": 62, "query_pre_attn_scalar": 9},
+    ),
+    "gemma 3 stretched": (
+        "gemma3_text",
+        {
+            "num_hidden_layers": 7,
+            "rope_parameters": {
+                "full_attention": LINEAR,
+                "sliding_attention": {"rope_type": "default", "rope_theta": 100.0},
+            },
+        },
+    ),
     "no caps": ("gemma2", {"attn_logit_softcapping": None, "final_logit_softcapping": None}),
 }
 

@@ -261,7 +261,7 @@ def _set_pre_tokenizer(tokenizer: Any, reader: Any, shown: str) -> None:
         return
     name = _value(reader, "tokenizer.ggml.pre")
     if known := pre_tokenizer_named(name):
-        tokenizer.backend_tokenizer.pre_tokenizer = known.build()
+        tokenizer.backend_tokenizer.pre_tokenizer = known.build(published=True)
         tokenizer.backend_tokenizer.model.ignore_merges = known.ignores_merges
     else:
         logger.warning(

@@ -27,6 +27,13 @@ _TEKKEN = rf"{_cased('')}|\p{{N}}|{_PATHS}|{_SPACES}"
 _GPT4O = rf"{_cased(_ANY_CASE + '?')}|\p{{N}}{{1,3}}|{_PATHS}|{_SPACES}"
 
 
+def _published(ending: str, here: str) -> str:
+    """The same in tokenizer.json, where it tells cases by Unicode and marks belong to words."""
+    upper, lower = r"[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]", r"[\p{Ll}\p{Lm}\p{Lo}\p{M}]"
+    lead, rest = r"[^\r\n\p{L}\p{N}]?", here[here.index(r"|\p{N}") :]
+    return f"{lead}{upper}*{lower}+{ending}|{lead}{upper}+{lower}*{ending}{rest}"
+
+
 @dataclass(frozen=True)
 class PreTokenizer:
     """A pre-tokenizer of llama.cpp: expressions that split one after the other."""
@@ -35,12 +42,17 @@ class PreTokenizer:
     expressions: tuple[str, ...]
     #: takes a piece that is a token as it is, whatever the merges make of it
     ignores_merges: bool = False
+    #: the published expression that llama.cpp means by this name, but for combining marks
+    published: str | None = None
     #: other names, which tell models apart and not how they split
     aliases: tuple[str, ...] = ()
 
-    def build(self) -> Any:
-        """The same as one of `tokenizers`, for a byte-level BPE."""
-        splits = [pre_tokenizers.Split(Regex(text), "isolated") for text in self.expressions]
+    def build(self, *, published: bool = False) -> Any:
+        """The same as one of `tokenizers`, for a byte-level BPE; `published`: as the models that
+        llama.cpp means have it in their tokenizer.json.
+        """
+        texts = (self.published,) if published and self.published else self.expressions
+        splits = [pre_tokenizers.Split(Regex(text), "isolated") for text in texts]
         last = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
         return pre_tokenizers.Sequence([*splits, last])
 
@@ -61,8 +73,13 @@ PRE_TOKENIZERS = (
         aliases=("llama3", "llama-v3", "falcon3", "falcon-h1", "pixtral", "midm-2.0", "lfm2"),
     ),
     PreTokenizer("dbrx", (_LLAMA3,), aliases=("smaug-bpe",)),
-    PreTokenizer("tekken", (_TEKKEN,), ignores_merges=True),
-    PreTokenizer("gpt-4o", (_GPT4O,), aliases=("llama4", "kanana2", "talkie", "minimax-m2")),
+    PreTokenizer("tekken", (_TEKKEN,), ignores_merges=True, published=_published("", _TEKKEN)),
+    PreTokenizer(
+        "gpt-4o",
+        (_GPT4O,),
+        published=_published("(?i:'s|'t|'re|'ve|'m|'ll|'d)?", _GPT4O),
+        aliases=("llama4", "kanana2", "talkie", "minimax-m2"),
+    ),
     PreTokenizer("qwen35", (rf"{_ANY_CASE}|{_MARKED}|{_SPACES}",)),
     PreTokenizer("ufakzeka", (rf"{_WORD}|\p{{N}}|{_SIGNS}|{_SPACES}",)),
 )

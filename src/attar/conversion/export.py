@@ -1,7 +1,6 @@
 """The verb `export`: a model in the format of another program."""
 
 import copy
-import logging
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -15,8 +14,6 @@ from attar.report.artefact import artefact
 from attar.report.record import Run
 from attar.report.units import digits, size
 from attar.runtime import place
-
-logger = logging.getLogger(__name__)
 
 Format = Literal["gguf", "onnx"]
 Quantize = Literal["f32", "f16", "bf16", "q8_0", "q4_0"]
@@ -109,20 +106,13 @@ def _gguf(
             f"{len(names)} matrices are in {kind.lower()}, as {quantize} cannot hold them "
             f"({names[0]} and others)"
         )
+    logits = gguf.logits_of(model)
     needed = sum(entry.bytes for entry in entries) + _HEADER
     require_space(file.parent, needed=needed, what=f"the {quantize} of this model")
-    gguf.write(
-        file,
-        model,
-        shape=shape,
-        entries=entries,
-        tokenizer=vocabulary.values,
-        name=file.stem.rpartition("-")[0],
-        quantize=quantize,
-    )
-    for note in notes:
-        logger.info("%s", note)
-    check = gguf.verify(file, model, shape=shape, entries=entries, quantize=quantize)
+    written: dict[str, Any] = {"shape": shape, "entries": entries, "quantize": quantize}
+    name = file.stem.rpartition("-")[0]
+    gguf.write(file, model, tokenizer=vocabulary.values, name=name, **written)
+    check = gguf.verify(file, model, logits=logits, **written)
     return {
         "file": file.name,
         "bytes": file.stat().st_size,

@@ -23,8 +23,8 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from attar.conversion.gguf_shape import Shape
-from attar.errors import CompatibilityError, ResourceError
-from attar.models import computing, inference, positions_of
+from attar.errors import CompatibilityError, DataError, ResourceError
+from attar.models import computing, damage_of, inference, positions_of
 
 Quantize = Literal["f32", "f16", "bf16", "q8_0", "q4_0"]
 _FILE_TYPES: Mapping[str, LlamaFileType] = {
@@ -236,13 +236,20 @@ def _scale(name: str, shape: Shape) -> float:
 
 
 def verify(
-    path: Path, model: PreTrainedModel, *, shape: Shape, entries: list[Entry], quantize: Quantize
+    path: Path,
+    model: PreTrainedModel,
+    *,
+    logits: Tensor,
+    shape: Shape,
+    entries: list[Entry],
+    quantize: Quantize,
 ) -> dict[str, float]:
     """Read a file again, put its weights in place of the model's, and compare both on a batch.
 
     Args:
         path: what was written.
         model: what it was written from; holds the weights of the file afterwards.
+        logits: of `logits_of`, before.
         shape: of `shape_of`.
         entries: of `entries_of`.
         quantize: as it was written.
@@ -254,7 +261,6 @@ def verify(
     Raises:
         CompatibilityError: the file holds another model.
     """
-    before = _logits(model)
     weights = dict(model.named_parameters())
     for entry, stored, shape_there in _read(path, entries, shape):
         weight = weights[entry.source]
@@ -263,14 +269,14 @@ def verify(
         if not error <= _ROUNDING[entry.kind] * float(wanted.norm()):
             raise _differs(entry.name)
         weight.data.copy_(restored(stored, entry.name, shape_there))
-    after = _logits(model)
-    relative = float((after - before).norm() / before.norm().clamp(min=1e-30))
+    after = logits_of(model)
+    relative = float((after - logits).norm() / logits.norm().clamp(min=1e-30))
     if not relative <= _LOGITS[quantize]:
         raise _differs(f"what comes out by {relative:.2g} of its size")
     return {
-        "positions": before.shape[0] * before.shape[1],
-        "same_token": float((after.argmax(-1) == before.argmax(-1)).float().mean()),
-        "largest_difference": float((after - before).abs().max()),
+        "positions": logits.shape[0] * logits.shape[1],
+        "same_token": float((after.argmax(-1) == logits.argmax(-1)).float().mean()),
+        "largest_difference": float((after - logits).abs().max()),
         "relative_difference": relative,
     }
 
@@ -299,10 +305,17 @@ def _read(path: Path, entries: list[Entry], shape: Shape) -> Iterator[tuple[Entr
         yield entry, torch.from_numpy(array.reshape(entry.shape).copy()), told
 
 
-def _logits(model: PreTrainedModel) -> Tensor:
-    """For two rows of ids spread over the vocabulary, `(2, S, V)` float32."""
+def logits_of(model: PreTrainedModel) -> Tensor:
+    """For two rows of ids spread over the vocabulary, `(2, S, V)` float32.
+
+    Raises:
+        DataError: they are not finite.
+    """
     vocabulary = len(model.get_input_embeddings().weight)  # pyright: ignore[reportArgumentType]
     length = min(_TOKENS, positions_of(model) or _TOKENS)
     ids = (torch.arange(2 * length, device=model.device) * 7919 % vocabulary).view(2, length)
     with computing(model), inference(model):
-        return model(input_ids=ids).logits.float().cpu()
+        logits = model(input_ids=ids).logits.float().cpu()
+        if not bool(torch.isfinite(logits).all()):
+            raise DataError(f"cannot export {model.name_or_path or 'this'}: {damage_of(model)}")
+    return logits

@@ -231,11 +231,18 @@ def _byte_level(
     for part in _parts(state["normalizer"], "normalizers"):
         if part["type"] != "NFC":  # which llama.cpp leaves out, as text is nearly always composed
             raise _refusal(tokenizer, f"it changes texts by {part['type']}, which it does not know")
-    steps = [part["type"] for part in _parts(state["pre_tokenizer"], "pretokenizers")]
-    if "ByteLevel" not in steps:
+    steps = list(_parts(state["pre_tokenizer"], "pretokenizers"))
+    if "ByteLevel" not in [part["type"] for part in steps]:
         raise _refusal(tokenizer, "its BPE is not one of bytes")
     backend: Any = tokenizer.backend_tokenizer
-    found = pre_tokenizer_of(backend)
+    found, notes = pre_tokenizer_of(backend), ()
+    if found is None:
+        texts = {part.get("pattern", {}).get("Regex") for part in steps}
+        found = next((one for one in PRE_TOKENIZERS if one.published in texts - {None}), None)
+        notes = (
+            "llama.cpp splits texts with combining marks otherwise than this tokenizer, which it "
+            "knows by name all the same",
+        )
     if found is None:
         raise _refusal(
             tokenizer,
@@ -246,7 +253,7 @@ def _byte_level(
         "tokenizer.ggml.model": "gpt2",
         "tokenizer.ggml.pre": found.name,
         "tokenizer.ggml.merges": [f"{first} {second}" for first, second in _merges(state)],
-    }, ()
+    }, notes
 
 
 def pre_tokenizer_of(backend: Tokenizer) -> PreTokenizer | None:
