@@ -6,7 +6,7 @@ hard to cut, then on the ids of every token of the vocabulary as a text of its o
 """
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
@@ -265,14 +265,17 @@ def pre_tokenizer_of(backend: Tokenizer) -> PreTokenizer | None:
         if known.ignores_merges == ignores and _pieces(known.build()) == own:
             return known
     texts = list(_texts(backend))
-    ids = [found.ids for found in backend.encode_batch(texts, add_special_tokens=False)]
     for known in PRE_TOKENIZERS:
         state["model"]["ignore_merges"] = known.ignores_merges
         theirs = Tokenizer.from_str(json.dumps(state))
         theirs.pre_tokenizer = known.build()
-        if [found.ids for found in theirs.encode_batch(texts, add_special_tokens=False)] == ids:
+        if all(_ids(theirs, some) == _ids(backend, some) for some in (HARD_TEXT, texts)):
             return known
     return None
+
+
+def _ids(backend: Tokenizer, texts: Sequence[str]) -> list[list[int]]:
+    return [found.ids for found in backend.encode_batch(texts, add_special_tokens=False)]
 
 
 def _pieces(pre_tokenizer: Any) -> list[list[Any]]:
@@ -281,10 +284,9 @@ def _pieces(pre_tokenizer: Any) -> list[list[Any]]:
 
 
 def _texts(backend: Tokenizer) -> Iterator[str]:
-    """The hard text, and every token as a text: alone, and in quotes, where English contractions
-    may be seen that are none.
+    """Every token as a text: alone, between digits, and in quotes, where English contractions may
+    be seen that are none.
     """
-    yield from HARD_TEXT
     for number in range(backend.get_vocab_size(with_added_tokens=False)):
         text = backend.decode([number])
         if text and "\ufffd" not in text:
