@@ -78,12 +78,10 @@ def make_llm_demo(
     """
     began = time.perf_counter()
     folder = Path(output_dir or artefacts.home() / "demo-llm")
+    require_decoder(checkpoint.load(model))
+    chat = replace(ANSWER, chat=bool(checkpoint.load_tokenizer(model).chat_template))
     settings = [asdict(part) for part in (DRAFT, SPEED, SEARCH, HEALING)]
     prepare(folder, {"model": model, "all": settings}, parts=_PARTS, fresh=fresh)
-    loaded = checkpoint.load(model)
-    require_decoder(loaded)
-    chat = replace(ANSWER, chat=bool(checkpoint.load_tokenizer(model).chat_template))
-    del loaded
     _ask(model, chat, "the model")
     runs = _drafted(model, folder)
     runs |= _pruned(model, folder)
