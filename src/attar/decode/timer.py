@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from transformers import PreTrainedModel
 
-from attar.decode.cache import cached
+from attar.decode.captured import passes_of
 from attar.decode.distributions import Uniforms, Warp
 from attar.decode.drafters import ModelDrafter
 from attar.decode.forced import Ids
@@ -18,6 +18,7 @@ from attar.decode.race import generate_one
 from attar.decode.sampling import encoded, starts
 from attar.decode.settings import SpecConfig
 from attar.decode.speculative import SpeculativeDecoder
+from attar.decode.static import Passes, reader_of
 from attar.decode.stats import SpecStats
 from attar.runtime import synchronize
 
@@ -72,13 +73,19 @@ class StepTimer:
         self._target, self._draft = target, draft
         self._longest, self._temperature, self._tokens = max(lengths), temperature, min(tokens, 32)
         self._widths = [1 + length for length in (0, *lengths)]
+        self._passes = [passes_of(model, compile=None) for model in (target, draft)]
         self._visits: list[Times] = []
 
     def time(self, prompt: Ids) -> None:
         """Time all parts behind a prompt, in turns."""
         target, draft, temperature = self._target, self._draft, self._temperature
         verify, drafted = _time_block(
-            target, draft, prompt, widths=self._widths, temperature=temperature
+            target,
+            draft,
+            prompt,
+            widths=self._widths,
+            temperature=temperature,
+            passes=self._passes,
         )
         self._visits.append(
             Times(
@@ -109,17 +116,19 @@ def _time_block(
     *,
     widths: Sequence[int],
     temperature: float,
+    passes: Sequence[Passes | None],
 ) -> tuple[dict[int, float], float]:
     """Seconds of the target's passes by width, and of a drafted token, as medians.
 
     Drafting and verification come in turns, as they do in decoding: a draft alone would find its
     weights in the processor's cache, where the target's pass leaves none of them.
     """
-    reader = cached(target, 1, **encoded(target, [prompt]))
+    reader = reader_of(target, 1, passes=passes[0], **encoded(target, [prompt]))
     drafter = ModelDrafter(
         draft,
         warp=Warp(greedy=True) if not temperature else Warp(greedy=False).at(temperature),
         size=target.config.get_text_config(decoder=True).vocab_size,
+        passes=passes[1],
     )
     drafter.start([[]], **encoded(draft, [prompt]))
     uniforms = Uniforms([torch.Generator().manual_seed(0)])
