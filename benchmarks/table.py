@@ -37,6 +37,7 @@ AT_LEAST = (
     "distillspec-garden",
     "equal-info-codec",
     "equal-info-speed",
+    "speculative-llm",
     "speculative-speed",
 )
 BEGIN, END = "<!-- results:begin -->", "<!-- results:end -->"

@@ -7,8 +7,6 @@ outside both models.
 
 import statistics
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +15,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import torch
 from common import arguments, finish, parent
 from grown import grow
+from ways import LENGTH, best, options_of, race, ways_of
 
 from attar import checkpoint
 from attar.data.prompts import load_prompts
-from attar.decode.drafters import PromptLookupDrafter
 from attar.decode.settings import SpecConfig
 from attar.decode.speculative import SpeculativeDecoder
 from attar.methods.distillspec.config import DistillSpecConfig
@@ -32,7 +30,6 @@ STEPS = 600  # of the training of the draft
 #: layers and neurons of the grown targets, and their parameters
 SIZES = {"60M": (12, 6400), "30M": (8, 4400)}
 FEW = 512  # neurons in the quick setting
-LENGTH = 4  # of the drafts, where it is fixed
 
 
 def main() -> None:
@@ -60,10 +57,12 @@ def main() -> None:
 
     tables: dict[str, dict[str, Any]] = {}
     for temperature in (0.0, 1.0):
-        ways = _ways(target, draft, temperature)
-        tables[f"T={temperature:g}, batch 1"] = _race(ways, [p[None] for p in prompts], rounds)
-    ways = _ways(target, draft, 0.0, batch=True)
-    tables["T=0, batch 8"] = _race(ways, [prompts.repeat(8 // few, 1)], rounds)
+        ways = ways_of(target, draft, temperature, new=NEW)
+        tables[f"T={temperature:g}, batch 1"] = race(
+            ways, [p[None] for p in prompts], rounds=rounds, new=NEW
+        )
+    ways = ways_of(target, draft, 0.0, new=NEW, batch=True)
+    tables["T=0, batch 8"] = race(ways, [prompts.repeat(8 // few, 1)], rounds=rounds, new=NEW)
     for name, rows in tables.items():
         print(f"\n{name}")
         for way, row in rows.items():
@@ -74,12 +73,12 @@ def main() -> None:
     print(f"\ntarget of {overhead['params'] / 1e6:.1f}M: {outside}")
 
     greedy = tables["T=0, batch 1"]
-    ours = _best(greedy)
+    ours = best(greedy)
     theirs = max(row["rate"] for way, row in greedy.items() if way.startswith("assisted"))
     ratio, over_plain = ours / theirs, ours / greedy["plain"]["rate"]
     sampled = tables["T=1, batch 1"]
     eight = tables["T=0, batch 8"]
-    best_eight = _best(eight)
+    best_eight = best(eight)
     line = {
         "claim": "speculative-speed",
         "figure": round(ours, 1),
@@ -100,7 +99,7 @@ def main() -> None:
         ),
         "note": (
             f"over plain decoding {over_plain:.2f} (target {OVER_PLAIN}); at temperature 1 "
-            f"{_best(sampled) / sampled['plain']['rate']:.2f}; batch 8 "
+            f"{best(sampled) / sampled['plain']['rate']:.2f}; batch 8 "
             f"{best_eight / eight['plain']['rate']:.2f} of plain batch 8, which assisted "
             f"generation refuses; {outside} at 30M (target under {OVERHEAD:.0%})."
         ),
@@ -117,92 +116,6 @@ def main() -> None:
     finish(__file__, line, details, args)
 
 
-def _best(rows: dict[str, dict[str, Any]]) -> float:
-    """Tokens a second of our faster policy."""
-    return max(row["rate"] for way, row in rows.items() if way.startswith("ours"))
-
-
-def _options(temperature: float) -> dict[str, Any]:
-    options: dict[str, Any] = {"max_new_tokens": NEW, "pad_token_id": 0}
-    if not temperature:
-        return options | {"do_sample": False}
-    return options | {"do_sample": True, "temperature": temperature, "top_k": 0}
-
-
-def _ways(
-    target: Any, draft: Any, temperature: float, *, batch: bool = False
-) -> dict[str, tuple[Callable[[torch.Tensor], Any], SpeculativeDecoder | None]]:
-    """Everything that writes the same texts (of the same law)."""
-    options = _options(temperature)
-    fixed = SpecConfig(policy="constant", draft_tokens=LENGTH, seed=0)
-    decoders = {
-        f"ours, drafts of {LENGTH}": SpeculativeDecoder(target, draft, config=fixed),
-        "ours, cost model": SpeculativeDecoder(target, draft, config=SpecConfig(seed=0)),
-    }
-    if not batch:
-        decoders["lookup, ours"] = SpeculativeDecoder(
-            target, PromptLookupDrafter(), config=SpecConfig(seed=0)
-        )
-
-    def run(**more: Any) -> Callable[[torch.Tensor], Any]:
-        return lambda ids: target.generate(
-            ids, attention_mask=torch.ones_like(ids), **options, **more
-        )
-
-    ways: dict[str, Any] = {"plain": (run(), None)}
-    if not batch:
-        ways["assisted, its defaults"] = (_assisted(run, draft, None), None)
-        ways[f"assisted, drafts of {LENGTH}"] = (_assisted(run, draft, LENGTH), None)
-        ways["lookup, assisted"] = (run(prompt_lookup_num_tokens=LENGTH), None)
-    for name, decoder in decoders.items():
-        ways[name] = (run(custom_generate=decoder), decoder)
-    return ways
-
-
-def _assisted(run: Any, draft: Any, length: int | None) -> Callable[[torch.Tensor], Any]:
-    """Assisted generation; how it drafts stands in the draft's own generation config."""
-    settings = {"num_assistant_tokens": 20, "num_assistant_tokens_schedule": "constant"}
-    settings |= {"assistant_confidence_threshold": 0.4}  # the defaults of transformers 5
-    if length is not None:
-        settings |= {"num_assistant_tokens": length, "assistant_confidence_threshold": 0.0}
-
-    def call(ids: torch.Tensor) -> Any:
-        for name, value in settings.items():
-            setattr(draft.generation_config, name, value)
-        return run(assistant_model=draft)(ids)
-
-    return call
-
-
-def _race(ways: Any, prompts: list[torch.Tensor], rounds: int) -> dict[str, dict[str, Any]]:
-    """Tokens a second of each way over all prompts: the median over rounds, in turns."""
-    seconds: dict[str, list[float]] = {way: [0.0] * rounds for way in ways}
-    texts: dict[str, list[Any]] = {way: [] for way in ways}
-    stats: dict[str, list[Any]] = {way: [] for way in ways}
-    for call, _ in ways.values():
-        call(prompts[0])  # warm
-    for turn in range(rounds):
-        for ids in prompts:
-            for way, (call, decoder) in ways.items():
-                began = time.perf_counter()
-                found = call(ids)
-                seconds[way][turn] += time.perf_counter() - began
-                if turn == 0:
-                    texts[way].append(found.tolist())
-                if decoder is not None:
-                    stats[way].append(decoder.stats)
-    tokens = NEW * sum(len(ids) for ids in prompts)
-    found = {}
-    for way, times in seconds.items():
-        row: dict[str, Any] = {"rate": tokens / statistics.median(times), "seconds": times}
-        row["same"] = sum(a == b for a, b in zip(texts[way], texts["plain"], strict=True))
-        if some := stats[way]:
-            row["tau"] = sum(s.tokens for s in some) / sum(s.row_blocks for s in some)
-            row["other"] = sum(s.other_seconds for s in some) / sum(s.seconds for s in some)
-        found[way] = row
-    return found
-
-
 def _overhead(base: Any, draft: Any, prompts: torch.Tensor, *, quick: bool) -> dict[str, float]:
     """The share of the time that is spent outside both models, with a target of 30M."""
     layers, neurons = SIZES["30M"]
@@ -211,7 +124,9 @@ def _overhead(base: Any, draft: Any, prompts: torch.Tensor, *, quick: bool) -> d
     decoder = SpeculativeDecoder(target, draft, config=config)
     shares = []
     for ids in prompts:
-        decoder.generate(ids[None], attention_mask=torch.ones_like(ids[None]), **_options(0.0))
+        decoder.generate(
+            ids[None], attention_mask=torch.ones_like(ids[None]), **options_of(0.0, NEW)
+        )
         shares.append(decoder.stats.other_seconds / decoder.stats.seconds)
     return {"share": statistics.median(shares), "params": target.num_parameters()}
 
