@@ -232,7 +232,9 @@ def test_a_file_that_holds_another_model_does_not_count(
 ) -> None:
     monkeypatch.setattr("attar.conversion.gguf._rotated", lambda name, shape: 2)
     with pytest.raises(CompatibilityError, match="read again"):
-        monkeypatch.setattr("attar.conversion.gguf.restored", lambda stored, name, shape: -stored)
+        monkeypatch.setattr(
+            "attar.conversion.gguf_check.restored", lambda stored, name, shape: -stored
+        )
         attar.export(model_of("llama"), tokenizer=tokenizer, output_dir=tmp_path / "out")
     assert not list(tmp_path.iterdir())
 

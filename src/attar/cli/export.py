@@ -1,8 +1,9 @@
 """`attar export`."""
 
 from attar.cli.output import ExitCode, Output, require_folder_option, show, show_pairs
-from attar.conversion.export import Format, Quantize, export_lines
+from attar.conversion.export import Format, export_lines
 from attar.conversion.export import export as export_model
+from attar.conversion.gguf_shape import Quantize
 
 
 def export(

@@ -9,6 +9,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from attar import checkpoint
 from attar.artefacts import require_space
+from attar.conversion.gguf_shape import Quantize
 from attar.errors import MissingExtraError, require
 from attar.report.artefact import artefact
 from attar.report.record import Run
@@ -16,7 +17,6 @@ from attar.report.units import digits, size
 from attar.runtime import place
 
 Format = Literal["gguf", "onnx"]
-Quantize = Literal["f32", "f16", "bf16", "q8_0", "q4_0"]
 #: packages of each format; the extra that installs them is called like it
 _PACKAGES = {"gguf": ("gguf",), "onnx": ("onnx", "onnxscript", "onnxruntime")}
 #: room for what stands in the file besides the weights
@@ -94,7 +94,7 @@ def _gguf(
 ) -> dict[str, Any]:
     """Write a GGUF file and check it; what the record tells of it."""
     # only here, as the package gguf may be absent
-    from attar.conversion import gguf, gguf_shape, gguf_tokenizer
+    from attar.conversion import gguf, gguf_check, gguf_shape, gguf_tokenizer
 
     place(model)
     shape = gguf_shape.shape_of(model)
@@ -106,13 +106,14 @@ def _gguf(
             f"{len(names)} matrices are in {kind.lower()}, as {quantize} cannot hold them "
             f"({names[0]} and others)"
         )
-    logits = gguf.logits_of(model)
+    batch = gguf_check.batch_of(tokenizer, model)
+    logits = gguf_check.logits_of(model, batch)
     needed = sum(entry.bytes for entry in entries) + _HEADER
     require_space(file.parent, needed=needed, what=f"the {quantize} of this model")
     written: dict[str, Any] = {"shape": shape, "entries": entries, "quantize": quantize}
     name = file.stem.rpartition("-")[0]
     gguf.write(file, model, tokenizer=vocabulary.values, name=name, **written)
-    check = gguf.verify(file, model, logits=logits, **written)
+    check = gguf_check.verify(file, model, batch=batch, logits=logits, **written)
     return {
         "file": file.name,
         "bytes": file.stat().st_size,

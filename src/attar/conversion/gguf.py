@@ -1,4 +1,4 @@
-"""A decoder as a GGUF file for llama.cpp, tensor by tensor, and back for a check.
+"""A decoder as a GGUF file for llama.cpp, tensor by tensor, and back.
 
 What the format's documentation does not say, and tests in llama.cpp itself do: its architectures
 `llama`, `deci` and `granite` rotate neighbouring channels of a head, where transformers rotates its
@@ -9,24 +9,21 @@ float32.
 
 import math
 import re
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import gguf
 import numpy as np
-import torch
 from gguf import GGMLQuantizationType as Kind
-from gguf import GGUFReader, GGUFWriter, LlamaFileType
+from gguf import GGUFWriter, LlamaFileType
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from attar.conversion.gguf_shape import Shape
-from attar.errors import CompatibilityError, DataError, ResourceError
-from attar.models import computing, damage_of, inference, positions_of
+from attar.conversion.gguf_shape import Quantize, Shape
+from attar.errors import CompatibilityError, ResourceError
 
-Quantize = Literal["f32", "f16", "bf16", "q8_0", "q4_0"]
 _FILE_TYPES: Mapping[str, LlamaFileType] = {
     "f32": LlamaFileType.ALL_F32,
     "f16": LlamaFileType.MOSTLY_F16,
@@ -37,14 +34,10 @@ _FILE_TYPES: Mapping[str, LlamaFileType] = {
 #: whole numbers above zero in a block
 _STEPS = {Kind.Q8_0: 127, Kind.Q4_0: 8}
 #: largest error of a tensor, `|a - b| / |a|`, that rounding to a type can make
-_ROUNDING = {Kind.F32: 1e-6, Kind.F16: 2e-3, Kind.BF16: 1e-2, Kind.Q8_0: 0.03, Kind.Q4_0: 0.25}
-#: the same of logits: wrong names or rows give about 1.4, whatever the type
-_LOGITS = {"f32": 1e-3, "f16": 0.05, "bf16": 0.1, "q8_0": 0.2, "q4_0": 0.9}
-#: tokens of each of the rows that both models read
-_TOKENS = 32
+ROUNDING = {Kind.F32: 1e-6, Kind.F16: 2e-3, Kind.BF16: 1e-2, Kind.Q8_0: 0.03, Kind.Q4_0: 0.25}
 _OUTSIDE = ("token_embd.weight", "output.weight")
 _BYTES = np.dtype(np.uint8)
-_FACTORS = "rope_freqs.weight"
+FACTORS = "rope_freqs.weight"
 _HEADS = re.compile(r"blk\.(\d+)\.attn_([qk])\.")
 
 
@@ -114,7 +107,7 @@ def _fits_half(numbers: Tensor) -> bool:
     """Whether float16 holds them but for rounding: none is too large, and not all are too small."""
     numbers = numbers.float()
     error = float((numbers.half().float() - numbers).norm())
-    return error <= _ROUNDING[Kind.F16] * float(numbers.norm())
+    return error <= ROUNDING[Kind.F16] * float(numbers.norm())
 
 
 def coarser(entries: list[Entry], quantize: Quantize) -> dict[str, list[str]]:
@@ -161,7 +154,7 @@ def write(
         for key, value in tokenizer.items():
             _add(writer, key, value)
         factors = shape.rope_factors
-        extra = [] if factors is None else [Entry(_FACTORS, "", Kind.F32, tuple(factors.shape))]
+        extra = [] if factors is None else [Entry(FACTORS, "", Kind.F32, tuple(factors.shape))]
         for entry in [*extra, *entries]:
             stored = entry.stored_shape
             writer.add_tensor_info(entry.name, stored, _BYTES, entry.bytes, raw_dtype=entry.kind)
@@ -230,92 +223,3 @@ def _scale(name: str, shape: Shape) -> float:
     """What a tensor is multiplied with, so that queries come out scaled."""
     scaled = "attn_q_norm." if shape.form.arch == "gemma3" else "attn_q."
     return shape.query_scale if scaled in name else 1.0
-
-
-# ------------------------------------------------------------------------------------- the check
-
-
-def verify(
-    path: Path,
-    model: PreTrainedModel,
-    *,
-    logits: Tensor,
-    shape: Shape,
-    entries: list[Entry],
-    quantize: Quantize,
-) -> dict[str, float]:
-    """Read a file again, put its weights in place of the model's, and compare both on a batch.
-
-    Args:
-        path: what was written.
-        model: what it was written from; holds the weights of the file afterwards.
-        logits: of `logits_of`, before.
-        shape: of `shape_of`.
-        entries: of `entries_of`.
-        quantize: as it was written.
-
-    Returns:
-        `positions` that were compared, `same_token`, the share at which both hold the same next
-        token for the likeliest, `largest_difference` of a logit, and `relative_difference` of all.
-
-    Raises:
-        CompatibilityError: the file holds another model.
-    """
-    weights = dict(model.named_parameters())
-    for entry, stored, shape_there in _read(path, entries, shape):
-        weight = weights[entry.source]
-        wanted = stored_form(weight, entry.name, shape).cpu()
-        error = float((wanted - stored).norm())
-        if not error <= _ROUNDING[entry.kind] * float(wanted.norm()):
-            raise _differs(entry.name)
-        weight.data.copy_(restored(stored, entry.name, shape_there))
-    after = logits_of(model)
-    relative = float((after - logits).norm() / logits.norm().clamp(min=1e-30))
-    if not relative <= _LOGITS[quantize]:
-        raise _differs(f"what comes out by {relative:.2g} of its size")
-    return {
-        "positions": logits.shape[0] * logits.shape[1],
-        "same_token": float((after.argmax(-1) == logits.argmax(-1)).float().mean()),
-        "largest_difference": float((after - logits).abs().max()),
-        "relative_difference": relative,
-    }
-
-
-def _differs(what: str) -> CompatibilityError:
-    return CompatibilityError(
-        f"this model cannot be written as GGUF: read again, {what} differs; nothing was kept"
-    )
-
-
-def _read(path: Path, entries: list[Entry], shape: Shape) -> Iterator[tuple[Entry, Tensor, Shape]]:
-    """Each tensor of a file in float32, with the shape that the file itself tells."""
-    reader = GGUFReader(path)
-    arch = reader.fields["general.architecture"].contents()
-    there = {tensor.name: tensor for tensor in reader.tensors}
-    if arch != shape.form.arch or set(there) - {_FACTORS} != {entry.name for entry in entries}:
-        raise _differs("the list of its tensors")
-    counts = {}
-    for name in ("head_count", "head_count_kv"):
-        value = reader.fields[f"{arch}.attention.{name}"].contents()
-        counts[name] = tuple(value if isinstance(value, list) else [value] * len(shape.heads))
-    told = replace(shape, heads=counts["head_count"], kv_heads=counts["head_count_kv"])
-    for entry in entries:
-        tensor = there[entry.name]
-        array = gguf.quants.dequantize(tensor.data, tensor.tensor_type)
-        yield entry, torch.from_numpy(array.reshape(entry.shape).copy()), told
-
-
-def logits_of(model: PreTrainedModel) -> Tensor:
-    """For two rows of ids spread over the vocabulary, `(2, S, V)` float32.
-
-    Raises:
-        DataError: they are not finite.
-    """
-    vocabulary = len(model.get_input_embeddings().weight)  # pyright: ignore[reportArgumentType]
-    length = min(_TOKENS, positions_of(model) or _TOKENS)
-    ids = (torch.arange(2 * length, device=model.device) * 7919 % vocabulary).view(2, length)
-    with computing(model), inference(model):
-        logits = model(input_ids=ids).logits.float().cpu()
-        if not bool(torch.isfinite(logits).all()):
-            raise DataError(f"cannot export {model.name_or_path or 'this'}: {damage_of(model)}")
-    return logits

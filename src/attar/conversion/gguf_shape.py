@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -13,6 +13,9 @@ from transformers import PreTrainedModel
 from attar.errors import CompatibilityError
 from attar.families import Body
 from attar.models import positions_of, require_decoder
+
+Quantize = Literal["f32", "f16", "bf16", "q8_0", "q4_0"]
+"""The type of most matrices of a file."""
 
 _ATTENTION = ("q_proj", "k_proj", "v_proj", "o_proj")
 _MLP = ("gate_proj", "up_proj", "down_proj")

@@ -1,0 +1,120 @@
+"""A GGUF file read again, and compared with the model that it was written from."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import gguf
+import torch
+from gguf import GGUFReader
+from torch import Tensor
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from attar.conversion.gguf import FACTORS, ROUNDING, Entry, restored, stored_form
+from attar.conversion.gguf_shape import Quantize, Shape
+from attar.errors import CompatibilityError, DataError
+from attar.models import computing, damage_of, inference, positions_of
+
+#: largest difference of logits, `|a - b| / |a|`: wrong names or rows give about 1.4
+_LOGITS = {"f32": 1e-3, "f16": 0.05, "bf16": 0.1, "q8_0": 0.2, "q4_0": 0.9}
+#: tokens of each of the rows that both models read, and their text
+_TOKENS = 32
+_TEXT = (
+    "The river rises in the mountains and reaches the sea after four hundred miles. In spring, "
+    "when the snow melts, it carries more water than in all other months together. Towns on its "
+    "banks have built walls against floods since the Middle Ages, and the oldest still stand."
+)
+
+
+def verify(
+    path: Path,
+    model: PreTrainedModel,
+    *,
+    batch: Tensor,
+    logits: Tensor,
+    shape: Shape,
+    entries: list[Entry],
+    quantize: Quantize,
+) -> dict[str, float]:
+    """Read a file again, put its weights in place of the model's, and compare both on a batch.
+
+    Args:
+        path: what was written.
+        model: what it was written from; holds the weights of the file afterwards.
+        batch: of `batch_of`.
+        logits: of `logits_of`, before.
+        shape: of `shape_of`.
+        entries: of `entries_of`.
+        quantize: as it was written.
+
+    Returns:
+        `positions` that were compared, `same_token`, the share at which both hold the same next
+        token for the likeliest, `largest_difference` of a logit, and `relative_difference` of all.
+
+    Raises:
+        CompatibilityError: the file holds another model.
+    """
+    weights = dict(model.named_parameters())
+    for entry, stored, shape_there in _read(path, entries, shape):
+        weight = weights[entry.source]
+        wanted = stored_form(weight, entry.name, shape).cpu()
+        error = float((wanted - stored).norm())
+        if not error <= ROUNDING[entry.kind] * float(wanted.norm()):
+            raise _differs(entry.name)
+        weight.data.copy_(restored(stored, entry.name, shape_there))
+    after = logits_of(model, batch)
+    relative = float((after - logits).norm() / logits.norm().clamp(min=1e-30))
+    if not relative <= _LOGITS[quantize]:
+        raise _differs(f"what comes out by {relative:.2g} of its size")
+    return {
+        "positions": logits.shape[0] * logits.shape[1],
+        "same_token": float((after.argmax(-1) == logits.argmax(-1)).float().mean()),
+        "largest_difference": float((after - logits).abs().max()),
+        "relative_difference": relative,
+    }
+
+
+def _differs(what: str) -> CompatibilityError:
+    return CompatibilityError(
+        f"this model cannot be written as GGUF: read again, {what} differs; nothing was kept"
+    )
+
+
+def _read(path: Path, entries: list[Entry], shape: Shape) -> Iterator[tuple[Entry, Tensor, Shape]]:
+    """Each tensor of a file in float32, with the shape that the file itself tells."""
+    reader = GGUFReader(path)
+    arch = reader.fields["general.architecture"].contents()
+    there = {tensor.name: tensor for tensor in reader.tensors}
+    if arch != shape.form.arch or set(there) - {FACTORS} != {entry.name for entry in entries}:
+        raise _differs("the list of its tensors")
+    counts = {}
+    for name in ("head_count", "head_count_kv"):
+        value = reader.fields[f"{arch}.attention.{name}"].contents()
+        counts[name] = tuple(value if isinstance(value, list) else [value] * len(shape.heads))
+    told = replace(shape, heads=counts["head_count"], kv_heads=counts["head_count_kv"])
+    for entry in entries:
+        tensor = there[entry.name]
+        array = gguf.quants.dequantize(tensor.data, tensor.tensor_type)
+        yield entry, torch.from_numpy(array.reshape(entry.shape).copy()), told
+
+
+def batch_of(tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel) -> Tensor:
+    """Two rows of ids of plain text, `(2, S)`: what a model says of other ids tells little."""
+    length = min(_TOKENS, positions_of(model) or _TOKENS)
+    ids: Any = tokenizer(_TEXT, add_special_tokens=False)["input_ids"]
+    rows = (ids * (2 * length))[: 2 * length]
+    return torch.tensor(rows, device=model.device).view(2, length)
+
+
+def logits_of(model: PreTrainedModel, batch: Tensor) -> Tensor:
+    """`(2, S, V)`, float32.
+
+    Raises:
+        DataError: they are not finite.
+    """
+    with computing(model), inference(model):
+        logits = model(input_ids=batch).logits.float().cpu()
+        if not bool(torch.isfinite(logits).all()):
+            raise DataError(f"cannot export {model.name_or_path or 'this'}: {damage_of(model)}")
+    return logits
