@@ -102,10 +102,9 @@ def _gguf(
     entries = gguf.entries_of(model, shape, quantize=quantize)
     notes = [*shape.notes, *vocabulary.notes]
     for kind, names in gguf.coarser(entries, quantize).items():
-        notes.append(
-            f"{len(names)} matrices are in {kind.lower()}, as {quantize} cannot hold them "
-            f"({names[0]} and others)"
-        )
+        several = len(names) > 1
+        what, others = (f"{len(names)} matrices are", ", ...") if several else ("a matrix is", "")
+        notes.append(f"{what} in {kind.lower()}, which {quantize} cannot hold ({names[0]}{others})")
     batch = gguf_check.batch_of(tokenizer, model)
     logits = gguf_check.logits_of(model, batch)
     needed = sum(entry.bytes for entry in entries) + _HEADER
