@@ -101,6 +101,7 @@ def _line(tables: Mapping[str, Mapping[str, Any]], device: str) -> dict[str, Any
         "unit": f"tokens/s of SmolLM2-135M, greedy, batch 1 ({ours})",
         "baseline": f"{theirs}: {greedy[theirs]['rate']:.1f}",
         "ratio": round(ratio, 3),
+        "tau": round(greedy[ours]["tau"], 3),
         "target": target,
         "over_plain": {name: round(value, 3) for name, value in over.items()},
         "ok": bool(ratio >= target and min(over.values()) >= 1),

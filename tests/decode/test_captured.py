@@ -10,7 +10,6 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
@@ -33,7 +32,7 @@ def shapes(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, ...]]:
     """Those that were captured."""
     seen: list[tuple[int, ...]] = []
 
-    def capture(run: Run, device: torch.device) -> Run:
+    def capture(run: Run, **_: Any) -> Run:
         seen.append(tuple(run().shape))
         return run
 
@@ -99,7 +98,7 @@ def test_weights_that_move_are_captured_again(shapes: list[Any]) -> None:
 def test_what_cannot_be_captured_is_run_as_it_comes(
     wrong: bool, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    def capture(run: Run, device: torch.device) -> Run:
+    def capture(run: Run, **_: Any) -> Run:
         if wrong:
             return lambda: run() + 1
         raise RuntimeError("operation not permitted when stream is capturing\nmore")

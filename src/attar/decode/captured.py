@@ -48,12 +48,13 @@ class Captured(Passes):
     def __init__(self, model: PreTrainedModel) -> None:
         super().__init__(model)
         self._graphs: dict[Shape, Graph] = {}
+        self._pool: Any = None  # of the memory that graphs share, as one runs after the other
         self._fails = False
 
     def start(self, rows: int) -> None:
         """Begin a batch; graphs are kept while what they compute on stays where it is."""
         if not self.fits(rows):
-            self._graphs.clear()
+            self._forget()
         super().start(rows)
 
     def reserve(self, tokens: int) -> None:
@@ -61,7 +62,7 @@ class Captured(Passes):
         size = self.size
         super().reserve(tokens)
         if self.size > size:
-            self._graphs.clear()
+            self._forget()
 
     def __call__(self, read: Tensor, *, last: int) -> Tensor:
         """Replay the pass of the next larger shape."""
@@ -80,6 +81,11 @@ class Captured(Passes):
         graph.read.copy_(padded)
         return graph.replay()[:count, -last:].clone()
 
+    def _forget(self) -> None:
+        self._graphs.clear()
+        gpu = self.model.device.type == "cuda"
+        self._pool = torch.cuda.graph_pool_handle() if gpu else None
+
     def _captured(self, shape: Shape, read: Tensor) -> Graph | None:
         """The pass of a shape; None where it cannot be captured, which is said once."""
         read = read.to(self.model.device)
@@ -89,22 +95,22 @@ class Captured(Passes):
 
         try:
             expected = run()
-            replay = capture(run, self.model.device)
+            replay = capture(run, device=self.model.device, pool=self._pool)
             # A pass writes what it reads into slots of its own, so that it can be run again.
             if not torch.allclose(replay(), expected, rtol=1e-2, atol=1e-2, equal_nan=True):
                 raise RuntimeError("a replayed pass gave other logits than the model")
         except RuntimeError as error:  # the model waits for the GPU, or there is no memory
             self._fails = True
-            self._graphs.clear()
-            _tell(self.model, str(error).strip().split("\n")[0])
+            self._forget()
+            _tell(self.model, " ".join(str(error).split())[:200])
             return None
         self._graphs[shape] = Graph(read, replay)
         return self._graphs[shape]
 
 
-def capture(run: Callable[[], Tensor], device: torch.device) -> Callable[[], Tensor]:
-    """The same function as a CUDA graph, which always returns the same tensor; on a processor
-    compiled."""
+def capture(run: Callable[[], Tensor], *, device: torch.device, pool: Any) -> Callable[[], Tensor]:
+    """The same function as a CUDA graph, which always returns the same tensor and takes memory from
+    the pool; on a processor compiled."""
     if device.type != "cuda":
         return torch.compile(run, dynamic=False)
     with torch.cuda.device(device):
@@ -115,7 +121,7 @@ def capture(run: Callable[[], Tensor], device: torch.device) -> Callable[[], Ten
                 run()
         torch.cuda.current_stream().wait_stream(side)
         graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph):
+        with torch.cuda.graph(graph, pool=pool):
             logits = run()
 
     def replay() -> Tensor:
