@@ -115,7 +115,7 @@ def _special(
     for key, name in (
         ("unknown", "unk"),
         ("padding", "pad"),
-        ("seperator", "sep"),
+        ("seperator", "sep"),  # codespell:ignore seperator
     ):  # their spelling
         if isinstance(number := getattr(tokenizer, f"{name}_token_id"), int):
             values[f"tokenizer.ggml.{key}_token_id"] = number
