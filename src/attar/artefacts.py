@@ -301,29 +301,41 @@ def made_once(folder: Path, make: Callable[[Path], None]) -> Path:
         make: fills an empty folder beside it.
 
     Raises:
+        ConfigError: it cannot be written there.
         ResourceError: the disk is full.
     """
     if folder.is_dir():
         return folder
-    make_folder(folder.parent)
-    unfinished = folder.with_name(f"{folder.name}.partial")
-    with FileLock(f"{folder}.lock"):
-        if folder.is_dir():  # another process has made it meanwhile
-            return folder
-        shutil.rmtree(unfinished, ignore_errors=True)  # of a process that was killed
-        unfinished.mkdir()
-        try:
-            make(unfinished)
-        except BaseException as error:
-            shutil.rmtree(unfinished, ignore_errors=True)
-            if disk_is_full(error):
-                raise ResourceError(
-                    f"writing {str(folder)!r} stopped, as the disk is full; make room, or set "
-                    "ATTAR_HOME to a folder on another disk"
-                ) from error
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(f"{folder}.lock"):
+            if not folder.is_dir():  # another process may have made it meanwhile
+                _make(folder, make)
+    except Exception as error:
+        if disk_is_full(error):
+            raise ResourceError(
+                f"writing {str(folder)!r} stopped, as the disk is full; make room, or set "
+                "ATTAR_HOME to a folder on another disk"
+            ) from error
+        if not isinstance(error, OSError):
             raise
-        unfinished.rename(folder)
+        raise ConfigError(
+            f"cannot write in {str(folder.parent)!r}: {error.strerror or error}; set ATTAR_HOME to "
+            "a folder that you may write to"
+        ) from error
     return folder
+
+
+def _make(folder: Path, make: Callable[[Path], None]) -> None:
+    unfinished = folder.with_name(f"{folder.name}.partial")
+    shutil.rmtree(unfinished, ignore_errors=True)  # of a process that was killed
+    unfinished.mkdir()
+    try:
+        make(unfinished)
+    except BaseException:
+        shutil.rmtree(unfinished, ignore_errors=True)
+        raise
+    unfinished.rename(folder)
 
 
 def write_text(path: Path, text: str) -> None:

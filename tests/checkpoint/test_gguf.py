@@ -1,3 +1,5 @@
+import errno
+
 import gguf
 import numpy as np
 import pytest
@@ -5,9 +7,9 @@ import torch
 
 import ggufs
 import tiny
-from attar import checkpoint
+from attar import artefacts, checkpoint
 from attar.checkpoint.gguf import is_gguf, located
-from attar.errors import CompatibilityError, DataError
+from attar.errors import CompatibilityError, ConfigError, DataError
 
 F16, Q8_0 = gguf.GGMLQuantizationType.F16, gguf.GGMLQuantizationType.Q8_0
 
@@ -169,3 +171,42 @@ def test_absent_files_are_told_from_those_of_the_hub(name, message):
     assert is_gguf(name)
     with pytest.raises(DataError, match=message):
         checkpoint.load_tokenizer(name)
+
+
+def test_names_that_no_file_can_have_are_refused():
+    with pytest.raises(DataError, match="File name too long"):
+        checkpoint.load(f"{'a' * 300}.gguf")
+
+
+def test_parts_of_a_split_file_are_told_from_damaged_ones(model, tmp_path):
+    file = tmp_path / "a-00001-of-00002.gguf"
+    ggufs.write_llama(file, model, more={"split.count": 2})
+    with pytest.raises(CompatibilityError, match=r"one of 2 parts .* llama-gguf-split --merge"):
+        checkpoint.load(file)
+
+
+def test_the_tokenizer_has_the_tokens_of_the_file_alone(model, tmp_path):
+    tokenizer = checkpoint.load_tokenizer(ggufs.write_llama(tmp_path / "a.gguf", model))
+    assert len(tokenizer) == model.config.vocab_size
+    assert max(tokenizer("<|endoftext|>ab")["input_ids"]) < model.config.vocab_size
+
+
+def test_generation_stops_at_the_end_of_a_turn_too(model, tmp_path):
+    more = {"tokenizer.ggml.eot_token_id": 5, "tokenizer.ggml.eom_token_id": 2}
+    read = checkpoint.load(ggufs.write_llama(tmp_path / "a.gguf", model, more=more))
+    assert read.generation_config.eos_token_id == [2, 5]
+
+
+@pytest.mark.parametrize("closed", ["the folder", "the lock"])
+def test_where_nothing_can_be_kept_the_folder_to_set_is_named(closed, model, tmp_path, monkeypatch):
+    file = ggufs.write_llama(tmp_path / "a.gguf", model)
+    if closed == "the folder":
+        (tmp_path / "home").touch()
+    else:  # as root, who runs tests in containers, may write everywhere
+
+        def refuse(*_, **__):
+            raise PermissionError(errno.EACCES, "Permission denied")
+
+        monkeypatch.setattr(artefacts.FileLock, "acquire", refuse)
+    with pytest.raises(ConfigError, match=r"cannot write in .*; set ATTAR_HOME to a folder"):
+        checkpoint.load(file)

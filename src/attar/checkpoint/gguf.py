@@ -9,6 +9,7 @@ in.
 
 import hashlib
 import io
+import json
 import logging
 import re
 import sys
@@ -20,12 +21,13 @@ from typing import Any
 import numpy as np
 import torch
 from huggingface_hub import hf_hub_download
+from tokenizers import Tokenizer
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 
 from attar import artefacts
 from attar.checkpoint.pre_tokenizers import pre_tokenizer_named
-from attar.checkpoint.sources import bars_on_terminals, not_on_hub, reason_of
+from attar.checkpoint.sources import bars_on_terminals, folder_of, not_on_hub, reason_of
 from attar.errors import AttarError, CompatibilityError, DataError, MissingExtraError
 
 logger = logging.getLogger(__name__)
@@ -47,7 +49,7 @@ _GIVE_SOURCE = "give the checkpoint that it was made from"
 
 def is_gguf(path: str | Path) -> bool:
     """Whether a name is that of a GGUF file: a path, or `owner/name:file.gguf` on the Hub."""
-    return str(path).lower().endswith(SUFFIX) and not Path(path).is_dir()
+    return str(path).lower().endswith(SUFFIX) and not folder_of(path).is_dir()
 
 
 def located(path: str | Path, *, revision: str | None = None) -> str | Path:
@@ -126,7 +128,10 @@ def _convert(file: Path, shown: str, *, folder: Path) -> None:
             f"{_GIVE_SOURCE} ({reason_of(error)})"
         ) from error
     _require_all(model, info["missing_keys"], reader, shown)
+    _drop_strangers(tokenizer, reader)
     _set_pre_tokenizer(tokenizer, reader, shown)
+    if len(ends := _ends(reader)) > 1:
+        model.generation_config.eos_token_id = ends
     # marks of the file that it came from, with which it would not be saved
     model.hf_quantizer = None
     for mark in ("quantization_config", "_model_name_or_path"):
@@ -166,6 +171,11 @@ def _reader(file: Path, shown: str) -> Any:
             f"expected a GGUF file in {shown!r}, which is damaged or something else; download it "
             f"again ({reason_of(error)})"
         ) from None
+    if (parts := _value(reader, "split.count") or 1) > 1:
+        raise CompatibilityError(
+            f"the GGUF file {shown!r} is one of {parts} parts of a model, and transformers reads "
+            "whole files; put them together with llama-gguf-split --merge, from llama.cpp"
+        )
     for name in _PER_LAYER:
         counts = _value(reader, architecture + name)
         if isinstance(counts, list) and architecture != "lfm2":
@@ -253,6 +263,24 @@ def _require_all(model: PreTrainedModel, missing: Any, reader: Any, shown: str) 
             f"the GGUF file {shown!r} does not fit {type(model).__name__}, as which transformers "
             f"reads it ({what}); {_GIVE_SOURCE}"
         )
+
+
+def _drop_strangers(tokenizer: Any, reader: Any) -> None:
+    """Take out tokens that the class brings along and the file lacks, such as GPT-2's end of text:
+    the model has no embeddings for them.
+    """
+    state = json.loads(tokenizer.backend_tokenizer.to_str())
+    known = len(_value(reader, "tokenizer.ggml.tokens"))
+    kept = [token for token in state["added_tokens"] if token["id"] < known]
+    if len(kept) < len(state["added_tokens"]):
+        state["added_tokens"] = kept
+        tokenizer._tokenizer = Tokenizer.from_str(json.dumps(state))
+
+
+def _ends(reader: Any) -> list[int]:
+    """Tokens that end a text, a turn or a message, of which transformers reads the first."""
+    found = [_value(reader, f"tokenizer.ggml.{key}_token_id") for key in ("eos", "eot", "eom")]
+    return [token for token in dict.fromkeys(found) if token is not None]
 
 
 def _set_pre_tokenizer(tokenizer: Any, reader: Any, shown: str) -> None:
