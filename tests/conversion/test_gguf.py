@@ -301,5 +301,7 @@ def test_attar_reads_what_it_wrote(
     run_ = attar.export(model, quantize="f32", tokenizer=tokenizer, output_dir=tmp_path / "out")
     file = tmp_path / "out" / run_.details["file"]
     torch.testing.assert_close(logits(checkpoint.load(file)), logits(model))
+    again = attar.export(file, output_dir=tmp_path / "again")
+    assert again.details["file"] == "model-F32-F16.gguf"
     text = "I'm 12345 d\u00e9j\u00e0\n\n vu  x"
     assert checkpoint.load_tokenizer(file)(text)["input_ids"] == tokenizer(text)["input_ids"]

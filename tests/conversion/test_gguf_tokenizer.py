@@ -151,7 +151,7 @@ def test_special_tokens_and_rows_without_a_token() -> None:
     assert told["tokenizer.ggml.padding_token_id"] == 301
     assert told["tokenizer.ggml.add_bos_token"] is False
     assert told["tokenizer.chat_template"] == "{{ messages }}"
-    with pytest.raises(CompatibilityError, match="300 embeddings"):
+    with pytest.raises(CompatibilityError, match="300 embeddings; give them rows"):
         vocabulary(tokenizer, rows=300)
     tokenizer.bos_token = None
     assert vocabulary(tokenizer)["tokenizer.ggml.bos_token_id"] == 0

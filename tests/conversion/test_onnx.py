@@ -12,6 +12,8 @@ from transformers import (
     AutoModelForQuestionAnswering,
     AutoModelForSequenceClassification,
     PreTrainedTokenizerFast,
+    T5Config,
+    T5ForConditionalGeneration,
 )
 
 import attar
@@ -70,6 +72,10 @@ def test_mistakes_are_one_sentence(
     options["output_dir"] = tmp_path / "out"
     with pytest.raises(CompatibilityError, match="--format gguf"):
         attar.export(tiny.model("llama"), **options)
+    shape: Any = {"d_model": 16, "d_kv": 4, "d_ff": 16, "num_layers": 1, "num_heads": 2}
+    both = T5ForConditionalGeneration(T5Config(vocab_size=320, **shape))
+    with pytest.raises(CompatibilityError, match="no other format"):
+        attar.export(both, **options)
     with pytest.raises(ConfigError, match="f32 where"):
         attar.export(tiny.model("bert"), quantize="f16", **options)
     monkeypatch.setattr("torch.onnx.export", lambda *_, **__: 1 / 0)

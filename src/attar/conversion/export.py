@@ -9,6 +9,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from attar import checkpoint
 from attar.artefacts import require_space
+from attar.checkpoint.gguf import is_gguf
 from attar.conversion.gguf_shape import Quantize
 from attar.errors import MissingExtraError, require
 from attar.report.artefact import artefact
@@ -83,10 +84,16 @@ def export(
             if format == "onnx":
                 work.run.details = _onnx(work.folder, own, tokenizer)
             else:
-                stem = Path(name).resolve().name if name else "model"
-                file = work.folder / f"{stem}-{quantize.upper()}.gguf"
+                file = work.folder / f"{_stem(name)}-{quantize.upper()}.gguf"
                 work.run.details = _gguf(file, own, tokenizer, quantize=quantize)
     return work.run
+
+
+def _stem(name: str) -> str:
+    """What a model is called in the name of its file."""
+    if is_gguf(name):
+        return Path(name.rpartition(":")[2]).stem
+    return Path(name).resolve().name if name else "model"
 
 
 def _gguf(

@@ -77,7 +77,11 @@ def _tokens(
         added = isinstance(where, dict)
         number = where["id"] if added else where
         if number >= rows:
-            raise _refusal(tokenizer, f"it has id {number}, and the model {rows} embeddings")
+            raise _refusal(
+                tokenizer,
+                f"its token {text!r} has id {number}, and the model {rows} embeddings; give them "
+                "rows with resize_token_embeddings of transformers, or take the token out",
+            )
         kind = TokenType.NORMAL
         if added and where["special"]:
             kind = TokenType.CONTROL

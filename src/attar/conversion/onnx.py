@@ -30,10 +30,12 @@ def require_encoder(model: PreTrainedModel) -> None:
     Raises:
         CompatibilityError: it is one.
     """
-    if has_cache(model) or model.config.is_encoder_decoder:
+    both = model.config.is_encoder_decoder
+    if has_cache(model) or both:
+        remedy = "no other format takes it either" if both else "export it with --format gguf"
         raise CompatibilityError(
             f"ONNX is for encoders here, and {model.name_or_path or 'this model'} is a "
-            f"{type(model).__name__}, which writes texts; export it with --format gguf"
+            f"{type(model).__name__}, which writes texts; {remedy}"
         )
 
 
