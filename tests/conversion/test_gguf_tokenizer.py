@@ -26,10 +26,12 @@ TEXT = "".join(f"{line}\n" for line in HARD_TEXT) + "\n".join(
 SPECIAL = ["<|end|>", "<s>"]
 
 
-def byte_level(cut: PreTokenizer, *, size: int = 900, text: str = TEXT) -> PreTrainedTokenizerFast:
-    """A tokenizer that cuts texts in this way, and has learned that."""
-    tokenizer = Tokenizer(models.BPE(ignore_merges=cut.ignores_merges))
-    tokenizer.pre_tokenizer = cut.build()
+def byte_level(
+    split: PreTokenizer, *, size: int = 900, text: str = TEXT
+) -> PreTrainedTokenizerFast:
+    """A tokenizer trained on text that is split in this way."""
+    tokenizer = Tokenizer(models.BPE(ignore_merges=split.ignores_merges))
+    tokenizer.pre_tokenizer = split.build()
     tokenizer.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
         vocab_size=size,
@@ -82,11 +84,11 @@ def vocabulary(tokenizer: Any, *, rows: int = 1200, **changes: Any) -> dict[str,
     return dict(vocabulary_of(tokenizer, tiny.model(vocab_size=rows, **changes)).values)
 
 
-@pytest.mark.parametrize("cut", PRE_TOKENIZERS, ids=lambda cut: cut.name)
-def test_each_cut_is_recognised(cut: PreTokenizer) -> None:
-    found = pre_tokenizer_of(byte_level(cut, size=400).backend_tokenizer)
+@pytest.mark.parametrize("split", PRE_TOKENIZERS, ids=lambda split: split.name)
+def test_each_pre_tokenizer_is_recognised(split: PreTokenizer) -> None:
+    found = pre_tokenizer_of(byte_level(split, size=400).backend_tokenizer)
     assert found is not None
-    assert found.name == cut.name
+    assert found.name == split.name
 
 
 QWEN2 = (
@@ -112,8 +114,8 @@ PUBLISHED: dict[str, Any] = {
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_tokenizers_as_they_are_published(name: str) -> None:
     step = PUBLISHED[name]
-    cut = PreTokenizer("", (step,)) if isinstance(step, str) else PRE_TOKENIZERS[0]
-    tokenizer = byte_level(cut, text="\n".join(HARD_TEXT))  # half of which is marks
+    split = PreTokenizer("", (step,)) if isinstance(step, str) else PRE_TOKENIZERS[0]
+    tokenizer = byte_level(split, text="\n".join(HARD_TEXT))  # half of which is marks
     if not isinstance(step, str):
         backend: Any = tokenizer.backend_tokenizer
         backend.pre_tokenizer = step
@@ -123,7 +125,7 @@ def test_tokenizers_as_they_are_published(name: str) -> None:
 
 
 def test_ours_is_recognised_by_its_ids() -> None:
-    """No expression of llama.cpp's is ours, but where no mark was learned one cuts as well."""
+    """No expression of llama.cpp is ours, but without combining marks one splits the same way."""
     plain = [file.read_text(encoding="utf-8") for file in sorted(ROOT.glob("data/*.py"))]
     ours = train_bpe(Dataset.from_dict({"text": plain}), vocab_size=600, context=64)
     found = pre_tokenizer_of(ours.backend_tokenizer)
@@ -131,7 +133,7 @@ def test_ours_is_recognised_by_its_ids() -> None:
     assert found.name == "ufakzeka"
     marked = train_bpe(Dataset.from_dict({"text": [*HARD_TEXT] * 9}), vocab_size=900, context=64)
     assert pre_tokenizer_of(marked.backend_tokenizer) is None
-    with pytest.raises(CompatibilityError, match="none of its pre-tokenizers"):
+    with pytest.raises(CompatibilityError, match="none of llama"):
         vocabulary(marked)
 
 
@@ -172,7 +174,7 @@ def test_further_ends_of_a_text() -> None:
     found = vocabulary_of(byte_level(PRE_TOKENIZERS[0], size=300), model)
     assert found.values["tokenizer.ggml.eot_token_id"] == 7
     assert found.values["tokenizer.ggml.eom_token_id"] == 8
-    assert "names three" in found.notes[0]
+    assert "only three" in found.notes[0]
 
 
 REFUSED = {
@@ -181,9 +183,9 @@ REFUSED = {
         lambda: wrapped(byte_level(PRE_TOKENIZERS[0]).backend_tokenizer, eos_token=None),
         "eos_token",
     ),
-    "its own cut": (
+    "its own expression": (
         lambda: byte_level(PreTokenizer("mine", (r"\w\w",))),
-        "none of its pre-tokenizers",
+        "none of llama",
     ),
     "lower case": (lambda: lowered(byte_level(PRE_TOKENIZERS[0])), "Lowercase"),
     "a merge left out": (lambda: without_a_merge(sentence_pieces("gemma")), "never merges"),
@@ -226,9 +228,9 @@ def assert_same_ids(tokenizer: PreTrainedTokenizerFast, server: LlamaCpp) -> Non
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("cut", PRE_TOKENIZERS, ids=lambda cut: cut.name)
-def test_llama_cpp_cuts_as_we_say(cut: PreTokenizer, tmp_path: Path) -> None:
-    tokenizer = byte_level(cut)
+@pytest.mark.parametrize("split", PRE_TOKENIZERS, ids=lambda split: split.name)
+def test_llama_cpp_splits_as_we_say(split: PreTokenizer, tmp_path: Path) -> None:
+    tokenizer = byte_level(split)
     assert_same_ids(tokenizer, served(tokenizer, tmp_path / "out"))
 
 

@@ -16,11 +16,11 @@ def export(
     output_dir: Output = None,
 ) -> int:
     """Write a model for another program: a decoder as a GGUF file for llama.cpp, Ollama and LM
-    Studio, per-layer results included, or an encoder as an ONNX file.
+    Studio (per-layer results too), or an encoder as an ONNX file.
 
     Example: `attar export my-model-half --quantize q8_0 -o my-model-gguf`
 
-    The file is read again and compared with the model before it counts.
+    The file is then read back and compared with the model.
 
     Parameters
     ----------

@@ -18,9 +18,9 @@ from attar.report.units import digits, size
 from attar.runtime import place
 
 Format = Literal["gguf", "onnx"]
-#: packages of each format; the extra that installs them is called like it
+#: packages of each format; the extra that installs them has the name of the format
 _PACKAGES = {"gguf": ("gguf",), "onnx": ("onnx", "onnxscript", "onnxruntime")}
-#: room for what stands in the file besides the weights
+#: bytes to spare for all but the weights
 _HEADER = 2**24
 
 
@@ -35,9 +35,9 @@ def export(
     output_dir: str | Path,
 ) -> Run:
     """Write a model for another program: a decoder as a GGUF file for llama.cpp, Ollama and LM
-    Studio, per-layer results included, or an encoder as an ONNX file.
+    Studio (per-layer results too), or an encoder as an ONNX file.
 
-    The file is read again and compared with the model before it counts.
+    The file is then read back and compared with the model.
 
     Args:
         model: folder, Hub name or a model.
@@ -50,12 +50,13 @@ def export(
         output_dir: where the file goes; must be new or empty.
 
     Returns:
-        The record. `details`: `file`, its `bytes`, the `architecture`, how far the file is from
-        the model (`check`), and `notes`; of GGUF also the `tokenizer`, as llama.cpp calls it, of
-        ONNX `inputs` and `outputs`.
+        The record. Its `details` hold `file`, its `bytes`, the `architecture`, the result of the
+        comparison (`check`) and `notes`; for GGUF also llama.cpp's name of the `tokenizer`, for
+        ONNX the `inputs` and `outputs`.
 
     Raises:
-        CompatibilityError: the format cannot hold this model or its tokenizer; says why.
+        CompatibilityError: the format cannot hold this model or its tokenizer; the message says
+            why.
         ConfigError: an option is none of those above.
         DataError: the model cannot be read.
         MissingExtraError: the packages of the format are not installed.
@@ -99,8 +100,8 @@ def _stem(name: str) -> str:
 def _gguf(
     file: Path, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, *, quantize: Quantize
 ) -> dict[str, Any]:
-    """Write a GGUF file and check it; what the record tells of it."""
-    # only here, as the package gguf may be absent
+    """Write a GGUF file and check it; returns the details of the record."""
+    # imported here, as the package gguf may be absent
     from attar.conversion import gguf, gguf_check, gguf_shape, gguf_tokenizer
 
     place(model)
@@ -110,8 +111,9 @@ def _gguf(
     notes = [*shape.notes, *vocabulary.notes]
     for kind, names in gguf.coarser(entries, quantize).items():
         several = len(names) > 1
-        what, others = (f"{len(names)} matrices are", ", ...") if several else ("a matrix is", "")
-        notes.append(f"{what} in {kind.lower()}, which {quantize} cannot hold ({names[0]}{others})")
+        what, others = (f"{len(names)} matrices", ", ...") if several else ("a matrix", "")
+        which = f"{what} ({names[0]}{others})"
+        notes.append(f"{quantize} cannot hold {which}, stored in {kind.lower()}")
     batch = gguf_check.batch_of(tokenizer, model)
     logits = gguf_check.logits_of(model, batch)
     needed = sum(entry.bytes for entry in entries) + _HEADER
@@ -133,10 +135,10 @@ def _gguf(
 def _onnx(
     folder: Path, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase
 ) -> dict[str, Any]:
-    """Write an ONNX file with config and tokenizer beside it, and check it; what the record tells
-    of it.
+    """Write an ONNX file with config and tokenizer beside it, and check it; returns the details of
+    the record.
     """
-    # only here, as the package onnxruntime may be absent
+    # imported here, as the package onnxruntime may be absent
     from attar.conversion import onnx
 
     onnx.require_encoder(model)
@@ -160,18 +162,18 @@ def _onnx(
 
 
 def export_lines(run: Run) -> list[tuple[str, str]]:
-    """The record of an export as labels and texts."""
+    """The record of an export as pairs of label and text."""
     details = run.details
     check = details["check"]
-    apart = check["largest_difference"]
+    difference = check["largest_difference"]
     lines = [("file", f"{details['file']}  ({size(details['bytes'])})")]
     if "tokenizer" in details:
         text = f"{details['architecture']}, pre-tokenizer {details['tokenizer']}"
         same = f"{100 * check['same_token']:.0f}% of {check['positions']} positions"
-        again = f"same next token at {same}, logits"
+        compared = f"same next token at {same}, logits"
     else:
-        text, again = details["architecture"], "outputs"
+        text, compared = details["architecture"], "outputs"
         lines.append(("inputs", ", ".join(details["inputs"])))
         lines.append(("outputs", ", ".join(details["outputs"])))
-    close = f"within {digits(apart)}" if apart else "equal"
-    return [*lines, ("architecture", text), ("read again", f"{again} {close}")]
+    close = f"within {digits(difference)}" if difference else "equal"
+    return [*lines, ("architecture", text), ("verified", f"{compared} {close}")]

@@ -1,10 +1,10 @@
 """A decoder as a GGUF file for llama.cpp, tensor by tensor, and back.
 
-What the format's documentation does not say, and tests in llama.cpp itself do: its architectures
-`llama`, `deci` and `granite` rotate neighbouring channels of a head, where transformers rotates its
-halves, so rows of queries and keys change places, by each layer's own number of heads; norms of
-Gemma are stored with the 1 that its class adds to them; tensors of one dimension are read in
-float32.
+What the format's documentation does not say, and tests in llama.cpp itself showed: its
+architectures `llama`, `deci`, `granite` and `smollm3` rotate neighbouring channels of a head, where
+transformers rotates its two halves, so the rows of queries and keys are permuted within each head;
+the norms of Gemma are stored with the 1 that its class adds to them; tensors of one dimension are
+read in float32.
 """
 
 import math
@@ -31,11 +31,11 @@ _FILE_TYPES: Mapping[str, LlamaFileType] = {
     "q8_0": LlamaFileType.MOSTLY_Q8_0,
     "q4_0": LlamaFileType.MOSTLY_Q4_0,
 }
-#: whole numbers above zero in a block
+#: quantisation steps from zero to the largest weight of a block
 _STEPS = {Kind.Q8_0: 127, Kind.Q4_0: 8}
-#: largest error of a tensor, `|a - b| / |a|`, that rounding to a type can make
+#: largest relative error of a tensor, `|a - b| / |a|`, that rounding to a type can make
 ROUNDING = {Kind.F32: 1e-6, Kind.F16: 2e-3, Kind.BF16: 1e-2, Kind.Q8_0: 0.03, Kind.Q4_0: 0.25}
-_OUTSIDE = ("token_embd.weight", "output.weight")
+_EMBEDDINGS = ("token_embd.weight", "output.weight")
 _BYTES = np.dtype(np.uint8)
 FACTORS = "rope_freqs.weight"
 _HEADS = re.compile(r"blk\.(\d+)\.attn_([qk])\.")
@@ -45,28 +45,28 @@ _HEADS = re.compile(r"blk\.(\d+)\.attn_([qk])\.")
 class Entry:
     """A tensor as it goes into the file."""
 
-    name: str  # there
-    source: str  # of the parameter
+    name: str  # in the file
+    source: str  # of the parameter in the model
     kind: Kind
     shape: tuple[int, ...]
 
     @property
     def stored_shape(self) -> tuple[int, ...]:
-        """In bytes along the last axis."""
+        """The shape with bytes, not weights, along the last axis."""
         return gguf.quant_shape_to_byte_shape(self.shape, self.kind)
 
     @property
     def bytes(self) -> int:
-        """Room that it takes."""
+        """Its size in the file."""
         return math.prod(self.stored_shape)
 
 
 def entries_of(model: PreTrainedModel, shape: Shape, *, quantize: Quantize) -> list[Entry]:
-    """Name and type of every tensor of the file. A matrix whose rows or numbers the type cannot
-    hold is in float16, and one with numbers beyond float16 in float32.
+    """Name and type of every tensor of the file. A matrix whose row length or values do not suit
+    the type is kept in float16, and one with values beyond float16 in float32.
 
     Raises:
-        CompatibilityError: a parameter has no name there.
+        CompatibilityError: llama.cpp's architecture lacks one of the parameters.
     """
     arch = next(n for n, name in gguf.MODEL_ARCH_NAMES.items() if name == shape.form.arch)
     names = gguf.get_tensor_name_map(arch, len(shape.heads))
@@ -87,7 +87,7 @@ def _kind(name: str, weight: Tensor, quantize: Quantize) -> Kind:
     if weight.dim() == 1:
         return Kind.F32
     kind = Kind[quantize.upper()]
-    if kind is Kind.Q4_0 and name in _OUTSIDE:  # where four bits cost most
+    if kind is Kind.Q4_0 and name in _EMBEDDINGS:  # where four bits cost most
         kind = Kind.Q8_0
     block, _ = gguf.GGML_QUANT_SIZES[kind]
     if kind in _STEPS and (weight.shape[-1] % block or not _fits_half(_scales(weight, kind))):
@@ -98,24 +98,24 @@ def _kind(name: str, weight: Tensor, quantize: Quantize) -> Kind:
 
 
 def _scales(weight: Tensor, kind: Kind) -> Tensor:
-    """What the whole numbers of each block are multiplied with, which is stored in float16."""
+    """The scale of each block, which is stored in float16."""
     block, _ = gguf.GGML_QUANT_SIZES[kind]
     return weight.detach().abs().unflatten(-1, (-1, block)).amax(-1) / _STEPS[kind]
 
 
 def _fits_half(numbers: Tensor) -> bool:
-    """Whether float16 holds them but for rounding: none is too large, and not all are too small."""
+    """Whether float16 holds them up to rounding: none is too large, and not all are too small."""
     numbers = numbers.float()
     error = float((numbers.half().float() - numbers).norm())
     return error <= ROUNDING[Kind.F16] * float(numbers.norm())
 
 
 def coarser(entries: list[Entry], quantize: Quantize) -> dict[str, list[str]]:
-    """Names of matrices that keep another type than was asked for, by that type."""
+    """Names of the matrices that are not stored in the type that was asked for, by their type."""
     kept: dict[str, list[str]] = {}
     for entry in entries:
         wanted = Kind[quantize.upper()]
-        if len(entry.shape) > 1 and entry.kind is not wanted and entry.name not in _OUTSIDE:
+        if len(entry.shape) > 1 and entry.kind is not wanted and entry.name not in _EMBEDDINGS:
             kept.setdefault(entry.kind.name, []).append(entry.name)
     return kept
 
@@ -130,15 +130,15 @@ def write(
     name: str,
     quantize: Quantize,
 ) -> None:
-    """Write the file, one tensor at a time in memory.
+    """Write the file, with one tensor at a time in memory.
 
     Args:
         path: a new file.
-        model: whose weights go in.
-        shape: of `shape_of`.
-        entries: of `entries_of`.
-        tokenizer: values by key, of `gguf_tokenizer`.
-        name: that llama.cpp shows.
+        model: the source of the weights.
+        shape: from `shape_of`.
+        entries: from `entries_of`.
+        tokenizer: metadata of the tokenizer by key, from `vocabulary_of`.
+        name: the model's name in the file, which llama.cpp shows.
         quantize: the type of most matrices.
 
     Raises:
@@ -167,7 +167,7 @@ def write(
         for entry in entries:
             array = stored_form(weights[entry.source], entry.name, shape).cpu().numpy()
             writer.write_tensor_data(gguf.quants.quantize(array, entry.kind))
-    except OSError as error:  # NumPy tells how much it wrote, but not why it stopped
+    except OSError as error:  # NumPy says how much it wrote, but not why it stopped
         raise ResourceError(
             f"writing {path.name!r} stopped ({error}); make room on the disk and try again"
         ) from error
@@ -188,11 +188,11 @@ def _add(writer: GGUFWriter, key: str, value: Any) -> None:
         writer.add_array(key, value)
 
 
-# ------------------------------------------------------------------------------------- the numbers
+# ------------------------------------------------------------------------------------- the weights
 
 
 def stored_form(weight: Tensor, name: str, shape: Shape) -> Tensor:
-    """A parameter as the file has it, in float32."""
+    """A parameter as the file stores it, in float32."""
     weight = weight.detach().float()
     if name.endswith("norm.weight"):
         weight = weight + shape.form.norm_offset
@@ -202,7 +202,7 @@ def stored_form(weight: Tensor, name: str, shape: Shape) -> Tensor:
 
 
 def restored(stored: Tensor, name: str, shape: Shape) -> Tensor:
-    """A tensor of the file as the parameter that it was: the inverse of `stored_form`."""
+    """The parameter that a tensor of the file was made from: the inverse of `stored_form`."""
     weight = stored / _scale(name, shape)
     if heads := _rotated(name, shape):
         weight = weight.unflatten(0, (heads, -1, 2)).transpose(1, 2).reshape(weight.shape)
@@ -212,14 +212,14 @@ def restored(stored: Tensor, name: str, shape: Shape) -> Tensor:
 
 
 def _rotated(name: str, shape: Shape) -> int | None:
-    """Number of heads in the rows of a tensor whose rows change places; None: they stay."""
-    found = _HEADS.match(name) if shape.form.pairs else None
-    if found is None:
+    """The number of heads in a tensor whose rows are permuted; None: they are not."""
+    match = _HEADS.match(name) if shape.form.pairs else None
+    if match is None:
         return None
-    return (shape.heads if found[2] == "q" else shape.kv_heads)[int(found[1])]
+    return (shape.heads if match[2] == "q" else shape.kv_heads)[int(match[1])]
 
 
 def _scale(name: str, shape: Shape) -> float:
-    """What a tensor is multiplied with, so that queries come out scaled."""
+    """The factor by which a tensor is multiplied, so that queries come out scaled."""
     scaled = "attn_q_norm." if shape.form.arch == "gemma3" else "attn_q."
     return shape.query_scale if scaled in name else 1.0

@@ -1,4 +1,4 @@
-"""A GGUF file read again, and compared with the model that it was written from."""
+"""Reading a GGUF file back, and comparing it with the model that it was written from."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -16,9 +16,9 @@ from attar.conversion.gguf_shape import Quantize, Shape
 from attar.errors import CompatibilityError, DataError
 from attar.models import computing, damage_of, inference, positions_of
 
-#: largest difference of logits, `|a - b| / |a|`: wrong names or rows give about 1.4
+#: largest relative difference of logits, `|a - b| / |a|`: wrong names or rows give about 1.4
 _LOGITS = {"f32": 1e-3, "f16": 0.05, "bf16": 0.1, "q8_0": 0.2, "q4_0": 0.9}
-#: tokens of each of the rows that both models read, and their text
+#: tokens of each row of the batch that is compared, and their text
 _TOKENS = 32
 _TEXT = (
     "The river rises in the mountains and reaches the sea after four hundred miles. In spring, "
@@ -37,36 +37,37 @@ def verify(
     entries: list[Entry],
     quantize: Quantize,
 ) -> dict[str, float]:
-    """Read a file again, put its weights in place of the model's, and compare both on a batch.
+    """Read a file back, replace the model's weights by those of the file, and compare the logits
+    before and after.
 
     Args:
-        path: what was written.
-        model: what it was written from; holds the weights of the file afterwards.
-        batch: of `batch_of`.
-        logits: of `logits_of`, before.
-        shape: of `shape_of`.
-        entries: of `entries_of`.
-        quantize: as it was written.
+        path: the file.
+        model: the model that it was written from; holds the weights of the file afterwards.
+        batch: from `batch_of`.
+        logits: from `logits_of`, of the model before.
+        shape: from `shape_of`.
+        entries: from `entries_of`.
+        quantize: the type of most matrices.
 
     Returns:
-        `positions` that were compared, `same_token`, the share at which both hold the same next
-        token for the likeliest, `largest_difference` of a logit, and `relative_difference` of all.
+        `positions` that were compared, `same_token`, the share of them with the same most likely
+        next token, `largest_difference` of a logit, and `relative_difference` of all logits.
 
     Raises:
         CompatibilityError: the file holds another model.
     """
     weights = dict(model.named_parameters())
-    for entry, stored, shape_there in _read(path, entries, shape):
+    for entry, stored, declared in _read(path, entries, shape):
         weight = weights[entry.source]
-        wanted = stored_form(weight, entry.name, shape).cpu()
-        error = float((wanted - stored).norm())
-        if not error <= ROUNDING[entry.kind] * float(wanted.norm()):
-            raise _differs(entry.name)
-        weight.data.copy_(restored(stored, entry.name, shape_there))
+        expected = stored_form(weight, entry.name, shape).cpu()
+        error = float((expected - stored).norm())
+        if not error <= ROUNDING[entry.kind] * float(expected.norm()):
+            raise _mismatch(f"{entry.name} differs")
+        weight.data.copy_(restored(stored, entry.name, declared))
     after = logits_of(model, batch)
     relative = float((after - logits).norm() / logits.norm().clamp(min=1e-30))
     if not relative <= _LOGITS[quantize]:
-        raise _differs(f"what comes out by {relative:.2g} of its size")
+        raise _mismatch(f"its logits differ by {relative:.2g} (relative)")
     return {
         "positions": logits.shape[0] * logits.shape[1],
         "same_token": float((after.argmax(-1) == logits.argmax(-1)).float().mean()),
@@ -75,32 +76,33 @@ def verify(
     }
 
 
-def _differs(what: str) -> CompatibilityError:
+def _mismatch(what: str) -> CompatibilityError:
     return CompatibilityError(
-        f"this model cannot be written as GGUF: read again, {what} differs; nothing was kept"
+        f"this model cannot be written as GGUF: the file was read back, and {what}; nothing was "
+        "kept"
     )
 
 
 def _read(path: Path, entries: list[Entry], shape: Shape) -> Iterator[tuple[Entry, Tensor, Shape]]:
-    """Each tensor of a file in float32, with the shape that the file itself tells."""
+    """Each tensor of a file in float32, with the shape that the file itself declares."""
     reader = GGUFReader(path)
     arch = reader.fields["general.architecture"].contents()
     there = {tensor.name: tensor for tensor in reader.tensors}
     if arch != shape.form.arch or set(there) - {FACTORS} != {entry.name for entry in entries}:
-        raise _differs("the list of its tensors")
+        raise _mismatch("the list of its tensors differs")
     counts = {}
     for name in ("head_count", "head_count_kv"):
         value = reader.fields[f"{arch}.attention.{name}"].contents()
         counts[name] = tuple(value if isinstance(value, list) else [value] * len(shape.heads))
-    told = replace(shape, heads=counts["head_count"], kv_heads=counts["head_count_kv"])
+    declared = replace(shape, heads=counts["head_count"], kv_heads=counts["head_count_kv"])
     for entry in entries:
         tensor = there[entry.name]
         array = gguf.quants.dequantize(tensor.data, tensor.tensor_type)
-        yield entry, torch.from_numpy(array.reshape(entry.shape).copy()), told
+        yield entry, torch.from_numpy(array.reshape(entry.shape).copy()), declared
 
 
 def batch_of(tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel) -> Tensor:
-    """Two rows of ids of plain text, `(2, S)`: what a model says of other ids tells little."""
+    """Two rows of ids of plain text, `(2, S)`: on random ids the next token means little."""
     length = min(_TOKENS, positions_of(model) or _TOKENS)
     ids: Any = tokenizer(_TEXT, add_special_tokens=False)["input_ids"]
     rows = (ids * (2 * length))[: 2 * length]
@@ -111,7 +113,7 @@ def logits_of(model: PreTrainedModel, batch: Tensor) -> Tensor:
     """`(2, S, V)`, float32.
 
     Raises:
-        DataError: they are not finite.
+        DataError: a logit is not finite.
     """
     with computing(model), inference(model):
         logits = model(input_ids=batch).logits.float().cpu()

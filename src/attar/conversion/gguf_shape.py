@@ -1,4 +1,4 @@
-"""Which architecture of llama.cpp a model is, and what its GGUF file says of its shape."""
+"""The architecture of llama.cpp that fits a model, and the metadata of its GGUF file."""
 
 import math
 from collections.abc import Mapping
@@ -26,19 +26,20 @@ class Form:
     """How an architecture of llama.cpp differs from the class of transformers."""
 
     arch: str
-    #: rotates neighbouring channels instead of halves: rows of queries and keys change places
+    #: rotates neighbouring channels, not halves: the rows of queries and keys are permuted
     pairs: bool = False
     #: what the class adds to the weights of its norms, and llama.cpp does not
     norm_offset: float = 0.0
     activation: str = "silu"
     biases: tuple[str, ...] = ()  # linear modules that may have one
-    #: reads a factor for each rotary frequency, as Llama 3 stretches them
+    #: reads a factor for each rotary frequency, for the RoPE scaling of Llama 3
     rope_factors: bool = False
     always_tied: bool = False  # its output matrix is always that of the embeddings
     heads_fill_width: bool = False  # heads x head size must be the width
-    #: numbers of layers for which the attention is scaled by width / heads instead of head size
+    #: a model of this many layers scales its attention by width / heads instead of head size
     wide_scale: int | None = None
-    windows: int | None = None  # of so many layers the last sees all of the text, the others a part
+    #: every n-th layer has full attention, the others a sliding window; None: no windows
+    windows: int | None = None
 
 
 _LLAMA = Form("llama", pairs=True, biases=(*_ATTENTION, *_MLP), rope_factors=True)
@@ -56,7 +57,7 @@ FORMS: Mapping[str, Form] = MappingProxyType(
         "smollm3": Form("smollm3", pairs=True),
     }
 )
-#: families whose layers may differ, all of which are this architecture there
+#: families whose layers may differ, and the architecture for them
 _PER_LAYER = ("llama", "mistral", "qwen2")
 _DECI = Form(**{**vars(_LLAMA), "arch": "deci"})
 
@@ -67,11 +68,11 @@ class Shape:
 
     Attributes:
         form: the architecture.
-        heads: of queries, per layer.
-        kv_heads: of keys and values, per layer.
-        values: what stands in the file, by the name of its key without the architecture.
-        rope_factors: one per rotary frequency, float32; None: they are as the base gives them.
-        query_scale: what queries are multiplied with, as llama.cpp scales them otherwise.
+        heads: query heads per layer.
+        kv_heads: key and value heads per layer.
+        values: metadata by key, without the architecture's prefix.
+        rope_factors: divisors of the rotary frequencies, float32; None: no scaling by frequency.
+        query_scale: factor for the queries where llama.cpp scales attention differently.
         notes: what a user has to know, sentences without their full stop.
     """
 
@@ -85,16 +86,16 @@ class Shape:
 
 
 def shape_of(model: PreTrainedModel) -> Shape:
-    """How a model is described for llama.cpp.
+    """Describe a model for llama.cpp.
 
     Raises:
-        CompatibilityError: it cannot be, with the reason.
+        CompatibilityError: llama.cpp cannot run it; the message says why.
     """
     require_decoder(model)
     config: Any = model.config
     kind = config.model_type
     if kind not in FORMS:
-        raise _refusal(model, f"only {', '.join(FORMS)} have a mapping to llama.cpp's names here")
+        raise _refusal(model, f"Attar can export {', '.join(FORMS)}, and its type is {kind}")
     body = Body(model)
     heads, kv_heads, widths = (
         tuple(getattr(layer, name) for layer in body.layers)
@@ -105,7 +106,7 @@ def shape_of(model: PreTrainedModel) -> Shape:
     if not uniform and kind not in _PER_LAYER:
         raise _refusal(
             model,
-            "its layers differ in width, which llama.cpp reads only of models that are built like "
+            "its layers differ in width, which llama.cpp supports only for models built like "
             "Llama; prune it with the layout uniform or depth",
         )
     if not uniform:
@@ -146,26 +147,33 @@ def _refusal(model: PreTrainedModel, reason: str) -> CompatibilityError:
 
 
 def _check(model: PreTrainedModel, form: Form, body: Body) -> None:
-    """Refuse what llama.cpp would compute otherwise, or not read."""
+    """Refuse what llama.cpp would compute differently, or cannot read."""
     config: Any = model.config
     activation = getattr(config, "hidden_activation", None) or config.hidden_act
     if activation != form.activation:
-        raise _refusal(model, f"its activation is {activation}, and there it is {form.activation}")
+        raise _refusal(
+            model, f"its activation is {activation}, and llama.cpp's is {form.activation}"
+        )
     for name, _ in model.named_parameters():
         module, _, leaf = name.rpartition(".")
         if leaf == "bias" and module.rpartition(".")[2] not in form.biases:
             raise _refusal(model, f"the architecture {form.arch} has no place for {name}")
     if form.always_tied and not _tied(model):
-        raise _refusal(model, "its output matrix is not that of its embeddings, and there it is")
+        raise _refusal(model, "llama.cpp ties output matrix and embeddings, and here they differ")
     if getattr(config, "use_bidirectional_attention", False):
-        raise _refusal(model, "its attention sees the text after a token, too")
+        raise _refusal(model, "its attention is bidirectional")
     if form.arch == "gemma3" and (config.attn_logit_softcapping or config.final_logit_softcapping):
-        raise _refusal(model, "its logits are capped, which Gemma 3 does not do there")
+        raise _refusal(model, "llama.cpp does not cap the logits of Gemma 3, and this model does")
     rotated = getattr(config, "no_rope_layers", None) or ()
     if list(rotated) != [int((i + 1) % 4 != 0) for i in range(len(rotated))]:
-        raise _refusal(model, "there one layer in 4 is without positions, and here others are")
+        raise _refusal(
+            model,
+            "llama.cpp omits rotary embeddings in every fourth layer, and this model in others",
+        )
     if min(layer.neurons for layer in body.layers) == 0:
-        raise _refusal(model, "a layer has no neurons, and there such a layer loses its attention")
+        raise _refusal(
+            model, "a layer has no neurons, and llama.cpp skips the attention of such a layer"
+        )
 
 
 def _tied(model: PreTrainedModel) -> bool:
@@ -174,7 +182,7 @@ def _tied(model: PreTrainedModel) -> bool:
 
 
 def _extras(config: Any, kind: str) -> dict[str, Any]:
-    """What single families say of themselves."""
+    """Metadata of single families."""
     if kind == "granite":
         return {
             "logit_scale": float(config.logits_scaling),
@@ -183,7 +191,7 @@ def _extras(config: Any, kind: str) -> dict[str, Any]:
             "attention.scale": float(config.attention_multiplier),
         }
     if kind == "gemma2":
-        # no cap is one that no logit comes near
+        # a cap that no logit comes near stands for none
         return {
             "attn_logit_softcapping": float(config.attn_logit_softcapping or 1e9),
             "final_logit_softcapping": float(config.final_logit_softcapping or 1e9),
@@ -195,26 +203,26 @@ def _extras(config: Any, kind: str) -> dict[str, Any]:
 
 
 def _windows(model: PreTrainedModel, form: Form) -> tuple[dict[str, Any], tuple[str, ...]]:
-    """What the file says of layers that see only the last tokens, and notes."""
+    """Metadata of sliding-window attention, and notes."""
     config: Any = model.config
     kinds = getattr(config, "layer_types", None) or ()
     window: Any = getattr(config, "sliding_window", None)
     most = positions_of(model)
     if form.windows is not None:
-        there = [i % form.windows < form.windows - 1 for i in range(len(kinds))]
-        if [kind == "sliding_attention" for kind in kinds] != there:
+        pattern = [i % form.windows < form.windows - 1 for i in range(len(kinds))]
+        if [kind == "sliding_attention" for kind in kinds] != pattern:
             raise _refusal(
                 model,
-                f"there one layer in {form.windows} sees all of the text and the others a window, "
-                "in a fixed order, which is lost here; keep all layers of this family",
+                f"llama.cpp gives every layer but one in {form.windows} a sliding window, and "
+                "the layers of this model follow another pattern; keep all layers of this family",
             )
         return {"attention.sliding_window": int(window)}, ()
     narrow = "sliding_attention" in kinds if kinds else window is not None
     if not narrow or window is None or (most is not None and most <= window):
         return {}, ()
     note = (
-        f"llama.cpp knows no attention windows for this family, so the file says that the model "
-        f"reads {window} tokens, up to which they change nothing"
+        "llama.cpp has no sliding-window attention for this family, so the context length in the "
+        f"file is {window} tokens, one window"
     )
     return {"context_length": int(window)}, (note,)
 
@@ -223,7 +231,7 @@ def _windows(model: PreTrainedModel, form: Form) -> tuple[dict[str, Any], tuple[
 
 
 def _parameters(config: Any) -> Mapping[str, Any]:
-    """Rotary parameters of layers that see all of the text."""
+    """Rotary parameters of the layers with full attention."""
     rope = getattr(config, "rope_parameters", None) or {}
     return rope.get("full_attention", rope)
 
@@ -235,20 +243,20 @@ def _rope_type(config: Any) -> str:
 def _rope(
     model: PreTrainedModel, form: Form, head_dim: int
 ) -> tuple[dict[str, Any], Tensor | None]:
-    """What the file says of rotary embeddings, and the factors of their frequencies.
+    """Metadata of rotary embeddings, and the divisors of their frequencies.
 
     Raises:
-        CompatibilityError: llama.cpp would compute others.
+        CompatibilityError: llama.cpp would compute other embeddings.
     """
     config: Any = model.config
     rope, kind = _parameters(config), _rope_type(config)
     if rope.get("partial_rotary_factor", 1.0) != 1.0:
-        raise _refusal(model, "only a part of each head is rotated, and there all of it is")
+        raise _refusal(model, "only a part of each head is rotated, and llama.cpp rotates all")
     base = float(rope["rope_theta"])
     values: dict[str, Any] = {"rope.freq_base": base}
     if local := (getattr(config, "rope_parameters", None) or {}).get("sliding_attention"):
         if local.get("rope_type", "default") != "default":
-            raise _refusal(model, "the rotary embeddings of its windows are stretched")
+            raise _refusal(model, "its layers with a sliding window use RoPE scaling")
         values["rope.freq_base_swa"] = float(local["rope_theta"])
     if kind == "default":
         return values, None
@@ -266,18 +274,16 @@ def _rope(
             "rope.scaling.factor": factor,
             "rope.scaling.original_context_length": int(first),
         }, None
-    raise _refusal(
-        model, f"its rotary embeddings are stretched by the method {kind!r} in a way it cannot say"
-    )
+    raise _refusal(model, f"llama.cpp cannot express its RoPE scaling {kind!r}")
 
 
 def _llama3_factors(rope: Mapping[str, Any], base: float, head_dim: int) -> Tensor:
-    """What each frequency is divided by, `(head_dim / 2,)`."""
+    """The divisor of each rotary frequency, `(head_dim / 2,)`."""
     factor, low, high = (
         float(rope[name]) for name in ("factor", "low_freq_factor", "high_freq_factor")
     )
     first = float(rope["original_max_position_embeddings"])
     lengths = 2 * math.pi * base ** (torch.arange(0, head_dim, 2, dtype=torch.float64) / head_dim)
-    # long waves are stretched, short ones stay, and between them it is a mixture
+    # long wavelengths are scaled, short ones are not, and between them the factor is interpolated
     share = ((first / lengths - low) / (high - low)).clamp(0, 1)
     return (1 / ((1 - share) / factor + share)).float()

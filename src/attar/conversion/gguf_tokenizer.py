@@ -1,8 +1,8 @@
-"""A tokenizer as llama.cpp knows it: tokens, merges or scores, and the name of a pre-tokenizer.
+"""A tokenizer as llama.cpp needs it: tokens, merges or scores, and the name of a pre-tokenizer.
 
-llama.cpp does not read the regular expressions of a tokenizer: it has its own, by name. Which of
-them cuts texts as this tokenizer does is found by trying: first on the pieces of a text that is
-hard to cut, then on the ids of every token of the vocabulary as a text of its own.
+llama.cpp does not read the regular expressions of a tokenizer: it has its own, by name. The one
+that splits text like this tokenizer is found by trying them: first the pieces of a difficult text
+are compared, then the ids of every token of the vocabulary as a text of its own.
 """
 
 import json
@@ -20,16 +20,16 @@ from attar.errors import CompatibilityError
 from attar.models import DocumentTokenizer
 
 _SPACE = "\u2581"  # what SentencePiece writes for a space
-#: of a token that no merge makes: worse than every other
+#: score of a token that no merge makes: worse than every other
 _UNMERGED = -1e6
 
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """A tokenizer as its file describes it.
+    """A tokenizer as the GGUF file describes it.
 
     Attributes:
-        values: by key.
+        values: metadata by key.
         notes: what a user has to know, sentences without their full stop.
     """
 
@@ -38,17 +38,17 @@ class Vocabulary:
 
 
 def vocabulary_of(tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel) -> Vocabulary:
-    """How a tokenizer is described for llama.cpp.
+    """Describe a tokenizer for llama.cpp.
 
     Raises:
-        CompatibilityError: llama.cpp has none with the same ids, or it does not fit the model.
+        CompatibilityError: llama.cpp would find other ids, or it does not fit the model.
     """
     if isinstance(tokenizer, DocumentTokenizer) or not tokenizer.is_fast:
         raise _refusal(tokenizer, f"a {type(tokenizer).__name__} has no tokenizer.json")
     backend: Any = tokenizer.backend_tokenizer
     state = json.loads(backend.to_str())
     if state["model"]["type"] != "BPE":
-        raise _refusal(tokenizer, f"it is {state['model']['type']}, and there only BPE has a form")
+        raise _refusal(tokenizer, f"it is {state['model']['type']}, and only BPE can be exported")
     rows = len(model.get_input_embeddings().weight)  # pyright: ignore[reportArgumentType]
     pieces = state["model"].get("byte_fallback", False)
     make = _sentence_pieces if pieces else _byte_level
@@ -69,7 +69,7 @@ def _refusal(tokenizer: PreTrainedTokenizerBase, reason: str) -> CompatibilityEr
 def _tokens(
     tokenizer: PreTrainedTokenizerBase, state: Mapping[str, Any], *, rows: int, pieces: bool
 ) -> tuple[list[str], list[int]]:
-    """Text and type of each id: of every row of the embeddings, also those without a token."""
+    """Text and type of each id, for every row of the embeddings, even one without a token."""
     tokens = [f"[PAD{i}]" for i in range(rows)]
     types = [int(TokenType.UNUSED)] * rows
     listed = [*state["model"]["vocab"].items(), *((a["content"], a) for a in state["added_tokens"])]
@@ -79,7 +79,7 @@ def _tokens(
         if number >= rows:
             raise _refusal(
                 tokenizer,
-                f"its token {text!r} has id {number}, and the model {rows} embeddings; give them "
+                f"its token {text!r} has id {number}, and the model has {rows} embeddings; give them "
                 "rows with resize_token_embeddings of transformers, or take the token out",
             )
         kind = TokenType.NORMAL
@@ -99,18 +99,18 @@ def _tokens(
 def _special(
     tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel
 ) -> tuple[dict[str, Any], tuple[str, ...]]:
-    """Ids of special tokens, and which of them stand around a text."""
+    """Ids of special tokens, which of them are added to a text, and notes."""
     bos, eos = tokenizer.bos_token_id, tokenizer.eos_token_id
     if not isinstance(eos, int):
-        raise _refusal(tokenizer, "it has no token for the end of a text; set its eos_token")
+        raise _refusal(tokenizer, "it has no EOS token; set its eos_token")
     plain, whole = (
         tokenizer("a", add_special_tokens=added)["input_ids"] for added in (False, True)
     )
     first, last = [bos] * (whole[:1] == [bos] != plain[:1]), [eos] * (whole[-1:] == [eos])
     if whole != first + plain + last:
-        raise _refusal(tokenizer, "it puts other tokens around a text than BOS and EOS")
+        raise _refusal(tokenizer, "it adds other tokens to a text than BOS and EOS")
     values: dict[str, Any] = {
-        # llama.cpp takes token 11 for a BOS that is not named
+        # without this key llama.cpp takes token 11 as BOS
         "tokenizer.ggml.bos_token_id": eos if bos is None else bos,
         "tokenizer.ggml.eos_token_id": eos,
         "tokenizer.ggml.add_bos_token": bool(first),
@@ -128,8 +128,8 @@ def _special(
     for key, number in zip(("eot", "eom"), ends, strict=False):
         values[f"tokenizer.ggml.{key}_token_id"] = number
     if len(ends) > 2:
-        said = f"of its {len(ends) + 1} tokens that end a text, the file names three"
-        return values, (said,)
+        note = f"the file can hold only three of the {len(ends) + 1} tokens that end a text"
+        return values, (note,)
     return values, ()
 
 
@@ -149,13 +149,13 @@ def _template(template: Any) -> dict[str, str]:
 def _sentence_pieces(
     tokenizer: PreTrainedTokenizerBase, state: Mapping[str, Any], tokens: list[str]
 ) -> tuple[dict[str, Any], tuple[str, ...]]:
-    """BPE on characters with a fallback to bytes, as Llama 2 and Gemma have it: the pair goes first
-    whose result has the highest score.
+    """BPE on characters with byte fallback, as in Llama 2 and Gemma: the pair whose result has the
+    highest score is merged first.
     """
     merged = [first + second for first, second in _merges(state)]
     order = [text for text, _ in groupby(merged)]
     if len(order) != len(set(order)):
-        raise _refusal(tokenizer, "the order of its merges is not that of scores of its tokens")
+        raise _refusal(tokenizer, "the order of its merges cannot be written as scores of tokens")
     _check_splits(tokenizer, state, set(_merges(state)), set(order))
     scores = {text: -float(rank) for rank, text in enumerate(order)}
     prefix, notes = _prefix(tokenizer, state)
@@ -173,12 +173,12 @@ def _check_splits(
     merges: set[tuple[str, str]],
     merged: set[str],
 ) -> None:
-    """Refuse merges that leave out a way to put a token together, as llama.cpp takes all."""
-    added = {token["content"] for token in state["added_tokens"]}  # taken out of a text before
+    """Refuse merges that lack one of the ways to form a token, as llama.cpp uses all of them."""
+    added = {token["content"] for token in state["added_tokens"]}  # split off before BPE
     known = state["model"]["vocab"].keys() - added
     for text in merged:
-        for cut in range(1, len(text)):
-            pair = (text[:cut], text[cut:])
+        for at in range(1, len(text)):
+            pair = (text[:at], text[at:])
             if pair[0] in known and pair[1] in known and pair not in merges:
                 raise _refusal(tokenizer, f"it never merges {pair[0]!r} and {pair[1]!r}")
 
@@ -186,7 +186,7 @@ def _check_splits(
 def _prefix(
     tokenizer: PreTrainedTokenizerBase, state: Mapping[str, Any]
 ) -> tuple[bool, tuple[str, ...]]:
-    """Whether a text begins with a space that nobody typed."""
+    """Whether a space is put before a text, and notes."""
     parts = [*_parts(state["normalizer"], "normalizers")]
     parts += _parts(state["pre_tokenizer"], "pretokenizers")
     prefix, notes = False, ()
@@ -198,18 +198,18 @@ def _prefix(
             prefix = part["prepend_scheme"] != "never"
             if part["prepend_scheme"] == "first":
                 notes = (
-                    "llama.cpp puts a space before every text and after each special token, this "
-                    "tokenizer only before a text that does not begin with one",
+                    "llama.cpp puts a space before every text and after each special token, where "
+                    "this tokenizer does so only before a text that does not begin with one",
                 )
         elif not (
             kind == "Replace" and (part["pattern"], part["content"]) == ({"String": " "}, _SPACE)
         ) and not (kind == "Split" and part["pattern"] == {"String": " "}):
-            raise _refusal(tokenizer, f"it has a {kind} that is not known there")
+            raise _refusal(tokenizer, f"llama.cpp has no counterpart of its {kind}")
     return prefix, notes
 
 
 def _parts(step: Any, name: str) -> Iterator[Mapping[str, Any]]:
-    """Steps of normalisation or pre-tokenization, out of their sequence."""
+    """Steps of normalisation or pre-tokenization, with sequences flattened."""
     if step is None:
         return
     if step["type"] == "Sequence":
@@ -220,7 +220,7 @@ def _parts(step: Any, name: str) -> Iterator[Mapping[str, Any]]:
 
 
 def _merges(state: Mapping[str, Any]) -> list[Any]:
-    """Pairs of tokens, the first to be merged first."""
+    """Pairs of tokens in the order of their priority."""
     merges = state["model"]["merges"]
     return [tuple(m.split(" ", 1) if isinstance(m, str) else m) for m in merges]
 
@@ -231,26 +231,23 @@ def _merges(state: Mapping[str, Any]) -> list[Any]:
 def _byte_level(
     tokenizer: PreTrainedTokenizerBase, state: Mapping[str, Any], tokens: list[str]
 ) -> tuple[dict[str, Any], tuple[str, ...]]:
-    """BPE on bytes, as GPT-2 has it."""
+    """BPE on bytes, as in GPT-2."""
     for part in _parts(state["normalizer"], "normalizers"):
-        if part["type"] != "NFC":  # which llama.cpp leaves out, as text is nearly always composed
-            raise _refusal(tokenizer, f"it changes texts by {part['type']}, which it does not know")
+        if part["type"] != "NFC":  # llama.cpp skips it; nearly all text is composed already
+            raise _refusal(tokenizer, f"llama.cpp lacks its normalizer {part['type']}")
     steps = list(_parts(state["pre_tokenizer"], "pretokenizers"))
     if "ByteLevel" not in [part["type"] for part in steps]:
-        raise _refusal(tokenizer, "its BPE is not one of bytes")
+        raise _refusal(tokenizer, "its BPE is not on bytes")
     backend: Any = tokenizer.backend_tokenizer
     found, notes = pre_tokenizer_of(backend), ()
     if found is None:
         texts = {part.get("pattern", {}).get("Regex") for part in steps}
         found = next((one for one in PRE_TOKENIZERS if one.published in texts - {None}), None)
-        notes = (
-            "llama.cpp splits texts with combining marks otherwise than this tokenizer, which it "
-            "knows by name all the same",
-        )
+        notes = ("llama.cpp has this pre-tokenizer, but splits combining marks differently",)
     if found is None:
         raise _refusal(
             tokenizer,
-            "none of its pre-tokenizers cuts texts into the same tokens; give a model with the "
+            "none of llama.cpp's pre-tokenizers gives the same ids; give a model with the "
             "tokenizer of GPT-2, Llama 3 or Qwen 2",
         )
     return {
@@ -279,17 +276,17 @@ def pre_tokenizer_of(backend: Tokenizer) -> PreTokenizer | None:
 
 
 def _ids(backend: Tokenizer, texts: Sequence[str]) -> list[list[int]]:
-    return [found.ids for found in backend.encode_batch(texts, add_special_tokens=False)]
+    return [encoding.ids for encoding in backend.encode_batch(texts, add_special_tokens=False)]
 
 
 def _pieces(pre_tokenizer: Any) -> list[list[Any]]:
-    """The pieces of the hard text."""
+    """The pieces into which the difficult text is split."""
     return [pre_tokenizer.pre_tokenize_str(line) for line in HARD_TEXT]
 
 
 def _texts(backend: Tokenizer) -> Iterator[str]:
-    """Every token as a text: alone, between digits, and in quotes, where English contractions may
-    be seen that are none.
+    """Every token as a text: alone, and in quotes and between digits, where some pre-tokenizers
+    see English contractions.
     """
     for number in range(backend.get_vocab_size(with_added_tokens=False)):
         text = backend.decode([number])

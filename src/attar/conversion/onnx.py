@@ -1,4 +1,4 @@
-"""An encoder, with its head if it has one, as an ONNX file, and in onnxruntime for a check."""
+"""An encoder, with its head if it has one, as an ONNX file that is checked in onnxruntime."""
 
 import contextlib
 import logging
@@ -15,27 +15,27 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from attar.errors import CompatibilityError
 from attar.models import has_cache, inference, positions_of
 
-#: relative difference of outputs that other kernels may make in float32
+#: relative difference of outputs that other kernels may cause in float32
 _ROUNDING = 1e-3
 #: rows and tokens of the batch that is traced, and of those that are compared
 _TRACED = (2, 12)
 _COMPARED = ((1, 1), (2, 12), (3, 7))
-#: bytes from which weights lie in a file of their own, as one of protobuf's has an end
+#: bytes of weights above which they go to a file of their own, as protobuf ends at 2 GB
 _ONE_FILE = 1_500_000_000
 
 
 def require_encoder(model: PreTrainedModel) -> None:
-    """Refuse a model that writes texts.
+    """Refuse a model that generates text.
 
     Raises:
-        CompatibilityError: it is one.
+        CompatibilityError: it does.
     """
     both = model.config.is_encoder_decoder
     if has_cache(model) or both:
         remedy = "no other format takes it either" if both else "export it with --format gguf"
         raise CompatibilityError(
-            f"ONNX is for encoders here, and {model.name_or_path or 'this model'} is a "
-            f"{type(model).__name__}, which writes texts; {remedy}"
+            f"only encoders can be exported to ONNX, and {model.name_or_path or 'this model'} is a "
+            f"{type(model).__name__}, which generates text; {remedy}"
         )
 
 
@@ -47,23 +47,23 @@ class _Traced(nn.Module):
         self.model, self.names = model, names
 
     def forward(self, *inputs: Tensor) -> dict[str, Tensor]:
-        found = self.model(**dict(zip(self.names, inputs, strict=True)), return_dict=True)
-        return {name: value for name, value in found.items() if isinstance(value, Tensor)}
+        output = self.model(**dict(zip(self.names, inputs, strict=True)), return_dict=True)
+        return {name: value for name, value in output.items() if isinstance(value, Tensor)}
 
 
 def inputs_of(tokenizer: PreTrainedTokenizerBase) -> list[str]:
-    """What the model is given of a text."""
+    """Names of the model's inputs for a text."""
     types = "token_type_ids"
     return ["input_ids", "attention_mask", *([types] * (types in tokenizer.model_input_names))]
 
 
 def write(path: Path, model: PreTrainedModel, *, inputs: list[str]) -> list[str]:
-    """Write the file, for batches and texts of any length that the model reads.
+    """Write the file, for any batch size and any length that the model reads.
 
     Args:
         path: a new file.
-        model: in float32, on the processor.
-        inputs: names of `inputs_of`.
+        model: in float32, on the CPU.
+        inputs: names from `inputs_of`.
 
     Returns:
         The names of the outputs.
@@ -89,7 +89,7 @@ def write(path: Path, model: PreTrainedModel, *, inputs: list[str]) -> list[str]
                 external_data=heavy,
                 verbose=False,
             )
-        except Exception as error:  # of torch.export, onnxscript and others
+        except Exception as error:  # from torch.export, onnxscript and others
             raise CompatibilityError(
                 f"cannot write {model.name_or_path or 'this model'} ({type(model).__name__}) as "
                 f"ONNX: torch cannot trace it ({' '.join(str(error).split())[:200]})"
@@ -98,15 +98,14 @@ def write(path: Path, model: PreTrainedModel, *, inputs: list[str]) -> list[str]
 
 
 def verify(path: Path, model: PreTrainedModel, *, inputs: list[str]) -> dict[str, float]:
-    """Run a file in onnxruntime and compare it with the model, on batches with padding and of other
-    shapes than the traced one.
+    """Run a file in onnxruntime and compare it with the model, on padded batches of several shapes.
 
     Returns:
         The largest `relative_difference` of an output, `|a - b| / |a|`, and the
-        `largest_difference` of a number.
+        `largest_difference` of a single value.
 
     Raises:
-        CompatibilityError: the file computes something else.
+        CompatibilityError: the file gives other outputs than the model.
     """
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
@@ -120,7 +119,7 @@ def verify(path: Path, model: PreTrainedModel, *, inputs: list[str]) -> dict[str
         with inference(model):
             ours = _Traced(model, inputs)(*batch.values())
         for a, b in zip(ours.values(), map(torch.from_numpy, theirs), strict=True):
-            if a.shape[:2] == batch["input_ids"].shape:  # what stands at padding means nothing
+            if a.shape[:2] == batch["input_ids"].shape:  # outputs at padding are meaningless
                 text = batch["attention_mask"].bool()
                 a, b = a[text], b[text]
             difference = a - b
@@ -128,8 +127,8 @@ def verify(path: Path, model: PreTrainedModel, *, inputs: list[str]) -> dict[str
             relative = max(relative, float(difference.norm() / a.norm().clamp(min=1e-30)))
     if not relative <= _ROUNDING:
         raise CompatibilityError(
-            f"this model cannot be written as ONNX: in onnxruntime its outputs differ by "
-            f"{relative:.2g} of their size; nothing was kept"
+            "this model cannot be written as ONNX: in onnxruntime its outputs differ by "
+            f"{relative:.2g} (relative); nothing was kept"
         )
     return {"relative_difference": relative, "largest_difference": largest}
 
@@ -146,7 +145,7 @@ def _batch(model: PreTrainedModel, inputs: list[str], rows: int, tokens: int) ->
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Leave out what the exporter says of its own parts."""
+    """Silence warnings of the exporter about itself."""
     logger = logging.getLogger("torch.onnx")
     level = logger.level
     logger.setLevel(logging.ERROR)
