@@ -18,7 +18,7 @@ logger = logging.getLogger(__name__)
 #: columns of whole conversations, where none is named
 USUAL = ("messages", "conversations")
 ANSWERED = "assistant_masks"
-"""The column that says which ids of a conversation the assistant says."""
+"""The column that marks the assistant's tokens of a conversation."""
 _ROWS = Features(
     {
         "text": Value("string"),
@@ -29,24 +29,24 @@ _ROWS = Features(
 
 
 def load_documents(data: DataLike, tokenizer: PreTrainedTokenizerBase) -> DatasetDict:
-    """Whatever a language model is trained on: conversations where the data holds them, or text.
+    """The training data of a language model: conversations if the data holds them, or text.
 
-    A table is read as conversations if a column of them is named (`prompt_column`), or if it has no
-    column of text but one called `messages` or `conversations`, or `prompt` with completions. A
-    column of messages is a conversation, whose answers are the assistant's; next to a column of
-    completions it is a prompt, as text is, and the answer is the completion. Messages go through
-    the tokenizer's chat template; text stands as it is, and EOS after its completion.
+    A table is read as conversations if their column is named (`prompt_column`), or if it has no
+    column of text but one called `messages` or `conversations`, or `prompt` next to completions. A
+    column of messages holds whole conversations, unless there is a column of completions: then it
+    holds prompts, and the completions are the answers. Messages go through the tokenizer's chat
+    template; prompts and completions that are text are joined as they are, with EOS at the end.
 
     Args:
         data: whatever `attar.data.load_text` takes.
         tokenizer: of the model.
 
     Returns:
-        The splits train, validation and test, each with a column `text`; of conversations also
-        `input_ids` and `assistant_masks`, which is true where the assistant says an id.
+        The splits train, validation and test, each with a column `text`; conversations also have
+        `input_ids` and `assistant_masks`, which is true for the assistant's tokens.
 
     Raises:
-        DataError: the source cannot be read, or a conversation is none.
+        DataError: the source cannot be read, or a conversation is malformed.
     """
     data = Data.of(data)
     tables = None if data.text_column or data.source == STDLIB else tables_of(data)
@@ -67,7 +67,7 @@ def is_chat(rows: Dataset) -> bool:
 
 
 def _column(rows: Dataset, data: Data) -> str | None:
-    """The column of conversations or prompts; None: there is none, but text."""
+    """The column of conversations or prompts; None: the table holds text."""
     names = rows.column_names
     if data.prompt_column is not None:
         return data.prompt_column
@@ -94,7 +94,7 @@ def _rendered(
         place = f"row {number + 1} of {data.origin}"
         follow = row.get(data.completion_column) if column not in USUAL else None
         made = _conversation(row[column], follow, tokenizer=tokenizer, place=place)
-        # BOS is not written in text: whoever reads it puts it before
+        # without BOS: whoever tokenizes the text adds it
         return {
             "text": made.text.removeprefix(begin),
             "input_ids": made.ids,
@@ -111,7 +111,7 @@ def _rendered(
     answered = made.filter(any, input_columns=ANSWERED)
     if len(answered) < len(made):
         logger.warning(
-            "left out %d of %d conversations in %s, in which the assistant answers nothing",
+            "left out %d of %d conversations in %s that have no answer of the assistant",
             *(len(made) - len(answered), len(made), data.origin),
         )
     return answered

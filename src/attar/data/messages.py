@@ -15,14 +15,14 @@ Messages = list[dict[str, Any]]
 
 #: what ShareGPT calls the roles
 _ROLES = {"human": "user", "gpt": "assistant", "bing": "assistant", "bard": "assistant"}
-#: a template that marks what the assistant says, so that transformers can tell it
+#: in a template that marks the assistant's turns, which transformers can read
 _MARKED = re.compile(r"\{%-?\s*generation\b")
 
 
 @dataclass(frozen=True)
 class Conversation:
-    """A conversation as a model reads it: its text, its ids, and which of them the assistant says,
-    its end of turn included."""
+    """A conversation as a model reads it: its text, its ids, and which of them are the assistant's
+    (the end of its turn included)."""
 
     text: str
     ids: list[int]
@@ -30,7 +30,7 @@ class Conversation:
 
 
 def require_template(tokenizer: PreTrainedTokenizerBase, origin: str) -> None:
-    """Refuse conversations that no template turns into text.
+    """Refuse conversations if the tokenizer has no chat template.
 
     Raises:
         DataError: the tokenizer has none.
@@ -44,14 +44,14 @@ def require_template(tokenizer: PreTrainedTokenizerBase, origin: str) -> None:
 
 
 def messages_of(value: Any, *, place: str) -> Messages:
-    """A conversation in the form of chat templates; ShareGPT's `from` and `value` are known too.
+    """A conversation in the form of chat templates; ShareGPT's `from` and `value` are read too.
 
     Args:
         value: a list of messages.
-        place: where it is, for the message.
+        place: where it is, for error messages.
 
     Raises:
-        DataError: it is none, or a message lacks its role or its text.
+        DataError: it is no list of messages, or a message lacks its role or its text.
     """
     listed = isinstance(value, list) and value
     wrong = [one for one in value if not isinstance(one, dict)] if listed else [value]
@@ -95,11 +95,11 @@ def render(
     Args:
         messages: as `messages_of` gives them.
         tokenizer: whose template it is.
-        place: where the conversation is, for the message.
-        ask: end with what comes before an answer of the assistant.
+        place: where the conversation is, for error messages.
+        ask: end with the header of the assistant's turn.
 
     Raises:
-        DataError: the template refuses it, such as a system message where it knows none.
+        DataError: the template refuses it, for example a system message.
     """
     try:
         return str(
@@ -115,21 +115,21 @@ def render(
 def converse(
     messages: Messages, tokenizer: PreTrainedTokenizerBase, *, place: str, known: int = 1
 ) -> Conversation:
-    """A conversation as ids, with those that the assistant says.
+    """A conversation as ids, with a mark for those of the assistant.
 
-    A template with `{% generation %}` marks them itself. With any other the conversation is
-    rendered up to each answer, and with it: what comes on top is the answer, up to its last
-    character that is no space.
+    A template with `{% generation %}` marks them itself. With any other template the conversation
+    is rendered up to each answer, and then with the answer: the difference is the answer, without
+    trailing white space.
 
     Args:
         messages: as `messages_of` gives them.
         tokenizer: with a chat template.
-        place: where the conversation is, for the message.
-        known: so many messages are given, not learnt; the first one always is, as nothing asked
-            for it.
+        place: where the conversation is, for error messages.
+        known: this many messages at the beginning are given, not learnt; at least the first one,
+            as no message comes before it.
 
     Raises:
-        DataError: the template refuses it, or renders a turn in another way when others follow.
+        DataError: the template refuses it, or renders a turn differently when others follow.
     """
     text = render(messages, tokenizer, place=place)
     if known == 1 and _MARKED.search(str(tokenizer.get_chat_template())):
@@ -165,17 +165,17 @@ def _answers(
         start = shared_length(asked, after)
         if start < len(before) or not text.startswith(after):
             raise DataError(
-                f"the tokenizer's chat template writes a turn of the conversation in {place} in "
-                "another way when others follow it, so that the assistant's tokens cannot be told; "
-                "give conversations of one answer each, or a template that marks answers with "
-                "{% generation %}"
+                f"the tokenizer's chat template renders a turn of the conversation in {place} "
+                "differently when others follow it, so that the assistant's tokens cannot be "
+                "identified; give conversations of one answer each, or a template that marks "
+                "answers with {% generation %}"
             )
         yield start, len(after)
 
 
 def shared_length(one: Sequence[Any], other: Sequence[Any]) -> int:
-    """How many ids or characters two sequences have in common at their beginning. A token that
-    lies across the end of the other is not among them."""
+    """Length of the common prefix of two sequences of ids or characters. A token that crosses the
+    end of the other text is not part of it."""
     pairs = zip(one, other, strict=False)
     return next((i for i, (a, b) in enumerate(pairs) if a != b), min(len(one), len(other)))
 

@@ -1,10 +1,10 @@
 """Forward passes that are captured once and replayed.
 
-A pass over few tokens starts a thousand kernels, and on a GPU the processor takes longer to start
-them than the GPU to run them. A CUDA graph starts them all at once, on the same memory and in the
-same shapes as when it was captured. So widths and rows are rounded up to powers of two.
+A pass over a few tokens launches a thousand kernels, and launching them takes longer than running
+them on the GPU. A CUDA graph launches them all at once, on the same memory and in the same shapes
+as when it was captured. So widths and rows are rounded up to powers of two.
 
-On a processor a compiler takes the place of graphs. It joins the small steps between the matrix
+On a CPU torch.compile takes the place of graphs. It fuses the small operations between the matrix
 products, a third of a pass of a small model, and needs about a minute for each shape.
 """
 
@@ -21,12 +21,12 @@ from attar.decode.cache import takes_positions
 from attar.decode.static import SLIDING, Passes
 
 MOST = 16
-"""Tokens of a row; wider passes are run as they come, and so are those over prompts."""
+"""Tokens of a row; wider passes are not captured, nor are those over prompts."""
 
 logger = logging.getLogger(__name__)
 
 Shape = tuple[int, int, int]
-"""Rows, tokens of each, and behind how many of them there are logits."""
+"""Rows, tokens of each, and for how many of these there are logits."""
 
 
 @dataclass(frozen=True)
@@ -34,8 +34,8 @@ class Graph:
     """A captured pass.
 
     Attributes:
-        read: what it reads, `(2, B, W)`, to be overwritten.
-        replay: runs it; the logits, `(B, last, V)`, which the next replay may overwrite.
+        read: its input, `(2, B, W)`, to be overwritten.
+        replay: runs it; returns the logits, `(B, last, V)`, which the next replay may overwrite.
     """
 
     read: Tensor
@@ -43,22 +43,22 @@ class Graph:
 
 
 class Captured(Passes):
-    """Passes of few shapes, each captured when it first comes."""
+    """Passes of a few shapes, each captured at its first use."""
 
     def __init__(self, model: PreTrainedModel) -> None:
         super().__init__(model)
         self._graphs: dict[Shape, Graph] = {}
-        self._pool: Any = None  # of the memory that graphs share, as one runs after the other
+        self._pool: Any = None  # memory that all graphs share, as they never run at the same time
         self._fails = False
 
     def start(self, rows: int) -> None:
-        """Begin a batch; graphs are kept while what they compute on stays where it is."""
+        """Begin a batch; graphs are kept while cache and weights stay where they are."""
         if not self.fits(rows):
             self._forget()
         super().start(rows)
 
     def reserve(self, tokens: int) -> None:
-        """Make room; graphs of the smaller cache are of no more use."""
+        """Make room; graphs of the smaller cache are dropped."""
         size = self.size
         super().reserve(tokens)
         if self.size > size:
@@ -87,7 +87,7 @@ class Captured(Passes):
         self._pool = torch.cuda.graph_pool_handle() if gpu else None
 
     def _captured(self, shape: Shape, read: Tensor) -> Graph | None:
-        """The pass of a shape; None where it cannot be captured, which is said once."""
+        """The captured pass of a shape; None where it cannot be captured, which is logged once."""
         read = read.to(self.model.device)
 
         def run() -> Tensor:
@@ -96,10 +96,10 @@ class Captured(Passes):
         try:
             expected = run()
             replay = capture(run, device=self.model.device, pool=self._pool)
-            # A pass writes what it reads into slots of its own, so that it can be run again.
+            # A pass writes the same tokens into the same slots, so it can be run again.
             if not torch.allclose(replay(), expected, rtol=1e-2, atol=1e-2, equal_nan=True):
                 raise RuntimeError("a replayed pass gave other logits than the model")
-        except RuntimeError as error:  # the model waits for the GPU, or there is no memory
+        except RuntimeError as error:  # the model synchronises with the GPU, or memory is short
             self._fails = True
             self._forget()
             _tell(self.model, " ".join(str(error).split())[:200])
@@ -110,13 +110,13 @@ class Captured(Passes):
 
 def capture(run: Callable[[], Tensor], *, device: torch.device, pool: Any) -> Callable[[], Tensor]:
     """The same function as a CUDA graph, which always returns the same tensor and takes memory from
-    the pool; on a processor compiled."""
+    the pool; on a CPU, compiled."""
     if device.type != "cuda":
         return torch.compile(run, dynamic=False)
     with torch.cuda.device(device):
         side: Any = torch.cuda.Stream()
         side.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(side):  # what libraries set up at first use is no part of a graph
+        with torch.cuda.stream(side):  # libraries set themselves up at first use, before the graph
             for _ in range(2):
                 run()
         torch.cuda.current_stream().wait_stream(side)
@@ -132,17 +132,17 @@ def capture(run: Callable[[], Tensor], *, device: torch.device, pool: Any) -> Ca
 
 
 def passes_of(model: PreTrainedModel, *, compile: bool | None) -> Passes | None:
-    """Captured passes of a model; None where it has none, and why is said.
+    """Captured passes of a model; None where it has none, and the reason is logged.
 
     Args:
-        model: in its place.
+        model: on its device.
         compile: False: none; None: on a GPU only.
     """
     return Captured(model) if can_capture(model, compile=compile) else None
 
 
 def can_capture(model: PreTrainedModel, *, compile: bool | None) -> bool:
-    """Whether the passes of a model are to be captured and can be; why they cannot is said."""
+    """Whether the passes of a model should and can be captured; why they cannot is logged."""
     if compile is False or (compile is None and model.device.type != "cuda"):
         return False
     if (reason := obstacle(model)) is not None:
@@ -151,25 +151,25 @@ def can_capture(model: PreTrainedModel, *, compile: bool | None) -> bool:
 
 
 def obstacle(model: PreTrainedModel) -> str | None:
-    """Why the passes of a model cannot be of fixed shapes; None where they can."""
+    """Why the passes of a model cannot have fixed shapes; None where they can."""
     config = model.config.get_text_config(decoder=True)
     if model.config.is_encoder_decoder:
-        return "it reads a source with an encoder"
+        return "it is an encoder-decoder"
     if not takes_positions(model):
-        return "it is not given the positions of tokens"
+        return "it takes no position_ids"
     if not model._can_compile_fullgraph:
-        return "transformers does not trace models of its class as a whole"
+        return "transformers cannot compile models of its class as one graph"
     if config._attn_implementation not in ("sdpa", "eager"):
         return f"attn_implementation is {config._attn_implementation}; set it to sdpa"
     kinds = set(getattr(config, "layer_types", None) or ()) - {"full_attention", SLIDING}
     if kinds:
-        return f"it has layers with {min(kinds)}"
+        return f"it has layers of the type {min(kinds)}"
     rope: dict[str, Any] = getattr(config, "rope_parameters", None) or {}
     for one in [rope] if "rope_type" in rope else rope.values():
         if isinstance(one, dict) and one.get("rope_type") in ("dynamic", "longrope"):
             return "its rotary embeddings depend on the length of the text"
     if len({weight.device for weight in model.parameters()}) > 1:
-        return "its weights lie on several devices"
+        return "its weights are on several devices"
     return None
 
 

@@ -85,9 +85,9 @@ class GenerateConfig:
     float16 may round to another token. Unset: the type of the weights, or the one that this
     processor is fast in."""
     compile: bool | None = None
-    """Capture the forward passes of model and draft on a static cache, as CUDA graphs on a GPU and
-    with torch.compile on a processor: the first passes take longer, a minute for each shape on a
-    processor, and later ones are faster. Texts stay the same. Unset: on a GPU only."""
+    """Capture the forward passes of model and draft over a static cache, as CUDA graphs on a GPU
+    and with torch.compile on a CPU: the first passes take longer (on a CPU a minute for each shape)
+    and later ones are faster. Texts stay the same. Unset: on a GPU only."""
 
     def __post_init__(self) -> None:
         check_types(self)

@@ -1,10 +1,10 @@
-"""A cache of tensors that never move, so that a forward pass is the same work on the same memory
-every time, as CUDA graphs and compilers need.
+"""A static cache: its tensors never move, so that every forward pass is the same work on the same
+memory, as CUDA graphs and compilers need.
 
-The token at position p of a row lies in slot p. A query at position p attends to the slots up to p,
-so that rows of different lengths need no padding among their keys, and rejected tokens are
-overwritten by those that come in their place before anything attends to them. What a row does not
-read in a pass goes into the last slot, which no query attends to.
+The token at position p of a row is stored in slot p. A query at position p attends to the slots up
+to p, so that rows of different lengths need no padding among their keys, and rejected tokens are
+overwritten by their replacements before anything attends to them. Padding of a pass goes into the
+last slot, which no query attends to.
 """
 
 from collections.abc import Sequence
@@ -19,17 +19,17 @@ from transformers.cache_utils import Cache, CacheLayerMixin
 from attar.decode.cache import CachedModel, cached
 
 FIRST = 256
-"""Slots of a new cache; where texts are longer, they double."""
+"""Slots of a new cache; they are doubled for longer texts."""
 SLIDING = "sliding_attention"
 
 
 @dataclass
 class _Places:
-    """Where a pass writes, and how far it looks.
+    """Where a pass writes, and what it attends to.
 
     Attributes:
         slots: of each token, (B, W).
-        seen: slots from the first that the pass attends to.
+        seen: the pass attends to this many slots, from the first.
     """
 
     slots: Tensor
@@ -37,7 +37,7 @@ class _Places:
 
 
 class _Layer(CacheLayerMixin):
-    """Keys and values of one layer, `(B, H, S, D)`, which need not be as many in the next."""
+    """Keys and values of one layer, `(B, H, S, D)`; layers may differ in H."""
 
     is_compileable, is_sliding = True, False
 
@@ -46,7 +46,7 @@ class _Layer(CacheLayerMixin):
         self._places, self._rows, self._size = places, rows, size
 
     def lazy_initialization(self, key_states: Tensor, value_states: Tensor) -> None:
-        """Make room, once it is known for what."""
+        """Allocate the tensors, once their shapes are known."""
         for name, states in (("keys", key_states), ("values", value_states)):
             shape = (self._rows, states.shape[1], self._size, states.shape[3])
             setattr(self, name, states.new_zeros(shape))
@@ -55,7 +55,7 @@ class _Layer(CacheLayerMixin):
     def update(
         self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any
     ) -> tuple[Tensor, Tensor]:
-        """Write into the slots of this pass; all that it attends to."""
+        """Write into the slots of this pass; returns all keys and values that it attends to."""
         if not self.is_initialized:
             self.lazy_initialization(key_states, value_states)
         return self._written(self.keys, key_states), self._written(self.values, value_states)
@@ -67,15 +67,15 @@ class _Layer(CacheLayerMixin):
         return stored[:, :, : self._places.seen]
 
     def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
-        """What a mask would span; a pass brings its own."""
+        """The length and offset of a mask; a pass brings its own mask."""
         return self._places.seen, 0
 
     def get_seq_length(self) -> int:
-        """Positions are given with each pass."""
+        """0, as positions are given with each pass."""
         return 0
 
     def get_max_length(self) -> int:
-        """Slots."""
+        """The number of slots."""
         return self._size
 
     def select(self, index: Tensor) -> None:
@@ -109,7 +109,7 @@ class Passes:
         self.size: int
 
     def start(self, rows: int) -> None:
-        """Begin a batch, in the old cache where that still fits."""
+        """Begin a batch, in the old cache where it still fits."""
         if self.fits(rows):
             return
         self.rows, self.size, self._weights = rows, FIRST, _places_of(self.model)
@@ -121,21 +121,21 @@ class Passes:
         self.cache = Cache(layers=layers)
 
     def fits(self, rows: int) -> bool:
-        """Whether so many rows have room, and the weights are those that the cache was made for."""
+        """Whether the cache has room for the rows and was made for the present weights."""
         return rows <= self.rows and self._weights == _places_of(self.model)
 
     def __call__(self, read: Tensor, *, last: int) -> Tensor:
-        """Logits behind the last tokens of each row, `(B, last, V)`.
+        """Logits for the last tokens of each row, `(B, last, V)`.
 
         Args:
-            read: ids and positions, `(2, B, W)`, on the processor; at position -1 there is nothing.
-            last: so many.
+            read: ids and positions, `(2, B, W)`, on the CPU; position -1 marks padding.
+            last: the number of tokens that logits are needed for.
         """
         self.reserve(int(read[1].max()) + 1)
         return self.forward(read.to(self.model.device), seen=int(read[1].max()) + 1, last=last)
 
     def forward(self, read: Tensor, *, seen: int, last: int) -> Tensor:
-        """The same with all of it on the model's device, attending to the first `seen` slots."""
+        """The same with `read` on the model's device, attending to the first `seen` slots."""
         ids, places = read[0], read[1]
         self._places.slots = torch.where(places < 0, self.size - 1, places)
         self._places.seen = seen
@@ -158,8 +158,8 @@ class Passes:
             layer.select(index)  # pyright: ignore[reportAttributeAccessIssue]
 
     def reserve(self, tokens: int) -> None:
-        """Make room for texts of so many tokens."""
-        while tokens >= self.size:  # the last slot is none of theirs
+        """Make room for texts of this many tokens."""
+        while tokens >= self.size:  # the last slot is for padding
             self.size *= 2
         for layer in self.cache.layers:
             if layer.get_max_length() < self.size:
@@ -167,7 +167,7 @@ class Passes:
 
 
 class _Masks:
-    """What a query may attend to, as the model's attention takes it."""
+    """Attention masks in the form that the model's attention takes."""
 
     def __init__(self, model: PreTrainedModel) -> None:
         config = model.config.get_text_config(decoder=True)
@@ -191,14 +191,14 @@ class _Masks:
         return masks if len(masks) > 1 else next(iter(masks.values()))
 
     def _added(self, mask: Tensor) -> Tensor:
-        """As a term of the scores, for attention that adds it."""
+        """The mask as a term that is added to the attention scores."""
         assert self._dtype is not None
         hidden = torch.full((), torch.finfo(self._dtype).min, dtype=self._dtype, device=mask.device)
         return torch.where(mask, hidden.new_zeros(()), hidden)
 
 
 class Static(CachedModel):
-    """Each token in the slot of its position."""
+    """A model with a static cache: each token is in the slot of its position."""
 
     def __init__(self, passes: Passes, rows: int) -> None:
         super().__init__(passes.model, rows)
@@ -206,7 +206,7 @@ class Static(CachedModel):
         self.cache, self._passes = passes.cache, passes
 
     def score(self, rows: Sequence[Sequence[int]], *, counts: Sequence[int]) -> Tensor:
-        """Read what is new in every row, aligned at the end."""
+        """Read the new tokens of every row, padded on the left."""
         width = max(len(row) - fed for row, fed in zip(rows, self.fed, strict=True))
         ids, places = [], []
         for row, fed in zip(rows, self.fed, strict=True):
@@ -229,7 +229,7 @@ class Static(CachedModel):
 def reader_of(
     model: PreTrainedModel, rows: int, *, passes: Passes | None, **extra: Any
 ) -> CachedModel:
-    """The model with an empty cache: on fixed shapes where it has passes for them.
+    """The model with an empty cache: a static one where it has passes for that.
 
     Raises:
         CompatibilityError: see `cached`.
@@ -238,5 +238,5 @@ def reader_of(
 
 
 def _places_of(model: PreTrainedModel) -> list[int]:
-    """Where its weights lie, which another type or device changes."""
+    """The addresses of its weights, which change with their type or device."""
     return [weight.data_ptr() for weight in model.parameters()]
