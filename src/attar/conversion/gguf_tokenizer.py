@@ -79,8 +79,8 @@ def _tokens(
         if number >= rows:
             raise _refusal(
                 tokenizer,
-                f"its token {text!r} has id {number}, and the model has {rows} embeddings; give them "
-                "rows with resize_token_embeddings of transformers, or take the token out",
+                f"its token {text!r} has id {number}, and the model has {rows} embeddings; "
+                "give them rows with resize_token_embeddings of transformers, or take the token out",
             )
         kind = TokenType.NORMAL
         if added and where["special"]:
