@@ -80,7 +80,7 @@ def _tokens(
             raise _refusal(
                 tokenizer,
                 f"its token {text!r} has id {number}, and the model has {rows} embeddings; "
-                "give them rows with resize_token_embeddings of transformers, or take the token out",
+                "give them rows with resize_token_embeddings of transformers, or take it out",
             )
         kind = TokenType.NORMAL
         if added and where["special"]:
