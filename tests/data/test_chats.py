@@ -27,6 +27,7 @@ REWRITING = (
     "{{ m['content'] }}<|im_end|>\n{% endfor %}"
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
+ENDLESS = "{% macro again() %}{{ again() }}{% endmacro %}{{ again() }}"
 NO_SYSTEM = (
     "{% if messages[0]['role'] == 'system' %}{{ raise_exception('no system role') }}{% endif %}"
 )
@@ -160,6 +161,9 @@ def test_what_is_no_conversation_is_told(tmp_path: Path) -> None:
     message = refused(system, template=NO_SYSTEM + talk.CHATML)
     assert "refuses the conversation in row 1" in message
     assert "no system role" in message
+    assert "division by zero" in refused(talks[0], template="{{ 1 / 0 }}")
+    assert "recursion" in refused(talks[0], template=ENDLESS)
+    assert "found none in 40 conversations" in refused([talk.turn("user", "red")])
     assert "generation" in refused(talks[1], template=REWRITING)
     assert said(
         load_documents(
@@ -172,6 +176,9 @@ def test_what_is_no_conversation_is_told(tmp_path: Path) -> None:
         for text, answers in expected([t[:2] for t in talks], one).items()
     }
     assert "'chat'" in refused(talks[0], prompt_column="chat")
+    (tmp_path / "plain.txt").write_text("red green blue\n" * 400)
+    with pytest.raises(DataError, match=r"column of conversations 'messages' in .* plain text"):
+        load_documents(Data(tmp_path / "plain.txt", prompt_column="messages"), talk.tokenizer())
     with pytest.raises(DataError, match="a prompt without completion"):
         load_documents(Data(Dataset.from_dict({"q": ["red"]}), prompt_column="q"), talk.tokenizer())
 

@@ -52,6 +52,8 @@ def load_documents(data: DataLike, tokenizer: PreTrainedTokenizerBase) -> Datase
     tables = None if data.text_column or data.source == STDLIB else tables_of(data)
     column = None if tables is None else _column(tables["train"][0], data)
     if tables is None or column is None:
+        if data.prompt_column is not None and not data.text_column:
+            raise _no_column(data.prompt_column, data, "plain text")
         return load_text(data)
     with progress_only_on_terminals():
         parts = {
@@ -77,16 +79,19 @@ def _column(rows: Dataset, data: Data) -> str | None:
     return next((name for name in (*USUAL, *pair) if name in names), None)
 
 
+def _no_column(column: str, data: Data, found: str) -> DataError:
+    return DataError(
+        f"expected a column of conversations {column!r} in {data.origin}, found {found}; name the "
+        "right one with prompt_column (--prompt-column)"
+    )
+
+
 def _rendered(
     rows: Dataset, column: str, *, data: Data, tokenizer: PreTrainedTokenizerBase
 ) -> Dataset:
     """The conversations of a table that have an answer, as ids."""
     if column not in rows.column_names:
-        raise DataError(
-            f"expected a column of conversations {column!r} in {data.origin}, found the columns "
-            f"{', '.join(rows.column_names)}; name the right one with prompt_column "
-            "(--prompt-column)"
-        )
+        raise _no_column(column, data, f"the columns {', '.join(rows.column_names)}")
     bos = leading_bos(tokenizer)
     begin = "" if bos is None else str(tokenizer.bos_token)
 
@@ -109,6 +114,12 @@ def _rendered(
         desc="conversations",
     )
     answered = made.filter(any, input_columns=ANSWERED)
+    if not len(answered):
+        raise DataError(
+            f"expected answers of the assistant in {data.origin}, found none in {len(made)} "
+            "conversations; call its role assistant, and let a template with {% generation %} mark "
+            "what it says"
+        )
     if len(answered) < len(made):
         logger.warning(
             "left out %d of %d conversations in %s that have no answer of the assistant",

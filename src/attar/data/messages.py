@@ -5,7 +5,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from jinja2 import TemplateError
 from transformers import PreTrainedTokenizerBase
 
 from attar.errors import DataError
@@ -105,10 +104,11 @@ def render(
         return str(
             tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=ask)
         )
-    except (TemplateError, ValueError, TypeError) as error:
+    except Exception as error:  # a template is a program
+        reason = " ".join(str(error).split()) or type(error).__name__
         raise DataError(
-            f"the tokenizer's chat template refuses the conversation in {place}: "
-            f"{' '.join(str(error).split())}; correct that row or leave it out"
+            f"the tokenizer's chat template refuses the conversation in {place}: {reason}; correct "
+            "that row or the template, or leave it out"
         ) from error
 
 
