@@ -52,6 +52,9 @@ def test_tasks_score_a_task_of_the_users_own(
     assert found["letters"]["acc"] == pytest.approx(right / len(rows))
     assert tasks(model, tokenizer, names=["letters"], include_path=tmp_path) == found
     assert figures(found) == {"letters acc": found["letters"]["acc"]}
+    file = tmp_path / "letters.yaml"
+    file.write_text(f"group: all\ntask:\n  - {file.read_text().replace(chr(10), chr(10) + '    ')}")
+    assert tasks(model, tokenizer, names=[str(file)])["all::letters"] == found["letters"]
     with pytest.raises(ConfigError, match="no task called 'nonsense'"):
         tasks(model, tokenizer, names=["nonsense"])
 
@@ -64,3 +67,26 @@ def test_a_file_that_names_no_task_is_refused(
     for name, message in (("bare.yaml", "a line 'task: NAME'"), ("none.yaml", "No such file")):
         with pytest.raises(ConfigError, match=message):
             tasks(model, tokenizer, names=[str(tmp_path / name)])
+
+
+@pytest.mark.skipif(not HARNESS, reason="needs lm_eval: pip install '.[eval]'")
+@pytest.mark.filterwarnings("default")
+@pytest.mark.parametrize(
+    ("more", "limit", "message"),
+    [
+        ("", None, "cannot score letters "),
+        ("dataset_path: json\ndataset_kwargs:\n  data_files: absent\n", None, "Unable to find"),
+        ("", 0, "limit must be above 0"),
+    ],
+)
+def test_tasks_that_the_harness_fails_on_are_one_sentence(
+    more: str,
+    limit: int | None,
+    message: str,
+    model: Any,
+    tokenizer: PreTrainedTokenizerFast,
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "letters.yaml").write_text(f"\ufefftask: letters\n{more}", encoding="utf-8")
+    with pytest.raises(ConfigError, match=message):
+        tasks(model, tokenizer, names=[str(tmp_path / "letters.yaml")], limit=limit)

@@ -6,15 +6,16 @@ from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 
+import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from attar.errors import ConfigError, MissingExtraError
+from attar.errors import AttarError, ConfigError, MissingExtraError, require
 from attar.models import computing, inference
 
 TaskScores = dict[str, dict[str, float]]
 """`{task: {metric: value}}`."""
 
-_NAME = re.compile(r"""^task:\s*["']?([^"'\s#]+)""", re.MULTILINE)
+_NAME = r"""(?m)^%s:[ \t]*["']?([^"'\s#]+)"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,8 +84,9 @@ def tasks(
 
     Raises:
         MissingExtraError: lm-eval is not installed.
-        ConfigError: a task of that name does not exist.
+        ConfigError: a task of that name does not exist, or the harness fails on it.
     """
+    require(limit is None or limit > 0, "limit", limit, "above 0")
     try:
         lm_eval = import_module("lm_eval")
         huggingface = import_module("lm_eval.models.huggingface")
@@ -110,9 +112,18 @@ def tasks(
         )
     with inference(model), computing(model):
         harness = huggingface.HFLM(pretrained=model, tokenizer=tokenizer, batch_size=batch_size)
-        answer = lm_eval.simple_evaluate(
-            model=harness, tasks=names, limit=limit, task_manager=manager, bootstrap_iters=0
-        )
+        try:
+            answer = lm_eval.simple_evaluate(
+                model=harness, tasks=names, limit=limit, task_manager=manager, bootstrap_iters=0
+            )
+        except (AttarError, torch.OutOfMemoryError):
+            raise
+        except Exception as error:  # what a task names, it loads; what it holds, it runs
+            reason = " ".join(f"{type(error).__name__}: {error}".split())[:300]
+            raise ConfigError(
+                f"lm-evaluation-harness cannot score {', '.join(names)} ({reason}); correct the "
+                "task file, or leave the task out"
+            ) from error
     results = (answer or {}).get("results", {})
     return {
         task: {
@@ -125,19 +136,20 @@ def tasks(
 
 
 def _task_in(file: Path) -> str:
-    """The name of the task that a file of the harness describes.
+    """The name of the task, or of the group of tasks, that a file of the harness describes.
 
     Raises:
         ConfigError: there is none.
     """
     try:
-        found = _NAME.search(file.read_text(encoding="utf-8"))
+        text = file.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
         raise ConfigError(
             f"cannot read the task file {str(file)!r}: {reason}; give a .yaml file of "
             "lm-evaluation-harness"
         ) from error
+    found = re.search(_NAME % "task", text) or re.search(_NAME % "group", text)
     if found is None:
         raise ConfigError(
             f"expected a line 'task: NAME' in the task file {str(file)!r}, found none; give a "
