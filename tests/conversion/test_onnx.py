@@ -45,10 +45,14 @@ def test_onnxruntime_computes_the_same(
     parent = tiny.model(family, auto=auto, vocab_size=320, num_hidden_layers=2)
     model = slice_model(parent, cuts.random_plan(parent, seed=1))
     attar.save(model, tmp_path / "small", tokenizer=tokenizer)
+    (tmp_path / "small" / "1_Pooling").mkdir()
+    (tmp_path / "small" / "1_Pooling" / "config.json").write_text("{}")
+    (tmp_path / "small" / "modules.json").write_text('[{"path": ""}, {"path": "1_Pooling"}]')
     out = tmp_path / "out"
     assert run(["export", str(tmp_path / "small"), "--format", "onnx", "-o", str(out)]) == 0
     assert "model.onnx" in capsys.readouterr().out
     assert json.loads((out / "attar.json").read_text())["details"]["outputs"] == outputs
+    assert (out / "1_Pooling" / "config.json").exists()  # of sentence-transformers
     session = onnxruntime.InferenceSession(out / "model.onnx", providers=["CPUExecutionProvider"])
     encoded = tokenizer(["def f(x):", "return"], padding=True, return_tensors="pt")
     given = {each.name: encoded[each.name].numpy() for each in session.get_inputs()}

@@ -9,6 +9,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from attar import checkpoint
 from attar.artefacts import require_space
+from attar.checkpoint.companions import keep_companions
 from attar.checkpoint.gguf import is_gguf
 from attar.conversion.gguf_shape import Quantize
 from attar.errors import MissingExtraError, require
@@ -84,6 +85,7 @@ def export(
             tokenizer = checkpoint.tokenizer_of(model, tokenizer, **options)
             if format == "onnx":
                 work.run.details = _onnx(work.folder, own, tokenizer)
+                keep_companions(name, work.folder)
             else:
                 file = work.folder / f"{_stem(name)}-{quantize.upper()}.gguf"
                 work.run.details = _gguf(file, own, tokenizer, quantize=quantize)

@@ -15,6 +15,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from attar import artefacts, checkpoint
 from attar.budget import Budget, Cost
+from attar.checkpoint.companions import keep_companions
 from attar.data.chats import load_documents
 from attar.data.data import Data
 from attar.data.tokens import pack
@@ -29,7 +30,6 @@ from attar.measure.latency_table import LatencyTable
 from attar.measure.timing import measure
 from attar.models import computed_in, computing, has_cache, positions_of, require_context
 from attar.pruning.baselines import Strategy
-from attar.pruning.companions import keep_companions
 from attar.pruning.compensation import copy_biases
 from attar.pruning.config import Layout, PruneConfig
 from attar.pruning.loop import LoopTask, Metric, PruneResult, kept_widths, prune_to_budget

@@ -14,12 +14,12 @@ _SETTINGS = ("config_sentence_transformers.json", "sentence_*_config.json")
 
 
 def keep_companions(parent: str | Path, folder: Path) -> list[str]:
-    """Copy the files by which sentence-transformers makes one vector of a text from a parent to a
-    pruned model, whose hidden states have the same width.
+    """Copy the files by which sentence-transformers makes one vector of a text from a parent to
+    what was made of it, whose hidden states have the same width.
 
     Args:
         parent: folder or Hub name; empty for a model that was never stored.
-        folder: that of the pruned model.
+        folder: that of the result.
 
     Returns:
         Names of what was copied; none if the parent is no sentence-transformers model.

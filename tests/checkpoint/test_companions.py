@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-from attar.pruning.companions import MODULES_FILE, keep_companions
+from attar.checkpoint.companions import MODULES_FILE, keep_companions
 
 
 def test_pooling_and_settings_go_along(tmp_path: Path) -> None:
