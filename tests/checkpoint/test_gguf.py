@@ -98,7 +98,7 @@ def test_the_rotary_factors_of_llama_3_are_read(factor, tmp_path):
         {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 16},
     ],
 )
-def test_stretched_rotary_embeddings_stay_so(rope, tmp_path):
+def test_rope_scaling_is_read(rope, tmp_path):
     model = tiny.model("llama", rope_parameters=rope | {"rope_theta": 10_000.0})
     at = "llama.rope.scaling."
     more = {f"{at}type": rope["rope_type"], f"{at}factor": rope["factor"]}
@@ -131,7 +131,7 @@ def test_numbers_are_split_as_the_model_was_trained(model, tmp_path):
         (
             {"tensors": {"rope_freqs.weight": np.array([1, 3], np.float32)}},
             CompatibilityError,
-            "stretches its rotary embeddings",
+            "RoPE scaling",
         ),
     ],
 )

@@ -88,7 +88,7 @@ def test_what_is_cut_is_told(rows: Dataset, caplog: pytest.LogCaptureFixture) ->
     whole = Conversations(rows, context=500, packed=True)
     assert not caplog.text
     source = Conversations(rows, context=30, packed=True)
-    assert "are longer than 30 tokens and lose their end" in caplog.text
+    assert "are longer than 30 tokens and are truncated" in caplog.text
     assert source.fingerprint() != whole.fingerprint()
     assert whole.select([1]).fingerprint() != whole.select([0]).fingerprint()
     with pytest.raises(DataError, match="raise context"):

@@ -1,10 +1,9 @@
 """GGUF files, the format of llama.cpp, as models to work on: each is read once, into an ordinary
 checkpoint that is kept.
 
-transformers reads them and undoes their quantisation. What it leaves out of a file is added here
-(how rotary embeddings are stretched, how texts are split before BPE) or refused. Values stay in
-the type of the file; those of a quantised file are kept in bfloat16, which most models were trained
-in.
+transformers reads and dequantises them. What it ignores in a file is added here (RoPE scaling, how
+text is split before BPE) or refused. Values stay in the type of the file; those of a quantised file
+are kept in bfloat16, in which most models were trained.
 """
 
 import hashlib
@@ -34,9 +33,9 @@ logger = logging.getLogger(__name__)
 
 SUFFIX = ".gguf"
 _ON_HUB = re.compile(r"(?P<repo>[^/:\s]+/[^/:\s]+):(?P<file>[^:\s]+\.gguf)", re.IGNORECASE)
-#: of what transformers expects one number, and llama.cpp may have one for each layer
+#: keys for which transformers expects one number, and llama.cpp may have one for each layer
 _PER_LAYER = (".attention.head_count", ".attention.head_count_kv", ".feed_forward_length")
-#: how Llama 3.1, 3.2 and 3.3 stretch rotary embeddings; their files hold the factors that come out
+#: the RoPE scaling of Llama 3.1, 3.2 and 3.3; their files hold the factors that result from it
 _LLAMA_3 = {
     "rope_type": "llama3",
     "low_freq_factor": 1.0,
@@ -53,8 +52,8 @@ def is_gguf(path: str | Path) -> bool:
 
 
 def located(path: str | Path, *, revision: str | None = None) -> str | Path:
-    """Where the checkpoint of a model lies: of a GGUF file, a folder under `ATTAR_HOME`, which is
-    written where it is not there yet; of all else, the path itself.
+    """The path of a model's checkpoint: for a GGUF file, a folder under `ATTAR_HOME`, which is
+    written if it is not there yet; for anything else, the path itself.
 
     Args:
         path: a folder, a name on the Hub, a GGUF file, or one as `owner/name:file.gguf` on the Hub.
@@ -104,7 +103,7 @@ def _convert(file: Path, shown: str, *, folder: Path) -> None:
             architecture = _value(reader, "general.architecture")
             if size := _value(reader, f"{architecture}.attention.key_length"):
                 config.head_dim = size  # which transformers leaves out for some
-            _stretch(config, reader, shown)
+            _set_rope_scaling(config, reader, shown)
             found: Any = AutoModelForCausalLM.from_pretrained(
                 **source, config=config, dtype=_dtype(reader), output_loading_info=True
             )
@@ -117,7 +116,7 @@ def _convert(file: Path, shown: str, *, folder: Path) -> None:
             f"cannot undo the quantisation of the GGUF file {shown!r}; give one in another "
             f"quantisation, such as Q8_0 ({reason_of(error)})"
         ) from error
-    except Exception as error:  # what it trips over depends on where the file is wrong
+    except Exception as error:  # which one depends on where the file is damaged
         if "is not supported" in str(error):
             raise CompatibilityError(
                 f"transformers cannot read the GGUF file {shown!r}; {_GIVE_SOURCE} "
@@ -132,7 +131,7 @@ def _convert(file: Path, shown: str, *, folder: Path) -> None:
     _set_pre_tokenizer(tokenizer, reader, shown)
     if len(ends := _ends(reader)) > 1:
         model.generation_config.eos_token_id = ends
-    # marks of the file that it came from, with which it would not be saved
+    # traces of the GGUF file, with which it could not be saved
     model.hf_quantizer = None
     for mark in ("quantization_config", "_model_name_or_path"):
         model.config.__dict__.pop(mark, None)
@@ -143,13 +142,13 @@ def _convert(file: Path, shown: str, *, folder: Path) -> None:
 
 @contextmanager
 def _no_bar() -> Iterator[None]:
-    """Keep a bar that does not ask transformers' settings out of pipes and log files."""
+    """Keep a progress bar that ignores transformers' settings out of pipes and log files."""
     with nullcontext() if sys.stderr.isatty() else redirect_stderr(io.StringIO()):
         yield
 
 
 def _reader(file: Path, shown: str) -> Any:
-    """The head of a file that transformers may be able to read.
+    """The metadata of a file that transformers may be able to read.
 
     Raises:
         MissingExtraError: the package gguf is not installed.
@@ -160,8 +159,8 @@ def _reader(file: Path, shown: str) -> Any:
         from gguf import GGUFReader
     except ImportError:
         raise MissingExtraError(
-            "reading GGUF files needs gguf; install it with pip install 'attar[gguf]', or from a "
-            "checkout with pip install '.[gguf]'"
+            "reading GGUF files needs the package gguf, which is not installed; run "
+            "pip install '.[gguf]' in the checkout of Attar"
         ) from None
     try:
         reader = GGUFReader(file)
@@ -189,7 +188,7 @@ def _reader(file: Path, shown: str) -> Any:
 
 
 def _value(reader: Any, name: str) -> Any:
-    """What a file says under a name; None for nothing."""
+    """The value of a metadata key; None if the file lacks it."""
     field = reader.fields.get(name)
     return None if field is None else field.contents()
 
@@ -202,11 +201,11 @@ def _dtype(reader: Any) -> torch.dtype:
     return torch.bfloat16
 
 
-def _stretch(config: Any, reader: Any, shown: str) -> None:
-    """Put the stretching of rotary embeddings into a config.
+def _set_rope_scaling(config: Any, reader: Any, shown: str) -> None:
+    """Put the RoPE scaling of a file into a config.
 
     Raises:
-        CompatibilityError: it is of a kind that the file does not tell in full.
+        CompatibilityError: it is of a kind that the file does not describe in full.
     """
     text = config.get_text_config(decoder=True)
     at = f"{_value(reader, 'general.architecture')}.rope.scaling."
@@ -214,8 +213,8 @@ def _stretch(config: Any, reader: Any, shown: str) -> None:
     factors = {t.name: np.array(t.data) for t in reader.tensors if t.name.startswith("rope_f")}
     plain = dict(getattr(text, "rope_parameters", None) or {})
     if list(factors) == [_FACTORS]:
-        stretched = {**plain, **_LLAMA_3, "factor": float(factors[_FACTORS].max())}
-        text.rope_parameters = stretched
+        scaled = {**plain, **_LLAMA_3, "factor": float(factors[_FACTORS].max())}
+        text.rope_parameters = scaled
         if np.allclose(_factors_of(text), factors[_FACTORS], rtol=1e-3):
             return
     elif not factors and kind in (None, "none"):
@@ -233,25 +232,25 @@ def _stretch(config: Any, reader: Any, shown: str) -> None:
         }
         return
     raise CompatibilityError(
-        f"the GGUF file {shown!r} stretches its rotary embeddings in a way that transformers does "
-        f"not read ({kind or ', '.join(factors)}); {_GIVE_SOURCE}"
+        f"the GGUF file {shown!r} uses a RoPE scaling that transformers does not read "
+        f"({kind or ', '.join(factors)}); {_GIVE_SOURCE}"
     )
 
 
 def _factors_of(config: Any) -> Any:
-    """By what the frequencies of rotary embeddings are divided, `(head size / 2,)`."""
-    stretched, _ = ROPE_INIT_FUNCTIONS["llama3"](config, torch.device("cpu"))
+    """The divisors of the rotary frequencies, `(head size / 2,)`."""
+    scaled, _ = ROPE_INIT_FUNCTIONS["llama3"](config, torch.device("cpu"))
     size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
     base = config.rope_parameters["rope_theta"]
     plain = 1 / base ** (torch.arange(0, size, 2, device="cpu").float() / size)
-    return (plain / stretched).numpy()
+    return (plain / scaled).numpy()
 
 
 def _require_all(model: PreTrainedModel, missing: Any, reader: Any, shown: str) -> None:
-    """Refuse a file of which transformers has left something out, which it does in silence.
+    """Refuse a file of which transformers has ignored a part, as it does so silently.
 
     Raises:
-        CompatibilityError: it has.
+        CompatibilityError: values of the file or of the model are left over.
     """
     stored = sum(int(t.n_elements) for t in reader.tensors if t.name != _FACTORS)
     read = model.num_parameters()
@@ -284,7 +283,7 @@ def _ends(reader: Any) -> list[int]:
 
 
 def _set_pre_tokenizer(tokenizer: Any, reader: Any, shown: str) -> None:
-    """Split texts as the model was trained with; transformers takes unknown ways for GPT-2's."""
+    """Split text as in training; transformers takes every unknown pre-tokenizer for GPT-2's."""
     if _value(reader, "tokenizer.ggml.model") != "gpt2":
         return
     name = _value(reader, "tokenizer.ggml.pre")
@@ -293,8 +292,7 @@ def _set_pre_tokenizer(tokenizer: Any, reader: Any, shown: str) -> None:
         tokenizer.backend_tokenizer.model.ignore_merges = known.ignores_merges
     else:
         logger.warning(
-            "it is not known here how %s splits texts into tokens (%s), so some ids may differ; "
-            "better %s",
+            "the pre-tokenizer of %s (%s) is not known here, so some ids may differ; better %s",
             shown,
             name,
             _GIVE_SOURCE,

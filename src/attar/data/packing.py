@@ -1,6 +1,6 @@
-"""Conversations in rows of one length: as many in a row as find room, none of which sees another.
+"""Packing: several conversations in a row of fixed length, none of which sees another.
 
-Positions begin again with each conversation. transformers reads that off `position_ids` and keeps
+Positions restart with each conversation. transformers detects that in `position_ids` and keeps
 attention within each one; where a class does not, every conversation gets a row of its own.
 """
 
@@ -29,14 +29,13 @@ class Conversations:
     """A source of rows (see `attar.data.sources.Source`) in which the tokens of the assistant are
     the targets.
 
-    A conversation that is longer than a row loses its end; one whose answers all lie there is left
-    out.
+    A conversation that is longer than a row is truncated, and left out if no answer is left.
 
     Args:
         rows: what `attar.data.chats.load_documents` gives.
         context: tokens in a row, at most.
-        packed: put several into a row; every model that reads it must keep them apart
-            (`keeps_apart`).
+        packed: put several conversations into a row; every model that reads the rows must keep
+            them apart (`keeps_apart`).
 
     Raises:
         DataError: no answer begins within a row.
@@ -47,7 +46,7 @@ class Conversations:
         self._context, self._packed = context, packed
         lengths = [min(len(row), context) for row in self._ids]
         kept = [i for i, row in enumerate(self._answered) if row[1:context].any()]
-        _tell(lengths, [len(row) for row in self._ids], kept=len(kept), context=context)
+        _warn(lengths, [len(row) for row in self._ids], kept=len(kept), context=context)
         self._rows = fill_rows(kept, lengths, room=context) if packed else [[i] for i in kept]
         self.conversations = len(kept)
         self.width = max(sum(lengths[i] for i in row) for row in self._rows)
@@ -63,8 +62,8 @@ class Conversations:
         return chosen
 
     def batch(self, rows: Sequence[int]) -> Batch:
-        """`input_ids` (B, T), `mask` (B, T), true for the targets, `rows` (B,), and where rows are
-        packed `position_ids` (B, T)."""
+        """`input_ids` (B, T), `mask` (B, T), true for the targets, `rows` (B,), and for packed rows
+        `position_ids` (B, T)."""
         ids = torch.zeros(len(rows), self.width, dtype=torch.long)
         mask = torch.zeros(len(rows), self.width, dtype=torch.bool)
         positions = torch.arange(self.width).repeat(len(rows), 1)
@@ -75,7 +74,7 @@ class Conversations:
                 end = start + len(own)
                 ids[at, start:end] = own
                 mask[at, start:end] = torch.from_numpy(self._answered[number][: self._context])
-                mask[at, start] = False  # what comes before it is another's
+                mask[at, start] = False  # what comes before it is another conversation
                 positions[at, start:] = torch.arange(self.width - start)
                 start = end
             positions[at, start:] = torch.arange(self.width - start)
@@ -97,8 +96,8 @@ class Conversations:
 
 
 def keeps_apart(model: PreTrainedModel) -> bool:
-    """Whether conversations that are packed into a row do not see each other in this model: other
-    ids in the first change nothing in the second."""
+    """Whether this model keeps conversations in a packed row apart: other ids in the first do not
+    change the logits of the second."""
     half = min(8, _vocabulary(model) - 1)
     ids = torch.arange(2 * half).remainder(_vocabulary(model)).repeat(2, 1)
     ids[1, :half] = ids[1, :half].flip(0)
@@ -110,7 +109,7 @@ def keeps_apart(model: PreTrainedModel) -> bool:
                 position_ids=positions.to(model.device),
                 use_cache=False,
             ).logits[:, half:]
-    except TypeError:  # a class that is given no positions
+    except TypeError:  # a class that takes no position_ids
         return False
     one, other = logits.float()
     return bool((one - other).abs().max() <= 1e-3 * one.std())
@@ -133,7 +132,7 @@ def _column(rows: Dataset, name: str) -> list[np.ndarray]:
 
 
 def fill_rows(numbers: Sequence[int], lengths: Sequence[int], *, room: int) -> list[list[int]]:
-    """Rows of conversations: the longest first, each where the least room is left."""
+    """Rows of conversations by best fit, the longest first."""
     rows: list[list[int]] = []
     open_rows: dict[int, list[int]] = {}  # by the room that is left
     rooms: list[int] = []
@@ -155,21 +154,21 @@ def fill_rows(numbers: Sequence[int], lengths: Sequence[int], *, room: int) -> l
     return rows
 
 
-def _tell(lengths: Sequence[int], whole: Sequence[int], *, kept: int, context: int) -> None:
-    """Say what was cut and left out.
+def _warn(lengths: Sequence[int], whole: Sequence[int], *, kept: int, context: int) -> None:
+    """Warn of conversations that are truncated or left out.
 
     Raises:
         DataError: nothing is left.
     """
-    cut = sum(a < b for a, b in zip(lengths, whole, strict=True))
+    truncated = sum(a < b for a, b in zip(lengths, whole, strict=True))
     if not kept:
         raise DataError(
-            f"expected answers within {context} tokens, found conversations in which the first one "
-            "begins later; raise context"
+            f"expected answers within {context} tokens, found only conversations whose first "
+            "answer begins later; raise context"
         )
-    if cut:
+    if truncated:
         logger.warning(
-            "%d of %d conversations are longer than %d tokens and lose their end, and %d of them "
-            "are left out, as no answer begins before it; raise context to keep them",
-            *(cut, len(whole), context, len(whole) - kept),
+            "%d of %d conversations are longer than %d tokens and are truncated, and %d of them "
+            "are left out, as no answer begins within these; raise context to keep them",
+            *(truncated, len(whole), context, len(whole) - kept),
         )

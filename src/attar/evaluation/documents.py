@@ -33,8 +33,8 @@ def score_documents(
 ) -> Score:
     """`attar.evaluation.likelihood.score` of text, or of the assistant's tokens in conversations.
 
-    Conversations are scored whole, each by itself; those that are longer than the context lose
-    their end. Of the options, only `stride` says nothing of them.
+    Conversations are scored whole, each by itself; those that are longer than the context are
+    truncated. `stride` has no effect on them.
 
     Args:
         model: any transformers causal LM; its training mode is restored.
@@ -43,8 +43,8 @@ def score_documents(
         context: inputs per window; None takes the model's positions, at most 2048.
         stride: new tokens per window of text; None means `context`.
         batch_size: windows per model call.
-        eval_tokens: score at most so many tokens, in passages or conversations spread evenly over
-            all.
+        eval_tokens: score at most this many tokens, in passages or conversations spread evenly
+            over all.
 
     Raises:
         CompatibilityError: the model is no causal LM, or the tokenizer has more ids than the model.
@@ -97,7 +97,7 @@ def score_documents(
 
 
 def _some(documents: Dataset, *, tokens: int) -> Dataset:
-    """Conversations from all over whose answers have at most so many tokens; one at least."""
+    """Conversations spread over all, with at most this many tokens of answers; at least one."""
     require(tokens >= 1, "eval_tokens", tokens, "1 or more")
     chosen: list[int] = []
     for row in evenly(len(documents)):

@@ -2,7 +2,7 @@
 
 Per token the loss is `ce_weight` times the cross-entropy of the text plus `kl_weight` times the
 divergence from the parent, so that a weight means the same whatever the window and the vocabulary.
-Of conversations the tokens of the assistant count alone.
+In conversations only the assistant's tokens count.
 """
 
 import logging
@@ -211,7 +211,7 @@ def heal(
     Args:
         model: folder or Hub name; or a model, which is then trained in place.
         data: whatever `attar.data.load_text` takes, or conversations (see
-            `attar.data.chats.load_documents`), of which only what the assistant says is learnt and
+            `attar.data.chats.load_documents`), of which only the assistant's tokens are learnt and
             scored. The training split trains, the test split is scored before and after.
         teacher: the parent: folder, Hub name or a model. None: train on the text alone.
         config: training options; or the name or path of a recipe.
