@@ -31,7 +31,7 @@ def small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return write_parent(tmp_path / "model", text, intermediate_size=64, max_position_embeddings=128)
 
 
-def test_a_model_of_ones_own_goes_through_the_demo(
+def test_your_own_model_goes_through_the_demo(
     small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder = tmp_path / "demo"
@@ -43,7 +43,7 @@ def test_a_model_of_ones_own_goes_through_the_demo(
     for name in ("draft", "flap", "bonsai", "bonsai-healed"):
         checkpoint.load(folder / name)
     assert Run.load(folder / "bonsai").budget["met"]
-    assert "tokens for each pass of the model" in said
+    assert "tokens per pass of the model" in said
     made = (folder / "bonsai" / "model.safetensors").stat().st_mtime_ns
     monkeypatch.setattr(demo_llm, "HEAL_UNTIL", 0.0)  # no time: but it was healed before
     assert run(["demo", str(small), "--output-dir", str(folder)]) == 0
@@ -51,7 +51,15 @@ def test_a_model_of_ones_own_goes_through_the_demo(
     assert (folder / "bonsai" / "model.safetensors").stat().st_mtime_ns == made
 
 
-def test_what_writes_no_text_is_refused_before_anything_is_made(
+def test_without_the_package_there_is_no_gguf_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("attar.conversion.export.find_spec", lambda name: None)
+    demo_llm._written(tmp_path / "bonsai", tmp_path / "gguf")
+    assert "No GGUF file: writing GGUF needs the package gguf" in capsys.readouterr().out
+
+
+def test_a_missing_file_is_refused_before_anything_is_made(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run(["demo", "absent.gguf", "--output-dir", str(tmp_path / "demo")]) == 2

@@ -59,9 +59,10 @@ def demo(
     """Train a pocket model on the Python standard library, prune it to half of its blocks, heal it,
     and compare cost and quality.
 
-    Takes about three minutes on two cores with `--size 1m`. With a language model of your own:
-    chat with it, make a draft for it, prune a fifth of its blocks, heal it and write it as GGUF, in
-    less than ten minutes for one of 135M parameters. What is there already is used again.
+    Takes about three minutes on two cores with `--size 1m`. With MODEL it takes your own language
+    model instead: chats with it, makes a draft for it, prunes a fifth of its blocks, heals it and
+    writes it as GGUF, in less than ten minutes for 135M parameters. Finished steps are not
+    repeated.
 
     Parameters
     ----------
@@ -90,7 +91,7 @@ def make_demo(
     """The demo, in Python; prints what it does.
 
     Args:
-        model: a language model of one's own; None: a pocket model is trained.
+        model: your own language model; None: a pocket model is trained.
         size: the pocket model to train.
         output_dir: where models and report go; None: in the folder that ATTAR_HOME names.
         fresh: make everything again.
@@ -182,7 +183,7 @@ def _last_words(folder: Path, report: Path, *, runs: Mapping[str, Run], seconds:
     show(f'  attar prune {folder}/parent --budget "kv_bytes<=50%" --layout uniform -o smaller')
     show(f"  attar evaluate {folder}/bonsai-healed")
     show(f"  attar compare {folder}/bonsai {folder}/{_BASELINE}")
-    show("  make demo-llm    # in the checkout: a real model of 135M parameters from the Hub")
+    show("  make demo-llm    # in the checkout: a real model of 135M parameters")
     show(f"\n{_conclusion(runs)}\n{_LIMITS}")
 
 

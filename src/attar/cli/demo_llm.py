@@ -1,4 +1,4 @@
-"""`attar demo MODEL`: what Attar makes of a real language model within ten minutes."""
+"""`attar demo MODEL`: what Attar does with a real language model in ten minutes."""
 
 import time
 from collections.abc import Mapping
@@ -13,7 +13,7 @@ from attar.cli.showcase import made, prepare, side_by_side
 from attar.conversion.export import export
 from attar.data.data import STDLIB
 from attar.decode.generate import GenerateConfig, generate
-from attar.errors import CompatibilityError
+from attar.errors import CompatibilityError, MissingExtraError
 from attar.methods.bonsai import BonsaiConfig, prune
 from attar.methods.distillspec import (
     DistillSpecConfig,
@@ -34,7 +34,7 @@ DATA = STDLIB
 QUESTION = "What is the capital of France, and what is it known for?"
 BUDGET = "blocks<=80%"
 HEAL_UNTIL = 330.0
-"""Seconds after which there is no time left for healing."""
+"""Healing starts only within this many seconds."""
 ANSWER = GenerateConfig(max_new_tokens=48, batch_size=1)
 DRAFT_LAYERS = 4
 DRAFT = DistillSpecConfig(
@@ -49,7 +49,7 @@ HEALING = HealConfig(
     teacher_cache="none",
     eval_tokens=8_000,
 )
-"""Enough to see each at work; none of them is what a real run would spend."""
+"""Enough to see each at work; a real run would spend more on all of them."""
 TIMED = (128, 32)
 """Tokens that are read and written when the models are timed."""
 ROUNDS = 3
@@ -61,7 +61,7 @@ _PARTS = ("draft-untrained", "draft", "draft-speed", _BASELINE, "bonsai", "bonsa
 def make_llm_demo(
     model: str, *, output_dir: str | Path | None = None, fresh: bool = False
 ) -> dict[str, Run]:
-    """The demo with a model of one's own: chat, a draft, pruning, healing and a GGUF file.
+    """The demo with your own model: chat, a draft, pruning, healing and a GGUF file.
 
     Args:
         model: a decoder: folder, Hub name or GGUF file.
@@ -72,7 +72,7 @@ def make_llm_demo(
         The records by name.
 
     Raises:
-        CompatibilityError: the model does not predict text.
+        CompatibilityError: the model does not generate text.
         ConfigError: the folder holds something that no demo made.
         DataError: the model cannot be read.
     """
@@ -101,20 +101,20 @@ def make_llm_demo(
             ),
         )
     else:
-        show("No time is left for healing: attar heal does it.")
+        show("No time is left for healing; run attar heal.")
     _ask(str(best), chat, "the pruned model")
     _written(best, folder / "gguf")
     return _told(model, folder, runs, seconds=time.perf_counter() - began)
 
 
 def _ask(model: str, config: GenerateConfig, who: str) -> None:
-    """Put the question to a model."""
+    """Ask a model the question, and show its answer."""
     run = generate(model, QUESTION, config=config)
     show(f"\n{QUESTION}\n{who}: {run.details['texts'][0].removeprefix(QUESTION).strip()}\n")
 
 
 def _drafted(model: str, folder: Path) -> dict[str, Run]:
-    """A draft of the model's own layers, trained for a moment, and what it gains."""
+    """A draft of the model's own layers, trained briefly, and its speed-up."""
     first, draft = folder / "draft-untrained", folder / "draft"
     made(
         f"Making a draft of {DRAFT_LAYERS} of its layers",
@@ -122,7 +122,7 @@ def _drafted(model: str, folder: Path) -> dict[str, Run]:
         lambda: init_draft(model, layers=DRAFT_LAYERS, output_dir=first),
     )
     trained = made(
-        "Training the draft on its own texts",
+        "Training the draft with DistillSpec",
         draft,
         lambda: train_draft(first, DATA, target=model, config=DRAFT, output_dir=draft, resume=True),
     )
@@ -137,7 +137,7 @@ def _drafted(model: str, folder: Path) -> dict[str, Run]:
 
 
 def _pruned(model: str, folder: Path) -> dict[str, Run]:
-    """Two methods to the same budget."""
+    """The model pruned by two methods to the same budget."""
     methods: tuple[Method, ...] = (_BASELINE, "bonsai")
     return {
         method: made(
@@ -164,12 +164,14 @@ def _written(model: Path, folder: Path) -> None:
         made(
             "Writing it as GGUF", folder, lambda: export(model, quantize="q8_0", output_dir=folder)
         )
-    except CompatibilityError as error:
-        show(f"No GGUF: {error}")
+    except (CompatibilityError, MissingExtraError) as error:
+        show(f"No GGUF file: {error}")
 
 
 def _told(model: str, folder: Path, runs: Mapping[str, Run], *, seconds: float) -> dict[str, Run]:
-    """Table, report and what to try next; the records of the models, timed in turn."""
+    """Show the table and what to try next, and write the report; returns the records of the models,
+    timed in turn.
+    """
     names = [name for name in (_BASELINE, "bonsai", "bonsai, healed") if name in runs]
     records = side_by_side(
         {"parent": runs[names[0]], **{name: runs[name] for name in names}},
@@ -188,7 +190,7 @@ def _told(model: str, folder: Path, runs: Mapping[str, Run], *, seconds: float) 
     show(f"Models: {folder}/ ({', '.join(part for part in _PARTS if (folder / part).exists())})")
     show(
         f"The draft, trained for {DRAFT.max_steps} steps: "
-        f"{figures['block efficiency at T=0']:.2f} tokens for each pass of the model, "
+        f"{figures['block efficiency at T=0']:.2f} tokens per pass of the model, "
         f"{figures['speed-up at T=0']:.2f} times plain decoding at best"
     )
     show(f"This took {seconds:.0f} s. What to try next:")
