@@ -7,7 +7,7 @@ import gguf
 import numpy as np
 import torch
 
-#: where llama.cpp keeps what transformers calls otherwise
+#: names of transformers and of llama.cpp
 _NAMES = {
     "model.embed_tokens": "token_embd",
     "model.norm": "output_norm",
@@ -22,6 +22,15 @@ _NAMES = {
     "mlp.down_proj": "ffn_down",
     "input_layernorm": "attn_norm",
     "post_attention_layernorm": "ffn_norm",
+}
+#: RoPE scaling of Llama 3, for a tiny model
+LLAMA3: dict[str, Any] = {
+    "rope_type": "llama3",
+    "rope_theta": 1e4,
+    "factor": 8.0,
+    "low_freq_factor": 1.0,
+    "high_freq_factor": 4.0,
+    "original_max_position_embeddings": 32,
 }
 WORDS = ["<unk>", "<s>", "</s>", "ab", *"abcdefghijklmnopqrstuvwxyz", "Ġ", *"0123456789"]
 
@@ -39,13 +48,13 @@ def write_llama(
     """A Llama as llama.cpp's own converter writes it, with a tokenizer of one token a letter.
 
     Args:
-        file: where.
-        model: of transformers.
-        architecture: what the file says it holds.
+        file: the path.
+        model: a Llama of transformers.
+        architecture: the architecture that the file declares.
         kind: the type of its matrices.
-        tokenizer: leave it out.
-        more: keys with values, integers or lists of them.
-        tensors: more of them.
+        tokenizer: False leaves it out.
+        more: further metadata.
+        tensors: further tensors.
     """
     config, out = model.config, gguf.GGUFWriter(file, architecture)
     out.add_context_length(config.max_position_embeddings)
@@ -67,13 +76,7 @@ def write_llama(
         }
         add[type(value)](key, value)
     if tokenizer:
-        words = [*WORDS, *(f"<extra_{i}>" for i in range(config.vocab_size - len(WORDS)))]
-        out.add_tokenizer_model("gpt2")
-        out.add_token_list(words)
-        out.add_token_types([3] * 3 + [1] * (len(words) - 3))
-        out.add_token_merges(["a b"])
-        out.add_eos_token_id(2)
-        out.add_bos_token_id(1)
+        _add_tokenizer(out, size=config.vocab_size)
     for name, weight in model.state_dict().items():
         if name == "lm_head.weight" and config.tie_word_embeddings:
             continue
@@ -84,7 +87,7 @@ def write_llama(
             "attn_k": config.num_key_value_heads,
         }.get(name.split(".")[-2])
         value = weight.float()
-        if heads:  # rotated in neighbouring pairs there
+        if heads:  # llama.cpp rotates neighbouring channels
             rows, width = value.shape
             value = value.reshape(heads, 2, rows // heads // 2, width).swapaxes(1, 2)
             value = value.reshape(rows, width)
@@ -96,6 +99,16 @@ def write_llama(
     out.write_tensors_to_file()
     out.close()
     return file
+
+
+def _add_tokenizer(out: gguf.GGUFWriter, *, size: int) -> None:
+    words = [*WORDS, *(f"<extra_{i}>" for i in range(size - len(WORDS)))]
+    out.add_tokenizer_model("gpt2")
+    out.add_token_list(words)
+    out.add_token_types([3] * 3 + [1] * (len(words) - 3))
+    out.add_token_merges(["a b"])
+    out.add_eos_token_id(2)
+    out.add_bos_token_id(1)
 
 
 def _add(out: Any, name: str, value: torch.Tensor, kind: gguf.GGMLQuantizationType) -> None:

@@ -21,19 +21,12 @@ from attar.cli.app import run
 from attar.errors import AttarError, CompatibilityError, ConfigError
 from attar.report.record import Run
 from attar.slicing import slice_model
+from ggufs import LLAMA3
 
 ROWS = 320  # more than the tokenizer has
 #: what transformers reads, which undoes what llama.cpp wants by code of its own
 READ = ["llama", "qwen2", "qwen3", "gemma2", "gemma3_text"]
 YARN = {"rope_type": "yarn", "rope_theta": 1e4, "factor": 4.0}
-LLAMA3 = {
-    "rope_type": "llama3",
-    "rope_theta": 1e4,
-    "factor": 8.0,
-    "low_freq_factor": 1.0,
-    "high_freq_factor": 4.0,
-    "original_max_position_embeddings": 32,
-}
 
 
 def model_of(family: str, **changes: Any) -> PreTrainedModel:

@@ -12,6 +12,7 @@ import cuts
 import tiny
 from attar.conversion.gguf_shape import FORMS
 from attar.slicing import slice_model
+from ggufs import LLAMA3
 from llamacpp import LlamaCpp
 
 ROWS = 320
@@ -22,14 +23,6 @@ CLOSE = {"gemma": 1e-2, "gemma2": 1e-2, "gemma3_text": 1e-2}
 YARN = {"rope_type": "yarn", "rope_theta": 1e4, "factor": 4.0}
 YARN |= {"original_max_position_embeddings": 32}
 LINEAR = {"rope_type": "linear", "rope_theta": 1e4, "factor": 4.0}
-LLAMA3: dict[str, Any] = {
-    "rope_type": "llama3",
-    "rope_theta": 1e4,
-    "factor": 8.0,
-    "low_freq_factor": 1.0,
-    "high_freq_factor": 4.0,
-    "original_max_position_embeddings": 32,
-}
 pytestmark = pytest.mark.slow
 
 
