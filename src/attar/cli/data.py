@@ -25,8 +25,8 @@ class TextOptions:
     """Documents."""
 
     data: str = STDLIB
-    """A Hub name, a .txt, .jsonl, .parquet, .csv or .tsv file (also .gz), a folder of them, or
-    python-stdlib."""
+    """A Hub name, a .txt, .jsonl, .parquet, .csv or .tsv file (also .gz), a folder of them, a .json
+    file, or python-stdlib."""
     data_config: str | None = None
     """Configuration of a data set on the Hub."""
     text_column: str | None = None
@@ -51,7 +51,7 @@ class PromptOptions(TextOptions):
     """Column of prompts as text, or of conversations as messages. Default: prompt, messages or
     conversations."""
     completion_column: str = "completion"
-    """Column of the completions of the prompts; optional where prompts are all that is read."""
+    """Column of the completions of the prompts; commands that read only prompts need none."""
 
 
 @dataclass(frozen=True)

@@ -49,7 +49,7 @@ LONGEST = 512  # tokens of a window, unless `context` says otherwise
 
 
 @dataclass(frozen=True, kw_only=True)
-class HealConfig(TrainConfig, TaskOptions):
+class HealConfig(TaskOptions, TrainConfig):
     """How a compressed model is trained against its parent.
 
     The defaults are Attar's own; `recipes/bonsai/paper-heal.yaml` has those of the Bonsai paper.
