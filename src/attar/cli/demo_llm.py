@@ -38,10 +38,12 @@ HEAL_UNTIL = 330.0
 ANSWER = GenerateConfig(max_new_tokens=48, batch_size=1)
 DRAFT_LAYERS = 4
 DRAFT = DistillSpecConfig(
-    max_steps=40, per_device_train_batch_size=8, max_new_tokens=32, eval_prompts=8, eval_steps=40
+    max_steps=24, per_device_train_batch_size=8, max_new_tokens=32, eval_prompts=4, eval_steps=24
 )
-SPEED = EvaluateDraftConfig(temperatures=(0.0,), rounds=1, eval_prompts=4, longest=4)
-SEARCH = BonsaiConfig(step=0.1, evaluations=24, windows=4, context=256, round_to=32, timing=False)
+SPEED = EvaluateDraftConfig(
+    temperatures=(0.0,), rounds=1, eval_prompts=2, max_new_tokens=32, longest=4
+)
+SEARCH = BonsaiConfig(step=0.05, evaluations=24, windows=4, context=256, round_to=32, timing=False)
 HEALING = HealConfig(
     max_steps=16,
     per_device_train_batch_size=4,
