@@ -37,6 +37,7 @@ AT_LEAST = (
     "distillspec-garden",
     "equal-info-codec",
     "equal-info-speed",
+    "export",
     "speculative-llm",
     "speculative-speed",
 )
