@@ -121,6 +121,7 @@ def test_numbers_are_split_as_the_model_was_trained(model, tmp_path):
     [
         ({"tokenizer": False}, DataError, "holds no tokenizer"),
         ({"architecture": "nothing"}, CompatibilityError, "cannot read the GGUF file"),
+        ({"architecture": "t5"}, CompatibilityError, "expected a decoder .* found t5"),
         ({"more": {"llama.attention.head_count": [8, 8, 4]}}, CompatibilityError, "differ"),
         ({"more": {"llama.rope.scaling.type": "longrope"}}, CompatibilityError, "longrope"),
         (

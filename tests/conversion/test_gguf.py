@@ -298,3 +298,15 @@ def test_attar_reads_what_it_wrote(
     assert again.details["file"] == "model-F32-F16.gguf"
     text = "I'm 12345 d\u00e9j\u00e0\n\n vu  x"
     assert checkpoint.load_tokenizer(file)(text)["input_ids"] == tokenizer(text)["input_ids"]
+
+
+def test_eight_bits_are_not_taken_for_another_model(
+    tokenizer: PreTrainedTokenizerFast, tmp_path: Path
+) -> None:
+    model = model_of("llama", hidden_size=64, intermediate_size=96, num_hidden_layers=12)
+    with torch.no_grad():  # so that what rounding changes grows from layer to layer
+        for name, weight in model.named_parameters():
+            if "layers." in name and weight.dim() > 1:
+                weight.mul_(2)
+    run_ = attar.export(model, quantize="q8_0", tokenizer=tokenizer, output_dir=tmp_path / "out")
+    assert 0.2 < run_.details["check"]["relative_difference"] < 0.5

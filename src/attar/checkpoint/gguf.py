@@ -21,6 +21,7 @@ import numpy as np
 import torch
 from huggingface_hub import hf_hub_download
 from tokenizers import Tokenizer
+from torch import Tensor
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 
@@ -42,7 +43,8 @@ _LLAMA_3 = {
     "high_freq_factor": 4.0,
     "original_max_position_embeddings": 8192,
 }
-_FACTORS = "rope_freqs.weight"
+ROPE_FACTORS = "rope_freqs.weight"
+"""In a file: by what RoPE scaling divides each rotary frequency."""
 _GIVE_SOURCE = "give the checkpoint that it was made from"
 
 
@@ -100,10 +102,15 @@ def _convert(file: Path, shown: str, *, folder: Path) -> None:
     try:
         with bars_on_terminals(), _no_bar():
             config = AutoConfig.from_pretrained(**source)
+            if type(config) not in AutoModelForCausalLM._model_mapping:
+                raise CompatibilityError(
+                    f"expected a decoder in the GGUF file {shown!r}, found {config.model_type}; "
+                    f"{_GIVE_SOURCE}"
+                )
             architecture = _value(reader, "general.architecture")
             if size := _value(reader, f"{architecture}.attention.key_length"):
                 config.head_dim = size  # which transformers leaves out for some
-            _set_rope_scaling(config, reader, shown)
+            _set_rope_scaling(config, reader, shown=shown)
             found: Any = AutoModelForCausalLM.from_pretrained(
                 **source, config=config, dtype=_dtype(reader), output_loading_info=True
             )
@@ -126,9 +133,9 @@ def _convert(file: Path, shown: str, *, folder: Path) -> None:
             f"cannot read the GGUF file {shown!r}, which may be damaged; download it again, or "
             f"{_GIVE_SOURCE} ({reason_of(error)})"
         ) from error
-    _require_all(model, info["missing_keys"], reader, shown)
+    _require_all(model, reader, missing=info["missing_keys"], shown=shown)
     _drop_strangers(tokenizer, reader)
-    _set_pre_tokenizer(tokenizer, reader, shown)
+    _set_pre_tokenizer(tokenizer, reader, shown=shown)
     if len(ends := _ends(reader)) > 1:
         model.generation_config.eos_token_id = ends
     # traces of the GGUF file, with which it could not be saved
@@ -201,7 +208,7 @@ def _dtype(reader: Any) -> torch.dtype:
     return torch.bfloat16
 
 
-def _set_rope_scaling(config: Any, reader: Any, shown: str) -> None:
+def _set_rope_scaling(config: Any, reader: Any, *, shown: str) -> None:
     """Put the RoPE scaling of a file into a config.
 
     Raises:
@@ -212,10 +219,10 @@ def _set_rope_scaling(config: Any, reader: Any, shown: str) -> None:
     kind, factor = _value(reader, f"{at}type"), _value(reader, f"{at}factor")
     factors = {t.name: np.array(t.data) for t in reader.tensors if t.name.startswith("rope_f")}
     plain = dict(getattr(text, "rope_parameters", None) or {})
-    if list(factors) == [_FACTORS]:
-        scaled = {**plain, **_LLAMA_3, "factor": float(factors[_FACTORS].max())}
+    if list(factors) == [ROPE_FACTORS]:
+        scaled = {**plain, **_LLAMA_3, "factor": float(factors[ROPE_FACTORS].max())}
         text.rope_parameters = scaled
-        if np.allclose(_factors_of(text), factors[_FACTORS], rtol=1e-3):
+        if np.allclose(rope_factors(text), factors[ROPE_FACTORS], rtol=1e-3):
             return
     elif not factors and kind in (None, "none"):
         return
@@ -237,22 +244,22 @@ def _set_rope_scaling(config: Any, reader: Any, shown: str) -> None:
     )
 
 
-def _factors_of(config: Any) -> Any:
-    """The divisors of the rotary frequencies, `(head size / 2,)`."""
+def rope_factors(config: Any) -> Tensor:
+    """What the RoPE scaling of Llama 3 divides the rotary frequencies by, `(head size / 2,)`."""
     scaled, _ = ROPE_INIT_FUNCTIONS["llama3"](config, torch.device("cpu"))
     size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
     base = config.rope_parameters["rope_theta"]
     plain = 1 / base ** (torch.arange(0, size, 2, device="cpu").float() / size)
-    return (plain / scaled).numpy()
+    return plain / scaled
 
 
-def _require_all(model: PreTrainedModel, missing: Any, reader: Any, shown: str) -> None:
+def _require_all(model: PreTrainedModel, reader: Any, *, missing: Any, shown: str) -> None:
     """Refuse a file of which transformers has ignored a part, as it does so silently.
 
     Raises:
         CompatibilityError: values of the file or of the model are left over.
     """
-    stored = sum(int(t.n_elements) for t in reader.tensors if t.name != _FACTORS)
+    stored = sum(int(t.n_elements) for t in reader.tensors if t.name != ROPE_FACTORS)
     read = model.num_parameters()
     if missing or stored != read:
         what = f"{read:,} of its {stored:,} values fit"
@@ -282,7 +289,7 @@ def _ends(reader: Any) -> list[int]:
     return [token for token in dict.fromkeys(found) if token is not None]
 
 
-def _set_pre_tokenizer(tokenizer: Any, reader: Any, shown: str) -> None:
+def _set_pre_tokenizer(tokenizer: Any, reader: Any, *, shown: str) -> None:
     """Split text as in training; transformers takes every unknown pre-tokenizer for GPT-2's."""
     if _value(reader, "tokenizer.ggml.model") != "gpt2":
         return

@@ -61,7 +61,7 @@ def demo(
 
     Takes about three minutes on two cores with `--size 1m`. With MODEL it takes your own language
     model instead: chats with it, makes a draft for it, prunes a fifth of its blocks, heals it and
-    writes it as GGUF, in less than ten minutes for 135M parameters. Finished steps are not
+    writes it as GGUF, in about ten minutes for 135M parameters. Finished steps are not
     repeated.
 
     Parameters

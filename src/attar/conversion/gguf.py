@@ -21,6 +21,7 @@ from gguf import GGUFWriter, LlamaFileType
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from attar.checkpoint.gguf import ROPE_FACTORS
 from attar.conversion.gguf_shape import Quantize, Shape
 from attar.errors import CompatibilityError, ResourceError
 
@@ -37,7 +38,6 @@ _STEPS = {Kind.Q8_0: 127, Kind.Q4_0: 8}
 ROUNDING = {Kind.F32: 1e-6, Kind.F16: 2e-3, Kind.BF16: 1e-2, Kind.Q8_0: 0.03, Kind.Q4_0: 0.25}
 _EMBEDDINGS = ("token_embd.weight", "output.weight")
 _BYTES = np.dtype(np.uint8)
-FACTORS = "rope_freqs.weight"
 _HEADS = re.compile(r"blk\.(\d+)\.attn_([qk])\.")
 
 
@@ -154,7 +154,7 @@ def write(
         for key, value in tokenizer.items():
             _add(writer, key, value)
         factors = shape.rope_factors
-        extra = [] if factors is None else [Entry(FACTORS, "", Kind.F32, tuple(factors.shape))]
+        extra = [] if factors is None else [Entry(ROPE_FACTORS, "", Kind.F32, tuple(factors.shape))]
         for entry in [*extra, *entries]:
             stored = entry.stored_shape
             writer.add_tensor_info(entry.name, stored, _BYTES, entry.bytes, raw_dtype=entry.kind)
@@ -165,7 +165,7 @@ def write(
             writer.write_tensor_data(factors.numpy())
         weights = dict(model.named_parameters())
         for entry in entries:
-            array = stored_form(weights[entry.source], entry.name, shape).cpu().numpy()
+            array = stored_form(weights[entry.source], entry.name, shape=shape).cpu().numpy()
             writer.write_tensor_data(gguf.quants.quantize(array, entry.kind))
     except OSError as error:  # NumPy says how much it wrote, but not why it stopped
         raise ResourceError(
@@ -191,7 +191,7 @@ def _add(writer: GGUFWriter, key: str, value: Any) -> None:
 # ------------------------------------------------------------------------------------- the weights
 
 
-def stored_form(weight: Tensor, name: str, shape: Shape) -> Tensor:
+def stored_form(weight: Tensor, name: str, *, shape: Shape) -> Tensor:
     """A parameter as the file stores it, in float32."""
     weight = weight.detach().float()
     if name.endswith("norm.weight"):
@@ -201,7 +201,7 @@ def stored_form(weight: Tensor, name: str, shape: Shape) -> Tensor:
     return (weight * _scale(name, shape)).contiguous()
 
 
-def restored(stored: Tensor, name: str, shape: Shape) -> Tensor:
+def restored(stored: Tensor, name: str, *, shape: Shape) -> Tensor:
     """The parameter that a tensor of the file was made from: the inverse of `stored_form`."""
     weight = stored / _scale(name, shape)
     if heads := _rotated(name, shape):

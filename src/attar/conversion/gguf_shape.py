@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, Literal
 
-import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from attar.checkpoint.gguf import rope_factors
 from attar.errors import CompatibilityError
 from attar.families import Body
 from attar.models import positions_of, require_decoder
@@ -129,7 +129,7 @@ def shape_of(model: PreTrainedModel) -> Shape:
         "attention.layer_norm_rms_epsilon": float(config.rms_norm_eps),
         "rope.dimension_count": body.head_dim,
     }
-    rope, factors = _rope(model, form, body.head_dim)
+    rope, factors = _rope(model, form)
     windows, notes = _windows(model, form)
     scale = 1.0
     if (scalar := getattr(config, "query_pre_attn_scalar", None)) is not None:
@@ -240,9 +240,7 @@ def _rope_type(config: Any) -> str:
     return _parameters(config).get("rope_type", "default")
 
 
-def _rope(
-    model: PreTrainedModel, form: Form, head_dim: int
-) -> tuple[dict[str, Any], Tensor | None]:
+def _rope(model: PreTrainedModel, form: Form) -> tuple[dict[str, Any], Tensor | None]:
     """Metadata of rotary embeddings, and the divisors of their frequencies.
 
     Raises:
@@ -264,7 +262,7 @@ def _rope(
     if kind == "linear":
         return values | {"rope.scaling.type": "linear", "rope.scaling.factor": factor}, None
     if kind == "llama3" and form.rope_factors:
-        return values, _llama3_factors(rope, base, head_dim)
+        return values, rope_factors(config)
     changed = [k for k in ("attention_factor", "mscale", "mscale_all_dim") if rope.get(k)]
     plain = rope.get("beta_fast") in (None, 32) and rope.get("beta_slow") in (None, 1)
     if kind == "yarn" and plain and not changed and rope.get("truncate", True):
@@ -275,15 +273,3 @@ def _rope(
             "rope.scaling.original_context_length": int(first),
         }, None
     raise _refusal(model, f"llama.cpp cannot express its RoPE scaling {kind!r}")
-
-
-def _llama3_factors(rope: Mapping[str, Any], base: float, head_dim: int) -> Tensor:
-    """The divisor of each rotary frequency, `(head_dim / 2,)`."""
-    factor, low, high = (
-        float(rope[name]) for name in ("factor", "low_freq_factor", "high_freq_factor")
-    )
-    first = float(rope["original_max_position_embeddings"])
-    lengths = 2 * math.pi * base ** (torch.arange(0, head_dim, 2, dtype=torch.float64) / head_dim)
-    # long wavelengths are scaled, short ones are not, and between them the factor is interpolated
-    share = ((first / lengths - low) / (high - low)).clamp(0, 1)
-    return (1 / ((1 - share) / factor + share)).float()

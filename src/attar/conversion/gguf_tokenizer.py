@@ -156,7 +156,7 @@ def _sentence_pieces(
     order = [text for text, _ in groupby(merged)]
     if len(order) != len(set(order)):
         raise _refusal(tokenizer, "the order of its merges cannot be written as scores of tokens")
-    _check_splits(tokenizer, state, set(_merges(state)), set(order))
+    _check_splits(tokenizer, state, merged=set(order))
     scores = {text: -float(rank) for rank, text in enumerate(order)}
     prefix, notes = _prefix(tokenizer, state)
     return {
@@ -170,10 +170,11 @@ def _sentence_pieces(
 def _check_splits(
     tokenizer: PreTrainedTokenizerBase,
     state: Mapping[str, Any],
-    merges: set[tuple[str, str]],
+    *,
     merged: set[str],
 ) -> None:
     """Refuse merges that lack one of the ways to form a token, as llama.cpp uses all of them."""
+    merges = set(_merges(state))
     added = {token["content"] for token in state["added_tokens"]}  # split off before BPE
     known = state["model"]["vocab"].keys() - added
     for text in merged:

@@ -72,7 +72,7 @@ def write(path: Path, model: PreTrainedModel, *, inputs: list[str]) -> list[str]
         CompatibilityError: the model cannot be traced.
     """
     traced = _Traced(model, inputs)
-    given = tuple(_batch(model, inputs, *_TRACED).values())
+    given = tuple(_batch(model, inputs, shape=_TRACED).values())
     rows, tokens = torch.export.Dim("batch"), torch.export.Dim("tokens", max=positions_of(model))
     heavy = sum(weight.nbytes for weight in model.parameters()) > _ONE_FILE
     with _quiet(), inference(model):
@@ -114,7 +114,7 @@ def verify(path: Path, model: PreTrainedModel, *, inputs: list[str]) -> dict[str
     most = positions_of(model) or max(tokens for _, tokens in _COMPARED)
     largest = relative = 0.0
     for rows, tokens in _COMPARED:
-        batch = _batch(model, inputs, rows, min(tokens, most))
+        batch = _batch(model, inputs, shape=(rows, min(tokens, most)))
         theirs: Any = session.run(None, {name: value.numpy() for name, value in batch.items()})
         with inference(model):
             ours = _Traced(model, inputs)(*batch.values())
@@ -133,8 +133,11 @@ def verify(path: Path, model: PreTrainedModel, *, inputs: list[str]) -> dict[str
     return {"relative_difference": relative, "largest_difference": largest}
 
 
-def _batch(model: PreTrainedModel, inputs: list[str], rows: int, tokens: int) -> dict[str, Tensor]:
+def _batch(
+    model: PreTrainedModel, inputs: list[str], *, shape: tuple[int, int]
+) -> dict[str, Tensor]:
     """Rows of ids spread over the vocabulary, of which all but the first end in padding."""
+    rows, tokens = shape
     vocabulary = len(model.get_input_embeddings().weight)  # pyright: ignore[reportArgumentType]
     ids = (torch.arange(rows * tokens) * 7919 % vocabulary).view(rows, tokens)
     mask = torch.ones_like(ids)

@@ -132,7 +132,7 @@ def load_prompts(
     if tables is None or column is None:
         documents = load_text(data)
         prompts_by_split = {
-            split: list(_pieces(rows, tokenizer, *lengths, closed=encoder_decoder))
+            split: list(_pieces(rows, tokenizer, lengths=lengths, closed=encoder_decoder))
             for split, rows in documents.items()
         }
     else:
@@ -149,7 +149,7 @@ def load_prompts(
         # a template has written special tokens already
         plain = not isinstance(tables["train"][0][0][column], list)
         prompts_by_split = {
-            split: list(_pairs(rows, tokenizer, *lengths, special=plain))
+            split: list(_pairs(rows, tokenizer, lengths=lengths, special=plain))
             for split, rows in splits.items()
         }
     if empty := [split for split, prompts in prompts_by_split.items() if not prompts]:
@@ -246,13 +246,13 @@ def _chat(
 def _pairs(
     rows: Dataset,
     tokenizer: PreTrainedTokenizerBase,
-    prompt_tokens: int,
-    completion_tokens: int,
     *,
+    lengths: tuple[int, int],
     special: bool,
 ) -> Iterator[Prompt]:
     """Prompts and completions of a table; `special`: they are text, which no template has given
     the special tokens that the tokenizer puts before and after it."""
+    prompt_tokens, completion_tokens = lengths
     eos = tokenizer.eos_token_id
     ends = (eos,) if special and isinstance(eos, int) else ()
     prompts = _encode(tokenizer, rows["text"][:], special=special)
@@ -273,16 +273,15 @@ def _pairs(
 def _pieces(
     rows: Dataset,
     tokenizer: PreTrainedTokenizerBase,
-    prompt_tokens: int,
-    completion_tokens: int,
     *,
+    lengths: tuple[int, int],
     closed: bool,
 ) -> Iterator[Prompt]:
     """Pieces of each document; the rest that is no longer than a prompt is left out."""
     bos = leading_bos(tokenizer)
     first = () if bos is None else (bos,)
-    prompt_tokens = max(1, prompt_tokens - len(first))
-    size = prompt_tokens + completion_tokens
+    prompt_tokens = max(1, lengths[0] - len(first))
+    size = prompt_tokens + lengths[1]
     eos = tokenizer.eos_token_id
     ends = (eos,) if isinstance(eos, int) else ()
     for ids in _encode(tokenizer, rows["text"][:]):

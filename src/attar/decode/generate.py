@@ -230,7 +230,7 @@ class Generator:
         before = [self._ids(self._rendered(prompt, config), config) for prompt in prompts]
         padding = self._padding(ends)
         ids, mask = padded(before, behind=coded, padding=padding)
-        require_fit(model, self.tokenizer, ids)
+        require_fit(model, self.tokenizer, ids=ids)
         read = 1 if coded else ids.shape[1]
         require_positions(model, prompt=read, new=config.max_new_tokens)
         options = {"attention_mask": mask.long().to(model.device), "pad_token_id": padding}

@@ -66,7 +66,9 @@ def score_documents(
     if eval_tokens is not None:
         documents = _some(documents, tokens=eval_tokens)
     source = Conversations(
-        documents, context=window_length(model, tokenizer, context), packed=keeps_apart(model)
+        documents,
+        context=window_length(model, tokenizer, context=context),
+        packed=keeps_apart(model),
     )
     total, tokens, size = 0.0, 0, 0
     with inference(model), computing(model):
@@ -74,7 +76,7 @@ def score_documents(
         for start in Bar(starts, desc="scoring", unit="batch", leave=False):
             batch = source.batch(range(start, min(start + batch_size, len(source))))
             ids, mask = batch["input_ids"], batch["mask"]
-            require_fit(model, tokenizer, ids)
+            require_fit(model, tokenizer, ids=ids)
             if not start:
                 require_no_foresight(model, ids[0])
             positions = batch.get("position_ids")

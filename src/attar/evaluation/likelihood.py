@@ -163,14 +163,14 @@ def score_with_ids(
     """`score`, and the ids `(S,)`, of which all but the first were predicted; BOS is among them as
     the first one only."""
     require_decoder(model)
-    context = window_length(model, tokenizer, context)
+    context = window_length(model, tokenizer, context=context)
     stride = context if stride is None else stride
     require(batch_size >= 1, "batch_size", batch_size, "1 or more")
     expected = f"between 1 and the context of {context}"
     require(1 <= stride <= context, "stride", stride, expected)
     bos = leading_bos(tokenizer)
     stream = _stream(tokenizer, documents, bos=bos, eval_tokens=eval_tokens)
-    require_fit(model, tokenizer, stream.ids)
+    require_fit(model, tokenizer, ids=stream.ids)
     with inference(model), computing(model):
         require_no_foresight(model, stream.ids)
         total = _sum_over_windows(
@@ -299,7 +299,7 @@ def require_finite(model: PreTrainedModel, loss: float) -> None:
 
 
 def window_length(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, context: int | None
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, *, context: int | None
 ) -> int:
     """Inputs per window: `context`, or as many as model and tokenizer take, at most 2048.
 
@@ -318,7 +318,7 @@ def _name(model: PreTrainedModel) -> str:
     return repr(model.name_or_path) if model.name_or_path else f"this {type(model).__name__}"
 
 
-def require_fit(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, ids: Tensor) -> None:
+def require_fit(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, *, ids: Tensor) -> None:
     """Refuse ids that the model has no embeddings for.
 
     Raises:
