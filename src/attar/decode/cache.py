@@ -53,6 +53,7 @@ class CachedModel(ABC):
         self._keeps_logits = bool(self.model._supports_logits_to_keep())
         self.fed = [0] * rows
         self.cache: Any = _new_cache(model)
+        self._embeddings: Tensor | None = None  # in place of the ids of a pass
 
     @abstractmethod
     def score(self, rows: Sequence[Sequence[int]], *, counts: Sequence[int]) -> Tensor:
@@ -66,6 +67,22 @@ class CachedModel(ABC):
             `(B, max(counts), V)`, aligned at the end: `[r, -1]` is behind the row's last token.
             Before `counts[r]` of them there may be anything.
         """
+
+    def score_embeddings(self, rows: Sequence[Sequence[int]], embeddings: Tensor) -> Tensor:
+        """The same where the one new token of each row only stands for an embedding.
+
+        Args:
+            rows: as of `score`.
+            embeddings: what is read in the place of these tokens, `(B, 1, d)`.
+
+        Returns:
+            `(B, 1, V)`.
+        """
+        self._embeddings = embeddings
+        try:
+            return self.score(rows, counts=[1] * len(rows))
+        finally:
+            self._embeddings = None
 
     @abstractmethod
     def keep(self, lengths: Sequence[int]) -> None:
@@ -84,7 +101,8 @@ class CachedModel(ABC):
         if self.model.config.is_encoder_decoder:
             inputs["decoder_input_ids"] = ids.to(device)
         else:
-            inputs["input_ids"] = ids.to(device)
+            read = ids.to(device) if self._embeddings is None else self._embeddings
+            inputs["input_ids" if self._embeddings is None else "inputs_embeds"] = read
             if self._keeps_logits:
                 inputs["logits_to_keep"] = last
         output = self.model(**inputs, **self._extra, past_key_values=self.cache, use_cache=True)

@@ -1,0 +1,157 @@
+"""What the model and the store read of a prompt: token healing, and text behind the cursor."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedTokenizerBase
+
+from attar.errors import CompatibilityError
+from attar.models import leading_bos
+
+#: tokens before a draft with which it is decoded: by itself it may lose the space before a word
+_TAIL = 16
+#: tokens for text before the cursor, behind it, and for what is between, by which models were
+#: trained to fill in: Code Llama; StarCoder, Granite, SmolLM; SantaCoder; Qwen, CodeGemma; DeepSeek
+_INFILLING = (
+    ("▁<PRE>", "▁<SUF>", "▁<MID>"),
+    ("<fim_prefix>", "<fim_suffix>", "<fim_middle>"),
+    ("<fim-prefix>", "<fim-suffix>", "<fim-middle>"),
+    ("<|fim_prefix|>", "<|fim_suffix|>", "<|fim_middle|>"),
+    ("<\uff5cfim▁begin\uff5c>", "<\uff5cfim▁hole\uff5c>", "<\uff5cfim▁end\uff5c>"),
+)
+#: tokens that end what is filled in, besides these and EOS
+_ENDS = (
+    "▁<EOT>",
+    "<|endoftext|>",
+    "<fim_pad>",
+    "<fim-pad>",
+    "<|fim_pad|>",
+    "<file_sep>",
+    "<|file_sep|>",
+    "<|file_separator|>",
+    "<|repo_name|>",
+)
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """A prompt as it is read.
+
+    Attributes:
+        ids: what the model reads.
+        context: what the store goes by, and a draft is decoded behind: the text before the cursor,
+            without BOS.
+        typed: what drafts must begin with, as their first token was typed in part.
+        ends: tokens that end a draft besides those of the model.
+    """
+
+    ids: tuple[int, ...]
+    context: tuple[int, ...]
+    typed: str = ""
+    ends: frozenset[int] = frozenset()
+
+
+class Words:
+    """A tokenizer, as prompts and drafts need it.
+
+    Args:
+        tokenizer: the model's.
+        size: rows of the model's output.
+    """
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, *, size: int) -> None:
+        self.tokenizer, self.size = tokenizer, size
+        self.bos = leading_bos(tokenizer)
+
+    def prompt(self, text: str, *, suffix: str | None = None, heal: bool) -> Prompt:
+        """A text to continue, or to fill in before a suffix.
+
+        Raises:
+            CompatibilityError: there is a suffix, and the tokenizer has no tokens for that.
+        """
+        before = self._ids(text, special=suffix is None)
+        typed = ""
+        if heal and (text[-1:].isspace() or text[-1:].isalnum() or text[-1:] == "_"):
+            before, typed = self._healed(before, text)
+        if suffix is None:
+            return self.of_ids(before, typed=typed)
+        around = self._infilling()
+        first, middle, last = around
+        ids = [first, *before, middle, *self._ids(suffix, special=False), last]
+        if self.bos is not None:
+            ids = [self.bos, *ids]
+        return Prompt(tuple(ids), tuple(before), typed, frozenset({*around, *self._known(_ENDS)}))
+
+    def of_ids(self, ids: Sequence[int], *, typed: str = "") -> Prompt:
+        """A prompt of token ids."""
+        context = tuple(ids)[bool(ids) and ids[0] == self.bos :]
+        return Prompt(tuple(ids), context, typed)
+
+    def text_of(self, prompt: Prompt, tokens: Sequence[int]) -> str:
+        """What tokens add to a prompt as it was typed."""
+        before = list(prompt.context[-_TAIL:])
+        start, whole = self._decoded(before), self._decoded([*before, *tokens])
+        added = whole[len(start) :] if whole.startswith(start) else self._decoded(tokens)
+        return added.removeprefix(prompt.typed)
+
+    def allowed(self, prompt: Prompt) -> Tensor | None:
+        """Tokens that begin with what was typed, `(V,)`; None: all."""
+        if not prompt.typed:
+            return None
+        fits = torch.zeros(self.size, dtype=torch.bool)
+        fits[self._beginning(prompt.typed)] = True
+        return fits
+
+    def _healed(self, ids: list[int], text: str) -> tuple[list[int], str]:
+        """Ids without the last one, and its text, if another token begins with the same."""
+        last = self._texts[ids[-1]] if ids and ids[-1] < len(self._texts) else ""
+        behind_bos = len(ids) > 1  # something is left to read
+        if not (behind_bos and last and text.endswith(last) and len(self._beginning(last)) > 1):
+            return ids, ""
+        return ids[:-1], last
+
+    def _beginning(self, typed: str) -> list[int]:
+        return [i for i, text in enumerate(self._texts) if text.startswith(typed)]
+
+    @cached_property
+    def _texts(self) -> list[str]:
+        """What each token adds to a text; nothing for special ones."""
+        anchor = self._ids("a", special=False)
+        start = self._decoded(anchor)
+        count = min(len(self.tokenizer), self.size)
+        whole = self.tokenizer.batch_decode(
+            [[*anchor, i] for i in range(count)],
+            skip_special_tokens=True,
+            clean_up_tokenization_spaces=False,
+        )
+        return [text[len(start) :] if "\ufffd" not in text else "" for text in whole]
+
+    def _infilling(self) -> tuple[int, int, int]:
+        for names in _INFILLING:
+            found = self._known(names)
+            if len(found) == len(names):
+                return found[0], found[1], found[2]
+        raise CompatibilityError(
+            "suffix needs a model that was trained to fill in text, with tokens such as "
+            f"<fim_prefix>; {self.tokenizer.name_or_path or 'this tokenizer'} has none, so leave "
+            "suffix out, or give another model"
+        )
+
+    def _known(self, names: Sequence[str]) -> list[int]:
+        vocabulary = self.tokenizer.get_vocab()
+        return [vocabulary[name] for name in names if name in vocabulary]
+
+    def _ids(self, text: str, *, special: bool) -> list[int]:
+        found: Any = self.tokenizer(text, add_special_tokens=special)["input_ids"]
+        return list(found)
+
+    def _decoded(self, ids: Sequence[int]) -> str:
+        return str(
+            self.tokenizer.decode(
+                list(ids), skip_special_tokens=True, clean_up_tokenization_spaces=False
+            )
+        )
