@@ -2,6 +2,7 @@
 to disk as a user has them; and the command line itself, run in this process.
 """
 
+import copy
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -54,6 +55,15 @@ def tokenizer(text: Path, *, vocab_size: int = 290, context: int = 64) -> PreTra
     """A tokenizer trained on what `write_text` wrote."""
     rows = (text / "train.txt").read_text(encoding="utf-8").splitlines()
     return train_bpe(Dataset.from_dict({"text": rows}), vocab_size=vocab_size, context=context)
+
+
+def tokenizer_with(
+    known: PreTrainedTokenizerFast, special: Sequence[str]
+) -> PreTrainedTokenizerFast:
+    """A copy with further special tokens."""
+    copied = copy.deepcopy(known)
+    copied.add_special_tokens({"additional_special_tokens": list(special)})
+    return copied
 
 
 def write_parent(folder: Path, text: Path, *, family: str = "llama", **changes: Any) -> Path:

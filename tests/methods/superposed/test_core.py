@@ -148,7 +148,7 @@ logits_of = st.lists(st.floats(-60, 60), min_size=12, max_size=12)
 
 @given(logits_of, st.permutations([0, 1, 2]), st.integers(0, 100))
 def test_laws_of_a_step(logits: list[float], order: list[int], seed: int) -> None:
-    """Drafts differ, scores never rise, weights add up to one, and the order of drafts is nothing."""
+    """Drafts differ, scores never rise, weights add up to one; the order of drafts is nothing."""
     store = Counted([np.random.default_rng(seed).integers(0, 12, 200).tolist()])
     drafts = [Draft((n, 5), -float(n) / 3) for n in range(3)]
 

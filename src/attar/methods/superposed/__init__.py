@@ -31,6 +31,7 @@ and text behind the cursor.
 """
 
 from attar.methods.superposed.config import SuperposedConfig as SuperposedConfig
-from attar.methods.superposed.decoder import Completion as Completion
-from attar.methods.superposed.decoder import Completions as Completions
 from attar.methods.superposed.decoder import SuperposedDecoder as SuperposedDecoder
+from attar.methods.superposed.stream import DraftStream as DraftStream
+from attar.methods.superposed.writer import Completion as Completion
+from attar.methods.superposed.writer import Completions as Completions

@@ -219,7 +219,7 @@ def _candidates(
 ) -> list[_Candidate]:
     return [
         _Candidate(float(scores[j]), _longer(draft, tokens[j], float(scores[j])), spare)
-        for j in np.flatnonzero(usable)
+        for j in np.flatnonzero(usable).tolist()
     ]
 
 
