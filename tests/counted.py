@@ -5,9 +5,14 @@ from collections.abc import Sequence
 
 import numpy as np
 
+import characters
+from attar import checkpoint
+
 
 class Counted:
     """A store of n-grams of some documents of token ids."""
+
+    fingerprint = checkpoint.tokenizer_fingerprint(characters.letters())
 
     def __init__(self, documents: Sequence[Sequence[int]], *, order: int = 6) -> None:
         self.order = order

@@ -21,11 +21,11 @@ if TYPE_CHECKING:
     from attar.checkpoint import save as save
     from attar.cli.demo import make_demo as demo  # noqa: F401
     from attar.cli.run import run_recipe as run  # noqa: F401
+    from attar.completion import generate as generate
     from attar.conversion.export import export as export
     from attar.data.data import Data as Data
     from attar.decode.generate import GenerateConfig as GenerateConfig
     from attar.decode.generate import Generator as Generator
-    from attar.decode.generate import generate as generate
     from attar.decode.settings import SpecConfig as SpecConfig
     from attar.errors import AttarError as AttarError
     from attar.evaluation.likelihood import score as score
@@ -45,6 +45,8 @@ if TYPE_CHECKING:
     from attar.methods.distillspec.profile import EvaluateDraftConfig as EvaluateDraftConfig
     from attar.methods.distillspec.search import DraftSearchConfig as DraftSearchConfig
     from attar.methods.equal_info import EqualInfoConfig as EqualInfoConfig
+    from attar.methods.superposed import SuperposedConfig as SuperposedConfig
+    from attar.methods.superposed import SuperposedDecoder as SuperposedDecoder
     from attar.recipes import read_recipe as recipe  # noqa: F401
     from attar.report.compare import compare as compare
     from attar.report.environment import environment as env  # noqa: F401
@@ -65,11 +67,11 @@ _HOMES = MappingProxyType(
         "save": "attar.checkpoint",
         "demo": "attar.cli.demo:make_demo",
         "run": "attar.cli.run:run_recipe",
+        "generate": "attar.completion",
         "export": "attar.conversion.export",
         "Data": "attar.data.data",
         "GenerateConfig": "attar.decode.generate",
         "Generator": "attar.decode.generate",
-        "generate": "attar.decode.generate",
         "SpecConfig": "attar.decode.settings",
         "AttarError": "attar.errors",
         "score": "attar.evaluation.likelihood",
@@ -89,6 +91,8 @@ _HOMES = MappingProxyType(
         "EvaluateDraftConfig": "attar.methods.distillspec.profile",
         "DraftSearchConfig": "attar.methods.distillspec.search",
         "EqualInfoConfig": "attar.methods.equal_info",
+        "SuperposedConfig": "attar.methods.superposed",
+        "SuperposedDecoder": "attar.methods.superposed",
         "recipe": "attar.recipes:read_recipe",
         "compare": "attar.report.compare",
         "env": "attar.report.environment:environment",

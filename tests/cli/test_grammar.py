@@ -26,6 +26,7 @@ from attar.report.record import Run
 
 #: objects, which no command line can take
 PYTHON_ONLY = {"tokenizer", "metric", "each", "stream", "config", "training", "decoding"}
+PYTHON_ONLY |= {"superposed"}
 #: what is said on paper: how results are printed, and shorter ways to say things in a shell
 COMMAND_ONLY = {"json_to", "overwrite", "stats", "prompt", "markdown"}
 #: these read, run or show things, and are no verbs on a model or on data
@@ -104,6 +105,7 @@ LEFT_OUT: dict[str, set[str]] = {
     "prune": {"constraints", "text"},
     "pipeline search": set(SEARCHED),
     "draft evaluate": {"policy", "draft_tokens", "threshold"},
+    "generate": {"k"},  # --drafts
 }
 
 

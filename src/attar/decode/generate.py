@@ -63,10 +63,12 @@ _SURROGATES = re.compile("[\ud800-\udfff]")  # half a character: what was not UT
 class GenerateConfig:
     """How texts are continued, named as in transformers' `GenerationConfig`."""
 
-    max_new_tokens: int = 128
-    """Maximum number of generated tokens per prompt."""
-    temperature: float = 0.0
-    """Sampling temperature; 0 is greedy decoding, without beams."""
+    max_new_tokens: int | None = None
+    """Maximum number of generated tokens per prompt. Unset: 128, and 10 of each of several
+    drafts."""
+    temperature: float | None = None
+    """Sampling temperature; 0 is greedy decoding, without beams. Unset: 0. Of several drafts, which
+    are ranked and not sampled, what their logits are divided by; unset: 0.06."""
     top_k: int = 0
     """Sample from this many likeliest tokens; 0: from all."""
     top_p: float = 1.0
@@ -91,20 +93,30 @@ class GenerateConfig:
 
     def __post_init__(self) -> None:
         check_types(self)
-        for name in ("max_new_tokens", "batch_size"):
-            require(getattr(self, name) >= 1, name, getattr(self, name), "at least 1")
-        require(self.temperature >= 0, "temperature", self.temperature, "0 or more")
+        require(self.new_tokens >= 1, "max_new_tokens", self.max_new_tokens, "at least 1")
+        require(self.batch_size >= 1, "batch_size", self.batch_size, "at least 1")
+        require(self.heat >= 0, "temperature", self.temperature, "0 or more")
         require(0 < self.top_p <= 1, "top_p", self.top_p, "above 0 and at most 1")
         require(self.top_k >= 0, "top_k", self.top_k, "0 or more")
         penalty = self.repetition_penalty
         require(penalty is None or penalty > 0, "repetition_penalty", penalty, "above 0")
 
+    @property
+    def new_tokens(self) -> int:
+        """`max_new_tokens`, or what it is where unset."""
+        return 128 if self.max_new_tokens is None else self.max_new_tokens
+
+    @property
+    def heat(self) -> float:
+        """`temperature`, or what it is where unset."""
+        return self.temperature or 0.0
+
     def options(self, tokenizer: PreTrainedTokenizerBase) -> dict[str, Any]:
         """The keywords of `generate`; what is unset is left to the checkpoint."""
-        drawn = self.temperature > 0
-        options: dict[str, Any] = {"do_sample": drawn, "max_new_tokens": self.max_new_tokens}
+        drawn = self.heat > 0
+        options: dict[str, Any] = {"do_sample": drawn, "max_new_tokens": self.new_tokens}
         if drawn:
-            options |= {"temperature": self.temperature, "top_k": self.top_k, "top_p": self.top_p}
+            options |= {"temperature": self.heat, "top_k": self.top_k, "top_p": self.top_p}
         if self.repetition_penalty is not None:
             options["repetition_penalty"] = self.repetition_penalty
         if self.stop:
@@ -232,7 +244,7 @@ class Generator:
         ids, mask = padded(before, behind=coded, padding=padding)
         require_fit(model, self.tokenizer, ids=ids)
         read = 1 if coded else ids.shape[1]
-        require_positions(model, prompt=read, new=config.max_new_tokens)
+        require_positions(model, prompt=read, new=config.new_tokens)
         options = {"attention_mask": mask.long().to(model.device), "pad_token_id": padding}
         options |= _PLAIN | {"tokenizer": self.tokenizer} | config.options(self.tokenizer)
         ids = ids.to(model.device)
@@ -271,14 +283,19 @@ class Generator:
         return whole[len(start) :] if whole.startswith(start) else self._decoded(new)
 
     def _rendered(self, prompt: str, config: GenerateConfig) -> str:
-        if not config.chat:
-            return prompt
-        if not self.tokenizer.chat_template:
-            raise ConfigError("chat needs a model with a chat template; this one has none")
-        messages = [{"role": "user", "content": prompt}]
-        return str(
-            self.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
-        )
+        return rendered(prompt, self.tokenizer) if config.chat else prompt
+
+
+def rendered(prompt: str, tokenizer: PreTrainedTokenizerBase) -> str:
+    """A user's message in the chat template of a model, up to where it answers.
+
+    Raises:
+        ConfigError: there is no template.
+    """
+    if not tokenizer.chat_template:
+        raise ConfigError("chat needs a model with a chat template; this one has none")
+    messages = [{"role": "user", "content": prompt}]
+    return str(tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True))
 
 
 class _Pieces:
@@ -359,10 +376,7 @@ def generate(
         DataError: a model cannot be read.
     """
     config, recipe = configured(config, GenerateConfig, recipe=recipe)
-    prompts = [prompts] if isinstance(prompts, str) else list(prompts or [""])
-    for prompt in prompts:
-        fine = isinstance(prompt, str) and bool(prompt.strip()) and not _SURROGATES.search(prompt)
-        require(fine, "a prompt", prompt, "text of at least one word")
+    prompts = prompts_of(prompts)
     require_lossy(decoding)
     if stream is not None and len(prompts) > 1:
         raise ConfigError(f"stream takes one prompt at a time; found {len(prompts)}")
@@ -406,6 +420,19 @@ def generate(
         computed = computed_in(writer.model)
         work.run.details = {"texts": texts, "draft": drafted, "computed_in": computed}
     return work.run
+
+
+def prompts_of(prompts: str | Sequence[str]) -> list[str]:
+    """The prompts, of which there is one at least.
+
+    Raises:
+        ConfigError: one is no text.
+    """
+    prompts = [prompts] if isinstance(prompts, str) else list(prompts or [""])
+    for prompt in prompts:
+        fine = isinstance(prompt, str) and bool(prompt.strip()) and not _SURROGATES.search(prompt)
+        require(fine, "a prompt", prompt, "text of at least one word")
+    return prompts
 
 
 def require_lossy(decoding: SpecConfig) -> None:

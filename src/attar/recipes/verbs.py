@@ -80,7 +80,10 @@ def completed(
         ConfigError: the verb has no such option, or a value has the wrong type.
     """
     hints, kinds = get_type_hints(verb), option_classes(verb)
-    homes = {field.name: name for name, kind in kinds.items() for field in fields(kind)}
+    homes: dict[str, str] = {}  # a name in several classes is the first one's
+    for name, kind in kinds.items():
+        for field in fields(kind):
+            homes.setdefault(field.name, name)
     chosen: dict[str, Any] = {"recipe": source}
     parts: dict[str, dict[str, Any]] = {}
     for name, value in overruled(options, given).items():

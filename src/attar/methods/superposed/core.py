@@ -8,8 +8,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from attar.decode.ngrams import NGrams
 from attar.methods.superposed.config import SuperposedConfig
-from attar.methods.superposed.ngrams_protocol import NGrams
 
 Array = NDArray[np.float64]
 

@@ -35,7 +35,8 @@ class SuperposedDecoder(DraftWriter):
         store: n-grams of the same tokenizer; None: the model alone.
 
     Raises:
-        CompatibilityError: the model cannot read mixtures of embeddings.
+        CompatibilityError: the model cannot read mixtures of embeddings, or the store is of another
+            tokenizer.
     """
 
     def generate(self, prompt: str | Sequence[int], *, suffix: str | None = None) -> Completions:

@@ -10,12 +10,12 @@ import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from attar.compatibility import vocabulary_size
+from attar.decode.ngrams import NGrams, require_tokenizer
 from attar.decode.pair import stops_of
 from attar.errors import ConfigError, require
 from attar.evaluation.likelihood import require_fit
 from attar.methods.superposed.config import SuperposedConfig
 from attar.methods.superposed.core import TELLING, Draft, Row, mixing_weights, step
-from attar.methods.superposed.ngrams_protocol import NGrams
 from attar.methods.superposed.prompts import Prompt, Words
 from attar.methods.superposed.reader import Reader, require_mixable, require_still_rotation
 from attar.models import inference, require_positions
@@ -85,7 +85,8 @@ class DraftWriter:
         store: n-grams of the same tokenizer; None: the model alone.
 
     Raises:
-        CompatibilityError: the model cannot read mixtures of embeddings.
+        CompatibilityError: the model cannot read mixtures of embeddings, or the store is of another
+            tokenizer.
     """
 
     def __init__(
@@ -97,6 +98,8 @@ class DraftWriter:
         store: NGrams | None = None,
     ) -> None:
         require_mixable(model)
+        if store is not None:
+            require_tokenizer(store, tokenizer, name="the store")
         self.model, self.config, self.store = model, config, store
         self.words = Words(tokenizer, size=vocabulary_size(model))
         self._stops = frozenset(stops_of(model, tokenizer))
