@@ -74,6 +74,14 @@ class Completions:
     cache_length: int
     seconds: float
 
+    def __str__(self) -> str:
+        lines = [f"{self.forwards} passes of the model, {1000 * self.seconds:.0f} ms"]
+        if self.store_hit_rate is not None:
+            used = "" if self.store_used else ", too few, so it is left out"
+            lines.append(f"the store knows {self.store_hit_rate:.0%} of the 4-grams{used}")
+        scores = ", ".join(f"{one.score:.2f}" for one in self.drafts)
+        return "; ".join([*lines, f"scores per token: {scores}"])
+
 
 class DraftWriter:
     """A model, its tokenizer and perhaps a store, which write drafts for prompts that are read.
