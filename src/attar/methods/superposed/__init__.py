@@ -32,6 +32,13 @@ and text behind the cursor.
 
 from attar.methods.superposed.config import SuperposedConfig as SuperposedConfig
 from attar.methods.superposed.decoder import SuperposedDecoder as SuperposedDecoder
+from attar.methods.superposed.generate import PAPER as PAPER
+from attar.methods.superposed.generate import generate_drafts as generate_drafts
+from attar.methods.superposed.linearity import Linearity as Linearity
+from attar.methods.superposed.linearity import linearity as linearity
 from attar.methods.superposed.stream import DraftStream as DraftStream
+from attar.methods.superposed.tune import Tuning as Tuning
+from attar.methods.superposed.tune import tune as tune
+from attar.methods.superposed.tune import tuned as tuned
 from attar.methods.superposed.writer import Completion as Completion
 from attar.methods.superposed.writer import Completions as Completions
