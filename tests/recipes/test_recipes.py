@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 import scene
-from attar.cli import distill, draft, heal, pretrain, prune
+from attar import completion
+from attar.cli import distill, draft, generate, heal, pretrain, prune
 from attar.cli import tokenizer as tokenizer_verbs
 from attar.errors import ConfigError
 from attar.methods.bonsai import BonsaiConfig
@@ -20,7 +21,9 @@ from attar.train.heal import HealConfig
 from attar.train.pretrain import PretrainConfig
 from scene import run
 
-ALL = sorted(recipes())
+#: for two dataclasses of options: one text, and what is special of several drafts
+DRAFTS = sorted(name for name in recipes() if name.startswith("superposed/"))
+ALL = sorted({*recipes()} - {*DRAFTS})
 
 
 def config_class(name: str) -> type:
@@ -75,6 +78,35 @@ def test_the_command_line_reads_it_as_python_does(
     assert seen == [configured(name, kind, recipe=None)[0]] * 2
 
 
+@pytest.mark.parametrize("name", DRAFTS)
+def test_a_recipe_of_several_drafts_is_read_alike(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[dict[str, Any]] = []
+
+    def capture(model: str, prompts: list[str], **options: Any) -> Run:
+        seen.append({"k": options["drafts"], "recipe": options["recipe"]})
+        parts = (options["config"], options["decoding"], options["superposed"])
+        seen[-1]["made"] = completion.drafting(
+            options["drafts"], config=parts[0], decoding=parts[1], superposed=parts[2]
+        )
+        return Run("captured")
+
+    monkeypatch.setattr(generate, "generate_texts", capture)
+    assert run(["generate", "m", "a text", "--config", name]) == 0
+    assert run(["run", name, "m", "a text"]) == 0
+    monkeypatch.setattr(
+        completion, "generate_drafts", lambda model, prompts, **given: seen.append(given)
+    )
+    completion.generate("m", "a text", config=name)
+    assert seen[0] == seen[1]
+    assert seen[0]["made"] == seen[2]["config"]
+    options = {n: v for n, v in read_recipe(name).items() if n not in ("verb", "dtype", "drafts")}
+    for key, value in options.items():
+        made = getattr(seen[2]["config"], key)
+        assert made == (tuple(value) if isinstance(value, list) else value)
+
+
 @pytest.mark.parametrize("name", ALL)
 def test_values_have_the_type_of_their_field(name: str) -> None:
     options = read_recipe(name)
@@ -119,7 +151,7 @@ def test_numbers_are_read_as_on_the_command_line(
     assert (read, type(read)) == (value, type(value))
 
 
-@pytest.mark.parametrize("name", ALL)
+@pytest.mark.parametrize("name", [*ALL, *DRAFTS])
 def test_it_says_what_it_gives(name: str) -> None:
     assert recipes()[name].read_text(encoding="utf-8").startswith("# ")
 
