@@ -40,6 +40,7 @@ AT_LEAST = (
     "export",
     "speculative-llm",
     "speculative-speed",
+    "superposed-speed",
 )
 BEGIN, END = "<!-- results:begin -->", "<!-- results:end -->"
 REAL_BEGIN, REAL_END = "<!-- smollm2:begin -->", "<!-- smollm2:end -->"
