@@ -108,7 +108,7 @@ def _mixture(store: Counted, text: list[int], v: int, lambdas: Sequence[float]) 
 def test_scores_and_weights_are_those_of_a_slow_reference(k: int, stored: bool) -> None:
     model, prompt = tiny.model().double(), tiny.ids(1, 15)[0].tolist()
     store = Counted([*TEXTS, prompt * 2]) if stored else None
-    config = replace(PLAIN, k=k, candidates=24, max_new_tokens=6, penalty=20.0)
+    config = replace(PLAIN, k=k, candidates=tiny.VOCAB, max_new_tokens=6, penalty=20.0)
     expected = reference(model, prompt, config=config, store=store, steps=6)
     traced = run(model, prompt, config=config, store=store)[1:]
     for ours, theirs in zip(traced, expected, strict=True):
