@@ -10,6 +10,7 @@ import os
 import sys
 from collections import Counter
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,30 +23,36 @@ from common import arguments, finish
 
 from attar import checkpoint
 from attar.methods.superposed import SuperposedConfig, SuperposedDecoder, tune
+from attar.methods.superposed.core import Row
+from attar.methods.superposed.reader import Reader
 
 K, TARGET = 3, 0.9
 NUCLEUS = {"do_sample": True, "top_p": 0.9, "top_k": 0, "temperature": 0.6}
 AHEAD = (1, 2, 4)  # tokens of the book that a draft begins with
 
 Drafts = list[list[int]]
-Way = Callable[[list[int]], Drafts]
+Way = Callable[[list[list[int]]], list[Drafts]]
+BATCH = 8
+#: the paper's parameters, without what is added here
+PAPERS = SuperposedConfig(k=K, heal=False, min_hit_rate=0.0)
 
 
 def ways_of(model: Any, words: Any, store: Any, tuned: SuperposedConfig) -> dict[str, Way]:
-    """Everything that writes drafts of a prompt."""
+    """Everything that writes drafts of prompts of one length."""
 
     def superposed(config: SuperposedConfig, store: Any) -> Way:
         decoder = SuperposedDecoder(model, words, config=config, store=store)
 
-        def call(prompt: list[int]) -> Drafts:
-            rows, _ = decoder.search(decoder.reader(1), [decoder.prompt(prompt)], config=config)
-            return [list(draft.tokens) for draft in rows[0].alive]
+        def call(prompts: list[list[int]]) -> list[Drafts]:
+            read = [decoder.prompt(prompt) for prompt in prompts]
+            rows, _ = decoder.search(decoder.reader(len(read)), read, config=config)
+            return [[list(draft.tokens) for draft in row.alive] for row in rows]
 
         return call
 
     def plain(count: int, **more: Any) -> Way:
-        def call(prompt: list[int]) -> Drafts:
-            ids = torch.tensor([prompt])
+        def call(prompts: list[list[int]]) -> list[Drafts]:
+            ids = torch.tensor(prompts)
             rows = model.generate(
                 ids,
                 attention_mask=torch.ones_like(ids),
@@ -54,17 +61,15 @@ def ways_of(model: Any, words: Any, store: Any, tuned: SuperposedConfig) -> dict
                 num_return_sequences=count,
                 **more,
             )
-            return rows[:, len(prompt) :].tolist()
+            return rows[:, ids.shape[1] :].reshape(len(ids), count, -1).tolist()
 
         return call
 
-    paper = SuperposedConfig(k=K, heal=False, min_hit_rate=0.0)
-    anchored = SuperposedConfig(k=K, heal=False, min_hit_rate=0.0, anchor_first=True)
     return {
-        "superposed": superposed(paper, store),
-        "superposed, tuned": superposed(tuned, store),
-        "superposed, anchor_first": superposed(anchored, store),
-        "superposed, no n-grams": superposed(paper, None),
+        "superposed, paper": superposed(PAPERS, store),
+        "superposed": superposed(tuned, store),
+        "superposed, anchor_first": superposed(replace(tuned, anchor_first=True), store),
+        "superposed, no n-grams": superposed(PAPERS, None),
         "nucleus x1": plain(1, **NUCLEUS),
         f"nucleus x{K}": plain(K, **NUCLEUS),
         "greedy": plain(1, do_sample=False),
@@ -73,14 +78,22 @@ def ways_of(model: Any, words: Any, store: Any, tuned: SuperposedConfig) -> dict
 
 
 @torch.no_grad()
-def nll(scorer: Any, texts: Sequence[tuple[list[int], list[int]]]) -> list[float]:
-    """Negative log-likelihood per token of what follows each prompt, under a model."""
-    found = []
-    for prompt, tokens in texts:
-        logits = scorer(input_ids=torch.tensor([[*prompt, *tokens]])).logits[0].float()
-        rows = logits[len(prompt) - 1 : -1].log_softmax(-1)
-        found.append(-float(rows.gather(1, torch.tensor(tokens)[:, None]).mean()))
-    return found
+def own_nll(model: Any, prompts: list[list[int]], drafts: list[Drafts]) -> list[list[float]]:
+    """Negative log-likelihood per token of the drafts of each prompt, under the model itself."""
+    reader = Reader(model, len(prompts))
+    reader.begin(prompts)
+    reader.read([Row((), 1, lambda _: False)] * len(prompts))
+    sums = reader.log_probs([[tuple(one) for one in some] for some in drafts])
+    return [[-one / NEW for one in some] for some in sums]
+
+
+@torch.no_grad()
+def other_nll(scorer: Any, own: Any, words: Any, prompt: list[int], draft: list[int]) -> float:
+    """The same under a model with a tokenizer of its own, per token of that."""
+    start, text = _again(words, own, prompt, draft)
+    logits = scorer(input_ids=torch.tensor([[*start, *text]])).logits[0].float()
+    rows = logits[len(start) - 1 : -1].log_softmax(-1)
+    return -float(rows.gather(1, torch.tensor(text)[:, None]).mean())
 
 
 def self_bleu(drafts: Drafts) -> float:
@@ -110,26 +123,15 @@ def _grams(tokens: list[int], size: int) -> Counter[tuple[int, ...]]:
 
 
 def figures(
-    prompts: Sequence[list[int]],
     texts: Sequence[list[int]],
     drafts: Sequence[Drafts],
-    *,
-    scorers: dict[str, Any],
-    words: Any,
+    scores: dict[str, Sequence[Sequence[float]]],
 ) -> dict[str, float]:
-    """What one way's drafts are worth."""
+    """What one way's drafts are worth; of a scorer, the score of each draft of each prompt."""
     row: dict[str, float] = {}
-    for name, (scorer, own) in scorers.items():
-        means, bests = [], []
-        for prompt, some in zip(prompts, drafts, strict=True):
-            pairs = [(prompt, one) for one in some]
-            if own is not None:  # another tokenizer
-                pairs = [_again(words, own, prompt, one) for one in some]
-            scores = nll(scorer, pairs)
-            means.append(float(np.mean(scores)))
-            bests.append(min(scores))
-        row |= {f"{name}: mean of k": math.exp(np.mean(means))}
-        row |= {f"{name}: best of k": math.exp(np.mean(bests))}
+    for name, found in scores.items():
+        row[f"{name}: mean of k"] = math.exp(np.mean([np.mean(some) for some in found]))
+        row[f"{name}: best of k"] = math.exp(np.mean([min(some) for some in found]))
     for ahead in AHEAD:
         hits = [
             any(one[:ahead] == text[:ahead] for one in some)
@@ -158,24 +160,31 @@ def main() -> None:
     count = 4 if args.quick else 300
     model, words = model_and_words()
     store = store_of(words, args.data, quick=args.quick)
-    scorers: dict[str, Any] = {"itself": (model, None)}
-    if larger := os.environ.get("SCORER"):
-        own = checkpoint.load_tokenizer(larger)
-        scorers["larger"] = (checkpoint.load(larger, dtype=torch.float32), own)
-    decoder = SuperposedDecoder(
-        model, words, config=SuperposedConfig(k=K, heal=False, min_hit_rate=0.0), store=store
-    )
+    larger = os.environ.get("SCORER")
+    scorer: Any = checkpoint.load(larger, dtype=torch.float32) if larger else None
+    own: Any = checkpoint.load_tokenizer(larger) if larger else None
+    decoder = SuperposedDecoder(model, words, config=PAPERS, store=store)
     tuned, trials = decoder.config, []
     if not args.quick:
         held_out = windows(words, args.data, "validation", count=60, tokens=60)
-        made = tune(decoder, [words.decode(ids) for ids in held_out])
-        tuned, trials = made.config, made.trials
+        tuning = tune(decoder, [words.decode(ids) for ids in held_out])
+        tuned, trials = tuning.config, tuning.trials
     whole = windows(words, args.data, "test", count=count, tokens=PROMPT + NEW)
     prompts, texts = [one[:PROMPT] for one in whole], [one[PROMPT:] for one in whole]
     table: dict[str, dict[str, float]] = {}
     for way, call in ways_of(model, words, store, tuned).items():
-        drafts = [call(prompt) for prompt in prompts]
-        table[way] = figures(prompts, texts, drafts, scorers=scorers, words=words)
+        drafts: list[Drafts] = []
+        scores: dict[str, list[list[float]]] = {"itself": []}
+        for start in range(0, count, BATCH):
+            some = prompts[start : start + BATCH]
+            drafts += (made := call(some))
+            scores["itself"] += own_nll(model, some, made)
+        if larger:
+            scores["larger"] = [
+                [other_nll(scorer, own, words, prompt, one) for one in some]
+                for prompt, some in zip(prompts, drafts, strict=True)
+            ]
+        table[way] = figures(texts, drafts, scores)
         print(f"{way:26}" + "  ".join(f"{name} {value:.2f}" for name, value in table[way].items()))
     details = {
         "table": table,

@@ -204,6 +204,17 @@ def test_the_first_step_pays_no_penalty_and_too_few_known_tokens_are_filled_up()
     assert row.alive[0].score == pytest.approx(math.log(0.4))
 
 
+def test_only_ends_among_the_k_best_are_kept() -> None:
+    logits = torch.log(torch.tensor([[0.1, 0.2, 0.4, 0.3]], dtype=torch.float64))
+    config = replace(PLAIN, k=1, candidates=4)
+    start = Row((), 1, lambda tokens: tokens[-1] in (2, 3))
+    (row,) = step([start], read=lambda rows: logits, config=config)
+    assert [draft.tokens for draft in row.finished] == [(2,)]  # and not 3, the second best
+    assert [draft.tokens for draft in row.alive] == [(1,)]
+    (row,) = step([start], read=lambda rows: logits, config=replace(config, refill=False))
+    assert (len(row.finished), row.alive, row.width) == (1, (), 0)
+
+
 def test_alpha_is_the_share_of_the_n_grams() -> None:
     model, prompt = tiny.model(), tiny.ids(1, 15)[0].tolist()
     store = Counted([*TEXTS, prompt * 2])

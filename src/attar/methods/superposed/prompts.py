@@ -1,5 +1,7 @@
 """What the model and the store read of a prompt: token healing, and text behind the cursor."""
 
+import sys
+from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -115,7 +117,16 @@ class Words:
         return ids[:-1], last
 
     def _beginning(self, typed: str) -> list[int]:
-        return [i for i, text in enumerate(self._texts) if text.startswith(typed)]
+        """Tokens whose text begins with what was typed."""
+        texts, ids = self._sorted
+        first = bisect_left(texts, typed)
+        return ids[first : bisect_left(texts, typed + chr(sys.maxunicode), lo=first)]
+
+    @cached_property
+    def _sorted(self) -> tuple[list[str], list[int]]:
+        """The texts of the tokens in order, and their ids."""
+        ids = sorted(range(len(self._texts)), key=self._texts.__getitem__)
+        return [self._texts[i] for i in ids], ids
 
     @cached_property
     def _texts(self) -> list[str]:

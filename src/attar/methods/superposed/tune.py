@@ -91,7 +91,7 @@ def tune(
     writer: DraftWriter,
     texts: Sequence[str],
     *,
-    alphas: Sequence[float] = (0.4, 0.48, 0.54, 0.6),
+    alphas: Sequence[float] = (0.1, 0.25, 0.4, 0.54, 0.65),
     temperatures: Sequence[float] = (0.04, 0.06, 0.1, 0.2),
     prompt_tokens: int = 15,
     batch_size: int = 8,
