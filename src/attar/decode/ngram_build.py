@@ -180,7 +180,8 @@ def fill(
     """Write the store of some documents into a folder, with the tokenizer; `state` holds what is
     not complete."""
     ends = separator(tokenizer)
-    dtype = dtype_for(len(tokenizer))
+    vocab_size = 1 + max(tokenizer.get_vocab().values())  # ids may have gaps
+    dtype = dtype_for(vocab_size)
     shards = list(_shards(rows, state))
     _check_plan([[start, stop] for start, stop, _ in shards], rows, state / "plan.json")
     left = [shard for shard in shards if not shard[2].exists()]
@@ -205,7 +206,7 @@ def fill(
         folder,
         {
             "tokenizer": checkpoint.tokenizer_fingerprint(tokenizer),
-            "vocab_size": len(tokenizer),
+            "vocab_size": vocab_size,
             "separator": ends,
             "dtype": dtype,
             "order": build.order,
