@@ -24,9 +24,11 @@ from tqdm import tqdm
 from attar import checkpoint
 from attar.data.data import STDLIB
 from attar.data.text import load_text
-from attar.decode.ngram_build import Build, build_store, figures, index
+from attar.decode.ngram_build import build_store, figures
 from attar.decode.ngram_evaluation import CANDIDATES, look_up, passages
-from attar.decode.ngrams import ORDER, TOKENS, NGramStore
+from attar.decode.ngram_files import TOKENS
+from attar.decode.ngram_index import index
+from attar.decode.ngrams import ORDER, NGramStore
 
 BYTES, MICROSECONDS, RATE = 7.0, 100.0, 1e6
 #: characters of each source in the quick setting, and of the part that dictionaries count
@@ -42,9 +44,7 @@ def main() -> None:
     train, test = texts(args)
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder)
-        seconds, store = timed(
-            lambda: build_store(train, tokenizer, output_dir=place / "store", build=Build())
-        )
+        seconds, store = timed(lambda: build_store(train, tokenizer, output_dir=place / "store"))
         rates = [sorting(store, place / str(i)) for i in range(1 if args.quick else 3)]
         rate = statistics.median(rates)
         found = look_up(store, passages(test, tokenizer, LOOKUPS))
@@ -119,7 +119,7 @@ def sorting(store: NGramStore, folder: Path) -> float:
     (folder / TOKENS).write_bytes(store.tokens.tobytes())
     described = ("tokenizer", "vocab_size", "separator", "dtype", "order", "sources", "licence")
     meta = {name: store.meta[name] for name in described}
-    seconds, _ = timed(lambda: index(folder, meta, build=Build()))
+    seconds, _ = timed(lambda: index(folder, meta))
     return store.meta["tokens"] / seconds
 
 

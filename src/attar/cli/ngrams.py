@@ -16,8 +16,9 @@ from attar.cli.output import (
     show,
     show_or_write,
 )
-from attar.decode.ngram_build import SHARD_TOKENS, train_ngrams
+from attar.decode.ngram_build import train_ngrams
 from attar.decode.ngram_evaluation import evaluate_ngrams, evaluation_table
+from attar.decode.ngram_index import SHARD_TOKENS
 from attar.decode.ngrams import ORDER
 
 

@@ -20,7 +20,8 @@ from attar.data.data import STDLIB, Data, DataLike
 from attar.data.passages import sample_passages
 from attar.data.text import load_text
 from attar.decode.ngram_build import encode, figures
-from attar.decode.ngrams import TOKENIZER, NGrams, NGramStore, Probabilities, require_tokenizer
+from attar.decode.ngram_files import TOKENIZER
+from attar.decode.ngrams import NGrams, NGramStore, Probabilities, require_tokenizer
 from attar.errors import DataError, require
 from attar.report.artefact import artefact
 from attar.report.record import Run
