@@ -135,15 +135,19 @@ def test_shards_and_workers_leave_the_files_as_they_are(
         assert (other.folder / name).read_bytes() == (listed.folder / name).read_bytes(), name
 
 
-def test_a_large_vocabulary_takes_four_bytes_and_counts_the_same(
-    store: NGramStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_large_vocabulary_takes_four_bytes_and_counts_the_same(tmp_path: Path) -> None:
     assert [dtype_for(size) for size in (2**16, 2**16 + 1)] == ["uint16", "uint32"]
-    monkeypatch.setattr(ngram_build, "dtype_for", lambda size: "uint32")
-    wide = build_store(TEXTS, tokenizer(), output_dir=tmp_path / "wide")
-    context = ids(TEXTS[3])[:5]
-    assert wide.counts(context, ids("abcd")).tolist() == store.counts(context, ids("abcd")).tolist()
-    assert (wide.folder / "pos.bin").read_bytes() == (store.folder / "pos.bin").read_bytes()
+    far = {"a": 2**16 + 5, "b": 2**17 + 1, "c": 3, "d": 200_000}  # by their low bits in other order
+    wide = build_store(
+        TEXTS, characters.word_level({"</s>": 2} | far, ".", "</s>"), output_dir=tmp_path / "wide"
+    )
+    assert wide.meta["dtype"] == "uint32"
+    for at in range(30):
+        text = TEXTS[3][at : at + 5]
+        found = wide.counts([far[letter] for letter in text], list(far.values()))
+        assert found.tolist() == live_of_all().counts(ids(text), ids("abcd")).tolist()
+        tokens, _ = wide.following([far[letter] for letter in text], 3)
+        assert sorted(tokens) == sorted(far.values())
 
 
 @given(context=CONTEXTS, weight=st.floats(0.1, 10))

@@ -125,7 +125,9 @@ def _sorted(tokens: NDArray[Any], low: int, high: int, *, order: int) -> Integer
     parts = [np.flatnonzero((part >= low) & (part < high)) + at + 1 for at, part in _pieces(tokens)]
     places = np.concatenate(parts) % len(tokens)
     for back in (0, *range(order - 1, 0, -1)):
-        places = places[np.argsort(tokens[places - back], kind="stable")]
+        for shift in range(0, 8 * tokens.itemsize, 16):  # radix sort takes keys of 16 bits
+            key = (tokens[places - back] >> shift).astype(np.uint16)
+            places = places[np.argsort(key, kind="stable")]
     return places
 
 
