@@ -124,6 +124,11 @@ def test_nothing_is_counted_across_documents(store: NGramStore) -> None:
     assert (store.counts([*end, END, begin], ids("abcd"))[0] > 0).any()
 
 
+def test_special_tokens_are_not_counted(store: NGramStore, tmp_path: Path) -> None:
+    begun = build_store(TEXTS, characters.letters_behind_bos(), output_dir=tmp_path / "bos")
+    assert begun.tokens.tolist() == store.tokens.tolist()
+
+
 @pytest.mark.parametrize("build", [Build(workers=3), Build(shard_tokens=50, workers=2)])
 def test_shards_and_workers_leave_the_files_as_they_are(
     listed: NGramStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, build: Build
