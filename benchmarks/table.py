@@ -42,6 +42,8 @@ AT_LEAST = (
     "speculative-speed",
     "superposed-speed",
 )
+#: what is judged by its figure, not by a ratio
+BY_FIGURE = ("bonsai-latency", "distiller-pipelines", "ngram-store")
 BEGIN, END = "<!-- results:begin -->", "<!-- results:end -->"
 REAL_BEGIN, REAL_END = "<!-- smollm2:begin -->", "<!-- smollm2:end -->"
 
@@ -63,7 +65,7 @@ def table(page: Path, found: dict[str, dict[str, Any]]) -> str:
     for name, record in found.items():
         link = os.path.relpath(HERE / name / "README.md", page.parent)
         sign = "at least" if name in AT_LEAST else "at most"
-        judged = "figure" if name in ("bonsai-latency", "distiller-pipelines") else "ratio"
+        judged = "figure" if name in BY_FIGURE else "ratio"
         ratio = record[judged]
         figure = f"{record['figure']:.4g} {record['unit']}"
         met = "yes" if record["ok"] else "no"

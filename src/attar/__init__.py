@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from attar import draft as draft
+    from attar import ngrams as ngrams
     from attar import pipeline as pipeline
     from attar import tokenizer as tokenizer
     from attar.budget import Budget as Budget
@@ -104,7 +105,7 @@ _HOMES = MappingProxyType(
         "pretrain": "attar.train.pretrain",
     }
 )
-_NOUNS = ("draft", "pipeline", "tokenizer")
+_NOUNS = ("draft", "ngrams", "pipeline", "tokenizer")
 __all__ = ["__version__", *_NOUNS, *_HOMES]  # pyright: ignore[reportUnsupportedDunderAll]
 
 

@@ -8,7 +8,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from attar.decode.generate import GenerateConfig
 from attar.decode.generate import generate as generate_texts
-from attar.decode.ngrams import NGrams
+from attar.decode.ngrams import StoredNGrams
 from attar.decode.settings import SpecConfig
 from attar.decode.stats import SpecStats
 from attar.errors import ConfigError, require
@@ -30,7 +30,7 @@ def generate(
     *,
     draft: str | Path | PreTrainedModel | None = None,
     drafts: int | None = None,
-    store: str | Path | NGrams | None = None,
+    store: str | Path | StoredNGrams | None = None,
     suffix: str | None = None,
     config: GenerateConfig | str = GenerateConfig(),
     decoding: SpecConfig = SpecConfig(),

@@ -17,6 +17,8 @@ WRONG: dict[str, tuple[str, ...]] = {
     "prune": ("model", "--step", "abc"),
     "heal": ("model", "--max-steps", "0"),
     "distill": ("--student-layers", "x"),
+    "ngrams evaluate": ("store", "--eval-tokens", "few"),
+    "ngrams train": ("model", "--order", "six"),
     "pipeline search": ("--trials", "0"),
     "pipeline evaluate": ("--seed", "x"),
     "recommend": ("--count", "x"),

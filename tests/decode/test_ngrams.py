@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from transformers import PreTrainedTokenizerFast
 
 import characters
-from attar.decode import ngram_build, ngrams
+from attar.decode import ngram_build, ngram_files, ngram_index
 from attar.decode.ngram_build import Build, build_store, dtype_for
 from attar.decode.ngram_live import LiveStore, compact
 from attar.decode.ngrams import MergedStore, NGramStore
@@ -68,7 +68,7 @@ def listed(tmp_path_factory: pytest.TempPathFactory) -> NGramStore:
     """A store with lists of what follows short contexts, even those that are not frequent."""
     place = tmp_path_factory.mktemp("listed") / "store"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(ngram_build, "FREQUENT", 20)
+        patch.setattr(ngram_index, "FREQUENT", 20)
         return build_store(TEXTS, tokenizer(), output_dir=place)
 
 
@@ -124,26 +124,35 @@ def test_nothing_is_counted_across_documents(store: NGramStore) -> None:
     assert (store.counts([*end, END, begin], ids("abcd"))[0] > 0).any()
 
 
+def test_special_tokens_are_not_counted(store: NGramStore, tmp_path: Path) -> None:
+    begun = build_store(TEXTS, characters.letters_behind_bos(), output_dir=tmp_path / "bos")
+    assert begun.tokens.tolist() == store.tokens.tolist()
+
+
 @pytest.mark.parametrize("build", [Build(workers=3), Build(shard_tokens=50, workers=2)])
 def test_shards_and_workers_leave_the_files_as_they_are(
-    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, build: Build
+    listed: NGramStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, build: Build
 ) -> None:
     monkeypatch.setattr(ngram_build, "_CHARACTERS", 300)
-    build_store(TEXTS, tokenizer(), output_dir=tmp_path / "other", build=build)
+    monkeypatch.setattr(ngram_index, "FREQUENT", 20)
+    other = build_store(TEXTS, tokenizer(), output_dir=tmp_path / "other", build=build)
     for name in FILES:
-        assert (tmp_path / "other" / name).read_bytes() == (folder / name).read_bytes(), name
-    assert not list(tmp_path.glob("other*/*state*"))
+        assert (other.folder / name).read_bytes() == (listed.folder / name).read_bytes(), name
 
 
-def test_a_large_vocabulary_takes_four_bytes_and_counts_the_same(
-    store: NGramStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_large_vocabulary_takes_four_bytes_and_counts_the_same(tmp_path: Path) -> None:
     assert [dtype_for(size) for size in (2**16, 2**16 + 1)] == ["uint16", "uint32"]
-    monkeypatch.setattr(ngram_build, "dtype_for", lambda size: "uint32")
-    wide = build_store(TEXTS, tokenizer(), output_dir=tmp_path / "wide")
-    context = ids(TEXTS[3])[:5]
-    assert wide.counts(context, ids("abcd")).tolist() == store.counts(context, ids("abcd")).tolist()
-    assert (wide.folder / "pos.bin").read_bytes() == (store.folder / "pos.bin").read_bytes()
+    far = {"a": 2**16 + 5, "b": 2**17 + 1, "c": 3, "d": 200_000}  # by their low bits in other order
+    wide = build_store(
+        TEXTS, characters.word_level({"</s>": 2} | far, ".", "</s>"), output_dir=tmp_path / "wide"
+    )
+    assert wide.meta["dtype"] == "uint32"
+    for at in range(30):
+        text = TEXTS[3][at : at + 5]
+        found = wide.counts([far[letter] for letter in text], list(far.values()))
+        assert found.tolist() == live_of_all().counts(ids(text), ids("abcd")).tolist()
+        tokens, _ = wide.following([far[letter] for letter in text], 3)
+        assert sorted(tokens) == sorted(far.values())
 
 
 @given(context=CONTEXTS, weight=st.floats(0.1, 10))
@@ -227,7 +236,7 @@ def test_a_position_that_is_damaged_reads_nothing_beside_the_file(
     raw[::3] = 2**32 - 1
     raw.tofile(place / "pos.bin")
     meta = json.loads((place / "meta.json").read_text())
-    meta["files"]["pos.bin"]["crc32"] = ngrams.checksum(place / "pos.bin")
+    meta["files"]["pos.bin"]["crc32"] = ngram_files.checksum(place / "pos.bin")
     (place / "meta.json").write_text(json.dumps(meta))
     store = NGramStore.load(place)
     store.counts(ids(TEXTS[3]), ids("abcd"))
@@ -279,4 +288,4 @@ def test_real_text_takes_few_bytes_and_is_counted_right(tmp_path: Path) -> None:
     pairs = windows(texts, 2)
     tokens, counts = large.following(ids("e"), 2)
     assert [pairs[ids("e")[0], int(v)] for v in tokens] == counts.tolist()
-    assert counts[0] == max(counts) > ngrams.FREQUENT
+    assert counts[0] == max(counts) > ngram_files.FREQUENT

@@ -41,6 +41,7 @@ COMMANDS = MappingProxyType(
         "generate": "Continue a text, faster with a draft.",
         "draft": "Make, train and evaluate a draft for speculative decoding (DistillSpec).",
         "tokenizer": "Make and use a tokenizer that a language model built (Equal-Info Windows).",
+        "ngrams": "Count which tokens follow which in a text, for drafts without a forward pass.",
         "evaluate": "Perplexity, bits per byte, speed and benchmark tasks of a model.",
         "cost": "What a model costs: parameters, bytes, MACs, cache, latency.",
         "export": "Write a model for llama.cpp and Ollama (GGUF) or onnxruntime (ONNX).",
@@ -50,7 +51,7 @@ COMMANDS = MappingProxyType(
         "env": "Versions and hardware, for a bug report.",
     }
 )
-NOUNS = frozenset({"draft", "pipeline", "tokenizer"})
+NOUNS = frozenset({"draft", "ngrams", "pipeline", "tokenizer"})
 _WITHOUT_RECIPE = frozenset(
     {"compare", "demo", "env", "export", "pipeline evaluate", "recipe"}
     | {f"tokenizer {verb}" for verb in ("decode", "compress", "decompress")}

@@ -76,7 +76,9 @@ def generate(
         .csv, .tsv or .parquet file with a column prompt or text; - reads lines from stdin.
     draft
         Folder or Hub name of a small model, as `attar draft` makes; layers:N for the first N layers
-        of the model itself; or lookup, which copies what followed the same tokens earlier.
+        of the model itself; lookup, which copies what followed the same tokens earlier; or
+        ngrams:FOLDER, which copies what followed them most often in the texts of a store that
+        `attar ngrams train` made.
     drafts
         How many drafts of each prompt to write at once, by Superposed Decoding, the best first.
     store

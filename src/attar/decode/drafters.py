@@ -1,5 +1,5 @@
-"""What proposes the next tokens of a text: a small model, the first layers of the target itself, or
-the text so far.
+"""What proposes the next tokens of a text: a small model, the first layers of the target itself,
+the text so far, or other texts.
 
 All speak one protocol, for a batch of rows at once. Whatever they propose, the text keeps the
 target's distribution; how much of it is accepted decides what is gained.
@@ -19,6 +19,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from attar import checkpoint
 from attar.decode.cache import CachedModel
 from attar.decode.distributions import Prefix, Uniforms, Warp, draw, of_size
+from attar.decode.ngrams import NGramStore
 from attar.decode.static import Passes, reader_of
 from attar.decode.vocabularies import Translation
 from attar.errors import ConfigError
@@ -251,31 +252,87 @@ class PromptLookupDrafter:
         """Nothing is kept."""
 
 
+class NGramDrafter:
+    """Proposes the tokens that followed the last ones most often in a store of other texts.
+
+    The longest context that is known there counts, up to one token less than the store's n-grams.
+
+    Args:
+        store: of the target's tokenizer.
+        stops: tokens after which nothing is drafted.
+    """
+
+    def __init__(self, store: NGramStore, *, stops: Sequence[int] = ()) -> None:
+        self.store, self._stops = store, frozenset(stops)
+
+    def start(self, padding: Sequence[Sequence[int]], **extra: Any) -> None:
+        """Compile what is compiled on first use, so that no draft is timed with it."""
+        self.store.seen(())
+
+    def propose(
+        self, rows: Rows, counts: Sequence[int], *, uniforms: Uniforms, keep_drafting: KeepDrafting
+    ) -> Proposal:
+        """The same text always has the same draft, as long as the policy lets it grow."""
+        drafted = []
+        for r, (row, count) in enumerate(zip(rows, counts, strict=True)):
+            tokens: list[int] = []
+            while len(tokens) < count and (best := self._best([*row, *tokens])) is not None:
+                tokens.append(best[0])
+                if best[0] in self._stops or not keep_drafting(r, len(tokens), best[1]):
+                    break
+            drafted.append(tokens)
+        return Proposal(drafted, None, 0)
+
+    def _best(self, text: Sequence[int]) -> tuple[int, float] | None:
+        """The likeliest next token and its probability; None where no context is known."""
+        for n in range(self.store.order, 1, -1):
+            tokens, counts = self.store.following(text, n)
+            if len(tokens):
+                return int(tokens[0]), float(counts[0] / counts.sum())
+        return None
+
+    def keep(self, lengths: Sequence[int]) -> None:
+        """Nothing is kept."""
+
+    def select(self, rows: Sequence[int]) -> None:
+        """Nothing is kept."""
+
+
+_NAMED = {"lookup": "lookup", "layers": "layers:N with a number of layers"}
+_NAMED |= {"ngrams": "ngrams:FOLDER with a store"}
+
+
 def drafter_of(
-    model: PreTrainedModel, draft: str | Path | PreTrainedModel
+    model: PreTrainedModel,
+    draft: str | Path | PreTrainedModel,
+    *,
+    tokenizer: PreTrainedTokenizerBase | None = None,
 ) -> tuple[PreTrainedModel | Drafter, PreTrainedTokenizerBase | None]:
     """What a draft for a model stands for, and its tokenizer if it has one of its own.
 
     Args:
         model: that it is to serve.
-        draft: folder or Hub name of a small model, or the model; `layers:N`; `lookup`.
+        draft: folder or Hub name of a small model, or the model; `layers:N`; `lookup`;
+            `ngrams:FOLDER`, a store of n-grams.
+        tokenizer: the model's, which a store must be of.
 
     Raises:
         ConfigError: it is none of these.
-        CompatibilityError: the model's family is not known.
+        CompatibilityError: the model's family is not known, or the store is of another tokenizer.
         DataError: a checkpoint cannot be read.
     """
     if draft == "lookup":
         return PromptLookupDrafter(), None
     if isinstance(draft, str) and not Path(draft).exists():
-        kind, _, number = draft.partition(":")
-        if kind == "layers" and number.isdecimal():
-            return first_layers(model, int(number)), None
-        if near := get_close_matches(kind, ["lookup", "layers"], n=1, cutoff=0.7):
-            meant = near[0] if near[0] == "lookup" else "layers:N with a number of layers"
+        kind, _, rest = draft.partition(":")
+        if kind == "layers" and rest.isdecimal():
+            return first_layers(model, int(rest)), None
+        if kind == "ngrams" and rest:
+            return NGramDrafter(NGramStore.load(rest, tokenizer=tokenizer)), None
+        if near := get_close_matches(kind, _NAMED, n=1, cutoff=0.7):
             raise ConfigError(
-                "expected a draft (a folder, a Hub name, layers:N or lookup), found "
-                f"{draft!r}; do you mean {meant}?"
+                "expected a draft (a folder, a Hub name, layers:N, lookup or ngrams:FOLDER), found "
+                f"{draft!r}; do you mean {_NAMED[near[0]]}?"
             )
     loaded = checkpoint.model_of(draft)
     place(loaded)

@@ -163,7 +163,8 @@ class Generator:
             model: folder, Hub name or a model.
             draft: folder or Hub name of a small model, or a model with the tokenizer of the large
                 one; `layers:N` for the first N layers of the model itself; `lookup` to propose what
-                followed the last words before.
+                followed the last words before; `ngrams:FOLDER` to propose what followed them most
+                often in the texts of a store.
             decoding: how drafts are made and verified.
             tokenizer: None: the model's own.
             dtype: of the weights while they are here; None: see `computing_dtype`.
@@ -187,7 +188,9 @@ class Generator:
             to_computing_dtype(loaded)
         if draft is None and not can_capture(loaded, compile=compile):
             return cls(loaded, tokenizer)
-        drafter, other = (None, None) if draft is None else drafter_of(loaded, draft)
+        drafter, other = (
+            (None, None) if draft is None else drafter_of(loaded, draft, tokenizer=tokenizer)
+        )
         decoder = SpeculativeDecoder(
             loaded,
             drafter,
@@ -381,7 +384,9 @@ def generate(
     if stream is not None and len(prompts) > 1:
         raise ConfigError(f"stream takes one prompt at a time; found {len(prompts)}")
     if draft is None and decoding != SpecConfig(seed=decoding.seed):
-        raise ConfigError("options of drafting need a draft: a folder, layers:N or lookup")
+        raise ConfigError(
+            "options of drafting need a draft: a folder, layers:N, lookup or ngrams:FOLDER"
+        )
     name = None if draft is None else checkpoint.name_of(draft)
     settings = {"model": checkpoint.name_of(model), "draft": name, **asdict(config)}
     settings |= {"decoding": asdict(decoding)}

@@ -13,18 +13,10 @@ from safetensors.numpy import save_file
 from transformers import PreTrainedTokenizerBase
 
 from attar import artefacts, checkpoint
-from attar.decode.ngram_build import Build, encode, index
-from attar.decode.ngrams import (
-    ORDER,
-    TOKENIZER,
-    TOKENS,
-    CountedNGrams,
-    Integers,
-    NGramStore,
-    Tokens,
-    require_order,
-    require_tokenizer,
-)
+from attar.decode.ngram_build import encode
+from attar.decode.ngram_files import TOKENIZER, TOKENS, Integers, require_order
+from attar.decode.ngram_index import index
+from attar.decode.ngrams import ORDER, CountedNGrams, NGramStore, Tokens, require_tokenizer
 from attar.errors import CompatibilityError, DataError
 from attar.models import separator
 
@@ -136,7 +128,7 @@ def compact(store: NGramStore, live: LiveStore, *, output_dir: str | Path) -> NG
             for ids in live.documents:
                 out.write(np.asarray([*ids, store.separator], meta["dtype"]).tobytes())
         shutil.copytree(store.folder / TOKENIZER, space.path / TOKENIZER)
-        index(space.path, meta, build=Build(order=store.order))
+        index(space.path, meta)
     return NGramStore.load(output_dir)
 
 

@@ -9,10 +9,7 @@ counting what follows them would take long, that is listed as well.
 """
 
 import math
-import os
-import zlib
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -22,23 +19,23 @@ from transformers import PreTrainedTokenizerBase
 
 from attar import checkpoint
 from attar.artefacts import expanded
-from attar.errors import CompatibilityError, ConfigError, DataError, require
+from attar.decode.ngram_files import (
+    FOLLOWING,
+    META,
+    POSITIONS,
+    STARTS,
+    TOKENS,
+    Following,
+    Integers,
+    by_count,
+    damage_of,
+)
+from attar.errors import CompatibilityError, DataError, require
 from attar.foreign import read_json
 
 ORDER = 6
 """The longest n-gram by default: five tokens and the one that follows."""
-FORMAT = "attar-ngrams-1"
-META = "meta.json"
-TOKENS, POSITIONS, STARTS = "tokens.bin", "pos.bin", "starts.bin"
-FOLLOWING = "csr_{n}.bin"
-"""What follows the contexts of one token (2) and of two (3) that are frequent."""
-TOKENIZER = "tokenizer"
-"""The folder of the tokenizer in a store."""
-FREQUENT = 2048
-"""Occurrences from which on a short context is listed: to count fewer takes microseconds."""
-_BLOCK, _BLOCKS = 4096, 1024  # of a file, in bytes, that its checksum reads
 
-Integers = NDArray[np.int64]
 Probabilities = NDArray[np.float64]
 Tokens = Sequence[int] | NDArray[Any]
 
@@ -49,11 +46,6 @@ class NGrams(Protocol):
     @property
     def order(self) -> int:
         """The longest n-gram."""
-        ...
-
-    @property
-    def fingerprint(self) -> str:
-        """Of the tokenizer, as `checkpoint.tokenizer_fingerprint` gives it."""
         ...
 
     def probabilities(self, context: Tokens, tokens: Tokens) -> Probabilities:
@@ -71,6 +63,15 @@ class NGrams(Protocol):
 
     def seen(self, context: Tokens) -> NDArray[np.bool_]:
         """Whether anything followed the last 1, 2, ... tokens of the context, `(order - 1,)`."""
+        ...
+
+
+class StoredNGrams(NGrams, Protocol):
+    """N-grams of one tokenizer."""
+
+    @property
+    def fingerprint(self) -> str:
+        """Of the tokenizer, as `checkpoint.tokenizer_fingerprint` gives it."""
         ...
 
 
@@ -115,45 +116,6 @@ class CountedNGrams:
         return found
 
 
-@dataclass(frozen=True)
-class Following:
-    """What follows the frequent contexts of one length.
-
-    Attributes:
-        starts: where the range of each context begins, rising, `(R,)`.
-        offsets: where its row begins and the next one's, `(R + 1,)`.
-        tokens: rows of tokens, the most frequent one first, `(E,)`.
-        counts: how often each of them follows, `(E,)`.
-    """
-
-    starts: NDArray[np.uint32]
-    offsets: NDArray[np.uint32]
-    tokens: NDArray[np.uint32]
-    counts: NDArray[np.uint32]
-
-    @classmethod
-    def of(cls, array: NDArray[np.uint32], *, contexts: int) -> "Following":
-        """The parts of what one file holds."""
-        starts, offsets, rows = np.split(array, [contexts, 2 * contexts + 1])
-        return cls(starts, offsets, *np.split(rows, 2))
-
-    def row(self, start: int) -> tuple[Integers, Integers]:
-        """Tokens and counts after the context whose range begins there."""
-        at = int(np.searchsorted(self.starts[:-1], start))
-        row = slice(int(self.offsets[at]), int(self.offsets[at + 1]))
-        return self.tokens[row].astype(np.int64), self.counts[row].astype(np.int64)
-
-
-def by_count(tokens: NDArray[Any], separator: int) -> tuple[Integers, Integers]:
-    """The different tokens among some, without the separator, and how often each occurs, the most
-    frequent one first; of equally frequent ones the one with the smaller id."""
-    found, counts = np.unique(tokens, return_counts=True)
-    kept = found != separator
-    found, counts = found[kept].astype(np.int64), counts[kept]
-    order = np.argsort(-counts, kind="stable")
-    return found[order], counts[order].astype(np.int64)
-
-
 class NGramStore(CountedNGrams):
     """The n-grams of a text on disk, which `build_store` counts.
 
@@ -196,7 +158,7 @@ class NGramStore(CountedNGrams):
                 f"{str(folder)!r}; give another"
             )
         meta = read_json(place / META, "the description of the n-grams")
-        damage = _damage(place, meta)
+        damage = damage_of(place, meta)
         if damage:
             raise DataError(
                 f"the n-gram store {str(folder)!r} is damaged: {damage}; copy it again, or make it "
@@ -269,7 +231,9 @@ class MergedStore:
         CompatibilityError: they are of different tokenizers.
     """
 
-    def __init__(self, stores: Sequence[NGrams], weights: Sequence[float] | None = None) -> None:
+    def __init__(
+        self, stores: Sequence[StoredNGrams], weights: Sequence[float] | None = None
+    ) -> None:
         weights = [1.0] * len(stores) if weights is None else list(weights)
         fine = len(weights) == len(stores) and all(0 < one < math.inf for one in weights)
         require(fine and bool(stores), "weights", weights, "a number above 0 for each store")
@@ -297,7 +261,9 @@ class MergedStore:
         return anywhere
 
 
-def require_tokenizer(store: NGrams, tokenizer: PreTrainedTokenizerBase, *, name: str) -> None:
+def require_tokenizer(
+    store: StoredNGrams, tokenizer: PreTrainedTokenizerBase, *, name: str
+) -> None:
     """Refuse a store whose tokens mean something else.
 
     Raises:
@@ -308,57 +274,3 @@ def require_tokenizer(store: NGrams, tokenizer: PreTrainedTokenizerBase, *, name
             f"expected n-grams of the model's tokenizer, found those of another in {name!r}; "
             "count them again with attar ngrams train and the model"
         )
-
-
-def require_order(order: int) -> None:
-    """Refuse n-grams that are too short or too long.
-
-    Raises:
-        ConfigError: they are.
-    """
-    require(isinstance(order, int) and 2 <= order <= 8, "order", order, "2 to 8")
-
-
-# ------------------------------------------------------------------------------------------- files
-
-
-def checksum(file: Path) -> int:
-    """CRC-32 of a file's size and of 4 MB spread over it: of a small file that is all of it."""
-    size = file.stat().st_size
-    blocks = -(-size // _BLOCK)
-    total = zlib.crc32(str(size).encode())
-    with file.open("rb") as raw:
-        for i in range(min(blocks, _BLOCKS)):
-            raw.seek(i * blocks // min(blocks, _BLOCKS) * _BLOCK)
-            total = zlib.crc32(raw.read(_BLOCK), total)
-    return total
-
-
-def _damage(folder: Path, meta: Any) -> str:
-    """What is wrong with the files of a store, as part of a sentence; empty where nothing is."""
-    try:
-        if meta["format"] != FORMAT:
-            return f"{META} names the format {meta['format']!r}, expected {FORMAT!r}"
-        require_order(meta["order"])
-        if meta["dtype"] not in ("uint16", "uint32"):
-            return f"{META} names tokens of the type {meta['dtype']!r}"
-        names = {TOKENS, POSITIONS, STARTS, *(FOLLOWING.format(n=n) for n in meta["frequent"])}
-        sizes = {name: meta["files"][name]["bytes"] for name in names}
-        length = sizes[TOKENS] // np.dtype(meta["dtype"]).itemsize
-        if sizes[POSITIONS] != 4 * length or sizes[STARTS] != 4 * (meta["vocab_size"] + 1):
-            return f"the sizes in {META} contradict each other"
-        for n, contexts in meta["frequent"].items():
-            if (sizes[FOLLOWING.format(n=n)] // 4 - 2 * contexts - 1) % 2:
-                return f"the sizes in {META} contradict each other"
-        for name in sorted(names):
-            file = folder / name
-            found = file.stat().st_size if file.is_file() else 0
-            if found != sizes[name]:
-                return f"{name} has {found:,} bytes, expected {sizes[name]:,}"
-            if checksum(file) != meta["files"][name]["crc32"]:
-                return f"the checksum of {name} is another"
-    except (KeyError, TypeError, ValueError, ConfigError, AttributeError):
-        return f"{META} lacks what a store has"
-    except OSError as error:
-        return os.strerror(error.errno or 0)
-    return ""

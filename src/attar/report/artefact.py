@@ -160,7 +160,8 @@ def artefact(
 def _warn_of_other_data(command: str, settings: Mapping[str, Any]) -> None:
     """Say so where a model was made with other data than it is given: the scores would mislead."""
     given = settings.get("data")
-    if not given or command.startswith("tokenizer"):  # a tokenizer is made once for many texts
+    # a tokenizer is made once for many texts, and a model is served with n-grams of other texts
+    if not given or command.startswith(("tokenizer", "ngrams")):
         return
     labelled = "task" in settings  # a student may well come from plain text
     for role in ("teacher",) if labelled else ("model", "target", "teacher"):

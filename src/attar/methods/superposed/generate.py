@@ -11,7 +11,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from attar import checkpoint
 from attar.decode.generate import prompts_of, rendered
-from attar.decode.ngrams import NGrams, NGramStore
+from attar.decode.ngrams import NGramStore, StoredNGrams
 from attar.errors import ConfigError, require
 from attar.methods.superposed.config import SuperposedConfig
 from attar.methods.superposed.decoder import SuperposedDecoder
@@ -45,7 +45,7 @@ def generate_drafts(
     prompts: str | Sequence[str],
     *,
     config: SuperposedConfig = SuperposedConfig(),
-    store: str | Path | NGrams | None = None,
+    store: str | Path | StoredNGrams | None = None,
     suffix: str | None = None,
     chat: bool = False,
     batch_size: int = 8,
@@ -128,7 +128,7 @@ def _loaded(
     *,
     tokenizer: PreTrainedTokenizerBase | None,
     dtype: torch.dtype | None,
-    store: str | Path | NGrams | None,
+    store: str | Path | StoredNGrams | None,
     config: SuperposedConfig,
 ) -> SuperposedDecoder:
     if dtype is not None and isinstance(model, PreTrainedModel):

@@ -10,7 +10,7 @@ import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from attar.compatibility import vocabulary_size
-from attar.decode.ngrams import NGrams, require_tokenizer
+from attar.decode.ngrams import StoredNGrams, require_tokenizer
 from attar.decode.pair import stops_of
 from attar.errors import ConfigError, require
 from attar.evaluation.likelihood import require_fit
@@ -103,7 +103,7 @@ class DraftWriter:
         tokenizer: PreTrainedTokenizerBase,
         *,
         config: SuperposedConfig = SuperposedConfig(),
-        store: NGrams | None = None,
+        store: StoredNGrams | None = None,
     ) -> None:
         require_mixable(model)
         if store is not None:
