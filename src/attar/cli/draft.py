@@ -40,7 +40,7 @@ _TRAINING = Group("Training options", sort_key=3)
 _MEASURING = Group("Measuring options", sort_key=3)
 _DRAFTING = Group("Drafting options", sort_key=4)
 #: the options of decoding that an evaluation leaves open
-_VERIFYING = re.compile("^(draft_temperature|verification|lossy|epsilon)$")
+_VERIFYING = re.compile("^(draft_temperature|draft_vocabulary|verification|lossy|epsilon)$")
 
 
 def init(

@@ -21,6 +21,7 @@ from typing import Any
 from transformers import PreTrainedModel
 
 from attar.decode.agreement import Texts, agreement
+from attar.decode.draft_vocabulary import shortened
 from attar.decode.forced import Ids
 from attar.decode.race import Race, race
 from attar.decode.settings import SpecConfig
@@ -169,7 +170,7 @@ def profile(
         lengths: of drafts.
         rounds: of the races, plain and with drafts in turns; 0: none are run.
         stops: tokens that end a text.
-        config: how drafts are verified in the races; lengths are set here.
+        config: how drafts are made and verified; lengths are set here.
         seed: of what the target writes.
 
     Raises:
@@ -177,6 +178,7 @@ def profile(
     """
     if not prompts or not lengths:
         raise ConfigError("a profile needs at least one prompt and one length of a draft")
+    draft = shortened(draft, config.draft_vocabulary)
     texts = Texts.of(
         target,
         prompts,

@@ -133,13 +133,15 @@ class ModelDrafter:
             first = [len(pad) + len(text) for pad, text in zip(self._padding, texts, strict=True)]
             prefix = self._prefix(texts)
             scores = self._warp(logits, prefix, first=first, numbers=self._numbers)[:, 0]
-            q = scores.softmax(-1)
+            able = scores.isfinite().any(-1)  # the target's bans may leave a draft no token
+            q = scores.masked_fill(~able[:, None], 0.0).softmax(-1)
             if self._warp.greedy:
                 picked = scores.argmax(-1)
             else:
                 qs.append(q)
                 picked = draw(q, uniforms.take(ones)[:, 0].to(q.device))
             chances = q.gather(1, picked[:, None])[:, 0].tolist()
+            active = [on and one for on, one in zip(active, able.tolist(), strict=True)]
             for r, token in enumerate(picked.tolist()):
                 if not active[r]:
                     continue

@@ -26,6 +26,7 @@ from attar.decode.blocks import BlockLoop, Call
 from attar.decode.captured import passes_of
 from attar.decode.distributions import Warp
 from attar.decode.draft_length import Constant
+from attar.decode.draft_vocabulary import shortened
 from attar.decode.drafters import Drafter, ModelDrafter, NoDrafter
 from attar.decode.sampling import read_source
 from attar.decode.settings import SpecConfig
@@ -94,6 +95,7 @@ class SpeculativeDecoder:
         self._size = target.config.get_text_config(decoder=True).vocab_size
         if isinstance(draft, PreTrainedModel):
             check_pair(target, draft)
+            self.draft = shortened(draft, config.draft_vocabulary)
         self._translation = None
         if tokenizer is not None and draft_tokenizer is not None:
             self._translation = translation(tokenizer, draft_tokenizer)
