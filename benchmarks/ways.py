@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from attar.decode.draft_vocabulary import shortened
 from attar.decode.drafters import PromptLookupDrafter
 from attar.decode.settings import SpecConfig
 from attar.decode.speculative import SpeculativeDecoder
@@ -50,6 +51,9 @@ def ways_of(
     if not batch:
         ways["assisted, its defaults"] = (_assisted(run, draft, None), None)
         ways[f"assisted, drafts of {LENGTH}"] = (_assisted(run, draft, LENGTH), None)
+        short = shortened(draft, None)
+        if short is not draft:  # transformers with our way to draft: not what it has by itself
+            ways[f"short vocabulary, drafts of {LENGTH}"] = (_assisted(run, short, LENGTH), None)
         ways["lookup, assisted"] = (run(prompt_lookup_num_tokens=LENGTH), None)
     for name, decoder in decoders.items():
         ways[name] = (run(custom_generate=decoder), decoder)

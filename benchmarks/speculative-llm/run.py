@@ -1,8 +1,8 @@
 """A real chat model: is speculative decoding faster than assisted generation, and than plain?
 
 Ratio: tokens a second of our fastest way over those of the fastest of assisted generation, greedy,
-batch 1, in turns, with the same drafts: layers of SmolLM2 itself, trained by DistillSpec, and
-prompt lookup. Beside it temperature 1 and batch 8.
+batch 1, in turns, with the same drafts: layers of SmolLM2 itself, distilled, and prompt lookup.
+Beside it temperature 1, batch 8 and float32.
 """
 
 import sys
@@ -23,8 +23,10 @@ from attar.data.prompts import load_prompts
 from attar.methods.distillspec.config import DistillSpecConfig
 from attar.methods.distillspec.distill import train_draft
 from attar.methods.distillspec.start import init_draft
+from attar.models import computing_dtype
 from attar.report.record import Run
 from attar.runtime import place
+from attar.train.heal import HealConfig, heal
 
 OVER_ASSISTED = {"cpu": 1.25, "cuda": 2.0}
 PROMPT = 64
@@ -34,17 +36,16 @@ PROMPT = 64
 class Setting:
     """How much is spent."""
 
-    depths: tuple[int, ...] = (2, 4, 8)  # of the drafts that are compared
-    search_steps: int = 12  # of each
-    steps: int = 60  # of the best one, behind these
-    batch: int = 8
+    layers: int = 2  # of the draft
+    text_steps: int = 500  # of 2,048 tokens of books
+    steps: int = 40  # of 16 texts that the model wrote
     prompts: int = 8
-    new: int = 96
-    rounds: int = 3
+    new: int = 64
+    rounds: int = 2
 
 
-QUICK = Setting(depths=(2,), search_steps=0, steps=0, prompts=1, new=12, rounds=1)
-GPU = Setting(depths=(2, 4, 6, 8, 12), search_steps=300, steps=3000, batch=32)
+QUICK = Setting(text_steps=0, steps=0, prompts=1, new=12, rounds=1)
+GPU = Setting(layers=4, text_steps=10_000, steps=1_000)
 
 
 def main() -> None:
@@ -55,42 +56,56 @@ def main() -> None:
     torch.set_num_threads(2)
     source = smollm2()
     books = args.data / "books"
-    trained, promised = _draft(source, books / "train-0.txt.gz", setting)
-    target: Any = checkpoint.load(source, dtype=torch.float32)
-    draft: Any = checkpoint.load(trained, dtype=torch.float32)
-    for model in (target, draft):
-        model.generation_config.eos_token_id = None  # so that all texts are of one length
-        place(model, "cuda" if args.gpu else "cpu")
-    prompts = _prompts(source, books / "test.txt.gz", setting).to(target.device)
+    trained = _draft(source, books, setting)
+    prompts = _prompts(source, books / "test.txt.gz", setting)
     tables: dict[str, dict[str, Any]] = {}
-    for temperature in (0.0, 1.0):
-        ways = ways_of(target, draft, temperature, new=setting.new)
-        one = [prompt[None] for prompt in prompts]
-        name = f"T={temperature:g}, batch 1"
-        tables[name] = race(ways, one, rounds=setting.rounds, new=setting.new)
-        if not args.quick:
-            ways = ways_of(target, draft, temperature, new=setting.new, batch=True)
-            name = f"T={temperature:g}, batch 8"
-            tables[name] = race(ways, [prompts], rounds=setting.rounds, new=setting.new)
+    usual = computing_dtype(checkpoint.load(source))
+    for dtype in dict.fromkeys((usual, torch.float32)):
+        target: Any = checkpoint.load(source, dtype=dtype)
+        draft: Any = checkpoint.load(trained, dtype=dtype)
+        for model in (target, draft):
+            model.generation_config.eos_token_id = None  # so that all texts are of one length
+            place(model, "cuda" if args.gpu else "cpu")
+        for temperature in (0.0, 1.0) if dtype is usual else (0.0,):
+            raced = _raced(target, draft, prompts=prompts, temperature=temperature, setting=setting)
+            name = f"{str(dtype).removeprefix('torch.')}, T={temperature:g}"
+            tables |= {f"{name}, {batch}": rows for batch, rows in raced.items()}
     for name, rows in tables.items():
         print(f"\n{name}")
         for way, row in rows.items():
             tau = f"  tau {row['tau']:.2f}" if "tau" in row else ""
             print(f"  {way:32}{row['rate']:8.1f} tokens/s{tau}  same {row['same']}")
-    line = _line(tables, target.device.type)
+    line = _line(tables, "cuda" if args.gpu else "cpu")
+    made = Run.load(trained)
     details = {
         "tables": tables,
-        "layers": draft.config.num_hidden_layers,
-        "predicted_speedup_by_layers": promised,
-        "params": {"target": target.num_parameters(), "draft": draft.num_parameters()},
+        "layers": setting.layers,
+        "draft_vocabulary": made.details.get("draft_vocabulary"),
+        "trained": made.quality,
+        "cost": made.cost["after"],
         "threads": torch.get_num_threads(),
         "card": torch.cuda.get_device_name() if args.gpu else None,
     }
     finish(__file__, line, details, args)
 
 
+def _raced(
+    target: Any, draft: Any, *, prompts: torch.Tensor, temperature: float, setting: Setting
+) -> dict[str, Any]:
+    """The races with a prompt at a time and with all of them at once."""
+    prompts = prompts.to(target.device)
+    ways = ways_of(target, draft, temperature, new=setting.new)
+    one = [prompt[None] for prompt in prompts]
+    tables = {"batch 1": race(ways, one, rounds=setting.rounds, new=setting.new)}
+    if len(prompts) > 1:
+        ways = ways_of(target, draft, temperature, new=setting.new, batch=True)
+        name = f"batch {len(prompts)}"
+        tables[name] = race(ways, [prompts], rounds=setting.rounds, new=setting.new)
+    return tables
+
+
 def _line(tables: Mapping[str, Mapping[str, Any]], device: str) -> dict[str, Any]:
-    greedy = tables["T=0, batch 1"]
+    greedy = next(iter(tables.values()))  # in the type that this machine computes in
     ours, theirs = _fastest(greedy, "ours"), _fastest(greedy, "assisted")
     over = {name: _rate(rows, "ours") / rows["plain"]["rate"] for name, rows in tables.items()}
     ratio, target = greedy[ours]["rate"] / greedy[theirs]["rate"], OVER_ASSISTED[device]
@@ -98,7 +113,7 @@ def _line(tables: Mapping[str, Mapping[str, Any]], device: str) -> dict[str, Any
     return {
         "claim": "speculative-llm",
         "figure": round(greedy[ours]["rate"], 1),
-        "unit": f"tokens/s of SmolLM2-135M, greedy, batch 1 ({ours})",
+        "unit": f"tokens/s of SmolLM2-135M, {next(iter(tables))} ({ours})",
         "baseline": f"{theirs}: {greedy[theirs]['rate']:.1f}",
         "ratio": round(ratio, 3),
         "tau": round(greedy[ours]["tau"], 3),
@@ -118,46 +133,51 @@ def _rate(rows: Mapping[str, Any], whose: str) -> float:
     return rows[_fastest(rows, whose)]["rate"]
 
 
-def _draft(source: Path, data: Path, setting: Setting) -> tuple[Path, dict[int, float]]:
-    """A draft of the depth that promised most after a short training, trained on; what each depth
-    promised. All is kept under ATTAR_HOME; a killed training goes on."""
+def _draft(source: Path, books: Path, setting: Setting) -> Path:
+    """A draft of the model's own layers: distilled on text, then by DistillSpec on the texts that
+    the model writes. All is kept under ATTAR_HOME; a killed training goes on."""
     home = artefacts.home() / "benchmarks" / "drafts"
-    promised: dict[int, float] = {}
-    for depth in setting.depths:
-        cut = home / f"{source.name}-{depth}-cut"
-        if not (cut / "attar.json").exists():
-            init_draft(source, layers=depth, output_dir=cut)
-        if not setting.search_steps:
-            return cut, {}
-        run = _trained(cut, source, data, setting, steps=setting.search_steps)
-        promised[depth] = run.details["predicted_speedup"]
-    best = max(promised, key=lambda depth: promised[depth])
-    start = _folder(home / f"{source.name}-{best}-cut", setting, setting.search_steps)
-    _trained(start, source, data, setting, steps=setting.steps)
-    return _folder(start, setting, setting.steps), promised
-
-
-def _folder(start: Path, setting: Setting, steps: int) -> Path:
-    return start.with_name(f"{start.name}-{steps}x{setting.batch}")
-
-
-def _trained(start: Path, source: Path, data: Path, setting: Setting, *, steps: int) -> Run:
-    folder = _folder(start, setting, steps)
-    if not (folder / "attar.json").exists():
+    names = [f"{source.stem}-{setting.layers}"]
+    names += [
+        f"{names[0]}-{setting.text_steps}",
+        f"{names[0]}-{setting.text_steps}-{setting.steps}",
+    ]
+    cut, read, draft = (home / name for name in names)
+    if not _done(cut):
+        init_draft(source, layers=setting.layers, output_dir=cut)
+    if not setting.steps:
+        return cut
+    if not _done(read):
+        config = HealConfig(
+            ce_weight=0.0,
+            teacher_cache="none",
+            context=256,
+            per_device_train_batch_size=8,
+            learning_rate=1e-3,
+            max_steps=setting.text_steps,
+            save_steps=25,
+            eval_tokens=20_000,
+        )
+        heal(cut, books, teacher=source, config=config, output_dir=read, resume=True)
+    if not _done(draft):
         config = DistillSpecConfig(
-            max_steps=steps,
-            per_device_train_batch_size=setting.batch,
-            prompt_tokens=PROMPT // 2,
-            max_new_tokens=48,
             draft_share=0.0,
             target_share=1.0,
             temperature=0.0,
-            eval_prompts=8,
-            eval_steps=steps,
+            prompt_tokens=PROMPT,
+            max_new_tokens=setting.new,
+            per_device_train_batch_size=16,
+            max_steps=setting.steps,
             save_steps=10,
+            eval_steps=setting.steps // 4,
+            eval_prompts=24,
         )
-        train_draft(start, data, target=source, config=config, output_dir=folder, resume=True)
-    return Run.load(folder)
+        train_draft(read, books, target=source, config=config, output_dir=draft, resume=True)
+    return draft
+
+
+def _done(folder: Path) -> bool:
+    return (folder / "attar.json").exists()
 
 
 def _prompts(source: Path, data: Path, setting: Setting) -> torch.Tensor:

@@ -1,5 +1,6 @@
 """A draft that proposes from part of its vocabulary changes speed, and nothing that is written."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -7,8 +8,10 @@ import torch
 
 import decoders
 import tiny
+from attar import checkpoint
+from attar.decode.agreement import Texts
 from attar.decode.bench import profile
-from attar.decode.draft_vocabulary import ShortHead, shortened
+from attar.decode.draft_vocabulary import ShortHead, shortened, sufficient_vocabulary
 from attar.decode.drafters import first_layers
 from attar.decode.settings import SpecConfig
 from attar.decode.speculative import SpeculativeDecoder
@@ -74,6 +77,31 @@ def test_a_draft_that_is_left_no_token_proposes_none(do_sample: bool) -> None:
         found = decoder.generate(tiny.ids(2, 4), suppress_tokens=list(range(banned)), **options)
         assert (found.sequences[:, 4:] >= banned).all()
         assert bool(sum(found.stats.drafted)) == (banned < SIZE)
+
+
+@pytest.mark.parametrize(("last", "size"), [(5_000, 8_192), (9_000, 10_000), (20_000, None)])
+def test_the_smallest_part_that_loses_nothing_suffices(last: int, size: int | None) -> None:
+    target: Any = tiny.model("llama", vocab_size=20_000, num_hidden_layers=2)
+    with torch.no_grad():
+        target.lm_head.weight[: last - 1_000] *= 0.01
+        target.lm_head.weight[last:] *= 0.01
+    texts = Texts.of(target, tiny.ids(4, 5).tolist(), temperature=0.0, max_new_tokens=12)
+    assert sufficient_vocabulary(target, target, texts=texts, length=3) == size
+    small = tiny.model("llama")
+    assert sufficient_vocabulary(small, small, texts=texts, length=3) is None
+
+
+def test_what_was_found_to_suffice_is_used(tmp_path: Path) -> None:
+    draft = tiny.model("llama")
+    draft.config.draft_vocabulary = SIZE
+    checkpoint.save(draft, tmp_path / "draft", tokenizer=None)
+    loaded = checkpoint.load(tmp_path / "draft")
+    decoder: Any = SpeculativeDecoder(decoders.model_of("llama").float(), loaded)
+    assert isinstance(decoder.draft.get_output_embeddings(), ShortHead)
+    assert not isinstance(shortened(loaded, tiny.VOCAB).get_output_embeddings(), ShortHead)
+    for odd in ("many", 0, None):
+        draft.config.draft_vocabulary = odd
+        assert shortened(draft, None) is draft
 
 
 def test_a_profile_measures_the_draft_that_is_used() -> None:

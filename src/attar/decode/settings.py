@@ -30,7 +30,7 @@ class SpecConfig:
     """Sampling temperature of the draft; 0 is greedy. Default: the target's."""
     draft_vocabulary: int | None = None
     """Let a draft model propose only this many tokens, the first of the vocabulary: faster drafts,
-    and the same output distribution. Unset: all."""
+    and the same output distribution. Unset: what `draft train` found to suffice, else all."""
     lossy: LossyKind | None = None
     """Lossy acceptance: faster, but changes the output distribution. With `verification` token
     only."""

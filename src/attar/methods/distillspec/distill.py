@@ -10,6 +10,7 @@ from attar import checkpoint
 from attar.data.data import STDLIB, Data, DataLike
 from attar.data.prompts import Prompt
 from attar.decode.agreement import Texts, agreement
+from attar.decode.draft_vocabulary import sufficient_vocabulary
 from attar.decode.pair import Pair, load_pair
 from attar.decode.speculation import write_speculation
 from attar.measure.cost import cost_of
@@ -136,6 +137,10 @@ def _train_in(
     if not work.main:
         return
     run.quality["after"] = quality(pair, tested, length=config.draft_tokens)
+    served = next(one for one in tested if one.temperature == config.temperature)
+    size = sufficient(pair, served, length=config.draft_tokens)
+    if size or hasattr(pair.draft.config, "draft_vocabulary"):
+        pair.draft.config.draft_vocabulary = size
     place(pair.draft, "cpu")
     place(pair.target, "cpu")
     cost = cost_of(pair.draft).to_dict()
@@ -148,6 +153,7 @@ def _train_in(
         "prompts": {split: len(rows) for split, rows in prompts.items()},
         "split": "test",
         "draft_tokens": config.draft_tokens,
+        "draft_vocabulary": size,
         "best_step": best.step,
         "measured": [asdict(one) for one in measured],
         **asdict(training),
@@ -168,6 +174,12 @@ def quality(pair: Pair, written: Sequence[Texts], *, length: int) -> dict[str, f
         figures[f"block efficiency at {at}"] = agreed.block_efficiency(length)
         figures[f"acceptance rate at {at}"] = agreed.alpha
     return figures
+
+
+def sufficient(pair: Pair, written: Texts, *, length: int) -> int | None:
+    """The part of its vocabulary that the draft needs; None: all of it."""
+    with computing(pair.target), computing(pair.draft):
+        return sufficient_vocabulary(pair.target, pair.draft, texts=written, length=length)
 
 
 def _save(work: Artefact, pair: Pair, *, prompts: list[Prompt], config: DistillSpecConfig) -> None:
