@@ -19,7 +19,7 @@ from attar.budget import Budget
 from attar.evaluation import likelihood
 from attar.measure.cost import cost_of
 from attar.measure.timing import decode_call, latency_of, prefill_call
-from attar.methods.bonsai import STRATEGY, BonsaiConfig, draw_pairs
+from attar.methods.bonsai import STRATEGY, BonsaiConfig, draw_masks
 from attar.models import autocast
 from attar.pruning.loop import LoopTask, kept_widths, prune_to_budget
 from attar.pruning.pieces import UnitGroup, switch
@@ -141,7 +141,9 @@ def _evaluations(model, windows, pairs: int) -> dict[str, float]:
         UnitGroup(i, "neurons", tuple(range(j, j + 44))) for i in layers for j in range(0, 220, 44)
     ] + [UnitGroup(i, "kv_groups", (g,)) for i in layers for g in (0, 1)]
     generator = torch.Generator().manual_seed(0)
-    keep = draw_pairs(pool, pairs, sampling=config.sampling, importance={}, generator=generator)
+    keep = draw_masks(
+        pool, pairs, parts=2, sampling=config.sampling, importance={}, generator=generator
+    )
     ours = bare = 0.0
     with autocast(model):
         for turn, mask in enumerate(keep):

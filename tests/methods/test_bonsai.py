@@ -19,7 +19,15 @@ from attar.arch import Arch
 from attar.data.tokens import train_bpe
 from attar.errors import BudgetError, CompatibilityError, ConfigError, DataError
 from attar.measure.cost import cost_of
-from attar.methods.bonsai import BonsaiConfig, draw_pairs, fit_values, kendall_tau, prune
+from attar.methods.bonsai import (
+    BonsaiConfig,
+    draw_masks,
+    fit_values,
+    kendall_tau,
+    masks_per_round,
+    prune,
+)
+from attar.pruning.baselines import ScoringTask
 from attar.pruning.pieces import UnitGroup
 from attar.pruning.run import apply_plan
 from attar.report.record import Run
@@ -284,7 +292,7 @@ def test_resume_refuses_other_text(parent, text, tmp_path):
     out = tmp_path / "out"
     options = {"budget": "blocks<=60%", "output_dir": out, "config": QUICK}
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("attar.methods.bonsai.fit_values", lambda *_: 1 / 0)
+        patch.setattr("attar.methods.bonsai.fit_values", lambda *_, **__: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             prune(parent, text, **options)
     other = DatasetDict(
@@ -317,13 +325,16 @@ def test_fit_of_noise_says_so():
     assert abs(fit_values(masks, noise).kendall_tau) < 0.35
 
 
-def test_leave_pair_out_is_the_brute_force_refit():
-    masks, rng = pairs_of(24, 6), np.random.default_rng(2)
+@pytest.mark.parametrize("parts", [2, 3])
+def test_leave_round_out_is_the_brute_force_refit(parts):
+    pool = [UnitGroup(0, "neurons", (i,)) for i in range(6)]
+    options = {"sampling": "coin", "importance": {}, "generator": torch.Generator().manual_seed(3)}
+    masks = draw_masks(pool, 24 // parts, parts=parts, **options).double().numpy()
+    rng = np.random.default_rng(2)
     y = masks @ rng.standard_normal(6) + 0.3 * rng.standard_normal(24)
-    fit = fit_values(masks, y)
+    fit = fit_values(masks, y, parts=parts)
     predicted = np.empty(24)
-    for pair in range(12):
-        out = np.array([2 * pair, 2 * pair + 1])
+    for out in np.arange(24).reshape(-1, parts):
         rest = np.delete(np.arange(24), out)
         x, t = masks[rest] - masks[rest].mean(0), y[rest] - y[rest].mean()
         beta = np.linalg.solve(x.T @ x + fit.penalty * np.eye(6), x.T @ t)
@@ -358,12 +369,56 @@ def test_kendall_tau_by_hand():
     assert kendall_tau(a, np.zeros(4)) == 0
 
 
+def test_every_piece_is_off_in_exactly_one_mask_of_each_round():
+    pool = [UnitGroup(i, "kv_groups", (0,)) for i in range(12)]
+    options = {"sampling": "coin", "importance": {}}
+    keep = draw_masks(
+        pool, 50, parts=5, generator=torch.Generator().manual_seed(0), **options
+    ).reshape(50, 5, 12)
+    assert torch.equal(5 - keep.sum(1), torch.ones(50, 12))
+    off = (1 - keep).mean((0, 2))  # in each mask of a round as often as in another
+    assert (off - 0.2).abs().max() < 0.06
+    assert len(set(keep.sum(2).flatten().tolist())) > 2
+
+
+@pytest.mark.parametrize(
+    ("groups", "factor", "share", "parts"),
+    [
+        (32, 3.0, 0.05, 2),  # many heads: 5 of 32 are candidates, and half of them are off
+        (3, 3.0, 0.05, 9),  # few KV groups: 2 of 3 are, and a ninth of them is off
+        (3, 3.0, 0.25, 2),
+        (8, 2.0, 0.05, 5),
+    ],
+)
+def test_a_mask_takes_about_as_much_as_a_step(groups, factor, share, parts):
+    layers = 30
+    offered = max(2, round(factor * share * groups))
+    pool = [UnitGroup(i, "kv_groups", (j,)) for i in range(layers) for j in range(offered)]
+    neurons = [UnitGroup(i, "neurons", tuple(range(16))) for i in range(layers)]
+    task = ScoringTask(
+        model=None,
+        pool=pool,
+        costs=[1.0] * len(pool),
+        importance={(i, "kv_groups"): torch.ones(groups) for i in range(layers)}
+        | {(i, "neurons"): torch.ones(64) for i in range(layers)},
+        widths={},
+        share=share,
+        config=BonsaiConfig(pool_factor=factor),
+        generator=torch.Generator(),
+        utility=lambda: 0.0,
+    )
+    assert masks_per_round(pool, task=task) == parts
+    assert masks_per_round([*pool, *neurons], task=task) >= parts
+    published = replace(task, config=BonsaiConfig(sampling="prior_weighted"))
+    assert masks_per_round(pool, task=published) == 2
+
+
 @pytest.mark.parametrize("sampling", ["coin", "prior_weighted"])
 def test_every_piece_is_on_in_exactly_one_of_each_pair(sampling):
     pool = [UnitGroup(0, "neurons", (i,)) for i in range(9)] + [UnitGroup(1, "kv_groups", (0,))]
     priors = {(0, "neurons"): torch.rand(20), (1, "kv_groups"): torch.ones(4)}
     generator = torch.Generator().manual_seed(0)
-    keep = draw_pairs(pool, 16, sampling=sampling, importance=priors, generator=generator)
+    keep = draw_masks(pool, 16, parts=2, sampling=sampling, importance=priors, generator=generator)
     assert keep.shape == (32, 10)
     assert torch.equal(keep[::2] + keep[1::2], torch.ones(16, 10))
     totals = keep[::2, :9].sum(1)

@@ -12,10 +12,13 @@ Deviations (paper; official code; here; why):
   few hundred evaluations single neurons drown in noise. `ffn_block=1` restores the paper's.
 - Heads: paper prunes heads of MHA models; here a KV group (key/value head and its query heads),
   which is safe under grouped queries.
-- Fit: ridge; L1 by Adam over a grid; closed-form ridge, lambda by leave-one-*pair*-out error.
-- Masks: prior-weighted fixed counts; here a coin per candidate with its complement, so that each
-  module's total varies and the fit can tell what a layer can lose. `sampling="prior_weighted"`
-  restores the paper's.
+- Fit: ridge; L1 by Adam over a grid; closed-form ridge, lambda by leave-one-*round*-out error.
+- Masks: prior-weighted fixed counts in complementary pairs; here rounds of masks, in which every
+  candidate is off once, in a mask drawn at random, so that each module's total varies and the fit
+  can tell what a layer can lose. `sampling="prior_weighted"` restores the paper's.
+- Masks a round: two; here so many that a mask takes about as much as a step does: of three KV
+  groups two are candidates, and to switch half of these off in all layers at once would destroy a
+  deep model, whose loss then says little of any one of them.
 - Evaluations: all modules at once; the same; here attention and feed-forward candidates apart, as
   half of both off at once drowns the small effects of neurons. `joint=True` restores the paper's.
 - Pool: the lowest 2p of the *present* size while p of the *original* is removed, so that late steps
@@ -85,8 +88,8 @@ class BonsaiConfig(PruneConfig):
     paper."""
 
     sampling: Literal["coin", "prior_weighted"] = "coin"
-    """coin: every candidate is off with probability 1/2. prior_weighted: the published fixed count
-    per module.
+    """coin: every candidate is off in one mask of each round, drawn at random. prior_weighted: the
+    published fixed count per module, in pairs of masks.
     """
     joint: bool = False
     """Switch attention and feed-forward candidates together, as published. Apart, the large effects
@@ -113,17 +116,17 @@ class Fit:
     unusable: int
 
 
-def fit_values(masks: Array, utilities: Array) -> Fit:
+def fit_values(masks: Array, utilities: Array, *, parts: int = 2) -> Fit:
     """Ridge regression of utilities on keep-vectors.
 
     beta = X^T (K + lambda I)^-1 y with X centred, K = X X^T. lambda minimises the
-    leave-one-*pair*-out error: rows 2r and 2r+1 are a mask and its complement, and leaving out only
-    one of them would leak the other.
+    leave-one-*round*-out error: each mask of a round follows from the others, and leaving out only
+    one of them would leak it.
 
     Args:
-        masks: `(n, pieces)`, 1 where a piece was kept; consecutive rows are complements on the
-            pool.
+        masks: `(n, pieces)`, 1 where a piece was kept; every piece is off once in each round.
         utilities: `(n,)`, larger is better; not-finite ones count as worse than the worst.
+        parts: masks of a round, which are consecutive rows.
     """
     y, unusable = _finite(utilities)
     x = masks - masks.mean(0)
@@ -138,7 +141,7 @@ def fit_values(masks: Array, utilities: Array) -> Fit:
         shrink = values / (values + factor * scale)
         # the hat matrix of ridge with a free intercept
         hat = (vectors * shrink) @ vectors.T + 1 / n
-        held_out = _leave_pair_out(hat, centred)
+        held_out = _leave_round_out(hat, centred, parts)
         predictions.append(centred - held_out)
         errors.append(float(np.square(held_out).mean()))
     best = int(np.argmin(errors))
@@ -159,12 +162,12 @@ def _finite(utilities: Array) -> tuple[Array, int]:
     return y, int(bad.sum())
 
 
-def _leave_pair_out(hat: Array, y: Array) -> Array:
-    """Residuals of every pair under the fit without it: (I - H_SS)^-1 r_S."""
+def _leave_round_out(hat: Array, y: Array, parts: int) -> Array:
+    """Residuals of every round under the fit without it: (I - H_SS)^-1 r_S."""
     residual = y - (hat - 1 / len(y)) @ y
-    pairs = np.arange(len(y)).reshape(-1, 2)
-    blocks = np.eye(2) - hat[pairs[:, :, None], pairs[:, None, :]]
-    solved = np.linalg.solve(blocks + 1e-12 * np.eye(2), residual[pairs][..., None])
+    rounds = np.arange(len(y)).reshape(-1, parts)
+    blocks = np.eye(parts) - hat[rounds[:, :, None], rounds[:, None, :]]
+    solved = np.linalg.solve(blocks + 1e-12 * np.eye(parts), residual[rounds][..., None])
     return np.asarray(solved.reshape(-1), dtype=np.float64)
 
 
@@ -183,29 +186,53 @@ def kendall_tau(a: Array, b: Array) -> float:
 # -------------------------------------------------------------------------- sub-models (paper, 3.1)
 
 
-def draw_pairs(
+def masks_per_round(pool: Sequence[UnitGroup], *, task: ScoringTask) -> int:
+    """How many masks it takes to have each candidate off once, at least 2.
+
+    With candidates of `pool_factor` times what the step removes, two masks take half of that each.
+    Where a module must offer more, as one of few KV groups, more masks take as much, each of the
+    units of its kind.
+    """
+    assert isinstance(task.config, BonsaiConfig)
+    if task.config.sampling == "prior_weighted":
+        return 2
+    parts = 2
+    for unit in {group.unit for group in pool}:
+        offered = sum(len(group.members) or 1 for group in pool if group.unit == unit)
+        live = [len(scores) for module, scores in task.importance.items() if module[1] == unit]
+        if live:
+            most = task.config.pool_factor * task.share * sum(live) / 2
+            parts = max(parts, round(offered / max(most, 1)))
+    return min(parts, len(pool))
+
+
+def draw_masks(
     pool: Sequence[UnitGroup],
-    pairs: int,
+    rounds: int,
     *,
+    parts: int,
     sampling: Literal["coin", "prior_weighted"],
     importance: dict[Module, Tensor],
     generator: torch.Generator,
 ) -> Tensor:
-    """Keep-vectors `(2 pairs, groups)`: every odd row is the complement of the row before it.
+    """Keep-vectors `(rounds * parts, groups)`: in each round of consecutive rows every group is off
+    once.
 
-    `coin`: every group is off with probability 1/2, so that the load on each module varies too.
-    `prior_weighted`: as published, a fixed number per module, drawn with weights max(rho) - rho.
+    `coin`: in which row is drawn for each group alone, so that the load on each module varies too.
+    `prior_weighted`: as published, in pairs, a fixed number per module, drawn with weights
+    max(rho) - rho.
     """
     if sampling == "coin":
-        keep = (torch.rand(pairs, len(pool), generator=generator) < 0.5).float()
-    else:
-        keep = torch.ones(pairs, len(pool))
-        for columns, weights in _module_weights(pool, importance):
-            drop = max(1, len(columns) // 2)
-            for row in keep:
-                chosen = torch.multinomial(weights, drop, generator=generator)
-                row[columns[chosen]] = 0
-    return torch.stack([keep, 1 - keep], 1).reshape(2 * pairs, len(pool))
+        place = (torch.rand(rounds, len(pool), generator=generator) * parts).long()
+        rows = torch.arange(parts - 1, -1, -1)
+        return (place[:, None] != rows[:, None]).float().flatten(0, 1)
+    keep = torch.ones(rounds, len(pool))
+    for columns, weights in _module_weights(pool, importance):
+        drop = max(1, len(columns) // 2)
+        for row in keep:
+            chosen = torch.multinomial(weights, drop, generator=generator)
+            row[columns[chosen]] = 0
+    return torch.stack([keep, 1 - keep], 1).reshape(2 * rounds, len(pool))
 
 
 def _module_weights(
@@ -244,10 +271,12 @@ def regress(task: ScoringTask) -> GroupScores:
     with UnitMasks(task.model) as masks:
         for kind, mine in _strata(pool, joint=config.joint):
             part = [pool[i] for i in mine]
-            # 2. draw sub-models: masks in complementary pairs
-            draws = draw_pairs(
+            # 2. draw sub-models: masks in rounds that together take every candidate
+            parts = masks_per_round(part, task=task)
+            draws = draw_masks(
                 part,
-                _pairs(part, config),
+                _rounds(part, config, parts=parts),
+                parts=parts,
                 sampling=config.sampling,
                 importance=task.importance,
                 generator=task.generator,
@@ -260,7 +289,7 @@ def regress(task: ScoringTask) -> GroupScores:
                 switch(masks, task.model, pool=pool, keep=keep)
                 utilities.append(task.utility())
             # 4. regress the utilities on the masks: beta is what each group is worth
-            fit = fit_values(draws.double().numpy(), np.array(utilities))
+            fit = fit_values(draws.double().numpy(), np.array(utilities), parts=parts)
             scores.unusable += fit.unusable
             taus.append(fit.kendall_tau)
             values = fit.beta.tolist()
@@ -289,10 +318,10 @@ def _strata(pool: Sequence[UnitGroup], *, joint: bool) -> list[tuple[str, list[i
     return list(kinds.items())
 
 
-def _pairs(pool: Sequence[UnitGroup], config: PruneConfig) -> int:
+def _rounds(pool: Sequence[UnitGroup], config: PruneConfig, *, parts: int) -> int:
     most = MOST_EVALUATIONS if config.ffn_block else max(MOST_EVALUATIONS, len(pool))
     n = config.evaluations or min(most, max(32, 2 * len(pool)))
-    return max(2, min(n, 2 ** min(len(pool), 20)) // 2)
+    return max(2, min(n, 2 ** min(len(pool), 20)) // parts)
 
 
 def _in_prior_order(values: list[float], pool: Sequence[UnitGroup]) -> list[float]:

@@ -25,6 +25,7 @@ class ScoringTask:
         costs: what removing each saves, in the constraint at hand.
         importance: scores of every module's units.
         widths: units that each module had in the parent.
+        share: of what may go, this step removes so much.
         config: the options.
         generator: the step's random numbers.
         utility: measures the model as it is switched now.
@@ -35,6 +36,7 @@ class ScoringTask:
     costs: Sequence[float]
     importance: dict[Module, Tensor]
     widths: dict[Module, int]
+    share: float
     config: PruneConfig
     generator: torch.Generator
     utility: Callable[[], float]

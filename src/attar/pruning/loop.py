@@ -294,6 +294,7 @@ class _Loop:
                     costs=costs,
                     importance=importance,
                     widths=self.widths,
+                    share=self._share(constraint, amount),
                     config=self.config,
                     generator=generator,
                     utility=utility,
@@ -363,8 +364,7 @@ class _Loop:
         modules = [m for m in self.modules if costs.of_unit(constraint.key, m) > 0]
         if self.task.strategy.one_shot:
             return finest_pool(model, modules, importance=importance, config=config)
-        live = max(costs.spare(constraint), 1e-9)
-        share = min(1.0, max(2.0, config.pool_factor) * amount / live)
+        share = min(1.0, max(2.0, config.pool_factor) * self._share(constraint, amount))
         # blocks that the options ask for stay as they are
         most = None if config.ffn_block else config.evaluations or MOST_EVALUATIONS
         cut = partial(
@@ -374,6 +374,10 @@ class _Loop:
         if sum(costs.of_groups(constraint.key, pool)) < amount:  # the rests of blocks count now
             pool = cut(share=1.0, block=config.round_to)
         return pool
+
+    def _share(self, constraint: Constraint, amount: float) -> float:
+        """The part of what may still go that a step removes."""
+        return amount / max(self.costs.spare(constraint), 1e-9)
 
     def _layer_pool(self, constraint: Constraint, amount: float, rows: Tensor) -> list[UnitGroup]:
         """Whole layers, those that change their input least; at least one layer always stays."""
