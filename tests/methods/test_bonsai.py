@@ -26,6 +26,7 @@ from attar.methods.bonsai import (
     kendall_tau,
     masks_per_round,
     prune,
+    trust,
 )
 from attar.pruning.baselines import ScoringTask
 from attar.pruning.pieces import UnitGroup
@@ -325,21 +326,48 @@ def test_fit_of_noise_says_so():
     assert abs(fit_values(masks, noise).kendall_tau) < 0.35
 
 
+@pytest.mark.parametrize("weighted", [False, True])
 @pytest.mark.parametrize("parts", [2, 3])
-def test_leave_round_out_is_the_brute_force_refit(parts):
+def test_leave_round_out_is_the_brute_force_refit(parts, weighted):
     pool = [UnitGroup(0, "neurons", (i,)) for i in range(6)]
     options = {"sampling": "coin", "importance": {}, "generator": torch.Generator().manual_seed(3)}
     masks = draw_masks(pool, 24 // parts, parts=parts, **options).double().numpy()
     rng = np.random.default_rng(2)
     y = masks @ rng.standard_normal(6) + 0.3 * rng.standard_normal(24)
-    fit = fit_values(masks, y, parts=parts)
+    weights = rng.uniform(0.1, 3, 24) if weighted else np.ones(24)
+    weights /= weights.mean()
+    fit = fit_values(masks, y, parts=parts, weights=weights)
     predicted = np.empty(24)
     for out in np.arange(24).reshape(-1, parts):
         rest = np.delete(np.arange(24), out)
-        x, t = masks[rest] - masks[rest].mean(0), y[rest] - y[rest].mean()
-        beta = np.linalg.solve(x.T @ x + fit.penalty * np.eye(6), x.T @ t)
-        predicted[out] = y[rest].mean() + (masks[out] - masks[rest].mean(0)) @ beta
+        w = weights[rest]
+        mean, level = w @ masks[rest] / w.sum(), w @ y[rest] / w.sum()
+        x, t = masks[rest] - mean, y[rest] - level
+        beta = np.linalg.solve(x.T @ (w[:, None] * x) + fit.penalty * np.eye(6), x.T @ (w * t))
+        predicted[out] = level + (masks[out] - mean) @ beta
     assert kendall_tau(y, predicted) == pytest.approx(fit.kendall_tau, abs=1e-9)
+
+
+def test_parts_that_are_worth_far_more_do_not_hide_the_others():
+    """Losses that multiply, as those of a deep model do: a mask without a vital part says little
+    of the others, and is trusted less."""
+    pool = [UnitGroup(i, "kv_groups", (0,)) for i in range(40)]
+    options = {"sampling": "coin", "importance": {}, "generator": torch.Generator().manual_seed(0)}
+    masks = draw_masks(pool, 12, parts=8, **options).double().numpy()
+    rng = np.random.default_rng(0)
+    worth = rng.uniform(0, 0.05, 40)
+    worth[[3, 17, 30]] = 2.0, 1.0, 2.0
+    losses = (1 - masks) @ worth
+    y = -losses * (1 + 0.2 * rng.standard_normal(len(losses)))
+
+    def error(weights):
+        beta = fit_values(masks, y, parts=8, weights=weights).beta
+        assert set(np.argsort(beta)[-3:]) == {3, 17, 30}
+        return np.sqrt(np.square(beta - worth)[worth < 1].mean())
+
+    assert error(trust(y)) < error(None) / 3
+    assert trust(np.zeros(4)).tolist() == [1.0] * 4
+    assert trust(np.array([1.0, 0.0, math.nan, -1.0])).argmin() == 2
 
 
 def test_equal_columns_get_equal_values():

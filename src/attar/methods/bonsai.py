@@ -23,6 +23,9 @@ Deviations (paper; official code; here; why):
   half of both off at once drowns the small effects of neurons. `joint=True` restores the paper's.
 - Pool: the lowest 2p of the *present* size while p of the *original* is removed, so that late steps
   ignore the regression; here `pool_factor` times what the step removes.
+- Weights of evaluations: all the same; here the less the more a mask loses. A few KV groups of a
+  large model are worth a hundred times the others, and what a mask without one of them says of the
+  others is noise.
 - Utility: minus perplexity clipped at 1e8; here minus mean NLL per token. `utility="perplexity"`
   restores the paper's.
 - Windows: the code reseeds and sees the same text every step; here new windows every step.
@@ -116,38 +119,52 @@ class Fit:
     unusable: int
 
 
-def fit_values(masks: Array, utilities: Array, *, parts: int = 2) -> Fit:
-    """Ridge regression of utilities on keep-vectors.
+def fit_values(
+    masks: Array, utilities: Array, *, parts: int = 2, weights: Array | None = None
+) -> Fit:
+    """Weighted ridge regression of utilities on keep-vectors.
 
-    beta = X^T (K + lambda I)^-1 y with X centred, K = X X^T. lambda minimises the
-    leave-one-*round*-out error: each mask of a round follows from the others, and leaving out only
-    one of them would leak it.
+    beta = X^T (K + lambda I)^-1 y with K = X X^T, X and y centred and each row times the root of
+    its weight. lambda minimises the leave-one-*round*-out error: each mask of a round follows from
+    the others, and leaving out only one of them would leak it.
 
     Args:
         masks: `(n, pieces)`, 1 where a piece was kept; every piece is off once in each round.
         utilities: `(n,)`, larger is better; not-finite ones count as worse than the worst.
         parts: masks of a round, which are consecutive rows.
+        weights: how much each evaluation counts, `(n,)`; None: all the same.
     """
     y, unusable = _finite(utilities)
-    x = masks - masks.mean(0)
-    centred = y - y.mean()
     n = len(y)
+    counted = np.ones(n) if weights is None else np.asarray(weights / weights.mean())
+    root, share = np.sqrt(counted), counted / n
+    x = root[:, None] * (masks - share @ masks)
+    centred = root * (y - share @ y)
     kernel = x @ x.T
     scale = np.trace(kernel) / n or 1.0
     values, vectors = np.linalg.eigh(kernel)
     values = values.clip(0)
+    free = np.outer(root, root) / n  # the part of a free intercept in the hat matrix
     errors, predictions = [], []
     for factor in GRID:
-        shrink = values / (values + factor * scale)
-        # the hat matrix of ridge with a free intercept
-        hat = (vectors * shrink) @ vectors.T + 1 / n
-        held_out = _leave_round_out(hat, centred, parts)
-        predictions.append(centred - held_out)
+        fitted = (vectors * (values / (values + factor * scale))) @ vectors.T
+        held_out = _leave_round_out(fitted + free, centred - fitted @ centred, parts)
+        predictions.append(y - held_out / root)
         errors.append(float(np.square(held_out).mean()))
     best = int(np.argmin(errors))
     penalty = float(GRID[best] * scale)
     beta = x.T @ (vectors @ ((vectors.T @ centred) / (values + penalty)))
-    return Fit(beta, penalty, kendall_tau(centred, predictions[best]), unusable)
+    return Fit(beta, penalty, kendall_tau(y, predictions[best]), unusable)
+
+
+def trust(utilities: Array) -> Array:
+    """Weights of evaluations, `(n,)`: 1 / (s^2 + r^2), with r what a mask loses against the best
+    one and s the median of these losses. For the error of a linear fit grows with the loss.
+    """
+    y, _ = _finite(utilities)
+    losses = y.max() - y
+    scale = float(np.median(losses)) or 1.0
+    return 1 / (1 + np.square(losses / scale))
 
 
 def _finite(utilities: Array) -> tuple[Array, int]:
@@ -162,10 +179,9 @@ def _finite(utilities: Array) -> tuple[Array, int]:
     return y, int(bad.sum())
 
 
-def _leave_round_out(hat: Array, y: Array, parts: int) -> Array:
+def _leave_round_out(hat: Array, residual: Array, parts: int) -> Array:
     """Residuals of every round under the fit without it: (I - H_SS)^-1 r_S."""
-    residual = y - (hat - 1 / len(y)) @ y
-    rounds = np.arange(len(y)).reshape(-1, parts)
+    rounds = np.arange(len(residual)).reshape(-1, parts)
     blocks = np.eye(parts) - hat[rounds[:, :, None], rounds[:, None, :]]
     solved = np.linalg.solve(blocks + 1e-12 * np.eye(parts), residual[rounds][..., None])
     return np.asarray(solved.reshape(-1), dtype=np.float64)
@@ -289,7 +305,8 @@ def regress(task: ScoringTask) -> GroupScores:
                 switch(masks, task.model, pool=pool, keep=keep)
                 utilities.append(task.utility())
             # 4. regress the utilities on the masks: beta is what each group is worth
-            fit = fit_values(draws.double().numpy(), np.array(utilities), parts=parts)
+            measured = np.array(utilities)
+            fit = fit_values(draws.double().numpy(), measured, parts=parts, weights=trust(measured))
             scores.unusable += fit.unusable
             taus.append(fit.kendall_tau)
             values = fit.beta.tolist()
