@@ -9,7 +9,7 @@ products, a third of a pass of a small model, and needs about a minute for each 
 """
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -64,15 +64,15 @@ class Captured(Passes):
         if self.size > size:
             self._forget()
 
-    def __call__(self, read: Tensor, *, last: int) -> Tensor:
-        """Replay the pass of the next larger shape."""
+    def __call__(self, read: Tensor, *, last: int, rows: Sequence[int] | None = None) -> Tensor:
+        """Replay the pass of the next larger shape; a pass over chosen rows is not captured."""
         _, count, width = read.shape
-        if self._fails or width > MOST or bool((read[1] == 0).any()):
-            return super().__call__(read, last=last)
+        if rows is not None or self._fails or width > MOST or bool((read[1] == 0).any()):
+            return super().__call__(read, last=last, rows=rows)
         self.reserve(int(read[1].max()) + 1)
-        rows, wide = min(_rounded(count), self.rows), _rounded(width)
-        shape = rows, wide, 1 if last == 1 else wide
-        padded = read.new_zeros(2, rows, wide)
+        high, wide = min(_rounded(count), self.rows), _rounded(width)
+        shape = high, wide, 1 if last == 1 else wide
+        padded = read.new_zeros(2, high, wide)
         padded[1] = -1
         padded[:, :count, wide - width :] = read
         graph = self._graphs.get(shape) or self._captured(shape, padded)

@@ -4,7 +4,8 @@ memory, as CUDA graphs and compilers need.
 The token at position p of a row is stored in slot p. A query at position p attends to the slots up
 to p, so that rows of different lengths need no padding among their keys, and rejected tokens are
 overwritten by their replacements before anything attends to them. Padding of a pass goes into the
-last slot, which no query attends to.
+last slot, which no query attends to. A pass may read some rows of the cache and leave the others as
+they are, so that rows can begin and end independently.
 """
 
 from collections.abc import Sequence
@@ -30,10 +31,12 @@ class _Places:
     Attributes:
         slots: of each token, (B, W).
         seen: the pass attends to this many slots, from the first.
+        rows: of the cache, (B,); None: the first ones.
     """
 
     slots: Tensor
     seen: int
+    rows: Tensor | None = None
 
 
 class _Layer(CacheLayerMixin):
@@ -62,6 +65,10 @@ class _Layer(CacheLayerMixin):
 
     def _written(self, stored: Tensor | None, states: Tensor) -> Tensor:
         assert stored is not None
+        rows = self._places.rows
+        if rows is not None:
+            stored[rows[:, None], :, self._places.slots] = states.transpose(1, 2)
+            return stored[rows, :, : self._places.seen]
         stored = stored[: len(states)]
         stored.scatter_(2, self._places.slots[:, None, :, None].expand_as(states), states)
         return stored[:, :, : self._places.seen]
@@ -82,6 +89,12 @@ class _Layer(CacheLayerMixin):
         """Bring these rows to the front, in this order."""
         for stored in (self.keys, self.values) if self.is_initialized else ():
             stored[: len(index)] = stored[index]  # pyright: ignore[reportOptionalSubscript]
+
+    def copy(self, source: int, target: int, *, count: int) -> None:
+        """Copy the first slots of a row to another."""
+        for stored in (self.keys, self.values) if self.is_initialized else ():
+            assert stored is not None
+            stored[target, :, :count] = stored[source, :, :count]
 
     def grow(self, size: int) -> None:
         """Make room for longer texts."""
@@ -124,19 +137,25 @@ class Passes:
         """Whether the cache has room for the rows and was made for the present weights."""
         return rows <= self.rows and self._weights == _places_of(self.model)
 
-    def __call__(self, read: Tensor, *, last: int) -> Tensor:
+    def __call__(self, read: Tensor, *, last: int, rows: Sequence[int] | None = None) -> Tensor:
         """Logits for the last tokens of each row, `(B, last, V)`.
 
         Args:
             read: ids and positions, `(2, B, W)`, on the CPU; position -1 marks padding.
             last: the number of tokens that logits are needed for.
+            rows: of the cache that are read, each once; None: the first ones.
         """
         self.reserve(int(read[1].max()) + 1)
-        return self.forward(read.to(self.model.device), seen=int(read[1].max()) + 1, last=last)
+        device = self.model.device
+        others = rows is not None and list(rows) != list(range(len(rows)))
+        index = torch.tensor(rows, device=device) if others else None
+        return self.forward(read.to(device), seen=int(read[1].max()) + 1, last=last, rows=index)
 
-    def forward(self, read: Tensor, *, seen: int, last: int) -> Tensor:
-        """The same with `read` on the model's device, attending to the first `seen` slots."""
+    def forward(self, read: Tensor, *, seen: int, last: int, rows: Tensor | None = None) -> Tensor:
+        """The same with `read` and `rows` on the model's device, attending to the first `seen`
+        slots."""
         ids, places = read[0], read[1]
+        self._places.rows = rows
         self._places.slots = torch.where(places < 0, self.size - 1, places)
         self._places.seen = seen
         positions = places.clamp_min(0)
@@ -156,6 +175,11 @@ class Passes:
         index = torch.tensor(rows, device=self.model.device)
         for layer in self.cache.layers:
             layer.select(index)  # pyright: ignore[reportAttributeAccessIssue]
+
+    def copy(self, source: int, target: int, *, count: int) -> None:
+        """Give a row the first tokens of another."""
+        for layer in self.cache.layers:
+            layer.copy(source, target, count=count)  # pyright: ignore[reportAttributeAccessIssue]
 
     def reserve(self, tokens: int) -> None:
         """Make room for texts of this many tokens."""
