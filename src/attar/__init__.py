@@ -52,6 +52,8 @@ if TYPE_CHECKING:
     from attar.report.compare import compare as compare
     from attar.report.environment import environment as env  # noqa: F401
     from attar.report.record import Run as Run
+    from attar.server.config import ServeConfig as ServeConfig
+    from attar.server.serving import serve as serve
     from attar.slicing import SlicePlan as SlicePlan
     from attar.train.heal import HealConfig as HealConfig
     from attar.train.heal import heal as heal
@@ -98,6 +100,8 @@ _HOMES = MappingProxyType(
         "compare": "attar.report.compare",
         "env": "attar.report.environment:environment",
         "Run": "attar.report.record",
+        "ServeConfig": "attar.server.config",
+        "serve": "attar.server.serving",
         "SlicePlan": "attar.slicing",
         "HealConfig": "attar.train.heal",
         "heal": "attar.train.heal",

@@ -39,6 +39,7 @@ COMMANDS = MappingProxyType(
         "pipeline": "Search distillation pipelines on your data (Distiller).",
         "recommend": "Which distillation pipelines to try first on new data (AutoDistiller).",
         "generate": "Continue a text, faster with a draft.",
+        "serve": "Serve a model to clients of the OpenAI API.",
         "draft": "Make, train and evaluate a draft for speculative decoding (DistillSpec).",
         "tokenizer": "Make and use a tokenizer that a language model built (Equal-Info Windows).",
         "ngrams": "Count which tokens follow which in a text, for drafts without a forward pass.",

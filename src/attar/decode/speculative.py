@@ -10,6 +10,7 @@ import logging
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -206,21 +207,13 @@ class SpeculativeDecoder:
                 **inputs,
             )
         warp = Warp.of(logits_processor, do_sample=bool(generation_config.do_sample))
-        run = BlockLoop(
-            Call(
-                target=model,
-                drafter=self._drafter(warp, stops),
-                config=self.config,
-                length=self._length,
-                input_ids=input_ids,
-                mask=mask,
-                inputs=_of_encoder(inputs) if coded else {},
-                draft_inputs=self._read_by_draft(inputs, inputs_tensor, len(input_ids)),
-                warp=warp,
-                stops=stops,
-                generators=self._generators(len(input_ids)),
-                passes=self._passes_of("target", model),
-            )
+        run = self.begin(
+            input_ids,
+            warp=warp,
+            stops=stops,
+            mask=mask,
+            inputs=_of_encoder(inputs) if coded else {},
+            draft_inputs=self._read_by_draft(inputs, inputs_tensor, len(input_ids)),
         )
         for new in run.blocks():
             if text_streamer is not None:
@@ -240,8 +233,45 @@ class SpeculativeDecoder:
         )
         return kind(sequences=sequences)  # pyright: ignore[reportArgumentType, reportCallIssue]
 
-    def _generators(self, rows: int) -> list[torch.Generator]:
-        if self.config.seed is None:
+    def begin(
+        self,
+        input_ids: Tensor,
+        *,
+        warp: Warp,
+        stops: Stops,
+        seed: int | None = None,
+        mask: Tensor | None = None,
+        inputs: Mapping[str, Any] = MappingProxyType({}),
+        draft_inputs: Mapping[str, Any] = MappingProxyType({}),
+    ) -> BlockLoop:
+        """Texts that their caller writes block by block, one batch at a time.
+
+        Args:
+            seed: of the first text; None: that of the configuration.
+
+        The others are those of `Call`.
+        """
+        return BlockLoop(
+            Call(
+                target=self.target,
+                drafter=self._drafter(warp, stops),
+                config=self.config,
+                length=self._length,
+                input_ids=input_ids,
+                mask=mask,
+                inputs=inputs,
+                draft_inputs=draft_inputs,
+                warp=warp,
+                stops=stops,
+                generators=self._generators(len(input_ids), seed=seed),
+                passes=self._passes_of("target", self.target),
+            )
+        )
+
+    def _generators(self, rows: int, *, seed: int | None) -> list[torch.Generator]:
+        if seed is not None:
+            first = seed
+        elif self.config.seed is None:
             first = int(torch.randint(2**31, (1,), device="cpu"))
         else:
             first = self.config.seed + self._texts

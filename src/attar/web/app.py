@@ -1,0 +1,86 @@
+"""The application that a server adds its routes to."""
+
+from collections.abc import Callable, Collection, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.responses import JSONResponse
+from prometheus_client import CollectorRegistry
+from starlette.middleware import Middleware
+from starlette.middleware.cors import CORSMiddleware
+
+from attar.web import errors, metrics
+from attar.web.guards import BodyLimit, Keys
+from attar.web.metrics import RequestMetrics
+
+
+@dataclass(frozen=True, kw_only=True)
+class WebConfig:
+    """Who may ask a server, and how much.
+
+    Attributes:
+        keys: API keys; none: everybody may ask.
+        open_paths: need no key.
+        most_bytes: of a request.
+        origins: web pages that may ask (CORS); none by default.
+    """
+
+    keys: Sequence[str] = ()
+    open_paths: Collection[str] = ("/healthz",)
+    most_bytes: int = 4 * 2**20
+    origins: Sequence[str] = ()
+
+
+def build(
+    title: str,
+    *,
+    config: WebConfig,
+    registry: CollectorRegistry,
+    healthy: Callable[[], bool],
+    lifespan: Callable[[Any], AbstractAsyncContextManager[None]] | None = None,
+) -> FastAPI:
+    """An application with `/healthz` and `/metrics`, on which every error is an error object.
+
+    Args:
+        title: of its OpenAPI document.
+        config: who may ask.
+        registry: of its metrics.
+        healthy: whether it works.
+        lifespan: what begins and ends with it.
+    """
+    from attar import __version__
+
+    middleware = [
+        Middleware(RequestMetrics, registry=registry),
+        Middleware(Keys, keys=config.keys, open_paths=config.open_paths),
+        Middleware(BodyLimit, most=config.most_bytes),
+    ]
+    if config.origins:  # before keys, as browsers ask without them first
+        allowed = {"allow_origins": config.origins, "allow_methods": ["GET", "POST"]}
+        middleware.insert(1, Middleware(CORSMiddleware, **allowed, allow_headers=["*"]))
+    app = FastAPI(
+        title=title,
+        version=__version__,
+        docs_url=None,  # it would load scripts from elsewhere
+        redoc_url=None,
+        lifespan=lifespan,
+        middleware=middleware,
+        responses={
+            "4XX": {"model": errors.ErrorBody, "description": "The request is wrong."},
+            "5XX": {"model": errors.ErrorBody, "description": "The server cannot answer."},
+        },
+    )
+    errors.install(app)
+
+    @app.get("/healthz", summary="Whether the server works")
+    async def healthz() -> JSONResponse:
+        fine = healthy()
+        return JSONResponse({"status": "ok" if fine else "stopping"}, 200 if fine else 503)
+
+    @app.get("/metrics", summary="Metrics in Prometheus' form")
+    async def metrics_page() -> Any:
+        return metrics.page(registry)
+
+    return app

@@ -1,0 +1,116 @@
+"""A tiny model behind the server, for tests: in this process, without a socket."""
+
+import asyncio
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from fastapi.testclient import TestClient
+from tokenizers import Tokenizer
+from transformers import PreTrainedTokenizerFast
+
+import talk
+import tiny
+from attar.decode.drafters import PromptLookupDrafter
+from attar.decode.generate import Generator
+from attar.decode.speculative import SpeculativeDecoder
+from attar.server.config import ServeConfig
+from attar.server.serving import Served, build_server
+
+FIM = ["<fim_prefix>", "<fim_suffix>", "<fim_middle>", "<file_sep>"]
+CONTEXT = 200
+
+
+def tokenizer(*, template: str | None = talk.CHATML, fim: bool = True) -> PreTrainedTokenizerFast:
+    """Of words of colours and landscapes; with tokens for fill-in-the-middle."""
+    own = Tokenizer.from_str(talk.tokenizer().backend_tokenizer.to_str())
+    made = PreTrainedTokenizerFast(
+        tokenizer_object=own, eos_token="<|im_end|>", pad_token="<|endoftext|>"
+    )
+    made.chat_template = template
+    if fim:
+        made.add_special_tokens({"additional_special_tokens": FIM})
+    return made
+
+
+def generator(*, draft: bool = False, endless: bool = False, **options: Any) -> Generator:
+    """A tiny model with its tokenizer.
+
+    Args:
+        draft: with prompt lookup as its draft.
+        endless: no token ends its texts.
+        options: of `tokenizer`.
+    """
+    words = tokenizer(**({"fim": not endless} | options))  # those end texts, too
+    end = None if endless else words.eos_token_id
+    model: Any = tiny.model(
+        vocab_size=len(words), max_position_embeddings=256, eos_token_id=end, pad_token_id=0
+    )
+    if endless:
+        words.eos_token = None
+    drafter = SpeculativeDecoder(model, PromptLookupDrafter()) if draft else None
+    return Generator(model, words, decoder=drafter)
+
+
+@contextmanager
+def serving(
+    made: Generator | None = None, *, keys: Any = (), modes: Any = (), **options: Any
+) -> Iterator[tuple[TestClient, Served]]:
+    """The server over a model, with a client.
+
+    Args:
+        made: the model; None: a tiny one whose texts never end by themselves.
+        keys: of clients.
+        modes: further ways to write.
+        options: of `ServeConfig`.
+    """
+    config = ServeConfig(**({"context": CONTEXT, "rows": 3} | options))
+    served = build_server(
+        made or generator(endless=True), name="tiny", config=config, keys=keys, modes=modes
+    )
+    with TestClient(served.app, raise_server_exceptions=False) as client:
+        yield client, served
+    assert served.service.engine.join(10)
+
+
+def pieces(response: Any) -> list[dict[str, Any]]:
+    """The server-sent events of a response, without the mark of their end."""
+    lines = [line for line in response.text.split("\n\n") if line]
+    assert lines.pop() == "data: [DONE]"
+    return [json.loads(line.removeprefix("data: ")) for line in lines]
+
+
+def gone_after(app: Any, body: dict[str, Any], *, seconds: float) -> None:
+    """Post a completion, and close the connection after a while."""
+    data = json.dumps(body).encode()
+    scope = {
+        "type": "http",
+        "asgi": {"version": "3.0", "spec_version": "2.3"},
+        "http_version": "1.1",
+        "method": "POST",
+        "path": "/v1/completions",
+        "raw_path": b"/v1/completions",
+        "query_string": b"",
+        "root_path": "",
+        "scheme": "http",
+        "headers": [(b"content-type", b"application/json"), (b"host", b"testserver")],
+        "client": ("127.0.0.1", 1),
+        "server": ("testserver", 80),
+    }
+
+    async def run() -> None:
+        sent = [{"type": "http.request", "body": data, "more_body": False}]
+
+        async def receive() -> dict[str, Any]:
+            if sent:
+                return sent.pop()
+            await asyncio.sleep(seconds)
+            return {"type": "http.disconnect"}
+
+        async def send(message: Any) -> None:
+            pass
+
+        await app(scope, receive, send)
+
+    asyncio.run(run())

@@ -1,0 +1,113 @@
+"""What every server stands on: keys, limits, errors and metrics."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from fastapi.testclient import TestClient
+from prometheus_client import CollectorRegistry
+from pydantic import BaseModel
+
+from attar.errors import DataError
+from attar.web.app import WebConfig, build
+from attar.web.errors import ApiError
+
+
+class Body(BaseModel):
+    text: str = ""
+
+
+def client_of(**options: Any) -> TestClient:
+    app = build(
+        "test",
+        config=WebConfig(**options),
+        registry=CollectorRegistry(),
+        healthy=lambda: True,
+    )
+
+    @app.post("/echo")
+    async def echo(body: Body) -> Any:
+        if body.text == "attar":
+            raise DataError("expected A, found B")
+        if body.text == "api":
+            raise ApiError(418, "no coffee", param="text", headers={"X-Why": "tea"})
+        if body.text == "bug":
+            raise ZeroDivisionError("a secret path")
+        return {"text": body.text}
+
+    return TestClient(app, raise_server_exceptions=False)
+
+
+@pytest.fixture
+def client() -> Iterator[TestClient]:
+    with client_of(most_bytes=100) as client:
+        yield client
+
+
+def test_every_error_is_an_error_object(client: TestClient) -> None:
+    for text, status, message in (
+        ("attar", 400, "expected A, found B"),
+        ("api", 418, "no coffee"),
+        ("bug", 500, "the server failed; its log says why"),
+    ):
+        response = client.post("/echo", json={"text": text})
+        assert response.status_code == status
+        assert response.json()["error"]["message"] == message
+    assert client.post("/echo", json={"text": "api"}).headers["x-why"] == "tea"
+    assert client.post("/echo", json={"text": 5}).json()["error"] == {
+        "message": "text should be a valid string; found 5",
+        "type": "invalid_request_error",
+        "param": "text",
+        "code": "invalid_value",
+    }
+
+
+def test_large_bodies_are_refused(client: TestClient) -> None:
+    assert client.post("/echo", json={"text": "x" * 60}).status_code == 200
+    big = b'{"text": "' + b"x" * 200 + b'"}'
+    announced = client.post("/echo", content=big, headers={"content-type": "application/json"})
+
+    def chunks() -> Iterator[bytes]:
+        yield big[:50]
+        yield big[50:]
+
+    hidden = client.post("/echo", content=chunks(), headers={"content-type": "application/json"})
+    for response in (announced, hidden):
+        assert response.status_code == 413
+        assert "100 bytes" in response.json()["error"]["message"]
+
+
+def test_keys() -> None:
+    with client_of(keys=["one", "zwei"]) as client:
+        for given in ("", "Bearer", "Bearer on", "Bearer onee", "Basic one", "Bearer \xe9"):
+            headers = {"authorization": given.encode("latin-1")}
+            response = client.post("/echo", json={}, headers=headers)  # pyright: ignore[reportArgumentType]
+            assert response.status_code == 401, given
+            assert response.json()["error"]["code"] == "invalid_api_key"
+        for given in ("Bearer one", "bearer zwei"):
+            assert client.post("/echo", json={}, headers={"authorization": given}).is_success
+        assert client.get("/metrics").status_code == 401
+        assert client.get("/openapi.json").status_code == 401
+        assert client.get("/healthz").status_code == 200
+
+
+def test_web_pages_may_not_ask_unless_they_are_named() -> None:
+    headers = {"origin": "https://page.example", "access-control-request-method": "POST"}
+    allowed = "access-control-allow-origin"
+    with client_of(keys=["one"]) as client:
+        assert allowed not in client.options("/echo", headers=headers).headers
+    with client_of(keys=["one"], origins=["https://page.example"]) as client:
+        response = client.options("/echo", headers=headers)
+        assert response.headers[allowed] == "https://page.example"
+        other = headers | {"origin": "https://other.example"}
+        assert allowed not in client.options("/echo", headers=other).headers
+
+
+def test_requests_are_counted_by_route(client: TestClient) -> None:
+    client.post("/echo", json={"text": "a"})
+    client.post("/echo", json={"text": "bug"})
+    client.get("/somebody/elses/path")
+    text = client.get("/metrics").text
+    for route, status in (("/echo", 200), ("/echo", 500), ("none", 404)):
+        assert f'attar_http_requests_total{{route="{route}",status="{status}"}} 1.0' in text
+    assert "somebody" not in text
