@@ -38,6 +38,7 @@ AT_LEAST = (
     "equal-info-codec",
     "equal-info-speed",
     "export",
+    "serve-load",
     "speculative-llm",
     "speculative-speed",
     "superposed-speed",
