@@ -69,7 +69,8 @@ def serving(
     served = build_server(
         made or generator(endless=True), name="tiny", config=config, keys=keys, modes=modes
     )
-    with TestClient(served.app, raise_server_exceptions=False) as client:
+    where: dict[str, Any] = {"base_url": "http://localhost:8000"}
+    with TestClient(served.app, raise_server_exceptions=False, **where) as client:
         yield client, served
     assert served.service.engine.join(10)
 
@@ -94,7 +95,7 @@ def gone_after(app: Any, body: dict[str, Any], *, seconds: float) -> None:
         "query_string": b"",
         "root_path": "",
         "scheme": "http",
-        "headers": [(b"content-type", b"application/json"), (b"host", b"testserver")],
+        "headers": [(b"content-type", b"application/json"), (b"host", b"localhost")],
         "client": ("127.0.0.1", 1),
         "server": ("testserver", 80),
     }

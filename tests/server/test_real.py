@@ -137,16 +137,16 @@ OPERATIONS = ("/v1/completions", "/v1/chat/completions", "/infill")
 def test_no_request_breaks_the_server(path: str) -> None:
     """What the OpenAPI document allows, and what it does not."""
     with served.serving(served.generator(), time_budget=20, queue=2) as (client, made):
-        document = schemathesis.openapi.from_asgi("/openapi.json", made.app)
+        document = schemathesis.openapi.from_dict(client.get("/openapi.json").json())
         operation, seen = document[path]["POST"], set()
         for mode in (GenerationMode.POSITIVE, GenerationMode.NEGATIVE):
 
             @given(case=operation.as_strategy(generation_mode=mode))
             @settings(
-                max_examples=15, phases=[Phase.generate], suppress_health_check=[*HealthCheck]
+                max_examples=10, phases=[Phase.generate], suppress_health_check=[*HealthCheck]
             )
             def fuzz(case: Any) -> None:
-                sent = case.as_transport_kwargs()
+                sent = case.as_transport_kwargs(base_url="http://localhost")
                 sent["content"] = sent.pop("data", None)
                 response = client.request(**{name: sent[name] for name in SENT if name in sent})
                 assert response.status_code in (200, 400, 404, 413)

@@ -146,8 +146,9 @@ class Engine:
                     self._hand_back()
                 self._step()
             except Exception as error:
-                logger.exception("the engine could not go on with what it had, and dropped it")
-                self._fail(error)
+                logger.exception("a pass of the batch failed; its texts are dropped")
+                for ticket in {of for of, _ in self._texts.values()}:
+                    self._fail(ticket, error)
 
     @property
     def _busy(self) -> bool:
@@ -155,13 +156,17 @@ class Engine:
 
     def _begin(self, ticket: Ticket, works: Sequence[Work]) -> None:
         number = 0
-        for work in works:
-            if isinstance(work, Request):
-                text = self._batch.add(work)
-                self._texts[text] = ticket, number
-            else:
-                self._jobs.append(_Queued(work, ticket, number, work.count))
-            number += _count(work)
+        try:
+            for work in works:
+                if isinstance(work, Request):
+                    text = self._batch.add(work)
+                    self._texts[text] = ticket, number
+                else:
+                    self._jobs.append(_Queued(work, ticket, number, work.count))
+                number += _count(work)
+        except Exception as error:
+            logger.exception("a request could not begin")
+            self._fail(ticket, error)
 
     def _step(self) -> None:
         if self._batch.busy:
@@ -174,7 +179,15 @@ class Engine:
         for queued in [q for q in self._jobs if (q.job.deadline or math.inf) <= now]:
             self._tell_job(queued, queued.job.end(late=True))
         if self._jobs:
-            self._tell_job(self._jobs[0], self._jobs[0].job.step())
+            self._go_on(self._jobs[0])
+
+    def _go_on(self, queued: "_Queued") -> None:
+        """A step of a job; if it fails, nothing else does."""
+        try:
+            self._tell_job(queued, queued.job.step())
+        except Exception as error:
+            logger.exception("a job failed, and is dropped")
+            self._fail(queued.ticket, error)
 
     def _tell_job(self, queued: "_Queued", news: News) -> None:
         for number, delta in news:
@@ -221,12 +234,10 @@ class Engine:
         for queued in list(self._jobs):
             self._tell_job(queued, queued.job.end(late=False))
 
-    def _fail(self, error: Exception) -> None:
-        """Tell everybody that their request failed; the engine goes on with the next."""
-        tickets = {of for of, _ in self._texts.values()} | {one.ticket for one in self._jobs}
-        for ticket in tickets:
-            self._tell(ticket, 0, error)
-            self._drop(ticket)
+    def _fail(self, ticket: Ticket, error: Exception) -> None:
+        """Tell a client that its request failed; the engine goes on with the next."""
+        self._tell(ticket, 0, error)
+        self._drop(ticket)
 
 
 @dataclass(eq=False)

@@ -28,7 +28,8 @@ class Mode(Protocol):
         ...
 
     def works(self, request: Request, *, count: int, options: Mapping[str, Any]) -> Sequence[Work]:
-        """What the engine has to do.
+        """What the engine has to do: works that write `count` texts in all. A job that finds fewer
+        ends the others without text.
 
         Args:
             request: the text, and how it is continued.

@@ -37,6 +37,8 @@ from attar.web.running import Server
 
 logger = logging.getLogger(__name__)
 
+LOCAL = ("127.0.0.1", "localhost", "[::1]")
+"""Names of this machine for itself."""
 USUAL_CONTEXT = 4096
 """Tokens of a text, at most, where nothing is said."""
 
@@ -110,7 +112,12 @@ def build_server(
         results=Results(config.results),
         meters=meters,
     )
-    web = WebConfig(keys=keys, most_bytes=config.max_body, origins=config.cors)
+    web = WebConfig(
+        keys=keys,
+        most_bytes=config.max_body,
+        origins=config.cors,
+        hosts=() if keys else {*LOCAL, config.host},
+    )
     return Served(application(service, web=web, registry=registry), service)
 
 

@@ -12,7 +12,7 @@ from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 
 from attar.web import errors, metrics
-from attar.web.guards import BodyLimit, Keys
+from attar.web.guards import BodyLimit, Hosts, Keys
 from attar.web.metrics import RequestMetrics
 
 
@@ -25,12 +25,14 @@ class WebConfig:
         open_paths: need no key.
         most_bytes: of a request.
         origins: web pages that may ask (CORS); none by default.
+        hosts: names by which the server may be asked; none: any.
     """
 
     keys: Sequence[str] = ()
     open_paths: Collection[str] = ("/healthz",)
     most_bytes: int = 4 * 2**20
     origins: Sequence[str] = ()
+    hosts: Collection[str] = ()
 
 
 def build(
@@ -54,6 +56,7 @@ def build(
 
     middleware = [
         Middleware(RequestMetrics, registry=registry),
+        Middleware(Hosts, hosts=config.hosts),
         Middleware(Keys, keys=config.keys, open_paths=config.open_paths),
         Middleware(BodyLimit, most=config.most_bytes),
     ]

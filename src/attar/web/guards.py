@@ -2,6 +2,7 @@
 
 import hmac
 import json
+import re
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
@@ -42,6 +43,34 @@ class Keys:
         key = given.strip().encode() if kind.lower() == "bearer" else b""
         # all of them are compared, in a time that tells nothing of how much of a key is right
         return any([hmac.compare_digest(key, known) for known in self._keys])
+
+
+class Hosts:
+    """Refuses requests for other hosts than those named.
+
+    Without keys this keeps web pages out whose name was made to lead to this machine (DNS
+    rebinding): to a browser they are of the same origin as the server.
+
+    Args:
+        app: what is behind.
+        hosts: names by which it may be asked; none: any.
+    """
+
+    def __init__(self, app: ASGIApp, *, hosts: Collection[str]) -> None:
+        self._app, self._hosts = app, frozenset(hosts)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Let a request through, or answer 403."""
+        if scope["type"] == "http" and self._hosts:
+            host = re.sub(r":\d+$", "", Headers(scope=scope).get("host", ""))
+            if host not in self._hosts:
+                message = (
+                    f"without API keys this server answers to {', '.join(sorted(self._hosts))}; "
+                    f"found the host {host!r}: use one of these, or start it with a key"
+                )
+                await respond(send, 403, error_body(403, message, code="host_not_allowed"))
+                return
+        await self._app(scope, receive, send)
 
 
 class BodyLimit:

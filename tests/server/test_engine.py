@@ -1,0 +1,110 @@
+"""Other ways of writing are plugged in as modes; what fails there fails alone."""
+
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pytest
+
+import served
+from attar.decode.texts import Delta, Request
+from attar.server.engine import Work
+from attar.server.jobs import Job, News
+from attar.server.modes import Mode
+from attar.server.results import Results
+
+BODY = {"prompt": "red moon", "max_tokens": 4, "temperature": 0}
+
+
+class Drafts:
+    """All texts of a request in one job, one word of each a step."""
+
+    def __init__(self, request: Request, count: int, words: Sequence[str]) -> None:
+        self.count, self.deadline = count, request.deadline
+        self._words = list(words)
+
+    def step(self) -> News:
+        word, *self._words = self._words
+        if word == "broken":
+            raise RuntimeError("this job is broken")
+        if word == "slow":
+            time.sleep(0.05)
+        last = not self._words
+        return [
+            (
+                number,
+                Delta(
+                    text=f"{word}{number} ",
+                    tokens=1,
+                    finish_reason="stop" if last else None,
+                    score=-float(number) if last else None,
+                ),
+            )
+            for number in range(self.count)
+        ]
+
+    def end(self, *, late: bool) -> News:
+        return [(number, Delta(finish_reason="length", late=late)) for number in range(self.count)]
+
+
+class Together:
+    """A mode, as a method would bring it."""
+
+    name = "together"
+
+    def works(self, request: Request, *, count: int, options: Mapping[str, Any]) -> Sequence[Work]:
+        return [Drafts(request, count, options["words"])]
+
+    def suits(self, request: Request) -> bool:
+        return False
+
+
+def test_a_mode_writes_all_texts_of_a_request_beside_the_batch() -> None:
+    mode: Mode = Together()
+    job: Job = Drafts(Request(prompt=(1,), max_tokens=1), 1, ["a"])
+    assert isinstance(job, Job)
+    with served.serving(modes=[mode]) as (client, made):
+        assert client.get("/v1/models").json()["data"][0]["modes"] == ["sampled", "together"]
+
+        def asked(*words: str, **more: Any) -> Any:
+            drafts = {"mode": "together", "words": words}
+            return client.post("/v1/completions", json=BODY | {"drafts": drafts} | more)
+
+        answer = asked("sea", "sun", n=3).json()
+        assert answer["drafts"] == {"mode": "together"}
+        assert [one["text"] for one in answer["choices"]] == [f"sea{i} sun{i} " for i in range(3)]
+        assert [one["score"] for one in answer["choices"]] == [0.0, -1.0, -2.0]
+        assert answer["usage"]["completion_tokens"] == 6
+        streamed = served.pieces(asked("sea", "sun", stream=True))
+        assert [piece["choices"][0]["text"] for piece in streamed] == ["sea0 ", "sun0 "]
+        late = asked("slow", "slow", "slow", time_budget_ms=60).json()["choices"][0]
+        assert late["text"].startswith("slow0")
+        assert late["time_budget_exceeded"] is True
+        assert asked("sea", "broken").status_code == 500
+        assert asked("sea").json()["choices"][0]["text"] == "sea0 "
+        plain = client.post("/v1/completions", json=BODY).json()
+        assert plain["drafts"] == {"mode": "sampled"}
+        assert made.service.engine.healthy
+
+
+def test_results_are_found_by_what_was_typed_since() -> None:
+    results = Results(2)
+    results.put("a", "red ", text="moon rises", finish_reason="stop")
+    assert results.find("a", "red ") is not None
+    found = results.find("a", "red moon")
+    assert found is not None
+    assert (found.text, found.matched, found.finish_reason) == (" rises", 4, "stop")
+    assert results.find("b", "red moon") is None
+    assert results.find("a", "red mood") is None
+    assert results.find("a", "red moon rises") is None  # nothing is left of it
+    results.put("a", "x", text="1", finish_reason="stop")
+    results.put("a", "y", text="2", finish_reason="stop")
+    assert results.find("a", "red ") is None  # the oldest is gone
+    none = Results(0)
+    none.put("a", "x", text="1", finish_reason="stop")
+    assert none.find("a", "x") is None
+
+
+@pytest.mark.parametrize("prompt", ["", "x" * 10_000])
+def test_a_prompt_of_any_length_can_be_looked_up(prompt: str) -> None:
+    assert Results(4).find("a", prompt) is None
