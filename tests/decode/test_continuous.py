@@ -14,6 +14,7 @@ import tiny
 from attar.decode import continuous, static
 from attar.decode.choosing import Chooser, Sampling, choose
 from attar.decode.continuous import Batch
+from attar.decode.distributions import Nucleus
 from attar.decode.sampling import sample
 from attar.decode.slots import Slots, shared
 from attar.decode.texts import Letters, Request, Text
@@ -117,6 +118,17 @@ def test_logits_are_processed_as_by_generate() -> None:
     chooser = Chooser(way)
     drawn = {choose(logits, [chooser])[0] for _ in range(400)}
     assert drawn == set(expected[0].isfinite().nonzero()[:, 0].tolist())
+
+
+@pytest.mark.parametrize("most", [4, 50, 1024])
+def test_a_nucleus_is_that_of_transformers(most: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Nucleus, "MOST", most)  # of few tokens, not all nuclei are among them
+    scores = 3 * torch.randn(20, 60, generator=torch.Generator().manual_seed(0))
+    scores[0, 5:] = -torch.inf  # cut by another processor
+    scores[1, 7] = 50.0
+    for share in (1e-6, 0.3, 0.8, 0.99):
+        expected = lib.TopPLogitsWarper(share)(torch.zeros(20, 1), scores)  # pyright: ignore[reportArgumentType]
+        assert torch.equal(Nucleus(share)(torch.zeros(20, 1), scores), expected)
 
 
 def test_penalties_and_biases_are_those_of_the_openai_api() -> None:

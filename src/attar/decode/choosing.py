@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from transformers.generation import logits_process as lib
 
-from attar.decode.distributions import Uniforms, Warp, draw
+from attar.decode.distributions import Nucleus, Uniforms, Warp, draw
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,7 +47,7 @@ class Sampling:
         if self.top_k:
             processors.append(lib.TopKLogitsWarper(self.top_k))
         if self.top_p < 1:
-            processors.append(lib.TopPLogitsWarper(self.top_p))
+            processors.append(Nucleus(self.top_p))
         if self.min_p:
             processors.append(lib.MinPLogitsWarper(self.min_p))
         return Warp(greedy=False, processors=tuple(processors))

@@ -23,8 +23,32 @@ from attar.models import damage_of
 Prefix = Callable[[int, int], Sequence[int]]
 """(row, position) -> the tokens before that position."""
 
+
+class Nucleus(lib.TopPLogitsWarper):
+    """The same as its parent, and several times as fast: the likeliest tokens of most rows have the
+    probability together, so that the vocabulary need not be sorted."""
+
+    MOST = 1024
+    """Tokens that are looked at first."""
+
+    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
+        """Scores `(B, V)`, -inf outside the nucleus."""
+        best, index = scores.topk(min(self.MOST, scores.shape[-1]))
+        shares = (best - scores.logsumexp(-1, keepdim=True)).exp()
+        summed = shares.cumsum(-1)
+        outside = summed - shares >= self.top_p
+        outside[:, : self.min_tokens_to_keep] = False
+        removed = torch.ones_like(scores, dtype=torch.bool).scatter(-1, index, outside)
+        kept = scores.masked_fill(removed, self.filter_value)
+        wide = summed[:, -1] < self.top_p
+        if bool(wide.any()):
+            kept[wide] = super().__call__(input_ids, scores[wide])  # pyright: ignore[reportArgumentType]
+        return kept
+
+
 #: they look at no token before, so that they take all positions of all rows at once
 _WITHOUT_PREFIX = (
+    Nucleus,
     lib.TemperatureLogitsWarper,
     lib.TopPLogitsWarper,
     lib.TopKLogitsWarper,
