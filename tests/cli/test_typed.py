@@ -23,6 +23,7 @@ WRONG: dict[str, tuple[str, ...]] = {
     "pipeline evaluate": ("--seed", "x"),
     "recommend": ("--count", "x"),
     "generate": ("model", "--temperature", "hot"),
+    "serve": ("model", "--rows", "0"),
     "draft init": ("model", "--init", "cutt"),
     "draft train": ("draft", "--target", "t", "--draft-share", "2"),
     "draft search": ("draft", "--divergences", "tvd,q"),
