@@ -87,6 +87,21 @@ def test_a_mode_writes_all_texts_of_a_request_beside_the_batch() -> None:
         assert made.service.engine.healthy
 
 
+def test_a_listener_that_is_gone_disturbs_nobody() -> None:
+    with served.serving() as (client, made):
+        told: list[int] = []
+
+        def gone(number: int, news: Any) -> None:
+            told.append(number)
+            raise RuntimeError("Event loop is closed")
+
+        request = Request(prompt=(5, 6), max_tokens=90)
+        ticket = made.service.engine.submit([request, request], gone)
+        plain = client.post("/v1/completions", json=BODY | {"max_tokens": 60}).json()
+        assert plain["usage"]["completion_tokens"] == 60
+        assert (ticket.left, told) == (0, [0])
+
+
 def test_results_are_found_by_what_was_typed_since() -> None:
     results = Results(2)
     results.put("a", "red ", text="moon rises", finish_reason="stop")

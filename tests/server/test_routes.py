@@ -1,5 +1,7 @@
 """Chats, infills, models, and what is refused."""
 
+import importlib
+import importlib.util
 import json
 from collections.abc import Iterator
 from typing import Any
@@ -7,9 +9,10 @@ from typing import Any
 import pytest
 from fastapi.testclient import TestClient
 
+import attar.server
 import served
 import talk
-from attar.errors import CompatibilityError, ConfigError
+from attar.errors import CompatibilityError, ConfigError, MissingExtraError
 from attar.server.config import ServeConfig, keys_of
 from attar.server.serving import build_server
 
@@ -255,6 +258,15 @@ def test_options_that_do_not_fit_are_refused_before_anything_runs() -> None:
     for wrong in ({"rows": 0}, {"queue": -1}, {"port": 70_000}, {"api_key": (" ",)}):
         with pytest.raises(ConfigError, match=next(iter(wrong))):
             ServeConfig(**wrong)  # pyright: ignore[reportArgumentType]
+
+
+def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = importlib.util.find_spec
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name: None if name == "uvicorn" else found(name)
+    )
+    with pytest.raises(MissingExtraError, match=r"needs the package uvicorn; run pip install"):
+        importlib.reload(attar.server)
 
 
 def test_other_machines_need_a_key() -> None:

@@ -7,10 +7,11 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any
 
 from fastapi.responses import StreamingResponse
+from starlette.types import Receive, Scope, Send
 
 from attar.decode.texts import Request, TokenLogprob
 from attar.server.service import Service
-from attar.server.streams import Choice
+from attar.server.streams import Choice, Source
 from attar.web.errors import ApiError
 
 
@@ -109,8 +110,31 @@ def chat_logprobs(service: Service, told: Sequence[TokenLogprob]) -> dict[str, A
     return {"content": content, "refusal": None}
 
 
-def events(pieces: AsyncIterator[Mapping[str, Any]], *, done: bool = True) -> StreamingResponse:
-    """Server-sent events; an error that comes late is one of them."""
+class _Events(StreamingResponse):
+    """A stream that is left off where the client is gone, even before it began."""
+
+    def __init__(self, lines: AsyncIterator[str], source: Source) -> None:
+        headers = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
+        super().__init__(lines, media_type="text/event-stream", headers=headers)
+        self._source = source
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            self._source.cancel()
+
+
+def events(
+    pieces: AsyncIterator[Mapping[str, Any]], source: Source, *, done: bool = True
+) -> StreamingResponse:
+    """Server-sent events; an error that comes late is one of them.
+
+    Args:
+        pieces: what is sent.
+        source: where they come from.
+        done: mark the end.
+    """
 
     async def lines() -> AsyncIterator[str]:
         try:
@@ -121,5 +145,4 @@ def events(pieces: AsyncIterator[Mapping[str, Any]], *, done: bool = True) -> St
         if done:
             yield "data: [DONE]\n\n"
 
-    headers = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
-    return StreamingResponse(lines(), media_type="text/event-stream", headers=headers)
+    return _Events(lines(), source)

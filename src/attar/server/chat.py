@@ -23,7 +23,7 @@ def router(service: Service) -> APIRouter:
         ids = await service.ids_of(rendered(service, body), special=False)
         answer = Answer(service, body, ids)
         if body.stream:
-            return events(answer.chunks())
+            return events(answer.chunks(), answer.source)
         return await unless_gone(request, answer.whole())
 
     return routes
@@ -57,13 +57,13 @@ class Answer:
         most = body.max_completion_tokens or body.max_tokens
         logprobs = (body.top_logprobs or 0) if body.logprobs else None
         self._request = service.request(ids, body, max_tokens=most, logprobs=logprobs)
-        self._mode, self._source = service.write(
+        self._mode, self.source = service.write(
             [self._request], count=self._count, drafts=body.drafts
         )
 
     async def whole(self) -> dict[str, Any]:
         """All answers."""
-        choices = await gathered(self._source, self._count)
+        choices = await gathered(self.source, self._count)
         shown = [
             {
                 "index": number,
@@ -84,7 +84,7 @@ class Answer:
             opened = {"role": "assistant", "content": ""}
             choice = {"index": number, "delta": opened, "logprobs": None, "finish_reason": None}
             yield begin | {"choices": [choice]}
-        async for number, delta in self._source:
+        async for number, delta in self.source:
             piece = Choice()
             piece.add(delta)
             total[number].add(delta)

@@ -27,7 +27,7 @@ def router(service: Service) -> APIRouter:
         prompts = [await prompt_ids(service, body, prompt) for prompt in body.prompts]
         answer = Answer(service, body, [request_of(service, body, ids) for ids in prompts])
         if body.stream:
-            return events(answer.chunks())
+            return events(answer.chunks(), answer.source)
         return await unless_gone(request, answer.whole())
 
     return routes
@@ -91,20 +91,20 @@ class Answer:
         self._n = body.n or 1
         self._count = max(self._n, body.best_of or 1)
         self._suggestion: Suggestion | None = None
-        self._source: Source
+        self.source: Source
         if body.type_ahead:
             text = f"{body.suffix or ''}\0{body.prompt}"  # what is typed comes last
             self._suggestion = service.suggest(requests[0], text, drafts=body.drafts)
-            mode, self._source = self._suggestion.mode, self._suggestion.source
+            mode, self.source = self._suggestion.mode, self._suggestion.source
         else:
-            mode, self._source = service.write(requests, count=self._count, drafts=body.drafts)
+            mode, self.source = service.write(requests, count=self._count, drafts=body.drafts)
         self._head = head(service, "text_completion", prefix="cmpl", mode=mode)
         if self._suggestion is not None and self._suggestion.matched is not None:
             self._head["drafts"]["matched"] = self._suggestion.matched
 
     async def whole(self) -> dict[str, Any]:
         """All texts, the best of each prompt."""
-        choices = await gathered(self._source, self._count * len(self._requests))
+        choices = await gathered(self.source, self._count * len(self._requests))
         chosen: list[Choice] = []
         for start in range(0, len(choices), self._count):
             own = choices[start : start + self._count]
@@ -119,7 +119,7 @@ class Answer:
     async def chunks(self) -> AsyncIterator[dict[str, Any]]:
         """Texts as they are written."""
         total = [Choice() for _ in range(self._count * len(self._requests))]
-        async for number, delta in self._source:
+        async for number, delta in self.source:
             first = total[number].finish_reason is None and not total[number].tokens
             before = len(self._echo(number)) if self._body.echo else 0
             piece = Choice()

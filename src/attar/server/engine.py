@@ -172,7 +172,8 @@ class Engine:
         if self._batch.busy:
             began = time.perf_counter()
             for text in self._batch.step():
-                self._tell(*self._texts[text], text.delta())
+                if text in self._texts:  # else its client was lost on the way
+                    self._tell(*self._texts[text], text.delta())
             self._texts = {t: of for t, of in self._texts.items() if t.finish_reason is None}
             self._meters.steps.observe(time.perf_counter() - began)
         now = time.monotonic()
@@ -197,17 +198,16 @@ class Engine:
             self._jobs.remove(queued)
 
     def _tell(self, ticket: Ticket, number: int, news: Delta | Exception) -> None:
+        if isinstance(news, Delta):
+            self._meters.count(news)
+            if news.finish_reason is not None and ticket.left:
+                # first, so that there is room when the client comes back
+                self._free(ticket, 1)
+                self._seconds += 0.1 * (time.monotonic() - ticket.began - self._seconds)
         try:
             ticket.listener(number, news)
         except RuntimeError:  # its event loop is gone
             self._drop(ticket)
-            return
-        if isinstance(news, Exception):
-            return
-        self._meters.count(news)
-        if news.finish_reason is not None and ticket.left:
-            self._free(ticket, 1)
-            self._seconds += 0.1 * (time.monotonic() - ticket.began - self._seconds)
 
     def _drop(self, ticket: Ticket) -> None:
         """Leave off what a request has not finished."""
@@ -230,7 +230,8 @@ class Engine:
     def _hand_back(self) -> None:
         """End everything where it is."""
         for text in self._batch.clear():
-            self._tell(*self._texts.pop(text), text.delta())
+            if text in self._texts:
+                self._tell(*self._texts.pop(text), text.delta())
         for queued in list(self._jobs):
             self._tell_job(queued, queued.job.end(late=False))
 

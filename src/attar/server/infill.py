@@ -27,7 +27,7 @@ def router(service: Service) -> APIRouter:
     async def infill(body: InfillBody, request: Request) -> Any:
         answer = Answer(service, body)
         if body.stream:
-            return events(answer.chunks(), done=False)
+            return events(answer.chunks(), answer.source, done=False)
         return await unless_gone(request, answer.whole())
 
     return routes
@@ -55,10 +55,10 @@ class Answer:
         text = "\0".join((body.input_suffix, body.input_prefix + body.prompt))
         if body.cache_prompt and new:
             self._suggestion = service.suggest(self._request, text, drafts=body.drafts)
-            self._source = self._suggestion.source
+            self.source = self._suggestion.source
         else:
             self._suggestion = None
-            _, self._source = service.write([self._request], count=1, drafts=body.drafts)
+            _, self.source = service.write([self._request], count=1, drafts=body.drafts)
         self._began = self._first = time.perf_counter()
 
     def _of(self, body: InfillBody, ids: tuple[int, ...], *, new: int) -> TextRequest:
@@ -75,7 +75,7 @@ class Answer:
     async def whole(self) -> dict[str, Any]:
         """The suggestion."""
         choice = Choice()
-        async for _, delta in self._source:
+        async for _, delta in self.source:
             self._see(choice)
             choice.add(delta)
         return self._final(choice, content=choice.text)
@@ -83,7 +83,7 @@ class Answer:
     async def chunks(self) -> AsyncIterator[Mapping[str, Any]]:
         """The suggestion as it is written."""
         choice = Choice()
-        async for _, delta in self._source:
+        async for _, delta in self.source:
             self._see(choice)
             choice.add(delta)
             if delta.finish_reason is None:

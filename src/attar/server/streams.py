@@ -51,6 +51,10 @@ class Source(Protocol):
         """The number of a text, and what was added to it, until all are finished."""
         ...
 
+    def cancel(self) -> None:
+        """Leave off what is not finished."""
+        ...
+
 
 class Stream:
     """Texts that the engine writes; they are left off where nobody waits for them any more.
@@ -97,6 +101,9 @@ class Ready:
     async def __aiter__(self) -> AsyncIterator[tuple[int, Delta]]:
         """It, at once."""
         yield 0, self._delta
+
+    def cancel(self) -> None:
+        """Nothing is left to be left off."""
 
 
 async def gathered(source: Source, count: int) -> list[Choice]:
