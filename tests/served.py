@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -82,8 +82,11 @@ def pieces(response: Any) -> list[dict[str, Any]]:
     return [json.loads(line.removeprefix("data: ")) for line in lines]
 
 
-def gone_after(app: Any, body: dict[str, Any], *, seconds: float) -> None:
-    """Post a completion, and close the connection after a while."""
+def gone_after(
+    app: Any, body: dict[str, Any], *, seconds: float, check: Callable[[], None]
+) -> None:
+    """Post a completion, close the connection after a while, and check what became of it while the
+    event loop still runs."""
     data = json.dumps(body).encode()
     scope = {
         "type": "http",
@@ -110,8 +113,9 @@ def gone_after(app: Any, body: dict[str, Any], *, seconds: float) -> None:
             return {"type": "http.disconnect"}
 
         async def send(message: Any) -> None:
-            pass
+            await asyncio.sleep(0.01)  # here a response may be cancelled before its first piece
 
         await app(scope, receive, send)
+        await asyncio.to_thread(check)
 
     asyncio.run(run())

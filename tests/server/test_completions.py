@@ -227,13 +227,16 @@ def test_who_goes_away_frees_the_row_at_once(
     monkeypatch.setattr(Batch, "step", slow)
     before = meters.totals()
     body = GREEDY | {"max_tokens": 150, "n": 2, "stream": stream}
-    served.gone_after(made.app, body, seconds=seconds)
-    asked(client, max_tokens=1)  # by then the engine has read the message
-    after = meters.totals()
-    assert after["cancelled_requests"] == before["cancelled_requests"] + 1
-    assert after["completion_tokens"] - before["completion_tokens"] < 100
-    assert "attar_rows_used 0.0" in client.get("/metrics").text
-    assert "attar_texts_live 0.0" in client.get("/metrics").text
+
+    def check() -> None:
+        asked(client, max_tokens=1)  # by then the engine has read the message
+        after = meters.totals()
+        assert after["cancelled_requests"] == before["cancelled_requests"] + 1
+        assert after["completion_tokens"] - before["completion_tokens"] < 100
+        assert "attar_rows_used 0.0" in client.get("/metrics").text
+        assert "attar_texts_live 0.0" in client.get("/metrics").text
+
+    served.gone_after(made.app, body, seconds=seconds, check=check)
 
 
 def test_a_budget_of_time_gives_what_there_is(

@@ -88,18 +88,22 @@ def test_a_mode_writes_all_texts_of_a_request_beside_the_batch() -> None:
 
 
 def test_a_listener_that_is_gone_disturbs_nobody() -> None:
-    with served.serving() as (client, made):
+    with served.serving() as (_, made):
         told: list[int] = []
+        heard: list[Any] = []
 
         def gone(number: int, news: Any) -> None:
             told.append(number)
             raise RuntimeError("Event loop is closed")
 
         request = Request(prompt=(5, 6), max_tokens=90)
+        stays = made.service.engine.submit([request], lambda _, news: heard.append(news))
         ticket = made.service.engine.submit([request, request], gone)
-        plain = client.post("/v1/completions", json=BODY | {"max_tokens": 60}).json()
-        assert plain["usage"]["completion_tokens"] == 60
+        while stays.left:
+            time.sleep(0.01)
         assert (ticket.left, told) == (0, [0])
+        assert all(isinstance(news, Delta) for news in heard)
+        assert sum(news.tokens for news in heard) == 90
 
 
 def test_results_are_found_by_what_was_typed_since() -> None:
