@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from attar.cli.app import COMMANDS, NOUNS, build_app
+from attar.cli.app import COMMANDS, NOUNS, build_app, run
 
 #: for every command an option with a value that it does not take; none where there is none
 WRONG: dict[str, tuple[str, ...]] = {
@@ -104,3 +104,11 @@ def test_what_is_mistyped_is_told_in_words_that_help(
 ) -> None:
     for line, words in SAID.items():
         assert words in answers[line][1]
+
+
+def test_a_missing_argument_is_told_where_pydantic_is_loaded(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    pytest.importorskip("pydantic")
+    assert run(["prune", "--data", "text"]) == 2
+    assert "attar prune needs MODEL;" in capsys.readouterr().err

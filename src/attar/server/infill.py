@@ -7,9 +7,9 @@ from typing import Any
 
 from fastapi import APIRouter, Request
 
+from attar.decode.fim import Chunk
 from attar.decode.texts import Request as TextRequest
 from attar.server.answers import events
-from attar.server.fim import Chunk
 from attar.server.schemas import InfillBody
 from attar.server.service import Service
 from attar.server.streams import Choice, unless_gone

@@ -8,9 +8,9 @@ from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
+from attar.decode.fim import Fim
 from attar.decode.texts import Delta, Request
 from attar.server.engine import BusyError, ClosedError, Engine
-from attar.server.fim import Fim
 from attar.server.meters import Meters
 from attar.server.modes import Mode
 from attar.server.results import Results

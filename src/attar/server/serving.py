@@ -15,6 +15,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from attar import checkpoint
 from attar.decode.continuous import Batch
+from attar.decode.fim import Fim
 from attar.decode.generate import Generator
 from attar.decode.pair import stops_of
 from attar.decode.settings import SpecConfig
@@ -27,7 +28,6 @@ from attar.report.record import Run
 from attar.server.app import application
 from attar.server.config import KEY, ServeConfig, keys_of
 from attar.server.engine import Engine
-from attar.server.fim import Fim
 from attar.server.meters import Meters
 from attar.server.modes import Mode, Sampled, Speculative
 from attar.server.results import Results

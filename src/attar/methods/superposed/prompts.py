@@ -11,32 +11,12 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
+from attar.decode.fim import Fim
 from attar.errors import CompatibilityError
 from attar.models import leading_bos
 
 #: tokens before a draft with which it is decoded: by itself it may lose the space before a word
 _TAIL = 16
-#: tokens for text before the cursor, behind it, and for what is between, by which models were
-#: trained to fill in: Code Llama; StarCoder, Granite, SmolLM; SantaCoder; Qwen, CodeGemma; DeepSeek
-_INFILLING = (
-    ("▁<PRE>", "▁<SUF>", "▁<MID>"),
-    ("<fim_prefix>", "<fim_suffix>", "<fim_middle>"),
-    ("<fim-prefix>", "<fim-suffix>", "<fim-middle>"),
-    ("<|fim_prefix|>", "<|fim_suffix|>", "<|fim_middle|>"),
-    ("<\uff5cfim▁begin\uff5c>", "<\uff5cfim▁hole\uff5c>", "<\uff5cfim▁end\uff5c>"),
-)
-#: tokens that end what is filled in, besides these and EOS
-_ENDS = (
-    "▁<EOT>",
-    "<|endoftext|>",
-    "<fim_pad>",
-    "<fim-pad>",
-    "<|fim_pad|>",
-    "<file_sep>",
-    "<|file_sep|>",
-    "<|file_separator|>",
-    "<|repo_name|>",
-)
 
 
 @dataclass(frozen=True)
@@ -81,12 +61,14 @@ class Words:
             before, typed = self._healed(before, text)
         if suffix is None:
             return self.of_ids(before, typed=typed)
-        around = self._infilling()
-        first, middle, last = around
-        ids = [first, *before, middle, *self._ids(suffix, special=False), last]
-        if self.bos is not None:
-            ids = [self.bos, *ids]
-        return Prompt(tuple(ids), tuple(before), typed, frozenset({*around, *self._known(_ENDS)}))
+        if (fim := Fim.of(self.tokenizer)) is None:
+            name = self.tokenizer.name_or_path or "this tokenizer"
+            raise CompatibilityError(
+                "suffix needs a model that was trained to fill in text, with tokens such as "
+                f"<fim_prefix>; {name} has none, so leave suffix out, or give another model"
+            )
+        ids = fim.around(before, self._ids(suffix, special=False))
+        return Prompt(tuple(ids), tuple(before), typed, frozenset(fim.ends))
 
     def of_ids(self, ids: Sequence[int], *, typed: str = "") -> Prompt:
         """A prompt of token ids."""
@@ -140,21 +122,6 @@ class Words:
             clean_up_tokenization_spaces=False,
         )
         return [text[len(start) :] if "\ufffd" not in text else "" for text in whole]
-
-    def _infilling(self) -> tuple[int, int, int]:
-        for names in _INFILLING:
-            found = self._known(names)
-            if len(found) == len(names):
-                return found[0], found[1], found[2]
-        raise CompatibilityError(
-            "suffix needs a model that was trained to fill in text, with tokens such as "
-            f"<fim_prefix>; {self.tokenizer.name_or_path or 'this tokenizer'} has none, so leave "
-            "suffix out, or give another model"
-        )
-
-    def _known(self, names: Sequence[str]) -> list[int]:
-        vocabulary = self.tokenizer.get_vocab()
-        return [vocabulary[name] for name in names if name in vocabulary]
 
     def _ids(self, text: str, *, special: bool) -> list[int]:
         found: Any = self.tokenizer(text, add_special_tokens=special)["input_ids"]

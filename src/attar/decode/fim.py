@@ -6,6 +6,8 @@ from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
+from attar.models import leading_bos
+
 #: prefix, suffix and middle, as families of code models call them
 _NAMES = (
     ("<|fim_prefix|>", "<|fim_suffix|>", "<|fim_middle|>"),  # Qwen-Coder, CodeGemma
@@ -21,7 +23,15 @@ _NAMES = (
 #: before the name of a file, and before that of a repository
 _FILES = (("<|file_sep|>", "<|repo_name|>"), ("<file_sep>", "<repo_name>"))
 #: a text in the middle ends at one of these, too
-_ENDS = ("<|fim_pad|>", "<fim_pad>", "<fim-pad>", "\u2581<EOT>", "<|cursor|>")
+_ENDS = (
+    "<|endoftext|>",
+    "<|fim_pad|>",
+    "<fim_pad>",
+    "<fim-pad>",
+    "<|file_separator|>",
+    "\u2581<EOT>",
+    "<|cursor|>",
+)
 
 
 @dataclass(frozen=True)
@@ -46,6 +56,7 @@ class Fim:
         prefix: the token before the prefix.
         suffix: before the suffix.
         middle: before what is asked for.
+        bos: begins every text; None: nothing does.
         file: before the name of a file; None: the model has none.
         ends: tokens that end the middle.
     """
@@ -54,6 +65,7 @@ class Fim:
     prefix: int
     suffix: int
     middle: int
+    bos: int | None
     file: int | None
     ends: tuple[int, ...]
 
@@ -68,7 +80,15 @@ class Fim:
         marks = [*names, *_ENDS, *(name for pair in _FILES for name in pair)]
         ends = tuple(known[name] for name in marks if name in known)
         file = known[separators[0]] if separators else None
-        return cls(tokenizer, *(known[name] for name in names), file=file, ends=ends)
+        bos = leading_bos(tokenizer)
+        return cls(tokenizer, *(known[name] for name in names), bos=bos, file=file, ends=ends)
+
+    def around(
+        self, before: Sequence[int], after: Sequence[int], *, others: Sequence[int] = ()
+    ) -> list[int]:
+        """Token ids that ask for what is between two texts, behind those of other files."""
+        start = [] if self.bos is None else [self.bos]
+        return [*start, *others, self.prefix, *before, self.suffix, *after, self.middle]
 
     def prompt(
         self, prefix: str, suffix: str, *, extra: Sequence[Chunk] = (), room: int, begun: str = ""
@@ -84,7 +104,7 @@ class Fim:
         """
         before, after = self._ids(prefix), self._ids(suffix)
         start = self._ids(begun)
-        free = room - 3 - len(start)
+        free = room - len(self.around([], [])) - len(start)
         whole = len(before) + len(after)
         after = after[: max(free - len(before), free // 4, 0)]
         before = before[max(len(before) - (free - len(after)), 0) :]
@@ -96,7 +116,7 @@ class Fim:
                 cut = True
                 break
             others = ids + others
-        return [*others, self.prefix, *before, self.suffix, *after, self.middle, *start], cut
+        return [*self.around(before, after, others=others), *start], cut
 
     def _chunk(self, chunk: Chunk) -> list[int]:
         if self.file is None:
