@@ -55,19 +55,30 @@ def generator(*, draft: bool = False, endless: bool = False, **options: Any) -> 
 
 @contextmanager
 def serving(
-    made: Generator | None = None, *, keys: Any = (), modes: Any = (), **options: Any
+    made: Generator | None = None,
+    *,
+    keys: Any = (),
+    modes: Any = (),
+    store: Any = None,
+    **options: Any,
 ) -> Iterator[tuple[TestClient, Served]]:
     """The server over a model, with a client.
 
     Args:
         made: the model; None: a tiny one whose texts never end by themselves.
         keys: of clients.
+        store: n-grams.
         modes: further ways to write.
         options: of `ServeConfig`.
     """
     config = ServeConfig(**({"context": CONTEXT, "rows": 3} | options))
     served = build_server(
-        made or generator(endless=True), name="tiny", config=config, keys=keys, modes=modes
+        made or generator(endless=True),
+        name="tiny",
+        config=config,
+        keys=keys,
+        store=store,
+        modes=modes,
     )
     where: dict[str, Any] = {"base_url": "http://localhost:8000"}
     with TestClient(served.app, raise_server_exceptions=False, **where) as client:

@@ -17,6 +17,7 @@ def serve(
     model: str,
     *,
     draft: str | None = None,
+    store: str | None = None,
     output_dir: Output = None,
     recipe: Recipe = None,
     config: Annotated[ServeConfig, Parameter(name="*", group=_SERVING)] = ServeConfig(),
@@ -34,12 +35,15 @@ def serve(
     draft
         Folder or Hub name of a small model, as `attar draft` makes; layers:N for the first N layers
         of the model itself; or lookup, which copies what followed the same tokens earlier.
+    store
+        Folder that attar ngrams train wrote, for the mode superposed.
     output_dir
         Write the record (attar.json) into this folder when the server stops.
     """
     serve_model(
         model,
         draft=draft,
+        store=store,
         config=config,
         decoding=decoding,
         output_dir=output_dir,

@@ -38,9 +38,10 @@ class ServeConfig:
     time_budget: float | None = None
     """Milliseconds that a request may take; then it gets what there is. A request may ask for
     less."""
-    mode: Literal["sampled", "speculative"] | None = None
+    mode: Literal["sampled", "speculative", "superposed"] | None = None
     """How texts are written unless a request says otherwise. Unset: speculative where there is a
-    draft. That is fastest for one client at a time; for many, sampled in a batch is."""
+    draft. That is fastest for one client at a time; for many, sampled in a batch is. superposed
+    ranks several short drafts in place of sampling, and n of them cost about as much as one."""
     results: int = 256
     """Suggestions that are remembered for type-ahead; 0: none."""
     max_body: int = 4 * 2**20

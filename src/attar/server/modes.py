@@ -80,7 +80,7 @@ class Speculative:
     def works(self, request: Request, *, count: int, options: Mapping[str, Any]) -> Sequence[Work]:
         """One job for each text."""
         require_no_options(self.name, options)
-        if (reason := self._obstacle(request)) is not None:
+        if (reason := obstacle(request)) is not None:
             raise ConfigError(f"drafts.mode speculative gives no {reason}; leave one of them out")
         return [
             Speculation(self._decoder, one, self._tokenizer, ends=self._ends)
@@ -90,16 +90,7 @@ class Speculative:
     def suits(self, request: Request) -> bool:
         """Not where it cannot, nor with a seed: draft lengths are chosen by measured time, so that
         a seed does not reproduce a text."""
-        return self._obstacle(request) is None and request.sampling.seed is None
-
-    @staticmethod
-    def _obstacle(request: Request) -> str | None:
-        way = request.sampling
-        if request.logprobs is not None or request.prompt_logprobs:
-            return "logprobs"
-        if way.presence_penalty or way.frequency_penalty or way.logit_bias:
-            return "presence_penalty, frequency_penalty or logit_bias"
-        return None if request.max_tokens else "prompt without a token behind it"
+        return obstacle(request) is None and request.sampling.seed is None
 
 
 class Speculation:
@@ -143,6 +134,16 @@ class Speculation:
         """End it where it is."""
         self._text.end(late=late)
         return [(0, self._text.delta())]
+
+
+def obstacle(request: Request) -> str | None:
+    """What a request asks for that only the batch gives; None: nothing."""
+    way = request.sampling
+    if request.logprobs is not None or request.prompt_logprobs:
+        return "logprobs"
+    if way.presence_penalty or way.frequency_penalty or way.logit_bias:
+        return "presence_penalty, frequency_penalty or logit_bias"
+    return None if request.max_tokens else "prompt without a token behind it"
 
 
 def several(request: Request, count: int) -> list[Request]:

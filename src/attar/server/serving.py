@@ -17,9 +17,10 @@ from attar import checkpoint
 from attar.decode.continuous import Batch
 from attar.decode.fim import Fim
 from attar.decode.generate import Generator
+from attar.decode.ngrams import NGramStore, StoredNGrams
 from attar.decode.pair import stops_of
 from attar.decode.settings import SpecConfig
-from attar.errors import ConfigError
+from attar.errors import CompatibilityError, ConfigError
 from attar.models import DocumentTokenizer, computed_in, computing, positions_of, require_decoder
 from attar.recipes import configured
 from attar.recipes.verbs import takes_recipe
@@ -32,6 +33,7 @@ from attar.server.meters import Meters
 from attar.server.modes import Mode, Sampled, Speculative
 from attar.server.results import Results
 from attar.server.service import Service
+from attar.server.superposed import Superposed
 from attar.web.app import WebConfig
 from attar.web.running import Server
 
@@ -62,6 +64,7 @@ def build_server(
     name: str,
     config: ServeConfig = ServeConfig(),
     keys: Sequence[str] = (),
+    store: StoredNGrams | None = None,
     modes: Sequence[Mode] = (),
 ) -> Served:
     """The application over a model that is loaded; its engine runs already.
@@ -71,6 +74,7 @@ def build_server(
         name: of the model, for clients.
         config: how it is served.
         keys: of clients.
+        store: n-grams for superposed decoding.
         modes: ways to write, besides those that the generator has.
 
     Raises:
@@ -89,6 +93,12 @@ def build_server(
     ways: list[Mode] = [Sampled(), *modes]
     if generator.stats is not None and generator.decoder is not None:
         ways.append(Speculative(generator.decoder, tokenizer, ends=sorted(ends)))
+    try:
+        ways.append(Superposed(model, tokenizer, store=store))
+    except CompatibilityError as error:
+        if store is not None or config.mode == "superposed":
+            raise
+        logger.info("no superposed decoding: %s", error)
     by_name = {way.name: way for way in ways}
     mode = config.mode or ("speculative" if "speculative" in by_name else "sampled")
     if mode not in by_name:
@@ -133,6 +143,7 @@ def serve(
     model: str | Path | PreTrainedModel,
     *,
     draft: str | Path | PreTrainedModel | None = None,
+    store: str | Path | None = None,
     config: ServeConfig | str = ServeConfig(),
     decoding: SpecConfig = SpecConfig(),
     tokenizer: PreTrainedTokenizerBase | None = None,
@@ -144,6 +155,7 @@ def serve(
     Args:
         model: folder, GGUF file, Hub name or a model.
         draft: see `Generator.load`; makes speculative decoding possible.
+        store: folder of n-grams that `attar ngrams train` wrote, for superposed decoding.
         config: how it is served; or the name or path of a recipe.
         decoding: how drafts are made and verified; only with a draft.
         tokenizer: None: the model's own.
@@ -165,7 +177,12 @@ def serve(
     name = checkpoint.name_of(model)
     drafter = None if draft is None else checkpoint.name_of(draft)
     open_settings = replace(config, api_key=())  # keys are written nowhere
-    settings = {"model": name, "draft": drafter, **asdict(open_settings)}
+    settings = {
+        "model": name,
+        "draft": drafter,
+        "store": store and str(store),
+        **asdict(open_settings),
+    }
     settings |= {"decoding": asdict(decoding)}
     with (
         artefact(
@@ -177,7 +194,8 @@ def serve(
         for own in (model, draft):
             if isinstance(own, PreTrainedModel):
                 stack.enter_context(computing(own))
-        served = build_server(generator, name=_short(name), config=config, keys=keys)
+        known = None if store is None else NGramStore.load(store, tokenizer=generator.tokenizer)
+        served = build_server(generator, name=_short(name), config=config, keys=keys, store=known)
         engine = served.service.engine
         stack.callback(engine.join, 10)
         stack.callback(engine.stop, grace=0)

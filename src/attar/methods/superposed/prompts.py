@@ -56,11 +56,9 @@ class Words:
             CompatibilityError: there is a suffix, and the tokenizer has no tokens for that.
         """
         before = self._ids(text, special=suffix is None)
-        typed = ""
-        if heal and (text[-1:].isspace() or text[-1:].isalnum() or text[-1:] == "_"):
-            before, typed = self._healed(before, text)
+        before, typed = self._healed(before, text) if heal else (before, "")
         if suffix is None:
-            return self.of_ids(before, typed=typed)
+            return self.of_ids(before, typed)
         if (fim := Fim.of(self.tokenizer)) is None:
             name = self.tokenizer.name_or_path or "this tokenizer"
             raise CompatibilityError(
@@ -70,7 +68,11 @@ class Words:
         ids = fim.around(before, self._ids(suffix, special=False))
         return Prompt(tuple(ids), tuple(before), typed, frozenset(fim.ends))
 
-    def of_ids(self, ids: Sequence[int], *, typed: str = "") -> Prompt:
+    def of_text(self, ids: Sequence[int]) -> Prompt:
+        """The ids of a whole text, with token healing."""
+        return self.of_ids(*self._healed(list(ids), self._decoded(ids)))
+
+    def of_ids(self, ids: Sequence[int], typed: str = "") -> Prompt:
         """A prompt of token ids."""
         context = tuple(ids)[bool(ids) and ids[0] == self.bos :]
         return Prompt(tuple(ids), context, typed)
@@ -91,7 +93,10 @@ class Words:
         return fits
 
     def _healed(self, ids: list[int], text: str) -> tuple[list[int], str]:
-        """Ids without the last one, and its text, if another token begins with the same."""
+        """Ids without the last one, and its text, if the text ends with a space or in a word and
+        another token begins with the same."""
+        if not (text[-1:].isspace() or text[-1:].isalnum() or text[-1:] == "_"):
+            return ids, ""
         last = self._texts[ids[-1]] if ids and ids[-1] < len(self._texts) else ""
         behind_bos = len(ids) > 1  # something is left to read
         if not (behind_bos and last and text.endswith(last) and len(self._beginning(last)) > 1):

@@ -2,8 +2,10 @@
 
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from copy import copy
 from dataclasses import dataclass, replace
+from typing import Self
 
 import numpy as np
 import torch
@@ -113,6 +115,12 @@ class DraftWriter:
         self._stops = frozenset(stops_of(model, tokenizer))
         self._told = False
 
+    def with_config(self, config: SuperposedConfig) -> Self:
+        """The same with other options; nothing is checked or loaded again."""
+        other = copy(self)
+        other.config = config
+        return other
+
     def prompt(self, given: str | Sequence[int], *, suffix: str | None = None) -> Prompt:
         """What is read of a text, or of token ids."""
         if isinstance(given, str):
@@ -138,6 +146,26 @@ class DraftWriter:
         """The drafts of prompts that were read already, or in part."""
         began = time.perf_counter()
         rows, rates = self.search(reader, prompts, config=self.config, until=until)
+        return self.chosen(reader, prompts, rows=rows, rates=rates, began=began)
+
+    def chosen(
+        self,
+        reader: Reader,
+        prompts: Sequence[Prompt],
+        *,
+        rows: Sequence[Row],
+        rates: Sequence[float | None],
+        began: float,
+    ) -> list[Completions]:
+        """What is handed out of the rows behind a step.
+
+        Args:
+            reader: of these rows.
+            prompts: of each.
+            rows: with drafts of one token at least.
+            rates: what the store knows of each prompt.
+            began: on the clock of `time.perf_counter`.
+        """
         chosen = [self._chosen(*pair) for pair in zip(rows, prompts, strict=True)]
         log_probs: list[list[float]] | None = None
         if self.config.rescore == "exact":
@@ -177,6 +205,25 @@ class DraftWriter:
             until: see `generate_all`.
             watch: is given the rows before each step.
         """
+        rates = [self.hit_rate(prompt) for prompt in prompts]
+        steps = self.steps(reader, prompts, rates=rates, config=config, watch=watch)
+        rows = next(steps)
+        while not (until is not None and until()):
+            if (more := next(steps, None)) is None:
+                break
+            rows = more
+        return rows, rates
+
+    def steps(
+        self,
+        reader: Reader,
+        prompts: Sequence[Prompt],
+        *,
+        rates: Sequence[float | None],
+        config: SuperposedConfig,
+        watch: Callable[[Sequence[Row]], object] | None = None,
+    ) -> Iterator[list[Row]]:
+        """The rows behind each step; see `search`."""
         lengths = [len(prompt.ids) for prompt in prompts]
         ids = torch.tensor([[one for prompt in prompts for one in prompt.ids]])
         require_fit(self.model, self.words.tokenizer, ids=ids)
@@ -184,19 +231,29 @@ class DraftWriter:
         longest = max(lengths) + config.max_new_tokens
         require_still_rotation(self.model, min(lengths), longest=longest)
         reader.begin([prompt.ids for prompt in prompts])
-        rates = [self._hit_rate(prompt.context) for prompt in prompts]
         rows = [self._row(*pair, config=config) for pair in zip(prompts, rates, strict=True)]
         chance = [np.random.default_rng(config.seed) for _ in rows]
-        with inference(self.model):
-            for n in range(config.max_new_tokens):
-                if n and config.reset_every and n % config.reset_every == 0:
-                    rows = [_reset(*pair) for pair in zip(rows, chance, strict=True)]
-                if watch is not None:
-                    watch(rows)
+        for n in range(config.max_new_tokens):
+            if n and config.reset_every and n % config.reset_every == 0:
+                rows = [_reset(*pair) for pair in zip(rows, chance, strict=True)]
+            if watch is not None:
+                watch(rows)
+            with inference(self.model):  # not around `yield`: others compute in between
                 rows = step(rows, read=reader.read, config=config)
-                if not any(row.alive for row in rows) or (until is not None and until()):
-                    break
-        return rows, rates
+            yield rows
+            if not any(row.alive for row in rows):
+                break
+
+    def hit_rate(self, prompt: Prompt) -> float | None:
+        """The share of a prompt's longer contexts that the store has seen; None without a store,
+        and of a prompt that is too short to tell."""
+        store, context = self.store, prompt.context
+        if store is None or store.order < TELLING:
+            return None
+        first = max(TELLING - 1, len(context) - _LOOKED_AT)
+        parts = [context[max(0, t - store.order + 1) : t] for t in range(first, len(context) + 1)]
+        seen = [bool(store.seen(part)[TELLING - 2 :].any()) for part in parts]
+        return sum(seen) / len(seen) if seen else None
 
     def _row(self, prompt: Prompt, rate: float | None, *, config: SuperposedConfig) -> Row:
         ends = self._stops | prompt.ends
@@ -230,16 +287,6 @@ class DraftWriter:
                 100 * least,
             )
             self._told = True
-
-    def _hit_rate(self, context: Sequence[int]) -> float | None:
-        """The share of its longer contexts that the store has seen."""
-        store = self.store
-        if store is None or store.order < TELLING:
-            return None
-        first = max(TELLING - 1, len(context) - _LOOKED_AT)
-        parts = [context[max(0, t - store.order + 1) : t] for t in range(first, len(context) + 1)]
-        seen = [bool(store.seen(part)[TELLING - 2 :].any()) for part in parts]
-        return sum(seen) / len(seen) if seen else None
 
     def _chosen(self, row: Row, prompt: Prompt) -> list[Draft]:
         """The k best drafts of different texts."""

@@ -1,0 +1,127 @@
+"""Several drafts of a text for the passes of one, by Superposed Decoding."""
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from attar.decode.ngrams import StoredNGrams
+from attar.decode.texts import Delta, Request
+from attar.errors import ConfigError, did_you_mean
+from attar.methods.superposed import SuperposedConfig, SuperposedDecoder
+from attar.server.engine import Work
+from attar.server.jobs import News
+from attar.server.modes import obstacle
+
+#: of the method's options, those that are the request's own
+_OF_REQUEST = {"k", "max_new_tokens", "stop", "seed", "reset_every"}
+
+
+class Superposed:
+    """All texts of a request at once, ranked and not sampled: `n` of them cost about as much as
+    one. Each is short, and none is what the model alone would sample.
+
+    Args:
+        model: a decoder that reads mixtures of embeddings.
+        tokenizer: the model's.
+        config: the options that requests do not give.
+        store: n-grams that tell the drafts apart; None: the model alone.
+
+    Raises:
+        CompatibilityError: the model cannot, or the store is of another tokenizer.
+    """
+
+    name = "superposed"
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        tokenizer: PreTrainedTokenizerBase,
+        *,
+        config: SuperposedConfig = SuperposedConfig(),
+        store: StoredNGrams | None = None,
+    ) -> None:
+        self._decoder = SuperposedDecoder(model, tokenizer, config=config, store=store)
+
+    def works(self, request: Request, *, count: int, options: Mapping[str, Any]) -> Sequence[Work]:
+        """One job for all texts."""
+        if (reason := obstacle(request)) is not None:
+            raise ConfigError(f"drafts.mode superposed gives no {reason}; leave one of them out")
+        known = {name for name in vars(SuperposedConfig()) if name not in _OF_REQUEST}
+        if wrong := sorted(set(options) - known):
+            near = did_you_mean(wrong[0], known) or f"; known are {', '.join(sorted(known))}"
+            raise ConfigError(f"drafts.{wrong[0]} is no option of superposed decoding{near}")
+        config = replace(
+            self._decoder.config,
+            k=count,
+            max_new_tokens=request.max_tokens,
+            stop=request.stop,
+            **{name: tuple(v) if isinstance(v, list) else v for name, v in options.items()},
+        )
+        return [Drafting(self._decoder.with_config(config), request)]
+
+    def suits(self, request: Request) -> bool:
+        """Wherever it can: the server was told to."""
+        return obstacle(request) is None
+
+
+class Drafting:
+    """The drafts of a request, a token of each a step."""
+
+    def __init__(self, decoder: SuperposedDecoder, request: Request) -> None:
+        self.count, self.deadline = decoder.config.k, request.deadline
+        self._decoder, self._request = decoder, request
+        words = decoder.words
+        heal = decoder.config.heal
+        self._prompt = words.of_text(request.prompt) if heal else words.of_ids(request.prompt)
+        self._began = time.perf_counter()
+        self._rate = decoder.hit_rate(self._prompt)
+        self._reader: Any = None
+        self._steps: Any = None
+        self._rows: Any = None
+
+    def step(self) -> News:
+        """One pass of the model."""
+        if self._steps is None:  # in the engine's thread, when it is its turn
+            self._reader = self._decoder.reader(1)
+            self._steps = self._decoder.steps(
+                self._reader, [self._prompt], rates=[self._rate], config=self._decoder.config
+            )
+        rows = next(self._steps, None)
+        if rows is None:
+            return self._told(late=False)
+        self._rows = rows
+        return []
+
+    def end(self, *, late: bool) -> News:
+        """The drafts as far as they are."""
+        return self._told(late=late)
+
+    def _told(self, *, late: bool) -> News:
+        drafts: Sequence[Any] = ()
+        if self._rows is not None:
+            (found,) = self._decoder.chosen(
+                self._reader,
+                [self._prompt],
+                rows=self._rows,
+                rates=[self._rate],
+                began=self._began,
+            )
+            drafts = found.drafts
+        news = [
+            (
+                i,
+                Delta(
+                    text=draft.text,
+                    tokens=len(draft.token_ids),
+                    finish_reason="stop" if draft.finish_reason == "stop" else "length",
+                    late=late,
+                    score=draft.score,
+                ),
+            )
+            for i, draft in enumerate(drafts)
+        ]
+        rest = Delta(finish_reason="length" if late else "stop", late=late)
+        return [*news, *((i, rest) for i in range(len(news), self.count))]

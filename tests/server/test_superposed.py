@@ -1,0 +1,103 @@
+"""Several drafts of a text from the server, by Superposed Decoding."""
+
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import served
+from attar.decode.ngram_build import build_store
+from attar.decode.ngrams import NGramStore
+from attar.decode.texts import Request
+from attar.errors import CompatibilityError
+from attar.methods.superposed import SuperposedConfig, SuperposedDecoder
+from attar.server.serving import build_server
+from attar.server.superposed import Drafting, Superposed
+
+PROMPT = "the red hills and the "
+ASKED = {"prompt": PROMPT, "n": 3, "max_tokens": 6, "drafts": {"mode": "superposed"}}
+
+
+def decoder_of(made: Any, store: Any = None, **options: Any) -> SuperposedDecoder:
+    config = SuperposedConfig(**({"max_new_tokens": 6} | options))
+    return SuperposedDecoder(made.model, made.tokenizer, config=config, store=store)
+
+
+def test_the_drafts_are_those_of_the_decoder() -> None:
+    made = served.generator(endless=True)
+    with served.serving(made) as (client, _):
+        answer = client.post("/v1/completions", json=ASKED).json()
+        one = client.post("/v1/completions", json=ASKED | {"n": 1}).json()
+        ended = client.post("/v1/completions", json=ASKED | {"stop": answer["choices"][0]["text"]})
+    drafts = decoder_of(made).generate(PROMPT).drafts
+    assert [c["text"] for c in answer["choices"]] == [draft.text for draft in drafts]
+    assert [c["score"] for c in answer["choices"]] == pytest.approx([d.score for d in drafts])
+    assert answer["drafts"] == {"mode": "superposed"}
+    assert answer["usage"]["completion_tokens"] == 18
+    assert one["choices"][0]["text"] == decoder_of(made, k=1).generate(PROMPT).drafts[0].text
+    assert ended.json()["choices"][0]["finish_reason"] == "stop"
+
+
+def test_a_store_and_options_have_their_say(tmp_path: Path) -> None:
+    made = served.generator()
+    build_store(["the red hills and the blue lakes"] * 9, made.tokenizer, output_dir=tmp_path / "s")
+    store = NGramStore.load(tmp_path / "s")
+    with served.serving(made, store=store) as (client, _):
+        body = ASKED | {"drafts": {"mode": "superposed", "alpha": 0.9, "anchor_first": True}}
+        answer = client.post("/v1/completions", json=body).json()
+    drafts = decoder_of(made, store, alpha=0.9, anchor_first=True).generate(PROMPT).drafts
+    assert [c["text"] for c in answer["choices"]] == [draft.text for draft in drafts]
+    assert [d.text for d in drafts] != [d.text for d in decoder_of(made).generate(PROMPT).drafts]
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"drafts": {"mode": "superposed", "alfa": 1}}, "did you mean 'alpha'"),
+        ({"drafts": {"mode": "superposed", "alpha": 2}}, "alpha must be from 0 to 1"),
+        ({"drafts": {"mode": "superposed", "alpha": "much"}}, "alpha"),
+        ({"drafts": {"mode": "superposed", "k": 5}}, "drafts.k is no option"),
+        ({"logprobs": 2}, "gives no logprobs"),
+        ({"frequency_penalty": 1.0}, "frequency_penalty"),
+        ({"max_tokens": 0}, "without a token behind it"),
+    ],
+)
+def test_what_it_cannot_give_is_told(change: dict[str, Any], said: str) -> None:
+    with served.serving() as (client, _):
+        answer = client.post("/v1/completions", json=ASKED | change)
+    assert answer.status_code == 400
+    assert said in answer.json()["error"]["message"]
+
+
+def test_a_server_may_write_so_by_default_and_samples_what_it_cannot() -> None:
+    plain = {name: ASKED[name] for name in ("prompt", "n", "max_tokens")}
+    with served.serving(mode="superposed") as (client, _):
+        assert client.post("/v1/completions", json=plain).json()["drafts"]["mode"] == "superposed"
+        scored = client.post("/v1/completions", json=plain | {"logprobs": 1}).json()
+        assert scored["drafts"]["mode"] == "sampled"
+    with served.serving() as (client, _):
+        assert client.post("/v1/completions", json=plain).json()["drafts"]["mode"] == "sampled"
+
+
+def test_a_budget_of_time_returns_the_drafts_as_far_as_they_are() -> None:
+    made = served.generator(endless=True)
+    ids = tuple(made.tokenizer(PROMPT)["input_ids"])
+    request = Request(prompt=ids, max_tokens=6, deadline=time.monotonic())
+    (job,) = Superposed(made.model, made.tokenizer).works(request, count=3, options={})
+    assert isinstance(job, Drafting)
+    assert job.end(late=True)[0][1].late
+    assert job.step() == job.step() == []
+    news = job.end(late=True)
+    assert [number for number, _ in news] == [0, 1, 2]
+    drafts = decoder_of(made, max_new_tokens=2).generate(PROMPT).drafts
+    assert [delta.text for _, delta in news] == [draft.text for draft in drafts]
+    assert all(delta.finish_reason == "length" for _, delta in news)
+
+
+def test_a_store_of_another_tokenizer_is_refused_at_the_start(tmp_path: Path) -> None:
+    made, other = served.generator(), served.generator()
+    other.tokenizer.add_tokens(["hills"])
+    build_store(["red hills"] * 9, other.tokenizer, output_dir=tmp_path / "s")
+    with pytest.raises(CompatibilityError, match="another"):
+        build_server(made, name="tiny", store=NGramStore.load(tmp_path / "s"))
