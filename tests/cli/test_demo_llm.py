@@ -40,7 +40,7 @@ def test_your_own_model_goes_through_the_demo(
     assert said.count(demo_llm.QUESTION) == 3  # the model, what was made of it, what to try next
     assert (folder / "report.html").exists()
     assert len(list((folder / "gguf").glob("*.gguf"))) == 1
-    for name in ("draft", "flap", "bonsai", "bonsai-healed"):
+    for name in ("draft", "flap", "bonsai", "healed"):
         checkpoint.load(folder / name)
     assert Run.load(folder / "bonsai").budget["met"]
     assert "tokens per pass of the model" in said

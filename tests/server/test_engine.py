@@ -64,7 +64,11 @@ def test_a_mode_writes_all_texts_of_a_request_beside_the_batch() -> None:
     job: Job = Drafts(Request(prompt=(1,), max_tokens=1), 1, ["a"])
     assert isinstance(job, Job)
     with served.serving(modes=[mode]) as (client, made):
-        assert client.get("/v1/models").json()["data"][0]["modes"] == ["sampled", "together", "superposed"]
+        assert client.get("/v1/models").json()["data"][0]["modes"] == [
+            "sampled",
+            "together",
+            "superposed",
+        ]
 
         def asked(*words: str, **more: Any) -> Any:
             drafts = {"mode": "together", "words": words}

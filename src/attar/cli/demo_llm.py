@@ -33,17 +33,23 @@ DATA = STDLIB
 """The text that models are calibrated, trained and scored on."""
 QUESTION = "What is the capital of France, and what is it known for?"
 BUDGET = "blocks<=80%"
-HEAL_UNTIL = 330.0
+HEAL_UNTIL = 400.0
 """Healing starts only within this many seconds."""
 ANSWER = GenerateConfig(max_new_tokens=48, batch_size=1)
-DRAFT_LAYERS = 4
+DRAFT_LAYERS = 2
 DRAFT = DistillSpecConfig(
-    max_steps=24, per_device_train_batch_size=8, max_new_tokens=32, eval_prompts=4, eval_steps=24
+    draft_share=0.0,  # on text: at its own texts a new draft learns slower
+    max_steps=32,
+    per_device_train_batch_size=8,
+    max_new_tokens=96,
+    learning_rate=1e-3,
+    eval_prompts=4,
+    eval_steps=32,
 )
 SPEED = EvaluateDraftConfig(
     temperatures=(0.0,), rounds=1, eval_prompts=2, max_new_tokens=32, longest=4
 )
-SEARCH = BonsaiConfig(step=0.05, evaluations=24, windows=4, context=256, round_to=32, timing=False)
+SEARCH = BonsaiConfig(step=0.1, evaluations=36, windows=4, context=256, round_to=32, timing=False)
 HEALING = HealConfig(
     max_steps=16,
     per_device_train_batch_size=4,
@@ -57,7 +63,7 @@ TIMED = (128, 32)
 ROUNDS = 3
 #: the one-shot baseline that did best in benchmarks/bonsai-llm
 _BASELINE: Method = "flap"
-_PARTS = ("draft-untrained", "draft", "draft-speed", _BASELINE, "bonsai", "bonsai-healed", "gguf")
+_PARTS = ("draft-untrained", "draft", "draft-speed", _BASELINE, "bonsai", "healed", "gguf")
 
 
 def make_llm_demo(
@@ -87,14 +93,15 @@ def make_llm_demo(
     _ask(model, chat, "the model")
     runs = _drafted(model, folder)
     runs |= _pruned(model, folder)
-    best = folder / "bonsai"
-    if (folder / "bonsai-healed").exists() or time.perf_counter() - began < HEAL_UNTIL:
-        best = folder / "bonsai-healed"
-        runs["bonsai, healed"] = made(
-            "Healing it",
+    kept = min((_BASELINE, "bonsai"), key=lambda name: runs[name].quality["after"]["perplexity"])
+    best = folder / kept
+    if (folder / "healed").exists() or time.perf_counter() - began < HEAL_UNTIL:
+        best = folder / "healed"
+        runs["healed"] = made(
+            f"Healing the better one, that of {kept}",
             best,
             lambda: heal(
-                folder / "bonsai",
+                folder / kept,
                 DATA,
                 teacher=model,
                 config=HEALING,
@@ -174,10 +181,10 @@ def _told(model: str, folder: Path, runs: Mapping[str, Run], *, seconds: float) 
     """Show the table and what to try next, and write the report; returns the records of the models,
     timed in turn.
     """
-    names = [name for name in (_BASELINE, "bonsai", "bonsai, healed") if name in runs]
+    names = [name for name in (_BASELINE, "bonsai", "healed") if name in runs]
     records = side_by_side(
         {"parent": runs[names[0]], **{name: runs[name] for name in names}},
-        {"parent": model, **{name: folder / name.replace(", ", "-") for name in names}},
+        {"parent": model, **{name: folder / name for name in names}},
         before=runs["bonsai"].quality["before"],
         tokens=TIMED,
         rounds=ROUNDS,
@@ -196,7 +203,7 @@ def _told(model: str, folder: Path, runs: Mapping[str, Run], *, seconds: float) 
         f"{figures['speed-up at T=0']:.2f} times plain decoding at best"
     )
     show(f"This took {seconds:.0f} s. What to try next:")
-    show(f'  attar generate {folder}/{names[-1].replace(", ", "-")} "{QUESTION}" --chat')
+    show(f'  attar generate {folder}/{names[-1]} "{QUESTION}" --chat')
     for name in files:
         show(f"  llama-cli -m {folder}/gguf/{name}")
     show(f'  attar prune {model} --budget "{BUDGET}" -o smaller    # with the full search')

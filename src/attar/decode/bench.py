@@ -30,7 +30,7 @@ from attar.decode.verification import LossyKind
 from attar.errors import ConfigError
 from attar.report.tables import Table
 
-#: prompts that the parts are timed on
+#: prompts that the parts are timed on, at most, and half of those that there are
 _TIMED = 4
 #: a speed-up nearer to 1 than this may be the clock's
 _NOISE = 0.03
@@ -191,7 +191,8 @@ def profile(
     timer = StepTimer(
         target, draft, lengths=lengths, temperature=temperature, tokens=max_new_tokens
     )
-    timed = list(prompts[:: max(1, len(prompts) // _TIMED)][:_TIMED])
+    count = min(_TIMED, -(-len(prompts) // 2))
+    timed = list(prompts[:: max(1, len(prompts) // count)][:count])
     for prompt in timed:
         timer.time(prompt)
     times = timer.times()
