@@ -105,7 +105,7 @@ def test_parts_are_timed_before_and_beside_the_races(monkeypatch: pytest.MonkeyP
     assert found.times.plain == pytest.approx(2)
     for one in found.estimates:
         assert one.predicted == pytest.approx(
-            one.block_efficiency * 3.5 / found.times.block(one.length)
+            one.block_efficiency * 2 / found.times.block(one.length)
         )
 
 
