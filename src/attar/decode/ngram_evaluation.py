@@ -179,7 +179,15 @@ def tuned_weights(probabilities: Probabilities, *, uniform: float) -> Probabilit
         `(K + 1,)`, the weight of the uniform distribution last; they add up to 1.
     """
     unknown = np.zeros((1, probabilities.shape[1]))
-    parts = _with_uniform(np.vstack([probabilities, unknown]), uniform)
+    return likeliest_weights(_with_uniform(np.vstack([probabilities, unknown]), uniform))
+
+
+def likeliest_weights(parts: Probabilities) -> Probabilities:
+    """Weights of a mixture under which tokens are likeliest, `(K,)`, by expectation maximisation.
+
+    Args:
+        parts: probability of each token in each part, `(T, K)`; none is 0 in all.
+    """
     weights = np.full(parts.shape[1], 1 / parts.shape[1])
     for _ in range(_STEPS):
         shares = parts * weights  # E: which part each token comes from

@@ -75,7 +75,10 @@ def index(
         positions[start:stop] = _sorted(tokens, low, high, order=meta["order"])
         listed = [n for n in _LISTED if n <= meta["order"]]
         part = positions[start:stop]
-        return {n: list(_frequent(tokens, part, int(start), meta, n=n)) for n in listed}
+        return {
+            n: list(_frequent(tokens, part, start=int(start), separator=meta["separator"], n=n))
+            for n in listed
+        }
 
     shards = list(_vocabulary_shards(starts, shard_tokens))
     with ThreadPoolExecutor(workers) as pool:
@@ -132,7 +135,7 @@ def _sorted(tokens: NDArray[Any], low: int, high: int, *, order: int) -> Integer
 
 
 def _frequent(
-    tokens: NDArray[Any], positions: NDArray[np.uint32], start: int, meta: dict[str, Any], *, n: int
+    tokens: NDArray[Any], positions: NDArray[np.uint32], *, start: int, separator: int, n: int
 ) -> Iterator[Row]:
     """What follows each context of `n - 1` tokens that is frequent, in a sorted list of positions
     that begins at `start` of the whole list."""
@@ -144,9 +147,9 @@ def _frequent(
     starts = np.concatenate([[0], np.flatnonzero(~same) + 1])
     stops = np.append(starts[1:], len(places))
     for i in np.flatnonzero(stops - starts >= FREQUENT):
-        if all(one[starts[i]] != meta["separator"] for one in context):
+        if all(one[starts[i]] != separator for one in context):
             after = tokens[places[starts[i] : stops[i]]]
-            yield start + int(starts[i]), *by_count(after, meta["separator"])
+            yield start + int(starts[i]), *by_count(after, separator)
 
 
 def _list(rows: Sequence[Row]) -> NDArray[np.uint32]:

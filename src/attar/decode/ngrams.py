@@ -9,6 +9,7 @@ counting what follows them would take long, that is listed as well.
 """
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -75,7 +76,7 @@ class StoredNGrams(NGrams, Protocol):
         ...
 
 
-class CountedNGrams:
+class CountedNGrams(ABC):
     """Probabilities and hits of a store that counts.
 
     Attributes:
@@ -88,9 +89,9 @@ class CountedNGrams:
     fingerprint: str
     separator: int
 
+    @abstractmethod
     def tally(self, context: Tokens, tokens: Tokens) -> tuple[Integers, Integers]:
         """`counts`, and how often each context occurs before any token, `(order - 1,)`."""
-        raise NotImplementedError
 
     def counts(self, context: Tokens, tokens: Tokens) -> Integers:
         """How often each of `tokens` follows the last 1, 2, ... tokens of the context,

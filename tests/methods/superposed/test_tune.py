@@ -11,9 +11,10 @@ import torch
 
 import characters
 import tiny
+from attar.decode.ngram_evaluation import likeliest_weights
 from attar.errors import ConfigError, DataError
 from attar.methods.superposed import SuperposedConfig, SuperposedDecoder, linearity, tune, tuned
-from attar.methods.superposed.tune import fit_lambdas, maximised
+from attar.methods.superposed.tune import fit_lambdas
 from counted import Counted
 
 WORDS = characters.letters()
@@ -27,7 +28,7 @@ def test_weights_of_a_mixture_are_found_again() -> None:
     parts = draw.dirichlet(np.ones(8), size=3)  # distributions of three sources
     chosen = np.array([0.6, 0.3, 0.1])
     tokens = draw.choice(8, size=40_000, p=chosen @ parts)
-    assert maximised(parts[:, tokens].T) == pytest.approx(chosen, abs=0.03)
+    assert likeliest_weights(parts[:, tokens].T) == pytest.approx(chosen, abs=0.03)
 
 
 def test_weights_follow_the_n_grams_that_know_the_text() -> None:

@@ -60,7 +60,7 @@ def linearity(
             gamma = mixing_weights(
                 [draft.score for draft in row.alive], temperature=config.weight_temperature
             )
-            figures[t].append(_compared(hidden, logits, *exact, gamma=gamma, top=config.k))
+            figures[t].append(_compared((hidden, logits), exact, gamma=gamma, top=config.k))
     return [
         Linearity(t, *(float(np.mean(part)) for part in zip(*rows, strict=True)))
         for t, rows in enumerate(figures, 1)
@@ -106,8 +106,11 @@ def _exact(model: Any, prompt: Sequence[int], *, row: Row) -> tuple[Tensor, Tens
 
 
 def _compared(
-    hidden: Tensor, logits: Tensor, hiddens: Tensor, all_logits: Tensor, *, gamma: Any, top: int
+    mixed: tuple[Tensor, Tensor], exact: tuple[Tensor, Tensor], *, gamma: Any, top: int
 ) -> tuple[float, float, float]:
+    """The pass over a mixture against the drafts by themselves: hidden states and logits of each,
+    `(d,)`, `(V,)` and `(n, d)`, `(n, V)`."""
+    (hidden, logits), (hiddens, all_logits) = mixed, exact
     weights = torch.as_tensor(gamma, device=hidden.device)[:, None]
     cosine = torch.nn.functional.cosine_similarity
     wanted = (weights * all_logits.softmax(-1)).sum(0).topk(top).indices.tolist()

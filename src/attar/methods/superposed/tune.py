@@ -16,18 +16,15 @@ from typing import Any
 import numpy as np
 
 from attar import artefacts, checkpoint
+from attar.decode.ngram_evaluation import WHOLE, likeliest_weights
 from attar.decode.ngrams import NGrams, NGramStore
 from attar.errors import ConfigError, require
 from attar.foreign import read_json
 from attar.methods.superposed.config import SuperposedConfig
-from attar.methods.superposed.core import Array
 from attar.methods.superposed.writer import DraftWriter
 from attar.models import inference
 from attar.runtime import Bar
 
-#: what all weights of the n-grams sum up to (official parameters)
-_WHOLE = 0.5
-_ROUNDS = 50
 #: positions of held-out text that weights are fitted to, at most
 _POSITIONS = 4000
 FILE = "superposed.json"
@@ -153,21 +150,7 @@ def fit_lambdas(store: NGrams, texts: Sequence[Sequence[int]], *, orders: int) -
     ]
     given = np.array([one for one in found if one.any()]).reshape(-1, orders)
     require(len(given) > 0, "texts", len(texts), "some of which the store knows anything")
-    weights = maximised(given)
-    return tuple(float(one) for one in _WHOLE * weights)
-
-
-def maximised(given: Array) -> Array:
-    """Weights of a mixture under which observations are likeliest, by expectation maximisation.
-
-    Args:
-        given: probability of each observation in each part, `(T, orders)`; none is 0 in all.
-    """
-    weights = np.full(given.shape[1], 1 / given.shape[1])
-    for _ in range(_ROUNDS):
-        shares = given * weights
-        weights = (shares / shares.sum(1, keepdims=True)).mean(0)
-    return weights
+    return tuple(float(one) for one in WHOLE * likeliest_weights(given))
 
 
 def _trial(
