@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import hashlib
 import json
 import os
 import shutil
@@ -28,6 +29,17 @@ _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 def home() -> Path:
     """Where Attar keeps what it can make again: `ATTAR_HOME`, or `~/.cache/attar`."""
     return Path(os.environ.get("ATTAR_HOME") or Path.home() / ".cache" / "attar")
+
+
+def kept_form(file: Path) -> Path:
+    """The folder, below `home`, into which a file is read once; another one when it has changed.
+
+    Raises:
+        OSError: there is no such file.
+    """
+    stat = file.stat()
+    mark = hashlib.sha256(f"{file.resolve()} {stat.st_size} {stat.st_mtime_ns}".encode())
+    return home() / file.suffix[1:].lower() / f"{file.stem}-{mark.hexdigest()[:12]}"
 
 
 def expanded(path: str | Path) -> Path:

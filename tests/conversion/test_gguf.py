@@ -291,11 +291,16 @@ def test_attar_reads_what_it_wrote(
 ) -> None:
     monkeypatch.setenv("ATTAR_HOME", str(tmp_path / "home"))
     model = model_of(family)
-    run_ = attar.export(model, quantize="f32", tokenizer=tokenizer, output_dir=tmp_path / "out")
+    checkpoint.save(model, tmp_path / "small", tokenizer=tokenizer)
+    card = "---\nlicense: apache-2.0\nlanguage:\n- en\n- th\n---\n"
+    (tmp_path / "small" / "README.md").write_text(card)
+    run_ = attar.export(tmp_path / "small", quantize="f32", output_dir=tmp_path / "out")
     file = tmp_path / "out" / run_.details["file"]
     torch.testing.assert_close(logits(checkpoint.load(file)), logits(model))
     again = attar.export(file, output_dir=tmp_path / "again")
-    assert again.details["file"] == "model-F32-F16.gguf"
+    assert again.details["file"] == "small-F32-F16.gguf"
+    told = fields(tmp_path / "again")
+    assert (told["general.license"], told["general.languages"]) == ("apache-2.0", ["en", "th"])
     text = "I'm 12345 d\u00e9j\u00e0\n\n vu  x"
     assert checkpoint.load_tokenizer(file)(text)["input_ids"] == tokenizer(text)["input_ids"]
 

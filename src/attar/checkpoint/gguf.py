@@ -6,7 +6,6 @@ text is split before BPE) or refused. Values stay in the type of the file; those
 are kept in bfloat16, in which most models were trained.
 """
 
-import hashlib
 import io
 import json
 import logging
@@ -19,7 +18,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from huggingface_hub import hf_hub_download
+from huggingface_hub import ModelCard, ModelCardData, hf_hub_download
 from tokenizers import Tokenizer
 from torch import Tensor
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
@@ -45,6 +44,13 @@ _LLAMA_3 = {
 }
 ROPE_FACTORS = "rope_freqs.weight"
 """In a file: by what RoPE scaling divides each rotary frequency."""
+CARD_KEYS = {
+    "license": "general.license",
+    "license_name": "general.license.name",
+    "license_link": "general.license.link",
+    "language": "general.languages",
+}
+"""What the card of a model says, and its key in a GGUF file."""
 _GIVE_SOURCE = "give the checkpoint that it was made from"
 
 
@@ -69,10 +75,9 @@ def located(path: str | Path, *, revision: str | None = None) -> str | Path:
     if not is_gguf(path):
         return path
     file = _file(path, revision)
-    stat = file.stat()
-    mark = hashlib.sha256(f"{file.resolve()} {stat.st_size} {stat.st_mtime_ns}".encode())
-    kept = artefacts.home() / "gguf" / f"{file.stem}-{mark.hexdigest()[:12]}"
-    return artefacts.made_once(kept, lambda folder: _convert(file, str(path), folder=folder))
+    return artefacts.made_once(
+        artefacts.kept_form(file), lambda folder: _convert(file, str(path), folder=folder)
+    )
 
 
 def _file(path: str | Path, revision: str | None) -> Path:
@@ -145,6 +150,7 @@ def _convert(file: Path, shown: str, *, folder: Path) -> None:
     with bars_on_terminals():
         model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
+    ModelCard(_card(reader)).save(folder / "README.md")
 
 
 @contextmanager
@@ -192,6 +198,14 @@ def _reader(file: Path, shown: str) -> Any:
     if not _value(reader, "tokenizer.ggml.model"):
         raise DataError(f"the GGUF file {shown!r} holds no tokenizer; {_GIVE_SOURCE}")
     return reader
+
+
+def _card(reader: Any) -> str:
+    """A card with what the file says of its licence and languages, for the cards of what is made
+    from it."""
+    told = {name: _value(reader, key) for name, key in CARD_KEYS.items()}
+    data = ModelCardData(**{name: value for name, value in told.items() if value})
+    return f"---\n{data.to_yaml()}\n---\nRead from a GGUF file by Attar.\n"
 
 
 def _value(reader: Any, name: str) -> Any:

@@ -1,6 +1,7 @@
 """The verb `export`: a model in the format of another program."""
 
 import copy
+from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -10,10 +11,11 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from attar import checkpoint
 from attar.artefacts import require_space
 from attar.checkpoint.companions import keep_companions
-from attar.checkpoint.gguf import is_gguf
+from attar.checkpoint.gguf import CARD_KEYS, is_gguf
 from attar.conversion.gguf_shape import Quantize
 from attar.errors import MissingExtraError, require
 from attar.report.artefact import artefact
+from attar.report.parent_card import inherited
 from attar.report.record import Run
 from attar.report.units import digits, size
 from attar.runtime import place
@@ -88,7 +90,9 @@ def export(
                 keep_companions(name, work.folder)
             else:
                 file = work.folder / f"{_stem(name)}-{quantize.upper()}.gguf"
-                work.run.details = _gguf(file, own, tokenizer, quantize=quantize)
+                work.run.details = _gguf(
+                    file, own, tokenizer, quantize=quantize, card=inherited(name)
+                )
     return work.run
 
 
@@ -100,9 +104,15 @@ def _stem(name: str) -> str:
 
 
 def _gguf(
-    file: Path, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, *, quantize: Quantize
+    file: Path,
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    *,
+    quantize: Quantize,
+    card: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """Write a GGUF file and check it; returns the details of the record."""
+    """Write a GGUF file, with the licence and languages of the model's card, and check it; returns
+    the details of the record."""
     # imported here, as the package gguf may be absent
     from attar.conversion import gguf, gguf_check, gguf_shape, gguf_tokenizer
 
@@ -122,7 +132,11 @@ def _gguf(
     require_space(file.parent, needed=needed, what=f"the {quantize} of this model")
     written: dict[str, Any] = {"shape": shape, "entries": entries, "quantize": quantize}
     name = file.stem.rpartition("-")[0]
-    gguf.write(file, model, tokenizer=vocabulary.values, name=name, **written)
+    about = {key: card[told] for told, key in CARD_KEYS.items() if told in card}
+    if isinstance(languages := about.get(CARD_KEYS["language"]), str):
+        about[CARD_KEYS["language"]] = [languages]
+    metadata = {"general.name": name, **about, **vocabulary.values}
+    gguf.write(file, model, metadata=metadata, **written)
     check = gguf_check.verify(file, model, batch=batch, logits=logits, **written)
     return {
         "file": file.name,

@@ -126,8 +126,7 @@ def write(
     *,
     shape: Shape,
     entries: list[Entry],
-    tokenizer: Mapping[str, Any],
-    name: str,
+    metadata: Mapping[str, Any],
     quantize: Quantize,
 ) -> None:
     """Write the file, with one tensor at a time in memory.
@@ -137,8 +136,7 @@ def write(
         model: the source of the weights.
         shape: from `shape_of`.
         entries: from `entries_of`.
-        tokenizer: metadata of the tokenizer by key, from `vocabulary_of`.
-        name: the model's name in the file, which llama.cpp shows.
+        metadata: what else the file says, by key: name, licence, tokenizer (`vocabulary_of`).
         quantize: the type of most matrices.
 
     Raises:
@@ -146,12 +144,11 @@ def write(
     """
     writer = GGUFWriter(path, shape.form.arch)
     try:
-        writer.add_name(name)
         writer.add_file_type(_FILE_TYPES[quantize])
         writer.add_quantization_version(gguf.GGML_QUANT_VERSION)
         for key, value in shape.values.items():
             _add(writer, f"{shape.form.arch}.{key}", value)
-        for key, value in tokenizer.items():
+        for key, value in metadata.items():
             _add(writer, key, value)
         factors = shape.rope_factors
         extra = [] if factors is None else [Entry(ROPE_FACTORS, "", Kind.F32, tuple(factors.shape))]

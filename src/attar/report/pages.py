@@ -16,7 +16,7 @@ from attar.errors import ConfigError, finite, printable
 from attar.report import tables, verdict
 from attar.report.charts import importance_plot, pareto_plot, speed_plot, widths_plot
 from attar.report.figures import short
-from attar.report.parent_card import inherited
+from attar.report.parent_card import inherited, is_hub_id
 from attar.report.record import Run, versions
 
 #: what a model does on the Hub -> the class of transformers that loads it
@@ -205,10 +205,9 @@ def model_card(
         tokenizer_code: the tokenizer's class lies next to it as a file.
     """
     origin = made_from or run.model
-    base = base_model or (origin.partition(":")[0] if origin and _is_hub_id(origin) else None)
-    parents = inherited(base or origin, on_hub=base is not None)
-    base = base or parents.pop("base_model", None)
-    data = [run.data] if run.data and "/" in run.data and _is_hub_id(run.data) else []
+    parents = inherited(base_model or origin)
+    base = parents.pop("base_model", None)
+    data = [run.data] if run.data and "/" in run.data and is_hub_id(run.data) else []
     header: dict[str, Any] = {"library_name": "transformers"}
     optional = {
         "base_model": base,
@@ -229,11 +228,11 @@ def model_card(
             header=yaml.safe_dump(header, sort_keys=False, allow_unicode=True).strip(),
             name=_text("-".join(filter(None, [run.model and short(run.model), run.method])))
             or run.command,
-            parent=_text(origin if _is_hub_id(origin) else short(origin)) if origin else None,
+            parent=_text(origin if is_hub_id(origin) else short(origin)) if origin else None,
             table=own.markdown() if own.rows else None,
             budget=[(label.strip(), _text(line)) for label, line in tables.budget_lines(run)],
             baselines=tables.comparison([run], ratios=False).markdown() if run.baselines else None,
-            data=_text(short(run.data)) if run.data and not _is_hub_id(run.data) else run.data,
+            data=_text(short(run.data)) if run.data and not is_hub_id(run.data) else run.data,
             plain=plain,
             tokenizer_code=tokenizer_code,
             auto_class=_AUTO_CLASSES[pipeline_tag],
@@ -256,16 +255,6 @@ def save_card(folder: Path, run: Run, **options: Any) -> None:
         **options,
     )
     (folder / "README.md").write_text(text, encoding="utf-8")
-
-
-def _is_hub_id(name: str | None) -> bool:
-    """`owner/name`, perhaps with a file of it, or a bare name, and no local path: a card must not
-    point to a folder here.
-    """
-    return (
-        bool(name and re.fullmatch(r"[\w][\w.-]*(/[\w][\w.-]*(:[^:]+\.gguf)?)?", name))
-        and not Path(name or "").exists()
-    )
 
 
 def _tag(method: str) -> str:
