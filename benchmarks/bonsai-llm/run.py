@@ -223,11 +223,14 @@ class Bench:
 def main() -> None:
     parser = parse(__doc__ or "")
     parser.add_argument("--gpu", action="store_true", help="the published setting, three seeds")
+    parser.add_argument(
+        "--shares", nargs="+", type=int, choices=SHARES, default=SHARES, help="percent to remove"
+    )
     args = parser.parse_args()
     setting = QUICK_SETTING if args.quick else GPU if args.gpu else FULL
     bench = Bench(setting, args.data, "quick" if args.quick else "gpu" if args.gpu else "full")
     names = QUICK if args.quick else tuple(VARIANTS)
-    shares = SHARES[:1] if args.quick else SHARES
+    shares = SHARES[:1] if args.quick else args.shares
     parent = bench.kept("parent", lambda: bench.scores(bench.load()))
     print(f"parent {parent['wikitext2']['nll']:.4f} nats a token on WikiText-2", flush=True)
     rows: dict[str, Any] = {}
@@ -275,10 +278,11 @@ def report(bench: Bench, parent: dict, rows: dict, *, names: Any, shares: Any, a
         "parent": round(parent["wikitext2"]["nll"], 4),
     }
     if not args.quick:
-        last = shares[-1]
-        line["at_40"] = {name: round(mean(name, last), 4) for name in names}
         line["healed"] = {name: round(mean(name, first, "-healed"), 4) for name in HEALED}
-        line["healed_at_40"] = {name: round(mean(name, last, "-healed"), 4) for name in HEALED}
+        for share in shares[1:]:
+            line[f"at_{share}"] = {name: round(mean(name, share), 4) for name in names}
+            healed = {name: round(mean(name, share, "-healed"), 4) for name in HEALED}
+            line[f"healed_at_{share}"] = healed
         line["hours"] = round(sum(row["wall_seconds"] for row in rows.values()) / 3600, 2)
     finish(
         __file__,
