@@ -68,13 +68,10 @@ def main() -> None:
             place(model, "cuda" if args.gpu else "cpu")
         for temperature in (0.0, 1.0) if dtype is usual else (0.0,):
             raced = _raced(target, draft, prompts=prompts, temperature=temperature, setting=setting)
-            name = f"{str(dtype).removeprefix('torch.')}, T={temperature:g}"
-            tables |= {f"{name}, {batch}": rows for batch, rows in raced.items()}
-    for name, rows in tables.items():
-        print(f"\n{name}")
-        for way, row in rows.items():
-            tau = f"  tau {row['tau']:.2f}" if "tau" in row else ""
-            print(f"  {way:32}{row['rate']:8.1f} tokens/s{tau}  same {row['same']}")
+            for batch, rows in raced.items():
+                name = f"{str(dtype).removeprefix('torch.')}, T={temperature:g}, {batch}"
+                _show(name, rows)
+                tables[name] = rows
     line = _line(tables, "cuda" if args.gpu else "cpu")
     made = Run.load(trained)
     details = {
@@ -102,6 +99,13 @@ def _raced(
         name = f"batch {len(prompts)}"
         tables[name] = race(ways, [prompts], rounds=setting.rounds, new=setting.new)
     return tables
+
+
+def _show(name: str, rows: Mapping[str, Any]) -> None:
+    print(f"\n{name}")
+    for way, row in rows.items():
+        tau = f"  tau {row['tau']:.2f}" if "tau" in row else ""
+        print(f"  {way:32}{row['rate']:8.1f} tokens/s{tau}  same {row['same']}", flush=True)
 
 
 def _line(tables: Mapping[str, Mapping[str, Any]], device: str) -> dict[str, Any]:
