@@ -2,9 +2,17 @@
 send many; values of those that are here are checked strictly."""
 
 from collections.abc import Sequence
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Discriminator,
+    Field,
+    Tag,
+    field_validator,
+)
 
 from attar.decode.choosing import Sampling
 
@@ -15,11 +23,23 @@ def _whole(text: str) -> str:
     return text
 
 
+def _form(prompt: Any) -> str | None:
+    """Which of its forms a prompt has, so that it is checked as that alone."""
+    first = prompt[0] if isinstance(prompt, list) and prompt else None
+    kinds = {str: "several-texts", int: "token-ids", list: "lists-of-token-ids"}
+    return "one-text" if isinstance(prompt, str) else kinds.get(type(first))
+
+
+T = TypeVar("T")
 Str = Annotated[str, AfterValidator(_whole)]
 Token = Annotated[int, Field(ge=0)]
-Stop = Annotated[Str, Field(min_length=1, max_length=256)]
+Stop = Annotated[str, Field(min_length=1, max_length=256), AfterValidator(_whole)]
+#: of a million wrong items, which fit into a request, one is reported: all take a minute
+Many = Annotated[list[T], Field(fail_fast=True)]
 MOST = 128
 """Texts of a request."""
+BIASES = 1024
+"""Tokens with a bias, at most."""
 
 
 class Body(BaseModel):
@@ -51,20 +71,23 @@ class SamplingBody(Body):
     presence_penalty: Annotated[float, Field(ge=-2, le=2)] | None = None
     frequency_penalty: Annotated[float, Field(ge=-2, le=2)] | None = None
     logit_bias: (
-        Annotated[dict[str, Annotated[float, Field(ge=-100, le=100)]], Field(max_length=1024)]
+        Annotated[dict[str, Annotated[float, Field(ge=-100, le=100)]], Field(max_length=BIASES)]
         | None
     ) = None
     seed: Annotated[int, Field(ge=-(2**63), lt=2**63)] | None = None
-    stop: Stop | Annotated[list[Stop], Field(max_length=16)] | None = None
+    stop: Stop | Annotated[Many[Stop], Field(max_length=16)] | None = None
     stream: bool | None = None
     time_budget_ms: Annotated[float, Field(gt=0)] | None = None
     drafts: Drafts | None = None
 
-    @field_validator("logit_bias")
+    @field_validator("logit_bias", mode="before")
     @classmethod
-    def _ids(cls, value: dict[str, float] | None) -> dict[str, float] | None:
-        if value and not all(key.isascii() and key.isdigit() and len(key) < 10 for key in value):
-            raise ValueError("must have token ids as keys")
+    def _ids(cls, value: Any) -> Any:
+        if isinstance(value, dict):
+            if len(value) > BIASES:  # before any of them is checked
+                raise ValueError(f"must have {BIASES} tokens at most")
+            if not all(key.isascii() and key.isdigit() and len(key) < 10 for key in value):
+                raise ValueError("must have token ids as keys")
         return value
 
     @property
@@ -96,15 +119,21 @@ class StreamOptions(Body):
 class CompletionBody(SamplingBody):
     """`POST /v1/completions`."""
 
-    prompt: (
-        Str
-        | Annotated[list[Token], Field(min_length=1)]
-        | Annotated[list[Str], Field(min_length=1, max_length=MOST)]
+    prompt: Annotated[
+        Annotated[Str, Tag("one-text")]
+        | Annotated[Many[Token], Field(min_length=1), Tag("token-ids")]
+        | Annotated[Many[Str], Field(min_length=1, max_length=MOST), Tag("several-texts")]
         | Annotated[
-            list[Annotated[list[Token], Field(min_length=1)]],
+            Many[Annotated[Many[Token], Field(min_length=1)]],
             Field(min_length=1, max_length=MOST),
-        ]
-    )
+            Tag("lists-of-token-ids"),
+        ],
+        Discriminator(
+            _form,
+            custom_error_type="prompt",
+            custom_error_message="should be a text, a list of texts, token ids or a list of those",
+        ),
+    ]
     model: Str | None = None
     suffix: Str | None = None
     max_tokens: Annotated[int, Field(ge=0)] | None = None
@@ -137,7 +166,7 @@ class Message(Body):
     model_config = ConfigDict(strict=True, extra="ignore")
 
     role: Annotated[Str, Field(min_length=1, max_length=64)]
-    content: Str | list[Part] | None = None
+    content: Str | Many[Part] | None = None
 
     def plain(self) -> dict[str, str]:
         """As a chat template takes it."""
@@ -147,10 +176,16 @@ class Message(Body):
         return {"role": self.role, "content": content}
 
 
-class ChatBody(SamplingBody):
-    """`POST /v1/chat/completions`."""
+class ResponseFormat(Body):
+    """The form of an answer: any, as no other can be promised."""
 
-    messages: Annotated[list[Message], Field(min_length=1)]
+    type: Literal["text"]
+
+
+class ChatBody(SamplingBody):
+    """`POST /v1/chat/completions`. No tool is called, so that none may be required."""
+
+    messages: Annotated[Many[Message], Field(min_length=1)]
     model: Str | None = None
     max_tokens: Annotated[int, Field(ge=1)] | None = None
     max_completion_tokens: Annotated[int, Field(ge=1)] | None = None
@@ -158,6 +193,8 @@ class ChatBody(SamplingBody):
     logprobs: bool | None = None
     top_logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
     stream_options: StreamOptions | None = None
+    response_format: ResponseFormat | None = None
+    tool_choice: Literal["none", "auto"] | None = None
 
 
 class Extra(Body):
@@ -172,11 +209,11 @@ class InfillBody(SamplingBody):
 
     input_prefix: Str = ""
     input_suffix: Str = ""
-    input_extra: list[Extra] = []
+    input_extra: Many[Extra] = []
     prompt: Str = ""
     n_predict: Annotated[int, Field(ge=-1)] | None = None
     t_max_prompt_ms: Annotated[float, Field(ge=0)] | None = None
     t_max_predict_ms: Annotated[float, Field(ge=0)] | None = None
     cache_prompt: bool = True
-    samplers: list[Str] | None = None
-    response_fields: list[Str] | None = None
+    samplers: Many[Str] | None = None
+    response_fields: Many[Str] | None = None

@@ -99,7 +99,11 @@ def install(app: FastAPI) -> None:
     @app.exception_handler(HTTPException)
     def _http(request: Request, error: HTTPException) -> JSONResponse:
         path = f"{request.method} {request.url.path}"
-        said = {404: f"there is no {path} here", 405: f"{path} is not possible"}
+        said = {
+            400: "the body cannot be read as JSON",
+            404: f"there is no {path} here",
+            405: f"{path} is not possible",
+        }
         message = said.get(error.status_code, str(error.detail))
         body = error_body(error.status_code, message)
         return JSONResponse(body, error.status_code, error.headers)
@@ -111,7 +115,10 @@ def install(app: FastAPI) -> None:
 
 def _first(error: RequestValidationError) -> tuple[str, str | None]:
     """The first thing that is wrong, in a sentence, and the field that it is in."""
-    one: dict[str, Any] = dict(error.errors()[0])
+    first, *others = map(dict, error.errors())
+    same = [one for one in others if one["loc"][:2] == first["loc"][:2]]
+    # where a field has several forms, an item of a list says more than that it is no text
+    one: dict[str, Any] = max((first, *same), key=lambda one: len(one["loc"]))
     if one["type"] == "json_invalid":
         return f"the body is not JSON: {one['ctx']['error']}", None
     places = [str(place) for place in one["loc"][1:] if re.fullmatch(r"\w+", str(place))]
