@@ -10,6 +10,9 @@ from transformers.generation import logits_process as lib
 
 from attar.decode.distributions import Nucleus, Uniforms, Warp, draw
 
+COLD = 1e-5
+"""Below this temperature the likeliest token is taken: logits divided by less may overflow."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Sampling:
@@ -39,7 +42,7 @@ class Sampling:
 
     def warp(self) -> Warp:
         """The same, as `generate` does it."""
-        if not self.temperature:
+        if self.temperature < COLD:
             return Warp(greedy=True)
         processors: list[lib.LogitsProcessor] = []
         if self.temperature != 1:

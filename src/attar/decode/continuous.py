@@ -45,8 +45,12 @@ class Batch:
         chunk: int = CHUNK,
     ) -> None:
         self._model, self._tokenizer = model, tokenizer
-        self._ends, self._chunk = ends, chunk
-        self._slots = Slots(model, rows)
+        self._ends, self._chunk, self._rows = ends, chunk, rows
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget all texts and what the rows hold, which a pass that failed may have spoilt."""
+        self._slots = Slots(self._model, self._rows)
         self._waiting: list[Text] = []
         self._reading: dict[Text, int] = {}  # row of each
         self._writing: dict[Text, int] = {}

@@ -10,6 +10,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 from attar.decode.continuous import Batch
 from attar.decode.texts import Delta, Request, Text
@@ -149,6 +150,7 @@ class Engine:
                 logger.exception("a pass of the batch failed; its texts are dropped")
                 for ticket in {of for of, _ in self._texts.values()}:
                     self._fail(ticket, error)
+                self._batch.reset()
 
     @property
     def _busy(self) -> bool:
@@ -178,19 +180,18 @@ class Engine:
             self._meters.steps.observe(time.perf_counter() - began)
         now = time.monotonic()
         for queued in [q for q in self._jobs if (q.job.deadline or math.inf) <= now]:
-            self._tell_job(queued, queued.job.end(late=True))
+            self._run_job(queued, partial(queued.job.end, late=True))
         if self._jobs:
-            self._go_on(self._jobs[0])
+            self._run_job(self._jobs[0], self._jobs[0].job.step)
 
-    def _go_on(self, queued: "_Queued") -> None:
-        """A step of a job; if it fails, nothing else does."""
+    def _run_job(self, queued: "_Queued", part: Callable[[], News]) -> None:
+        """A part of a job; if it fails, nothing else does."""
         try:
-            self._tell_job(queued, queued.job.step())
+            news = part()
         except Exception as error:
             logger.exception("a job failed, and is dropped")
             self._fail(queued.ticket, error)
-
-    def _tell_job(self, queued: "_Queued", news: News) -> None:
+            return
         for number, delta in news:
             self._tell(queued.ticket, queued.first + number, delta)
             queued.left -= delta.finish_reason is not None
@@ -220,7 +221,6 @@ class Engine:
             del self._texts[text]
         for queued in [one for one in self._jobs if one.ticket is ticket]:
             self._jobs.remove(queued)
-            queued.job.end(late=False)
 
     def _free(self, ticket: Ticket, count: int) -> None:
         ticket.left -= count
@@ -233,7 +233,7 @@ class Engine:
             if text in self._texts:
                 self._tell(*self._texts.pop(text), text.delta())
         for queued in list(self._jobs):
-            self._tell_job(queued, queued.job.end(late=False))
+            self._run_job(queued, partial(queued.job.end, late=False))
 
     def _fail(self, ticket: Ticket, error: Exception) -> None:
         """Tell a client that its request failed; the engine goes on with the next."""
