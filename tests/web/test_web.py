@@ -1,5 +1,7 @@
 """What every server stands on: keys, limits, errors and metrics."""
 
+import asyncio
+import json
 from collections.abc import Iterator
 from typing import Any
 
@@ -9,6 +11,7 @@ from prometheus_client import CollectorRegistry
 from pydantic import BaseModel
 
 from attar.errors import DataError
+from attar.web import guards
 from attar.web.app import WebConfig, build
 from attar.web.errors import ApiError
 
@@ -77,6 +80,29 @@ def test_large_bodies_are_refused(client: TestClient) -> None:
         assert "100 bytes" in response.json()["error"]["message"]
 
 
+def test_a_body_that_does_not_come_is_not_waited_for(
+    client: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(guards, "PATIENCE", 0.05)
+    sent: list[Any] = []
+
+    async def receive() -> Any:
+        if sent:
+            await asyncio.sleep(60)
+        sent.append("half")
+        return {"type": "http.request", "body": b'{"te', "more_body": True}
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    scope = {"type": "http", "method": "POST", "path": "/echo", "headers": []}
+    limit: Any = guards.BodyLimit(client.app, most=100)
+    asyncio.run(limit(scope, receive, send))
+    assert sent[1]["status"] == 408
+    assert (b"connection", b"close") in sent[1]["headers"]
+    assert "nothing more of the body" in json.loads(sent[2]["body"])["error"]["message"]
+
+
 def test_keys() -> None:
     with client_of(keys=["one", "zwei"]) as client:
         for given in ("", "Bearer", "Bearer on", "Bearer onee", "Basic one", "Bearer \xe9"):
@@ -106,7 +132,7 @@ def test_web_pages_may_not_ask_unless_they_are_named() -> None:
 def test_without_keys_other_hosts_are_refused() -> None:
     """A web page can make its own name lead to this machine."""
     with client_of(hosts=["localhost", "[::1]"]) as client:
-        for host in ("localhost", "localhost:8000", "[::1]:8000"):
+        for host in ("localhost", "localhost:8000", "LocalHost", "[::1]:8000"):
             assert client.post("/echo", json={}, headers={"host": host}).is_success
         for host in ("page.example", "page.example:8000", "localhost.page.example"):
             response = client.post("/echo", json={}, headers={"host": host})

@@ -1,5 +1,6 @@
 """`/v1/chat/completions`, for models with a chat template."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -20,7 +21,8 @@ def router(service: Service) -> APIRouter:
     @routes.post("/v1/chat/completions", summary="Answer in a chat", response_model=None)
     async def chat(body: ChatBody, request: Request) -> Any:
         service.require_model(body.model)
-        ids = await service.ids_of(rendered(service, body), special=False)
+        text = await asyncio.to_thread(rendered, service, body)
+        ids = await service.ids_of(text, special=False)
         answer = Answer(service, body, ids)
         if body.stream:
             return events(answer.chunks(), answer.source)
@@ -56,7 +58,9 @@ class Answer:
         self._service, self._body, self._count = service, body, body.n or 1
         most = body.max_completion_tokens or body.max_tokens
         logprobs = (body.top_logprobs or 0) if body.logprobs else None
-        self._request = service.request(ids, body, max_tokens=most, logprobs=logprobs)
+        self._request = service.request(
+            ids, body, max_tokens=most, param="messages", logprobs=logprobs
+        )
         self._mode, self.source = service.write(
             [self._request], count=self._count, drafts=body.drafts
         )

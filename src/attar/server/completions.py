@@ -1,5 +1,6 @@
 """`/v1/completions`."""
 
+import asyncio
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
@@ -64,7 +65,7 @@ async def prompt_ids(
     if service.fim is None:
         message = "this model's tokenizer has no tokens for fill-in-the-middle; leave suffix out"
         raise _wrong("suffix", message)
-    ids, _ = service.fim.prompt(str(prompt), body.suffix, room=2**31)
+    ids, _ = await asyncio.to_thread(service.fim.prompt, str(prompt), body.suffix, room=2**31)
     return tuple(ids)
 
 

@@ -1,7 +1,8 @@
 """`/infill`, as llama.vim and other clients of llama.cpp's server speak it."""
 
+import asyncio
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -25,7 +26,8 @@ def router(service: Service) -> APIRouter:
 
     @routes.post("/infill", summary="Fill in at the cursor", response_model=None)
     async def infill(body: InfillBody, request: Request) -> Any:
-        answer = Answer(service, body)
+        prompt = await asyncio.to_thread(prompt_of, service, body)  # a long text takes a while
+        answer = Answer(service, body, prompt)
         if body.stream:
             return events(answer.chunks(), answer.source, done=False)
         return await unless_gone(request, answer.whole())
@@ -33,24 +35,39 @@ def router(service: Service) -> APIRouter:
     return routes
 
 
+def prompt_of(service: Service, body: InfillBody) -> tuple[list[int], bool]:
+    """Token ids of the prompt, and whether something was left out of it.
+
+    Raises:
+        ApiError: the model cannot fill in.
+    """
+    if service.fim is None:
+        message = "this model's tokenizer has no tokens for fill-in-the-middle; serve another"
+        raise ApiError(400, message, code="not_supported")
+    return service.fim.prompt(
+        body.input_prefix,
+        body.input_suffix,
+        extra=[Chunk(one.text, one.filename) for one in body.input_extra],
+        room=service.context - max(new_tokens(service, body), 1),
+        begun=body.prompt,
+    )
+
+
+def new_tokens(service: Service, body: InfillBody) -> int:
+    """How many tokens are written at most: half of the context is for the prompt."""
+    asked, half = body.n_predict, service.context // 2
+    return min(half, USUAL if asked is None else half if asked < 0 else asked)
+
+
 class Answer:
     """The answer to one request."""
 
-    def __init__(self, service: Service, body: InfillBody) -> None:
-        if service.fim is None:
-            message = "this model's tokenizer has no tokens for fill-in-the-middle; serve another"
-            raise ApiError(400, message, code="not_supported")
+    def __init__(
+        self, service: Service, body: InfillBody, prompt: tuple[Sequence[int], bool]
+    ) -> None:
         self._service, self._fields = service, body.response_fields
-        most = body.n_predict
-        wanted = USUAL if most is None else service.context // 2 if most < 0 else most
-        new = min(wanted, service.context // 2)
-        ids, self._truncated = service.fim.prompt(
-            body.input_prefix,
-            body.input_suffix,
-            extra=[Chunk(one.text, one.filename) for one in body.input_extra],
-            room=service.context - max(new, 1),
-            begun=body.prompt,
-        )
+        ids, self._truncated = prompt
+        new = new_tokens(service, body)
         self._request = self._of(body, tuple(ids), new=new)
         text = "\0".join((body.input_suffix, body.input_prefix + body.prompt))
         if body.cache_prompt and new:

@@ -100,6 +100,7 @@ class Service:
         *,
         max_tokens: int | None,
         usual: int | None = None,
+        param: str = "prompt",
         **more: Any,
     ) -> Request:
         """A text to continue.
@@ -109,18 +110,20 @@ class Service:
             body: how it is continued.
             max_tokens: None: as many as there is room for.
             usual: where max_tokens is None, at most.
+            param: the field that the prompt is from.
             more: of `Request`.
 
         Raises:
             ApiError: it does not fit into the context, or a token id does not exist.
         """
         room = self.context - len(ids)
-        if room < (max_tokens or 1):
+        least = 1 if max_tokens is None else max_tokens
+        if room < least:
             message = (
                 f"prompt and max_tokens must fit into {self.context} tokens; found {len(ids)} and "
-                f"{max_tokens or 1}; shorten the prompt or lower max_tokens"
+                f"{least}; shorten the prompt or lower max_tokens"
             )
-            raise ApiError(400, message, param="prompt", code="context_length_exceeded")
+            raise ApiError(400, message, param=param, code="context_length_exceeded")
         sampling = body.sampling()
         if wrong := [token for token, _ in sampling.logit_bias if token >= self.vocabulary]:
             message = f"token ids must be below {self.vocabulary}; found {wrong[0]}"

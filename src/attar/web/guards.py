@@ -1,5 +1,6 @@
 """Middleware that stands before every route: who may ask, and how much may be sent."""
 
+import asyncio
 import hmac
 import json
 import re
@@ -62,7 +63,7 @@ class Hosts:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Let a request through, or answer 403."""
         if scope["type"] == "http" and self._hosts:
-            host = re.sub(r":\d+$", "", Headers(scope=scope).get("host", ""))
+            host = re.sub(r":\d+$", "", Headers(scope=scope).get("host", "").lower())
             if host not in self._hosts:
                 message = (
                     f"without API keys this server answers to {', '.join(sorted(self._hosts))}; "
@@ -71,6 +72,10 @@ class Hosts:
                 await respond(send, 403, error_body(403, message, code="host_not_allowed"))
                 return
         await self._app(scope, receive, send)
+
+
+PATIENCE = 20.0
+"""Seconds to wait for more of a body."""
 
 
 class BodyLimit:
@@ -85,12 +90,18 @@ class BodyLimit:
         self._app, self._most = app, most
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Let a request through with its body, or answer 413."""
+        """Let a request through with its body, or answer 413 or 408."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
         said = Headers(scope=scope).get("content-length", "")
-        body = None if said.isdigit() and int(said) > self._most else await self._read(receive)
+        try:
+            body = None if said.isdigit() and int(said) > self._most else await self._read(receive)
+        except TimeoutError:
+            message = f"nothing more of the body came for {PATIENCE:g} seconds; send it again"
+            headers = {"connection": "close"}
+            await respond(send, 408, error_body(408, message, code="timeout"), headers=headers)
+            return
         if body is None:
             message = f"a body may have {self._most} bytes at most; send less"
             await respond(send, 413, error_body(413, message, code="request_too_large"))
@@ -103,10 +114,15 @@ class BodyLimit:
         await self._app(scope, replay, send)
 
     async def _read(self, receive: Receive) -> Message | None:
-        """The whole body as one message; None if it is too long."""
+        """The whole body as one message; None if it is too long.
+
+        Raises:
+            TimeoutError: the client stopped in the middle of it.
+        """
         body = b""
         while True:
-            message = await receive()
+            async with asyncio.timeout(PATIENCE):
+                message = await receive()
             if message["type"] != "http.request":
                 return message
             body += message.get("body", b"")
