@@ -123,6 +123,8 @@ def test_results_are_found_by_what_was_typed_since() -> None:
     results.put("a", "x", text="1", finish_reason="stop")
     results.put("a", "y", text="2", finish_reason="stop")
     assert results.find("a", "red ") is None  # the oldest is gone
+    results.put("a", "x" * 2**19, text="3", finish_reason="stop")
+    assert results.find("a", "x") is not None  # a prompt of megabytes does not take its place
     none = Results(0)
     none.put("a", "x", text="1", finish_reason="stop")
     assert none.find("a", "x") is None

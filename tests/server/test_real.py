@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import httpx
@@ -129,6 +130,56 @@ def test_a_client_that_hangs_up_is_noticed(
         time.sleep(0.01)
 
 
+def test_a_crowd_gets_what_it_asked_for(
+    url: str, made: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every client forces a token of its own, so that an answer that was mixed up shows another's;
+    others leave in the middle, at once and in the worst way."""
+    step = Batch.step
+
+    def slow(batch: Batch) -> Any:
+        time.sleep(0.002)
+        return step(batch)
+
+    monkeypatch.setattr(Batch, "step", slow)
+    headers = {"authorization": "Bearer secret"}
+
+    def asked(client: httpx.Client, number: int) -> None:
+        token = 40 + number
+        body: dict[str, Any] = {"prompt": "red " * (1 + number % 5), "max_tokens": 5 + number % 7}
+        body["logit_bias"] = {str(token): 100}
+        if number % 3 == 0:  # leaves
+            sent = body | {"stream": True, "max_tokens": 150}
+            with client.stream("POST", "/v1/completions", json=sent) as response:
+                next(response.iter_raw())
+            return
+        answer = client.post("/v1/completions", json=body).json()
+        expected = made.service.tokenizer.decode([token] * body["max_tokens"])
+        assert answer["choices"][0]["text"] == expected
+        assert client.get("/metrics").is_success
+
+    with (
+        httpx.Client(base_url=url, headers=headers, timeout=60) as client,
+        ThreadPoolExecutor(12) as pool,
+    ):
+        assert len(list(pool.map(partial(asked, client), range(36)))) == 36
+        until = time.monotonic() + 5
+        while "attar_texts_live 0.0" not in (told := client.get("/metrics").text):
+            assert time.monotonic() < until
+            time.sleep(0.01)
+    assert "attar_rows_used 0.0" in told
+
+
+def test_only_a_second_interrupt_ends_what_runs() -> None:
+    server = Server(None, host="127.0.0.1", port=0, grace=0)  # pyright: ignore[reportArgumentType]
+    told = []
+    for sign in (signal.SIGTERM, signal.SIGTERM, signal.SIGINT, signal.SIGTERM):
+        server.handle_exit(sign, None)
+        told.append((server.should_exit, server.force_exit))
+    server._socket.close()  # pyright: ignore[reportPrivateUsage]
+    assert told == [(True, False), (True, False), (True, True), (True, True)]
+
+
 SENT = ("method", "url", "json", "content", "headers", "params")
 OPERATIONS = ("/v1/completions", "/v1/chat/completions", "/infill")
 
@@ -171,17 +222,29 @@ def test_a_server_that_stops_finishes_or_hands_back_what_runs(
         return step(batch)
 
     monkeypatch.setattr(Batch, "step", slow)
-    config = ServeConfig(context=served.CONTEXT, rows=1)
+    config = ServeConfig(context=served.CONTEXT, rows=2)
     made = attar.server.serving.build_server(
         served.generator(endless=True), name="tiny", config=config
     )
     body = {"prompt": "red", "max_tokens": 60, "temperature": 0}
-    with ThreadPoolExecutor(1) as pool, listening(made, grace=grace) as server:
-        post = pool.submit(httpx.post, f"{server.url}/v1/completions", json=body, timeout=20)
-        while not made.service.meters.totals()["completion_tokens"]:
+    with ThreadPoolExecutor(2) as pool, listening(made, grace=grace) as server:
+        whole, stream = (
+            pool.submit(
+                httpx.post,
+                f"{server.url}/v1/completions",
+                json=body | {"stream": in_pieces},
+                timeout=20,
+            )
+            for in_pieces in (False, True)
+        )
+        while made.service.meters.totals()["completion_tokens"] < 5:
             time.sleep(0.01)
-        server.should_exit = True
-        answer = post.result().json()
+        server.handle_exit(signal.SIGTERM, None)
+        server.handle_exit(signal.SIGTERM, None)  # an impatient supervisor changes nothing
+        pieces = served.pieces(stream.result())
+        assert [piece["choices"][0]["finish_reason"] for piece in pieces[-2:]] == [None, "length"]
+        assert (len(pieces) == 60) == finishes
+        answer = whole.result().json()
         assert answer["choices"][0]["finish_reason"] == "length"
         assert (answer["usage"]["completion_tokens"] == 60) == finishes
         assert answer["usage"]["completion_tokens"] > 0

@@ -12,6 +12,7 @@ from fastapi.testclient import TestClient
 import attar.server
 import served
 import talk
+from attar.decode import continuous
 from attar.errors import CompatibilityError, ConfigError, MissingExtraError
 from attar.server.config import ServeConfig, keys_of
 from attar.server.serving import build_server
@@ -81,6 +82,31 @@ def test_a_chat_streams(client: TestClient) -> None:
     told = [one for piece in deltas if piece["logprobs"] for one in piece["logprobs"]["content"]]
     assert [one["token"] for one in told] == [o["token"] for o in choice["logprobs"]["content"]]
     assert all(len(one["top_logprobs"]) == 2 for one in told)
+
+
+@pytest.mark.parametrize("path", ["/v1/completions", "/v1/chat/completions", "/infill"])
+def test_letters_of_several_tokens_are_streamed_whole(
+    path: str, client: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = (
+        "\u0e44\u0e17\u0e22\u0e44\u0e21\u0e48 \u6708\u4eae sea \U0001f469\u200d\U0001f680 e\u0301"
+    )
+    call: Any = served.tokenizer()
+    ids = call(words, add_special_tokens=False)["input_ids"]
+    left = list(ids)
+    monkeypatch.setattr(continuous, "choose", lambda *_: [left.pop(0)])
+    start = {"/v1/completions": {"prompt": "red"}, "/v1/chat/completions": CHAT, "/infill": {}}
+    count = {"max_tokens": len(ids), "n_predict": len(ids), "cache_prompt": False}
+    lines = client.post(path, json=start[path] | count | {"stream": True}).text.split("\n\n")
+    pieces = [json.loads(line[6:]) for line in lines if line.startswith("data: {")]
+    choices = [piece["choices"][0] if "choices" in piece else piece for piece in pieces]
+    said = [
+        one.get("text") or one.get("content") or one.get("delta", {}).get("content") or ""
+        for one in choices
+    ]
+    assert "".join(said) == words
+    assert not any("\ufffd" in piece for piece in said)
+    assert len(said) >= len(ids) > 2 * len(words)
 
 
 def test_a_suffix_and_an_infill_are_one_prompt(client: TestClient) -> None:

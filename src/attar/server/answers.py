@@ -14,6 +14,9 @@ from attar.server.service import Service
 from attar.server.streams import Choice, Source
 from attar.web.errors import ApiError
 
+#: for the OpenAPI document: routes that stream where they are asked to
+STREAMED: dict[int | str, dict[str, Any]] = {200: {"content": {"text/event-stream": {}}}}
+
 
 def head(service: Service, kind: str, *, prefix: str, mode: str) -> dict[str, Any]:
     """What every answer begins with; it declares how its texts were written."""

@@ -7,7 +7,7 @@ from typing import Any
 from fastapi import APIRouter, Request
 from jinja2 import TemplateError
 
-from attar.server.answers import chat_logprobs, ending, events, head, usage
+from attar.server.answers import STREAMED, chat_logprobs, ending, events, head, usage
 from attar.server.schemas import ChatBody
 from attar.server.service import Service
 from attar.server.streams import Choice, gathered, unless_gone
@@ -18,7 +18,9 @@ def router(service: Service) -> APIRouter:
     """The route, for a model."""
     routes = APIRouter()
 
-    @routes.post("/v1/chat/completions", summary="Answer in a chat", response_model=None)
+    @routes.post(
+        "/v1/chat/completions", summary="Answer in a chat", response_model=None, responses=STREAMED
+    )
     async def chat(body: ChatBody, request: Request) -> Any:
         service.require_model(body.model)
         text = await asyncio.to_thread(rendered, service, body)

@@ -7,7 +7,7 @@ from typing import Any
 from fastapi import APIRouter, Request
 
 from attar.decode.texts import Request as TextRequest
-from attar.server.answers import completion_logprobs, ending, events, head, usage
+from attar.server.answers import STREAMED, completion_logprobs, ending, events, head, usage
 from attar.server.schemas import CompletionBody
 from attar.server.service import Service, Suggestion
 from attar.server.streams import Choice, Source, gathered, unless_gone
@@ -21,7 +21,9 @@ def router(service: Service) -> APIRouter:
     """The route, for a model."""
     routes = APIRouter()
 
-    @routes.post("/v1/completions", summary="Continue texts", response_model=None)
+    @routes.post(
+        "/v1/completions", summary="Continue texts", response_model=None, responses=STREAMED
+    )
     async def completions(body: CompletionBody, request: Request) -> Any:
         service.require_model(body.model)
         require_possible(body)

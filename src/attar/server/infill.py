@@ -10,7 +10,7 @@ from fastapi import APIRouter, Request
 
 from attar.decode.fim import Chunk
 from attar.decode.texts import Request as TextRequest
-from attar.server.answers import events
+from attar.server.answers import STREAMED, events
 from attar.server.schemas import InfillBody
 from attar.server.service import Service
 from attar.server.streams import Choice, unless_gone
@@ -24,7 +24,9 @@ def router(service: Service) -> APIRouter:
     """The route, for a model."""
     routes = APIRouter()
 
-    @routes.post("/infill", summary="Fill in at the cursor", response_model=None)
+    @routes.post(
+        "/infill", summary="Fill in at the cursor", response_model=None, responses=STREAMED
+    )
     async def infill(body: InfillBody, request: Request) -> Any:
         prompt = await asyncio.to_thread(prompt_of, service, body)  # a long text takes a while
         answer = Answer(service, body, prompt)

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 LOOK_BACK = 64
 """Characters that may have been typed since."""
+LONGEST = 2**18
+"""Characters of a prompt, at most: longer ones would fill the memory, and take long to compare."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +47,8 @@ class Results:
             text: the suggestion.
             finish_reason: why it ended.
         """
+        if len(prompt) > LONGEST:
+            return
         with self._lock:
             self._kept[settings, prompt] = text, finish_reason
             self._kept.move_to_end((settings, prompt))
@@ -54,6 +58,8 @@ class Results:
     def find(self, settings: Hashable, prompt: str) -> Remembered | None:
         """A suggestion for this prompt, or for what it was before the last characters, if these are
         those that were suggested."""
+        if len(prompt) > LONGEST:
+            return None
         with self._lock:
             for typed in range(min(LOOK_BACK, len(prompt)) + 1):
                 before = prompt[: len(prompt) - typed]

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from fastapi import FastAPI
-from fastapi.responses import JSONResponse
+from fastapi.responses import JSONResponse, PlainTextResponse
 from prometheus_client import CollectorRegistry
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
@@ -82,7 +82,7 @@ def build(
         fine = healthy()
         return JSONResponse({"status": "ok" if fine else "stopping"}, 200 if fine else 503)
 
-    @app.get("/metrics", summary="Metrics in Prometheus' form")
+    @app.get("/metrics", summary="Metrics in Prometheus' form", response_class=PlainTextResponse)
     async def metrics_page() -> Any:
         return metrics.page(registry)
 
