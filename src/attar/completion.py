@@ -12,9 +12,9 @@ from attar.decode.ngrams import StoredNGrams
 from attar.decode.settings import SpecConfig
 from attar.decode.stats import SpecStats
 from attar.errors import ConfigError, require
+from attar.methods.superposed.completions import Completions
 from attar.methods.superposed.config import SuperposedConfig
 from attar.methods.superposed.generate import generate_drafts
-from attar.methods.superposed.writer import Completions
 from attar.recipes import configured
 from attar.recipes.verbs import takes_recipe
 from attar.report.record import Run

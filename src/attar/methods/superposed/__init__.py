@@ -30,6 +30,8 @@ Extensions that neither has: `anchor_first`, `weight_temperature`, `rescore`, `h
 and text behind the cursor.
 """
 
+from attar.methods.superposed.completions import Completion as Completion
+from attar.methods.superposed.completions import Completions as Completions
 from attar.methods.superposed.config import SuperposedConfig as SuperposedConfig
 from attar.methods.superposed.decoder import SuperposedDecoder as SuperposedDecoder
 from attar.methods.superposed.generate import PAPER as PAPER
@@ -40,5 +42,3 @@ from attar.methods.superposed.stream import DraftStream as DraftStream
 from attar.methods.superposed.tune import Tuning as Tuning
 from attar.methods.superposed.tune import tune as tune
 from attar.methods.superposed.tune import tuned as tuned
-from attar.methods.superposed.writer import Completion as Completion
-from attar.methods.superposed.writer import Completions as Completions

@@ -1,7 +1,8 @@
 """One step of Superposed Decoding, as the paper has it: its equations, and the step itself."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -159,30 +160,38 @@ def _with_next_token(
     row: Row, *, tokens: list[int], log_probs: Array, config: SuperposedConfig
 ) -> Row:
     """Steps 3 to 6, of one row."""
+    # 3 and 4. Every draft scores the candidates, with what the n-grams say behind its own tokens.
     lists = [
         _continuations(draft, row, tokens=tokens, log_probs=log_probs, config=config)
         for draft in row.alive
     ]
     # 5. The k best of all become the drafts. They differ, as those that they continue differ.
+    # 6. What ends among them is kept, and its place goes to the next best.
     if config.anchor_first and not row.exact:  # each first token keeps a draft
-        chosen = [_best([one], width=1, row=row, refill=config.refill) for one in lists]
+        chosen = [_best(one, width=1, row=row, refill=config.refill) for one in lists]
         alive = tuple(draft for kept, _ in chosen for draft in kept)
         finished = tuple(draft for _, gone in chosen for draft in gone)
     else:
-        alive, finished = _best(lists, width=row.width, row=row, refill=config.refill)
+        pool = [candidate for one in lists for candidate in one]
+        alive, finished = _best(pool, width=row.width, row=row, refill=config.refill)
     width = row.width if config.refill else row.width - len(finished)
     return replace(
         row, alive=alive, finished=row.finished + finished, exact=False, width=width, allowed=None
     )
 
 
-@dataclass(frozen=True)
-class _Candidate:
+class _Candidate(NamedTuple):
     """A draft with one more token. `spare`: taken only where there are fewer than k others."""
 
     score: float
-    draft: Draft
+    parent: Draft
+    token: int
     spare: bool
+
+    @property
+    def tokens(self) -> tuple[int, ...]:
+        """Of the draft with it."""
+        return *self.parent.tokens, self.token
 
 
 def _continuations(
@@ -194,12 +203,12 @@ def _continuations(
     store, alpha = row.store, config.alpha
     if store is None or alpha == 0 or (not draft.tokens and not config.first_token_ngrams):
         return _candidates(draft, tokens, draft.score + log_probs, usable=finite)
-    # 3. What the n-grams say, by the last real tokens of this draft.
+    # g_i(v), by the last real tokens of this draft
     context = [*row.context, *draft.tokens][-(store.order - 1) :]
     mixture = ngram_mixture(store.probabilities(context, tokens), config.lambdas)
     hit = bool(store.seen(context)[TELLING - 2 :].any())
     draft = replace(draft, hits=draft.hits + hit)
-    # 4. The score; a draft without a known candidate pays for it, where there is another one.
+    # a draft without a known candidate pays for it, where there is another draft
     alone = draft.score + penalised(log_probs, alpha=alpha, penalty=config.penalty)
     known = (mixture > 0) & finite
     if not known.any():
@@ -217,35 +226,27 @@ def _candidates(
     usable: NDArray[np.bool_],
     spare: bool = False,
 ) -> list[_Candidate]:
-    return [
-        _Candidate(float(scores[j]), _longer(draft, tokens[j], float(scores[j])), spare)
-        for j in np.flatnonzero(usable).tolist()
-    ]
-
-
-def _longer(draft: Draft, token: int, score: float) -> Draft:
-    return replace(draft, tokens=(*draft.tokens, token), score=score)
+    table = zip(scores.tolist(), tokens, usable.tolist(), strict=True)
+    return [_Candidate(score, draft, token, spare) for score, token, fine in table if fine]
 
 
 def _best(
-    lists: Sequence[Sequence[_Candidate]], *, width: int, row: Row, refill: bool
+    pool: Sequence[_Candidate], *, width: int, row: Row, refill: bool
 ) -> tuple[tuple[Draft, ...], tuple[Draft, ...]]:
-    """The drafts that go on, and those that end (step 6): an end among the `width` best is kept,
-    and its place goes to the next best, or to none."""
+    """Steps 5 and 6: the drafts that go on, and those that end. An end among the `width` best is
+    kept, and its place goes to the next best, or to none.
+
+    Of equal scores that of the better draft goes first, and then the likelier token.
+    """
     alive: list[Draft] = []
     finished: list[Draft] = []
-    for rank, candidate in enumerate(_in_order(lists)):
+    for rank, one in enumerate(sorted(pool, key=lambda one: (one.spare, -one.score))):
         taken = len(alive) if refill else rank
         if taken >= width:
             break
-        if not row.ends(candidate.draft.tokens):
-            alive.append(candidate.draft)
+        tokens = one.tokens
+        if not row.ends(tokens):
+            alive.append(Draft(tokens, one.score, one.parent.hits))
         elif rank < width:
-            finished.append(replace(candidate.draft, ended=True))
+            finished.append(Draft(tokens, one.score, one.parent.hits, ended=True))
     return tuple(alive), tuple(finished)
-
-
-def _in_order(lists: Sequence[Sequence[_Candidate]]) -> Iterator[_Candidate]:
-    """The best first; of equal ones that of the better draft, and then the likelier token."""
-    everything = [candidate for one in lists for candidate in one]
-    yield from sorted(everything, key=lambda one: (one.spare, -one.score))

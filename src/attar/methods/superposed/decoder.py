@@ -15,28 +15,19 @@ from transformers.generation.logits_process import (
 
 from attar.decode.stopping import Stops
 from attar.errors import ConfigError
+from attar.methods.superposed.completions import Completions
 from attar.methods.superposed.stream import DraftStream
-from attar.methods.superposed.writer import Completions, DraftWriter
+from attar.methods.superposed.writer import DraftWriter
 
 #: what samples; drafts are ranked instead
 _SAMPLING = (TemperatureLogitsWarper, TopKLogitsWarper, TopPLogitsWarper)
 
 
 class SuperposedDecoder(DraftWriter):
-    """Writes k drafts of a prompt with the passes of one.
+    """Writes k drafts of a prompt with the passes of one; made like a `DraftWriter`.
 
     It is a function for transformers' `custom_generate`, so that `model.generate(ids,
     custom_generate=decoder, num_drafts=3)` gives `(3, T)`.
-
-    Args:
-        model: a decoder.
-        tokenizer: the model's.
-        config: how.
-        store: n-grams of the same tokenizer; None: the model alone.
-
-    Raises:
-        CompatibilityError: the model cannot read mixtures of embeddings, or the store is of another
-            tokenizer.
     """
 
     def generate(self, prompt: str | Sequence[int], *, suffix: str | None = None) -> Completions:

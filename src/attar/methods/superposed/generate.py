@@ -13,9 +13,9 @@ from attar import checkpoint
 from attar.decode.generate import prompts_of, rendered
 from attar.decode.ngrams import NGramStore, StoredNGrams
 from attar.errors import ConfigError, require
+from attar.methods.superposed.completions import Completions
 from attar.methods.superposed.config import SuperposedConfig
 from attar.methods.superposed.decoder import SuperposedDecoder
-from attar.methods.superposed.writer import Completions
 from attar.models import computed_in, computing, to_computing_dtype
 from attar.report.artefact import artefact
 from attar.report.record import Paper, Run

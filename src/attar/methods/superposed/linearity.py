@@ -53,7 +53,7 @@ def linearity(
     figures: list[list[tuple[float, float, float]]] = [[] for _ in range(steps)]
     for given in prompts:
         prompt = writer.prompt(given)
-        reader = _Watched(writer.model, 1, weight_temperature=config.weight_temperature)
+        reader = _Watched(writer.model, 1)
         writer.search(reader, [prompt], config=config)
         for t, (row, hidden, logits) in enumerate(reader.passes[1:]):
             exact = _exact(writer.model, prompt.ids, row=row)
@@ -71,9 +71,9 @@ def linearity(
 class _Watched(Reader):
     """A reader of one row that keeps what it read and what came of it."""
 
-    def begin(self, prompts: Sequence[Sequence[int]]) -> None:
+    def begin(self, prompts: Sequence[Sequence[int]], *, weight_temperature: float = 1.0) -> None:
         """As ever."""
-        super().begin(prompts)
+        super().begin(prompts, weight_temperature=weight_temperature)
         #: drafts, the last hidden state, logits
         self.passes: list[tuple[Row, Tensor, Tensor]] = []
 

@@ -22,23 +22,22 @@ class Reader:
     Args:
         model: in evaluation mode.
         rows: how many.
-        weight_temperature: of the mixtures.
     """
 
-    def __init__(
-        self, model: PreTrainedModel, rows: int, *, weight_temperature: float = 1.0
-    ) -> None:
-        self.model, self.heat = model, weight_temperature
+    def __init__(self, model: PreTrainedModel, rows: int) -> None:
+        self.model = model
         self.cached = cached(model, rows)
         self.exact: list[list[int]] = [[] for _ in range(rows)]
         self.begin([[] for _ in range(rows)])
 
-    def begin(self, prompts: Sequence[Sequence[int]]) -> None:
+    def begin(self, prompts: Sequence[Sequence[int]], *, weight_temperature: float = 1.0) -> None:
         """Continue these prompts; what they have in common with what was read is not read again.
 
         Args:
             prompts: token ids, one at least of each row.
+            weight_temperature: of the mixtures.
         """
+        self.heat = weight_temperature
         self.prompts = [list(prompt) for prompt in prompts]
         self.mixtures = 0  # behind the exact tokens of each row
         self.forwards = 0

@@ -3,8 +3,9 @@
 from typing import Self
 
 from attar.errors import require
+from attar.methods.superposed.completions import Completions
 from attar.methods.superposed.prompts import Prompt
-from attar.methods.superposed.writer import Completions, DraftWriter
+from attar.methods.superposed.writer import DraftWriter
 
 
 class DraftStream:

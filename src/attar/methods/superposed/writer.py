@@ -1,10 +1,10 @@
-"""The loop around the step: where it begins, where a draft ends, and what is handed out."""
+"""The loop around the step: where it begins, where a draft ends, and which drafts are chosen."""
 
 import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
 from copy import copy
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Self
 
 import numpy as np
@@ -16,73 +16,17 @@ from attar.decode.ngrams import StoredNGrams, require_tokenizer
 from attar.decode.pair import stops_of
 from attar.errors import ConfigError, require
 from attar.evaluation.likelihood import require_fit
+from attar.methods.superposed.completions import Completion, Completions
 from attar.methods.superposed.config import SuperposedConfig
 from attar.methods.superposed.core import TELLING, Draft, Row, mixing_weights, step
 from attar.methods.superposed.prompts import Prompt, Words
 from attar.methods.superposed.reader import Reader, require_mixable, require_still_rotation
-from attar.models import inference, require_positions
+from attar.models import evaluation_mode, inference, require_positions
 
 logger = logging.getLogger(__name__)
 
 #: tokens at the end of a prompt that tell whether a store knows its domain
 _LOOKED_AT = 64
-
-
-@dataclass(frozen=True)
-class Completion:
-    """A draft that is handed out.
-
-    Attributes:
-        text: what it adds to the prompt, without a stop.
-        token_ids: its tokens, with the one that ended it.
-        score: s by token, in nats; not the model's probability.
-        logprob: the model's own log-probability of the tokens, if it was rescored.
-        finish_reason: `stop` or `length`.
-        ngram_hit_rate: share of steps at which the store had seen the last three tokens or more;
-            None without a store.
-    """
-
-    text: str
-    token_ids: tuple[int, ...]
-    score: float
-    logprob: float | None
-    finish_reason: str
-    ngram_hit_rate: float | None
-
-    @property
-    def score_perplexity(self) -> float:
-        """exp(-score); not a perplexity of the model."""
-        return float(np.exp(-self.score))
-
-
-@dataclass(frozen=True)
-class Completions:
-    """The drafts of a prompt, the best first.
-
-    Attributes:
-        drafts: at most k, of different texts.
-        store_hit_rate: share of the prompt's 4-grams or longer ones that the store knows; None
-            without a store, and of a prompt that is too short to tell.
-        store_used: whether the n-grams had a say.
-        forwards: passes of the model, all rows of the batch together.
-        cache_length: entries of the cache, at most.
-        seconds: of all rows together.
-    """
-
-    drafts: tuple[Completion, ...]
-    store_hit_rate: float | None
-    store_used: bool
-    forwards: int
-    cache_length: int
-    seconds: float
-
-    def __str__(self) -> str:
-        lines = [f"{self.forwards} passes of the model, {1000 * self.seconds:.0f} ms"]
-        if self.store_hit_rate is not None:
-            used = "" if self.store_used else ", too few, so it is left out"
-            lines.append(f"the store knows {self.store_hit_rate:.0%} of the 4-grams{used}")
-        scores = ", ".join(f"{one.score:.2f}" for one in self.drafts)
-        return "; ".join([*lines, f"scores per token: {scores}"])
 
 
 class DraftWriter:
@@ -113,7 +57,7 @@ class DraftWriter:
         self.model, self.config, self.store = model, config, store
         self.words = Words(tokenizer, size=vocabulary_size(model))
         self._stops = frozenset(stops_of(model, tokenizer))
-        self._told = False
+        self._told: set[str] = set()  # shared with copies
 
     def with_config(self, config: SuperposedConfig) -> Self:
         """The same with other options; nothing is checked or loaded again."""
@@ -134,7 +78,7 @@ class DraftWriter:
 
     def reader(self, rows: int) -> Reader:
         """The model with an empty cache."""
-        return Reader(self.model, rows, weight_temperature=self.config.weight_temperature)
+        return Reader(self.model, rows)
 
     def complete(
         self,
@@ -206,12 +150,12 @@ class DraftWriter:
             watch: is given the rows before each step.
         """
         rates = [self.hit_rate(prompt) for prompt in prompts]
-        steps = self.steps(reader, prompts, rates=rates, config=config, watch=watch)
-        rows = next(steps)
-        while not (until is not None and until()):
-            if (more := next(steps, None)) is None:
-                break
-            rows = more
+        rows: list[Row] = []
+        with evaluation_mode(self.model):
+            for after in self.steps(reader, prompts, rates=rates, config=config, watch=watch):
+                rows = after
+                if until is not None and until():
+                    break
         return rows, rates
 
     def steps(
@@ -223,14 +167,16 @@ class DraftWriter:
         config: SuperposedConfig,
         watch: Callable[[Sequence[Row]], object] | None = None,
     ) -> Iterator[list[Row]]:
-        """The rows behind each step; see `search`."""
+        """The rows behind each step, of a model in evaluation mode; see `search`."""
         lengths = [len(prompt.ids) for prompt in prompts]
         ids = torch.tensor([[one for prompt in prompts for one in prompt.ids]])
         require_fit(self.model, self.words.tokenizer, ids=ids)
         require_positions(self.model, prompt=max(lengths), new=config.max_new_tokens)
         longest = max(lengths) + config.max_new_tokens
         require_still_rotation(self.model, min(lengths), longest=longest)
-        reader.begin([prompt.ids for prompt in prompts])
+        reader.begin(
+            [prompt.ids for prompt in prompts], weight_temperature=config.weight_temperature
+        )
         rows = [self._row(*pair, config=config) for pair in zip(prompts, rates, strict=True)]
         chance = [np.random.default_rng(config.seed) for _ in rows]
         for n in range(config.max_new_tokens):
@@ -238,7 +184,7 @@ class DraftWriter:
                 rows = [_reset(*pair) for pair in zip(rows, chance, strict=True)]
             if watch is not None:
                 watch(rows)
-            with inference(self.model):  # not around `yield`: others compute in between
+            with torch.no_grad():  # not around `yield`: others compute in between
                 rows = step(rows, read=reader.read, config=config)
             yield rows
             if not any(row.alive for row in rows):
@@ -279,14 +225,14 @@ class DraftWriter:
         )
 
     def _tell(self, rate: float, least: float) -> None:
-        if not self._told:
+        if "domain" not in self._told:
             logger.warning(
                 "the store knows %.0f%% of the 4-grams of a prompt, less than the %.0f%% of "
                 "min_hit_rate: such prompts are continued without it",
                 100 * rate,
                 100 * least,
             )
-            self._told = True
+            self._told.add("domain")
 
     def _chosen(self, row: Row, prompt: Prompt) -> list[Draft]:
         """The k best drafts of different texts."""
