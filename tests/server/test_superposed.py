@@ -13,14 +13,15 @@ from attar.decode.texts import Request
 from attar.errors import CompatibilityError
 from attar.methods.superposed import SuperposedConfig, SuperposedDecoder
 from attar.server.serving import build_server
-from attar.server.superposed import Drafting, Superposed
+from attar.server.superposed import KEPT, Drafting, Superposed
 
 PROMPT = "the red hills and the "
 ASKED = {"prompt": PROMPT, "n": 3, "max_tokens": 6, "drafts": {"mode": "superposed"}}
 
 
 def decoder_of(made: Any, store: Any = None, **options: Any) -> SuperposedDecoder:
-    config = SuperposedConfig(**({"max_new_tokens": 6} | options))
+    given: dict[str, Any] = {"max_new_tokens": 6} | options
+    config = SuperposedConfig(**given)
     return SuperposedDecoder(made.model, made.tokenizer, config=config, store=store)
 
 
@@ -93,6 +94,59 @@ def test_a_budget_of_time_returns_the_drafts_as_far_as_they_are() -> None:
     drafts = decoder_of(made, max_new_tokens=2).generate(PROMPT).drafts
     assert [delta.text for _, delta in news] == [draft.text for draft in drafts]
     assert all(delta.finish_reason == "length" for _, delta in news)
+
+
+def drafted(mode: Superposed, made: Any, text: str, **options: Any) -> list[Any]:
+    """What a request gets."""
+    ids = tuple(made.tokenizer(text)["input_ids"])
+    asked = Request(prompt=ids, max_tokens=6)
+    (job,) = mode.works(asked, count=3, options=options)
+    assert isinstance(job, Drafting)
+    while not (news := job.step()):
+        pass
+    return [delta for _, delta in news]
+
+
+def test_a_prompt_that_grows_is_read_only_where_it_is_new() -> None:
+    made = served.generator(endless=True)
+    made.model.double()
+    mode = Superposed(made.model, made.tokenizer)
+    near = [PROMPT, PROMPT + "blue", PROMPT + "blue lakes and the", PROMPT + "green"]
+    far = ["blue", "dark trees and the far lakes", "seven birds over a cold river", "a white field"]
+    for text in [*near, *far, *near]:
+        for options in ({}, {"rescore": "exact"}, {"weight_temperature": 3.0, "heal": False}):
+            found = drafted(mode, made, text, **options)
+            fresh = drafted(Superposed(made.model, made.tokenizer), made, text, **options)
+            assert [delta.text for delta in found] == [delta.text for delta in fresh]
+            scores = [delta.score for delta in fresh]
+            assert [delta.score for delta in found] == pytest.approx(scores, abs=1e-9)
+            assert not fresh[0].cached
+        length = len(made.tokenizer(text)["input_ids"])
+        assert length - 3 <= found[0].cached < length  # all but the last token, and what was healed
+        assert len(mode._readers._idle) <= KEPT  # whatever was asked
+    assert drafted(mode, made, near[2])[0].cached > len(made.tokenizer(PROMPT)["input_ids"]) - 2
+
+
+def test_a_cache_is_kept_when_a_client_goes_and_not_after_a_failure() -> None:
+    made = served.generator(endless=True)
+    mode = Superposed(made.model, made.tokenizer)
+    ids = tuple(made.tokenizer(PROMPT)["input_ids"])
+
+    def begun() -> Drafting:
+        (job,) = mode.works(Request(prompt=ids, max_tokens=6), count=3, options={})
+        assert isinstance(job, Drafting)
+        job.step()
+        return job
+
+    begun().end(late=False)
+    assert drafted(mode, made, PROMPT)[0].cached
+    broken = begun()
+    broken._steps = iter(lambda: 1 / 0, None)
+    with pytest.raises(ZeroDivisionError):
+        broken.step()
+    broken.end(late=False)
+    assert not mode._readers._idle
+    assert not drafted(mode, made, PROMPT)[0].cached
 
 
 def test_a_store_of_another_tokenizer_is_refused_at_the_start(tmp_path: Path) -> None:

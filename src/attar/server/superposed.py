@@ -11,10 +11,13 @@ from attar.decode.ngrams import StoredNGrams
 from attar.decode.texts import Delta, Request
 from attar.errors import ConfigError, did_you_mean
 from attar.methods.superposed import SuperposedConfig, SuperposedDecoder
+from attar.methods.superposed.reader import Reader
 from attar.server.engine import Work
 from attar.server.jobs import News
 from attar.server.modes import obstacle
 
+KEPT = 4
+"""Prompts whose cache is kept for those that begin like them."""
 #: of the method's options, those that are the request's own
 _OF_REQUEST = {"k", "max_new_tokens", "stop", "seed", "reset_every"}
 
@@ -44,6 +47,7 @@ class Superposed:
         store: StoredNGrams | None = None,
     ) -> None:
         self._decoder = SuperposedDecoder(model, tokenizer, config=config, store=store)
+        self._readers = Readers(self._decoder)
 
     def works(self, request: Request, *, count: int, options: Mapping[str, Any]) -> Sequence[Work]:
         """One job for all texts."""
@@ -60,19 +64,44 @@ class Superposed:
             stop=request.stop,
             **{name: tuple(v) if isinstance(v, list) else v for name, v in options.items()},
         )
-        return [Drafting(self._decoder.with_config(config), request)]
+        return [Drafting(self._decoder.with_config(config), request, self._readers)]
 
     def suits(self, request: Request) -> bool:
         """Wherever it can: the server was told to."""
         return obstacle(request) is None
 
 
+class Readers:
+    """The caches of the latest prompts. The engine's thread alone asks, for one job at a time.
+
+    Args:
+        decoder: whose model reads.
+    """
+
+    def __init__(self, decoder: SuperposedDecoder) -> None:
+        self._decoder = decoder
+        self._idle: list[Reader] = []  # the latest last
+
+    def take(self, ids: Sequence[int]) -> Reader:
+        """The one that has read most of a prompt, if that is half of it; else a new one."""
+        best = max(self._idle, key=lambda one: one.known(ids), default=None)
+        if best is None or 2 * best.known(ids) < len(ids):
+            del self._idle[: len(self._idle) + 1 - KEPT]  # memory for the new one
+            return self._decoder.reader(1)
+        self._idle.remove(best)
+        return best
+
+    def give_back(self, reader: Reader) -> None:
+        """Keep it for the next prompt."""
+        self._idle.append(reader)
+
+
 class Drafting:
     """The drafts of a request, a token of each a step."""
 
-    def __init__(self, decoder: SuperposedDecoder, request: Request) -> None:
+    def __init__(self, decoder: SuperposedDecoder, request: Request, readers: Readers) -> None:
         self.count, self.deadline = decoder.config.k, request.deadline
-        self._decoder, self._request = decoder, request
+        self._decoder, self._request, self._readers = decoder, request, readers
         words = decoder.words
         heal = decoder.config.heal
         self._prompt = words.of_text(request.prompt) if heal else words.of_ids(request.prompt)
@@ -85,11 +114,15 @@ class Drafting:
     def step(self) -> News:
         """One pass of the model."""
         if self._steps is None:  # in the engine's thread, when it is its turn
-            self._reader = self._decoder.reader(1)
+            self._reader = self._readers.take(self._prompt.ids)
             self._steps = self._decoder.steps(
                 self._reader, [self._prompt], rates=[self._rate], config=self._decoder.config
             )
-        rows = next(self._steps, None)
+        try:
+            rows = next(self._steps, None)
+        except Exception:  # whatever its cache holds now
+            self._reader = self._rows = None
+            raise
         if rows is None:
             return self._told(late=False)
         self._rows = rows
@@ -101,6 +134,7 @@ class Drafting:
 
     def _told(self, *, late: bool) -> News:
         drafts: Sequence[Any] = ()
+        cached = 0
         if self._rows is not None:
             (found,) = self._decoder.chosen(
                 self._reader,
@@ -109,7 +143,10 @@ class Drafting:
                 rates=[self._rate],
                 began=self._began,
             )
-            drafts = found.drafts
+            drafts, cached = found.drafts, self._reader.reused[0]
+        if self._reader is not None:
+            self._readers.give_back(self._reader)
+            self._reader = self._rows = None
         news = [
             (
                 i,
@@ -118,6 +155,7 @@ class Drafting:
                     tokens=len(draft.token_ids),
                     finish_reason="stop" if draft.finish_reason == "stop" else "length",
                     late=late,
+                    cached=cached,
                     score=draft.score,
                 ),
             )

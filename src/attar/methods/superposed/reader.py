@@ -22,6 +22,12 @@ class Reader:
     Args:
         model: in evaluation mode.
         rows: how many.
+
+    Attributes:
+        exact: the tokens of each row that the cache begins with.
+        reused: how many tokens of each prompt were not read again.
+        forwards: passes since the prompts began.
+        longest: entries of the cache since then, at most.
     """
 
     def __init__(self, model: PreTrainedModel, rows: int) -> None:
@@ -40,10 +46,18 @@ class Reader:
         self.heat = weight_temperature
         self.prompts = [list(prompt) for prompt in prompts]
         self.mixtures = 0  # behind the exact tokens of each row
+        self.reused = [self.known(prompt, row=n) for n, prompt in enumerate(prompts)]
         self.forwards = 0
         self.longest = 0  # entries of the cache
         #: logits behind the prompts, `(B, V)`, without those that may not come first
         self.first: Tensor | None = None
+
+    def known(self, text: Sequence[int], *, row: int = 0) -> int:
+        """How many tokens of a text the cache of a row has, so that they need not be read again;
+        the last one is, for the logits."""
+        then = self.exact[row]
+        most = max(0, min(len(text) - 1, len(then)))
+        return next((i for i in range(most) if text[i] != then[i]), most)
 
     def read(self, rows: Sequence[Row]) -> Tensor:
         """The logits from which every row continues, `(B, V)`: see `core.step`."""
@@ -66,7 +80,7 @@ class Reader:
         return [*self.exact[n], *[0] * (self.mixtures + 1)]
 
     def _read_tokens(self, texts: list[list[int]]) -> Tensor:
-        self.cached.keep([_common(*pair) for pair in zip(texts, self.exact, strict=True)])
+        self.cached.keep([self.known(text, row=n) for n, text in enumerate(texts)])
         logits = self.cached.score(texts, counts=[1] * len(texts))[:, -1]
         self.exact, self.mixtures = texts, 0
         return logits
@@ -115,12 +129,6 @@ class Reader:
             self.cached.keep(lengths)
         found = iter(sums)
         return [[next(found) for _ in row] for row in drafts]
-
-
-def _common(now: Sequence[int], then: Sequence[int]) -> int:
-    """How many tokens of a text need not be read again; its last one is, for the logits."""
-    most = min(len(now) - 1, len(then))
-    return next((i for i in range(most) if now[i] != then[i]), most)
 
 
 def require_mixable(model: PreTrainedModel) -> None:
