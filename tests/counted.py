@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -25,7 +26,7 @@ class Counted:
                     self.counts[gram] += 1
                     self.contexts[gram[:-1]] += 1
 
-    def probabilities(self, context: Sequence[int], tokens: Sequence[int]) -> np.ndarray:
+    def probabilities(self, context: Any, tokens: Any) -> np.ndarray:
         found = np.zeros((self.order - 1, len(tokens)))
         for n in range(2, self.order + 1):
             last = tuple(context[len(context) - n + 1 :]) if len(context) >= n - 1 else None
@@ -34,6 +35,6 @@ class Counted:
                     found[n - 2, j] = self.counts[(*last, token)] / self.contexts[last]
         return found
 
-    def seen(self, context: Sequence[int]) -> np.ndarray:
+    def seen(self, context: Any) -> np.ndarray:
         lasts = [tuple(context[-n:]) if len(context) >= n else None for n in range(1, self.order)]
         return np.array([last is not None and self.contexts[last] > 0 for last in lasts])

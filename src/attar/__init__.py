@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from attar.methods.distillspec.profile import EvaluateDraftConfig as EvaluateDraftConfig
     from attar.methods.distillspec.search import DraftSearchConfig as DraftSearchConfig
     from attar.methods.equal_info import EqualInfoConfig as EqualInfoConfig
+    from attar.methods.superposed import NGramSearchConfig as NGramSearchConfig
     from attar.methods.superposed import SuperposedConfig as SuperposedConfig
     from attar.methods.superposed import SuperposedDecoder as SuperposedDecoder
     from attar.recipes import read_recipe as recipe  # noqa: F401
@@ -94,6 +95,7 @@ _HOMES = MappingProxyType(
         "EvaluateDraftConfig": "attar.methods.distillspec.profile",
         "DraftSearchConfig": "attar.methods.distillspec.search",
         "EqualInfoConfig": "attar.methods.equal_info",
+        "NGramSearchConfig": "attar.methods.superposed",
         "SuperposedConfig": "attar.methods.superposed",
         "SuperposedDecoder": "attar.methods.superposed",
         "recipe": "attar.recipes:read_recipe",

@@ -7,6 +7,7 @@ from attar.decode.ngram_live import LiveStore as LiveStore
 from attar.decode.ngram_live import compact as compact
 from attar.decode.ngrams import MergedStore as MergedStore
 from attar.decode.ngrams import NGramStore as NGramStore
+from attar.methods.superposed import search_options as search
 
 __all__ = [
     "LiveStore",
@@ -15,5 +16,6 @@ __all__ = [
     "build_store",
     "compact",
     "evaluate",
+    "search",
     "train",
 ]

@@ -19,6 +19,7 @@ WRONG: dict[str, tuple[str, ...]] = {
     "distill": ("--student-layers", "x"),
     "ngrams evaluate": ("store", "--eval-tokens", "few"),
     "ngrams train": ("model", "--order", "six"),
+    "ngrams search": ("store", "--target", "t", "--alphas", "0,x"),
     "pipeline search": ("--trials", "0"),
     "pipeline evaluate": ("--seed", "x"),
     "recommend": ("--count", "x"),

@@ -1,6 +1,8 @@
-"""`attar ngrams`: train and evaluate."""
+"""`attar ngrams`: train, evaluate and search."""
 
-from cyclopts import App
+from typing import Annotated
+
+from cyclopts import App, Group, Parameter
 
 from attar.cli.data import Text, TextOptions
 from attar.cli.output import (
@@ -20,6 +22,10 @@ from attar.decode.ngram_build import train_ngrams
 from attar.decode.ngram_evaluation import evaluate_ngrams, evaluation_table
 from attar.decode.ngram_index import SHARD_TOKENS
 from attar.decode.ngrams import ORDER
+from attar.methods.superposed import NGramSearchConfig, search_options
+from attar.methods.superposed.search import options_table
+
+_SEARCH = Group("Search options", sort_key=2)
 
 
 def train(
@@ -116,11 +122,50 @@ def evaluate(
     return ExitCode.DONE
 
 
+def search(
+    store: str,
+    *,
+    data: Text = TextOptions(),
+    target: str,
+    output_dir: Output = None,
+    json_to: Json = None,
+    overwrite: Overwrite = False,
+    recipe: Recipe = None,
+    config: Annotated[NGramSearchConfig, Parameter(name="*", group=_SEARCH)] = NGramSearchConfig(),
+) -> int:
+    """Find the options under which drafts with a store are best (Superposed Decoding).
+
+    Example: `attar ngrams search my-store --target my-model --data my-texts`
+
+    They are written into the store, as superposed.json, where attar generate --drafts and attar
+    serve find them for this model.
+
+    Parameters
+    ----------
+    store
+        Folder that `attar ngrams train` wrote.
+    target
+        Folder, GGUF file or Hub name of the model that is to write the drafts.
+    output_dir
+        Write the record (attar.json) into this folder, too.
+    json_to
+        Write the record as JSON to this new file; `-` prints JSON instead of the table.
+    """
+    require_target(json_to, overwrite=overwrite)
+    run = search_options(
+        store, data.whole(), target=target, config=config, output_dir=output_dir, recipe=recipe
+    )
+    after = command("generate", target, "PROMPT", "--drafts", config.drafts, "--store", store)
+    text = f"{options_table(run)}\n\nWritten to {run.details['written']}. Next: {after}"
+    show_or_write(run.to_dict(), text, target=json_to)
+    return ExitCode.DONE
+
+
 def __getattr__(name: str) -> App:
     if name != "app":
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return noun(
         "ngrams",
         "Count which tokens follow which in a text, for drafts without a forward pass.",
-        {"train": train, "evaluate": evaluate},
+        {"train": train, "evaluate": evaluate, "search": search},
     )

@@ -10,7 +10,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from attar.decode.ngrams import StoredNGrams
 from attar.decode.texts import Delta, Request
 from attar.errors import ConfigError, did_you_mean
-from attar.methods.superposed import SuperposedConfig, SuperposedDecoder
+from attar.methods.superposed import SuperposedConfig, SuperposedDecoder, tuned_for
 from attar.methods.superposed.reader import Reader
 from attar.server.engine import Work
 from attar.server.jobs import News
@@ -18,8 +18,8 @@ from attar.server.modes import obstacle
 
 KEPT = 4
 """Prompts whose cache is kept for those that begin like them."""
-#: of the method's options, those that are the request's own
-_OF_REQUEST = {"k", "max_new_tokens", "stop", "seed", "reset_every"}
+#: options of the method that are the request's own, or the server's
+_OTHERS = {"k", "max_new_tokens", "stop", "seed", "reset_every", "tuned"}
 
 
 class Superposed:
@@ -29,7 +29,7 @@ class Superposed:
     Args:
         model: a decoder that reads mixtures of embeddings.
         tokenizer: the model's.
-        config: the options that requests do not give.
+        config: the options that requests do not give, and that were not tuned for the store.
         store: n-grams that tell the drafts apart; None: the model alone.
 
     Raises:
@@ -46,6 +46,7 @@ class Superposed:
         config: SuperposedConfig = SuperposedConfig(),
         store: StoredNGrams | None = None,
     ) -> None:
+        config = tuned_for(model, store, config=config)
         self._decoder = SuperposedDecoder(model, tokenizer, config=config, store=store)
         self._readers = Readers(self._decoder)
 
@@ -53,7 +54,7 @@ class Superposed:
         """One job for all texts."""
         if (reason := obstacle(request)) is not None:
             raise ConfigError(f"drafts.mode superposed gives no {reason}; leave one of them out")
-        known = {name for name in vars(SuperposedConfig()) if name not in _OF_REQUEST}
+        known = {name for name in vars(SuperposedConfig()) if name not in _OTHERS}
         if wrong := sorted(set(options) - known):
             near = did_you_mean(wrong[0], known) or f"; known are {', '.join(sorted(known))}"
             raise ConfigError(f"drafts.{wrong[0]} is no option of superposed decoding{near}")

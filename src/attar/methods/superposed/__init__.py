@@ -38,7 +38,10 @@ from attar.methods.superposed.generate import PAPER as PAPER
 from attar.methods.superposed.generate import generate_drafts as generate_drafts
 from attar.methods.superposed.linearity import Linearity as Linearity
 from attar.methods.superposed.linearity import linearity as linearity
+from attar.methods.superposed.search import NGramSearchConfig as NGramSearchConfig
+from attar.methods.superposed.search import search_options as search_options
 from attar.methods.superposed.stream import DraftStream as DraftStream
 from attar.methods.superposed.tune import Tuning as Tuning
 from attar.methods.superposed.tune import tune as tune
 from attar.methods.superposed.tune import tuned as tuned
+from attar.methods.superposed.tune import tuned_for as tuned_for

@@ -24,6 +24,9 @@ class SuperposedConfig:
     lambdas: tuple[float, ...] = (0.01, 0.04, 0.15, 0.18, 0.12)
     """Weights of 2-grams, 3-grams and so on, together 1 at most. A store with shorter n-grams takes
     the first ones."""
+    tuned: bool = True
+    """Where `attar ngrams search` has tuned alpha, lambdas and temperature for the model and its
+    store, take those in place of the defaults."""
     candidates: int | None = None
     """Likeliest tokens that each step considers for every draft (m_c). Unset: three times k."""
     penalty: float = 200.0

@@ -16,6 +16,7 @@ from attar.errors import ConfigError, require
 from attar.methods.superposed.completions import Completions
 from attar.methods.superposed.config import SuperposedConfig
 from attar.methods.superposed.decoder import SuperposedDecoder
+from attar.methods.superposed.tune import tuned_for
 from attar.models import computed_in, computing, to_computing_dtype
 from attar.report.artefact import artefact
 from attar.report.record import Paper, Run
@@ -62,7 +63,8 @@ def generate_drafts(
         prompts: a text, or several.
         config: how the drafts are made.
         store: folder of n-grams of the same tokenizer, as `attar ngrams train` writes it, or a
-            loaded store; None: the model alone.
+            loaded store; None: the model alone. Options that `attar ngrams search` has tuned for
+            this model are taken from it.
         suffix: text behind the cursor; for a model that was trained to fill in.
         chat: prompts are messages of a user, and the chat template goes around them.
         batch_size: prompts per forward pass.
@@ -99,7 +101,7 @@ def generate_drafts(
         seed=config.seed,
     ) as work:
         kind = None if dtype is None else getattr(torch, dtype)
-        decoder = _loaded(model, tokenizer=tokenizer, dtype=kind, store=store, config=config)
+        decoder = load_decoder(model, tokenizer=tokenizer, dtype=kind, store=store, config=config)
         texts: list[str] = []
         drafts: list[Completions] = []
         with ExitStack() as stack:
@@ -118,19 +120,22 @@ def generate_drafts(
         work.run.details = {
             "texts": texts,
             "drafts": [asdict(one) for one in drafts],
+            "options": asdict(decoder.config),  # with what was tuned
             "computed_in": computed_in(decoder.model),
         }
     return work.run
 
 
-def _loaded(
+def load_decoder(
     model: str | Path | PreTrainedModel,
     *,
-    tokenizer: PreTrainedTokenizerBase | None,
-    dtype: torch.dtype | None,
-    store: str | Path | StoredNGrams | None,
-    config: SuperposedConfig,
+    tokenizer: PreTrainedTokenizerBase | None = None,
+    dtype: torch.dtype | None = None,
+    store: str | Path | StoredNGrams | None = None,
+    config: SuperposedConfig = SuperposedConfig(),
 ) -> SuperposedDecoder:
+    """A decoder on the device at hand, with the options that were tuned for model and store; see
+    `generate_drafts`."""
     if dtype is not None and isinstance(model, PreTrainedModel):
         raise ConfigError(
             "dtype is for a model that is given by its name; this one is in memory: convert it "
@@ -143,6 +148,7 @@ def _loaded(
     place(loaded)
     if loaded is not model:  # only written texts leave it
         to_computing_dtype(loaded)
+    config = tuned_for(loaded, store, config=config)
     return SuperposedDecoder(loaded, words, config=config, store=store)
 
 

@@ -8,16 +8,18 @@ the whole, as in appendix B.
 
 import hashlib
 import json
+import logging
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from transformers import PreTrainedModel
 
 from attar import artefacts, checkpoint
 from attar.decode.ngram_evaluation import WHOLE, likeliest_weights
-from attar.decode.ngrams import NGrams, NGramStore
+from attar.decode.ngrams import NGrams, NGramStore, StoredNGrams
 from attar.errors import ConfigError, require
 from attar.foreign import read_json
 from attar.methods.superposed.config import SuperposedConfig
@@ -25,9 +27,13 @@ from attar.methods.superposed.writer import DraftWriter
 from attar.models import inference
 from attar.runtime import Bar
 
+logger = logging.getLogger(__name__)
+
 #: positions of held-out text that weights are fitted to, at most
 _POSITIONS = 4000
 FILE = "superposed.json"
+#: what is tuned
+_TUNED = ("alpha", "temperature", "lambdas")
 
 
 @dataclass(frozen=True)
@@ -76,17 +82,52 @@ def tuned(folder: str | Path) -> SuperposedConfig:
         DataError: there are none, or they cannot be read.
         ConfigError: one is of another version, or out of range.
     """
+    return _read(folder)[0]
+
+
+def tuned_for(
+    model: PreTrainedModel, store: StoredNGrams | None, *, config: SuperposedConfig
+) -> SuperposedConfig:
+    """`config` with what the folder of the store holds for this model, where an option is as it is
+    by default; the same where there is nothing, or `config.tuned` is off.
+
+    Raises:
+        DataError: tuned options cannot be read.
+        ConfigError: one is of another version, or out of range.
+    """
+    if not (config.tuned and isinstance(store, NGramStore) and (store.folder / FILE).is_file()):
+        return config
+    found, hashes = _read(store.folder)
+    known = {"model": checkpoint.fingerprint(model), "store": _hash(store)}
+    if others := [name for name, value in known.items() if hashes.get(name) != value]:
+        logger.warning(
+            "%s was tuned for another %s and is left out; tune again with attar ngrams search",
+            store.folder / FILE,
+            others[0],
+        )
+        return config
+    usual = SuperposedConfig()
+    unset = [name for name in _TUNED if getattr(config, name) == getattr(usual, name)]
+    chosen: dict[str, Any] = {name: getattr(found, name) for name in unset}
+    return replace(config, **chosen)
+
+
+def _read(folder: str | Path) -> tuple[SuperposedConfig, dict[str, Any]]:
+    """Options and hashes."""
     stored = read_json(artefacts.expanded(folder) / FILE, "tuned options")
-    given: dict[str, Any] = dict(stored.get("config") or {}) if isinstance(stored, dict) else {}
+    given, hashes = (
+        (stored.get(name) if isinstance(stored, dict) else None) or {}
+        for name in ("config", "hashes")
+    )
     known = {field.name for field in fields(SuperposedConfig)}
     require({*given} <= known and bool(given), FILE, sorted({*given} - known), "known options")
     plain: dict[str, Any] = {n: tuple(v) if isinstance(v, list) else v for n, v in given.items()}
-    return SuperposedConfig(**plain)
+    return SuperposedConfig(**plain), dict(hashes)
 
 
 def tune(
     writer: DraftWriter,
-    texts: Sequence[str],
+    texts: Sequence[str | Sequence[int]],
     *,
     alphas: Sequence[float] = (0.1, 0.25, 0.4, 0.54, 0.65),
     temperatures: Sequence[float] = (0.04, 0.06, 0.1, 0.2),
@@ -97,8 +138,9 @@ def tune(
 
     Args:
         writer: a `SuperposedDecoder` with a store.
-        texts: held-out text, of which no model and no store saw anything: 100 to 500 of them. The
-            first tokens of each are a prompt, and all of them are what weights are fitted to.
+        texts: held-out text or its token ids, of which no model and no store saw anything: 100 to
+            500 of them. The first tokens of each are a prompt, and all of them are what weights are
+            fitted to.
         alphas: to be tried.
         temperatures: to be tried.
         prompt_tokens: of a prompt.
@@ -110,7 +152,10 @@ def tune(
     if writer.store is None:
         raise ConfigError("tune fits n-grams to a model; give the decoder a store")
     words = writer.words.tokenizer
-    ids = [list(words(text, add_special_tokens=False)["input_ids"]) for text in texts]
+    ids = [
+        list(words(text, add_special_tokens=False)["input_ids"] if isinstance(text, str) else text)
+        for text in texts
+    ]
     prompts = [row[:prompt_tokens] for row in ids if len(row) >= prompt_tokens]
     require(bool(prompts), "texts", len(texts), f"some of at least {prompt_tokens} tokens")
     weights = fit_lambdas(writer.store, ids, orders=len(writer.config.lambdas))
@@ -119,7 +164,7 @@ def tune(
     trials = []
     for alpha, tau in Bar(grid, desc="options", unit="pair"):
         config = replace(start, alpha=alpha, temperature=tau)
-        trials.append(_trial(writer, prompts, config=config, batch_size=batch_size))
+        trials.append(trial(writer, prompts, config=config, batch_size=batch_size))
     trials.sort(key=lambda one: one.nll)
     best = replace(
         writer.config,
@@ -153,9 +198,10 @@ def fit_lambdas(store: NGrams, texts: Sequence[Sequence[int]], *, orders: int) -
     return tuple(float(one) for one in WHOLE * likeliest_weights(given))
 
 
-def _trial(
+def trial(
     writer: DraftWriter, prompts: Sequence[list[int]], *, config: SuperposedConfig, batch_size: int
 ) -> Trial:
+    """How likely the model finds the drafts of some prompts, written with these options."""
     everything, best = [], []
     for start in range(0, len(prompts), batch_size):
         read = [writer.prompt(one) for one in prompts[start : start + batch_size]]
@@ -173,13 +219,14 @@ def _trial(
 
 
 def _hashes(writer: DraftWriter) -> dict[str, str | None]:
-    store = writer.store
-    counted = None
-    if isinstance(store, NGramStore):  # its description has a checksum of each file
-        described = json.dumps(store.meta, sort_keys=True, default=str)
-        counted = hashlib.sha256(described.encode()).hexdigest()[:16]
     return {
         "model": checkpoint.fingerprint(writer.model),
         "tokenizer": checkpoint.tokenizer_fingerprint(writer.words.tokenizer),
-        "store": counted,
+        "store": _hash(writer.store) if isinstance(writer.store, NGramStore) else None,
     }
+
+
+def _hash(store: NGramStore) -> str:
+    """Of a store: its description, which has a checksum of each file."""
+    described = json.dumps(store.meta, sort_keys=True, default=str)
+    return hashlib.sha256(described.encode()).hexdigest()[:16]
