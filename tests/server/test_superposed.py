@@ -96,6 +96,20 @@ def test_a_budget_of_time_returns_the_drafts_as_far_as_they_are() -> None:
     assert all(delta.finish_reason == "length" for _, delta in news)
 
 
+def test_infill_goes_by_the_text_before_the_cursor(tmp_path: Path) -> None:
+    made = served.generator()
+    build_store([PROMPT + "blue lakes"] * 9, made.tokenizer, output_dir=tmp_path / "s")
+    store = NGramStore.load(tmp_path / "s")
+    asked = {"input_prefix": PROMPT, "input_suffix": " sea", "n_predict": 6}
+    with served.serving(made, store=store) as (client, _):
+        drafts = {"mode": "superposed", "heal": False}
+        answer = client.post("/infill", json=asked | {"drafts": drafts}).json()
+    decoder = decoder_of(made, store, k=1, heal=False)
+    found = decoder.generate(PROMPT, suffix=" sea")
+    assert found.store_used
+    assert answer["content"] == found.drafts[0].text
+
+
 def drafted(mode: Superposed, made: Any, text: str, **options: Any) -> list[Any]:
     """What a request gets."""
     ids = tuple(made.tokenizer(text)["input_ids"])

@@ -90,6 +90,19 @@ class Fim:
         start = [] if self.bos is None else [self.bos]
         return [*start, *others, self.prefix, *before, self.suffix, *after, self.middle]
 
+    def text_before(self, ids: Sequence[int]) -> list[int] | None:
+        """What stands before the cursor in token ids that ask for a middle, with what is there of
+        the middle; None where they do not ask."""
+        left, parts = list(ids), []
+        for mark in (self.middle, self.suffix, self.prefix):
+            if mark not in left:
+                return None
+            at = len(left) - 1 - left[::-1].index(mark)
+            parts.append(left[at + 1 :])
+            left = left[:at]
+        begun, _, before = parts
+        return before + begun
+
     def prompt(
         self, prefix: str, suffix: str, *, extra: Sequence[Chunk] = (), room: int, begun: str = ""
     ) -> tuple[list[int], bool]:

@@ -96,6 +96,20 @@ def test_what_is_typed_is_read_like_a_new_prompt(
     assert tokens(stream.drafts()) == tokens(decoder.generate(stream.text))
 
 
+def test_text_behind_the_cursor_stays_there(bpe: PreTrainedTokenizerFast) -> None:
+    able = scene.tokenizer_with(bpe, ["<fim_prefix>", "<fim_suffix>", "<fim_middle>"])
+    model = tiny.model(vocab_size=len(able), eos_token_id=None).double()
+    decoder = SuperposedDecoder(model, able, config=CONFIG)
+    stream = decoder.open("def return", suffix=" class self")
+    for move in (lambda: stream.commit(0, n_tokens=2), lambda: stream.type(" x")):
+        before = stream.text
+        move()
+        assert stream.text.startswith(before)
+        assert tokens(stream.drafts()) == tokens(
+            decoder.generate(stream.text, suffix=" class self")
+        )
+
+
 def test_a_stop_is_not_taken_over(bpe: PreTrainedTokenizerFast) -> None:
     stop = decoder_of(bpe).generate(PROMPT).drafts[0].text.strip()[3:5]
     stream = decoder_of(bpe, stop=(stop,)).open(PROMPT)

@@ -59,21 +59,22 @@ class Words:
         before, typed = self._healed(before, text) if heal else (before, "")
         if suffix is None:
             return self.of_ids(before, typed)
-        if (fim := Fim.of(self.tokenizer)) is None:
+        if self._fim is None:
             name = self.tokenizer.name_or_path or "this tokenizer"
             raise CompatibilityError(
                 "suffix needs a model that was trained to fill in text, with tokens such as "
                 f"<fim_prefix>; {name} has none, so leave suffix out, or give another model"
             )
-        ids = fim.around(before, self._ids(suffix, special=False))
-        return Prompt(tuple(ids), tuple(before), typed, frozenset(fim.ends))
+        return self.of_ids(self._fim.around(before, self._ids(suffix, special=False)), typed)
 
     def of_text(self, ids: Sequence[int]) -> Prompt:
         """The ids of a whole text, with token healing."""
         return self.of_ids(*self._healed(list(ids), self._decoded(ids)))
 
     def of_ids(self, ids: Sequence[int], typed: str = "") -> Prompt:
-        """A prompt of token ids."""
+        """A prompt of token ids, which may ask for what is before a suffix."""
+        if self._fim is not None and (before := self._fim.text_before(ids)) is not None:
+            return Prompt(tuple(ids), tuple(before), typed, frozenset(self._fim.ends))
         context = tuple(ids)[bool(ids) and ids[0] == self.bos :]
         return Prompt(tuple(ids), context, typed)
 
@@ -91,6 +92,10 @@ class Words:
         fits = torch.zeros(self.size, dtype=torch.bool)
         fits[self._beginning(prompt.typed)] = True
         return fits
+
+    @cached_property
+    def _fim(self) -> Fim | None:
+        return Fim.of(self.tokenizer)
 
     def _healed(self, ids: list[int], text: str) -> tuple[list[int], str]:
         """Ids without the last one, and its text, if the text ends with a space or in a word and
