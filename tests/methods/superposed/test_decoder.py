@@ -1,19 +1,32 @@
 """Drafts from a model: identities with plain decoding, ends, batches, and what a store adds."""
 
+import copy
 import logging
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from transformers import AutoModelForSeq2SeqLM, PreTrainedTokenizerFast, T5Config
+from transformers import (
+    AutoModelForCausalLM,
+    AutoModelForSeq2SeqLM,
+    MambaConfig,
+    PreTrainedTokenizerFast,
+    StopStringCriteria,
+    T5Config,
+)
 
 import characters
+import far
 import scene
 import tiny
+from attar.decode.ngram_build import build_store
+from attar.decode.ngrams import NGramStore
 from attar.errors import CompatibilityError, ConfigError
-from attar.methods.superposed import SuperposedConfig, SuperposedDecoder
+from attar.methods.superposed import SuperposedConfig, SuperposedDecoder, save_custom_generate
 from attar.methods.superposed.core import Draft, Row, mixing_weights
 from attar.methods.superposed.reader import Reader
 from counted import Counted
@@ -90,7 +103,48 @@ def test_a_one_hot_mixture_is_the_id_bit_for_bit(family: str) -> None:
     assert torch.equal(given, expected)
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_half_precision_is_kept(dtype: torch.dtype) -> None:
+    """One draft is greedy decoding in it; the model is given mixtures of its own type."""
+    model: Any = tiny.model("llama", eos_token_id=None).to(dtype)
+    ids = torch.tensor([PROMPTS[0]])
+    plain = model.generate(ids, do_sample=False, max_new_tokens=6)[0, 12:].tolist()
+    (only,) = decoder_of(model, k=1, candidates=4).generate(PROMPTS[0]).drafts
+    assert list(only.token_ids) == plain
+    drafts = decoder_of(model, rescore="exact").generate(PROMPTS[0]).drafts
+    sums = [log_prob(model.float(), PROMPTS[0], draft.token_ids) for draft in drafts]
+    assert [draft.logprob for draft in drafts] == pytest.approx(sums, rel=0.1)
+
+
+@pytest.mark.parametrize("family", ["llama", "mistral"])
+def test_on_another_device_the_drafts_are_the_same(family: str) -> None:
+    """Every tensor is made where its inputs lie, whatever torch's default device is."""
+    model: Any = tiny.model(family, eos_token_id=None).double()
+    store = Counted([prompt * 3 for prompt in PROMPTS])
+    away = far.moved(copy.deepcopy(model))
+
+    def drafts(model: Any) -> list[Any]:
+        made = []
+        for options in ({"reset_every": 2}, {"rescore": "exact", "heal": True}):
+            decoder = decoder_of(model, store=store, **options)
+            found = decoder.generate_all(PROMPTS)
+            stream = decoder.open("some word")
+            found += [stream.drafts(), stream.commit(0, n_tokens=2).drafts()]
+            made += [[(one.token_ids, one.score, one.logprob) for one in f.drafts] for f in found]
+        return made
+
+    expected = drafts(model)
+    for default in (nullcontext(), far.DEVICE):
+        with far.device(), default:
+            assert drafts(away) == expected
+
+
 def test_models_that_cannot_read_mixtures_are_refused() -> None:
+    state = MambaConfig(
+        vocab_size=tiny.VOCAB, hidden_size=16, state_size=4, num_hidden_layers=1, pad_token_id=0
+    )
+    with pytest.raises(CompatibilityError, match=r"mamba .*(running state|decoder)"):
+        decoder_of(AutoModelForCausalLM.from_config(state))
     coded = AutoModelForSeq2SeqLM.from_config(
         T5Config(vocab_size=64, d_model=16, d_kv=4, d_ff=16, num_layers=1, num_heads=2)
     )
@@ -169,9 +223,60 @@ def test_transformers_takes_it_as_a_function(bpe: PreTrainedTokenizerFast) -> No
         model.generate(
             ids, custom_generate=decoder, num_drafts=3, max_new_tokens=5, repetition_penalty=1.2
         )
+    with pytest.raises(ConfigError, match="StopString"):
+        model.generate(
+            ids,
+            custom_generate=decoder,
+            max_new_tokens=5,
+            stopping_criteria=[StopStringCriteria(bpe, ["x"])],
+        )
+    with pytest.raises(ConfigError, match="k must be at least 1"):
+        model.generate(ids, custom_generate=decoder, num_drafts=0, max_new_tokens=5)
     other: Any = tiny.model(vocab_size=len(bpe), seed=1)
     with pytest.raises(ConfigError, match="another model"):
         other.generate(ids, custom_generate=decoder, max_new_tokens=5)
+
+
+def test_drafts_end_where_transformers_says(bpe: PreTrainedTokenizerFast) -> None:
+    model: Any = tiny.model(vocab_size=len(bpe), eos_token_id=None)
+    decoder = SuperposedDecoder(model, bpe, config=CONFIG)
+    ids = torch.tensor([PROMPTS[0]])
+    assert model.generate(ids, custom_generate=decoder, max_length=15).shape == (3, 15)
+    whole = model.generate(ids, custom_generate=decoder, max_new_tokens=8)
+    assert whole.shape == (3, 20)
+    asked: dict[str, Any] = {"custom_generate": decoder, "max_new_tokens": 8}
+    assert model.generate(ids, **asked, max_time=0.0).shape == (3, 13)
+    end = int(whole[0, 13])
+    ended = model.generate(ids, **asked, eos_token_id=end, pad_token_id=0)
+    assert whole[0].tolist() not in ended.tolist()
+    for row in ended[:, 12:].tolist():
+        assert end not in row or not any(row[row.index(end) + 1 :])
+
+
+def test_transformers_finds_it_in_a_folder(bpe: PreTrainedTokenizerFast, tmp_path: Path) -> None:
+    model: Any = tiny.model(vocab_size=len(bpe), eos_token_id=None)
+    model.save_pretrained(tmp_path / "model")
+    bpe.save_pretrained(tmp_path / "model")
+    build_store(["def return import class self none"] * 3, bpe, output_dir=tmp_path / "store")
+    save_custom_generate(tmp_path / "model")
+    ids = torch.tensor([bpe("def return import class")["input_ids"]])
+    here = str(tmp_path / "model")
+    asked = {"num_drafts": 2, "max_new_tokens": 4, "store": tmp_path / "store"}
+    asked |= {"superposed": {"alpha": 0.3, "anchor_first": True}}
+    config = SuperposedConfig(k=2, alpha=0.3, anchor_first=True)
+    decoder = SuperposedDecoder(
+        model, bpe, config=config, store=NGramStore.load(tmp_path / "store")
+    )
+    expected = model.generate(ids, custom_generate=decoder, max_new_tokens=4)
+    given = model.generate(
+        ids, custom_generate=here, trust_remote_code=True, tokenizer=bpe, **asked
+    )
+    assert torch.equal(given, expected)
+    loaded: Any = AutoModelForCausalLM.from_pretrained(here, trust_remote_code=True)
+    assert torch.equal(loaded.generate(ids, **asked), expected)  # the folder's own way, now
+    assert torch.equal(loaded.generate(input_ids=ids, **asked), expected)
+    with pytest.raises(ValueError, match="trust_remote_code"):
+        model.generate(ids, custom_generate=here, trust_remote_code=False, tokenizer=bpe)
 
 
 # ---------------------------------------------------------------------------------- where it ends
@@ -229,6 +334,15 @@ def test_drafts_of_one_text_are_one_draft() -> None:
     model.generation_config.eos_token_id = list(range(3, tiny.VOCAB))
     drafts = decoder_of(model, k=4).generate(PROMPTS[0]).drafts
     assert [draft.text.strip() for draft in drafts].count("") == 1
+
+
+def test_drafts_that_differ_in_spaces_around_them_are_one() -> None:
+    decoder = decoder_of(tiny.model(), k=4)
+    texts = [WORDS(text)["input_ids"] for text in ("word ", "word", "words", " word")]
+    alive = tuple(Draft(tuple(ids), -float(n) * len(ids)) for n, ids in enumerate(texts))
+    prompt = decoder.prompt(PROMPTS[0])
+    chosen = decoder._chosen(Row(prompt.context, 4, lambda _: False, alive), prompt)
+    assert [draft.tokens for draft in chosen] == [alive[0].tokens, alive[2].tokens]
 
 
 def test_a_caller_can_end_it_early() -> None:
@@ -306,6 +420,12 @@ def test_a_word_that_was_typed_in_part_is_taken_up(bpe: PreTrainedTokenizerFast)
         for draft in found.drafts:
             full = bpe.decode([*prompt.ids, *draft.token_ids])
             assert full == text + draft.text  # nothing twice, nothing lost
+    # in a batch each is as it would be alone
+    model.double()
+    texts = ["x = (", "def return r"]
+    for text, found in zip(texts, decoder.generate_all(texts), strict=True):
+        alone = decoder.generate(text).drafts
+        assert [draft.token_ids for draft in found.drafts] == [one.token_ids for one in alone]
     # what is whole, or given as ids, is read as it is
     assert decoder.prompt("x = (").ids == tuple(bpe("x = (")["input_ids"])
     assert decoder.prompt([5, 6]).typed == ""
@@ -327,7 +447,16 @@ def test_text_behind_the_cursor_needs_tokens_for_it(bpe: PreTrainedTokenizerFast
     assert prompt.ids == (prefix, *before, suffix, *behind, middle)
     assert prompt.context == tuple(before)  # what a store and a decoder of tokens go by
     assert {pad, middle} <= prompt.ends
+    assert decoder.prompt(prompt.ids) == prompt
+    begun = able("(x")["input_ids"]
+    assert decoder.prompt([*prompt.ids, *begun]).context == (*before, *begun)
+    assert decoder.prompt(prompt.ids[:-1]).context == prompt.ids[:-1]  # asks for nothing
     assert decoder.generate("def (", suffix="return").drafts
+    healing = SuperposedDecoder(model, able, config=replace(CONFIG, heal=True))
+    healed = healing.prompt("def return r", suffix="return")
+    *kept, last = able("def return r")["input_ids"]
+    assert healed.typed == able.decode([last])
+    assert (healed.ids[: len(kept) + 2], healed.context) == ((prefix, *kept, suffix), tuple(kept))
     with pytest.raises(ConfigError, match="suffix needs a prompt of text"):
         decoder.generate([4, 5], suffix="return")
 
@@ -357,6 +486,10 @@ def test_a_store_of_another_domain_is_left_out_and_told(caplog: pytest.LogCaptur
         assert draft.ngram_hit_rate == pytest.approx(sum(seen) / len(seen))
         assert 0 < sum(seen) < len(seen)
     assert not caplog.text
+    told = decoder_of(model, store=other, min_hit_rate=0.1)
+    for one in (told, told.with_config(replace(told.config, k=2)), told):
+        one.generate(PROMPTS[0])
+    assert caplog.text.count("the store knows") == 1
     short = decoder_of(model, store=other, min_hit_rate=0.1).generate(PROMPTS[0][:2])
     assert (short.store_hit_rate, short.store_used) == (None, True)
 

@@ -33,6 +33,7 @@ and text behind the cursor.
 from attar.methods.superposed.completions import Completion as Completion
 from attar.methods.superposed.completions import Completions as Completions
 from attar.methods.superposed.config import SuperposedConfig as SuperposedConfig
+from attar.methods.superposed.custom import save_custom_generate as save_custom_generate
 from attar.methods.superposed.decoder import SuperposedDecoder as SuperposedDecoder
 from attar.methods.superposed.generate import PAPER as PAPER
 from attar.methods.superposed.generate import generate_drafts as generate_drafts

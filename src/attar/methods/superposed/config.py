@@ -44,7 +44,8 @@ class SuperposedConfig:
     """Leave a store out that knows less than this share of a prompt's 4-grams, as it is of another
     domain. An extension."""
     anchor_first: bool = False
-    """Keep the k likeliest first tokens, each with one draft. An extension."""
+    """Keep the k best first tokens, each with one draft; with first_token_ngrams off they are the
+    likeliest ones. An extension."""
     weight_temperature: float = 1.0
     """Above 1, drafts are mixed more evenly. An extension."""
     rescore: Literal["exact"] | None = None

@@ -72,28 +72,35 @@ class SuperposedDecoder(DraftWriter):
         num_drafts: int | None = None,
         **inputs: Any,
     ) -> Tensor:
-        """What `generate` calls: `(B * k, T)`, the drafts of each prompt together."""
+        """What `generate` calls: `(B * k, T)`, the drafts of each prompt together. A draft ends
+        where `generate` says, and at `stop` of the decoder."""
         if model is not self.model:
             raise ConfigError("this decoder was made for another model; make one for this model")
-        if others := [one for one in logits_processor if type(one) not in _SAMPLING]:
-            raise ConfigError(
-                "superposed decoding gives processors of logits no token ids of one text, but "
-                f"found {type(others[0]).__name__}; leave it out, or use plain generation"
-            )
         stops = Stops.of(stopping_criteria, device=input_ids.device)
+        others = [one for one in logits_processor if type(one) not in _SAMPLING]
+        if others := [*others, *stops.others]:
+            raise ConfigError(
+                "superposed decoding shows processors of logits and criteria no token ids of one "
+                f"text, but found {type(others[0]).__name__}; leave it out, or use plain generation"
+            )
+        room = stops.length - input_ids.shape[1]
         config = replace(
             self.config,
-            k=num_drafts or self.config.k,
-            max_new_tokens=generation_config.max_new_tokens or self.config.max_new_tokens,
-            stop=(),
+            k=self.config.k if num_drafts is None else num_drafts,
+            max_new_tokens=generation_config.max_new_tokens
+            or min(self.config.max_new_tokens, room),
         )
+        writer = self.with_config(config)
+        writer._stops = stops.tokens
         mask = inputs.get("attention_mask")
         kept = torch.ones_like(input_ids) if mask is None else mask
         prompts = [
             self.words.of_ids(row[held.bool()].tolist())
             for row, held in zip(input_ids, kept, strict=True)
         ]
-        rows, _ = self.search(self.reader(len(prompts)), prompts, config=config)
+        rows, _ = writer.search(
+            self.reader(len(prompts)), prompts, config=config, until=lambda: stops.late([0])
+        )
         best = [
             draft
             for row in rows
