@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import attar
-from attar.decode import ngram_build
+from attar.decode import ngram_build, ngram_index
 from attar.decode.ngram_evaluation import bits_per_token, passages, tuned_weights
 from attar.errors import AttarError, ConfigError
 from attar.report.record import Run
@@ -154,6 +154,11 @@ def test_an_interrupted_run_goes_on_where_text_was_encoded(
     kept = list((tmp_path / "store.partial" / "state").glob("tokens-*.bin"))
     assert len(kept) == 1
     calls[:] = [[]] * 9
+    with monkeypatch.context() as sorting:  # and once more, while positions are sorted
+        sorting.setattr(ngram_index, "checksum", lambda file: [][0])
+        with pytest.raises(IndexError):
+            attar.ngrams.train(model, text, **again, resume=True)
+    assert not (tmp_path / "store").exists()  # nothing that looks like a store
     attar.ngrams.train(model, text, **again, resume=True)
     for name in ("tokens.bin", "pos.bin", "meta.json"):
         assert (tmp_path / "store" / name).read_bytes() == (store / name).read_bytes()

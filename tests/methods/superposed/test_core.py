@@ -32,65 +32,86 @@ TEXTS = [tiny.ids(1, 400, seed=seed)[0].tolist() for seed in range(3)]
 
 
 def run(
-    model: Any, prompt: Sequence[int], *, config: SuperposedConfig, store: Any = None
-) -> list[list[Draft]]:
-    """The drafts before every step, and behind the last."""
+    model: Any,
+    prompt: Sequence[int],
+    *,
+    config: SuperposedConfig,
+    store: Any = None,
+    ends: Sequence[int] = (),
+) -> list[Row]:
+    """The row before every step, and behind the last."""
     decoder = SuperposedDecoder(model, characters.letters(), config=config, store=store)
-    decoder._stops = frozenset()
-    seen: list[list[Draft]] = []
+    decoder._stops = frozenset(ends)
+    seen: list[Row] = []
     read = [decoder.prompt(list(prompt))]
     rows, _ = decoder.search(
-        decoder.reader(1),
-        read,
-        config=config,
-        watch=lambda rows: seen.append(list(rows[0].alive)),
+        decoder.reader(1), read, config=config, watch=lambda rows: seen.append(rows[0])
     )
-    return [*seen, list(rows[0].alive)]
+    return [*seen, rows[0]]
 
 
 # ------------------------------------------------------------------------------------- reference
 
 
+Scored = tuple[list[int], float]
+"""Tokens and score of a draft."""
+
+
 def reference(
-    model: Any, prompt: list[int], *, config: SuperposedConfig, store: Counted | None, steps: int
-) -> list[list[tuple[list[int], float, float]]]:
-    """Superposed Decoding by its description alone, without a cache and in plain Python: tokens,
-    score and weight of each draft behind every step."""
+    model: Any,
+    prompt: list[int],
+    *,
+    config: SuperposedConfig,
+    store: Counted | None,
+    steps: int,
+    end: int | None = None,
+) -> list[tuple[list[Scored], list[Scored]]]:
+    """Superposed Decoding by its description alone, without a cache and in plain Python: the drafts
+    behind every step, and those that have ended by then."""
     table = model.get_input_embeddings().weight
     read = [table[token] for token in prompt]
-    drafts: list[tuple[list[int], float]] = [([], 0.0)]
+    drafts: list[Scored] = [([], 0.0)]
+    finished: list[Scored] = []
     trace = []
     for t in range(steps):
         if t:
-            total = math.fsum(math.exp(score) for _, score in drafts)
+            best = max(score for _, score in drafts)
+            shares = [math.exp((score - best) / config.weight_temperature) for _, score in drafts]
             mixed = 0 * table[0]
-            for tokens, score in drafts:
-                mixed = mixed + math.exp(score) / total * table[tokens[-1]]
+            for (tokens, _), share in zip(drafts, shares, strict=True):
+                mixed = mixed + share / math.fsum(shares) * table[tokens[-1]]
             read.append(mixed)
         with torch.no_grad():
             logits = model(inputs_embeds=torch.stack(read)[None]).logits[0, -1].tolist()
-        whole = math.log(math.fsum(math.exp(x / config.temperature) for x in logits))
-        every = sorted(((x / config.temperature - whole, v) for v, x in enumerate(logits)))
+        every = sorted((x / config.temperature, v) for v, x in enumerate(logits))
         kept = every[::-1][: config.pool]
-        norm = math.log(math.fsum(math.exp(x) for x, _ in kept))
+        norm = kept[0][0] + math.log(math.fsum(math.exp(x - kept[0][0]) for x, _ in kept))
         kept = [(x - norm, v) for x, v in kept]
-        pool = []
+        pool: list[tuple[bool, float, list[int]]] = []
         for tokens, score in drafts:
             text = prompt + tokens
             known = {v: _mixture(store, text, v, config.lambdas) for _, v in kept} if store else {}
             for ell, v in kept:
+                longer = [*tokens, v]
+                alone = score + (1 - config.alpha) * ell
                 if store is None:
-                    pool.append((score + ell, [*tokens, v]))
-                elif not any(known.values()):
-                    gone = 0 if t == 0 else config.penalty
-                    pool.append((score + (1 - config.alpha) * ell - gone, [*tokens, v]))
+                    pool.append((False, score + ell, longer))
                 elif known[v] > 0:
-                    both = (1 - config.alpha) * ell + config.alpha * math.log(known[v])
-                    pool.append((score + both, [*tokens, v]))
-        pool.sort(key=lambda one: -one[0])
-        drafts = [(tokens, score) for score, tokens in pool[: config.k]]
-        total = math.fsum(math.exp(score) for _, score in drafts)
-        trace.append([(tokens, score, math.exp(score) / total) for tokens, score in drafts])
+                    pool.append((False, alone + config.alpha * math.log(known[v]), longer))
+                elif any(known.values()):  # only where fewer than k others are left
+                    pool.append((True, alone - config.penalty, longer))
+                else:
+                    pool.append((False, alone - config.penalty * bool(t), longer))
+        pool.sort(key=lambda one: (one[0], -one[1]))
+        drafts = []
+        for rank, (_, score, tokens) in enumerate(pool):
+            if len(drafts) == config.k:
+                break
+            if tokens[-1] != end:
+                drafts.append((tokens, score))
+            elif rank < config.k:
+                finished.append((tokens, score))
+        trace.append((drafts, [*finished]))
     return trace
 
 
@@ -105,17 +126,26 @@ def _mixture(store: Counted, text: list[int], v: int, lambdas: Sequence[float]) 
 
 @pytest.mark.parametrize("stored", [False, True])
 @pytest.mark.parametrize("k", [1, 3, 8])
-def test_scores_and_weights_are_those_of_a_slow_reference(k: int, stored: bool) -> None:
+@pytest.mark.parametrize("options", [{"candidates": tiny.VOCAB}, {"weight_temperature": 3.0}])
+def test_drafts_and_scores_are_those_of_a_slow_reference(
+    options: dict[str, Any], k: int, stored: bool
+) -> None:
+    """With all tokens as candidates or with 3k, with and without a token that ends drafts."""
     model, prompt = tiny.model().double(), tiny.ids(1, 15)[0].tolist()
     store = Counted([*TEXTS, prompt * 2]) if stored else None
-    config = replace(PLAIN, k=k, candidates=tiny.VOCAB, max_new_tokens=6, penalty=20.0)
-    expected = reference(model, prompt, config=config, store=store, steps=6)
-    traced = run(model, prompt, config=config, store=store)[1:]
-    for ours, theirs in zip(traced, expected, strict=True):
-        assert [list(draft.tokens) for draft in ours] == [tokens for tokens, _, _ in theirs]
-        scores = [draft.score for draft in ours]
-        assert scores == pytest.approx([score for _, score, _ in theirs], abs=1e-9)
-        assert mixing_weights(scores) == pytest.approx([gamma for *_, gamma in theirs], abs=1e-9)
+    config = replace(PLAIN, k=k, max_new_tokens=6, penalty=20.0, **options)
+    wanted: dict[str, Any] = {"config": config, "store": store}
+    plain = reference(model, prompt, steps=6, **wanted)
+    (ending, _) = plain[2][0][-1]  # the last token of a draft of three
+    for end in (None, ending[-1]):
+        expected = reference(model, prompt, steps=6, end=end, **wanted)
+        traced = run(model, prompt, ends=() if end is None else [end], **wanted)[1:]
+        for row, (alive, finished) in zip(traced, expected, strict=True):
+            for ours, theirs in ((row.alive, alive), (row.finished, finished)):
+                assert [list(draft.tokens) for draft in ours] == [tokens for tokens, _ in theirs]
+                scores = [score for _, score in theirs]
+                assert [draft.score for draft in ours] == pytest.approx(scores, abs=1e-9)
+        assert bool(traced[-1].finished) == (end is not None)
 
 
 def test_a_model_that_is_linear_in_its_input_ranks_all_tokens_as_brute_force_does() -> None:
@@ -215,16 +245,30 @@ def test_only_ends_among_the_k_best_are_kept() -> None:
     assert (len(row.finished), row.alive, row.width) == (1, (), 0)
 
 
+def test_an_anchored_first_token_keeps_its_draft_when_another_ends() -> None:
+    logits = torch.log(torch.tensor([[0.1, 0.2, 0.4, 0.3]], dtype=torch.float64))
+    config = replace(PLAIN, k=2, candidates=4, anchor_first=True)
+    alive = (Draft((0,), -1.0), Draft((1,), -9.0))
+    row = Row((), 2, lambda tokens: tokens == (0, 2), alive, exact=False)
+    (row,) = step([row], read=lambda rows: logits, config=config)
+    assert [draft.tokens for draft in row.finished] == [(0, 2)]
+    assert [draft.tokens for draft in row.alive] == [(0, 3), (1, 2)]
+
+
 def test_alpha_is_the_share_of_the_n_grams() -> None:
     model, prompt = tiny.model(), tiny.ids(1, 15)[0].tolist()
     store = Counted([*TEXTS, prompt * 2])
     config = replace(PLAIN, max_new_tokens=4)
-    none = run(model, prompt, config=config)
-    assert run(model, prompt, config=replace(config, alpha=0.0), store=store) == none
-    assert run(model, prompt, config=config, store=store) != none
+
+    def drafts(config: SuperposedConfig, store: Any = None) -> list[Any]:
+        return [row.alive for row in run(model, prompt, config=config, store=store)]
+
+    none = drafts(config)
+    assert drafts(replace(config, alpha=0.0), store) == none
+    assert drafts(config, store) != none
     # alone, they rank the model's candidates
     only = replace(config, alpha=1.0, max_new_tokens=1, candidates=60, lambdas=(1.0,))
-    first = run(model, prompt, config=only, store=store)[-1]
+    first = run(model, prompt, config=only, store=store)[-1].alive
     order = store.probabilities(prompt, range(tiny.VOCAB))[0]
     assert math.exp(first[0].score) == pytest.approx(order.max())
 
