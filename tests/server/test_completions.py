@@ -57,6 +57,7 @@ def test_a_completion_is_what_generate_writes(client: TestClient) -> None:
     assert answer["usage"]["prompt_tokens"] == prompt
     assert answer["usage"]["completion_tokens"] == 6
     assert answer["usage"]["total_tokens"] == prompt + 6
+    assert answer["usage"]["forward_passes"] == 6
 
 
 def test_a_stream_is_the_same_in_pieces(client: TestClient) -> None:
@@ -66,6 +67,7 @@ def test_a_stream_is_the_same_in_pieces(client: TestClient) -> None:
     assert got[-1]["choices"] == []
     usage = got.pop()["usage"]
     assert usage["completion_tokens"] == 12
+    assert usage["forward_passes"] == whole["usage"]["forward_passes"] < 12
     for number, expected in enumerate(whole["choices"]):
         own = [p["choices"][0] for p in got if p["choices"][0]["index"] == number]
         assert len(own) > 1
@@ -312,6 +314,7 @@ def test_a_draft_changes_no_greedy_text_and_is_declared() -> None:
         assert plain["drafts"] == {"mode": "sampled"}
         assert fast["choices"] == plain["choices"]
         assert fast["usage"]["completion_tokens"] == 40
+        assert 0 < fast["usage"]["forward_passes"] <= plain["usage"]["forward_passes"] == 40
         stopped = asked(client, max_tokens=40, stop=plain["choices"][0]["text"][5:7])
         assert stopped["choices"][0]["finish_reason"] == "stop"
         assert asked(client, logprobs=1)["drafts"] == {"mode": "sampled"}
@@ -334,7 +337,7 @@ def test_what_was_suggested_holds_while_it_is_typed(client: TestClient) -> None:
     typed = asked(client, **body | {"prompt": "red moon" + whole[:4]})
     assert typed["choices"][0]["text"] == whole[4:]
     assert typed["drafts"] == {"mode": "type_ahead", "matched": 4}
-    assert typed["usage"]["completion_tokens"] == 0
+    assert typed["usage"]["completion_tokens"] == typed["usage"]["forward_passes"] == 0
     other = asked(client, **body | {"prompt": "red moon" + whole[:4] + "zq"})
     assert other["drafts"] == {"mode": "sampled"}
     longer = asked(client, **body | {"max_tokens": 21})

@@ -20,11 +20,12 @@ class Drafts:
     """All texts of a request in one job, one word of each a step."""
 
     def __init__(self, request: Request, count: int, words: Sequence[str]) -> None:
-        self.count, self.deadline = count, request.deadline
+        self.count, self.deadline, self.passes = count, request.deadline, 0
         self._words = list(words)
 
     def step(self) -> News:
         word, *self._words = self._words
+        self.passes += 1
         if word == "broken":
             raise RuntimeError("this job is broken")
         if word == "slow":
@@ -79,6 +80,7 @@ def test_a_mode_writes_all_texts_of_a_request_beside_the_batch() -> None:
         assert [one["text"] for one in answer["choices"]] == [f"sea{i} sun{i} " for i in range(3)]
         assert [one["score"] for one in answer["choices"]] == [0.0, -1.0, -2.0]
         assert answer["usage"]["completion_tokens"] == 6
+        assert answer["usage"]["forward_passes"] == 2
         streamed = served.pieces(asked("sea", "sun", stream=True))
         assert [piece["choices"][0]["text"] for piece in streamed] == ["sea0 ", "sun0 "]
         late = asked("slow", "slow", "slow", time_budget_ms=60).json()["choices"][0]

@@ -36,6 +36,7 @@ def test_the_drafts_are_those_of_the_decoder() -> None:
     assert [c["score"] for c in answer["choices"]] == pytest.approx([d.score for d in drafts])
     assert answer["drafts"] == {"mode": "superposed"}
     assert answer["usage"]["completion_tokens"] == 18
+    assert answer["usage"]["forward_passes"] == 6
     assert one["choices"][0]["text"] == decoder_of(made, k=1).generate(PROMPT).drafts[0].text
     assert ended.json()["choices"][0]["finish_reason"] == "stop"
 
@@ -47,6 +48,9 @@ def test_a_store_and_options_have_their_say(tmp_path: Path) -> None:
     with served.serving(made, store=store) as (client, _):
         body = ASKED | {"drafts": {"mode": "superposed", "alpha": 0.9, "anchor_first": True}}
         answer = client.post("/v1/completions", json=body).json()
+        body["drafts"] |= {"rescore": "exact"}
+        rescored = client.post("/v1/completions", json=body).json()
+    assert rescored["usage"]["forward_passes"] == answer["usage"]["forward_passes"] + 1
     drafts = decoder_of(made, store, alpha=0.9, anchor_first=True).generate(PROMPT).drafts
     assert [c["text"] for c in answer["choices"]] == [draft.text for draft in drafts]
     assert [d.text for d in drafts] != [d.text for d in decoder_of(made).generate(PROMPT).drafts]

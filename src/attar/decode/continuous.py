@@ -54,6 +54,8 @@ class Batch:
         self._waiting: list[Text] = []
         self._reading: dict[Text, int] = {}  # row of each
         self._writing: dict[Text, int] = {}
+        #: the texts of each pass of the last step
+        self.passes: list[list[Text]] = []
 
     @property
     def busy(self) -> bool:
@@ -94,6 +96,7 @@ class Batch:
     def step(self) -> list[Text]:
         """Write a token of every text that has read its prompt, and read on in the prompts of
         others; the texts to which something was added."""
+        self.passes = []
         late = [t for t in (*self._waiting, *self._reading, *self._writing) if t.end_if_late()]
         for text in late:
             self.cancel(text)
@@ -124,6 +127,7 @@ class Batch:
     def _write(self) -> list[Text]:
         texts = list(self._writing)
         if texts:
+            self.passes.append(texts)
             logits = self._slots.score({self._writing[t]: t.tokens[-1:] for t in texts})
             self._choose(texts, logits[:, -1])
         return texts
@@ -140,6 +144,7 @@ class Batch:
             parts[text] = part
         if not parts:
             return []
+        self.passes.append(list(parts))
         told = any(text.request.prompt_logprobs for text in parts)
         last = max(map(len, parts.values())) if told else 1
         logits = self._slots.score(

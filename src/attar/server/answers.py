@@ -29,8 +29,11 @@ def head(service: Service, kind: str, *, prefix: str, mode: str) -> dict[str, An
     }
 
 
-def usage(requests: Sequence[Request], choices: Sequence[Choice], *, count: int) -> dict[str, Any]:
-    """Tokens of prompts, each counted once, and of all texts that were written for them."""
+def usage(
+    requests: Sequence[Request], choices: Sequence[Choice], *, count: int, passes: int
+) -> dict[str, Any]:
+    """What an answer took: tokens of prompts, each counted once, tokens of all texts that were
+    written for them, and forward passes."""
     prompt = sum(len(request.prompt) for request in requests)
     written = sum(choice.tokens for choice in choices)
     cached = sum(choice.cached for choice in choices[::count])
@@ -39,6 +42,7 @@ def usage(requests: Sequence[Request], choices: Sequence[Choice], *, count: int)
         "completion_tokens": written,
         "total_tokens": prompt + written,
         "prompt_tokens_details": {"cached_tokens": cached},
+        "forward_passes": passes,
     }
 
 

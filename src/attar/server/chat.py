@@ -79,7 +79,7 @@ class Answer:
             | ending(choice)
             for number, choice in enumerate(choices)
         ]
-        counted = usage([self._request], choices, count=self._count)
+        counted = usage([self._request], choices, count=self._count, passes=self.source.passes)
         return self._head("chat.completion") | {"choices": shown, "usage": counted}
 
     async def chunks(self) -> AsyncIterator[dict[str, Any]]:
@@ -101,7 +101,7 @@ class Answer:
             }
             yield begin | {"choices": [shown | ending(piece)]}
         if self._body.stream_options and self._body.stream_options.include_usage:
-            counted = usage([self._request], total, count=self._count)
+            counted = usage([self._request], total, count=self._count, passes=self.source.passes)
             yield begin | {"choices": [], "usage": counted}
 
     def _logprobs(self, choice: Choice) -> dict[str, Any] | None:

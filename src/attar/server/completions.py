@@ -116,7 +116,7 @@ class Answer:
             chosen += own[: self._n]
         self._remember(choices[0])
         shown = [self._choice(number, choice) for number, choice in enumerate(chosen)]
-        counted = usage(self._requests, choices, count=self._count)
+        counted = usage(self._requests, choices, count=self._count, passes=self.source.passes)
         return self._head | {"choices": shown, "usage": counted}
 
     async def chunks(self) -> AsyncIterator[dict[str, Any]]:
@@ -132,7 +132,7 @@ class Answer:
             yield self._head | {"choices": [shown]}
         self._remember(total[0])
         if self._body.stream_options and self._body.stream_options.include_usage:
-            counted = usage(self._requests, total, count=self._count)
+            counted = usage(self._requests, total, count=self._count, passes=self.source.passes)
             yield self._head | {"choices": [], "usage": counted}
 
     def _choice(

@@ -48,11 +48,13 @@ class Ticket:
     Attributes:
         listener: is told of its texts.
         left: how many are not finished.
+        passes: forward passes of the model that its texts had a part in.
         began: when it was taken in.
     """
 
     listener: Listener
     left: int
+    passes: int = 0
     began: float = field(default_factory=time.monotonic)
 
 
@@ -173,7 +175,11 @@ class Engine:
     def _step(self) -> None:
         if self._batch.busy:
             began = time.perf_counter()
-            for text in self._batch.step():
+            changed = self._batch.step()
+            for texts in self._batch.passes:
+                for ticket in {self._texts[text][0] for text in texts if text in self._texts}:
+                    ticket.passes += 1
+            for text in changed:
                 if text in self._texts:  # else its client was lost on the way
                     self._tell(*self._texts[text], text.delta())
             self._texts = {t: of for t, of in self._texts.items() if t.finish_reason is None}
@@ -192,6 +198,8 @@ class Engine:
             logger.exception("a job failed, and is dropped")
             self._fail(queued.ticket, error)
             return
+        queued.ticket.passes += queued.job.passes - queued.passes
+        queued.passes = queued.job.passes
         for number, delta in news:
             self._tell(queued.ticket, queued.first + number, delta)
             queued.left -= delta.finish_reason is not None
@@ -250,12 +258,14 @@ class _Queued:
         ticket: the request that it belongs to.
         first: the number of its first text there.
         left: its texts that are not finished.
+        passes: of it, that its request was told of.
     """
 
     job: Job
     ticket: Ticket
     first: int
     left: int
+    passes: int = 0
 
 
 def _count(work: Work) -> int:

@@ -23,6 +23,11 @@ class Job(Protocol):
         """When it must end, on the clock of `time.monotonic`."""
         ...
 
+    @property
+    def passes(self) -> int:
+        """Forward passes of the model so far."""
+        ...
+
     def step(self) -> News:
         """Go on by about one forward pass, so that the batch need not wait. The job is done when
         every text has had a delta with a finish reason."""

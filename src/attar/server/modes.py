@@ -109,7 +109,13 @@ class Speculation:
         self.deadline = request.deadline
         self._decoder, self._ends = decoder, ends
         self._text = Text(request, tokenizer, ends=ends)
+        self._run: Any = None
         self._blocks: Any = None
+
+    @property
+    def passes(self) -> int:
+        """Those that verify; a draft's own are not counted."""
+        return 0 if self._run is None else self._run.stats.blocks
 
     @torch.no_grad()
     def step(self) -> News:
@@ -119,13 +125,13 @@ class Speculation:
             device = self._decoder.target.device
             ids = torch.tensor([request.prompt], device=device)
             length = len(request.prompt) + request.max_tokens
-            run = self._decoder.begin(
+            self._run = self._decoder.begin(
                 ids,
                 warp=request.sampling.warp(),
                 stops=Stops(frozenset(self._ends), length, device),
                 seed=request.sampling.seed,
             )
-            self._blocks = run.blocks()
+            self._blocks = self._run.blocks()
         for token in next(self._blocks, ()):
             self._text.add(token)
         return [(0, self._text.delta())]

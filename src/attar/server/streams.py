@@ -47,6 +47,11 @@ class Choice:
 class Source(Protocol):
     """Texts as they come."""
 
+    @property
+    def passes(self) -> int:
+        """Forward passes of the model so far."""
+        ...
+
     def __aiter__(self) -> AsyncIterator[tuple[int, Delta]]:
         """The number of a text, and what was added to it, until all are finished."""
         ...
@@ -71,6 +76,11 @@ class Stream:
         self.ticket = engine.submit(works, self._listen)
         self._left = self.ticket.left
 
+    @property
+    def passes(self) -> int:
+        """Forward passes of the model so far."""
+        return self.ticket.passes
+
     def _listen(self, number: int, news: Delta | Exception) -> None:
         self._loop.call_soon_threadsafe(self._news.put_nowait, (number, news))
 
@@ -94,6 +104,8 @@ class Stream:
 
 class Ready:
     """A text that is there already."""
+
+    passes = 0
 
     def __init__(self, delta: Delta) -> None:
         self._delta = delta

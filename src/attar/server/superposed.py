@@ -112,6 +112,11 @@ class Drafting:
         self._steps: Any = None
         self._rows: Any = None
 
+    @property
+    def passes(self) -> int:
+        """One for a token of all drafts."""
+        return 0 if self._reader is None else self._reader.forwards
+
     def step(self) -> News:
         """One pass of the model."""
         if self._steps is None:  # in the engine's thread, when it is its turn
