@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -17,6 +18,7 @@ from attar.decode.generate import Generator
 from attar.decode.speculative import SpeculativeDecoder
 from attar.server.config import ServeConfig
 from attar.server.serving import Served, build_server
+from attar.web.running import Server
 
 FIM = ["<fim_prefix>", "<fim_suffix>", "<fim_middle>", "<file_sep>"]
 CONTEXT = 200
@@ -84,6 +86,28 @@ def serving(
     with TestClient(served.app, raise_server_exceptions=False, **where) as client:
         yield client, served
     assert served.service.engine.join(10)
+
+
+@contextmanager
+def listening(made: Served, *, grace: float = 5) -> Iterator[Server]:
+    """A server in a thread of this process."""
+    engine, ready = made.service.engine, threading.Event()
+    server = Server(
+        made.app,
+        host="127.0.0.1",
+        port=0,
+        grace=grace,
+        ready=lambda url: ready.set(),
+        stopping=lambda: engine.stop(grace=grace),
+    )
+    thread = threading.Thread(target=server.serve_until_stopped)
+    thread.start()
+    assert ready.wait(20)
+    yield server
+    server.should_exit = True
+    thread.join(20)
+    assert not thread.is_alive()
+    assert engine.join(10)
 
 
 def pieces(response: Any) -> list[dict[str, Any]]:

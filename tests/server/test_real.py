@@ -7,7 +7,6 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
@@ -26,28 +25,6 @@ from attar.server.serving import Served
 from attar.web.running import Server
 
 
-@contextmanager
-def listening(made: Served, *, grace: float = 5) -> Iterator[Server]:
-    """A server in a thread of this process."""
-    engine, ready = made.service.engine, threading.Event()
-    server = Server(
-        made.app,
-        host="127.0.0.1",
-        port=0,
-        grace=grace,
-        ready=lambda url: ready.set(),
-        stopping=lambda: engine.stop(grace=grace),
-    )
-    thread = threading.Thread(target=server.serve_until_stopped)
-    thread.start()
-    assert ready.wait(20)
-    yield server
-    server.should_exit = True
-    thread.join(20)
-    assert not thread.is_alive()
-    assert engine.join(10)
-
-
 @pytest.fixture(scope="module")
 def made() -> Served:
     config = ServeConfig(context=served.CONTEXT, rows=3)
@@ -58,7 +35,7 @@ def made() -> Served:
 
 @pytest.fixture(scope="module")
 def url(made: Served) -> Iterator[str]:
-    with listening(made) as server:
+    with served.listening(made) as server:
         yield server.url
 
 
@@ -227,7 +204,7 @@ def test_a_server_that_stops_finishes_or_hands_back_what_runs(
         served.generator(endless=True), name="tiny", config=config
     )
     body = {"prompt": "red", "max_tokens": 60, "temperature": 0}
-    with ThreadPoolExecutor(2) as pool, listening(made, grace=grace) as server:
+    with ThreadPoolExecutor(2) as pool, served.listening(made, grace=grace) as server:
         whole, stream = (
             pool.submit(
                 httpx.post,

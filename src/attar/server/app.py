@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 from fastapi import FastAPI
@@ -10,8 +11,13 @@ from prometheus_client import CollectorRegistry
 
 from attar.server import chat, completions, infill
 from attar.server.service import Service
+from attar.web import pages
 from attar.web.app import WebConfig, build
 from attar.web.errors import ApiError
+
+_PARTS = ("icon.svg", "page.css", "page.js", "panel.js", "server.js")
+PLAYGROUND = {"/": "page.html"} | {f"/playground/{name}": name for name in _PARTS}
+"""Path -> file of the page on which people try the model. It holds no secret and needs no key."""
 
 
 def application(service: Service, *, web: WebConfig, registry: CollectorRegistry) -> FastAPI:
@@ -49,6 +55,7 @@ def application(service: Service, *, web: WebConfig, registry: CollectorRegistry
 
     for part in (completions, chat, infill):
         app.include_router(part.router(service))
+    app.include_router(pages.router(Path(__file__).parent / "static", PLAYGROUND))
     return app
 
 

@@ -26,7 +26,7 @@ from attar.recipes import configured
 from attar.recipes.verbs import takes_recipe
 from attar.report.artefact import artefact
 from attar.report.record import Run
-from attar.server.app import application
+from attar.server.app import PLAYGROUND, application
 from attar.server.config import KEY, ServeConfig, keys_of
 from attar.server.engine import Engine
 from attar.server.meters import Meters
@@ -124,6 +124,7 @@ def build_server(
     )
     web = WebConfig(
         keys=keys,
+        open_paths=("/healthz", *PLAYGROUND),
         most_bytes=config.max_body,
         origins=config.cors,
         hosts=() if keys else {*LOCAL, config.host},
