@@ -61,6 +61,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             _skip(items, "gpu", "no CUDA device, or not run with -m gpu")
     if importlib.util.find_spec("playwright") is None:
         _skip(items, "browser", "playwright is not installed")
+    elif shutil.which("chromium") is None:
+        _skip(items, "browser", "chromium is not installed")
 
 
 def pytest_collection_finish() -> None:
