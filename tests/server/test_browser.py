@@ -213,6 +213,19 @@ def test_errors_are_sentences_and_a_busy_server_is_asked_again(visit: browsing.V
     visit.said.clear()  # the browser notes failed requests
 
 
+def test_who_types_before_the_server_has_answered_loses_nothing(visit: browsing.Visit) -> None:
+    held: list[Any] = []
+    visit.page.route("**/v1/models", lambda route: held.append(route))
+    visit.open(mode=None)
+    visit.type("red")
+    while len(held) < 2:  # once at the start, and once more for the text
+        visit.page.wait_for_timeout(20)
+    for route in held:
+        route.continue_()
+    visit.until("document.querySelector('#panels section[aria-busy=false] button')")
+    assert visit.page.locator("#modes input").count() == 4
+
+
 def test_a_key_is_asked_for_and_kept_for_the_session(browser: Any, url: str) -> None:
     with browser.new_context() as context:
         visit = browsing.Visit(context.new_page(), url).open(mode=None)

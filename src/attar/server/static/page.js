@@ -22,7 +22,7 @@ async function start() {
     return fail(error);
   }
   parts.model.textContent = model.id;
-  parts.modes.append(...model.modes.map(option));
+  parts.modes.replaceChildren(parts.modes.firstElementChild, ...model.modes.map(option));
   parts.modes.hidden = parts.comparing.hidden = model.modes.length < 2;
   entry.hidden = true;
   say("");
@@ -88,7 +88,7 @@ function modesInView() {
 function fail({ message, status, retryAfter }) {
   forget();
   entry.hidden = status !== 401;
-  if (retryAfter === null) return say(message);
+  if (!retryAfter) return say(message);
   say(`The server is busy; it will be asked again in ${retryAfter} s.`);
   askSoon(1000 * retryAfter);
 }
@@ -112,6 +112,7 @@ function lay(modes) {
   panels = new Map(modes.map((mode) => [mode, panels.get(mode) ?? new Panel(mode, accept)]));
   panels.forEach((panel) => (panel.busy = true));
   parts.panels.replaceChildren(...[...panels.values()].map((panel) => panel.place));
+  show();
 }
 
 /** Show the first draft behind the text. */
