@@ -44,7 +44,7 @@ AT_LEAST = (
     "superposed-speed",
 )
 #: what is judged by its figure, not by a ratio
-BY_FIGURE = ("bonsai-latency", "distiller-pipelines", "ngram-store")
+BY_FIGURE = ("bonsai-latency", "distiller-pipelines", "ngram-store", "serve-fuzz")
 BEGIN, END = "<!-- results:begin -->", "<!-- results:end -->"
 REAL_BEGIN, REAL_END = "<!-- smollm2:begin -->", "<!-- smollm2:end -->"
 
