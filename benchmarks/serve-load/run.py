@@ -4,35 +4,37 @@ Ratio: tokens a second of 32 clients over those of the same requests one at a ti
 """
 
 import argparse
+import http.client
 import inspect
+import itertools
 import json
-import os
 import random
-import socket
 import statistics
-import subprocess
 import sys
 import threading
 import time
 import urllib.error
+import urllib.parse
 import urllib.request
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-import psutil
+import torch
 from common import finish, parse
+from serving import metric, serving
 from smollm2 import smollm2
 
 from attar import checkpoint
 from attar.decode.pair import stops_of
 
 TARGET = 3.0
+HEADERS = {"Content-Type": "application/json"}
 SLACK_MS = 1000.0
 """A budget of time may be exceeded by this much: a step is not interrupted."""
 
@@ -48,6 +50,16 @@ class Setting:
     rounds: int = 3
     budget_ms: float = 4000
 
+    @property
+    def crowd(self) -> int:
+        """Clients that come at once, of whom some must come back: twice the rows and the queue."""
+        return 4 * self.clients
+
+    @property
+    def prompts(self) -> int:
+        """All of them: no request of a measured load finds its prompt in the cache."""
+        return self.rounds * (self.alone + self.together) + self.together + 2
+
 
 QUICK = Setting(clients=8, alone=2, together=16, tokens=6, rounds=1, budget_ms=1500)
 
@@ -56,6 +68,7 @@ QUICK = Setting(clients=8, alone=2, together=16, tokens=6, rounds=1, budget_ms=1
 class Load:
     """What became of requests."""
 
+    asked: int
     seconds: float = 0.0
     tokens: int = 0
     answers: dict[int, str] = field(default_factory=dict)
@@ -65,6 +78,16 @@ class Load:
     @property
     def rate(self) -> float:
         return self.tokens / self.seconds
+
+    @property
+    def lost(self) -> int:
+        """Requests without an answer."""
+        return self.asked - len(self.answers)
+
+    @property
+    def errors(self) -> int:
+        """Answers other than the texts and the wish to come back."""
+        return sum(n for status, n in self.statuses.items() if status not in (200, 429))
 
     @property
     def p95_ms(self) -> float:
@@ -80,67 +103,90 @@ def main() -> None:
     args = parser.parse_args()
     setting = QUICK if args.quick else Setting()
     source = smollm2()
-    prompts = passages(setting.together)
+    prompts, tokenizer = passages(setting.prompts), checkpoint.load_tokenizer(source)
     alone, together, memory = [], [], []
-    with attar_server(source, setting) as (url, process):
+    rows = str(setting.clients)
+    options = ("--rows", rows, "--queue", rows, "--context", "512")
+    with serving(source, *options) as (url, process):
         body = body_of(source, setting)
 
         def ask(number: int, **more: Any) -> tuple[str, int]:
-            sent = body | {"prompt": prompts[number], "seed": number, "echo": True} | more
+            sent = body | {"prompt": prompts[number], "seed": number} | more
             answer = post(f"{url}/v1/completions", sent)
             return answer["choices"][0]["text"], answer["usage"]["completion_tokens"]
 
-        load(ask, range(2), clients=1)  # the first requests warm up
+        fresh = iter(range(setting.prompts))
+
+        def take(count: int) -> list[int]:
+            return [next(fresh) for _ in range(count)]
+
+        load(ask, take(2), clients=1)  # the first requests warm up
         for _ in range(setting.rounds):
-            alone.append(load(ask, range(setting.alone), clients=1))
-            together.append(load(ask, range(setting.together), clients=setting.clients))
+            alone.append(load(ask, take(setting.alone), clients=1))
+            together.append(load(ask, take(setting.together), clients=setting.clients))
             memory.append(process.memory_info().rss)
+        again = load(ask, list(alone[0].answers), clients=setting.clients)
 
         def hurried(number: int) -> tuple[str, int]:
             return ask(number, time_budget_ms=setting.budget_ms)
 
-        budget = load(hurried, range(setting.together), clients=setting.clients)
+        budget = load(hurried, take(setting.together), clients=setting.clients)
+        marks = marks_of(tokenizer, setting.crowd)
+
+        def marked(number: int) -> tuple[str, int]:
+            more = {"logit_bias": {str(marks[number]): 100}, "max_tokens": length(number)}
+            return ask(number, **more)
+
+        with leaving(url, body | {"prompt": prompts[0], "max_tokens": 400}):
+            crowd = load(marked, range(setting.crowd), clients=setting.crowd)
+        time.sleep(2)
+        left = metric(url, "attar_texts_live")  # when all clients are gone
         memory.append(process.memory_info().rss)
-    peer = llama_cpp(source, prompts, setting)
-    report(args, setting, alone=alone, together=together, budget=budget, memory=memory, peer=peer)
+    mixed = sum(
+        text != tokenizer.decode([marks[number]] * length(number))
+        for number, text in crowd.answers.items()
+    )
+    found = {
+        "lost": sum(one.lost for one in (*alone, *together, again, budget, crowd)),
+        "errors": sum(one.errors for one in (*alone, *together, again, budget, crowd)),
+        "mixed": mixed,
+        "short": sum(
+            one.tokens != len(one.answers) * setting.tokens for one in (*alone, *together, again)
+        ),
+        "left": left,
+        "differing": sum(again.answers.get(n) != text for n, text in alone[0].answers.items()),
+        "memory_growth": memory[-1] / memory[0] - 1,
+    }
+    loads = {
+        "one at a time": alone,
+        f"{setting.clients} clients": together,
+        f"with {setting.budget_ms:g} ms each": [budget],
+        f"{setting.crowd} at once": [crowd],
+    }
+    if (peer := llama_cpp(source, prompts, setting)) is not None:
+        loads[f"llama.cpp, {setting.clients} clients"] = [peer]
+    report(args, setting, loads=loads, found=found, memory=memory)
 
 
 def report(
     args: argparse.Namespace,
     setting: Setting,
     *,
-    alone: list[Load],
-    together: list[Load],
-    budget: Load,
+    loads: Mapping[str, list[Load]],
+    found: Mapping[str, float],
     memory: list[int],
-    peer: Load | None,
 ) -> None:
     """Print what was measured, and the claim as the last line."""
-    prompts = passages(setting.together)
-    every = [*alone, *together, budget]
-    errors = sum(
-        n for one in every for status, n in one.statuses.items() if status not in (200, 429)
-    )
-    mixed = sum(
-        not text.startswith(prompts[number])
-        for one in every
-        for number, text in one.answers.items()
-    )
-    expected = together[0].answers
-    differ = sum(alone[0].answers[n] != expected.get(n) for n in alone[0].answers)
-    ratio = statistics.median(t.rate / a.rate for t, a in zip(together, alone, strict=True))
-    growth = memory[-1] / memory[0] - 1
-    rows = {"one at a time": alone[-1], f"{setting.clients} clients": together[-1]}
-    rows[f"with {setting.budget_ms:g} ms each"] = budget
-    if peer is not None:
-        rows[f"llama.cpp, {setting.clients} clients"] = peer
-    for name, one in rows.items():
+    for name, rounds in loads.items():
+        one = rounds[-1]
         print(
             f"{name:28}{one.rate:8.1f} tokens/s   p95 {one.p95_ms:7.0f} ms   "
             f"statuses {dict(one.statuses)}"
         )
-    print(f"errors {errors}, mixed {mixed}, differing {differ}, memory {growth:+.1%}")
-    fine = not errors and not mixed and growth < 0.05
+    print(", ".join(f"{name} {value:g}" for name, value in found.items()))
+    alone, together, (budget,), _, *peers = loads.values()
+    ratio = statistics.median(t.rate / a.rate for t, a in zip(together, alone, strict=True))
+    sound = not any(found[name] for name in ("lost", "errors", "mixed", "short", "left"))
     line = {
         "claim": "32 clients in one batch get 3 times the tokens of one at a time",
         "figure": statistics.median(one.rate for one in together),
@@ -148,29 +194,64 @@ def report(
         "baseline": f"one at a time: {statistics.median(one.rate for one in alone):.1f}",
         "ratio": ratio,
         "target": TARGET,
-        "ok": ratio >= TARGET and fine and budget.p95_ms <= setting.budget_ms + SLACK_MS,
-        "errors": errors,
-        "mixed": mixed,
+        "ok": ratio >= TARGET
+        and sound
+        and found["memory_growth"] < 0.05
+        and budget.p95_ms <= setting.budget_ms + SLACK_MS,
+        **found,
         "p95_ms": together[-1].p95_ms,
         "p95_ms_with_budget": budget.p95_ms,
-        "memory_growth": growth,
-        "llama_cpp": None if peer is None else peer.rate,
+        "llama_cpp": peers[0][0].rate if peers else None,
     }
     details = {
         name: {
-            "rate": one.rate,
-            "p95_ms": one.p95_ms,
-            "seconds": one.seconds,
-            "statuses": {str(status): n for status, n in one.statuses.items()},
+            "rates": [one.rate for one in rounds],
+            "p95_ms": rounds[-1].p95_ms,
+            "seconds": rounds[-1].seconds,
+            "statuses": {str(status): n for status, n in rounds[-1].statuses.items()},
         }
-        for name, one in rows.items()
-    } | {"differing": differ, "memory": memory}
+        for name, rounds in loads.items()
+    } | {"memory": memory}
     finish(__file__, line, details, args)
+
+
+def length(number: int) -> int:
+    """Tokens of a marked answer."""
+    return 3 + number % 5
+
+
+def marks_of(tokenizer: Any, count: int) -> list[int]:
+    """Tokens that no two requests share: an answer that was mixed up shows another's."""
+    words = (t for t in range(1000, len(tokenizer)) if tokenizer.decode([t]).strip().isalpha())
+    return list(itertools.islice(words, count))
+
+
+@contextmanager
+def leaving(url: str, body: dict[str, Any]) -> Iterator[None]:
+    """Beside the load, clients that go away in the middle of their streams."""
+    done = threading.Event()
+    where = urllib.parse.urlsplit(url).netloc
+    sent = json.dumps(body | {"stream": True})
+
+    def leave() -> None:
+        while not done.is_set():
+            connection = http.client.HTTPConnection(where, timeout=60)
+            with suppress(OSError, http.client.HTTPException):
+                connection.request("POST", "/v1/completions", sent, HEADERS)
+                connection.getresponse().readline()
+            connection.close()
+            time.sleep(0.2)
+
+    thread = threading.Thread(target=leave)
+    thread.start()
+    yield
+    done.set()
+    thread.join()
 
 
 def load(ask: Ask, numbers: Sequence[int], *, clients: int) -> Load:
     """Let clients send requests, each its next one when it has its answer."""
-    done, waiting, lock = Load(), list(reversed(numbers)), threading.Lock()
+    done, waiting, lock = Load(len(numbers)), list(reversed(numbers)), threading.Lock()
 
     def client() -> None:
         while True:
@@ -187,16 +268,16 @@ def load(ask: Ask, numbers: Sequence[int], *, clients: int) -> Load:
                 except urllib.error.HTTPError as error:
                     status = error.code
                     pause = float(error.headers.get("Retry-After") or 1)
-                except OSError:
-                    status = 0
+                except (OSError, http.client.HTTPException, ValueError, KeyError):
+                    status = 0  # no answer, or none that can be read
                 with lock:
                     done.statuses[status] += 1
                 if status != 429:
                     break
                 time.sleep(pause)
             with lock:
-                done.latencies.append(time.perf_counter() - began)
                 if status == 200:
+                    done.latencies.append(time.perf_counter() - began)
                     done.tokens += tokens
                     done.answers[number] = text
 
@@ -208,30 +289,6 @@ def load(ask: Ask, numbers: Sequence[int], *, clients: int) -> Load:
         thread.join()
     done.seconds = time.perf_counter() - began
     return done
-
-
-@contextmanager
-def attar_server(source: Path, setting: Setting) -> Iterator[tuple[str, psutil.Process]]:
-    """`attar serve` in a process of its own."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    command = [sys.executable, "-m", "attar", "serve", str(source), "--port", str(port)]
-    command += ["--rows", str(setting.clients), "--context", "512"]
-    process, url = subprocess.Popen(command), f"http://127.0.0.1:{port}"
-    try:
-        while process.poll() is None:
-            try:
-                urllib.request.urlopen(f"{url}/healthz").close()
-                break
-            except OSError:
-                time.sleep(0.1)
-        else:
-            sys.exit("the server did not start")
-        yield url, psutil.Process(process.pid)
-    finally:
-        process.terminate()
-        process.wait()
 
 
 def llama_cpp(source: Path, prompts: Sequence[str], setting: Setting) -> Load | None:
@@ -247,18 +304,18 @@ def llama_cpp(source: Path, prompts: Sequence[str], setting: Setting) -> Load | 
     options.model.path = str(source)
     options.n_ctx, options.n_parallel = 512 * setting.clients, setting.clients
     options.verbosity = -1
-    threads = int(os.environ.get("OMP_NUM_THREADS") or psutil.cpu_count() or 1)  # as many as ours
+    threads = torch.get_num_threads()  # as many as ours
     options.cpuparams.n_threads = options.cpuparams_batch.n_threads = threads
     server = xllamacpp.Server(options)
 
     def ask(number: int) -> tuple[str, int]:
         body = {"prompt": prompts[number], "n_predict": setting.tokens, "ignore_eos": True}
-        body |= {"temperature": 0.8, "seed": number}
+        body |= {"temperature": 0.8, "seed": number, "samplers": ["temperature"]}  # as ours
         answer = post(f"{server.listening_address}/completion", body)
         return answer["content"], answer["timings"]["predicted_n"]
 
     load(ask, range(2), clients=1)
-    return load(ask, range(setting.together), clients=setting.clients)
+    return load(ask, range(2, 2 + setting.together), clients=setting.clients)
 
 
 def body_of(source: Path, setting: Setting) -> dict[str, Any]:
@@ -269,9 +326,7 @@ def body_of(source: Path, setting: Setting) -> dict[str, Any]:
 
 
 def post(url: str, body: dict[str, Any]) -> dict[str, Any]:
-    request = urllib.request.Request(
-        url, json.dumps(body).encode(), {"Content-Type": "application/json"}
-    )
+    request = urllib.request.Request(url, json.dumps(body).encode(), HEADERS)
     with urllib.request.urlopen(request, timeout=600) as answer:
         return json.loads(answer.read())
 
