@@ -153,12 +153,14 @@ def test_an_interrupted_run_goes_on_where_text_was_encoded(
         attar.ngrams.train(model, text, **again)
     kept = list((tmp_path / "store.partial" / "state").glob("tokens-*.bin"))
     assert len(kept) == 1
+    written = kept[0].stat().st_mtime_ns
     calls[:] = [[]] * 9
     with monkeypatch.context() as sorting:  # and once more, while positions are sorted
         sorting.setattr(ngram_index, "checksum", lambda file: [][0])
         with pytest.raises(IndexError):
             attar.ngrams.train(model, text, **again, resume=True)
     assert not (tmp_path / "store").exists()  # nothing that looks like a store
+    assert kept[0].stat().st_mtime_ns == written  # what was encoded was not encoded again
     attar.ngrams.train(model, text, **again, resume=True)
     for name in ("tokens.bin", "pos.bin", "meta.json"):
         assert (tmp_path / "store" / name).read_bytes() == (store / name).read_bytes()

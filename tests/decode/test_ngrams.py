@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from datasets import Dataset
 from hypothesis import given
 from hypothesis import strategies as st
 from transformers import PreTrainedTokenizerFast
@@ -138,6 +139,15 @@ def test_shards_and_workers_leave_the_files_as_they_are(
     other = build_store(TEXTS, tokenizer(), output_dir=tmp_path / "other", build=build)
     for name in FILES:
         assert (other.folder / name).read_bytes() == (listed.folder / name).read_bytes(), name
+
+
+def test_a_text_that_has_changed_is_not_resumed(tmp_path: Path) -> None:
+    rows = [Dataset.from_dict({"text": texts}) for texts in (TEXTS, TEXTS[:-1])]
+    filled: dict[str, Any] = {"build": Build(), "state": tmp_path}
+    ngram_build.fill(tmp_path, rows[0], tokenizer(), **filled)
+    ngram_build.fill(tmp_path, rows[0], tokenizer(), **filled)
+    with pytest.raises(ConfigError, match="the text has changed"):
+        ngram_build.fill(tmp_path, rows[1], tokenizer(), **filled)
 
 
 def test_a_large_vocabulary_takes_four_bytes_and_counts_the_same(tmp_path: Path) -> None:

@@ -207,13 +207,14 @@ def test_only_drafts_of_which_the_store_knows_nothing_pay_the_penalty() -> None:
     store = Counted([[7, 1, 2], [7, 1, 3]])  # behind 7 1 come 2 and 3; of 9 nothing is known
     logits = torch.log(torch.tensor([[0.1, 0.1, 0.4, 0.3, 0.1]], dtype=torch.float64))
     config = replace(PLAIN, k=4, candidates=5, temperature=1.0)
-    alive = (Draft((1,), -1.0), Draft((9,), -0.5))
+    alive = (Draft((1,), -1.0), Draft((9,), -5.0))
     row = Row((7,), 4, lambda tokens: False, alive, exact=False, store=store)
     drafts = step([row], read=lambda rows: logits, config=config)[0].alive
     assert [draft.tokens for draft in drafts] == [(1, 2), (1, 3), (9, 2), (9, 3)]
     known = 0.46 * math.log(0.4) + 0.54 * math.log(0.01 * 0.5 + 0.04 * 0.5)
     assert drafts[0].score == pytest.approx(-1 + known)
-    assert drafts[2].score == pytest.approx(-0.5 + 0.46 * math.log(0.4) - 200)
+    # though other tokens behind 7 1, unknown as well, would score higher
+    assert drafts[2].score == pytest.approx(-5 + 0.46 * math.log(0.4) - 200)
 
 
 def test_the_first_step_pays_no_penalty_and_too_few_known_tokens_are_filled_up() -> None:

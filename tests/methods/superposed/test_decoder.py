@@ -24,6 +24,7 @@ import far
 import scene
 import tiny
 from attar.decode.ngram_build import build_store
+from attar.decode.ngram_live import LiveStore
 from attar.decode.ngrams import NGramStore
 from attar.errors import CompatibilityError, ConfigError
 from attar.methods.superposed import SuperposedConfig, SuperposedDecoder, save_custom_generate
@@ -117,18 +118,22 @@ def test_half_precision_is_kept(dtype: torch.dtype) -> None:
 
 
 @pytest.mark.parametrize("family", ["llama", "mistral"])
-def test_on_another_device_the_drafts_are_the_same(family: str) -> None:
+def test_on_another_device_the_drafts_are_the_same(
+    family: str, bpe: PreTrainedTokenizerFast
+) -> None:
     """Every tensor is made where its inputs lie, whatever torch's default device is."""
-    model: Any = tiny.model(family, eos_token_id=None).double()
-    store = Counted([prompt * 3 for prompt in PROMPTS])
+    model: Any = tiny.model(family, vocab_size=len(bpe), eos_token_id=None).double()
+    store = LiveStore(bpe)
+    store.add(["def return import class self none"] * 3)
     away = far.moved(copy.deepcopy(model))
+    short = replace(CONFIG, max_new_tokens=4)
 
     def drafts(model: Any) -> list[Any]:
         made = []
-        for options in ({"reset_every": 2}, {"rescore": "exact", "heal": True}):
-            decoder = decoder_of(model, store=store, **options)
-            found = decoder.generate_all(PROMPTS)
-            stream = decoder.open("some word")
+        for config in (replace(short, reset_every=2), replace(short, rescore="exact", heal=True)):
+            decoder = SuperposedDecoder(model, bpe, config=config, store=store)
+            found = decoder.generate_all(["def return r", "x = ("])
+            stream = decoder.open("def return import")
             found += [stream.drafts(), stream.commit(0, n_tokens=2).drafts()]
             made += [[(one.token_ids, one.score, one.logprob) for one in f.drafts] for f in found]
         return made
@@ -341,8 +346,10 @@ def test_drafts_that_differ_in_spaces_around_them_are_one() -> None:
     texts = [WORDS(text)["input_ids"] for text in ("word ", "word", "words", " word")]
     alive = tuple(Draft(tuple(ids), -float(n) * len(ids)) for n, ids in enumerate(texts))
     prompt = decoder.prompt(PROMPTS[0])
-    chosen = decoder._chosen(Row(prompt.context, 4, lambda _: False, alive), prompt)
-    assert [draft.tokens for draft in chosen] == [alive[0].tokens, alive[2].tokens]
+    short = Draft(tuple(WORDS("no")["input_ids"]), -5.0, ended=True)  # -2.5 a token
+    row = Row(prompt.context, 4, lambda _: False, alive, (short,))
+    chosen = [draft.tokens for draft in decoder._chosen(row, prompt)]
+    assert chosen == [alive[0].tokens, alive[2].tokens, short.tokens]
 
 
 def test_a_caller_can_end_it_early() -> None:

@@ -9,6 +9,7 @@ from transformers import PreTrainedTokenizerFast
 
 import scene
 import tiny
+from attar.decode.ngram_live import LiveStore
 from attar.errors import ConfigError
 from attar.methods.superposed import Completions, SuperposedConfig, SuperposedDecoder
 
@@ -22,11 +23,11 @@ def bpe(tmp_path_factory: pytest.TempPathFactory) -> PreTrainedTokenizerFast:
 
 
 def decoder_of(
-    bpe: PreTrainedTokenizerFast, family: str = "llama", **options: Any
+    bpe: PreTrainedTokenizerFast, family: str = "llama", *, store: Any = None, **options: Any
 ) -> SuperposedDecoder:
     changes: dict[str, Any] = {"sliding_window": 8} if family == "mistral" else {}
     model = tiny.model(family, vocab_size=len(bpe), eos_token_id=None, **changes).double()
-    return SuperposedDecoder(model, bpe, config=replace(CONFIG, **options))
+    return SuperposedDecoder(model, bpe, config=replace(CONFIG, **options), store=store)
 
 
 def tokens(found: Completions) -> list[tuple[int, ...]]:
@@ -58,7 +59,9 @@ def test_a_draft_that_is_taken_goes_on_as_if_it_had_been_typed(
     bpe: PreTrainedTokenizerFast,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    decoder = decoder_of(bpe, family, rescore=rescore)
+    store = LiveStore(bpe, order=3)
+    store.add([bpe.decode(ids) for ids in tiny.ids(300, 20).tolist()])
+    decoder = decoder_of(bpe, family, store=store, min_hit_rate=0.0, rescore=rescore)
     stream = decoder.open(PROMPT)
     first = stream.drafts()
     assert tokens(first) == tokens(decoder.generate(PROMPT))

@@ -83,6 +83,25 @@ def test_how_linear_a_model_is() -> None:
     assert [one.step for one in found] == [1, 2, 3, 4, 5]
     assert all(-1 <= one.hidden < 1 and -1 <= one.logits < 1 for one in found)
     assert all(0 <= one.overlap <= 1 for one in found)
+    # the first mixture, read without a cache
+    given = IDS[:12]
+    rows, _ = decoder.search(
+        decoder.reader(1), [decoder.prompt(given)], config=replace(CONFIG, max_new_tokens=1)
+    )
+    drafts = rows[0].alive
+    gamma = torch.tensor([draft.score for draft in drafts]).softmax(0)
+    table = model.get_input_embeddings().weight  # pyright: ignore[reportAttributeAccessIssue]
+    mixed = (gamma[:, None] * table[[draft.tokens[0] for draft in drafts]]).sum(0)
+    texts = torch.stack([table[[*given, draft.tokens[0]]] for draft in drafts])
+    with torch.no_grad():
+        whole = torch.cat([torch.cat([table[given], mixed[None]])[None], texts])
+        read = model(inputs_embeds=whole, output_hidden_states=True)
+    (first, *_) = linearity(decoder, [given], steps=1)
+    for figure, every in ((first.hidden, read.hidden_states[-1]), (first.logits, read.logits)):
+        ours, *theirs = every[:, -1]
+        parts = (gamma[:, None] * torch.stack(theirs)).sum(0)
+        cosine = torch.nn.functional.cosine_similarity(ours, parts, dim=0)
+        assert figure == pytest.approx(float(cosine), abs=1e-4)
     # one draft is no mixture
     single = SuperposedDecoder(model, WORDS, config=replace(CONFIG, k=1))
     for one in linearity(single, [IDS[:12]], steps=5):

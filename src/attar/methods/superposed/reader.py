@@ -61,7 +61,7 @@ class Reader:
 
     def read(self, rows: Sequence[Row]) -> Tensor:
         """The logits from which every row continues, `(B, V)`: see `core.step`."""
-        if not self.forwards or any(row.exact and row.alive for row in rows):
+        if not self.forwards or any(row.exact for row in rows):
             logits = self._read_tokens([self._text(row, n=n) for n, row in enumerate(rows)])
         else:
             self.mixtures += 1
