@@ -235,6 +235,16 @@ def test_the_first_step_pays_no_penalty_and_too_few_known_tokens_are_filled_up()
     assert row.alive[0].score == pytest.approx(math.log(0.4))
 
 
+def test_where_few_tokens_may_come_there_are_fewer_drafts() -> None:
+    allowed = torch.tensor([False, True, False, True])
+    row = Row((), 3, lambda tokens: False, allowed=allowed)
+    config = replace(PLAIN, k=3, candidates=4)
+    (row,) = step([row], read=lambda rows: torch.zeros(1, 4, dtype=torch.float64), config=config)
+    assert {draft.tokens for draft in row.alive} == {(1,), (3,)}
+    (row,) = step([row], read=lambda rows: torch.zeros(1, 4, dtype=torch.float64), config=config)
+    assert len(row.alive) == 3  # and then as ever
+
+
 def test_only_ends_among_the_k_best_are_kept() -> None:
     logits = torch.log(torch.tensor([[0.1, 0.2, 0.4, 0.3]], dtype=torch.float64))
     config = replace(PLAIN, k=1, candidates=4)

@@ -144,6 +144,14 @@ def test_on_another_device_the_drafts_are_the_same(
             assert drafts(away) == expected
 
 
+def test_a_model_in_training_mode_writes_without_dropout_and_stays_in_it() -> None:
+    model = tiny.model("gpt2", resid_pdrop=0.5, eos_token_id=None)
+    expected = decoder_of(model).generate(PROMPTS[0]).drafts
+    model.train()
+    assert decoder_of(model).generate(PROMPTS[0]).drafts == expected
+    assert model.training
+
+
 def test_models_that_cannot_read_mixtures_are_refused() -> None:
     state = MambaConfig(
         vocab_size=tiny.VOCAB, hidden_size=16, state_size=4, num_hidden_layers=1, pad_token_id=0
@@ -499,6 +507,10 @@ def test_a_store_of_another_domain_is_left_out_and_told(caplog: pytest.LogCaptur
     assert caplog.text.count("the store knows") == 1
     short = decoder_of(model, store=other, min_hit_rate=0.1).generate(PROMPTS[0][:2])
     assert (short.store_hit_rate, short.store_used) == (None, True)
+    threes = Counted([PROMPTS[0] * 2], order=3)  # tell nothing of a domain
+    found = decoder_of(model, store=threes, min_hit_rate=0.1).generate(PROMPTS[0])
+    assert (found.store_hit_rate, found.store_used) == (None, True)
+    assert found.drafts[0].ngram_hit_rate is None
 
 
 def test_prompts_that_do_not_fit_are_refused() -> None:
