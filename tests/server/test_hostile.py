@@ -62,7 +62,8 @@ def test_a_pass_that_fails_leaves_nothing_behind(
 
     def spoilt(self: Passes, *args: Any, **more: Any) -> Any:
         logits = forward(self, *args, **more)
-        for layer in self.cache.layers:
+        layers: Any = self.cache.layers
+        for layer in layers:
             for stored in (layer.keys, layer.values):
                 assert stored is not None
                 stored.fill_(float("nan"))
@@ -95,7 +96,7 @@ class Broken:
     """A job that neither goes on nor ends."""
 
     def __init__(self, deadline: float | None) -> None:
-        self.count, self.deadline = 2, deadline
+        self.count, self.deadline, self.passes = 2, deadline, 0
 
     def step(self) -> News:
         time.sleep(0.01)

@@ -171,7 +171,7 @@ def test_no_request_breaks_the_server(path: str) -> None:
 
             @given(case=operation.as_strategy(generation_mode=mode))
             @settings(
-                max_examples=10, phases=[Phase.generate], suppress_health_check=[*HealthCheck]
+                max_examples=10, phases=[Phase.generate], suppress_health_check=list(HealthCheck)
             )
             def fuzz(case: Any) -> None:
                 sent = case.as_transport_kwargs(base_url="http://localhost")

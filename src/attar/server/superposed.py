@@ -102,6 +102,7 @@ class Drafting:
 
     def __init__(self, decoder: SuperposedDecoder, request: Request, readers: Readers) -> None:
         self.count, self.deadline = decoder.config.k, request.deadline
+        self.passes = 0  # one for a token of all drafts
         self._decoder, self._request, self._readers = decoder, request, readers
         words = decoder.words
         heal = decoder.config.heal
@@ -111,11 +112,6 @@ class Drafting:
         self._reader: Any = None
         self._steps: Any = None
         self._rows: Any = None
-
-    @property
-    def passes(self) -> int:
-        """One for a token of all drafts."""
-        return 0 if self._reader is None else self._reader.forwards
 
     def step(self) -> News:
         """One pass of the model."""
@@ -151,6 +147,7 @@ class Drafting:
             )
             drafts, cached = found.drafts, self._reader.reused[0]
         if self._reader is not None:
+            self.passes = self._reader.forwards
             self._readers.give_back(self._reader)
             self._reader = self._rows = None
         news = [
