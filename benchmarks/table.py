@@ -26,9 +26,14 @@ PAGES = (
     METHODS / "distiller.md",
     METHODS / "distillspec.md",
     METHODS / "equal_info.md",
+    METHODS / "superposed.md",
 )
 #: pages whose benchmarks do not all begin with the method's name
-OWN = {"distillspec": ("distillspec", "speculative"), "equal_info": ("equal-info",)}
+OWN = {
+    "distillspec": ("distillspec", "speculative"),
+    "equal_info": ("equal-info",),
+    "superposed": ("superposed", "ngram"),
+}
 #: for the others less is better
 AT_LEAST = (
     "bonsai-speed",
