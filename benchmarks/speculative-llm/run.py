@@ -97,7 +97,8 @@ def _raced(
     if len(prompts) > 1:
         ways = ways_of(target, draft, temperature, new=setting.new, batch=True)
         name = f"batch {len(prompts)}"
-        tables[name] = race(ways, [prompts], rounds=setting.rounds, new=setting.new)
+        rounds = 4 * setting.rounds  # of one call each, which alone says little
+        tables[name] = race(ways, [prompts], rounds=rounds, new=setting.new)
     return tables
 
 
