@@ -188,7 +188,7 @@ def report(
     ratio = statistics.median(t.rate / a.rate for t, a in zip(together, alone, strict=True))
     sound = not any(found[name] for name in ("lost", "errors", "mixed", "short", "left"))
     line = {
-        "claim": "32 clients in one batch get 3 times the tokens of one at a time",
+        "claim": "serve-load",
         "figure": statistics.median(one.rate for one in together),
         "unit": f"tokens/s of {setting.clients} clients",
         "baseline": f"one at a time: {statistics.median(one.rate for one in alone):.1f}",
