@@ -47,6 +47,7 @@ class Setting:
     alone: int = 12  # requests of a round that one client sends
     together: int = 128  # that all of them send
     tokens: int = 32
+    context: int = 512
     rounds: int = 3
     budget_ms: float = 4000
 
@@ -106,7 +107,7 @@ def main() -> None:
     prompts, tokenizer = passages(setting.prompts), checkpoint.load_tokenizer(source)
     alone, together, memory = [], [], []
     rows = str(setting.clients)
-    options = ("--rows", rows, "--queue", rows, "--context", "512")
+    options = ("--rows", rows, "--queue", rows, "--context", str(setting.context))
     with serving(source, *options) as (url, process):
         body = body_of(source, setting)
 
@@ -120,6 +121,8 @@ def main() -> None:
         def take(count: int) -> list[int]:
             return [next(fresh) for _ in range(count)]
 
+        # the cache grows with the longest text: here it gets the size that it may have
+        ask(0, prompt=[0] * (setting.context - 1), max_tokens=1)
         load(ask, take(2), clients=1)  # the first requests warm up
         for _ in range(setting.rounds):
             alone.append(load(ask, take(setting.alone), clients=1))
