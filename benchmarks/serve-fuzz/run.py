@@ -51,7 +51,7 @@ def report(args: argparse.Namespace, told: Mapping[str, Any], *, alive: bool, le
     for failure in (*told["failures"], *told["errors"]):
         print(f"{failure['count']:4} {failure['title']}: {failure.get('operations', '')}")
     line = {
-        "claim": "no request that its OpenAPI document suggests breaks the server",
+        "claim": "serve-fuzz",
         "figure": cases["unique_failures"],
         "unit": f"failures in {cases['generated']} requests to {operations['tested']} operations",
         "baseline": "none",

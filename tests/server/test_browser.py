@@ -59,6 +59,9 @@ class Writing:
     def end(self, *, late: bool) -> News:
         return []
 
+    def cancel(self) -> None:
+        pass
+
 
 @pytest.fixture(scope="module")
 def known() -> Known:

@@ -47,6 +47,9 @@ class Drafts:
     def end(self, *, late: bool) -> News:
         return [(number, Delta(finish_reason="length", late=late)) for number in range(self.count)]
 
+    def cancel(self) -> None:
+        pass
+
 
 class Together:
     """A mode, as a method would bring it."""

@@ -105,6 +105,9 @@ class Broken:
     def end(self, *, late: bool) -> News:
         raise RuntimeError("this job cannot end")
 
+    def cancel(self) -> None:
+        raise RuntimeError("this job cannot be cancelled")
+
 
 class Breaking:
     name = "breaking"

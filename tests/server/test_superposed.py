@@ -156,7 +156,7 @@ def test_a_cache_is_kept_when_a_client_goes_and_not_after_a_failure() -> None:
         job.step()
         return job
 
-    begun().end(late=False)
+    begun().cancel()
     assert drafted(mode, made, PROMPT)[0].cached
     broken = begun()
     broken._steps = iter(lambda: 1 / 0, None)
@@ -165,6 +165,22 @@ def test_a_cache_is_kept_when_a_client_goes_and_not_after_a_failure() -> None:
     broken.end(late=False)
     assert not mode._readers._idle
     assert not drafted(mode, made, PROMPT)[0].cached
+
+
+def test_who_goes_away_and_comes_back_finds_the_cache() -> None:
+    long = ASKED | {"max_tokens": 150}
+    with served.serving() as (client, made):
+        mode: Any = made.service.modes["superposed"]
+
+        def stopped() -> None:
+            until = time.monotonic() + 10
+            while not mode._readers._idle:
+                assert time.monotonic() < until
+                time.sleep(0.01)
+
+        served.gone_after(made.app, long, seconds=0.2, check=stopped)
+        again = client.post("/v1/completions", json=ASKED).json()
+    assert again["usage"]["prompt_tokens_details"]["cached_tokens"] > 0
 
 
 def test_a_store_of_another_tokenizer_is_refused_at_the_start(tmp_path: Path) -> None:

@@ -229,6 +229,10 @@ class Engine:
             del self._texts[text]
         for queued in [one for one in self._jobs if one.ticket is ticket]:
             self._jobs.remove(queued)
+            try:
+                queued.job.cancel()
+            except Exception:
+                logger.exception("a job that was cancelled failed")
 
     def _free(self, ticket: Ticket, count: int) -> None:
         ticket.left -= count

@@ -36,3 +36,7 @@ class Job(Protocol):
     def end(self, *, late: bool) -> News:
         """End all texts where they are: the deadline has come, or the server stops."""
         ...
+
+    def cancel(self) -> None:
+        """Let go of what it holds, without another pass: nobody waits for it any more."""
+        ...

@@ -141,6 +141,9 @@ class Speculation:
         self._text.end(late=late)
         return [(0, self._text.delta())]
 
+    def cancel(self) -> None:
+        """It holds nothing that others could use."""
+
 
 def obstacle(request: Request) -> str | None:
     """What a request asks for that only the batch gives; None: nothing."""

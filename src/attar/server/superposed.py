@@ -134,6 +134,16 @@ class Drafting:
         """The drafts as far as they are."""
         return self._told(late=late)
 
+    def cancel(self) -> None:
+        """The cache is kept: who types on asks again with a longer text."""
+        self._give_back()
+
+    def _give_back(self) -> None:
+        if self._reader is not None:
+            self.passes = self._reader.forwards
+            self._readers.give_back(self._reader)
+            self._reader = self._rows = None
+
     def _told(self, *, late: bool) -> News:
         drafts: Sequence[Any] = ()
         cached = 0
@@ -146,10 +156,7 @@ class Drafting:
                 began=self._began,
             )
             drafts, cached = found.drafts, self._reader.reused[0]
-        if self._reader is not None:
-            self.passes = self._reader.forwards
-            self._readers.give_back(self._reader)
-            self._reader = self._rows = None
+        self._give_back()
         news = [
             (
                 i,
