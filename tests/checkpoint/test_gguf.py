@@ -50,6 +50,15 @@ def test_values_keep_the_type_of_the_file_and_quantised_ones_get_bfloat16(
         assert difference <= close * weight.abs().max(), name
 
 
+def test_transformers_is_asked_not_to_keep_weights_in_blocks(model, tmp_path, monkeypatch):
+    warnings = []
+    monkeypatch.setattr(
+        "transformers.quantizers.quantizer_gguf.logger.warning", lambda text: warnings.append(text)
+    )
+    checkpoint.load(ggufs.write_llama(tmp_path / "a.gguf", model, kind=Q8_0))
+    assert not warnings
+
+
 def test_a_file_is_read_once_until_it_changes(model, tmp_path):
     file = ggufs.write_llama(tmp_path / "a.gguf", model)
     first = located(file)

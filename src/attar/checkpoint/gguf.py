@@ -21,7 +21,13 @@ import torch
 from huggingface_hub import ModelCard, ModelCardData, hf_hub_download
 from tokenizers import Tokenizer
 from torch import Tensor
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    GgufConfig,
+    PreTrainedModel,
+)
 from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 
 from attar import artefacts
@@ -117,7 +123,12 @@ def _convert(file: Path, shown: str, *, folder: Path) -> None:
                 config.head_dim = size  # which transformers leaves out for some
             _set_rope_scaling(config, reader, shown=shown)
             found: Any = AutoModelForCausalLM.from_pretrained(
-                **source, config=config, dtype=_dtype(reader), output_loading_info=True
+                **source,
+                config=config,
+                dtype=_dtype(reader),
+                # else weights can stay in blocks, for kernels that read those
+                quantization_config=GgufConfig(dequantize=True),
+                output_loading_info=True,
             )
             model, info = found
             tokenizer = AutoTokenizer.from_pretrained(**source)
