@@ -29,9 +29,16 @@ def options_of(temperature: float, new: int) -> dict[str, Any]:
 
 
 def ways_of(
-    target: Any, draft: Any, temperature: float, *, new: int, batch: bool = False
+    target: Any,
+    draft: Any,
+    temperature: float,
+    *,
+    new: int,
+    batch: bool = False,
+    compiled: bool = False,
 ) -> dict[str, tuple[Callable[[torch.Tensor], Any], SpeculativeDecoder | None]]:
-    """Everything that writes the same texts (of the same law)."""
+    """Everything that writes the same texts (of the same law); on request with compiled passes
+    too."""
     options = options_of(temperature, new)
     fixed = SpecConfig(policy="constant", draft_tokens=LENGTH, seed=0)
     decoders = {
@@ -41,6 +48,11 @@ def ways_of(
             target, PromptLookupDrafter(), config=SpecConfig(seed=0)
         ),
     }
+    if compiled:
+        decoders["ours, compiled"] = SpeculativeDecoder(target, draft, config=fixed, compile=True)
+        decoders["lookup, ours, compiled"] = SpeculativeDecoder(
+            target, PromptLookupDrafter(), config=SpecConfig(seed=0), compile=True
+        )
 
     def run(**more: Any) -> Callable[[torch.Tensor], Any]:
         return lambda ids: target.generate(
@@ -82,8 +94,9 @@ def race(
     seconds: dict[str, list[float]] = {way: [0.0] * rounds for way in ways}
     texts: dict[str, list[Any]] = {way: [] for way in ways}
     stats: dict[str, list[Any]] = {way: [] for way in ways}
-    for call, _ in ways.values():
-        call(prompts[0])  # warm
+    for way, (call, _) in ways.items():
+        for ids in prompts if way.endswith("compiled") else prompts[:1]:  # warm: all their shapes
+            call(ids)
     for turn in range(rounds):
         for ids in prompts:
             for way, (call, decoder) in ways.items():
