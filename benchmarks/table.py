@@ -144,19 +144,19 @@ def _smaller(record: dict[str, Any]) -> str:
     rows, first = record["details"]["rows"], f"-{record['details']['shares'][0]}-0"
     found = {key.removesuffix(first): row for key, row in rows.items() if key.endswith(first)}
     lines = [
-        "**Smaller.** A fifth of its blocks (its Transformer layers) removed, calibrated on "
-        "English fiction. Perplexity on WikiText-2, before and after healing (a short training "
-        "with the model as the teacher), and bits per byte on unseen books; lower is better "
-        "(`bonsai-llm`).",
+        "**Smaller.** A fifth of the parameters in its layers removed, by the methods of "
+        "`attar prune`, calibrated on English fiction. Perplexity on WikiText-2 and bits per byte "
+        "of unseen fiction, before and after healing (50 steps with the model as the teacher); "
+        "lower is better (`bonsai-llm`).",
         "",
-        "| SmolLM2-135M at 80% of its blocks | perplexity | healed | books | books, healed |",
+        "| `blocks<=80%` | perplexity | healed | bits per byte | healed |",
         "| --- | ---: | ---: | ---: | ---: |",
         _real_row("the model as it is", record["details"]["parent"], None),
     ]
     for name in sorted(found, key=lambda name: found[name]["wikitext2"]["nll"]):
         if healed := rows.get(f"{name}{first}-healed"):
             lines.append(_real_row(name, found[name], healed))
-    return "\n".join([*lines, ""])
+    return "\n".join(lines)
 
 
 def _faster(record: dict[str, Any]) -> str:
