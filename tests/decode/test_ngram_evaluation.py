@@ -75,6 +75,16 @@ def test_the_record_says_what_a_dictionary_finds(store: Path, text: Path, tmp_pa
     assert found.details["lookup_microseconds"] > 0
 
 
+def test_a_store_that_knows_nothing_of_the_text_gives_no_weights(
+    model: Path, text: Path, tmp_path: Path
+) -> None:
+    words = attar.load_tokenizer(model)
+    attar.ngrams.build_store(["7"], words, output_dir=tmp_path / "store")
+    found = attar.ngrams.evaluate(tmp_path / "store", text, eval_tokens=100)
+    for row in found.details["orders"]:
+        assert (row["known"], row["weight"], row["lambda"]) == (0, 0, 0)
+
+
 def test_the_verbs_do_what_python_does(
     store: Path, text: Path, model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

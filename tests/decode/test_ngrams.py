@@ -141,6 +141,14 @@ def test_shards_and_workers_leave_the_files_as_they_are(
         assert (other.folder / name).read_bytes() == (listed.folder / name).read_bytes(), name
 
 
+@pytest.mark.parametrize("texts", [["a"], ["ab"], ["abab", "c"]])
+def test_a_text_shorter_than_its_ngrams_is_counted(texts: list[str], tmp_path: Path) -> None:
+    short, live = build_store(texts, tokenizer(), output_dir=tmp_path / "short"), live_of(texts)
+    for context in ("a", "b", "ab", "aba", "c"):
+        found = short.counts(ids(context), ids("abc"))
+        assert found.tolist() == live.counts(ids(context), ids("abc")).tolist()
+
+
 def test_a_text_that_has_changed_is_not_resumed(tmp_path: Path) -> None:
     rows = [Dataset.from_dict({"text": texts}) for texts in (TEXTS, TEXTS[:-1])]
     filled: dict[str, Any] = {"build": Build(), "state": tmp_path}

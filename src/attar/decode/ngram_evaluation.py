@@ -211,7 +211,7 @@ def _with_uniform(probabilities: Probabilities, uniform: float) -> Probabilities
 
 def _orders(test: Lookups, weights: Probabilities) -> list[dict[str, float]]:
     own = weights[:-1]
-    scaled = WHOLE * own / own.sum()
+    scaled = WHOLE * own / (own.sum() or 1.0)  # a store may know nothing of the text
     return [
         {
             "n": i + 2,

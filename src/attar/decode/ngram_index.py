@@ -31,7 +31,7 @@ from attar.runtime import Bar
 
 SHARD_TOKENS = 2**23
 """Positions that are sorted at a time: about 30 bytes each."""
-_MOST = 2**32  # positions are 32 bits
+_MOST = 2**32 - 1  # positions and where they begin are 32 bits
 _LISTED = (2, 3)  # n-grams whose frequent contexts are listed
 
 Row = tuple[int, Integers, Integers]
@@ -129,7 +129,8 @@ def _sorted(tokens: NDArray[Any], low: int, high: int, *, order: int) -> Integer
     places = np.concatenate(parts) % len(tokens)
     for back in (0, *range(order - 1, 0, -1)):
         for shift in range(0, 8 * tokens.itemsize, 16):  # radix sort takes keys of 16 bits
-            key = (tokens[places - back] >> shift).astype(np.uint16)
+            before = tokens.take(places - back, mode="wrap")
+            key = (before >> shift).astype(np.uint16)
             places = places[np.argsort(key, kind="stable")]
     return places
 
