@@ -96,6 +96,28 @@ def test_a_mode_writes_all_texts_of_a_request_beside_the_batch() -> None:
         assert made.service.engine.healthy
 
 
+@pytest.mark.parametrize(("words", "status"), [(["sea"], 200), (["broken"], 500)])
+def test_texts_that_end_before_their_stream_begins_are_not_lost(
+    monkeypatch: pytest.MonkeyPatch, words: list[str], status: int
+) -> None:
+    with served.serving(modes=[Together()]) as (client, made):
+        engine = made.service.engine
+        submit = engine.submit
+
+        def slowly(works: Sequence[Work], listener: Any) -> Any:
+            ticket = submit(works, listener)
+            while ticket.left:
+                time.sleep(0.001)
+            return ticket
+
+        monkeypatch.setattr(engine, "submit", slowly)
+        drafts = {"mode": "together", "words": words}
+        answer = client.post("/v1/completions", json=BODY | {"drafts": drafts, "n": 2})
+        assert answer.status_code == status
+        if status == 200:
+            assert [one["text"] for one in answer.json()["choices"]] == ["sea0 ", "sea1 "]
+
+
 def test_a_listener_that_is_gone_disturbs_nobody() -> None:
     with served.serving() as (_, made):
         told: list[int] = []

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
+from functools import cached_property
 from typing import Any
 
 from fastapi import APIRouter, Request
@@ -124,38 +125,34 @@ class Answer:
         total = [Choice() for _ in range(self._count * len(self._requests))]
         async for number, delta in self.source:
             first = total[number].finish_reason is None and not total[number].tokens
-            before = len(self._echo(number)) if self._body.echo else 0
             piece = Choice()
             piece.add(delta)
             total[number].add(delta)
-            shown = self._choice(number, piece, first=first, before=before)
-            yield self._head | {"choices": [shown]}
+            yield self._head | {"choices": [self._choice(number, piece, first=first)]}
         self._remember(total[0])
         if self._body.stream_options and self._body.stream_options.include_usage:
             counted = usage(self._requests, total, count=self._count, passes=self.source.passes)
             yield self._head | {"choices": [], "usage": counted}
 
-    def _choice(
-        self, number: int, choice: Choice, *, first: bool = True, before: int | None = None
-    ) -> dict[str, Any]:
-        body, echo = self._body, ""
-        if body.echo:
-            echo = self._echo(number)
-        logprobs = None
+    def _choice(self, number: int, choice: Choice, *, first: bool = True) -> dict[str, Any]:
+        body, logprobs = self._body, None
+        echo = self._echoes[number // self._n] if body.echo else ""
         if body.logprobs is not None:
             ids = self._requests[number // self._n].prompt
             logprobs = completion_logprobs(
                 self._service,
                 choice.logprobs,
                 prompt=(ids, choice.prompt_logprobs) if body.echo and first else None,
-                before=len(echo) if before is None else before,
+                before=len(echo),
             )
         text = f"{echo}{choice.text}" if first else choice.text
         return {"index": number, "text": text, "logprobs": logprobs} | ending(choice)
 
-    def _echo(self, number: int) -> str:
-        prompt = self._body.prompts[number // self._n]
-        return prompt if isinstance(prompt, str) else self._service.text_of(prompt)
+    @cached_property
+    def _echoes(self) -> list[str]:
+        """The prompts as text."""
+        text_of = self._service.text_of
+        return [one if isinstance(one, str) else text_of(one) for one in self._body.prompts]
 
     def _remember(self, choice: Choice) -> None:
         if self._suggestion is not None:

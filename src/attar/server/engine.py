@@ -47,15 +47,20 @@ class Ticket:
 
     Attributes:
         listener: is told of its texts.
-        left: how many are not finished.
+        texts: how many it has.
+        left: how many of them are not finished; the engine's thread counts.
         passes: forward passes of the model that its texts had a part in.
         began: when it was taken in.
     """
 
     listener: Listener
-    left: int
+    texts: int
+    left: int = field(init=False)
     passes: int = 0
     began: float = field(default_factory=time.monotonic)
+
+    def __post_init__(self) -> None:
+        self.left = self.texts
 
 
 class Engine:

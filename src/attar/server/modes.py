@@ -132,7 +132,7 @@ class Speculation:
                 seed=request.sampling.seed,
             )
             self._blocks = self._run.blocks()
-        for token in next(self._blocks, ()):
+        for token in next(self._blocks):
             self._text.add(token)
         return [(0, self._text.delta())]
 

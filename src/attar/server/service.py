@@ -160,18 +160,18 @@ class Service:
             ApiError: it cannot be written, or not now.
         """
         mode = self._mode(requests, drafts)
-        options = {} if drafts is None else drafts.options
-        works = [
-            work
-            for request in requests
-            for work in mode.works(request, count=count, options=options)
-        ]
         if count * len(requests) > self.engine.capacity:
             message = (
                 f"this server takes {self.engine.capacity} texts at a time; found "
                 f"{count * len(requests)} in one request, so ask for fewer"
             )
             raise ApiError(400, message, param="n", code="invalid_value")
+        options = {} if drafts is None else drafts.options
+        works = [
+            work
+            for request in requests
+            for work in mode.works(request, count=count, options=options)
+        ]
         try:
             stream = Stream(self.engine, works)
         except BusyError as error:

@@ -74,7 +74,7 @@ class Stream:
         self._loop = asyncio.get_running_loop()
         self._news: asyncio.Queue[tuple[int, Delta | Exception]] = asyncio.Queue()
         self.ticket = engine.submit(works, self._listen)
-        self._left = self.ticket.left
+        self._left = self.ticket.texts  # some may be finished already
 
     @property
     def passes(self) -> int:
