@@ -9,7 +9,7 @@ from scipy.stats import chisquare
 import decoders
 import tiny
 from attar.decode.sampling import sample
-from attar.errors import ConfigError
+from attar.errors import ConfigError, TrainingDivergedError
 
 PROMPTS = [[5, 9, 33], [7], [11, 12, 13, 14, 15, 16]]
 
@@ -68,8 +68,15 @@ def test_texts_have_the_model_s_law(temperature: float) -> None:
 
 def test_the_mode_of_the_model_stays() -> None:
     model = tiny.model("llama").train()
+    model.lm_head.eval()
+    modes = [module.training for module in model.modules()]
     sample(model, [[5]], max_new_tokens=1, seeds=[0])
-    assert model.training
+    assert [module.training for module in model.modules()] == modes
+    with torch.no_grad():
+        model.lm_head.weight.fill_(torch.nan)  # pyright: ignore[reportCallIssue]
+    with pytest.raises(TrainingDivergedError):
+        sample(model, [[5]], max_new_tokens=1, seeds=[0])
+    assert [module.training for module in model.modules()] == modes
 
 
 def test_rotary_embeddings_that_may_change_within_a_text_are_refused() -> None:

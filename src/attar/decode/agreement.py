@@ -18,6 +18,7 @@ from transformers import PreTrainedModel
 from attar.decode.distributions import of_size
 from attar.decode.forced import Ids, answers, batch_of
 from attar.decode.sampling import sample
+from attar.models import inference
 from attar.runtime import Bar
 
 #: rows of a pass
@@ -131,7 +132,6 @@ def block_starts(chances: np.ndarray, length: int) -> np.ndarray:
     return begins[: len(chances)]
 
 
-@torch.no_grad()
 def agreement(target: PreTrainedModel, draft: PreTrainedModel, *, texts: Texts) -> Agreement:
     """Let both models read the target's texts.
 
@@ -140,33 +140,28 @@ def agreement(target: PreTrainedModel, draft: PreTrainedModel, *, texts: Texts) 
         draft: of the same tokenizer; padded vocabularies may differ.
         texts: of some length each.
     """
-    modes = (target.training, draft.training)
-    for model in (target, draft):
-        model.eval()
     overlap: list[np.ndarray] = []
     chances: list[np.ndarray] = []
     pairs = [pair for pair in zip(texts.prompts, texts.completions, strict=True) if pair[1]]
     starts = range(0, len(pairs), _BATCH)
-    for start in Bar(starts, desc="acceptance", unit="batch", leave=False):
-        prompts, completions = zip(*pairs[start : start + _BATCH], strict=True)
-        batch = batch_of(target, prompts=prompts, completions=completions)
-        logits = [
-            answers(model, {k: v.to(model.device) for k, v in batch.items()}).float()
-            for model in (target, draft)
-        ]
-        p, q = (
-            _probabilities(of_size(one, logits[0].shape[-1]), texts.temperature) for one in logits
-        )
-        common = torch.minimum(p, q).sum(-1).clamp_max(1.0)
-        for r, completion in enumerate(completions):
-            ids = torch.tensor(list(completion), device=p.device)[:, None]
-            of_p, of_q = (one[r, : len(ids)].gather(1, ids)[:, 0] for one in (p, q))
-            # what the target wrote it can write; a zero is a tie of greedy decoding, rounded away
-            ratio = torch.where(of_p > 0, of_q / of_p.clamp_min(1e-30), 0.0).clamp_max(1.0)
-            overlap.append(common[r, : len(ids)].double().cpu().numpy())
-            chances.append(ratio.double().cpu().numpy())
-    for model, mode in zip((target, draft), modes, strict=True):
-        model.train(mode)
+    with inference(target), inference(draft):
+        for start in Bar(starts, desc="acceptance", unit="batch", leave=False):
+            prompts, completions = zip(*pairs[start : start + _BATCH], strict=True)
+            batch = batch_of(target, prompts=prompts, completions=completions)
+            logits = [
+                answers(model, {k: v.to(model.device) for k, v in batch.items()}).float()
+                for model in (target, draft)
+            ]
+            size = logits[0].shape[-1]
+            p, q = (_probabilities(of_size(one, size), texts.temperature) for one in logits)
+            common = torch.minimum(p, q).sum(-1).clamp_max(1.0)
+            for r, completion in enumerate(completions):
+                ids = torch.tensor(list(completion), device=p.device)[:, None]
+                of_p, of_q = (one[r, : len(ids)].gather(1, ids)[:, 0] for one in (p, q))
+                # the target can write what it wrote; a zero is a tie of greedy decoding, rounded
+                ratio = torch.where(of_p > 0, of_q / of_p.clamp_min(1e-30), 0.0).clamp_max(1.0)
+                overlap.append(common[r, : len(ids)].double().cpu().numpy())
+                chances.append(ratio.double().cpu().numpy())
     return Agreement(overlap, chances)
 
 

@@ -15,10 +15,9 @@ from transformers import PreTrainedModel
 from attar.decode.cache import cached
 from attar.decode.distributions import Uniforms, draw
 from attar.errors import ConfigError, TrainingDivergedError
-from attar.models import rotation_changes
+from attar.models import inference, rotation_changes
 
 
-@torch.no_grad()
 def sample(
     model: PreTrainedModel,
     prompts: Sequence[Sequence[int]],
@@ -54,37 +53,38 @@ def sample(
             f"and may do so within these, of {min(lengths)} to {longest} tokens; lower "
             "max_new_tokens"
         )
-    was_training = model.training
-    model.eval()
-    reader = cached(model, len(texts), **encoded(model, prompts))
     uniforms = Uniforms([torch.Generator().manual_seed(seed) for seed in seeds])
     active = list(range(len(texts)))
-    for left in reversed(range(max_new_tokens)):
-        ones = [1] * len(active)
-        logits = reader.score([texts[r] for r in active], counts=ones)[:, -1].float()
-        if torch.isnan(logits).any():
-            raise TrainingDivergedError(
-                "no text can be drawn from a model whose logits are not numbers; if it is in "
-                "training, lower learning_rate or raise warmup_steps"
-            )
-        if temperature:
-            numbers = uniforms.take(ones)[:, 0].to(logits.device)
-            tokens = draw((logits / temperature).softmax(-1), numbers)
-        else:
-            tokens = logits.argmax(-1)
-        going = []
-        for i, (row, token) in enumerate(zip(active, tokens.tolist(), strict=True)):
-            texts[row].append(token)
-            if token not in stops:
-                going.append(i)
-        if not (going and left):
-            break
-        if len(going) < len(active):
-            active = [active[i] for i in going]
-            reader.select(going)
-            uniforms.select(going)
-    model.train(was_training)
+    with inference(model):
+        reader = cached(model, len(texts), **encoded(model, prompts))
+        for left in reversed(range(max_new_tokens)):
+            logits = reader.score([texts[r] for r in active], counts=[1] * len(active))[:, -1]
+            tokens = _next(logits.float(), uniforms, temperature=temperature)
+            going = []
+            for i, (row, token) in enumerate(zip(active, tokens.tolist(), strict=True)):
+                texts[row].append(token)
+                if token not in stops:
+                    going.append(i)
+            if not (going and left):
+                break
+            if len(going) < len(active):
+                active = [active[i] for i in going]
+                reader.select(going)
+                uniforms.select(going)
     return [text[length:] for text, length in zip(texts, lengths, strict=True)]
+
+
+def _next(logits: Tensor, uniforms: Uniforms, *, temperature: float) -> Tensor:
+    """The next token of each row, `(B,)`, from logits `(B, V)`."""
+    if torch.isnan(logits).any():
+        raise TrainingDivergedError(
+            "no text can be drawn from a model whose logits are not numbers; if it is in "
+            "training, lower learning_rate or raise warmup_steps"
+        )
+    if not temperature:
+        return logits.argmax(-1)
+    numbers = uniforms.take([1] * len(logits))[:, 0].to(logits.device)
+    return draw((logits / temperature).softmax(-1), numbers)
 
 
 def starts(model: PreTrainedModel, prompts: Sequence[Sequence[int]]) -> list[list[int]]:

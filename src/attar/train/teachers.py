@@ -14,7 +14,7 @@ from attar import checkpoint
 from attar.compatibility import require_same_vocabulary, vocabulary_size
 from attar.data.sources import Batch, Source, Windows, inputs_of
 from attar.divergences import Divergence, forward_kl, log_mass_outside, topk_forward_kl
-from attar.models import autocast
+from attar.models import autocast, evaluation_mode
 from attar.runtime import Bar
 from attar.train import shards
 
@@ -160,10 +160,8 @@ def _predictions(model: PreTrainedModel, batch: Batch) -> Tensor:
 
 
 def _top(model: PreTrainedModel, batch: Batch, k: int) -> dict[str, Tensor]:
-    was_training = model.training
-    model.eval()
-    log_probs = _predictions(model, batch).float().log_softmax(-1)
-    model.train(was_training)
+    with evaluation_mode(model):
+        log_probs = _predictions(model, batch).float().log_softmax(-1)
     values, top = log_probs.topk(k, -1)
     rest = log_mass_outside(log_probs, top)
     return {"ids": top.int().cpu(), "log_probs": values.half().cpu(), "log_rest": rest.cpu()}

@@ -168,9 +168,7 @@ class _Best:
         """Measure; never asks to stop. The first process does it for all."""
         if not processes().is_main_process or step in self.measured:
             return False
-        was_training = self._draft.training
         agreed = agreement(self._target, self._draft, texts=self._held_out)
-        self._draft.train(was_training)
         length = self._length
         efficiency, error = agreed.block_efficiency(length), agreed.efficiency_error(length)
         now = Measured(step, agreed.alpha, efficiency, error)
