@@ -118,11 +118,8 @@ class Bench:
         variant, state = VARIANTS[name], self.folder / f"{name}-{share}-{seed}"
         state.mkdir(exist_ok=True)
         earlier = self.folder / f"{name}-{SHARES[0]}-{seed}" / "search.json"
-        if (
-            share != SHARES[0]
-            and not any(state.iterdir())
-            and not strategy_of(variant.method).one_shot
-        ):
+        in_steps = not strategy_of(variant.method).one_shot
+        if share != SHARES[0] and in_steps and earlier.exists() and not any(state.iterdir()):
             artefacts.write_text(state / "search.json", earlier.read_text(encoding="utf-8"))
         model = self.load()
         config = self.config(variant, seed)

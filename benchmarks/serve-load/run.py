@@ -1,4 +1,4 @@
-"""Does the server bear 32 clients, and what do they gain from one batch?
+"""Does the server stand up to 32 clients, and what do they gain from one batch?
 
 Ratio: tokens a second of 32 clients over those of the same requests one at a time, on SmolLM2.
 """
@@ -247,9 +247,11 @@ def leaving(url: str, body: dict[str, Any]) -> Iterator[None]:
 
     thread = threading.Thread(target=leave)
     thread.start()
-    yield
-    done.set()
-    thread.join()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join()
 
 
 def load(ask: Ask, numbers: Sequence[int], *, clients: int) -> Load:
