@@ -34,7 +34,9 @@ def serve(
         Folder, GGUF file or Hub name.
     draft
         Folder or Hub name of a small model, as `attar draft` makes; layers:N for the first N layers
-        of the model itself; or lookup, which copies what followed the same tokens earlier.
+        of the model itself; lookup, which copies what followed the same tokens earlier; or
+        ngrams:FOLDER, which copies what followed them most often in the texts of a store that
+        `attar ngrams train` made.
     store
         Folder that attar ngrams train wrote, for the mode superposed.
     output_dir

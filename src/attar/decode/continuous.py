@@ -79,14 +79,14 @@ class Batch:
         return text
 
     def cancel(self, text: Text) -> None:
-        """Leave a text off, and free its row."""
+        """Cancel a text, and free its row."""
         text.end()
         if text in self._waiting:
             self._waiting.remove(text)
         self._leave([text])
 
     def clear(self) -> list[Text]:
-        """Leave off all texts; they are ended where they are."""
+        """Cancel all texts; they end where they are."""
         left = [*self._waiting, *self._reading, *self._writing]
         for text in left:
             self.cancel(text)
@@ -177,13 +177,12 @@ class Batch:
     def _choose(self, texts: list[Text], logits: Tensor) -> None:
         """Add a token to each text."""
         require_numbers(logits, self._model)
-        asked = {i for i, text in enumerate(texts) if text.request.max_tokens}
-        for i, text in enumerate(texts):
-            if i not in asked:
+        for text in texts:
+            if not text.request.max_tokens:
                 text.end()
-        if not asked:
+        rows = [i for i, text in enumerate(texts) if text.request.max_tokens]
+        if not rows:
             return
-        rows = sorted(asked)
         tokens = choose(logits[rows], [texts[i].chooser for i in rows])
         for i, token in zip(rows, tokens, strict=True):
             top, told = texts[i].request.logprobs, None

@@ -235,7 +235,7 @@ class CostModel:
         self._other.append(other)
 
     def select(self, rows: Sequence[int]) -> None:
-        """Keep these rows; times follow by and by."""
+        """Keep these rows; times are measured anew, block by block."""
         self._rows = len(rows)
 
 

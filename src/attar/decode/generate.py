@@ -302,7 +302,7 @@ def rendered(prompt: str, tokenizer: PreTrainedTokenizerBase) -> str:
 
 
 class _Pieces:
-    """A streamer, as transformers calls it: hands on what each token adds to a text.
+    """A streamer, as transformers calls it: passes on what each token adds to a text.
 
     Args:
         text_of: the text of the new ids.
@@ -324,7 +324,7 @@ class _Pieces:
             self._say(text)
 
     def end(self) -> None:
-        """Hand on what is left."""
+        """Pass on what is left."""
         self._say(self.text_of(self.ids or []))
 
     def _say(self, text: str) -> None:

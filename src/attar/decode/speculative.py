@@ -129,7 +129,7 @@ class SpeculativeDecoder:
         criteria = StoppingCriteriaList(options.pop("stopping_criteria", None) or [])
         settings: Any = generation_config or self.target.generation_config
         stop_strings = stop_strings or settings.stop_strings
-        if stop_strings is not None:  # transformers 5.23 does not hand on the tokenizer
+        if stop_strings is not None:  # transformers 5.23 does not pass the tokenizer on
             if tokenizer is None:
                 raise ConfigError("stop_strings need the tokenizer: give it as tokenizer, too")
             criteria.append(StopStringCriteria(tokenizer, stop_strings))

@@ -86,7 +86,7 @@ class Delta:
 
 
 class Letters:
-    """Tokens of a text as letters, handed on when they are whole."""
+    """Tokens of a text as letters, passed on when they are whole."""
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase, prompt: Sequence[int]) -> None:
         self._tokenizer: Any = tokenizer

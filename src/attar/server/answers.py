@@ -118,7 +118,7 @@ def chat_logprobs(service: Service, told: Sequence[TokenLogprob]) -> dict[str, A
 
 
 class _Events(StreamingResponse):
-    """A stream that is left off where the client is gone, even before it began."""
+    """A stream that is cancelled when its client leaves, even before it began."""
 
     def __init__(self, lines: AsyncIterator[str], source: Source) -> None:
         headers = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}

@@ -20,26 +20,26 @@ class ServeConfig:
     """Port to listen at; 0 takes one that is free."""
     api_key: tuple[str, ...] = ()
     """Key that clients must send; may be given several times. Unset: those in the environment
-    variable ATTAR_API_KEY, separated by commas; where there are none, everybody may ask."""
+    variable ATTAR_API_KEY, separated by commas; if that is not set either, no key is needed."""
     cors: tuple[str, ...] = ()
-    """Origin of a web page that may ask from a browser, such as https://example.org; may be given
+    """Origin of a web page that may send requests, such as https://example.org; may be given
     several times."""
     name: str | None = None
     """What clients call the model. Unset: the name of its folder or file."""
     rows: int = 8
-    """Texts that are written at a time, in one batch."""
+    """Texts that are generated at a time, in one batch."""
     queue: int = 64
-    """Texts that may wait besides; beyond that clients are asked to come back (429)."""
+    """Further texts that may wait; beyond that, clients are told to try again later (429)."""
     context: int | None = None
     """Tokens of a prompt with its completion, at most. Unset: the model's, and no more than
     4096. The cache grows up to that many tokens for each row."""
     chunk: int = 256
     """Tokens of prompts read in one pass: fewer, and a long prompt holds up others less."""
     time_budget: float | None = None
-    """Milliseconds that a request may take; then it gets what there is. A request may ask for
+    """Milliseconds that a request may take; then it returns what it has. A request may ask for
     less."""
     mode: Literal["sampled", "speculative", "superposed"] | None = None
-    """How texts are written unless a request says otherwise. Unset: speculative where there is a
+    """How texts are generated unless a request says otherwise. Unset: speculative where there is a
     draft. That is fastest for one client at a time; for many, sampled in a batch is. superposed
     ranks several short drafts in place of sampling, and n of them cost about as much as one."""
     results: int = 256
@@ -47,8 +47,8 @@ class ServeConfig:
     max_body: int = 4 * 2**20
     """Bytes of a request, at most."""
     grace: float = 30.0
-    """Seconds that running requests may take to finish when the server is stopped; then they get
-    what there is."""
+    """Seconds that running requests may take to finish when the server is stopped; then they return
+    what they have."""
 
     def __post_init__(self) -> None:
         check_types(self)

@@ -1,4 +1,4 @@
-"""The thread that owns the model: it takes in requests between forward passes, and hands out text.
+"""The thread that owns the model: it takes in requests between forward passes, and sends out text.
 
 Everything that touches the model or the batch happens in this thread. Others leave it messages.
 """
@@ -122,7 +122,7 @@ class Engine:
         return ticket
 
     def cancel(self, ticket: Ticket) -> None:
-        """Leave a request off, where it is not finished, before the next forward pass."""
+        """Cancel a request before the next forward pass, unless it is finished."""
         with self._wake:
             self._inbox.append(lambda: self._drop(ticket))
             self._wake.notify()
@@ -224,7 +224,7 @@ class Engine:
             self._drop(ticket)
 
     def _drop(self, ticket: Ticket) -> None:
-        """Leave off what a request has not finished."""
+        """Cancel what a request has not finished."""
         if not ticket.left:
             return
         self._meters.cancelled.inc()

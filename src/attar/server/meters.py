@@ -32,7 +32,7 @@ class Meters:
         )
         self.cancelled = Counter(
             "attar_cancelled_requests",
-            "Requests that were left off, as their client was gone or the model failed.",
+            "Requests that were cancelled, as their client left or the model failed.",
             registry=registry,
         )
         self.remembered = Counter(

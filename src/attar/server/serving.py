@@ -85,8 +85,8 @@ def build_server(
     require_decoder(model)
     if isinstance(tokenizer, DocumentTokenizer):
         raise ConfigError(
-            "the server hands on letters as they are written, which the windows of this tokenizer "
-            "do not give; use attar generate"
+            "the server sends text as it is generated, which the windows of this tokenizer do not "
+            "allow; use attar generate"
         )
     fim = Fim.of(tokenizer)
     ends = {*stops_of(model, tokenizer), *(fim.ends if fim is not None else ())}
@@ -174,7 +174,9 @@ def serve(
     config, recipe = configured(config, ServeConfig, recipe=recipe)
     keys = keys_of(config, os.environ.get(KEY))
     if draft is None and decoding != SpecConfig(seed=decoding.seed):
-        raise ConfigError("options of drafting need a draft: a folder, layers:N or lookup")
+        raise ConfigError(
+            "options of drafting need a draft: a folder, layers:N, lookup or ngrams:FOLDER"
+        )
     name = checkpoint.name_of(model)
     drafter = None if draft is None else checkpoint.name_of(draft)
     open_settings = replace(config, api_key=())  # keys are written nowhere

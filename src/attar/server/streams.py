@@ -57,12 +57,12 @@ class Source(Protocol):
         ...
 
     def cancel(self) -> None:
-        """Leave off what is not finished."""
+        """Cancel what is not finished."""
         ...
 
 
 class Stream:
-    """Texts that the engine writes; they are left off where nobody waits for them any more.
+    """Texts that the engine writes; they are cancelled when nobody waits for them any more.
 
     Raises:
         BusyError: the engine has no room now.
@@ -97,7 +97,7 @@ class Stream:
             self.cancel()
 
     def cancel(self) -> None:
-        """Leave off what is not finished."""
+        """Cancel what is not finished."""
         if self._left:
             self._engine.cancel(self.ticket)
 
@@ -115,7 +115,7 @@ class Ready:
         yield 0, self._delta
 
     def cancel(self) -> None:
-        """Nothing is left to be left off."""
+        """There is nothing to cancel."""
 
 
 async def gathered(source: Source, count: int) -> list[Choice]:

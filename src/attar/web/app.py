@@ -21,7 +21,7 @@ class WebConfig:
     """Who may ask a server, and how much.
 
     Attributes:
-        keys: API keys; none: everybody may ask.
+        keys: API keys; none: no key is needed.
         open_paths: need no key.
         most_bytes: of a request.
         origins: web pages that may ask (CORS); none by default.

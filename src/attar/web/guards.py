@@ -18,7 +18,7 @@ class Keys:
 
     Args:
         app: what is behind.
-        keys: of which a client has one; none: everybody may ask.
+        keys: of which a client has one; none: no key is needed.
         open_paths: need no key.
     """
 

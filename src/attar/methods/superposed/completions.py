@@ -1,4 +1,4 @@
-"""What is handed out."""
+"""The result: drafts of a prompt, and what they took."""
 
 from dataclasses import dataclass
 
@@ -7,7 +7,7 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Completion:
-    """A draft that is handed out.
+    """A finished draft.
 
     Attributes:
         text: what it adds to the prompt, without a stop.

@@ -13,24 +13,24 @@ class SuperposedConfig:
     """
 
     k: int = 3
-    """Drafts of a prompt."""
+    """Number of drafts of each prompt."""
     max_new_tokens: int = 10
     """Tokens of a draft, at most (section 4): further on, the model makes little of mixtures."""
     temperature: float = 0.06
     """Divides the logits before candidates are ranked and drafts weighed (tau); it samples
     nothing."""
     alpha: float = 0.54
-    """Weight of the n-grams against the model, from 0 to 1; it has a meaning with a store only."""
+    """Weight of the n-grams against the model, from 0 to 1; used only with a store."""
     lambdas: tuple[float, ...] = (0.01, 0.04, 0.15, 0.18, 0.12)
     """Weights of 2-grams, 3-grams and so on, together 1 at most. A store with shorter n-grams takes
     the first ones."""
     tuned: bool = True
     """Where `attar ngrams search` has tuned alpha, lambdas and temperature for the model and its
-    store, take those in place of the defaults."""
+    store, use those instead of the defaults."""
     candidates: int | None = None
     """Likeliest tokens that each step considers for every draft (m_c). Unset: three times k."""
     penalty: float = 200.0
-    """What a draft loses, in nats, of whose candidates the store knows none (delta = e^-200)."""
+    """What a draft loses, in nats, if the store knows none of its candidates (delta = e^-200)."""
     first_token_ngrams: bool = True
     """Let the n-grams rank first tokens, too. As published, off; as in the official code, on."""
     refill: bool = True
@@ -41,8 +41,8 @@ class SuperposedConfig:
     """Where a prompt ends with a space or in a word, take its last token back and let drafts begin
     with the same letters. An extension; not in the paper."""
     min_hit_rate: float = 0.1
-    """Leave a store out that knows less than this share of a prompt's 4-grams, as it is of another
-    domain. An extension."""
+    """Ignore the store if it knows less than this share of a prompt's 4-grams, as its text is then
+    of another domain. An extension."""
     anchor_first: bool = False
     """Keep the k best first tokens, each with one draft; with first_token_ngrams off they are the
     likeliest ones. An extension."""

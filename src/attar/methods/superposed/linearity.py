@@ -72,13 +72,13 @@ class _Watched(Reader):
     """A reader of one row that keeps what it read and what came of it."""
 
     def begin(self, prompts: Sequence[Sequence[int]], *, weight_temperature: float = 1.0) -> None:
-        """As ever."""
+        """See `Reader`."""
         super().begin(prompts, weight_temperature=weight_temperature)
         #: drafts, the last hidden state, logits
         self.passes: list[tuple[Row, Tensor, Tensor]] = []
 
     def read(self, rows: Sequence[Row]) -> Tensor:
-        """As ever."""
+        """See `Reader`."""
         with _last_hidden(self.model) as seen:
             logits = super().read(rows)
         self.passes.append((rows[0], seen[-1][0].double(), logits[0].double()))

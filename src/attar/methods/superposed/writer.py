@@ -101,7 +101,7 @@ class DraftWriter:
         rates: Sequence[float | None],
         began: float,
     ) -> list[Completions]:
-        """What is handed out of the rows behind a step.
+        """The completions of the rows behind a step.
 
         Args:
             reader: of these rows.
