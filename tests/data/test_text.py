@@ -231,6 +231,7 @@ BAD_FILES: list[tuple[str, bytes, str]] = [
     ("a.txt", b"", "empty file"),
     ("a.txt.gz", b"", "empty file"),
     ("a.jsonl", b"", "empty file"),
+    ("a.jsonl", b"\n\n", "only blank lines"),
     ("a.csv", b"", "empty file"),
     ("a.txt", b"ol\xe9\n" * 100, "UTF-8.*a.txt.*0xe9 at offset 2"),
     ("a.txt", b"ab", "too few for validation"),

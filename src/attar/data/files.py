@@ -240,14 +240,16 @@ def _check_table(file: Path, loader: str) -> None:
 
 
 def _broken_line(file: Path) -> str:
-    """Which line of JSON lines is none; empty where all are."""
+    """Which line of JSON lines is none, or that there are only blank ones; empty where all are."""
+    blank = True
     with _opened(file) as source:
         for number, row in enumerate(source, 1):
+            blank = blank and not row.strip()
             try:
-                json.loads(row or b"{}")
+                json.loads(row if row.strip() else b"{}")
             except (ValueError, RecursionError) as error:
-                return f"line {number} is not JSON ({error})" if row.strip() else ""
-    return ""
+                return f"line {number} is not JSON ({error})"
+    return "it has only blank lines" if blank else ""
 
 
 def _has_rows(file: Path) -> bool:
