@@ -105,7 +105,11 @@ def workspace(
             f"the run in {str(final)!r} is finished, so there is nothing to resume; choose "
             "another folder to run it again"
         )
-    if final.is_file() or (final.is_dir() and any(final.iterdir())):
+    if final.is_file():
+        raise ConfigError(
+            f"expected a new or empty output folder; {str(final)!r} is a file: choose another place"
+        )
+    if final.is_dir() and any(final.iterdir()):
         raise ConfigError(
             f"expected a new or empty output folder; {str(final)!r} is not empty: choose another "
             "or empty it"

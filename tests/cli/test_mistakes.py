@@ -174,6 +174,10 @@ MISTAKES: dict[str, tuple[str, str]] = {
         _PRUNE.replace("{out}", "{root}/text") + " --budget blocks<=50%",
         "is not empty",
     ),
+    "a file in place of the folder": (
+        _PRUNE.replace("{out}", "{root}/unknown.yaml") + " --budget blocks<=50%",
+        "is a file",
+    ),
     "an unfinished run": (
         _PRUNE.replace("{out}", "{root}/begun") + " --budget blocks<=50%",
         "--resume",
