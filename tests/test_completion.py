@@ -134,9 +134,9 @@ def test_a_message_is_answered_in_the_chat_template(home: Path) -> None:
         ({"drafts": 3, "config": GenerateConfig(top_p=0.9)}, "found top_p, so leave it out"),
         ({"drafts": 3, "config": GenerateConfig(temperature=0.0)}, "temperature must be above 0"),
         ({"drafts": 3, "decoding": SpecConfig(draft_tokens=2)}, "an option of drafting with a"),
-        ({"store": "x"}, "store is for several drafts; set drafts"),
-        ({"suffix": "x"}, "suffix is for several drafts; set drafts"),
-        ({"superposed": PLAIN}, "options of superposed decoding is for several drafts"),
+        ({"store": "x"}, "store is an option of several drafts"),
+        ({"suffix": "x"}, "suffix is an option of several drafts"),
+        ({"superposed": PLAIN}, "heal is an option of several drafts"),
         ({"drafts": 3, "suffix": "x", "config": GenerateConfig(chat=True)}, "leave one of them"),
     ],
 )

@@ -1,7 +1,7 @@
 """`attar generate` in Python: texts go on in one way, or in several at once."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -123,10 +123,16 @@ def _require_drafts(*, store: object, suffix: str | None, superposed: Superposed
         ConfigError: there is one.
     """
     given = {"store": store, "suffix": suffix}
-    if superposed != SuperposedConfig():
-        given["options of superposed decoding"] = superposed
-    if names := [name for name, value in given.items() if value is not None]:
-        raise ConfigError(f"{names[0]} is for several drafts; set drafts, such as to 3, as well")
+    names = [name for name, value in given.items() if value is not None]
+    usual = SuperposedConfig()
+    names += [
+        o.name for o in fields(usual) if getattr(superposed, o.name) != getattr(usual, o.name)
+    ]
+    if names:
+        raise ConfigError(
+            f"{names[0]} is an option of several drafts; ask for them, as with --drafts 3, or "
+            f"leave {names[0]} out"
+        )
 
 
 def _require_plain(

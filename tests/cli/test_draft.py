@@ -230,8 +230,8 @@ def test_a_draft_of_another_target_is_told(
 
 
 MISTAKES = {
-    "no prompt": ("generate target", "give a prompt"),
-    "two prompts": ("generate target def --prompts prompts.txt", "give a prompt"),
+    "no prompt": ("generate target", "found neither"),
+    "two prompts": ("generate target def --prompts prompts.txt", "found both"),
     "an empty prompt": ("generate target ''", "at least one word"),
     "no line": ("generate target --prompts gaps.txt", "found nothing in"),
     "lossy and not": ("generate target def --draft draft --lossy lin", "smaller epsilon"),
@@ -260,7 +260,7 @@ MISTAKES = {
         "need a draft",
     ),
     "lossy by accident": ("generate target def --draft draft --epsilon 0.5", "lossy is unset"),
-    "no chat": ("generate target def --chat", "chat template"),
+    "no chat": ("generate target def --chat", "leave chat out"),
     "too many layers": ("draft init target --layers 9 -o x", "between 1 and 3"),
     "layers that are none": ("draft init target --layers some -o x", "found 'some'"),
     "layers in disorder": ("draft init target --layers 2,0 -o x", "ascending"),

@@ -138,7 +138,10 @@ def generate(
 
 def _texts(prompt: str | None, file: Path | None) -> list[str]:
     if (prompt is None) == (file is None):
-        raise ConfigError('give a prompt, as in attar generate my-model "Once", or --prompts FILE')
+        raise ConfigError(
+            'give a prompt, as in attar generate my-model "Once", or --prompts FILE; '
+            f"found {'neither' if file is None else 'both'}"
+        )
     if file is None:
         return [str(prompt)]
     lines = read_prompts(file)

@@ -296,7 +296,10 @@ def rendered(prompt: str, tokenizer: PreTrainedTokenizerBase) -> str:
         ConfigError: there is no template.
     """
     if not tokenizer.chat_template:
-        raise ConfigError("chat needs a model with a chat template; this one has none")
+        raise ConfigError(
+            "chat needs a model with a chat template; this one has none, so leave chat out, or "
+            "give a chat model"
+        )
     messages = [{"role": "user", "content": prompt}]
     return str(tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True))
 
