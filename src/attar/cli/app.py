@@ -82,7 +82,7 @@ def build_app(command: str | None = None) -> App:
 
     app = _empty_app(
         version=__version__,
-        help="Attar makes language models small, fast and cheap, on one modest machine.",
+        help="Attar makes language models smaller and faster.",
         help_epilogue=_EPILOGUE,
         help_format="markdown",
     )

@@ -134,7 +134,7 @@ def speed_lines(figures: Mapping[str, Any]) -> list[tuple[str, str]]:
         text = f"{count(rate)} tokens/s  ({milliseconds(latency.median)} for {per}, {spread})"
         lines.append((label, text))
     if lines:
-        setting = f"batch {timed.get('batch_size', 1)}, {timed.get('threads', 1)} threads"
+        setting = f"batch {timed.get('batch_size', 1)}, threads {timed.get('threads', 1)}"
         repeated = any(latency and latency.spread for latency in (cost.prefill, cost.decode))
         how = ", median of repeats and interquartile range" if repeated else ""
         lines.append(("timed with", setting + how))

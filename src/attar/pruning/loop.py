@@ -421,14 +421,13 @@ class _Loop:
 
     def _tell(self, step: Step, now: float) -> None:
         logger.info(
-            "step %d: %s now %s; %d candidates, %d evaluations, held-out rank correlation %s, "
-            "%.1f s",
+            "step %d: %s now %s; candidates %d, evaluations %d%s, %.1f s",
             step.number + 1,
             step.constraint,
             amount(step.constraint, now),
             step.candidates,
             step.evaluations,
-            "-" if step.kendall_tau is None else f"{step.kendall_tau:.2f}",
+            "" if (tau := step.kendall_tau) is None else f", held-out rank correlation {tau:.2f}",
             step.seconds,
         )
 

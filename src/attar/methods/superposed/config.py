@@ -28,7 +28,8 @@ class SuperposedConfig:
     """Where `attar ngrams search` has tuned alpha, lambdas and temperature for the model and its
     store, use those instead of the defaults."""
     candidates: int | None = None
-    """Likeliest tokens that each step considers for every draft (m_c). Unset: three times k."""
+    """Likeliest tokens that each step considers for every draft (m_c). Unset: three times the
+    number of drafts."""
     penalty: float = 200.0
     """What a draft loses, in nats, if the store knows none of its candidates (delta = e^-200)."""
     first_token_ngrams: bool = True
