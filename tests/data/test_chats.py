@@ -159,7 +159,7 @@ def test_what_is_no_conversation_is_told(tmp_path: Path) -> None:
     )
     system = [talk.turn("system", "sea"), *talks[0]]
     message = refused(system, template=NO_SYSTEM + talk.CHATML)
-    assert "refuses the conversation in row 1" in message
+    assert "in row 1 of the given data set, the model's chat template refuses" in message
     assert "no system role" in message
     assert "division by zero" in refused(talks[0], template="{{ 1 / 0 }}")
     assert "recursion" in refused(talks[0], template=ENDLESS)

@@ -10,6 +10,7 @@ import torch
 from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
+import attar
 import scene
 import tiny
 from attar import checkpoint
@@ -108,6 +109,59 @@ def test_weights_that_are_not_numbers_are_named(
     torch.nn.init.constant_(model.model.norm.weight, torch.nan)
     with pytest.raises(DataError, match=r"are damaged, model\.norm\.weight"):
         texts(model, words, draft=draft, config=replace(CONFIG, temperature=temperature))
+
+
+@pytest.mark.parametrize(
+    ("template", "words_of"),
+    [
+        ("{{ raise_exception('roles must alternate') }}", "refuses these messages: roles must"),
+        ("{{ messages[0]['content'] + 1 }}", "refuses these messages"),
+        ("{{ 1 / 0 }}", "division by zero"),
+        ("{% for m in messages %}{{ m.content }", "refuses these messages"),
+        ("{# nothing #}", "a prompt must be text of at least one token"),
+        ({"rag": "{{ messages }}", "tools": "{{ messages }}"}, "no default"),
+    ],
+)
+def test_a_chat_template_that_fails_is_one_sentence(
+    template: Any, words_of: str, words: PreTrainedTokenizerFast
+) -> None:
+    model: Any = tiny.model(vocab_size=len(words))
+    chatty = copy.deepcopy(words)
+    chatty.chat_template = template
+    config = replace(CONFIG, chat=True)
+    with pytest.raises(ConfigError, match=words_of):
+        texts(model, chatty, config=config)
+    with pytest.raises(ConfigError, match=words_of):
+        attar.generate(model, "def", drafts=2, tokenizer=chatty, config=config)
+
+
+@pytest.mark.parametrize("draft", [None, "lookup"])
+def test_settings_of_a_checkpoint_that_no_model_can_follow_are_named(
+    draft: str | None, words: PreTrainedTokenizerFast
+) -> None:
+    model: Any = tiny.model(vocab_size=len(words))
+    model.generation_config.repetition_penalty = 0.0
+    with pytest.raises(ConfigError, match=r"strictly positive.*the generation_config\.json"):
+        texts(model, words, draft=draft)
+    again = replace(CONFIG, repetition_penalty=1.0)
+    assert texts(model, words, draft=draft, config=again) == texts(
+        tiny.model(vocab_size=len(words)), words
+    )
+
+
+def test_a_temperature_too_small_to_divide_by_is_greedy(words: PreTrainedTokenizerFast) -> None:
+    model: Any = tiny.model(vocab_size=len(words))
+    expected = texts(model, words)
+    for draft in (None, "lookup"):
+        cold = replace(CONFIG, temperature=1e-300)
+        assert texts(model, words, draft=draft, config=cold) == expected
+    with pytest.raises(ConfigError, match="temperature must be at least 1e-05; found 1e-300"):
+        attar.generate(model, "def", drafts=2, tokenizer=words, config=cold)
+
+
+def test_a_stop_string_has_letters() -> None:
+    with pytest.raises(ConfigError, match="stop must be strings that are not empty"):
+        GenerateConfig(stop=("x", ""))
 
 
 def test_a_draft_is_a_folder_or_a_model(words: PreTrainedTokenizerFast, tmp_path: Path) -> None:

@@ -271,8 +271,9 @@ def test_models_that_cannot_do_it_say_so() -> None:
         assert refused(client, "/v1/completions", body)["param"] == "suffix"
         assert client.get("/v1/models").json()["data"][0]["infill"] is False
     strict = talk.CHATML + "{{ raise_exception('roles must alternate') }}"
-    with served.serving(served.generator(template=strict)) as (client, _):
-        assert "must alternate" in refused(client, "/v1/chat/completions", CHAT)["message"]
+    for template, reason in ((strict, "must alternate"), ("{{ 1 / 0 }}", "division by zero")):
+        with served.serving(served.generator(template=template)) as (client, _):
+            assert reason in refused(client, "/v1/chat/completions", CHAT)["message"]
 
 
 def test_options_that_do_not_fit_are_refused_before_anything_runs() -> None:

@@ -86,6 +86,26 @@ def _shown(value: Any) -> str:
     return text if len(text) <= 60 else text[:57] + "..."
 
 
+def templated(messages: Messages, tokenizer: PreTrainedTokenizerBase, *, ask: bool = False) -> str:
+    """What the chat template of a tokenizer makes of messages.
+
+    Args:
+        messages: as chat templates take them.
+        tokenizer: with a template.
+        ask: end with the header of the assistant's turn.
+
+    Raises:
+        DataError: the template refuses them, for example a system message.
+    """
+    try:
+        return str(
+            tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=ask)
+        )
+    except Exception as error:  # a template is a program
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise DataError(f"the model's chat template refuses these messages: {reason}") from error
+
+
 def render(
     messages: Messages, tokenizer: PreTrainedTokenizerBase, *, place: str, ask: bool = False
 ) -> str:
@@ -101,14 +121,10 @@ def render(
         DataError: the template refuses it, for example a system message.
     """
     try:
-        return str(
-            tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=ask)
-        )
-    except Exception as error:  # a template is a program
-        reason = " ".join(str(error).split()) or type(error).__name__
+        return templated(messages, tokenizer, ask=ask)
+    except DataError as error:
         raise DataError(
-            f"the tokenizer's chat template refuses the conversation in {place}: {reason}; correct "
-            "that row or the template, or leave it out"
+            f"in {place}, {error}; correct that row or the template, or leave it out"
         ) from error
 
 

@@ -12,7 +12,9 @@ import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from attar import checkpoint
+from attar.data.messages import templated
 from attar.decode.captured import can_capture
+from attar.decode.choosing import COLD
 from attar.decode.distributions import Numbers
 from attar.decode.drafters import NoDrafter, drafter_of
 from attar.decode.forced import padded
@@ -21,7 +23,7 @@ from attar.decode.settings import SpecConfig
 from attar.decode.speculation import made_for
 from attar.decode.speculative import SpeculativeDecoder
 from attar.decode.stats import SpecStats
-from attar.errors import ConfigError, check_types, require
+from attar.errors import ConfigError, DataError, check_types, require
 from attar.evaluation.likelihood import require_fit
 from attar.models import (
     computed_in,
@@ -100,6 +102,7 @@ class GenerateConfig:
         require(self.top_k >= 0, "top_k", self.top_k, "0 or more")
         penalty = self.repetition_penalty
         require(penalty is None or penalty > 0, "repetition_penalty", penalty, "above 0")
+        require(all(self.stop), "stop", self.stop, "strings that are not empty")
 
     @property
     def new_tokens(self) -> int:
@@ -113,7 +116,7 @@ class GenerateConfig:
 
     def options(self, tokenizer: PreTrainedTokenizerBase) -> dict[str, Any]:
         """The keywords of `generate`; what is unset is left to the checkpoint."""
-        drawn = self.heat > 0
+        drawn = self.heat >= COLD
         options: dict[str, Any] = {"do_sample": drawn, "max_new_tokens": self.new_tokens}
         if drawn:
             options |= {"temperature": self.heat, "top_k": self.top_k, "top_p": self.top_p}
@@ -243,6 +246,8 @@ class Generator:
                 "has none; give one prompt at a time, as with --batch-size 1"
             )
         before = [self._ids(self._rendered(prompt, config), config) for prompt in prompts]
+        for prompt, known in zip(prompts, before, strict=True):
+            require(bool(known), "a prompt", prompt, "text of at least one token")
         padding = self._padding(ends)
         ids, mask = padded(before, behind=coded, padding=padding)
         require_fit(model, self.tokenizer, ids=ids)
@@ -260,10 +265,16 @@ class Generator:
 
         if stream is not None:
             options["streamer"] = _Pieces(text_of, stream)
-        if self.decoder is not None:
-            rows = self.decoder.generate(ids, **options).sequences
-        else:
-            rows = model.generate(ids, logits_processor=[Numbers(model)], **options)
+        try:
+            if self.decoder is not None:
+                rows = self.decoder.generate(ids, **options).sequences
+            else:
+                rows = model.generate(ids, logits_processor=[Numbers(model)], **options)
+        except ValueError as error:  # what is unset is the checkpoint's own
+            raise ConfigError(
+                f"the model cannot generate with these settings: {error}; correct the options, or "
+                "the generation_config.json of the checkpoint"
+            ) from error
         for n, row in enumerate(rows.tolist()):
             yield text_of(row[read:], n)
 
@@ -293,15 +304,20 @@ def rendered(prompt: str, tokenizer: PreTrainedTokenizerBase) -> str:
     """A user's message in the chat template of a model, up to where it answers.
 
     Raises:
-        ConfigError: there is no template.
+        ConfigError: there is no template, or it refuses a user's message alone.
     """
     if not tokenizer.chat_template:
         raise ConfigError(
             "chat needs a model with a chat template; this one has none, so leave chat out, or "
             "give a chat model"
         )
-    messages = [{"role": "user", "content": prompt}]
-    return str(tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True))
+    try:
+        return templated([{"role": "user", "content": prompt}], tokenizer, ask=True)
+    except DataError as error:
+        raise ConfigError(
+            f"{error}; correct the template, or leave chat out and write the prompt as the model "
+            "expects it"
+        ) from error
 
 
 class _Pieces:

@@ -5,8 +5,9 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 from fastapi import APIRouter, Request
-from jinja2 import TemplateError
 
+from attar.data.messages import templated
+from attar.errors import DataError
 from attar.server.answers import STREAMED, chat_logprobs, ending, events, head, usage
 from attar.server.schemas import ChatBody
 from attar.server.service import Service
@@ -44,13 +45,9 @@ def rendered(service: Service, body: ChatBody) -> str:
         raise ApiError(400, message, param="messages", code="invalid_value")
     messages = [one.plain() for one in body.messages]
     try:
-        text: Any = service.tokenizer.apply_chat_template(
-            messages, tokenize=False, add_generation_prompt=True
-        )
-    except (TemplateError, TypeError, ValueError) as error:
-        said = f"the model's chat template refuses these messages: {error}"
-        raise ApiError(400, said, param="messages", code="invalid_value") from error
-    return str(text)
+        return templated(messages, service.tokenizer, ask=True)
+    except DataError as error:
+        raise ApiError(400, str(error), param="messages", code="invalid_value") from error
 
 
 class Answer:

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
+from attar.decode.choosing import COLD
 from attar.errors import check_types, require
 
 
@@ -63,7 +64,8 @@ class SuperposedConfig:
         for name in ("k", "max_new_tokens"):
             require(getattr(self, name) >= 1, name, getattr(self, name), "at least 1")
         for name in ("temperature", "weight_temperature"):
-            require(getattr(self, name) > 0, name, getattr(self, name), "above 0")
+            heat = getattr(self, name)
+            require(heat >= COLD, name, heat, f"at least {COLD:g}")
         for name in ("alpha", "min_hit_rate"):
             require(0 <= getattr(self, name) <= 1, name, getattr(self, name), "from 0 to 1")
         weights = self.lambdas

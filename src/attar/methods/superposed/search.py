@@ -10,6 +10,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from attar import checkpoint
 from attar.data.data import STDLIB, Data, DataLike
 from attar.data.text import load_text
+from attar.decode.choosing import COLD
 from attar.decode.ngram_evaluation import passages
 from attar.decode.ngrams import NGramStore
 from attar.errors import DataError, check_types, require
@@ -52,8 +53,8 @@ class NGramSearchConfig:
             require(getattr(self, name) >= 1, name, getattr(self, name), "at least 1")
         fine = bool(self.alphas) and all(0 < one <= 1 for one in self.alphas)
         require(fine, "alphas", self.alphas, "one or more, each above 0 and 1 at most")
-        fine = bool(self.temperatures) and min(self.temperatures) > 0
-        require(fine, "temperatures", self.temperatures, "one or more, each above 0")
+        fine = bool(self.temperatures) and min(self.temperatures) >= COLD
+        require(fine, "temperatures", self.temperatures, f"one or more, each at least {COLD:g}")
 
 
 @takes_recipe("ngrams search")
