@@ -4,6 +4,7 @@ import random
 from typing import Any
 
 import pytest
+import torch
 
 import decoders
 import tiny
@@ -32,3 +33,19 @@ def test_attention_that_adds_its_mask() -> None:
     model.set_attn_implementation("eager")
     rng = random.Random(0)
     play(model, Static(Passes(model), 3), rows_of(rng, 3), rng)
+
+
+@pytest.mark.parametrize("rows", [None, [2, 0]])
+def test_a_pass_costs_what_it_attends_to_and_not_what_the_cache_holds(rows: list[int]) -> None:
+    passes = Passes(tiny.model(dtype=torch.bfloat16))
+    passes.start(3)
+    read = torch.tensor([[[5, 6]] * 2, [[30, 31]] * 2])
+    passes(read, last=1, rows=rows)
+    taken = []
+    for _ in range(2):
+        with torch.profiler.profile(profile_memory=True) as work, torch.no_grad():
+            passes(read, last=1, rows=rows)
+        taken.append(sum(max(0, e.cpu_memory_usage) for e in work.events() if not e.cpu_children))
+        passes.reserve(4000)
+    assert taken[0] == taken[1]
+    assert passes.size == 4096

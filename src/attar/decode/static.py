@@ -31,12 +31,14 @@ class _Places:
     Attributes:
         slots: of each token, (B, W).
         seen: the pass attends to this many slots, from the first.
-        rows: of the cache, (B,); None: the first ones.
+        rows: of the cache, (B,).
+        first: they are the first ones, in order.
     """
 
     slots: Tensor
     seen: int
-    rows: Tensor | None = None
+    rows: Tensor
+    first: bool = True
 
 
 class _Layer(CacheLayerMixin):
@@ -66,12 +68,10 @@ class _Layer(CacheLayerMixin):
     def _written(self, stored: Tensor | None, states: Tensor) -> Tensor:
         assert stored is not None
         rows = self._places.rows
-        if rows is not None:
-            stored[rows[:, None], :, self._places.slots] = states.transpose(1, 2)
-            return stored[rows, :, : self._places.seen]
-        stored = stored[: len(states)]
-        stored.scatter_(2, self._places.slots[:, None, :, None].expand_as(states), states)
-        return stored[:, :, : self._places.seen]
+        # not by scatter_, which copies the whole tensor in bfloat16 on a processor
+        stored[rows[:, None], :, self._places.slots] = states.transpose(1, 2)
+        seen = stored[:, :, : self._places.seen]
+        return seen[: len(states)] if self._places.first else seen[rows]
 
     def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
         """The length and offset of a mask; a pass brings its own mask."""
@@ -128,7 +128,8 @@ class Passes:
         self.rows, self.size, self._weights = rows, FIRST, _places_of(self.model)
         device = self.model.device
         self._masks = _Masks(self.model)
-        self._places = _Places(torch.empty(rows, 0, dtype=torch.long, device=device), 0)
+        nothing = torch.empty(rows, 0, dtype=torch.long, device=device)
+        self._places = _Places(nothing, 0, rows=torch.arange(rows, device=device))
         count = self.model.config.get_text_config(decoder=True).num_hidden_layers
         layers: list[Any] = [_Layer(self._places, rows=rows, size=FIRST) for _ in range(count)]
         self.cache = Cache(layers=layers)
@@ -155,7 +156,8 @@ class Passes:
         """The same with `read` and `rows` on the model's device, attending to the first `seen`
         slots."""
         ids, places = read[0], read[1]
-        self._places.rows = rows
+        self._places.first = rows is None
+        self._places.rows = torch.arange(len(ids), device=ids.device) if rows is None else rows
         self._places.slots = torch.where(places < 0, self.size - 1, places)
         self._places.seen = seen
         positions = places.clamp_min(0)
