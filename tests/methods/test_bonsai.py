@@ -28,9 +28,9 @@ from attar.methods.bonsai import (
     prune,
     trust,
 )
+from attar.pruning.apply import apply_plan
 from attar.pruning.baselines import ScoringTask
 from attar.pruning.pieces import UnitGroup
-from attar.pruning.run import apply_plan
 from attar.report.record import Run
 
 pytestmark = pytest.mark.usefixtures("briefly_timed")

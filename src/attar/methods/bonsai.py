@@ -50,12 +50,13 @@ from attar.budget import Budget
 from attar.data.data import STDLIB, Data, DataLike
 from attar.errors import ConfigError, require
 from attar.families import Unit
+from attar.pruning.apply import apply_plan
 from attar.pruning.baselines import BASELINES, GroupScores, ScoringTask, Strategy
 from attar.pruning.config import Layout, Method, PruneConfig
 from attar.pruning.importance import Module
 from attar.pruning.loop import MOST_EVALUATIONS, Metric
 from attar.pruning.pieces import UnitGroup, switch
-from attar.pruning.run import PruneTask, apply_plan, run_prune
+from attar.pruning.run import PruneTask, run_prune
 from attar.recipes import configured
 from attar.recipes.verbs import takes_recipe
 from attar.report.record import Paper, Run
