@@ -211,7 +211,7 @@ def test_errors_are_sentences_and_a_busy_server_is_asked_again(visit: browsing.V
     visit.page.route(pattern, lambda route: route.abort(), times=1)
     visit.page.fill("#text", "blue")
     visit.until("document.querySelector('#error').textContent")
-    assert error.inner_text() == "The server does not answer; see whether it still runs."
+    assert error.inner_text() == "The server does not answer; check that it is still running."
     assert len(visit.said) == 3
     visit.said.clear()  # the browser notes failed requests
 
@@ -236,7 +236,7 @@ def test_a_key_is_asked_for_and_kept_for_the_session(browser: Any, url: str) -> 
         error = visit.page.get_by_role("alert")
         assert error.inner_text() == "This server needs an API key."
         for key, said in (
-            ("guess", "This is no key of this server; enter another."),
+            ("guess", "This key is not valid here; enter another."),
             ("secret", ""),
         ):
             visit.page.get_by_label("API key").fill(key)

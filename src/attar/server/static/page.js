@@ -38,7 +38,7 @@ function option(mode) {
 
 // ---------------------------------------------------------------------------------------- asking
 
-/** Leave off what runs, and ask when nothing was typed for a while. */
+/** Cancel what runs, and ask when nothing was typed for a while. */
 function askSoon(pause = PAUSE) {
   stop();
   timer = setTimeout(ask, pause);

@@ -62,12 +62,12 @@ async function request(path, options = {}) {
     answer = await response.json();
   } catch (error) {
     if (error.name === "AbortError") throw error;
-    throw new ServerError("The server does not answer; see whether it still runs.");
+    throw new ServerError("The server does not answer; check that it is still running.");
   }
   if (response.ok) return answer;
   const { status } = response;
   if (status === 401) {
-    const said = key ? "This is no key of this server; enter another." : "This server needs an API key.";
+    const said = key ? "This key is not valid here; enter another." : "This server needs an API key.";
     throw new ServerError(said, { status });
   }
   const retryAfter = status === 429 ? Number(response.headers.get("Retry-After")) || 1 : null;
