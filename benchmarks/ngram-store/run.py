@@ -47,7 +47,7 @@ def main() -> None:
         seconds, store = timed(lambda: build_store(train, tokenizer, output_dir=place / "store"))
         rates = [sorting(store, place / str(i)) for i in range(1 if args.quick else 3)]
         rate = statistics.median(rates)
-        found = look_up(store, passages(test, tokenizer, LOOKUPS))
+        found = look_up(store, passages(test, tokenizer, tokens=LOOKUPS))
         lookup = 1e6 * statistics.median(found.seconds)
         part = build_store(head(train, PART), tokenizer, output_dir=place / "part")
         counts = dictionaries(part)

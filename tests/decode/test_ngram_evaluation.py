@@ -58,7 +58,7 @@ def test_the_record_says_what_a_dictionary_finds(store: Path, text: Path, tmp_pa
     assert Run.load(tmp_path / "record").details == found.details
     loaded = attar.ngrams.NGramStore.load(store)
     tokens = attar.load_tokenizer(store / "tokenizer")
-    rows = passages([(text / "test.txt").read_text(encoding="utf-8")], tokens, 300)
+    rows = passages([(text / "test.txt").read_text(encoding="utf-8")], tokens, tokens=300)
     train = loaded.tokens.tolist()
     pairs, known = set(pairwise(train)), set(train[:-1])
     after = [(a, b) for ids in rows for a, b in pairwise(ids)]

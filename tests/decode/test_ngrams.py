@@ -151,11 +151,11 @@ def test_a_text_shorter_than_its_ngrams_is_counted(texts: list[str], tmp_path: P
 
 def test_a_text_that_has_changed_is_not_resumed(tmp_path: Path) -> None:
     rows = [Dataset.from_dict({"text": texts}) for texts in (TEXTS, TEXTS[:-1])]
-    filled: dict[str, Any] = {"build": Build(), "state": tmp_path}
-    ngram_build.fill(tmp_path, rows[0], tokenizer(), **filled)
-    ngram_build.fill(tmp_path, rows[0], tokenizer(), **filled)
+    filled: dict[str, Any] = {"tokenizer": tokenizer(), "build": Build(), "state": tmp_path}
+    ngram_build.fill(tmp_path, rows[0], **filled)
+    ngram_build.fill(tmp_path, rows[0], **filled)
     with pytest.raises(ConfigError, match="the text has changed"):
-        ngram_build.fill(tmp_path, rows[1], tokenizer(), **filled)
+        ngram_build.fill(tmp_path, rows[1], **filled)
 
 
 def test_a_large_vocabulary_takes_four_bytes_and_counts_the_same(tmp_path: Path) -> None:

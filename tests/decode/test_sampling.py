@@ -33,7 +33,7 @@ def test_at_temperature_0_it_is_generate(family: str) -> None:
 
 
 @pytest.mark.parametrize("family", ["llama", "mistral", "t5"])
-def test_a_prompt_hangs_on_its_seed_alone(family: str) -> None:
+def test_a_prompt_depends_on_its_seed_alone(family: str) -> None:
     model = decoders.encoder_decoder() if family == "t5" else decoders.model_of(family)
     together = sample(model, PROMPTS, max_new_tokens=12, seeds=[3, 4, 5], stops=range(2, 12))
     alone = [

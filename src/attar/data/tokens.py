@@ -33,6 +33,18 @@ _PIECES = (
 _BLOCKS = Features({"input_ids": List(Value("int32"))})
 
 
+def encode(texts: Sequence[str], tokenizer: PreTrainedTokenizerBase) -> Iterator[list[int]]:
+    """The ids of documents, without special tokens; those without a token are left out."""
+    encoded = tokenizer(
+        list(texts),
+        add_special_tokens=False,
+        return_attention_mask=False,
+        return_token_type_ids=False,
+        verbose=False,  # documents may well be longer than the model's context
+    )["input_ids"]
+    yield from (ids for ids in encoded if ids)
+
+
 def pack(
     documents: Dataset,
     tokenizer: PreTrainedTokenizerBase,
@@ -148,16 +160,9 @@ class _Cutter:
         if isinstance(tokenizer, DocumentTokenizer) and tokenizer.ends_inside:
             yield tokenizer.encode_documents([text for text in texts if text]).tolist()
             return
-        encoded = tokenizer(
-            list(texts),
-            add_special_tokens=False,
-            return_attention_mask=False,
-            return_token_type_ids=False,
-            verbose=False,  # documents may well be longer than the model's context
-        )["input_ids"]
         # a token that both begins and ends a text stands once between two
         first = [] if self.bos in (None, self.separator) else [self.bos]
-        yield from ([*first, *ids, self.separator] for ids in encoded if ids)
+        yield from ([*first, *ids, self.separator] for ids in encode(texts, tokenizer))
 
     def _check(self, ids: Sequence[int]) -> None:
         if self.vocab_size is not None and (highest := max(ids, default=0)) >= self.vocab_size:

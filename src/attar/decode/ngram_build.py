@@ -14,6 +14,7 @@ from transformers import PreTrainedTokenizerBase
 from attar import artefacts, checkpoint
 from attar.data.data import STDLIB, Data, DataLike
 from attar.data.text import load_text
+from attar.data.tokens import encode
 from attar.decode.ngram_files import TOKENIZER, TOKENS, require_order
 from attar.decode.ngram_index import SHARD_TOKENS, index
 from attar.decode.ngrams import ORDER, NGramStore
@@ -103,7 +104,8 @@ def train_ngrams(
     ) as work:
         if work.main:
             assert work.state is not None
-            fill(work.folder, load_text(data)["train"], tokenizer, build=build, state=work.state)
+            rows = load_text(data)["train"]
+            fill(work.folder, rows, tokenizer=tokenizer, build=build, state=work.state)
             work.run.quality = {"train": figures(NGramStore.load(work.folder))}
     return work.run
 
@@ -129,7 +131,7 @@ def build_store(
     """
     rows = texts if isinstance(texts, Dataset) else Dataset.from_dict({"text": list(texts)})
     with artefacts.workspace(output_dir, settings={"command": "ngrams"}) as space:
-        fill(space.path, rows, tokenizer, build=build, state=space.state)
+        fill(space.path, rows, tokenizer=tokenizer, build=build, state=space.state)
     return NGramStore.load(output_dir)
 
 
@@ -146,8 +148,8 @@ def figures(store: NGramStore) -> dict[str, float]:
 def fill(
     folder: Path,
     rows: Dataset,
-    tokenizer: PreTrainedTokenizerBase,
     *,
+    tokenizer: PreTrainedTokenizerBase,
     build: Build,
     state: Path,
 ) -> None:
@@ -157,7 +159,7 @@ def fill(
     vocab_size = 1 + max(tokenizer.get_vocab().values())  # ids may have gaps
     dtype = dtype_for(vocab_size)
     shards = list(_shards(rows, state))
-    _check_plan([[start, stop] for start, stop, _ in shards], rows, state / "plan.json")
+    _check_plan([[start, stop] for start, stop, _ in shards], rows, noted=state / "plan.json")
     left = [shard for shard in shards if not shard[2].exists()]
     encode([""], tokenizer)  # threads must find the tokenizer's options as they stay
 
@@ -192,18 +194,6 @@ def fill(
     )
 
 
-def encode(texts: Sequence[str], tokenizer: PreTrainedTokenizerBase) -> Iterator[list[int]]:
-    """The ids of documents, without special tokens; those without a token are left out."""
-    encoded = tokenizer(
-        list(texts),
-        add_special_tokens=False,
-        return_attention_mask=False,
-        return_token_type_ids=False,
-        verbose=False,  # documents may well be longer than the model's context
-    )["input_ids"]
-    yield from (ids for ids in encoded if ids)
-
-
 def dtype_for(vocab_size: int) -> str:
     """The type that holds all ids."""
     return "uint16" if vocab_size <= 2**16 else "uint32"
@@ -224,7 +214,7 @@ def _lengths(rows: Dataset) -> Iterator[int]:
         yield from map(len, rows[at : at + 1000]["text"])
 
 
-def _check_plan(shards: list[list[int]], rows: Dataset, noted: Path) -> None:
+def _check_plan(shards: list[list[int]], rows: Dataset, *, noted: Path) -> None:
     """Refuse to go on where the text is another one by now.
 
     Raises:

@@ -19,7 +19,8 @@ from attar import checkpoint
 from attar.data.data import STDLIB, Data, DataLike
 from attar.data.passages import sample_passages
 from attar.data.text import load_text
-from attar.decode.ngram_build import encode, figures
+from attar.data.tokens import encode
+from attar.decode.ngram_build import figures
 from attar.decode.ngram_files import TOKENIZER
 from attar.decode.ngrams import NGrams, NGramStore, Probabilities, require_tokenizer
 from attar.errors import DataError, require
@@ -88,7 +89,7 @@ def evaluate_ngrams(
         if work.main:
             documents = load_text(data)
             held_out, test = (
-                look_up(loaded, passages(documents[split]["text"], tokenizer, eval_tokens))
+                look_up(loaded, passages(documents[split]["text"], tokenizer, tokens=eval_tokens))
                 for split in ("validation", "test")
             )
             uniform = 1 / loaded.vocab_size
@@ -131,7 +132,7 @@ def evaluation_table(run: Run) -> str:
 
 
 def passages(
-    texts: Sequence[str], tokenizer: PreTrainedTokenizerBase, tokens: int
+    texts: Sequence[str], tokenizer: PreTrainedTokenizerBase, *, tokens: int
 ) -> list[list[int]]:
     """So many tokens of texts, in passages spread over them.
 

@@ -85,22 +85,24 @@ def index(
         bar = Bar(pool.map(work, shards), desc="sorting", unit="shard", total=len(shards))
         parts = list(bar)
     positions.flush()
-    meta |= {"frequent_from": FREQUENT, "frequent": {}}
-    for n in parts[0]:
-        rows = [row for part in parts for row in part[n]]
-        _list(rows).tofile(folder / FOLLOWING.format(n=n))
-        meta["frequent"][str(n)] = len(rows)
+    rows = {n: [row for part in parts for row in part[n]] for n in parts[0]}
+    for n in rows:
+        _list(rows[n]).tofile(folder / FOLLOWING.format(n=n))
+    documents = int(counts[meta["separator"]])
+    counted = {"documents": documents, "tokens": len(tokens) - documents}
+    frequent = {str(n): len(rows[n]) for n in rows}
+    _describe(folder, meta | {"frequent_from": FREQUENT, "frequent": frequent} | counted)
+
+
+def _describe(folder: Path, meta: dict[str, Any]) -> None:
+    """Write `meta.json`, with size and checksum of each file."""
     names = [TOKENS, POSITIONS, STARTS, *(FOLLOWING.format(n=n) for n in meta["frequent"])]
     files = {
         name: {"bytes": (folder / name).stat().st_size, "crc32": checksum(folder / name)}
         for name in names
     }
-    documents = int(counts[meta["separator"]])
-    counted = {"documents": documents, "tokens": len(tokens) - documents}
-    artefacts.write_text(
-        folder / META,
-        json.dumps({"format": FORMAT, **meta, **counted, "files": files}, indent=2) + "\n",
-    )
+    described = {"format": FORMAT, **meta, "files": files}
+    artefacts.write_text(folder / META, json.dumps(described, indent=2) + "\n")
 
 
 def _pieces(tokens: NDArray[Any]) -> Iterator[tuple[int, NDArray[Any]]]:

@@ -13,7 +13,7 @@ from safetensors.numpy import save_file
 from transformers import PreTrainedTokenizerBase
 
 from attar import artefacts, checkpoint
-from attar.decode.ngram_build import encode
+from attar.data.tokens import encode
 from attar.decode.ngram_files import TOKENIZER, TOKENS, Integers, require_order
 from attar.decode.ngram_index import index
 from attar.decode.ngrams import ORDER, CountedNGrams, NGramStore, Tokens, require_tokenizer

@@ -170,7 +170,7 @@ def _pieces(
         DataError: no piece has.
     """
     size = max(_PIECE, 2 * config.prompt_tokens)
-    rows = passages(texts, tokenizer, config.prompts * size)
+    rows = passages(texts, tokenizer, tokens=config.prompts * size)
     pieces = [row[at : at + size] for row in rows for at in range(0, len(row), size)]
     pieces = [piece for piece in pieces if len(piece) >= config.prompt_tokens]
     if not pieces:
