@@ -178,17 +178,9 @@ class Generator:
             CompatibilityError: the draft cannot serve the model.
             DataError: a model cannot be read.
         """
-        if dtype is not None and isinstance(model, PreTrainedModel):
-            raise ConfigError(
-                "dtype is for a model that is given by its name; this one is in memory: convert it "
-                "with model.to(dtype), and leave dtype out"
-            )
-        loaded = checkpoint.model_of(model, dtype=dtype)
+        loaded = load_model(model, dtype=dtype)
         tokenizer = checkpoint.tokenizer_of(model, tokenizer)
         require_generator("model", loaded)
-        place(loaded)
-        if loaded is not model:  # only written texts leave it
-            to_computing_dtype(loaded)
         if draft is None and not can_capture(loaded, compile=compile):
             return cls(loaded, tokenizer)
         drafter, other = (
@@ -298,6 +290,32 @@ class Generator:
 
     def _rendered(self, prompt: str, config: GenerateConfig) -> str:
         return rendered(prompt, self.tokenizer) if config.chat else prompt
+
+
+def load_model(
+    model: str | Path | PreTrainedModel, *, dtype: torch.dtype | None = None
+) -> PreTrainedModel:
+    """A model that is to write, on the device at hand and in the type that it is computed in; one
+    that is in memory stays in its own type.
+
+    Args:
+        model: folder, Hub name or a model.
+        dtype: of the weights; None: see `computing_dtype`.
+
+    Raises:
+        ConfigError: a type for a model that is in memory.
+        DataError: the model cannot be read.
+    """
+    if dtype is not None and isinstance(model, PreTrainedModel):
+        raise ConfigError(
+            "dtype is for a model that is given by its name; this one is in memory: convert it "
+            "with model.to(dtype), and leave dtype out"
+        )
+    loaded = checkpoint.model_of(model, dtype=dtype)
+    place(loaded)
+    if loaded is not model:  # only written texts leave it
+        to_computing_dtype(loaded)
+    return loaded
 
 
 def rendered(prompt: str, tokenizer: PreTrainedTokenizerBase) -> str:

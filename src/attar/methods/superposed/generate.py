@@ -10,17 +10,16 @@ import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from attar import checkpoint
-from attar.decode.generate import prompts_of, rendered
+from attar.decode.generate import load_model, prompts_of, rendered
 from attar.decode.ngrams import NGramStore, StoredNGrams
 from attar.errors import ConfigError, require
 from attar.methods.superposed.completions import Completions
 from attar.methods.superposed.config import SuperposedConfig
 from attar.methods.superposed.decoder import SuperposedDecoder
 from attar.methods.superposed.tune import tuned_for
-from attar.models import computed_in, computing, to_computing_dtype
+from attar.models import computed_in, computing
 from attar.report.artefact import artefact
 from attar.report.record import Paper, Run
-from attar.runtime import place
 
 PAPER = Paper(
     title=("Superposed Decoding: Multiple Generations from a Single Autoregressive Inference Pass"),
@@ -136,18 +135,10 @@ def load_decoder(
 ) -> SuperposedDecoder:
     """A decoder on the device at hand, with the options that were tuned for model and store; see
     `generate_drafts`."""
-    if dtype is not None and isinstance(model, PreTrainedModel):
-        raise ConfigError(
-            "dtype is for a model that is given by its name; this one is in memory: convert it "
-            "with model.to(dtype), and leave dtype out"
-        )
     words = checkpoint.tokenizer_of(model, tokenizer)
     if isinstance(store, str | Path):
         store = NGramStore.load(store, tokenizer=words)
-    loaded = checkpoint.model_of(model, dtype=dtype)
-    place(loaded)
-    if loaded is not model:  # only written texts leave it
-        to_computing_dtype(loaded)
+    loaded = load_model(model, dtype=dtype)
     config = tuned_for(loaded, store, config=config)
     return SuperposedDecoder(loaded, words, config=config, store=store)
 
