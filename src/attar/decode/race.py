@@ -148,25 +148,35 @@ def race(
     rate = whole.sum(2) / tokens.sum(2)
     decode = (whole - begun).sum(2) / (tokens - _BEGUN).sum(2).clip(1)
     each = whole / tokens
-    races = []
-    for r, policy in enumerate(policies, 1):
-        texts = list(zip(prompts, first[0], first[r], strict=True))
-        greedy = not temperature
-        races.append(
-            Race(
-                policy="cost" if policy.policy == "cost" else str(policy.length),
-                speedup=float(np.median(rate[0] / rate[r])),
-                speedup_mean=float(np.median((each[0] / each[r]).mean(1))),
-                speedup_decode=float(np.median(decode[0] / decode[r])),
-                block_efficiency=sum(w.stats.tokens for w in first[r])
-                / max(1, sum(w.stats.row_blocks for w in first[r])),
-                equal=sum(a.ids == b.ids for _, a, b in texts) / len(texts) if greedy else None,
-                margin=max(_margin(target, p, a=a.ids, b=b.ids) for p, a, b in texts)
-                if greedy
-                else None,
-            )
+    return [
+        Race(
+            policy="cost" if policy.policy == "cost" else str(policy.length),
+            speedup=float(np.median(rate[0] / rate[r])),
+            speedup_mean=float(np.median((each[0] / each[r]).mean(1))),
+            speedup_decode=float(np.median(decode[0] / decode[r])),
+            **_compared(target, prompts, plain=first[0], ours=first[r], greedy=not temperature),
         )
-    return races
+        for r, policy in enumerate(policies, 1)
+    ]
+
+
+def _compared(
+    target: PreTrainedModel,
+    prompts: Sequence[Ids],
+    *,
+    plain: Sequence[Written],
+    ours: Sequence[Written],
+    greedy: bool,
+) -> dict[str, Any]:
+    """Block efficiency, and how texts differ from those of plain decoding; see `Race`."""
+    blocks = sum(written.stats.row_blocks for written in ours)
+    efficiency = sum(written.stats.tokens for written in ours) / max(1, blocks)
+    if not greedy:
+        return {"block_efficiency": efficiency, "equal": None, "margin": None}
+    texts = [(a.ids, b.ids) for a, b in zip(plain, ours, strict=True)]
+    margins = [_margin(target, p, a=a, b=b) for p, (a, b) in zip(prompts, texts, strict=True)]
+    equal = sum(a == b for a, b in texts) / len(texts)
+    return {"block_efficiency": efficiency, "equal": equal, "margin": max(margins)}
 
 
 @torch.no_grad()
