@@ -26,7 +26,7 @@ def router(service: Service) -> APIRouter:
         service.require_model(body.model)
         text = await asyncio.to_thread(rendered, service, body)
         ids = await service.ids_of(text, special=False)
-        answer = Answer(service, body, ids)
+        answer = Answer(service, body, ids=ids)
         if body.stream:
             return events(answer.chunks(), answer.source)
         return await unless_gone(request, answer.whole())
@@ -53,7 +53,7 @@ def rendered(service: Service, body: ChatBody) -> str:
 class Answer:
     """The answer to one request."""
 
-    def __init__(self, service: Service, body: ChatBody, ids: tuple[int, ...]) -> None:
+    def __init__(self, service: Service, body: ChatBody, *, ids: tuple[int, ...]) -> None:
         self._service, self._body, self._count = service, body, body.n or 1
         most = body.max_completion_tokens or body.max_tokens
         logprobs = (body.top_logprobs or 0) if body.logprobs else None

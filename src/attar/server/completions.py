@@ -28,8 +28,9 @@ def router(service: Service) -> APIRouter:
     async def completions(body: CompletionBody, request: Request) -> Any:
         service.require_model(body.model)
         require_possible(body)
-        prompts = [await prompt_ids(service, body, prompt) for prompt in body.prompts]
-        answer = Answer(service, body, [request_of(service, body, ids) for ids in prompts])
+        prompts = [await prompt_ids(service, body, prompt=prompt) for prompt in body.prompts]
+        requests = [request_of(service, body, ids=ids) for ids in prompts]
+        answer = Answer(service, body, requests=requests)
         if body.stream:
             return events(answer.chunks(), answer.source)
         return await unless_gone(request, answer.whole())
@@ -49,7 +50,7 @@ def require_possible(body: CompletionBody) -> None:
     if best is not None and best > count and body.stream:
         raise _wrong("best_of", "best_of above n cannot be streamed; leave one of them out")
     if best is not None and best > count and body.drafts is not None:
-        raise _wrong("best_of", "best_of above n ranks sampled texts; leave drafts or it out")
+        raise _wrong("best_of", "best_of above n ranks sampled texts; leave best_of or drafts out")
     if body.suffix is not None and (body.echo or not isinstance(body.prompt, str)):
         raise _wrong("suffix", "suffix takes one prompt, as text and without echo")
     if body.type_ahead and (
@@ -60,7 +61,7 @@ def require_possible(body: CompletionBody) -> None:
 
 
 async def prompt_ids(
-    service: Service, body: CompletionBody, prompt: str | Sequence[int]
+    service: Service, body: CompletionBody, *, prompt: str | Sequence[int]
 ) -> tuple[int, ...]:
     """Token ids of a prompt, around a gap where there is a suffix."""
     if body.suffix is None:
@@ -72,7 +73,7 @@ async def prompt_ids(
     return tuple(ids)
 
 
-def request_of(service: Service, body: CompletionBody, ids: tuple[int, ...]) -> TextRequest:
+def request_of(service: Service, body: CompletionBody, *, ids: tuple[int, ...]) -> TextRequest:
     """How a prompt is continued."""
     ranked = (body.best_of or 1) > (body.n or 1)
     return service.request(
@@ -89,7 +90,7 @@ class Answer:
     """The answer to one request."""
 
     def __init__(
-        self, service: Service, body: CompletionBody, requests: Sequence[TextRequest]
+        self, service: Service, body: CompletionBody, *, requests: Sequence[TextRequest]
     ) -> None:
         self._service, self._body, self._requests = service, body, requests
         self._n = body.n or 1

@@ -29,7 +29,7 @@ def router(service: Service) -> APIRouter:
     )
     async def infill(body: InfillBody, request: Request) -> Any:
         prompt = await asyncio.to_thread(prompt_of, service, body)  # a long text takes a while
-        answer = Answer(service, body, prompt)
+        answer = Answer(service, body, prompt=prompt)
         if body.stream:
             return events(answer.chunks(), answer.source, done=False)
         return await unless_gone(request, answer.whole())
@@ -65,7 +65,7 @@ class Answer:
     """The answer to one request."""
 
     def __init__(
-        self, service: Service, body: InfillBody, prompt: tuple[Sequence[int], bool]
+        self, service: Service, body: InfillBody, *, prompt: tuple[Sequence[int], bool]
     ) -> None:
         self._service, self._fields = service, body.response_fields
         ids, self._truncated = prompt

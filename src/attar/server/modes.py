@@ -83,7 +83,7 @@ class Speculative:
         if (reason := obstacle(request)) is not None:
             raise ConfigError(f"drafts.mode speculative gives no {reason}; leave one of them out")
         return [
-            Speculation(self._decoder, one, self._tokenizer, ends=self._ends)
+            Speculation(self._decoder, one, tokenizer=self._tokenizer, ends=self._ends)
             for one in several(request, count)
         ]
 
@@ -102,8 +102,8 @@ class Speculation:
         self,
         decoder: SpeculativeDecoder,
         request: Request,
-        tokenizer: PreTrainedTokenizerBase,
         *,
+        tokenizer: PreTrainedTokenizerBase,
         ends: Sequence[int],
     ) -> None:
         self.deadline = request.deadline

@@ -35,7 +35,7 @@ class Keys:
         if guarded and not self._knows(Headers(scope=scope)):
             message = "expected an API key, as in the header Authorization: Bearer KEY"
             body = error_body(401, message, code="invalid_api_key")
-            await respond(send, 401, body, headers={"www-authenticate": "Bearer"})
+            await respond(send, 401, body=body, headers={"www-authenticate": "Bearer"})
             return
         await self._app(scope, receive, send)
 
@@ -69,7 +69,8 @@ class Hosts:
                     f"without API keys this server answers to {', '.join(sorted(self._hosts))}; "
                     f"found the host {host!r}: use one of these, or start it with a key"
                 )
-                await respond(send, 403, error_body(403, message, code="host_not_allowed"))
+                body = error_body(403, message, code="host_not_allowed")
+                await respond(send, 403, body=body)
                 return
         await self._app(scope, receive, send)
 
@@ -99,12 +100,12 @@ class BodyLimit:
             body = None if said.isdigit() and int(said) > self._most else await self._read(receive)
         except TimeoutError:
             message = f"nothing more of the body came for {PATIENCE:g} seconds; send it again"
-            headers = {"connection": "close"}
-            await respond(send, 408, error_body(408, message, code="timeout"), headers=headers)
+            error = error_body(408, message, code="timeout")
+            await respond(send, 408, body=error, headers={"connection": "close"})
             return
         if body is None:
             message = f"a body may have {self._most} bytes at most; send less"
-            await respond(send, 413, error_body(413, message, code="request_too_large"))
+            await respond(send, 413, body=error_body(413, message, code="request_too_large"))
             return
         waiting = [body]
 
@@ -133,7 +134,7 @@ class BodyLimit:
 
 
 async def respond(
-    send: Send, status: int, body: Mapping[str, Any], *, headers: Mapping[str, str] | None = None
+    send: Send, status: int, *, body: Mapping[str, Any], headers: Mapping[str, str] | None = None
 ) -> None:
     """Send a response in JSON, from where there are no routes yet."""
     data = json.dumps(body).encode()
