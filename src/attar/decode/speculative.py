@@ -169,32 +169,17 @@ class SpeculativeDecoder:
         began = time.perf_counter()
         if model is not self.target:
             raise ConfigError("this decoder was made for another target; make one for this model")
-        if (generation_config.num_beams or 1) > 1:
-            raise ConfigError(
-                f"speculative decoding is greedy or samples; found "
-                f"num_beams={generation_config.num_beams}, so leave beams out"
-            )
+        coded = bool(model.config.is_encoder_decoder)
+        mask = None if coded else inputs.get("attention_mask")
+        _require_plain(inputs, generation_config)
+        _require_padding_in_front(mask)
+        _require_counted(inputs.get("position_ids"), input_ids=input_ids, mask=mask)
         if text_streamer is not None:
             if len(input_ids) > 1:
                 raise ConfigError(f"a streamer takes one text at a time; found {len(input_ids)}")
             text_streamer.put(input_ids.cpu())
-        _require_plain(inputs, generation_config)
-        coded = bool(model.config.is_encoder_decoder)
-        mask = None if coded else inputs.get("attention_mask")
-        _require_padding_in_front(mask)
-        _require_counted(inputs.get("position_ids"), input_ids=input_ids, mask=mask)
         stops = Stops.of(stopping_criteria, device=input_ids.device)
-        prompt = input_ids.shape[1]
-        require_positions(model, prompt=prompt, new=stops.length - prompt)
-        rotates = rotation_changes(model, prompt=prompt, length=stops.length)
-        if rotates:
-            logger.warning(
-                "nothing is drafted: the rotary embeddings of %s may change within a text of %d "
-                "tokens; lower max_new_tokens to draft",
-                model.config.model_type,
-                stops.length,
-            )
-        if rotates or (isinstance(self.draft, NoDrafter) and Warp.keeps_state(logits_processor)):
+        if self._goes_plainly(logits_processor, stops=stops, prompt=input_ids.shape[1]):
             self.stats = SpecStats()
             plain: Any = model
             return plain._sample(
@@ -206,14 +191,13 @@ class SpeculativeDecoder:
                 streamer=text_streamer,
                 **inputs,
             )
-        warp = Warp.of(logits_processor, do_sample=bool(generation_config.do_sample))
         run = self.begin(
             input_ids,
-            warp=warp,
+            warp=Warp.of(logits_processor, do_sample=bool(generation_config.do_sample)),
             stops=stops,
             mask=mask,
             inputs=_of_encoder(inputs) if coded else {},
-            draft_inputs=self._read_by_draft(inputs, inputs_tensor, len(input_ids)),
+            draft_inputs=self._read_by_draft(inputs, inputs_tensor, rows=len(input_ids)),
         )
         for new in run.blocks():
             if text_streamer is not None:
@@ -226,12 +210,26 @@ class SpeculativeDecoder:
         sequences = run.sequences(0 if padding is None else int(padding)).to(input_ids.device)
         if not generation_config.return_dict_in_generate:
             return sequences
-        kind = (
-            GenerateEncoderDecoderOutput
-            if model.config.is_encoder_decoder
-            else GenerateDecoderOnlyOutput
-        )
+        kind = GenerateEncoderDecoderOutput if coded else GenerateDecoderOnlyOutput
         return kind(sequences=sequences)  # pyright: ignore[reportArgumentType, reportCallIssue]
+
+    def _goes_plainly(self, processors: Any, *, stops: Stops, prompt: int) -> bool:
+        """Whether nothing is drafted for prompts of this length, as the rotary embeddings may
+        change, or as there is no draft and processors of logits keep a state.
+
+        Raises:
+            ConfigError: the texts may be longer than the target reads.
+        """
+        require_positions(self.target, prompt=prompt, new=stops.length - prompt)
+        if rotation_changes(self.target, prompt=prompt, length=stops.length):
+            logger.warning(
+                "nothing is drafted: the rotary embeddings of %s may change within a text of %d "
+                "tokens; lower max_new_tokens to draft",
+                self.target.config.model_type,
+                stops.length,
+            )
+            return True
+        return isinstance(self.draft, NoDrafter) and Warp.keeps_state(processors) is not None
 
     def begin(
         self,
@@ -298,7 +296,7 @@ class SpeculativeDecoder:
         return self._passes[key]
 
     def _read_by_draft(
-        self, inputs: Mapping[str, Any], source: Tensor | None, rows: int
+        self, inputs: Mapping[str, Any], source: Tensor | None, *, rows: int
     ) -> dict[str, Any]:
         """What the passes of a draft model are given: its own reading of the source."""
         draft = self.draft
@@ -329,6 +327,11 @@ def _require_plain(inputs: Mapping[str, Any], config: GenerationConfig) -> None:
     Raises:
         ConfigError: with the first of them.
     """
+    if (config.num_beams or 1) > 1:
+        raise ConfigError(
+            f"speculative decoding is greedy or samples; found num_beams={config.num_beams}, so "
+            "leave beams out"
+        )
     _require_no_other_way(config.to_dict(), _OTHER_WAYS)
     if config.cache_implementation == "quantized":
         raise ConfigError(
