@@ -179,7 +179,7 @@ def test_what_is_no_conversation_is_told(tmp_path: Path) -> None:
     (tmp_path / "plain.txt").write_text("red green blue\n" * 400)
     with pytest.raises(DataError, match=r"column of conversations 'messages' in .* plain text"):
         load_documents(Data(tmp_path / "plain.txt", prompt_column="messages"), talk.tokenizer())
-    with pytest.raises(DataError, match="a prompt without completion"):
+    with pytest.raises(DataError, match="text without a completion"):
         load_documents(Data(Dataset.from_dict({"q": ["red"]}), prompt_column="q"), talk.tokenizer())
 
 

@@ -38,7 +38,7 @@ COMMANDS = MappingProxyType(
         "distill": "Train a small encoder for a task from a larger one (Distiller).",
         "pipeline": "Search distillation pipelines on your data (Distiller).",
         "recommend": "Which distillation pipelines to try first on new data (AutoDistiller).",
-        "generate": "Continue a text, faster with a draft.",
+        "generate": "Continue a text, faster with a draft, or in several drafts at once.",
         "serve": "Serve a model to clients of the OpenAI API.",
         "draft": "Make, train and evaluate a draft for speculative decoding (DistillSpec).",
         "tokenizer": "Make and use a tokenizer that a language model built (Equal-Info Windows).",

@@ -136,7 +136,7 @@ def _conversation(
     if isinstance(prompt, str):
         raise DataError(
             f"expected messages, or a prompt and its completion as text, in {place}, found "
-            f"{'a prompt without completion' if prompt else 'an empty prompt'}; name a column of "
+            f"{'text without a completion' if prompt else 'an empty prompt'}; name a column of "
             "messages with prompt_column (--prompt-column), or of completions with "
             "completion_column (--completion-column)"
         )
