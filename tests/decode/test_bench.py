@@ -164,6 +164,8 @@ def test_a_profile_ends_with_its_verdict() -> None:
     text = replace(found, races=[race]).text()
     assert text.endswith("Drafting pays here: 1.20 times plain decoding.")
     assert "drafts of 2: 1.20 times" in text
+    table = text.split("\n\n")[1]
+    assert max(map(len, table.splitlines())) <= 80
     assert "block efficiency 2.50, 100% of the texts identical" in text
     stored = json.loads(json.dumps(replace(found, races=[race]).to_dict()))
     assert Profile.from_dict(stored) == replace(found, races=[race])

@@ -125,6 +125,7 @@ class Profile:
             "one over a single token",
             "",
             Table(_COLUMNS, rows).text(),
+            "speed-up: published, by the paper's formula; predicted, from times measured here",
             "",
             *(f"measured, {race}" for race in self.races),
         ]
@@ -140,9 +141,9 @@ class Profile:
 _COLUMNS = [
     "drafted tokens",
     "block efficiency",
-    "acceptance rate at that position",
-    "speed-up, published formula",
-    "speed-up, predicted here",
+    "last one accepted",
+    "published",
+    "predicted",
 ]
 
 

@@ -48,7 +48,7 @@ class Race:
         name = "lengths by the cost model" if self.policy == "cost" else f"drafts of {self.policy}"
         text = (
             f"{name}: {self.speedup:.2f} times plain decoding ({self.speedup_decode:.2f} without "
-            f"the prompt), block efficiency {self.block_efficiency:.2f}"
+            f"reading the prompt), block efficiency {self.block_efficiency:.2f}"
         )
         if self.equal is not None:
             text += f", {self.equal:.0%} of the texts identical"
