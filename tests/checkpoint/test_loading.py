@@ -126,6 +126,16 @@ def test_quantised_weights_are_refused(tmp_path):
         checkpoint.load(stored_with(tiny.model(), tmp_path, quantization_config=settings))
 
 
+def test_an_adapter_is_no_model(tmp_path):
+    """transformers would read the model that it names, and put the adapter into it."""
+    model = tiny.model("llama")
+    (tmp_path / "adapter_config.json").write_text(json.dumps({"peft_type": "LORA"}))
+    for fill in (lambda: None, lambda: model.save_pretrained(tmp_path)):
+        fill()
+        with pytest.raises(CompatibilityError, match=r"an adapter of PEFT.*merge_and_unload\(\)"):
+            checkpoint.load(tmp_path)
+
+
 @pytest.mark.parametrize("kept", [0, 1])
 def test_layers_that_the_config_does_not_have_are_not_lost_in_silence(kept, tmp_path):
     with pytest.raises(DataError, match=r"no place for .*layers\."):

@@ -141,6 +141,34 @@ def test_conversations_without_an_answer_are_left_out_and_counted(
     assert "left out 2 of 60 conversations" in caplog.text
 
 
+def test_parts_of_text_are_one_text() -> None:
+    """Messages as models that see are given them."""
+    talks, tokenizer = talk.conversations(), talk.tokenizer()
+    parted = [
+        [
+            {"role": one["role"], "content": [{"type": "text", "text": half} for half in halves]}
+            for one in messages
+            for halves in [(one["content"][:2], one["content"][2:])]
+        ]
+        for messages in talks
+    ]
+    whole, joined = (
+        load_documents(Dataset.from_list([{"messages": each} for each in given]), tokenizer)
+        for given in (talks, parted)
+    )
+    assert joined["train"].to_dict() == whole["train"].to_dict()
+    asked, told = (
+        load_prompts(
+            Dataset.from_list([{"messages": each} for each in given]),
+            tokenizer,
+            prompt_tokens=16,
+            completion_tokens=4,
+        )
+        for given in (talks, parted)
+    )
+    assert told == asked
+
+
 def test_what_is_no_conversation_is_told(tmp_path: Path) -> None:
     talks = talk.conversations()
 
@@ -156,6 +184,10 @@ def test_what_is_no_conversation_is_told(tmp_path: Path) -> None:
     assert "the role of message 1 in row 1" in refused([{"content": "red"}])
     assert "the content of message 1 in row 1 of the given data set, found int 3" in refused(
         [{"role": "user", "content": 3}]
+    )
+    picture = [{"type": "image_url", "text": None}, {"type": "text", "text": "red"}]
+    assert "the content of message 1 in row 1 of the given data set, found list" in refused(
+        [{"role": "user", "content": picture}]
     )
     system = [talk.turn("system", "sea"), *talks[0]]
     message = refused(system, template=NO_SYSTEM + talk.CHATML)

@@ -124,6 +124,20 @@ def test_an_encoder_s_prompt_ends(text: Path, tokenizer: Any) -> None:
     assert all(prompt.ids[-1] == tokenizer.eos_token_id for prompt in found["train"])
 
 
+@pytest.mark.parametrize("follow", [3, ["self none"], [{"role": "assistant", "content": 3}]])
+def test_what_follows_is_text_or_messages(follow: Any, tokenizer: Any) -> None:
+    with pytest.raises(DataError, match="row 1"):
+        load_prompts(rows(40, completion=follow), tokenizer, **LENGTHS)
+
+
+@pytest.mark.parametrize("value", ["a text", None])
+def test_a_column_of_messages_holds_messages(value: Any, tokenizer: Any) -> None:
+    tokenizer.chat_template = "{{ messages }}"
+    data = Dataset.from_dict({"messages": [value] * 40})
+    with pytest.raises(DataError, match="expected messages such as"):
+        load_prompts(data, tokenizer, **LENGTHS)
+
+
 def test_files_of_other_columns(tmp_path: Path, tokenizer: Any) -> None:
     file = tmp_path / "asked.csv"
     rows(40).rename_column("prompt", "question").to_csv(file)

@@ -4,6 +4,7 @@ import importlib
 import importlib.util
 import json
 from collections.abc import Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -14,7 +15,9 @@ import served
 import talk
 from attar.decode import continuous
 from attar.errors import CompatibilityError, ConfigError, MissingExtraError
+from attar.server.chat import rendered
 from attar.server.config import ServeConfig, keys_of
+from attar.server.schemas import ChatBody
 from attar.server.serving import build_server
 
 CHAT: dict[str, Any] = {
@@ -65,6 +68,28 @@ def test_a_chat_is_the_completion_of_its_template(client: TestClient) -> None:
         assert answer["usage"][name] == plain["usage"][name]
     parts = [{"role": "user", "content": [{"type": "text", "text": "red moon"}]}]
     assert asked(client, "/v1/chat/completions", CHAT | {"messages": parts})["choices"] == [choice]
+
+
+def test_the_template_sees_which_tools_were_called() -> None:
+    template = (
+        "{% for m in messages %}<{{ m.role }}{% for c in m.tool_calls or () %} {{ c.id }}:"
+        "{{ c.function.name }}{{ c.function.arguments | tojson }}{% endfor %}"
+        "{{ m.tool_call_id }} {{ m.name }}>{{ m.content }}{% endfor %}"
+    )
+    service: Any = SimpleNamespace(tokenizer=served.tokenizer(template=template))
+    calls = [
+        {"id": "c", "type": "function", "function": {"name": "f", "arguments": given}}
+        for given in ('{"x": 1}', "{broken")
+    ]
+    messages = [
+        {"role": "user", "content": "red", "name": "Ann"},
+        {"role": "assistant", "content": None, "tool_calls": calls},
+        {"role": "tool", "tool_call_id": "c", "content": "42"},
+    ]
+    body = ChatBody.model_validate({"messages": messages})
+    assert rendered(service, body) == (
+        '<user Ann>red<assistant c:f{"x": 1} c:f"{broken" ><toolc >42'
+    )
 
 
 def test_a_chat_streams(client: TestClient) -> None:

@@ -22,10 +22,12 @@ from transformers.utils.logging import (
 )
 
 from attar.checkpoint.claims import needs_code
-from attar.errors import AttarError, DataError, MissingExtraError, require
+from attar.errors import AttarError, CompatibilityError, DataError, MissingExtraError, require
 
 #: what says so where a width is read off a config whose layers differ in it
 _WIDTHS = "transformers.integrations.heterogeneity.configuration_utils"
+#: where a folder has it, transformers reads the model that it names, and changes its layers
+_ADAPTER = "adapter_config.json"
 
 
 @contextmanager
@@ -83,6 +85,12 @@ def read_from(what: str, path: str | Path, call: Any) -> Any:
         )
     if folder.is_file():
         raise DataError(f"expected a folder with a {what}, found the file {str(path)!r}")
+    if what != "tokenizer" and (folder / _ADAPTER).is_file():
+        raise CompatibilityError(
+            f"expected a whole model in {str(path)!r}, found an adapter of PEFT ({_ADAPTER}); "
+            "merge it: AutoPeftModelForCausalLM.from_pretrained(folder).merge_and_unload()"
+            ".save_pretrained(new_folder)"
+        )
     if what != "tokenizer" and folder.is_dir() and not (folder / "config.json").exists():
         raise DataError(
             f"the folder {str(path)!r} has no config.json, so it is not a checkpoint; give "

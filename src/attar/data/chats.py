@@ -8,15 +8,13 @@ from transformers import PreTrainedTokenizerBase
 
 from attar.data.data import STDLIB, Data, DataLike
 from attar.data.messages import Conversation, converse, messages_of, require_template
-from attar.data.prompts import tables_of
+from attar.data.prompts import CONVERSATIONS, tables_of
 from attar.data.text import check_splits, complete, load_text, progress_only_on_terminals
 from attar.errors import DataError
 from attar.models import leading_bos
 
 logger = logging.getLogger(__name__)
 
-#: columns of whole conversations, where none is named
-USUAL = ("messages", "conversations")
 ANSWERED = "assistant_masks"
 """The column that marks the assistant's tokens of a conversation."""
 _ROWS = Features(
@@ -76,7 +74,7 @@ def _column(rows: Dataset, data: Data) -> str | None:
     if "text" in names:
         return None
     pair = ("prompt",) if data.completion_column in names else ()
-    return next((name for name in (*USUAL, *pair) if name in names), None)
+    return next((name for name in (*CONVERSATIONS, *pair) if name in names), None)
 
 
 def _no_column(column: str, data: Data, found: str) -> DataError:
@@ -97,7 +95,7 @@ def _rendered(
 
     def render(row: dict[str, Any], number: int) -> dict[str, Any]:
         place = f"row {number + 1} of {data.origin}"
-        follow = row.get(data.completion_column) if column not in USUAL else None
+        follow = row.get(data.completion_column) if column not in CONVERSATIONS else None
         made = _conversation(row[column], follow, tokenizer=tokenizer, place=place)
         # without BOS: whoever tokenizes the text adds it
         return {

@@ -71,6 +71,7 @@ def _message(value: dict[str, Any], place: str) -> dict[str, Any]:
         message |= {"role": _ROLES.get(role, role), "content": message.pop("value", None)}
     if "tool_calls" in message:
         message.setdefault("content", "")
+    message["content"] = _joined(message.get("content"))
     for key in ("role", "content"):
         if not isinstance(message.get(key), str):
             found = _shown(message[key]) if message.get(key) is not None else "none"
@@ -79,6 +80,17 @@ def _message(value: dict[str, Any], place: str) -> dict[str, Any]:
                 "it out"
             )
     return message
+
+
+def _joined(content: Any) -> Any:
+    """Content that is a list of parts, as of models that see, in one text; other content, and parts
+    that are no text, as they are."""
+    parts = content if isinstance(content, list) else []
+    texts = [
+        part.get("text") for part in parts if isinstance(part, dict) and part.get("type") == "text"
+    ]
+    whole = parts and len(texts) == len(parts) and all(isinstance(text, str) for text in texts)
+    return "".join(texts) if whole else content
 
 
 def _shown(value: Any) -> str:

@@ -28,8 +28,10 @@ from attar.models import leading_bos
 
 logger = logging.getLogger(__name__)
 
+CONVERSATIONS = ("messages", "conversations")
+"""Columns of whole conversations, where none is named."""
 #: columns that hold prompts, where none is named; messages go through the tokenizer's chat template
-USUAL = ("prompt", "messages", "conversations")
+USUAL = ("prompt", *CONVERSATIONS)
 
 
 @dataclass(frozen=True)
@@ -208,11 +210,17 @@ def _rendered(
     follows: list[Any] = rows[after][:] if after in rows.column_names else [""] * len(rows)
     texts, completions = [], []
     for number, (prompt, follow) in enumerate(zip(prompts, follows, strict=True), 1):
+        place = f"row {number} of {origin}"
         if isinstance(follow, list) and follow:
-            follow = follow[-1].get("content")
-        if isinstance(prompt, list):
+            follow = messages_of(follow, place=place)[-1]["content"]
+        if follow and not isinstance(follow, str):
+            raise DataError(
+                f"expected text or messages in column {after!r} of {origin}, found "
+                f"{type(follow).__name__} {str(follow)[:40]!r} in row {number}; correct or leave "
+                "out that row"
+            )
+        if isinstance(prompt, list) or column in CONVERSATIONS:
             require_template(tokenizer, origin)
-            place = f"row {number} of {origin}"
             prompt, follow = _chat(prompt, follow, tokenizer=tokenizer, place=place)
         if not isinstance(prompt, str) or not prompt:
             raise DataError(
@@ -226,7 +234,7 @@ def _rendered(
 
 
 def _chat(
-    value: list[Any], follow: Any, *, tokenizer: PreTrainedTokenizerBase, place: str
+    value: Any, follow: Any, *, tokenizer: PreTrainedTokenizerBase, place: str
 ) -> tuple[str, str]:
     """A conversation up to the assistant's last turn, and what the assistant says there, with the
     end of its turn."""

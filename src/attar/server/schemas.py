@@ -2,6 +2,7 @@
 send many; values of those that are here are checked strictly."""
 
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import (
@@ -15,6 +16,8 @@ from pydantic import (
 )
 
 from attar.decode.choosing import Sampling
+from attar.errors import DataError
+from attar.foreign import parse_json
 
 
 def _whole(text: str) -> str:
@@ -160,6 +163,32 @@ class Part(Body):
     text: Str
 
 
+class Called(Body):
+    """A function that an earlier answer called."""
+
+    name: Str
+    arguments: Str = "{}"
+
+
+class ToolCall(Body):
+    """A call in an earlier answer."""
+
+    id: Str | None = None
+    type: Literal["function"] = "function"
+    function: Called
+
+    def plain(self) -> dict[str, Any]:
+        """As chat templates take it: they write the arguments themselves, so as an object."""
+        arguments: Any = self.function.arguments
+        with suppress(DataError):  # a model wrote them
+            arguments = parse_json(arguments, "arguments")
+        return {
+            "id": self.id,
+            "type": self.type,
+            "function": {"name": self.function.name, "arguments": arguments},
+        }
+
+
 class Message(Body):
     """A message of a chat."""
 
@@ -167,13 +196,20 @@ class Message(Body):
 
     role: Annotated[Str, Field(min_length=1, max_length=64)]
     content: Str | Many[Part] | None = None
+    name: Str | None = None
+    tool_calls: Many[ToolCall] | None = None
+    tool_call_id: Str | None = None
 
-    def plain(self) -> dict[str, str]:
+    def plain(self) -> dict[str, Any]:
         """As a chat template takes it."""
         content = self.content
         if not isinstance(content, str):
             content = "".join(part.text for part in content or ())
-        return {"role": self.role, "content": content}
+        message: dict[str, Any] = {"role": self.role, "content": content}
+        if self.tool_calls:
+            message["tool_calls"] = [call.plain() for call in self.tool_calls]
+        told = {"name": self.name, "tool_call_id": self.tool_call_id}
+        return message | {key: value for key, value in told.items() if value is not None}
 
 
 class ResponseFormat(Body):
