@@ -11,6 +11,16 @@ from attar import artefacts
 from attar.errors import ConfigError, DataError
 
 
+def test_who_has_no_home_is_asked_for_a_folder(monkeypatch):
+    def nowhere():
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.delenv("ATTAR_HOME", raising=False)
+    monkeypatch.setattr(pathlib.Path, "home", nowhere)
+    with pytest.raises(ConfigError, match="set ATTAR_HOME to a folder"):
+        artefacts.home()
+
+
 def test_workspace_appears_only_when_complete(tmp_path):
     final = tmp_path / "out"
     with artefacts.workspace(final, settings={"a": 1}) as space:

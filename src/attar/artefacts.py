@@ -27,8 +27,18 @@ _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def home() -> Path:
-    """Where Attar keeps what it can make again: `ATTAR_HOME`, or `~/.cache/attar`."""
-    return Path(os.environ.get("ATTAR_HOME") or Path.home() / ".cache" / "attar")
+    """Where Attar keeps what it can make again: `ATTAR_HOME`, or `~/.cache/attar`.
+
+    Raises:
+        ConfigError: the first is not set, and the user has no home.
+    """
+    try:
+        return Path(os.environ.get("ATTAR_HOME") or Path.home() / ".cache" / "attar")
+    except RuntimeError:
+        raise ConfigError(
+            "cannot tell where your home folder is, as HOME is not set; set ATTAR_HOME to a folder "
+            "that you may write to"
+        ) from None
 
 
 def kept_form(file: Path) -> Path:

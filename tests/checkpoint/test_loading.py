@@ -6,6 +6,7 @@ import signal
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from transformers import (
     AutoModel,
     AutoModelForCausalLM,
@@ -124,6 +125,19 @@ def test_quantised_weights_are_refused(tmp_path):
     settings = {"quant_method": "gptq", "bits": 4}
     with pytest.raises(CompatibilityError, match="quantised"):
         checkpoint.load(stored_with(tiny.model(), tmp_path, quantization_config=settings))
+
+
+@pytest.mark.parametrize("kind", [torch.int8, torch.uint8, torch.float8_e4m3fn])
+def test_weights_without_their_scales_are_refused(kind, tmp_path):
+    """transformers would take the numbers as they are, and in silence."""
+    model = tiny.model("llama")
+    model.save_pretrained(tmp_path)
+    weights = load_file(tmp_path / "model.safetensors")
+    name = "model.layers.1.mlp.up_proj.weight"
+    weights[name] = (10 * weights[name]).to(kind)
+    save_file(weights, tmp_path / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(CompatibilityError, match=rf"quantised \({name} is \w+ in model\.safe"):
+        checkpoint.load(tmp_path)
 
 
 def test_an_adapter_is_no_model(tmp_path):

@@ -1,6 +1,7 @@
 """What the files of a checkpoint claim, held against what they hold, before they are used."""
 
 import copy
+import json
 import re
 import struct
 from collections.abc import Mapping
@@ -20,6 +21,11 @@ LAYERS = 2000
 DESCRIPTION = 2**24
 #: elements that a model may have beyond one for every byte of its weights, such as a new head
 SPARE = 2**25
+
+#: types of numbers in safetensors that need no scale
+_FLOATS = frozenset({"F64", "F32", "F16", "BF16"})
+#: what a header says of the file, beside its tensors
+_ABOUT = "__metadata__"
 
 _COUNTS = re.compile(r"(layers?|blocks|experts|depth)$")
 
@@ -47,6 +53,35 @@ def check_files(folder: Path) -> None:
                     f"expected names of files beside it in {str(file)!r}, found {name[:100]!r}, "
                     "which is none; fetch the whole checkpoint again"
                 )
+
+
+def check_numbers(folder: Path) -> None:
+    """Refuse weights that are stored as whole numbers or in 8 bits: transformers would read them
+    without the scales that belong to them.
+
+    Raises:
+        CompatibilityError: some are.
+    """
+    for file in sorted(folder.glob("*.safetensors")):
+        with file.open("rb") as raw:
+            size = raw.read(8)
+            header = raw.read(struct.unpack("<Q", size)[0]) if len(size) == 8 else b""
+        try:
+            tensors = json.loads(header)
+            kinds = {name: facts["dtype"] for name, facts in tensors.items() if name != _ABOUT}
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+            continue  # safetensors says what is wrong with it
+        for name, kind in kinds.items():
+            if name.endswith(".weight") and kind not in _FLOATS:
+                raise quantised(folder, f"{name} is {kind} in {file.name}")
+
+
+def quantised(path: str | Path, found: str) -> CompatibilityError:
+    """What to raise for weights that are not those of training."""
+    return CompatibilityError(
+        f"expected weights in float32, bfloat16 or float16; those of {str(path)!r} are quantised "
+        f"({found}): give the model before quantisation"
+    )
 
 
 def _require_short(file: Path, size: int) -> None:

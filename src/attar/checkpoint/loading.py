@@ -15,7 +15,13 @@ from transformers import (
 )
 from transformers.models.auto import modeling_auto
 
-from attar.checkpoint.claims import check_config, check_files, check_size
+from attar.checkpoint.claims import (
+    check_config,
+    check_files,
+    check_numbers,
+    check_size,
+    quantised,
+)
 from attar.checkpoint.forms import accept_widths, is_per_layer, per_layer_class
 from attar.checkpoint.gguf import located
 from attar.checkpoint.sources import read_from
@@ -59,10 +65,7 @@ def load(
     kwargs: dict[str, Any] = {"revision": revision, "trust_remote_code": trust_remote_code}
     config = read_config(path, **kwargs)
     if getattr(config, "quantization_config", None) is not None:
-        raise CompatibilityError(
-            f"expected weights in float32, bfloat16 or float16; those of {str(path)!r} are "
-            "quantised (quantization_config in its config.json): give the model before quantisation"
-        )
+        raise quantised(path, "quantization_config in its config.json")
     _refuse_pickles(path)
     asked = config.dtype
     if dtype is None:
@@ -165,6 +168,7 @@ def _weights(path: str | Path, loader: Any, **kwargs: Any) -> tuple[PreTrainedMo
     """A checkpoint in a class of transformers, and which of its tensors did not find a place."""
 
     def read() -> Any:
+        check_numbers(Path(path))
         if not kwargs.get("trust_remote_code"):  # whose code may build what it likes
             check_size(path, loader, config=kwargs["config"])
         return loader.from_pretrained(
