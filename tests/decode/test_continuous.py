@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+from torch import Tensor
 from transformers.generation import logits_process as lib
 
 import decoders
@@ -16,7 +17,8 @@ from attar.decode.choosing import Chooser, Sampling, choose
 from attar.decode.continuous import Batch
 from attar.decode.distributions import Nucleus
 from attar.decode.sampling import sample
-from attar.decode.slots import Slots, shared
+from attar.decode.slots import Slots, rounded, shared
+from attar.decode.static import Passes
 from attar.decode.texts import Letters, Request, Text
 from attar.errors import CompatibilityError
 
@@ -276,6 +278,34 @@ def test_rows_hold_what_they_should(model: Any) -> None:
     assert slots.held[1 - row] == other[:4]
     assert slots.take([*talk_, 50]) == row
     assert shared([1, 2, 3], [1, 2]) == 2
+
+
+@pytest.mark.parametrize("family", ["llama", "mistral"])
+def test_passes_have_few_shapes_and_the_logits_of_reading_afresh(
+    family: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shapes: set[tuple[int, ...]] = set()
+    forward = Passes.forward
+
+    def seen(self: Passes, read: Tensor, **more: Any) -> Tensor:
+        shapes.add(tuple(read.shape[1:]))
+        return forward(self, read, **more)
+
+    monkeypatch.setattr(Passes, "forward", seen)
+    model: Any = tiny.model(family, max_position_embeddings=256)
+    slots, rng = Slots(model, 11), random.Random(family)
+    with torch.no_grad():
+        for _ in range(12):
+            rows = rng.sample(range(11), rng.randint(8, 11))
+            new = {row: tiny.ids(1, rng.randint(1, 19))[0].tolist() for row in rows}
+            for row, logits in zip(rows, slots.score(new)[:, -1], strict=True):
+                expected = model(torch.tensor([slots.held[row]])).logits[0, -1]
+                torch.testing.assert_close(logits, expected, atol=1e-4, rtol=1e-4)
+    assert {rows for rows, _ in shapes} == {8, 10, 11}  # no more than there are
+    assert {width for _, width in shapes} <= {*range(1, 9), 10, 12, 14, 16, 20}
+    sizes = [rounded(count) for count in range(1, 257)]
+    assert all(count <= size <= 1.25 * count for count, size in enumerate(sizes, 1))
+    assert len(set(sizes)) == 28
 
 
 def test_models_without_a_static_cache_are_refused(tokenizer: Any) -> None:

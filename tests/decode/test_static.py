@@ -36,7 +36,9 @@ def test_attention_that_adds_its_mask() -> None:
 
 
 @pytest.mark.parametrize("rows", [None, [2, 0]])
-def test_a_pass_costs_what_it_attends_to_and_not_what_the_cache_holds(rows: list[int]) -> None:
+def test_a_pass_costs_what_it_attends_to_and_not_what_the_cache_holds(
+    rows: list[int] | None,
+) -> None:
     passes = Passes(tiny.model(dtype=torch.bfloat16))
     passes.start(3)
     read = torch.tensor([[[5, 6]] * 2, [[30, 31]] * 2])
@@ -45,7 +47,8 @@ def test_a_pass_costs_what_it_attends_to_and_not_what_the_cache_holds(rows: list
     for _ in range(2):
         with torch.profiler.profile(profile_memory=True) as work, torch.no_grad():
             passes(read, last=1, rows=rows)
-        taken.append(sum(max(0, e.cpu_memory_usage) for e in work.events() if not e.cpu_children))
+        ends = [event for event in work.events() or () if not event.cpu_children]
+        taken.append(sum(max(0, event.cpu_memory_usage) for event in ends))
         passes.reserve(4000)
-    assert taken[0] == taken[1]
+    assert taken[0] == taken[1] > 0
     assert passes.size == 4096
