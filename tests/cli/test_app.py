@@ -1,6 +1,7 @@
 """The command line as a whole: exit codes, help, and options from flags and recipes."""
 
 import contextlib
+import logging
 import os
 import re
 import subprocess
@@ -71,6 +72,15 @@ def test_an_interrupt_is_130_and_a_bug_keeps_its_traceback(
     monkeypatch.setattr(env, "show_pairs", _raising(ZeroDivisionError()))
     with pytest.raises(ZeroDivisionError):  # which the interpreter ends with 1
         run(["env"])
+
+
+def test_the_harness_does_not_warn_of_how_we_call_it() -> None:
+    """It finds a model where it expects a name; its other warnings are shown."""
+    logger = logging.getLogger("lm_eval.models.huggingface")
+    logger.setLevel(logging.NOTSET)
+    assert run(["recipe", "list"]) == 0
+    assert not logger.isEnabledFor(logging.WARNING)
+    assert logging.getLogger("lm_eval.api.task").isEnabledFor(logging.WARNING)
 
 
 def test_a_reader_that_goes_away_is_no_failure() -> None:

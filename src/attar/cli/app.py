@@ -328,6 +328,8 @@ def _quiet_libraries() -> None:
         handler.setFormatter(_Lines("%(message)s"))
     first = os.environ.get("RANK", "0") == "0"
     logging.getLogger("attar").setLevel(logging.INFO if first else logging.WARNING)
+    # lm-evaluation-harness warns that it was given a model and not a name, as it is by us
+    logging.getLogger("lm_eval.models.huggingface").setLevel(logging.ERROR)
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     if not sys.stderr.isatty():
