@@ -13,7 +13,9 @@ from transformers import (
 
 from attar.errors import ConfigError, MissingExtraError
 from attar.evaluation.harness import figures, tasks
+from attar.evaluation.model import evaluation_lines
 from characters import stream, token_loss
+from records import make
 
 HARNESS = importlib.util.find_spec("lm_eval") is not None
 
@@ -57,6 +59,12 @@ def test_tasks_score_a_task_of_the_users_own(
     assert tasks(model, tokenizer, names=[str(file)])["all::letters"] == found["letters"]
     with pytest.raises(ConfigError, match="no task called 'nonsense'"):
         tasks(model, tokenizer, names=["nonsense"])
+
+
+def test_the_number_of_documents_is_shown_as_such() -> None:
+    scores = {"letters": {"sample_len": 6, "acc": 0.5}}
+    run = make(details={"split": "test", "tasks": scores})
+    assert evaluation_lines(run)[-2:] == [("letters", "documents 6"), ("letters", "acc 0.5")]
 
 
 def test_a_file_that_names_no_task_is_refused(

@@ -214,7 +214,7 @@ def bits_lines(bits: dict[str, float]) -> Lines:
 
 def _harness_lines(scores: dict[str, dict[str, float]]) -> Sequence[tuple[str, str]]:
     return [
-        (task, f"{metric} {value:.4g}")
+        (task, f"{'documents' if metric == 'sample_len' else metric} {value:.4g}")
         for task, metrics in scores.items()
         for metric, value in metrics.items()
     ]

@@ -134,7 +134,7 @@ class Ledger:
                     f"the budget {self.budget.text!r} is out of reach: the least {c.key} that "
                     f"layout {self._layout} can give this model is {least:.6g} "
                     f"({100 * least / start:.1f}% of the parent's {start:.6g}), and the limit is "
-                    f"{c.limit:.6g}"
+                    f"{c.limit:.6g}: raise the limit, or choose another layout"
                 )
 
     def tightest(self) -> tuple[Constraint, float] | None:
