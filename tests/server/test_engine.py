@@ -152,6 +152,12 @@ def test_results_are_found_by_what_was_typed_since() -> None:
     assert results.find("a", "red ") is None  # the oldest is gone
     results.put("a", "x" * 2**19, text="3", finish_reason="stop")
     assert results.find("a", "x") is not None  # a prompt of megabytes does not take its place
+    many = Results(1000)
+    for i in range(100):  # long ones count by their letters
+        for text in ("4", "5"):
+            many.put(i, "x" * 2**18, text=text, finish_reason="stop")
+    found = [many.find(i, "x" * 2**18) is not None for i in range(100)]
+    assert found == [i >= 100 - 63 for i in range(100)]
     none = Results(0)
     none.put("a", "x", text="1", finish_reason="stop")
     assert none.find("a", "x") is None

@@ -9,6 +9,8 @@ LOOK_BACK = 64
 """Characters that may have been typed since."""
 LONGEST = 2**18
 """Characters of a prompt, at most: longer ones would fill the memory, and take long to compare."""
+MOST = 2**24
+"""Characters that are kept, at most, of prompts and suggestions together."""
 
 
 @dataclass(frozen=True)
@@ -36,6 +38,7 @@ class Results:
     def __init__(self, size: int) -> None:
         self._size = size
         self._kept: OrderedDict[tuple[Hashable, str], tuple[str, str]] = OrderedDict()
+        self._letters = 0
         self._lock = threading.Lock()
 
     def put(self, settings: Hashable, prompt: str, *, text: str, finish_reason: str) -> None:
@@ -50,10 +53,16 @@ class Results:
         if len(prompt) > LONGEST:
             return
         with self._lock:
+            if (settings, prompt) in self._kept:
+                self._forget(settings, prompt)
             self._kept[settings, prompt] = text, finish_reason
-            self._kept.move_to_end((settings, prompt))
-            while len(self._kept) > self._size:
-                self._kept.popitem(last=False)
+            self._letters += len(prompt) + len(text)
+            while len(self._kept) > self._size or self._letters > MOST:
+                self._forget(*next(iter(self._kept)))
+
+    def _forget(self, settings: Hashable, prompt: str) -> None:
+        text, _ = self._kept.pop((settings, prompt))
+        self._letters -= len(prompt) + len(text)
 
     def find(self, settings: Hashable, prompt: str) -> Remembered | None:
         """A suggestion for this prompt, or for what it was before the last characters, if these are
