@@ -19,6 +19,7 @@ from attar.server.chat import rendered
 from attar.server.config import ServeConfig, keys_of
 from attar.server.schemas import ChatBody
 from attar.server.serving import build_server
+from attar.web.errors import ApiError
 
 CHAT: dict[str, Any] = {
     "messages": [{"role": "user", "content": "red moon"}],
@@ -79,7 +80,7 @@ def test_the_template_sees_which_tools_were_called() -> None:
     service: Any = SimpleNamespace(tokenizer=served.tokenizer(template=template))
     calls = [
         {"id": "c", "type": "function", "function": {"name": "f", "arguments": given}}
-        for given in ('{"x": 1}', "{broken")
+        for given in ('{"x": 1}', "{broken", {"y": 2})
     ]
     messages = [
         {"role": "user", "content": "red", "name": "Ann"},
@@ -88,8 +89,12 @@ def test_the_template_sees_which_tools_were_called() -> None:
     ]
     body = ChatBody.model_validate({"messages": messages})
     assert rendered(service, body) == (
-        '<user Ann>red<assistant c:f{"x": 1} c:f"{broken" ><toolc >42'
+        '<user Ann>red<assistant c:f{"x": 1} c:f"{broken" c:f{"y": 2} ><toolc >42'
     )
+    calls[0]["function"]["arguments"] = '{"x": "\\ud800"}'  # half a character
+    body = ChatBody.model_validate({"messages": messages})
+    with pytest.raises(ApiError, match="messages should be valid Unicode"):
+        rendered(service, body)
 
 
 def test_a_chat_streams(client: TestClient) -> None:

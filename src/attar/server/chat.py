@@ -9,7 +9,7 @@ from fastapi import APIRouter, Request
 from attar.data.messages import templated
 from attar.errors import DataError
 from attar.server.answers import STREAMED, chat_logprobs, ending, events, head, usage
-from attar.server.schemas import ChatBody
+from attar.server.schemas import ChatBody, whole
 from attar.server.service import Service
 from attar.server.streams import Choice, gathered, unless_gone
 from attar.web.errors import ApiError
@@ -45,9 +45,10 @@ def rendered(service: Service, body: ChatBody) -> str:
         raise ApiError(400, message, param="messages", code="invalid_value")
     messages = [one.plain() for one in body.messages]
     try:
-        return templated(messages, service.tokenizer, ask=True)
-    except DataError as error:
-        raise ApiError(400, str(error), param="messages", code="invalid_value") from error
+        return whole(templated(messages, service.tokenizer, ask=True))
+    except (DataError, ValueError) as error:  # arguments of tools are JSON within JSON
+        said = str(error) if isinstance(error, DataError) else f"messages {error}"
+        raise ApiError(400, said, param="messages", code="invalid_value") from error
 
 
 class Answer:

@@ -20,7 +20,8 @@ from attar.errors import DataError
 from attar.foreign import parse_json
 
 
-def _whole(text: str) -> str:
+def whole(text: str) -> str:
+    """A text without halves of characters, which no tokenizer takes."""
     if any("\ud800" <= letter <= "\udfff" for letter in text):
         raise ValueError("should be valid Unicode, without halves of surrogate pairs")
     return text
@@ -34,9 +35,9 @@ def _form(prompt: Any) -> str | None:
 
 
 T = TypeVar("T")
-Str = Annotated[str, AfterValidator(_whole)]
+Str = Annotated[str, AfterValidator(whole)]
 Token = Annotated[int, Field(ge=0)]
-Stop = Annotated[str, Field(min_length=1, max_length=256), AfterValidator(_whole)]
+Stop = Annotated[str, Field(min_length=1, max_length=256), AfterValidator(whole)]
 #: of a million wrong items, which fit into a request, one is reported: all take a minute
 Many = Annotated[list[T], Field(fail_fast=True)]
 MOST = 128
@@ -167,7 +168,7 @@ class Called(Body):
     """A function that an earlier answer called."""
 
     name: Str
-    arguments: Str = "{}"
+    arguments: Str | dict[str, Any] = "{}"
 
 
 class ToolCall(Body):
@@ -180,8 +181,9 @@ class ToolCall(Body):
     def plain(self) -> dict[str, Any]:
         """As chat templates take it: they write the arguments themselves, so as an object."""
         arguments: Any = self.function.arguments
-        with suppress(DataError):  # a model wrote them
-            arguments = parse_json(arguments, "arguments")
+        if isinstance(arguments, str):
+            with suppress(DataError):  # a model wrote them
+                arguments = parse_json(arguments, "arguments")
         return {
             "id": self.id,
             "type": self.type,
