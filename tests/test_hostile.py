@@ -218,6 +218,7 @@ def test_an_honest_packed_text_is_a_stream(
         (b'{"text": "' + b"a " * 100_000 + b'"}\n', "more than 99,999 bytes"),
         (b'{"text": "a", "n": ' + b"9" * 5000 + b"}\n", "a.jsonl"),
         ('{"text": "a"}\n'.encode("utf-16"), "a.jsonl"),
+        ('{"text": "a", "b": ["olé"]}\n'.encode("cp1252"), "byte 0xe9; convert the file to UTF-8"),
         (b"null\n", "found null"),
         (b'\xef\xbb\xbf{"text": "a"}\n', "a byte order mark"),
         (b"1\n[]\n", "a.jsonl"),

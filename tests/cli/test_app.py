@@ -4,6 +4,7 @@ import contextlib
 import logging
 import os
 import re
+import shlex
 import subprocess
 import sys
 import tempfile
@@ -108,6 +109,9 @@ def test_the_end_of_the_output_is_no_traceback() -> None:
         environment = os.environ | {"PYTHONIOENCODING": "cp1252"}
         done = subprocess.run(command, capture_output=True, env=environment)
         assert (done.returncode, done.stdout, done.stderr) == (0, b"# \\u20bd\n", b"")
+        closed = f"{shlex.join(command)} 2>&-"
+        done = subprocess.run(["sh", "-c", closed], capture_output=True, env=environment)
+        assert (done.returncode, done.stdout) == (0, b"# \\u20bd\n")
         if (device := Path("/dev/full")).exists():
             with device.open("w") as full:
                 done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE)

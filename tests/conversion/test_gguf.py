@@ -197,6 +197,10 @@ REFUSED = {
         lambda: model_of("smollm3", no_rope_layers=[1, 0, 1]),
         "every fourth layer",
     ),
+    "a number too large": (
+        lambda: model_of("llama", max_position_embeddings=10**12),
+        "context_length of this model is 1000000000000",
+    ),
     "biases": (lambda: model_of("qwen3", attention_bias=True), "no place for"),
 }
 

@@ -170,7 +170,7 @@ def test_tokens_around_a_text() -> None:
 
 def test_further_ends_of_a_text() -> None:
     model: Any = tiny.model(vocab_size=300)
-    model.generation_config.eos_token_id = [0, 7, 8, 9]
+    model.generation_config.eos_token_id = [0, -1, 10**6, 7, 8, 9]
     found = vocabulary_of(byte_level(PRE_TOKENIZERS[0], size=300), model)
     assert found.values["tokenizer.ggml.eot_token_id"] == 7
     assert found.values["tokenizer.ggml.eom_token_id"] == 8

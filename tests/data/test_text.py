@@ -241,6 +241,8 @@ BAD_FILES: list[tuple[str, bytes, str]] = [
     ("a.jsonl", b'{"text": ["a"]}\n' * 30, "expected text in column 'text'.*found List"),
     ("a.jsonl", b'{"text": "a"}\n' * 30, "too few for validation and test .documents: train 30"),
     ("a.parquet", b"PAR1 and no more", "cannot read .*a.parquet"),
+    ("a.csv", b"text,b\na,b,c\n" * 30, "more cells than its header"),
+    ("a.csv", b"text,b\na,b,\n" * 30, "more cells than its header"),
 ]
 
 

@@ -178,8 +178,9 @@ def _options(config: str, tokens: Sequence[str]) -> dict[str, Any]:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the command line and leave with its exit code."""
-    if sys.stdout is None:  # closed, as by >&-
-        sys.stdout = Path(os.devnull).open("w")  # noqa: SIM115 (until the process ends)
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:  # closed, as by >&-
+            setattr(sys, name, Path(os.devnull).open("w"))  # noqa: SIM115 (until the process ends)
     if isinstance(sys.stdout, TextIOWrapper):  # a console may lack letters that a model writes
         sys.stdout.reconfigure(errors="backslashreplace")
     signal.signal(signal.SIGTERM, _interrupted_in(os.getpid()))

@@ -176,6 +176,11 @@ def _add(writer: GGUFWriter, key: str, value: Any) -> None:
     if isinstance(value, bool):
         writer.add_bool(key, value)
     elif isinstance(value, int):
+        if not 0 <= value < 2**32:
+            raise CompatibilityError(
+                f"a GGUF file holds whole numbers below 2**32, and {key} of this model is {value}; "
+                "correct its config.json"
+            )
         writer.add_uint32(key, value)
     elif isinstance(value, float):
         writer.add_float32(key, value)

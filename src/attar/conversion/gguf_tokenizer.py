@@ -124,7 +124,9 @@ def _special(
         if isinstance(number := getattr(tokenizer, f"{name}_token_id"), int):
             values[f"tokenizer.ggml.{key}_token_id"] = number
     ends = getattr(model.generation_config, "eos_token_id", None)
+    rows = len(model.get_input_embeddings().weight)  # pyright: ignore[reportArgumentType]
     ends = [end for end in (ends if isinstance(ends, list) else [ends]) if end not in (None, eos)]
+    ends = [end for end in ends if 0 <= end < rows]  # no other can be written
     for key, number in zip(("eot", "eom"), ends, strict=False):
         values[f"tokenizer.ggml.{key}_token_id"] = number
     if len(ends) > 2:

@@ -9,6 +9,7 @@ import json
 import logging
 import re
 import tempfile
+import warnings
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -54,6 +55,8 @@ _BOMB, _RATIO = 2**27, 50
 #: brackets of a row of JSON that make it worth while to look how deep they go
 _BRACKETS = 500
 
+#: how pandas begins to say that it leaves out cells without a column
+_LONGER = "Length of header"
 _SPLIT_STEM = re.compile(r"(train|valid|val|dev|test)(ing|ation)?(?![a-z])", re.IGNORECASE)
 
 
@@ -268,6 +271,8 @@ def _check_row(row: bytes, place: str) -> None:
         found = "a byte order mark before it"
     elif row.lstrip().startswith(b"null"):
         found = "null"
+    if not found:
+        _require_utf8(row, place)
     if not found and row.count(b"[") + row.count(b"{") > _BRACKETS:
         try:
             json.loads(row)
@@ -277,6 +282,17 @@ def _check_row(row: bytes, place: str) -> None:
             found = "one that is nested too deeply"
     if found:
         raise DataError(f"expected a JSON object in {place}, found {found}; leave it out")
+
+
+def _require_utf8(row: bytes, place: str) -> None:
+    """Refuse what fails only where a row is used."""
+    try:
+        row.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise DataError(
+            f"expected UTF-8 text in {place}, found byte 0x{row[error.start]:02x}; convert the "
+            "file to UTF-8"
+        ) from None
 
 
 def load_table(file: Path, loader: str) -> Dataset:
@@ -300,11 +316,16 @@ def load_table(file: Path, loader: str) -> Dataset:
             table = parquet.read_table(io.BytesIO(gzip.decompress(file.read_bytes())))
             return Dataset(InMemoryTable(table))
         # pandas would read the words NA and null as missing text.
-        options: dict[str, Any] = {"keep_default_na": False} if loader == "csv" else {}
+        # It would take the first cells of rows that are longer than the header for an index.
+        options: dict[str, Any] = (
+            {"keep_default_na": False, "index_col": False} if loader == "csv" else {}
+        )
         if kind(file) == ".tsv":
             options |= {"sep": "\t", "quoting": csv.QUOTE_NONE}
         pattern = glob.escape(str(file.resolve()))
-        rows = datasets.load_dataset(loader, data_files=pattern, split="train", **options)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("error", _LONGER)
+            rows = datasets.load_dataset(loader, data_files=pattern, split="train", **options)
     except Exception as error:
         if disk_is_full(error):
             raise ResourceError(
@@ -312,6 +333,8 @@ def load_table(file: Path, loader: str) -> Dataset:
                 "disk is full; make room, or set HF_HOME to a folder on another disk"
             ) from error
         said = (_broken_line(file) if loader == "json" else "") or reason(error)
+        if _LONGER in said:
+            said = "its rows have more cells than its header"
         coded = "codec can't decode" in said
         remedy = "convert the file to UTF-8" if coded else "correct the file or leave it out"
         raise DataError(f"cannot read {file} as {loader}: {said}; {remedy}") from error
