@@ -36,10 +36,10 @@ FEW = NGramSearchConfig(
     prompts=5,
     prompt_tokens=6,
     alphas=(0.2, 0.9),
-    temperatures=(0.1, 1.0),
+    temperatures=(0.01, 1.0),
 )
 TYPED = ["--drafts=2", "--max-new-tokens=3", "--prompts=5", "--prompt-tokens=6"]
-TYPED += ["--alphas", "0.2,0.9", "--temperatures", "0.1,1.0"]
+TYPED += ["--alphas", "0.2,0.9", "--temperatures", "0.01,1.0"]
 
 
 @pytest.fixture(scope="module")
@@ -62,8 +62,10 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_pair_is_the_one_whose_drafts_the_model_finds_likeliest(home: Path) -> None:
     found = Run.load(home / "record")
     options, trials = found.details["options"], found.details["trials"]
+    paper = SuperposedConfig()
     assert {(one["alpha"], one["temperature"]) for one in trials} == {
-        (alpha, tau) for alpha in (0.2, 0.9) for tau in (0.1, 1.0)
+        *((alpha, tau) for alpha in (0.2, 0.9) for tau in (0.01, 1.0)),
+        (paper.alpha, paper.temperature),
     }
     assert [one["nll"] for one in trials] == sorted(one["nll"] for one in trials)
     assert (options["alpha"], options["temperature"]) == (
@@ -112,7 +114,7 @@ def test_the_command_line_finds_what_python_does(
     recipe = tmp_path / "few.yaml"
     recipe.write_text(
         "verb: ngrams search\ndrafts: 2\nmax_new_tokens: 3\nprompts: 5\nprompt_tokens: 6\n"
-        "alphas: [0.2, 0.9]\ntemperatures: [0.1, 1.0]\n",
+        "alphas: [0.2, 0.9]\ntemperatures: [0.01, 1.0]\n",
         encoding="utf-8",
     )
     again = attar.ngrams.search(

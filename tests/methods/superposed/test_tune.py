@@ -46,7 +46,7 @@ def test_the_pair_wins_whose_drafts_the_model_finds_likeliest(tmp_path: Path) ->
     decoder = SuperposedDecoder(model, WORDS, config=CONFIG, store=Counted([IDS]))
     texts = [TEXT[:30], TEXT[40:75], "too short"]
     found = tune(decoder, texts, alphas=(0.2, 0.8), temperatures=(0.1, 1.0))
-    assert len(found.trials) == 4
+    assert len(found.trials) == 5
     assert [one.nll for one in found.trials] == sorted(one.nll for one in found.trials)
     assert all(one.best_nll <= one.nll for one in found.trials)
     best = found.trials[0]
@@ -65,7 +65,7 @@ def test_the_pair_wins_whose_drafts_the_model_finds_likeliest(tmp_path: Path) ->
             means.append(-float(picked.mean()))
     assert best.nll == pytest.approx(np.mean(means))
     stored = json.loads(found.save(tmp_path).read_text())
-    assert len(stored["trials"]) == 4
+    assert len(stored["trials"]) == 5
     assert stored["hashes"]["tokenizer"] == Counted.fingerprint
     assert tuned(tmp_path) == found.config
     with pytest.raises(DataError, match="tuned options"):
@@ -74,6 +74,26 @@ def test_the_pair_wins_whose_drafts_the_model_finds_likeliest(tmp_path: Path) ->
         tune(SuperposedDecoder(model, WORDS), texts)
     with pytest.raises(ConfigError, match="some of at least 15 tokens"):
         tune(decoder, ["short"])
+
+
+def test_options_stay_as_they_are_where_nothing_is_better() -> None:
+    decoder = SuperposedDecoder(
+        tiny.model(eos_token_id=None).double(), WORDS, config=CONFIG, store=Counted([IDS])
+    )
+    texts = [TEXT[:30], TEXT[40:75]]
+    grid = tune(decoder, texts, alphas=(0.2, 0.8), temperatures=(0.1, 1.0)).trials
+    best, worst = grid[0], grid[-1]
+    own = SuperposedDecoder(
+        decoder.model,
+        WORDS,
+        config=replace(
+            CONFIG, alpha=best.alpha, temperature=best.temperature, lambdas=best.lambdas
+        ),
+        store=Counted([IDS]),
+    )
+    found = tune(own, texts, alphas=(worst.alpha,), temperatures=(worst.temperature,))
+    assert found.config == own.config
+    assert found.trials[0] == best
 
 
 def test_how_linear_a_model_is() -> None:

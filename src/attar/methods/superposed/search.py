@@ -153,7 +153,7 @@ def options_table(run: Run) -> str:
     weights = ", ".join(f"{one:.3f}" for one in options["lambdas"])
     return (
         f"alpha {options['alpha']:g}, temperature {options['temperature']:g}, lambdas {weights}: "
-        f"the best of {len(run.details['trials'])} pairs on "
+        f"the best of {len(run.details['trials'])} trials on "
         f"{run.details['prompts']['validation']} prompts of the validation split.\n\n"
         f"{Table(['Options', 'Perplexity, mean of drafts', 'Best draft'], rows)}\n\n"
         f"Perplexities of the drafts under the model itself, on {run.details['prompts']['test']} "

@@ -2,8 +2,8 @@
 
 The weights of the n-grams are those under which the n-grams alone give held-out text the highest
 probability, by expectation maximisation, scaled to 0.5 together as in the paper. Then alpha and
-temperature are tried on a grid; the best pair is the one whose drafts the model finds likeliest on
-the whole, as in appendix B.
+temperature are tried on a grid, and beside it the options as they were; the best are those whose
+drafts the model finds likeliest on the whole, as in appendix B.
 """
 
 import hashlib
@@ -38,17 +38,19 @@ _TUNED = ("alpha", "temperature", "lambdas")
 
 @dataclass(frozen=True)
 class Trial:
-    """A pair of options.
+    """Options that were tried.
 
     Attributes:
         alpha: weight of the n-grams.
         temperature: tau.
+        lambdas: weights of n-grams by their length.
         nll: negative log-likelihood per token of the drafts under the model, mean of all.
         best_nll: the same of the best draft of each prompt.
     """
 
     alpha: float
     temperature: float
+    lambdas: tuple[float, ...]
     nll: float
     best_nll: float
 
@@ -134,7 +136,8 @@ def tune(
     prompt_tokens: int = 15,
     batch_size: int = 8,
 ) -> Tuning:
-    """Fit the weights of the n-grams, and try pairs of alpha and temperature.
+    """Fit the weights of the n-grams, and try pairs of alpha and temperature with them, and the
+    writer's own options, which stay if nothing is better.
 
     Args:
         writer: a `SuperposedDecoder` with a store.
@@ -159,20 +162,16 @@ def tune(
     prompts = [row[:prompt_tokens] for row in ids if len(row) >= prompt_tokens]
     require(bool(prompts), "texts", len(texts), f"some of at least {prompt_tokens} tokens")
     weights = fit_lambdas(writer.store, ids, orders=len(writer.config.lambdas))
-    start = replace(writer.config, lambdas=weights, min_hit_rate=0.0)
-    grid = [(alpha, tau) for alpha in alphas for tau in temperatures]
-    trials = []
-    for alpha, tau in Bar(grid, desc="options", unit="pair"):
-        config = replace(start, alpha=alpha, temperature=tau)
-        trials.append(trial(writer, prompts, config=config, batch_size=batch_size))
+    own = replace(writer.config, min_hit_rate=0.0)  # held-out text may be of another domain
+    fitted = replace(own, lambdas=weights)
+    grid = [replace(fitted, alpha=a, temperature=tau) for a in alphas for tau in temperatures]
+    trials = [
+        trial(writer, prompts, config=config, batch_size=batch_size)
+        for config in Bar([own, *grid], desc="options", unit="trial")
+    ]
     trials.sort(key=lambda one: one.nll)
-    best = replace(
-        writer.config,
-        lambdas=weights,
-        alpha=trials[0].alpha,
-        temperature=trials[0].temperature,
-    )
-    return Tuning(best, tuple(trials), _hashes(writer))
+    chosen: dict[str, Any] = {name: getattr(trials[0], name) for name in _TUNED}
+    return Tuning(replace(writer.config, **chosen), tuple(trials), _hashes(writer))
 
 
 def fit_lambdas(store: NGrams, texts: Sequence[Sequence[int]], *, orders: int) -> tuple[float, ...]:
@@ -215,7 +214,7 @@ def trial(
             everything += means
             best.append(min(means))
     nll = float(np.mean(everything))
-    return Trial(config.alpha, config.temperature, nll, float(np.mean(best)))
+    return Trial(config.alpha, config.temperature, config.lambdas, nll, float(np.mean(best)))
 
 
 def _hashes(writer: DraftWriter) -> dict[str, str | None]:
