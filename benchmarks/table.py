@@ -133,7 +133,7 @@ def real_model(found: dict[str, dict[str, Any]]) -> str:
     told = {
         "bonsai-llm": _smaller,
         "speculative-llm": _faster,
-        "superposed-speed": _several,
+        "superposed-speed": lambda record: _several(record, found.get("superposed-quality")),
         "export": _elsewhere,
     }
     return "\n\n".join(words(found[name]) for name, words in told.items() if name in found)
@@ -178,11 +178,21 @@ def _faster(record: dict[str, Any]) -> str:
     )
 
 
-def _several(record: dict[str, Any]) -> str:
-    return (
+def _several(record: dict[str, Any], quality: dict[str, Any] | None) -> str:
+    told = (
         f"**Several drafts.** Three completions of ten tokens at {record['figure']:.0f} tokens per "
         f"second: {record['ratio']:.1f} times as fast as three samples one after another, and "
         f"{record['over_one_batch']['3']:.1f} times as fast as in one batch (`superposed-speed`)."
+    )
+    if quality is None:
+        return told
+    table = quality["details"]["table"]
+    best, one, three = (
+        table[way]["itself: best of k"] for way in ("superposed", "nucleus x1", "nucleus x3")
+    )
+    return (
+        f"{told} The best of the three has a perplexity of {best:.1f} under the model itself, one "
+        f"sample {one:.1f}, and the best of three samples {three:.1f} (`superposed-quality`)."
     )
 
 
