@@ -263,7 +263,8 @@ def test_a_bad_file_gets_one_sentence(
 
 @pytest.mark.parametrize("name", ["a.txt.gz", "a.jsonl.gz", "a.csv.gz"])
 def test_a_damaged_gzip_is_named(tmp_path: Path, name: str) -> None:
-    whole = gzip.compress(os.urandom(20_000))
+    rows = [f'{{"text": "{os.urandom(10).hex()}"}}' for _ in range(2_000)]
+    whole = gzip.compress("\n".join(rows).encode())
     for raw in (whole[:9_000], b"not gzip at all"):
         path = tmp_path / name
         path.write_bytes(raw)

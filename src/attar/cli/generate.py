@@ -81,6 +81,7 @@ def generate(
         `attar ngrams train` made.
     drafts
         How many drafts of each prompt to write at once, by Superposed Decoding, the best first.
+        Those of several lines are printed with `---` between them.
     store
         With --drafts: folder of n-grams, as attar ngrams train writes it, that tell them apart.
     suffix
@@ -108,7 +109,8 @@ def generate(
         if isinstance(drafted, Completions):
             texts = [one.text if chats else f"{text}{one.text}" for one in drafted.drafts]
             line |= {"text": texts[0], "drafts": [asdict(one) for one in drafted.drafts]}
-            text = "\n".join(texts)
+            # drafts of several lines would run together
+            text = ("\n---\n" if any("\n" in one for one in texts) else "\n").join(texts)
         one = json.dumps(line, ensure_ascii=False)
         show(one if json_to == "-" else "" if streams else text)
         sys.stdout.flush()  # a script that reads need not wait for the last

@@ -393,5 +393,6 @@ def reason(error: BaseException) -> str:
     """The first cause of an error, on one line of bearable length."""
     while (cause := error.__cause__ or error.__context__) is not None:
         error = cause
-    text = " ".join(str(error).split()) or type(error).__name__
+    told = getattr(error, "strerror", None) or error  # without number and path
+    text = " ".join(str(told).split()) or type(error).__name__
     return text if len(text) <= 300 else text[:297] + "..."
