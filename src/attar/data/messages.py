@@ -86,11 +86,15 @@ def _joined(content: Any) -> Any:
     """Content that is a list of parts, as of models that see, in one text; other content, and parts
     that are no text, as they are."""
     parts = content if isinstance(content, list) else []
-    texts = [
-        part.get("text") for part in parts if isinstance(part, dict) and part.get("type") == "text"
-    ]
-    whole = parts and len(texts) == len(parts) and all(isinstance(text, str) for text in texts)
-    return "".join(texts) if whole else content
+    texts = [part.get("text") for part in parts if _is_text(part)]
+    return "".join(texts) if texts and len(texts) == len(parts) else content
+
+
+def _is_text(part: Any) -> bool:
+    """Whether this is a part of a message that is text."""
+    return (
+        isinstance(part, dict) and part.get("type") == "text" and isinstance(part.get("text"), str)
+    )
 
 
 def _shown(value: Any) -> str:
