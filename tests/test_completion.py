@@ -132,7 +132,7 @@ def test_a_message_is_answered_in_the_chat_template(home: Path) -> None:
         ({"drafts": 3, "draft": "layers:1"}, "found draft, so leave it out"),
         ({"drafts": 3, "stream": print}, "found stream, so leave it out"),
         ({"drafts": 3, "config": GenerateConfig(top_p=0.9)}, "found top_p, so leave it out"),
-        ({"drafts": 3, "config": GenerateConfig(temperature=0.0)}, "temperature must be above 0"),
+        ({"drafts": 3, "config": GenerateConfig(temperature=0.0)}, "temperature must be at least"),
         ({"drafts": 3, "decoding": SpecConfig(draft_tokens=2)}, "an option of drafting with a"),
         ({"store": "x"}, "store is an option of several drafts"),
         ({"suffix": "x"}, "suffix is an option of several drafts"),
