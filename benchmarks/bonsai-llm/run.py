@@ -223,6 +223,9 @@ def main() -> None:
     parser.add_argument(
         "--shares", nargs="+", type=int, choices=SHARES, default=SHARES, help="percent to remove"
     )
+    parser.add_argument(
+        "--heal", nargs="*", type=int, choices=SHARES, default=SHARES, help="those that are healed"
+    )
     args = parser.parse_args()
     setting = QUICK_SETTING if args.quick else GPU if args.gpu else FULL
     bench = Bench(setting, args.data, "quick" if args.quick else "gpu" if args.gpu else "full")
@@ -235,7 +238,7 @@ def main() -> None:
         for seed in setting.seeds:
             for name in names:
                 rows[f"{name}-{share}-{seed}"] = bench.measure(name, share, seed)
-            for name in HEALED if setting.heal_steps else ():
+            for name in HEALED if setting.heal_steps and share in args.heal else ():
                 rows[f"{name}-{share}-{seed}-healed"] = bench.healed(name, share, seed)
     report(bench, parent, rows, names=names, shares=shares, args=args)
 
@@ -278,8 +281,9 @@ def report(bench: Bench, parent: dict, rows: dict, *, names: Any, shares: Any, a
         line["healed"] = {name: round(mean(name, first, "-healed"), 4) for name in HEALED}
         for share in shares[1:]:
             line[f"at_{share}"] = {name: round(mean(name, share), 4) for name in names}
-            healed = {name: round(mean(name, share, "-healed"), 4) for name in HEALED}
-            line[f"healed_at_{share}"] = healed
+            if share in args.heal:
+                healed = {name: round(mean(name, share, "-healed"), 4) for name in HEALED}
+                line[f"healed_at_{share}"] = healed
         line["hours"] = round(sum(row["wall_seconds"] for row in rows.values()) / 3600, 2)
     finish(
         __file__,
