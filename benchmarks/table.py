@@ -147,7 +147,7 @@ def _smaller(record: dict[str, Any]) -> str:
         "**Smaller.** A fifth of the parameters in its layers removed, by the methods of "
         "`attar prune`, calibrated on English fiction. Perplexity on WikiText-2 and bits per byte "
         "of unseen fiction, before and after healing (50 steps with the model as the teacher); "
-        "lower is better (`bonsai-llm`).",
+        f"lower is better (`bonsai-llm`).{_at_40(rows)}",
         "",
         "| `blocks<=80%` | perplexity | healed | bits per byte | healed |",
         "| --- | ---: | ---: | ---: | ---: |",
@@ -157,6 +157,19 @@ def _smaller(record: dict[str, Any]) -> str:
         if healed := rows.get(f"{name}{first}-healed"):
             lines.append(_real_row(name, found[name], healed))
     return "\n".join(lines)
+
+
+def _at_40(rows: dict[str, Any]) -> str:
+    """Which method is ahead where two fifths go, before healing, and which comes next."""
+    found = {key: row for key, row in rows.items() if key.endswith("-40-0")}
+    if not found:
+        return ""
+    first, second = sorted(found, key=lambda key: found[key]["wikitext2"]["nll"])[:2]
+    return (
+        f" With two fifths removed {first.removesuffix('-40-0')} is ahead: perplexity "
+        f"{found[first]['wikitext2']['perplexity']:.0f} before healing, "
+        f"{second.removesuffix('-40-0')} {found[second]['wikitext2']['perplexity']:.0f}."
+    )
 
 
 def _faster(record: dict[str, Any]) -> str:

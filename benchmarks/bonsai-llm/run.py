@@ -253,7 +253,7 @@ def report(bench: Bench, parent: dict, rows: dict, *, names: Any, shares: Any, a
     print(f"\nparent: {_told(parent)}")
     for share in shares:
         print(f"\n{share}% of the blocks gone: rise of NLL on WikiText-2 and books, before, healed")
-        for name in names:
+        for name in (n for n in names if f"{n}-{share}-{bench.setting.seeds[0]}" in rows):
             figures = [
                 mean(name, share, suffix, text)
                 for suffix in ("", "-healed")
@@ -280,7 +280,8 @@ def report(bench: Bench, parent: dict, rows: dict, *, names: Any, shares: Any, a
     if not args.quick:
         line["healed"] = {name: round(mean(name, first, "-healed"), 4) for name in HEALED}
         for share in shares[1:]:
-            line[f"at_{share}"] = {name: round(mean(name, share), 4) for name in names}
+            risen = {name: mean(name, share) for name in names}
+            line[f"at_{share}"] = {n: round(rise, 4) for n, rise in risen.items() if rise == rise}
             if share in args.heal:
                 healed = {name: round(mean(name, share, "-healed"), 4) for name in HEALED}
                 line[f"healed_at_{share}"] = healed
