@@ -281,7 +281,9 @@ def report(bench: Bench, parent: dict, rows: dict, *, names: Any, shares: Any, a
         line["healed"] = {name: round(mean(name, first, "-healed"), 4) for name in HEALED}
         for share in shares[1:]:
             risen = {name: mean(name, share) for name in names}
-            line[f"at_{share}"] = {n: round(rise, 4) for n, rise in risen.items() if rise == rise}
+            line[f"at_{share}"] = {
+                n: round(rise, 4) for n, rise in risen.items() if not math.isnan(rise)
+            }
             if share in args.heal:
                 healed = {name: round(mean(name, share, "-healed"), 4) for name in HEALED}
                 line[f"healed_at_{share}"] = healed
