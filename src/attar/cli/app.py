@@ -331,6 +331,8 @@ def _quiet_libraries() -> None:
     logging.getLogger("attar").setLevel(logging.INFO if first else logging.WARNING)
     # lm-evaluation-harness warns that it was given a model and not a name, as it is by us
     logging.getLogger("lm_eval.models.huggingface").setLevel(logging.ERROR)
+    # the Hub's retries; how they end is told in one sentence
+    logging.getLogger("huggingface_hub.utils._http").setLevel(logging.ERROR)
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     if not sys.stderr.isatty():
