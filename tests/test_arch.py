@@ -203,7 +203,12 @@ def test_the_spaces_of_the_papers_have_their_sizes() -> None:
         ({"num_key_value_heads": [1, 3]}, "one divisor for each"),
         ({"hidden_size": [18]}, "18 does not divide by 4"),
         ({"per_layer": ["num_attention_heads"]}, "head_dim must be given"),
-        ({"per_layer": ["hidden_size"]}, "run through the whole network"),
+        ({"per_layer": ["head_dim"]}, "run through the network"),
+        ({"per_layer": ["hidden_size"], "head_dim": [8]}, "head_dim must be empty"),
+        ({"per_layer": ["cross_attention_span"]}, "cross_attention_span has none"),
+        ({"attention_size": [18]}, "every number of heads divides"),
+        ({"decoder": 3}, "decoder must be a space"),
+        ({"cross_attention_heads": [2]}, "together"),
         ({"width": [1]}, "one of"),
         ({"hidden_size": {"min": 16, "max": 32}}, "min, max, step"),
         ({"hidden_size": {"min": 16, "max": 32, "step": 0}}, "min, max, step"),
@@ -220,3 +225,68 @@ def test_spaces_that_are_none_say_why(changes: dict[str, object], words: str) ->
     with pytest.raises(ConfigError, match=words) as caught:
         Space.from_dict(fine | changes)
     assert "\n" not in str(caught.value)
+
+
+HAT = Space(
+    (2,),
+    (24, 32),
+    (2, 4),
+    (16, 32),
+    attention_size=(16,),
+    per_layer=("num_attention_heads", "intermediate_size"),
+    decoder=Space(
+        (1, 2),
+        (24, 32),
+        (2, 4),
+        (16, 32),
+        attention_size=(16,),
+        cross_attention_heads=(2, 4),
+        cross_attention_span=(1, 2),
+        per_layer=(
+            "num_attention_heads",
+            "intermediate_size",
+            "cross_attention_heads",
+            "cross_attention_span",
+        ),
+    ),
+)
+SUPERSHAPER = Space(
+    (2, 3), (12, 24, 36), (6,), intermediate_ratio=(2, 4), per_layer=("hidden_size",)
+)
+
+
+@given(spaces() | st.just(HAT) | st.just(SUPERSHAPER), st.integers(0, 99))
+def test_genes_and_encodings_tell_architectures_apart(space: Space, seed: int) -> None:
+    rng = random.Random(seed)
+    archs = {space.sample(rng) for _ in range(20)} | {space.smallest, space.largest}
+    for arch in archs:
+        genes = space.genes_of(arch)
+        assert space.decode(genes) == arch
+        assert all(0 <= gene < count for gene, count in zip(genes, space.choices, strict=True))
+    codes = {arch: space.encode(arch) for arch in archs}
+    assert len(set(codes.values())) == len(archs)
+    assert all(0 <= number <= 1 for code in codes.values() for number in code)
+    assert set(codes[space.smallest]) == {0.0}
+    assert max(codes[space.largest]) <= 1
+
+
+def test_networks_that_differ_in_depth_alone_have_other_encodings() -> None:
+    space = Space((2, 3, 4), (16,), (2,), (8, 16), per_layer=("intermediate_size",))
+    codes = {space.encode(arch) for arch in space.enumerate()}
+    assert len(codes) == space.size == 4 + 8 + 16
+
+
+def test_spaces_of_encoder_decoders_and_bottlenecks() -> None:
+    assert HAT.size == 2 * 4**2 * 2 * (16 + 16**2)
+    decoder = HAT.largest.decoder
+    assert decoder is not None
+    assert decoder.layers[0] == LayerShape(4, 4, 32, None, 4, 2)
+    assert HAT.largest.attention_size == 16
+    assert SUPERSHAPER.size == 2 * (9 + 27)
+    assert SUPERSHAPER.smallest == Arch((LayerShape(6, 6, 24, 12),) * 2, 36)
+    for space in (HAT, SUPERSHAPER):
+        arch = space.sample(random.Random(1))
+        assert Space.from_dict(json.loads(json.dumps(space.to_dict()))) == space
+        assert Arch.from_json(arch.to_json()) == arch
+    members = list(SUPERSHAPER.enumerate())
+    assert len(set(members)) == SUPERSHAPER.size
