@@ -6,7 +6,6 @@ from typing import Any
 
 import pytest
 import torch
-from torch.func import functional_call
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
@@ -22,11 +21,12 @@ from attar.families import Body
 from attar.slicing import (
     LayerKeep,
     SlicePlan,
+    child_by,
+    child_of,
     functional_forward,
     masked,
-    skeleton,
+    plain,
     slice_model,
-    sliced_parameters,
 )
 from cuts import CLOSE, EVERY, HEADS, PARTS, STILL, assert_law, expected, ids_for, outputs, plan_for
 
@@ -126,22 +126,26 @@ def test_gradients_are_those_of_the_masked_parent(family: str, head: str | None)
 def test_a_skeleton_serves_many_steps_and_tied_weights_stay_tied() -> None:
     model = tiny.model("gpt2", tie_word_embeddings=True)
     plan = plan_for(model, *PARTS)
-    ids, bare, indices = plan.renumber(ids_for(plan)), skeleton(model, plan), plan.indices(model)
-    assert {p.device.type for p in bare.parameters()} == {"meta"}
+    ids, child = plan.renumber(ids_for(plan)), child_by(model, plan)
+    assert {p.device.type for p in child.skeleton.parameters()} == {"meta"}
     for step in range(2):
         with torch.no_grad():
             Body(model).embeddings.weight.add_(step)
-        weights = sliced_parameters(model, plan, indices=indices)
-        found = functional_call(bare, weights, kwargs={"input_ids": ids}).logits
+        weights = child.weights(plain(model))
         wanted = slice_model(model, plan)(input_ids=ids).logits
-        torch.testing.assert_close(found, wanted, **CLOSE)
+        torch.testing.assert_close(child.run(weights, input_ids=ids).logits, wanted, **CLOSE)
+        copied = child.extract(weights)
+        assert torch.equal(copied(input_ids=ids).logits, child.run(weights, input_ids=ids).logits)
+        assert copied.get_output_embeddings().weight is copied.get_input_embeddings().weight
 
 
 def test_prefixes_are_views_of_the_parent() -> None:
     model = tiny.model("llama")
     arch = Arch((LayerShape(4, 2, 24),) * 2, 16, 4, 40)
-    for name, view in sliced_parameters(model, SlicePlan.prefix(model, arch)).items():
-        assert view._base is None or view._base.shape == model.get_parameter(name).shape
+    child = child_of(model, arch)
+    for name, view in child.weights(plain(model)).items():
+        whole = model.get_parameter(child.slices[name].name)
+        assert view._base is None or view._base.shape == whole.shape
         assert view.data_ptr() in {p.data_ptr() for p in model.parameters()}
 
 

@@ -10,29 +10,26 @@ the masked model's logits are `-inf` for the tokens that go, so that the two agr
 `logits[..., plan.vocabulary]`.
 """
 
-from attar.slicing.cut import (
-    cut_layers,
-    describe,
-    functional_forward,
-    skeleton,
-    slice_model,
-    sliced_parameters,
-    zero_out,
-)
+from attar.slicing.child import Child, Slice, Take, child_by, child_of, functional_forward, plain
+from attar.slicing.cut import cut_layers, describe, slice_model, zero_out
 from attar.slicing.mask import UnitMasks, masked
 from attar.slicing.plan import PLAN_FORMAT, LayerKeep, SlicePlan
 
 __all__ = [
     "PLAN_FORMAT",
+    "Child",
     "LayerKeep",
+    "Slice",
     "SlicePlan",
+    "Take",
     "UnitMasks",
+    "child_by",
+    "child_of",
     "cut_layers",
     "describe",
     "functional_forward",
     "masked",
-    "skeleton",
+    "plain",
     "slice_model",
-    "sliced_parameters",
     "zero_out",
 ]

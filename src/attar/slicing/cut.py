@@ -1,4 +1,4 @@
-"""Cutting a model down to a plan: as a smaller model, in place, or as views of the parent."""
+"""Cutting a model down to a plan: as a smaller model, or in place."""
 
 import copy
 from collections.abc import Mapping, Sequence
@@ -7,7 +7,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call
 from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
@@ -55,17 +54,6 @@ def _select(tensor: Tensor, axes: Mapping[int, Tensor]) -> Tensor:
     """The kept indices along each axis, copied."""
     for axis, kept in axes.items():
         tensor = tensor.index_select(axis, kept.to(tensor.device))
-    return tensor
-
-
-def _view(tensor: Tensor, axes: Mapping[int, Tensor]) -> Tensor:
-    """The kept indices along each axis; a view where they are a range, as in a supernet."""
-    for axis, kept in axes.items():
-        start, length = int(kept[0]), len(kept)
-        if int(kept[-1]) - start + 1 == length:
-            tensor = tensor.narrow(axis, start, length)
-        else:
-            tensor = tensor.index_select(axis, kept.to(tensor.device))
     return tensor
 
 
@@ -213,12 +201,12 @@ def cut_layers(model: PreTrainedModel, kept: Sequence[int]) -> None:
             attention: Any = layer.get_submodule(body.family.attention)
             attention.scaling = attention.scaling / factor
             for parameter in layer.get_submodule(str(body.family.fused_qkv)).parameters():
-                parameter.data = _scale_queries(parameter.data, factor)
+                parameter.data = scale_queries(parameter.data, factor)
     model.config.per_layer_config = None
     keep_layers(model.config, kept)
 
 
-def _scale_queries(tensor: Tensor, factor: float) -> Tensor:
+def scale_queries(tensor: Tensor, factor: float) -> Tensor:
     """Multiply the queries in a fused projection, which end its tensors: `(..., 3 width)`."""
     queries, others = tensor.tensor_split([tensor.shape[-1] // 3], -1)
     return torch.cat([queries * factor, others], -1)
@@ -287,69 +275,3 @@ def zero_out(model: PreTrainedModel, plan: SlicePlan) -> None:
                 gone = torch.ones(parameter.shape[axis], dtype=torch.bool)
                 gone[kept] = False
                 parameter.index_fill_(axis, gone.nonzero()[:, 0].to(parameter.device), 0)
-
-
-def skeleton(model: PreTrainedModel, plan: SlicePlan) -> PreTrainedModel:
-    """The sliced model without weights: parameters on the meta device, buffers shared with the
-    parent.
-
-    Build it once for an architecture and call it many times, with the parent's weights of the
-    moment: `functional_call(skeleton, sliced_parameters(model, plan, indices=indices),
-    kwargs=inputs)` with `indices = plan.indices(model)` computed once, too.
-    """
-    memo: dict[int, Any] = {
-        id(p): nn.Parameter(torch.empty_like(p, device="meta"), requires_grad=False)
-        for p in model.parameters()
-    }
-    memo |= {id(b): b for b in model.buffers()}
-    return slice_model(copy.deepcopy(model, memo), plan, in_place=True)
-
-
-def sliced_parameters(
-    model: PreTrainedModel,
-    plan: SlicePlan,
-    *,
-    indices: Mapping[str, Mapping[int, Tensor]] | None = None,
-) -> dict[str, Tensor]:
-    """Slices of the parent's parameters, under the names that they have in `skeleton(model, plan)`;
-    gradients reach the parent. Ranges are views and copy nothing.
-
-    Args:
-        model: the parent.
-        plan: what stays; it must fit the model (`plan.check`).
-        indices: `plan.indices(model)`; None computes it.
-    """
-    body, indices = Body(model), plan.indices(model) if indices is None else indices
-    renamed = {body.layer_prefix(k.layer): body.layer_prefix(i) for i, k in enumerate(plan.layers)}
-    every = {body.layer_prefix(i): i for i in range(len(body.layer_list))}
-    weights: dict[str, Tensor] = {}
-    for name, parameter in model.named_parameters():
-        prefix = next((p for p in every if name.startswith(p)), None)
-        if prefix is not None and prefix not in renamed:
-            continue
-        view = _view(parameter, indices[name]) if name in indices else parameter
-        if prefix is not None:
-            inside = name.removeprefix(prefix)
-            before, after = every[prefix], every[renamed[prefix]]
-            factor = layer_scale(model, before, after=after)
-            if factor != 1 and inside.startswith(f"{body.family.fused_qkv}."):
-                view = _scale_queries(view, factor)
-            name = renamed[prefix] + inside
-        weights[name] = view
-    return weights
-
-
-def functional_forward(model: PreTrainedModel, plan: SlicePlan, **inputs: Any) -> Any:
-    """Run the sliced network on slices of the parent's own parameters, so that gradients reach the
-    parent.
-
-    Args:
-        model: the parent.
-        plan: what stays.
-        inputs: what the model's forward takes (`input_ids=...`, `labels=...`), with the sliced
-            model's token ids (`plan.renumber`).
-
-    Returns:
-        The model's output object.
-    """
-    return functional_call(skeleton(model, plan), sliced_parameters(model, plan), kwargs=inputs)

@@ -1,0 +1,158 @@
+"""A smaller network that owns no weights: it runs on slices of its parent's, of the moment.
+
+That is what the networks of a weight-sharing supernet are. A :class:`Child` is built once for an
+architecture and called many times; gradients reach the parent.
+"""
+
+import copy
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+from transformers import PreTrainedModel
+
+from attar.arch import Arch
+from attar.families import Body
+from attar.slicing.cut import scale_queries, slice_model
+from attar.slicing.mask import layer_scale
+from attar.slicing.plan import SlicePlan
+
+
+@dataclass(frozen=True)
+class Slice:
+    """Where one parameter of a child lies in its parent.
+
+    Attributes:
+        name: the parent's parameter.
+        axes: the indices that stay along each axis, int64; axes that are not listed stay whole.
+        queries: what the queries of a fused projection are multiplied by.
+    """
+
+    name: str
+    axes: Mapping[int, Tensor] = field(default_factory=dict)
+    queries: float = 1.0
+
+    def of(self, tensor: Tensor) -> Tensor:
+        """The slice of the parent's tensor, or of one of its shape; a view, where a range stays
+        along every axis."""
+        for axis, kept in self.axes.items():
+            start, length = int(kept[0]), len(kept)
+            if int(kept[-1]) - start + 1 == length:
+                tensor = tensor.narrow(axis, start, length)
+            else:
+                tensor = tensor.index_select(axis, kept.to(tensor.device))
+        return tensor if self.queries == 1 else scale_queries(tensor, self.queries)
+
+
+Take = Callable[[Slice], Tensor]
+"""A slice -> the weight of the child there."""
+
+
+@dataclass(frozen=True)
+class Child:
+    """One network of a parent.
+
+    Attributes:
+        skeleton: its modules; the parameters are on the meta device, the buffers are real.
+        slices: where its parameters lie, by their names in `skeleton.named_parameters()`.
+    """
+
+    skeleton: PreTrainedModel
+    slices: Mapping[str, Slice]
+
+    def weights(self, take: Take) -> dict[str, Tensor]:
+        """The parameters of the moment, by name."""
+        return {name: take(where) for name, where in self.slices.items()}
+
+    def run(self, weights: Mapping[str, Tensor], **inputs: Any) -> Any:
+        """The model's output with these weights.
+
+        Args:
+            weights: what `weights` gave.
+            inputs: what the model's forward takes.
+        """
+        return functional_call(self.skeleton, dict(weights), kwargs=inputs)
+
+    def extract(self, weights: Mapping[str, Tensor]) -> PreTrainedModel:
+        """An ordinary model with a copy of these weights, in evaluation mode; tied parameters stay
+        tied."""
+        memo: dict[int, Any] = {
+            id(parameter): nn.Parameter(weights[name].detach().clone().contiguous())
+            for name, parameter in self.skeleton.named_parameters()
+        }
+        return copy.deepcopy(self.skeleton, memo).eval()
+
+
+def plain(parent: PreTrainedModel) -> Take:
+    """Slices of the parent's own parameters."""
+    parameters = dict(parent.named_parameters())
+    return lambda where: where.of(parameters[where.name])
+
+
+def child_of(parent: PreTrainedModel, arch: Arch, *, layers: Sequence[int] | None = None) -> Child:
+    """The network of this architecture that keeps the first of everything of its parent.
+
+    Args:
+        parent: a model of a supported family.
+        arch: of the child; widths that are None stay as they are.
+        layers: the parent's layers that stay; None spreads them evenly (`SlicePlan.prefix`).
+
+    Raises:
+        CompatibilityError: the parent is smaller than `arch` somewhere.
+    """
+    return child_by(parent, SlicePlan.prefix(parent, arch, layers=layers))
+
+
+def child_by(parent: PreTrainedModel, plan: SlicePlan) -> Child:
+    """The network that keeps of its parent what a plan says.
+
+    Raises:
+        CompatibilityError: the plan does not fit the parent.
+    """
+    plan.check(parent)
+    memo: dict[int, Any] = {
+        id(p): nn.Parameter(torch.empty_like(p, device="meta"), requires_grad=False)
+        for p in parent.parameters()
+    }
+    memo |= {id(b): b for b in parent.buffers()}
+    skeleton = slice_model(copy.deepcopy(parent, memo), plan, in_place=True)
+    return Child(skeleton, _slices(parent, plan))
+
+
+def _slices(parent: PreTrainedModel, plan: SlicePlan) -> dict[str, Slice]:
+    """Where the parameters of the sliced model lie, by the names that they have in it."""
+    body, indices = Body(parent), plan.indices(parent)
+    renamed = {body.layer_prefix(k.layer): body.layer_prefix(i) for i, k in enumerate(plan.layers)}
+    every = {body.layer_prefix(i): i for i in range(len(body.layer_list))}
+    slices: dict[str, Slice] = {}
+    for name, _ in parent.named_parameters():
+        prefix = next((p for p in every if name.startswith(p)), None)
+        if prefix is None:
+            slices[name] = Slice(name, indices.get(name, {}))
+        elif prefix in renamed:
+            inside = name.removeprefix(prefix)
+            factor = 1.0
+            if inside.startswith(f"{body.family.fused_qkv}."):
+                factor = layer_scale(parent, every[prefix], after=every[renamed[prefix]])
+            slices[renamed[prefix] + inside] = Slice(name, indices.get(name, {}), factor)
+    return slices
+
+
+def functional_forward(model: PreTrainedModel, plan: SlicePlan, **inputs: Any) -> Any:
+    """Run the sliced network on slices of the parent's own parameters, so that gradients reach the
+    parent.
+
+    Args:
+        model: the parent.
+        plan: what stays.
+        inputs: what the model's forward takes (`input_ids=...`, `labels=...`), with the sliced
+            model's token ids (`plan.renumber`).
+
+    Returns:
+        The model's output object.
+    """
+    child = child_by(model, plan)
+    return child.run(child.weights(plain(model)), **inputs)
