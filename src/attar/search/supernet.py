@@ -109,11 +109,13 @@ class Supernet(nn.Module):
             assert isinstance(provider, Provider)
             yield provider
 
-    def forward(self, arch: Arch, **inputs: Any) -> Any:
-        """The output of this network for what the parent's forward takes."""
+    def forward(self, arch: Arch, *, base: bool = False, **inputs: Any) -> Any:
+        """The output of this network for what the parent's forward takes; `base` leaves its head
+        out."""
         child = self.child(arch)
         child.skeleton.train(self.training)
-        return child.run(self.weights(arch), **inputs)
+        run = child.run_base if base else child.run
+        return run(self.weights(arch), **inputs)
 
     @contextmanager
     def frozen(self, arch: Arch) -> Iterator[Callable[..., Any]]:

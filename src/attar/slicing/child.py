@@ -76,6 +76,13 @@ class Child:
         """
         return functional_call(self.skeleton, dict(weights), kwargs=inputs)
 
+    def run_base(self, weights: Mapping[str, Tensor], **inputs: Any) -> Any:
+        """The same without the model's head, such as one over a whole vocabulary."""
+        base: Any = self.skeleton.base_model
+        start = "" if base is self.skeleton else f"{self.skeleton.base_model_prefix}."
+        own = {n.removeprefix(start): w for n, w in weights.items() if n.startswith(start)}
+        return functional_call(base, own, kwargs=inputs)
+
     def extract(self, weights: Mapping[str, Tensor]) -> PreTrainedModel:
         """An ordinary model with a copy of these weights, in evaluation mode; tied parameters stay
         tied."""

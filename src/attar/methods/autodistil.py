@@ -1,0 +1,242 @@
+"""AutoDistil: a family of students from one teacher, ranked without training any of them again.
+
+The space of students is split into a few sub-spaces of networks of similar size. For each, one
+*SuperLM*, the teacher cut down to the sub-space's widest network, is trained so that the largest,
+the smallest and two random students of every step have the teacher's self-attention relations on
+unlabelled text. Then every student is a slice of a SuperLM, and its relation loss on held-out text
+ranks it.
+
+Xu et al. 2022, "AutoDistil: Few-shot Task-agnostic Neural Architecture Search for Distilling Large
+Language Models", arXiv 2201.12507.
+
+Deviations, from the official code (MIT):
+
+- padding: there an additive mask that cancels, so that padding counts; here it never does;
+- widths: there factors typed by hand, so that a student of 544 channels is fine-tuned with 543;
+  here whole numbers;
+- sizes: there formulas that take the projections of queries, keys and values for narrower than
+  they are; here what the tensors hold, and the formulas as `published_size` for comparison;
+- a SuperLM is as wide as its sub-space's largest network, and keeps all of the teacher's layers,
+  of which students have evenly spread ones; there it is the whole teacher;
+- the ranking without training, which the paper describes and the code lacks.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+import torch
+from transformers import PreTrainedModel
+
+from attar.arch import Arch, Space
+from attar.budget import Cost, Latency
+from attar.data.labelled.encode import MODEL_INPUTS
+from attar.data.sequences import Sequences
+from attar.data.sources import Batch
+from attar.errors import ConfigError, check_types, require
+from attar.evaluation.masked import masked_token_losses
+from attar.measure.cost import cost_of
+from attar.models import computing, evaluation_mode, inference
+from attar.report.record import Paper
+from attar.search.elastic_training import NetworkLoss
+from attar.search.supernet import Supernet
+from attar.train.relations import PER, Projections, RelationKind, projections_of, relation_loss
+from attar.train.trainer import Term
+
+PAPER = Paper(
+    "AutoDistil: Few-shot Task-agnostic Neural Architecture Search for Distilling Large Language "
+    "Models",
+    year=2022,
+    arxiv="2201.12507",
+)
+
+Init = Literal["truncate", "importance", "pca", "random"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class AutoDistilConfig:
+    """What is distilled, and from what a SuperLM starts. Defaults as in the published runs."""
+
+    relation: RelationKind = "mse"
+    """How relations are compared: mse of the products, as in the official code, or kl of their
+    softmax, as in MiniLMv2."""
+    parts: str = "qkv"
+    """Projections whose relations are compared: some of the letters of qkv."""
+    relation_heads: int | None = None
+    """Heads that features are cut into on both sides; unset: as many as the teacher has."""
+    heads_at_once: int | None = None
+    """Relation heads in memory at a time; unset: all. Fewer take longer and give the same."""
+    mlm_weight: float = 0.0
+    """Weight of masked language modelling beside the relations; above 0 the teacher needs its
+    head."""
+    init: Init = "truncate"
+    """What of the teacher a SuperLM keeps: the first channels (truncate, as published), the
+    important ones (importance), principal components (pca), or nothing (random)."""
+
+    def __post_init__(self) -> None:
+        check_types(self)
+        letters = bool(self.parts) and set(self.parts) <= set("qkv")
+        fine = letters and len(set(self.parts)) == len(self.parts)
+        require(fine, "parts", self.parts, "some of the letters of qkv, each once")
+        for name in ("relation_heads", "heads_at_once"):
+            value = getattr(self, name)
+            require(value is None or value >= 1, name, value, "at least 1")
+        require(self.mlm_weight >= 0, "mlm_weight", self.mlm_weight, "zero or more")
+
+
+# ---------------------------------------------------------------------------------- sub-spaces
+
+#: of a teacher of 12 layers, 12 heads and 768 channels: layers, heads, channels, ratios
+_TINY = (range(4, 8), range(7, 11), (128, 160, 192, 224), (2.0, 2.5, 3.0, 3.5))
+_SMALL = (range(9, 13), range(7, 11), (256, 288, 320, 352), (2.5, 3.0, 3.5, 4.0))
+_BASE = (range(9, 13), range(9, 13), (544, 576, 608, 640), (2.5, 3.0, 3.5, 4.0))
+_COARSE = (range(3, 13, 3), range(3, 13, 3), (192, 384, 576, 768), (1.0, 2.0, 3.0, 4.0))
+_PUBLISHED: Mapping[int, Mapping[str, Any]] = {
+    1: {"whole": _COARSE},
+    2: {"smallest": (range(7, 13), *_TINY[1:]), "largest": (range(7, 13), *_BASE[1:])},
+    3: {"tiny": _TINY, "small": _SMALL, "base": _BASE},
+}
+
+
+def compact(teacher: PreTrainedModel, *, k: int = 3, fixed_heads: bool = True) -> dict[str, Space]:
+    """The published sub-spaces, in proportion to a teacher's widths.
+
+    Args:
+        teacher: a model of a supported family.
+        k: how many sub-spaces: 3, as published, 2, or 1, a coarse grid over the whole.
+        fixed_heads: heads have the teacher's size, as published; otherwise a student's heads divide
+            its width, as stock classes of BERT want it.
+
+    Raises:
+        ConfigError: there are no such sub-spaces.
+    """
+    known = ", ".join(map(str, _PUBLISHED))
+    require(k in _PUBLISHED, "k", k, f"one of {known}; describe other sub-spaces in a file")
+    arch = Arch.of(teacher)
+    shape, hidden = arch.layers[0], arch.hidden_size or 0
+    per_group = shape.num_attention_heads // shape.num_key_value_heads
+    whole = shape.intermediate_size / hidden
+
+    def scaled(values: Sequence[int], size: int, most: int, *, step: int = 1) -> tuple[int, ...]:
+        grid = {max(1, round(value * size / most / step)) * step for value in values}
+        return tuple(sorted(min(value, size) for value in grid))
+
+    spaces = {}
+    for name, (layers, heads, widths, ratios) in _PUBLISHED[k].items():
+        groups = scaled(heads, shape.num_key_value_heads, 12)
+        spaces[name] = _space(
+            layers=scaled(layers, arch.num_hidden_layers, 12),
+            hidden=scaled(widths, hidden, 768, step=4 if hidden % 4 == 0 else 1),
+            groups=groups,
+            per_group=per_group,
+            ratios=tuple(ratio * whole / 4 for ratio in ratios),
+            head_dim=arch.head_dim if fixed_heads else None,
+        )
+    return spaces
+
+
+def _space(
+    *,
+    layers: tuple[int, ...],
+    hidden: tuple[int, ...],
+    groups: tuple[int, ...],
+    per_group: int,
+    ratios: tuple[float, ...],
+    head_dim: int | None,
+) -> Space:
+    if head_dim is None:  # the widths that all numbers of heads divide
+        groups = groups[-1:]
+        unit = groups[0] * per_group
+        hidden = tuple(sorted({max(1, round(width / unit)) * unit for width in hidden}))
+    return Space(
+        layers,
+        hidden,
+        tuple(n * per_group for n in groups),
+        intermediate_ratio=ratios,
+        num_key_value_heads=groups if per_group > 1 else (),
+        head_dim=() if head_dim is None else (head_dim,),
+    )
+
+
+# ------------------------------------------------------------------------------------ distilling
+
+
+class RelationDistillation:
+    """The loss of each student of a batch (`attar.search.elastic_training.Begin`): the last layer
+    of the student against the last layer of the teacher.
+
+    Args:
+        supernet: the SuperLM.
+        teacher: in float32; it follows the batch to its device and gets no gradient.
+        options: of the loss.
+
+    Raises:
+        CompatibilityError: a student has fewer features than relation heads.
+    """
+
+    def __init__(
+        self, supernet: Supernet, teacher: PreTrainedModel, options: AutoDistilConfig
+    ) -> None:
+        self._supernet, self._teacher, self._options = supernet, teacher.eval(), options
+        last = Arch.of(teacher).layers[-1]
+        self.heads = options.relation_heads or last.num_attention_heads
+
+    def __call__(self, batch: Batch) -> NetworkLoss:
+        inputs = {name: batch[name] for name in MODEL_INPUTS if name in batch}
+        theirs = self._of_teacher(inputs)
+        options = self._options
+
+        def loss(arch: Arch) -> dict[str, Term]:
+            child = self._supernet.child(arch)
+            with projections_of(child.skeleton) as ours:
+                output = self._supernet(arch, base=not options.mlm_weight, **inputs)
+            values = relation_loss(
+                ours,
+                theirs,
+                heads=self.heads,
+                mask=batch["attention_mask"],
+                kind=options.relation,
+                parts=options.parts,
+                heads_at_once=options.heads_at_once,
+            )
+            terms = {"relation": Term(values, per=PER[options.relation])}
+            if options.mlm_weight:
+                losses = masked_token_losses(lambda **_: output, batch)
+                terms["mlm"] = Term(losses, options.mlm_weight, per="labels")
+            return terms
+
+        return loss
+
+    @torch.no_grad()
+    def _of_teacher(self, inputs: Batch) -> Projections:
+        device = inputs["input_ids"].device
+        if self._teacher.device != device:
+            self._teacher.to(device)  # pyright: ignore[reportArgumentType]
+        with evaluation_mode(self._teacher), projections_of(self._teacher) as theirs:
+            self._teacher.base_model(**inputs)
+        return dict(theirs)
+
+
+def super_lm(
+    teacher: PreTrainedModel,
+    space: Space,
+    *,
+    init: Init = "truncate",
+    sample: Batch | None = None,
+    seed: int = 0,
+) -> Supernet:
+    """The SuperLM of a sub-space before training: all layers of the teacher at the sub-space's
+    largest widths.
+
+    Args:
+        teacher: a model of a supported family; it is not changed.
+        space: the sub-space.
+        init: what of the teacher it keeps.
+        sample: text, for `importance` and `pca`.
+        seed: of random weights.
+
+    Raises:
+        CompatibilityError: the teacher does not contain the sub-space.
+    """
+    ...
