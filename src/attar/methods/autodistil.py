@@ -21,37 +21,51 @@ Deviations, from the official code (MIT):
 - the ranking without training, which the paper describes and the code lacks.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
-from typing import Any, Literal
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
 
 import torch
 from transformers import PreTrainedModel
 
 from attar.arch import Arch, Space
-from attar.budget import Cost, Latency
+from attar.budget import Cost
 from attar.data.labelled.encode import MODEL_INPUTS
 from attar.data.sequences import Sequences
 from attar.data.sources import Batch
-from attar.errors import ConfigError, check_types, require
+from attar.errors import check_types, require
 from attar.evaluation.masked import masked_token_losses
+from attar.families import Body
 from attar.measure.cost import cost_of
-from attar.models import computing, evaluation_mode, inference
+from attar.models import computing, evaluation_mode
 from attar.report.record import Paper
-from attar.search.elastic_training import NetworkLoss
-from attar.search.supernet import Supernet
+from attar.runtime import Bar
+from attar.search.elastic_training import NetworkLoss, Sandwich, SupernetConfig
+from attar.search.parents import Init, make_parent
+from attar.search.supernet import Draws, Supernet
 from attar.train.relations import PER, Projections, RelationKind, projections_of, relation_loss
-from attar.train.trainer import Term
+from attar.train.trainer import Term, Training, fit
 
 PAPER = Paper(
-    "AutoDistil: Few-shot Task-agnostic Neural Architecture Search for Distilling Large Language "
-    "Models",
+    title="AutoDistil: Few-shot Task-agnostic Neural Architecture Search for Distilling Large "
+    "Language Models",
+    authors=(
+        "Dongkuan Xu",
+        "Subhabrata Mukherjee",
+        "Xiaodong Liu",
+        "Debadeepta Dey",
+        "Wenhui Wang",
+        "Xiang Zhang",
+        "Ahmed Hassan Awadallah",
+        "Jianfeng Gao",
+    ),
     year=2022,
     arxiv="2201.12507",
 )
 
-Init = Literal["truncate", "importance", "pca", "random"]
+_SAMPLE = 64  # rows that tell which channels matter
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,11 +106,13 @@ _TINY = (range(4, 8), range(7, 11), (128, 160, 192, 224), (2.0, 2.5, 3.0, 3.5))
 _SMALL = (range(9, 13), range(7, 11), (256, 288, 320, 352), (2.5, 3.0, 3.5, 4.0))
 _BASE = (range(9, 13), range(9, 13), (544, 576, 608, 640), (2.5, 3.0, 3.5, 4.0))
 _COARSE = (range(3, 13, 3), range(3, 13, 3), (192, 384, 576, 768), (1.0, 2.0, 3.0, 4.0))
-_PUBLISHED: Mapping[int, Mapping[str, Any]] = {
-    1: {"whole": _COARSE},
-    2: {"smallest": (range(7, 13), *_TINY[1:]), "largest": (range(7, 13), *_BASE[1:])},
-    3: {"tiny": _TINY, "small": _SMALL, "base": _BASE},
-}
+_PUBLISHED: Mapping[int, Mapping[str, Any]] = MappingProxyType(
+    {
+        1: {"whole": _COARSE},
+        2: {"smallest": (range(7, 13), *_TINY[1:]), "largest": (range(7, 13), *_BASE[1:])},
+        3: {"tiny": _TINY, "small": _SMALL, "base": _BASE},
+    }
+)
 
 
 def compact(teacher: PreTrainedModel, *, k: int = 3, fixed_heads: bool = True) -> dict[str, Space]:
@@ -149,11 +165,12 @@ def _space(
         groups = groups[-1:]
         unit = groups[0] * per_group
         hidden = tuple(sorted({max(1, round(width / unit)) * unit for width in hidden}))
+    narrow = {int(hidden[0] * ratio): ratio for ratio in reversed(ratios)}
     return Space(
         layers,
         hidden,
         tuple(n * per_group for n in groups),
-        intermediate_ratio=ratios,
+        intermediate_ratio=tuple(sorted(narrow.values())),  # each makes a difference
         num_key_value_heads=groups if per_group > 1 else (),
         head_dim=() if head_dim is None else (head_dim,),
     )
@@ -183,6 +200,7 @@ class RelationDistillation:
         self.heads = options.relation_heads or last.num_attention_heads
 
     def __call__(self, batch: Batch) -> NetworkLoss:
+        """The teacher reads the batch once; what is returned gives a student's loss."""
         inputs = {name: batch[name] for name in MODEL_INPUTS if name in batch}
         theirs = self._of_teacher(inputs)
         options = self._options
@@ -218,25 +236,143 @@ class RelationDistillation:
         return dict(theirs)
 
 
-def super_lm(
+def train_super_lm(
     teacher: PreTrainedModel,
     space: Space,
     *,
-    init: Init = "truncate",
-    sample: Batch | None = None,
-    seed: int = 0,
-) -> Supernet:
-    """The SuperLM of a sub-space before training: all layers of the teacher at the sub-space's
-    largest widths.
+    texts: Sequences,
+    options: AutoDistilConfig,
+    config: SupernetConfig,
+    state_dir: Path | None = None,
+    resume: bool = False,
+) -> tuple[Supernet, Training]:
+    """Steps 1 to 4 of AutoDistil for one sub-space.
 
     Args:
-        teacher: a model of a supported family; it is not changed.
+        teacher: in float32; it is not changed.
         space: the sub-space.
-        init: what of the teacher it keeps.
-        sample: text, for `importance` and `pca`.
-        seed: of random weights.
+        texts: unlabelled text, with masks, whose labels only `mlm_weight` uses.
+        options: the method's options.
+        config: of the training.
+        state_dir: where checkpoints go; None: none are written.
+        resume: go on from the newest checkpoint there.
 
     Raises:
         CompatibilityError: the teacher does not contain the sub-space.
+        TrainingDivergedError: the loss became infinite or NaN.
     """
-    ...
+    sample = texts.batch(range(min(len(texts), _SAMPLE)))
+    # 1. The SuperLM begins as the teacher, cut to the widest student.
+    parent = make_parent(teacher, space, init=options.init, sample=sample, seed=config.seed)
+    supernet = Supernet(parent, space)
+    # 2. The students of a step: the largest, the smallest, and random ones.
+    draws = Draws(space, config.sampling, n_random=config.n_random, seed=config.seed)
+    # 3. Each has the teacher's relations as its goal; the teacher reads the batch once.
+    distillation = RelationDistillation(supernet, teacher, options)
+    sandwich = Sandwich(supernet, draws, distillation, reduce=config.grad_reduce)
+    # 4. Their gradients are added up, clipped, and make one step.
+    training = fit(
+        parent,
+        texts,
+        config=config,
+        state_dir=state_dir,
+        resume=resume,
+        compute=sandwich,
+        prepare=sandwich.prepare,
+        auxiliary=supernet.providers,
+    )
+    return supernet.eval(), training
+
+
+# --------------------------------------------------------------------------------------- ranking
+
+
+@dataclass(frozen=True)
+class Ranked:
+    """A student, what it costs, and how far it is from the teacher.
+
+    Attributes:
+        arch: its widths.
+        loss: relation loss on held-out text.
+        cost: counted from its tensors.
+        published: parameters and multiply-accumulates by the paper's formulas.
+        space: the name of its sub-space.
+    """
+
+    arch: Arch
+    loss: float
+    cost: Cost
+    published: tuple[int, int]
+    space: str = ""
+
+
+def rank(
+    supernet: Supernet,
+    teacher: PreTrainedModel,
+    texts: Sequences,
+    *,
+    archs: Sequence[Arch] | None = None,
+    options: AutoDistilConfig = AutoDistilConfig(),
+    batch_size: int = 32,
+    name: str = "",
+) -> list[Ranked]:
+    """Step 5 of AutoDistil: every student's relation loss on held-out text, best first, without any
+    training. No order of sizes is assumed: a larger student may well lose.
+
+    Args:
+        supernet: a trained SuperLM.
+        teacher: in float32.
+        texts: held-out text; its masks are the same for all students.
+        archs: the students; None: all of the sub-space.
+        options: of the loss.
+        batch_size: rows in one forward pass, which makes no difference to the result.
+        name: of the sub-space.
+    """
+    archs = list(supernet.space.enumerate() if archs is None else archs)
+    supernet.eval()
+    losses = dict.fromkeys(archs, 0.0)
+    distillation, count = RelationDistillation(supernet, teacher, options), 0.0
+    with computing(teacher), torch.no_grad():
+        for start in Bar(range(0, len(texts), batch_size), desc="ranking", unit="batch"):
+            rows = range(start, min(start + batch_size, len(texts)))
+            batch = {key: x.to(supernet.parent.device) for key, x in texts.batch(rows).items()}
+            count += texts.counts(batch)[PER[options.relation]]
+            of = distillation(batch)
+            for arch in archs:
+                losses[arch] += float(of(arch)["relation"].values.sum(dtype=torch.float64))
+    ranked = (
+        Ranked(
+            arch,
+            losses[arch] / count,
+            cost=cost_of(supernet.child(arch).skeleton, cache=False),
+            published=published_size(arch, vocabulary=Body(supernet.parent).vocabulary),
+            space=name,
+        )
+        for arch in archs
+    )
+    return sorted(ranked, key=lambda one: one.loss)
+
+
+def published_size(
+    arch: Arch, *, vocabulary: int, positions: int = 512, tokens: int = 128
+) -> tuple[int, int]:
+    """Parameters and multiply-accumulates as the official code counts them, to compare with the
+    paper's tables: too few, as it takes each projection of A heads for (hidden, hidden A / 12),
+    where 64-wide heads make it (hidden, 64 A).
+
+    Args:
+        arch: homogeneous over its layers.
+        vocabulary: rows of the token embeddings.
+        positions: rows of the position embeddings.
+        tokens: of the text that the multiply-accumulates are counted for.
+    """
+    hidden, shape = arch.hidden_size or 0, arch.layers[0]
+    depth, heads, neurons = len(arch.layers), shape.num_attention_heads, shape.intermediate_size
+    queries = hidden * hidden * heads // 4
+    maps = queries + hidden * hidden + 2 * hidden * neurons
+    layer = maps + 3 * hidden + hidden + neurons + hidden + 4 * hidden
+    embeddings = (vocabulary + positions + 2) * hidden + 2 * hidden
+    pooler = hidden * hidden + hidden
+    scores = tokens * tokens * hidden * heads // 6
+    macs = depth * (tokens * maps + scores) + tokens * hidden * hidden
+    return embeddings + depth * layer + pooler, macs

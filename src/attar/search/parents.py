@@ -53,7 +53,8 @@ def make_parent(
     largest = space.largest
     depth = Arch.of(teacher).num_hidden_layers
     arch = replace(largest, layers=(largest.layers[-1],) * depth)
-    parent = child_of(teacher, arch, layers=range(depth)).extract(plain(teacher))
+    child = child_of(teacher, arch, layers=range(depth))
+    parent = child.extract(child.weights(plain(teacher)))
     for parameter in parent.parameters():
         parameter.requires_grad_(True)
     if init == "random":
@@ -75,7 +76,8 @@ def ordered(
     teacher: PreTrainedModel, sample: Batch, *, by: Literal["importance", "pca"]
 ) -> PreTrainedModel:
     """A copy of a model whose first channels matter most on a sample."""
-    model = child_of(teacher, Arch.of(teacher)).extract(plain(teacher))
+    whole = child_of(teacher, Arch.of(teacher))
+    model = whole.extract(whole.weights(plain(teacher)))
     moments = _moments(model, sample)
     body = Body(model)
     stream, readers = torch.zeros(body.hidden, body.hidden), torch.zeros(body.hidden)
@@ -112,8 +114,8 @@ def _read(module: Any) -> Tensor:
 
 
 def _moments(model: PreTrainedModel, sample: Batch) -> dict[str, Tensor]:
-    """Sums of x x^T over the real tokens, (inputs, inputs) on the processor, for every linear module
-    inside the layers, by its name in the model."""
+    """Sums of x x^T over the real tokens, (inputs, inputs) on the processor, for every linear
+    module inside the layers, by its name in the model."""
     found: dict[str, Tensor] = {}
     real = sample["attention_mask"].bool()
     inputs = {name: sample[name].to(model.device) for name in MODEL_INPUTS if name in sample}
@@ -123,9 +125,7 @@ def _moments(model: PreTrainedModel, sample: Batch) -> dict[str, Tensor]:
 
 
 @contextmanager
-def _watching(
-    model: PreTrainedModel, found: dict[str, Tensor], real: Tensor
-) -> Iterator[None]:
+def _watching(model: PreTrainedModel, found: dict[str, Tensor], real: Tensor) -> Iterator[None]:
     body, handles = Body(model), []
     for index, layer in enumerate(body.layers):
         for name in (*body.family.reads, *body.family.writes):

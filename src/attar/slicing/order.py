@@ -25,7 +25,11 @@ def reorder_hidden(model: PreTrainedModel, order: Tensor) -> None:
 
 @torch.no_grad()
 def reorder_units(
-    model: PreTrainedModel, layer: int, *, heads: Tensor | None = None, neurons: Tensor | None = None
+    model: PreTrainedModel,
+    layer: int,
+    *,
+    heads: Tensor | None = None,
+    neurons: Tensor | None = None,
 ) -> None:
     """Permute the key/value heads (each with its query heads) or the neurons of one layer, in
     place; the model computes the same.
@@ -67,7 +71,7 @@ def rotate_hidden(model: PreTrainedModel, basis: Tensor) -> None:
         if name.rpartition(".")[0] in norms and name.endswith("weight"):
             parameter.copy_((turn.square() * parameter[:, None]).sum(0))
         else:
-            parameter.copy_(torch.tensordot(parameter, turn, ([axis], [0])).movedim(-1, axis))
+            parameter.copy_((parameter.movedim(axis, -1) @ turn).movedim(-1, axis))
 
 
 def _stream_axes(model: PreTrainedModel) -> Sequence[tuple[str, int]]:
