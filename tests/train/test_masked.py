@@ -37,7 +37,7 @@ def student(*, dropout: float = 0.0) -> PreTrainedModel:
 
 
 def source() -> Sequences:
-    return Sequences(TEXTS, encoders.tokenizer(), context=10)
+    return Sequences(TEXTS, encoders.tokenizer(), context=10, mask_probability=0.4)
 
 
 def related(kind: RelationKind) -> Compute:
