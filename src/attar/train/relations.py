@@ -117,7 +117,8 @@ def _distance(student: Tensor, teacher: Tensor, real: Tensor, kind: RelationKind
     s, t = _products(student), _products(teacher)
     if kind == "mse":
         return (s - t).square().sum((1, 2, 3))
-    # A softmax over nothing is NaN, in a row of padding alone, and neither it nor its gradient stays.
+    # In a row of padding alone the softmax is over nothing, NaN, and neither it nor its gradient
+    # stays.
     s, t = (x.masked_fill(~real[:, None, None], -torch.inf) for x in (s, t))
     return torch.where(real[:, None], forward_kl(s, t), 0.0).sum((1, 2))
 
