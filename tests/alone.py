@@ -4,7 +4,7 @@ import sys
 from typing import Any
 
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoModelForCausalLM, AutoModelForMaskedLM, AutoTokenizer
 
 
 def run_model(folder: str, ids: list[list[int]], remote: bool) -> Any:
@@ -16,6 +16,14 @@ def run_model(folder: str, ids: list[list[int]], remote: bool) -> Any:
         logits = model(input_ids=given).logits
     model.generate(given, max_new_tokens=4, do_sample=False, pad_token_id=0)
     return logits.tolist()
+
+
+def run_encoder(folder: str, ids: list[list[int]]) -> Any:
+    """Logits of a saved masked language model that comes with its code, as a list."""
+    _without_attar()
+    model = AutoModelForMaskedLM.from_pretrained(folder, trust_remote_code=True).eval()
+    with torch.no_grad():
+        return model(input_ids=torch.tensor(ids)).logits.tolist()
 
 
 def run_tokenizer(folder: str, text: str) -> tuple[str, list[int], str]:

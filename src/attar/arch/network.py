@@ -119,6 +119,8 @@ def layer_keys(shape: LayerShape, family: Family) -> dict[str, int]:
     if not family.no_heads:
         keys["num_attention_heads"] = shape.num_attention_heads
         keys["num_key_value_heads"] = shape.num_key_value_heads
+    elif family.own_head_size:
+        keys["num_attention_heads"] = shape.num_attention_heads
     if shape.hidden_size is not None:
         keys["hidden_size"] = shape.hidden_size
     return keys

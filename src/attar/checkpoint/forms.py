@@ -29,10 +29,19 @@ def stock_class(model: PreTrainedModel) -> Any:
 
 
 def is_per_layer(config: Any) -> bool:
-    """Whether the layers differ, so that only our form of the class can be built from the
-    config.
+    """Whether only our form of the class can be built from the config: the layers differ, or their
+    heads are not as wide as the stock class computes them.
     """
-    return config.is_heterogeneous and config.model_type in FAMILIES
+    return config.model_type in FAMILIES and (config.is_heterogeneous or _own_head_size(config))
+
+
+def _own_head_size(config: Any) -> bool:
+    """Whether the heads have a size of their own, where the stock class computes it as width /
+    heads.
+    """
+    size = getattr(config, "head_dim", None)
+    tied = not FAMILIES[config.model_type].own_head_size
+    return not (tied or size is None or config.num_attention_heads * size == config.hidden_size)
 
 
 def accept_widths(config: Any) -> None:
@@ -44,8 +53,9 @@ def accept_widths(config: Any) -> None:
 
 
 def follow_config(model: PreTrainedModel) -> None:
-    """Give a model the class that its config needs: the per-layer form where its layers differ, so
-    that whatever saves it saves what loads again, and the stock class where they are alike.
+    """Give a model the class that its config needs: the per-layer form where its layers differ or
+    its heads have a size of their own, so that whatever saves it saves what loads again, and else
+    the stock class.
     """
     base = stock_class(model)
     if is_per_layer(model.config):

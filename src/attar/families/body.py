@@ -315,8 +315,8 @@ class Body:
         """Why this part cannot be removed from this model, or None.
 
         Heads whose size is tied to width / heads get a reason, because pruning, which keeps the
-        width, could not save the result. A `SlicePlan` can cut them all the same, and `no_form`
-        says whether a class still holds the result.
+        width, could not save the result for the stock class. A `SlicePlan` can cut them all the
+        same, and `no_form` says whether a class still holds the result.
         """
         config = self.model.config
         if part == "kv_groups":
@@ -330,10 +330,19 @@ class Body:
             return "its token embeddings have a width of their own (word_embed_proj_dim)"
         return None
 
+    @property
+    def _own_head_size(self) -> bool:
+        """Whether our per-layer form of the class builds heads of this size; it knows those of
+        self-attention.
+        """
+        crossed = getattr(self.model.config, "add_cross_attention", False)
+        return self.family.own_head_size and not crossed
+
     def no_form(self) -> str | None:
         """Why no class of transformers can be built with these widths, or None."""
         config, family = self.model.config, self.family
-        if family.tied_head_size or getattr(config, "qk_layernorm", False):
+        tied = family.tied_head_size and not self._own_head_size
+        if tied or getattr(config, "qk_layernorm", False):
             for index, layer in enumerate(self.layers):
                 if self.hidden != layer.heads * self.head_dim:
                     return (

@@ -30,6 +30,8 @@ class Family:
     head_size: str = "head_dim"  # attribute of the attention module: channels of one head
     rotary: bool = True
     tied_head_size: bool = False  # the config class computes the head size as width / heads
+    # our per-layer form of the class takes the head size from `head_dim` all the same
+    own_head_size: bool = False
     wide_norm: bool = False  # queries and keys are normalised over all heads at once
     # the config class refuses head counts that do not divide the width
     heads_divide_width: bool = False
@@ -72,6 +74,7 @@ _BERT = Family(
     head_size="attention_head_size",
     rotary=False,
     tied_head_size=True,
+    own_head_size=True,
 )
 
 FAMILIES: dict[str, Family] = {
@@ -137,6 +140,7 @@ FAMILIES: dict[str, Family] = {
         fused_mlp_in=True,
         mlp_out="mlp.Wo",
         tied_head_size=True,
+        own_head_size=True,
         first_norm="attn_norm",
     ),
 }

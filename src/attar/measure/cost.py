@@ -54,7 +54,7 @@ def _attention_macs(model: PreTrainedModel) -> int:
     if model.config.model_type not in FAMILIES:
         return 0
     body = Body(model)
-    return sum(2 * layer.heads * (body.head_dim or 0) for layer in body.layers)
+    return sum(2 * layer.heads * layer.head_dim for layer in body.layers)
 
 
 @torch.no_grad()

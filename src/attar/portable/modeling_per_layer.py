@@ -1,36 +1,117 @@
-"""A transformers model whose layers differ in width, as `per_layer_config` of its config says.
+"""A transformers model whose layers differ in width, as `per_layer_config` of its config says, or
+whose heads have a size of their own.
 
 transformers writes and reads `per_layer_config`, but its model classes still build every layer from
 the global widths. The classes here rebuild each layer from its own config: `PerLayerX` stands for
-every model class `X` of transformers. The file needs transformers alone and travels with every
-checkpoint that such a model is saved to (`save_pretrained`, Trainer), so that
+every model class `X` of transformers. BERT, RoBERTa and ModernBERT compute the size of a head as
+`hidden_size / num_attention_heads`; here `head_dim` gives it, where the config has it. The file
+needs transformers alone and travels with every checkpoint that such a model is saved to
+(`save_pretrained`, Trainer), so that
 `AutoModelForCausalLM.from_pretrained(folder, trust_remote_code=True)` works where Attar is not
 installed.
 """
+
+from contextlib import contextmanager
 
 import transformers
 from torch import nn
 
 PREFIX = "PerLayer"
+#: types of models whose stock classes compute the head size, and whose attention is rebuilt here
+OWN_HEAD_SIZE = ("bert", "roberta", "modernbert")
+
+HEADS = (
+    "AutoModel",
+    "AutoModelForMaskedLM",
+    "AutoModelForMultipleChoice",
+    "AutoModelForQuestionAnswering",
+    "AutoModelForSequenceClassification",
+    "AutoModelForTokenClassification",
+)
 
 
 class PerLayerMixin:
     """Put before a transformers model class."""
 
     def __init__(self, config, *args, **kwargs):
-        super().__init__(config, *args, **kwargs)
+        with _accepted(config):
+            super().__init__(config, *args, **kwargs)
         count = config.num_hidden_layers
         lists = (m for m in self.modules() if isinstance(m, nn.ModuleList) and len(m) == count)
         layers = next(lists)  # the outermost comes first
         for i, layer in enumerate(layers):
-            layers[i] = type(layer)(config.per_layer_config[i], layer_idx=i)
+            layers[i] = _build(type(layer), config.per_layer_config[i], i)
         self.post_init()
 
     def save_pretrained(self, *args, **kwargs):
         """Save it under the module's own names: transformers renames nothing when it reads a class
-        that is not its own.
+        that is not its own. The config of an encoder names the classes of all heads, as it is
+        fine-tuned under one that it does not have yet.
         """
+        if self.config.model_type in OWN_HEAD_SIZE:
+            self.config.auto_map = _classes(type(self.config))
         return super().save_pretrained(*args, **{"save_original_format": False, **kwargs})
+
+
+def _head_size(config):
+    """Channels of a head where they are not those that the stock class computes; else None."""
+    size = getattr(config, "head_dim", None)
+    if config.model_type not in OWN_HEAD_SIZE or not size:
+        return None
+    return None if config.num_attention_heads * size == config.hidden_size else size
+
+
+@contextmanager
+def _accepted(config):
+    """Let the stock class take a number of heads that does not divide the width: one head, for as
+    long as it builds modules that are replaced afterwards.
+    """
+    heads = config.num_attention_heads
+    if _head_size(config):
+        config.num_attention_heads = 1
+    try:
+        yield
+    finally:
+        if config.num_attention_heads != heads:
+            config.num_attention_heads = heads
+
+
+def _build(kind, config, index):
+    """One layer of the stock class, whose heads may have a size of their own."""
+    heads, size = config.num_attention_heads, _head_size(config)
+    with _accepted(config):
+        layer = kind(config, layer_idx=index)
+    if not size:
+        return layer
+    width, inner = config.hidden_size, heads * size
+    if config.model_type == "modernbert":
+        attention = layer.attn
+        attention.head_dim = size
+        attention.Wqkv = _linear(width, 3 * inner, like=attention.Wqkv)
+        attention.Wo = _linear(inner, width, like=attention.Wo)
+        return layer
+    attention, output = layer.attention.self, layer.attention.output
+    attention.num_attention_heads, attention.attention_head_size = heads, size
+    attention.all_head_size, attention.scaling = inner, size**-0.5
+    for name in ("query", "key", "value"):
+        setattr(attention, name, _linear(width, inner, like=getattr(attention, name)))
+    output.dense = _linear(inner, width, like=output.dense)
+    return layer
+
+
+def _linear(inputs, outputs, *, like):
+    return nn.Linear(inputs, outputs, bias=like.bias is not None)
+
+
+def _classes(config):
+    """For every auto class of transformers that knows this config class, the class here."""
+    found = {}
+    for auto in HEADS:
+        mapping = getattr(transformers, auto)._model_mapping
+        if config in mapping:
+            name = f"{PREFIX}{mapping[config].__name__}"
+            found[auto] = f"{__name__.rpartition('.')[2]}.{name}"
+    return found
 
 
 def _auto_class(name):

@@ -214,7 +214,8 @@ def scale_queries(tensor: Tensor, factor: float) -> Tensor:
 
 def describe(config: Any, arch: Arch) -> None:
     """Write an architecture into a transformers config: stock keys if all layers are alike and a
-    stock class takes them, else `per_layer_config`. Widths that are None stay as they are.
+    stock class takes them, else `per_layer_config`; and `head_dim` where heads are not as wide as
+    the stock class computes them. Widths that are None stay as they are.
     """
     family = FAMILIES[config.model_type]
     config.per_layer_config = None
@@ -226,6 +227,8 @@ def describe(config: Any, arch: Arch) -> None:
         config.vocab_size = arch.vocab_size
     if family.tied_head_size:
         config.num_attention_heads = max(layer.num_attention_heads for layer in arch.layers)
+        if family.own_head_size:
+            _describe_heads(config, arch)
     elif arch.head_dim is not None:
         config.head_dim = arch.head_dim
     stock = arch.uniform and (
@@ -242,6 +245,15 @@ def describe(config: Any, arch: Arch) -> None:
         # transformers validates, and some caches are sized, by the global widths
         config.allow_global_per_layer_attribute_access = True
         accept_widths(config)
+
+
+def _describe_heads(config: Any, arch: Arch) -> None:
+    """Write the head size where it is not the one that the stock class computes."""
+    size = getattr(config, "head_dim", None) if arch.head_dim is None else arch.head_dim
+    vars(config).pop("head_dim", None)
+    widths = {layer.num_attention_heads * (size or 0) for layer in arch.layers}
+    if size is not None and widths != {config.hidden_size}:
+        config.head_dim = size
 
 
 def _writable(shape: LayerShape, config: Any, family: Family) -> LayerShape:
