@@ -95,7 +95,7 @@ FINE_TUNING = DistillConfig(
 
 
 def fine_tuned(
-    student: PreTrainedModel, name: str, data: Path, *, rows: int = 4_000, seed: int = 0
+    student: PreTrainedModel, name: str, data: Path, *, rows: int = 2_500, seed: int = 0
 ) -> dict[str, float]:
     """Train an encoder on the labels of a task with a new head, whose start the seed alone
     decides; its accuracy on validation and test in percent, of the last step."""

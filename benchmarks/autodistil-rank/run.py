@@ -66,7 +66,7 @@ def main() -> None:
         if (name := name_of(one.arch)) in known:
             continue
         scores = fine_tuned(
-            net.extract(one.arch), TASK, args.data, rows=200 if args.quick else 4_000
+            net.extract(one.arch), TASK, args.data, rows=200 if args.quick else 2_500
         )
         known[name] = {"student": name, **scores}
         with file.open("a", encoding="utf-8") as out:
