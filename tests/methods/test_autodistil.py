@@ -6,12 +6,20 @@ from pathlib import Path
 
 import pytest
 import torch
-from transformers import BertConfig, BertModel, BertTokenizer, PreTrainedModel
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    BertConfig,
+    BertModel,
+    BertTokenizer,
+    PreTrainedModel,
+)
 
 import tiny
 from attar.arch import Arch, LayerShape, Space
 from attar.data.sequences import Sequences
 from attar.errors import CompatibilityError, ConfigError
+from attar.measure.cost import cost_of
 from attar.methods.autodistil import (
     AutoDistilConfig,
     RelationDistillation,
@@ -143,6 +151,31 @@ def test_kept_layers_are_the_published_ones() -> None:
         slices = Supernet(parent, space).child(Arch((LayerShape(4, 4, 48),) * depth, 32, 8)).slices
         names = [s.name.split(".layer.")[1] for s in slices.values() if ".layer." in s.name]
         assert sorted({int(name.partition(".")[0]) for name in names}) == list(layers)
+
+
+@pytest.mark.parametrize(
+    ("family", "shape"),
+    [
+        ("qwen2", (28, 1536, 12, 2, 8960, 151_936)),
+        ("llama", (32, 4096, 32, 32, 11_008, 32_000)),
+        ("llama", (40, 5120, 40, 40, 13_824, 32_000)),
+    ],
+    ids=["1.5B", "7B", "13B"],
+)
+def test_sub_spaces_of_large_decoders(family: str, shape: tuple[int, ...]) -> None:
+    names = (
+        *("num_hidden_layers", "hidden_size", "num_attention_heads", "num_key_value_heads"),
+        *("intermediate_size", "vocab_size"),
+    )
+    config = AutoConfig.for_model(family, **dict(zip(names, shape, strict=True)))
+    with torch.device("meta"):
+        model = AutoModelForCausalLM.from_config(config)
+    for space in compact(model).values():
+        supernet = Supernet(model, space)
+        for arch in (space.largest, space.smallest):
+            child = supernet.child(arch)
+            assert Arch.of(child.skeleton) == replace(arch, vocab_size=shape[-1])
+            assert cost_of(child.skeleton, cache=False).params < model.num_parameters()
 
 
 # ------------------------------------------------------------------------------------------ steps
