@@ -20,7 +20,7 @@ from attar.report.tables import NONE, Table
 from attar.report.units import digits
 from attar.search.statistics import expected_best
 from attar.search.storage import STUDY_FILE, open_study, study_lock, study_name
-from attar.search.trials import Origin, PlannedTrial
+from attar.search.trials import Origin, PlannedTrial, counted
 
 State = Literal["complete", "pruned", "failed"]
 _STATES: dict[TrialState, State] = {TrialState.COMPLETE: "complete", TrialState.PRUNED: "pruned"}
@@ -70,15 +70,11 @@ def state_of(trial: FrozenTrial) -> State:
 
 def ended_trials(study: optuna.Study, convert: Convert[T]) -> list[tuple[T, Origin]]:
     """The trials that have ended, each with its origin; without those that were run again."""
-    trials = study.get_trials(deepcopy=False)
-    again = {trial.user_attrs.get("instead_of") for trial in trials}
     attrs = study.user_attrs
     return [
         (convert(trial, attrs), planned.origin)
-        for trial in trials
-        if trial.state.is_finished()
-        and (planned := PlannedTrial.of(trial)) is not None
-        and trial.number not in again
+        for trial in counted(study.get_trials(deepcopy=False))
+        if trial.state.is_finished() and (planned := PlannedTrial.of(trial)) is not None
     ]
 
 

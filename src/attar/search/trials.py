@@ -130,7 +130,7 @@ class Queue:
                 study.set_user_attr("settings", settings)
             else:
                 _check_settings(_renamed(stored, renamed), settings, folder, names=names)
-            if study.user_attrs.get("listed", 0) < len(plan):  # new, or more are asked for now
+            if study.user_attrs.get("listed", -1) < len(plan):  # new, or more are asked for now
                 _enqueue(study, plan)
                 study.set_user_attr("listed", len(plan))
         return cls(folder, study, shared=url is not None)
@@ -145,18 +145,30 @@ class Queue:
         if error is None:  # else the file tells the others that its trial was left behind
             Path(self._life.lock_file).unlink(missing_ok=True)
 
+    def add(self, plan: Sequence[PlannedTrial]) -> None:
+        """List further trials; those that are there already are not listed again."""
+        with study_lock(self.folder):
+            _enqueue(self.study, plan)
+
+    def ended(self) -> dict[str, FrozenTrial]:
+        """The trials that have ended, by their payloads."""
+        trials = (trial for trial in counted(self._trials()) if trial.state.is_finished())
+        return {planned.payload: t for t in trials if (planned := PlannedTrial.of(t))}
+
     def take(self) -> optuna.Trial | None:
         """The next waiting trial, which no other worker gets; None if there is none."""
         with study_lock(self.folder):  # so that a trial is never seen without its worker
             self._rescue()
-            if not self.count(TrialState.WAITING):
-                return None
-            trial = self.study.ask()
-            if not {"payload", "pipeline"} & trial.user_attrs.keys():  # another was faster
-                self.study.tell(trial, state=TrialState.FAIL)
-                return None
-            trial.set_user_attr("worker", self._name)
-            return trial
+            while self.count(TrialState.WAITING):
+                trial = self.study.ask()
+                if not {"payload", "pipeline"} & trial.user_attrs.keys():  # another was faster
+                    self.study.tell(trial, state=TrialState.FAIL)
+                    return None
+                if any(trial.number == other.number for other in counted(self._trials())):
+                    trial.set_user_attr("worker", self._name)
+                    return trial
+                self.study.tell(trial, state=TrialState.FAIL)  # another machine has listed it too
+            return None
 
     def put_back(self, number: int, *, lives: int | None = None) -> None:
         """Let another worker run a trial from its beginning; it has that many lives left, or as
@@ -216,6 +228,23 @@ class Queue:
                 return False
         except Timeout:
             return True
+
+
+def counted(trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
+    """Those trials of a study that count, every payload once: the one that was listed first, or
+    what was run in its stead.
+
+    Args:
+        trials: all of the study, by number.
+    """
+    last: dict[str, FrozenTrial] = {}
+    for trial in trials:
+        if (planned := PlannedTrial.of(trial)) is None:
+            continue
+        before = last.get(planned.payload)
+        if before is None or trial.user_attrs.get("instead_of") == before.number:
+            last[planned.payload] = trial
+    return sorted(last.values(), key=lambda trial: trial.number)
 
 
 @dataclass(frozen=True)
@@ -313,7 +342,7 @@ def _run(
     logger.info(
         "trial %d: %.4f%s in %.0f s  %s",
         *(trial.number, outcome.score, " (pruned)" if outcome.pruned else "", seconds),
-        json.dumps(space.stored(values)),
+        json.dumps(space.stored(values)) if values else trial.user_attrs["payload"],
     )
 
 
