@@ -3,19 +3,24 @@
 import json
 import os
 import signal
+import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
+import optuna
 import pytest
 
 import postgres
 import processes
+from attar.search import trials as mechanism
 from attar.search.evolve import Evolution, EvolutionConfig, evolve
 from attar.search.individuals import Genes
 from attar.search.trials import PlannedTrial, Queue, counted
 from breeding import Knapsack, history
 
-SMALL = EvolutionConfig(population=12, parents=4, mutations=5, crossovers=5, iterations=4)
+SMALL = EvolutionConfig(population=6, parents=3, mutations=2, crossovers=2, iterations=3)
 
 
 @pytest.fixture(scope="module")
@@ -93,25 +98,26 @@ def test_what_a_killed_worker_left_is_scored_by_the_other(tmp_path: Path, server
 
 
 def test_what_two_machines_list_at_once_is_run_once(tmp_path: Path, server: str) -> None:
-    plan = [PlannedTrial(json.dumps([n]), {}, "listed") for n in range(20)]
-    meet = processes.context().Barrier(2, timeout=240)
+    plan = [PlannedTrial(json.dumps([n]), {}, "listed") for n in range(6)]
+    settings: dict[str, Any] = {"settings": {}, "plan": []}
     folders = [tmp_path / machine / "listed" for machine in ("one", "two")]
-    both = [processes.start(list_late, folder, server, plan, meet.wait) for folder in folders]
-    for one in both:
-        one.join()
-    assert [one.exitcode for one in both] == [0, 0]
-    with Queue.open(folders[0], server, settings={}, plan=[]) as queue:
-        trials = queue.study.get_trials(deepcopy=False)
-        assert len(trials) > len(counted(trials)) == 20  # some were listed twice
-        ran = [
-            queue.study.tell(trial, 0.0).user_attrs["payload"] for trial in iter(queue.take, None)
-        ]
-        assert sorted(ran) == sorted(one.payload for one in plan)
-        assert queue.ended().keys() == set(ran)
+    one, other = (Queue.open(folder, server, **settings) for folder in folders)
+    meet = threading.Barrier(2)
 
+    def enqueue(study: optuna.Study, planned: list[PlannedTrial]) -> None:
+        meet.wait()  # both have seen that nothing is there
+        for trial in planned:
+            study.enqueue_trial({}, user_attrs=trial.attributes())
 
-def list_late(folder: Path, url: str, plan: list[PlannedTrial], meet: Callable[[], object]) -> None:
-    """List a plan at the same time as another."""
-    queue = Queue.open(folder, url, settings={}, plan=[])
-    meet()
-    queue.add(plan)
+    with pytest.MonkeyPatch.context() as patch, ThreadPoolExecutor(2) as machines:
+        patch.setattr(mechanism, "_enqueue", enqueue)
+        list(machines.map(lambda queue: queue.add(plan), (one, other)))
+    with one, other:
+        assert (one.count(), len(counted(one.study.get_trials()))) == (12, 6)
+        ran = list[str]()
+        while trials := [trial for queue in (one, other) if (trial := queue.take())]:
+            for trial in trials:
+                ran.append(trial.user_attrs["payload"])
+                one.study.tell(trial.number, 0.5)
+        assert sorted(ran) == sorted(planned.payload for planned in plan)
+        assert one.ended().keys() == set(ran)

@@ -1,12 +1,14 @@
 """Where a study lives: a folder, and an Optuna storage that any number of workers share."""
 
 import re
+import time
+import weakref
 from pathlib import Path
 from typing import Any
 
 import optuna
 from filelock import FileLock
-from optuna.storages import BaseStorage, JournalStorage
+from optuna.storages import BaseStorage, JournalStorage, RDBStorage
 from optuna.storages.journal import JournalFileBackend
 
 from attar.errors import ConfigError
@@ -15,6 +17,9 @@ from attar.errors import ConfigError
 STUDY_FILE = "study.jsonl"
 JOURNAL = "journal.log"
 _LOCK = "study.lock"
+#: how often a worker tries to make the tables of a database while others make them, and the seconds
+#: in between
+_TRIES, _PAUSE = 5, 0.5
 
 
 def open_storage(folder: Path, url: str | None) -> BaseStorage:
@@ -28,7 +33,7 @@ def open_storage(folder: Path, url: str | None) -> BaseStorage:
         lock: Any = _JournalLock(journal)
         return JournalStorage(JournalFileBackend(str(journal), lock_obj=lock))
     try:
-        return optuna.storages.get_storage(url)
+        return _database(url)
     except Exception as error:  # each database has errors of its own
         reason = str(error).strip().split("\n")[0].rstrip(".")
         raise ConfigError(
@@ -87,6 +92,24 @@ def check_folder(folder: Path) -> None:
             f"the folder {folder} holds something other than a study, such as {min(inside)}; give "
             "a new or an empty one"
         )
+
+
+def _database(url: str) -> BaseStorage:
+    """The database at a URL; its connections are closed when the storage is no longer used."""
+    from sqlalchemy.exc import IntegrityError, InternalError, ProgrammingError
+
+    for left in reversed(range(_TRIES)):
+        try:
+            database = RDBStorage(url)
+        except (IntegrityError, InternalError, ProgrammingError):
+            if not left:
+                raise
+            time.sleep(_PAUSE)  # another worker is making the same tables
+        else:
+            storage = optuna.storages.get_storage(database)
+            weakref.finalize(storage, database.engine.dispose)
+            return storage
+    raise AssertionError("unreachable")
 
 
 class _JournalLock:
