@@ -1,0 +1,78 @@
+"""A surrogate learns a law of milliseconds, and says honestly how far it is off."""
+
+import numpy as np
+import pytest
+
+from attar.errors import ConfigError, DataError
+from attar.search.latency import LatencyModel, fit_latency
+from attar.search.statistics import Array
+
+RNG = np.random.default_rng(0)
+# HAT's space: widths of encoder and decoder, neurons, heads, decoder layers
+X = RNG.choice([0.0, 0.5, 1.0], size=(400, 6))
+LINEAR = 60 + X @ np.array([8.0, 20.0, 6.0, 14.0, 1.0, 0.0])
+#: each layer costs its width: no sum
+PRODUCT = 30 + 90 * X[:, 0] * X[:, 1] + 40 * np.maximum(X[:, 2], X[:, 3])
+NOISE = RNG.normal(0, 0.02, 400)
+
+
+def rows(x: Array) -> list[list[float]]:
+    return x.tolist()
+
+
+@pytest.mark.parametrize("model", ["ridge", "boosted_trees"])
+def test_a_linear_law_with_noise_is_learned(model: LatencyModel) -> None:
+    """HAT's own tables: at most 6% off, rank correlation at least 0.95."""
+    surrogate = fit_latency(rows(X[:300]), list((LINEAR * (1 + NOISE))[:300]), model=model)
+    assert surrogate.error.mape < 0.06
+    assert surrogate.error.rank > 0.95
+    predicted = surrogate.predict(X[300:])
+    assert np.abs(predicted / LINEAR[300:] - 1).mean() < 0.02
+    assert surrogate(X[300].tolist()) == predicted[0]
+    assert str(surrogate.error).startswith(f"{model}: held-out error ")
+    assert str(surrogate.error).endswith("(300 architectures)")
+
+
+def test_the_held_out_error_is_that_of_architectures_not_seen() -> None:
+    """A law of nothing cannot be learned, however well a table is memorised."""
+    law = RNG.permutation(LINEAR)
+    unseen = fit_latency(rows(X[:300]), list(law[:300]), model="boosted_trees")
+    true = np.abs(unseen.predict(X[300:]) / law[300:] - 1).mean()
+    assert unseen.error.mape == pytest.approx(true, rel=0.25)
+    assert abs(unseen.error.rank) < 0.2
+
+
+def test_an_exact_law_is_met_exactly_and_units_do_not_matter() -> None:
+    scaled = X * np.array([640, 6, 3072, 8, 2, 1])
+    surrogate = fit_latency(rows(scaled), list(LINEAR))
+    assert surrogate.error.mape < 1e-5
+    np.testing.assert_allclose(
+        surrogate.predict(scaled), fit_latency(rows(X), list(LINEAR)).predict(X), rtol=1e-6
+    )
+
+
+def test_trees_learn_what_is_no_sum() -> None:
+    ridge, trees = (
+        fit_latency(rows(X), list(PRODUCT), model=model) for model in ("ridge", "boosted_trees")
+    )
+    assert trees.error.mape < 0.02 < 0.08 < ridge.error.mape
+    few = rows(X[:30]), list(PRODUCT[:30])
+    one, same = (fit_latency(*few, model="boosted_trees", seed=3) for _ in range(2))
+    assert one.error == same.error
+    np.testing.assert_array_equal(one.predict(X), same.predict(X))
+
+
+def test_what_is_no_table_is_refused() -> None:
+    ten = [[float(i)] for i in range(10)]
+    times = [1.0 + i for i in range(10)]
+    with pytest.raises(DataError, match="at least 10 measured architectures; found 9"):
+        fit_latency(ten[:9], times[:9])
+    with pytest.raises(DataError, match=r"rows of \[1, 2\] features, 11 rows and 10 times"):
+        fit_latency([*ten, [1.0, 2.0]], times)
+    for wrong in (0.0, float("nan")):
+        with pytest.raises(DataError, match="times above zero"):
+            fit_latency(ten, [*times[:9], wrong])
+    with pytest.raises(ConfigError, match="model must be ridge or boosted_trees; found 'svm'"):
+        fit_latency(ten, times, model="svm")  # pyright: ignore[reportArgumentType]
+    with pytest.raises(DataError, match="reads 1 features of an architecture; found 2"):
+        fit_latency(ten, times)([1.0, 2.0])
