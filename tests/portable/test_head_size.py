@@ -142,7 +142,7 @@ def test_a_new_task_head_on_a_student(family: str, tmp_path: Path) -> None:
         if ".pooler." not in f".{name}":
             assert torch.equal(weight, model.base_model.state_dict()[name])
     rows = [{"input_ids": row, "labels": 1} for row in tiny.ids()]
-    options = Options(tmp_path / "run", max_steps=1, report_to="none", use_cpu=True)
+    options = Options(str(tmp_path / "run"), max_steps=1, report_to="none", use_cpu=True)
     Trainer(tuned, options, train_dataset=rows).train()  # pyright: ignore[reportArgumentType]
     again = checkpoint.load(tmp_path / "run" / "checkpoint-1")
     assert again.config.num_labels == 3

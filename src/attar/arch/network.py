@@ -41,7 +41,8 @@ class Arch:
         layers: the widths of every layer, first layer first; of an encoder-decoder, those of the
             encoder.
         hidden_size: channels of the residual stream; None where it does not matter.
-        head_dim: channels of one attention head; None as above.
+        head_dim: channels of one attention head; None as above, and where it is a layer's width
+            divided by its heads because layers have widths of their own.
         vocab_size: rows of the token embeddings; None as above.
         attention_size: columns of queries, keys and values whatever the number of heads; None:
             heads times `head_dim`.
@@ -59,8 +60,13 @@ class Arch:
     def of(cls, model: PreTrainedModel) -> "Arch":
         """Read the widths from the model's real tensors."""
         body = Body(model)
-        layers = (LayerShape(x.heads, x.kv_groups, x.neurons) for x in body.layers)
-        return cls(tuple(layers), body.hidden, body.head_dim, body.vocabulary)
+        layers, size = body.layers, body.head_dim
+        if not body.connected:
+            shapes = (LayerShape(x.heads, x.kv_groups, x.neurons) for x in layers)
+            return cls(tuple(shapes), body.hidden, size, body.vocabulary)
+        shapes = (LayerShape(x.heads, x.kv_groups, x.neurons, x.hidden) for x in layers)
+        filled = all(x.heads * x.head_dim == x.hidden for x in layers)
+        return cls(tuple(shapes), body.hidden, None if filled else size, body.vocabulary)
 
     @property
     def num_hidden_layers(self) -> int:

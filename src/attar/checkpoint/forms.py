@@ -30,9 +30,11 @@ def stock_class(model: PreTrainedModel) -> Any:
 
 def is_per_layer(config: Any) -> bool:
     """Whether only our form of the class can be built from the config: the layers differ, or their
-    heads are not as wide as the stock class computes them.
+    heads are not as wide as the stock class computes them, or linear maps connect them.
     """
-    return config.model_type in FAMILIES and (config.is_heterogeneous or _own_head_size(config))
+    connected = getattr(config, "layer_connectors", False)
+    ours = config.is_heterogeneous or connected or _own_head_size(config)
+    return config.model_type in FAMILIES and ours
 
 
 def _own_head_size(config: Any) -> bool:

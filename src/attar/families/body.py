@@ -19,6 +19,7 @@ UNITS: tuple[Unit, ...] = ("kv_groups", "neurons")
 Global = Literal["hidden", "head_channels", "vocabulary"]
 GLOBAL: tuple[Global, ...] = ("hidden", "head_channels", "vocabulary")
 
+_CONNECTED = "its layers have widths of their own, behind linear maps from one to the next"
 _ROTARY = "its rotary position frequencies are computed from the head size"
 
 
@@ -101,12 +102,17 @@ class Layer:
     neurons.
     """
 
-    def __init__(self, module: nn.Module, family: Family, head_dim: int) -> None:
+    def __init__(self, module: nn.Module, family: Family) -> None:
         self.module = module
         self.family = family
-        self.head_dim = head_dim
+        self.head_dim: int = getattr(self.attention, family.head_size)
         self.attention_out = module.get_submodule(family.attention_out)
         self.mlp_out = module.get_submodule(family.mlp_out)
+
+    @property
+    def hidden(self) -> int:
+        """Channels inside the layer; those of the residual stream unless it is connected."""
+        return _fan(self.mlp_out)[1]
 
     @property
     def neurons(self) -> int:
@@ -211,14 +217,22 @@ class Body:
 
     @cached_property
     def head_dim(self) -> int:
-        """Channels of one attention head, as the attention modules have it."""
-        attention = self.layer_list[0].get_submodule(self.family.attention)
-        return getattr(attention, self.family.head_size)
+        """Channels of one attention head, as the attention modules have it; of the first layer,
+        where layers have widths of their own.
+        """
+        return self.layer(0).head_dim
 
     @property
     def hidden(self) -> int:
         """Channels of the residual stream."""
-        return _fan(self.layer_list[0].get_submodule(self.family.mlp_out))[1]
+        if self.connected:
+            return _fan(self.layer_list[0].get_submodule("connector"))[0]
+        return self.layer(0).hidden
+
+    @property
+    def connected(self) -> bool:
+        """Whether layers have widths of their own, behind linear maps from one to the next."""
+        return hasattr(self.layer_list[0], "connector")
 
     @property
     def vocabulary(self) -> int:
@@ -242,7 +256,7 @@ class Body:
 
     def layer(self, index: int) -> Layer:
         """One of the layers."""
-        return Layer(self.layer_list[index], self.family, self.head_dim)
+        return Layer(self.layer_list[index], self.family)
 
     def layer_prefix(self, index: int) -> str:
         """Name of layer `index` as it stands in `model.state_dict()`, with a closing dot."""
@@ -319,6 +333,8 @@ class Body:
         same, and `no_form` says whether a class still holds the result.
         """
         config = self.model.config
+        if part in ("hidden", "head_channels") and self.connected:
+            return _CONNECTED
         if part == "kv_groups":
             if self.family.no_heads:
                 return self.family.no_heads
@@ -341,15 +357,16 @@ class Body:
     def no_form(self) -> str | None:
         """Why no class of transformers can be built with these widths, or None."""
         config, family = self.model.config, self.family
-        tied = family.tied_head_size and not self._own_head_size
+        sizes = {layer.head_dim for layer in self.layers}
+        tied = family.tied_head_size and not (self._own_head_size and len(sizes) == 1)
         if tied or getattr(config, "qk_layernorm", False):
             for index, layer in enumerate(self.layers):
-                if self.hidden != layer.heads * self.head_dim:
+                if layer.hidden != layer.heads * layer.head_dim:
                     return (
                         f"{type(config).__name__} computes the head size as hidden_size / "
                         f"num_attention_heads, and layer {index} has {layer.heads} heads of "
-                        f"{self.head_dim} channels at width {self.hidden}: cut heads and width in "
-                        "proportion"
+                        f"{layer.head_dim} channels at width {layer.hidden}: cut heads and width "
+                        "in proportion"
                     )
         first = self.layer_list[0]
         if family.first_norm and is_norm(first.get_submodule(family.first_norm)):

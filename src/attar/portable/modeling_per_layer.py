@@ -3,12 +3,15 @@ whose heads have a size of their own.
 
 transformers writes and reads `per_layer_config`, but its model classes still build every layer from
 the global widths. The classes here rebuild each layer from its own config: `PerLayerX` stands for
-every model class `X` of transformers. BERT, RoBERTa and ModernBERT compute the size of a head as
-`hidden_size / num_attention_heads`; here `head_dim` gives it, where the config has it. The file
-needs transformers alone and travels with every checkpoint that such a model is saved to
-(`save_pretrained`, Trainer), so that
+every model class `X` of transformers. The file needs transformers alone and travels with every
+checkpoint that such a model is saved to (`save_pretrained`, Trainer), so that
 `AutoModelForCausalLM.from_pretrained(folder, trust_remote_code=True)` works where Attar is not
 installed.
+
+BERT, RoBERTa and ModernBERT compute the size of a head as `hidden_size / num_attention_heads`; here
+`head_dim` gives it, where the config has it. Layers of BERT and RoBERTa may have a `hidden_size` of
+their own: with `layer_connectors` in the config, linear maps lead from the width of each layer to
+that of the next, and from the last back to the width of the embeddings.
 """
 
 from contextlib import contextmanager
@@ -19,6 +22,8 @@ from torch import nn
 PREFIX = "PerLayer"
 #: types of models whose stock classes compute the head size, and whose attention is rebuilt here
 OWN_HEAD_SIZE = ("bert", "roberta", "modernbert")
+#: those whose layers may have hidden widths of their own
+CONNECTED = ("bert", "roberta")
 
 HEADS = (
     "AutoModel",
@@ -34,13 +39,21 @@ class PerLayerMixin:
     """Put before a transformers model class."""
 
     def __init__(self, config, *args, **kwargs):
-        with _accepted(config):
+        connected = getattr(config, "layer_connectors", False)
+        if connected and config.model_type not in CONNECTED:
+            raise ValueError(
+                f"layer_connectors expects a model of type {' or '.join(CONNECTED)}, found "
+                f"{config.model_type}"
+            )
+        with _one_head(config, where=connected or _head_size(config)):
             super().__init__(config, *args, **kwargs)
         count = config.num_hidden_layers
         lists = (m for m in self.modules() if isinstance(m, nn.ModuleList) and len(m) == count)
         layers = next(lists)  # the outermost comes first
         for i, layer in enumerate(layers):
             layers[i] = _build(type(layer), config.per_layer_config[i], i)
+        if connected:
+            _connect(layers, config)
         self.post_init()
 
     def save_pretrained(self, *args, **kwargs):
@@ -62,12 +75,12 @@ def _head_size(config):
 
 
 @contextmanager
-def _accepted(config):
+def _one_head(config, *, where):
     """Let the stock class take a number of heads that does not divide the width: one head, for as
     long as it builds modules that are replaced afterwards.
     """
     heads = config.num_attention_heads
-    if _head_size(config):
+    if where:
         config.num_attention_heads = 1
     try:
         yield
@@ -79,7 +92,7 @@ def _accepted(config):
 def _build(kind, config, index):
     """One layer of the stock class, whose heads may have a size of their own."""
     heads, size = config.num_attention_heads, _head_size(config)
-    with _accepted(config):
+    with _one_head(config, where=size):
         layer = kind(config, layer_idx=index)
     if not size:
         return layer
@@ -97,6 +110,28 @@ def _build(kind, config, index):
         setattr(attention, name, _linear(width, inner, like=getattr(attention, name)))
     output.dense = _linear(inner, width, like=output.dense)
     return layer
+
+
+def _connect(layers, config):
+    """Linear maps from the width of each layer to that of the next, from the embeddings' to the
+    first, and from the last layer's back to theirs.
+    """
+    before = config.hidden_size
+    for i, layer in enumerate(layers):
+        width = config.per_layer_config[i].hidden_size
+        layer.connector = nn.Linear(before, width)
+        layer.register_forward_pre_hook(_enter)
+        before = width
+    layers[-1].connector_out = nn.Linear(before, config.hidden_size)
+    layers[-1].register_forward_hook(_leave)
+
+
+def _enter(layer, args):
+    return (layer.connector(args[0]), *args[1:])
+
+
+def _leave(layer, args, output):
+    return layer.connector_out(output)
 
 
 def _linear(inputs, outputs, *, like):

@@ -57,7 +57,7 @@ class Ledger:
             return self.tables[key].saving(unit, here.count(unit))
         if key == "kv_bytes":
             size = next(self._model.parameters()).element_size()
-            return 2.0 * (self._body.head_dim or 0) * size if unit == "kv_groups" else 0.0
+            return 2.0 * here.head_dim * size if unit == "kv_groups" else 0.0
         cost = 0.0
         for cut in here.cuts(unit):
             weight = here.module.get_parameter(cut.name)

@@ -198,6 +198,11 @@ def _check_layout(task: LoopTask) -> None:
             "the uniform layout needs a parent whose layers are all alike, and this one's differ; "
             "use per_layer"
         )
+    if task.layout == "depth" and Body(task.model).connected:
+        raise CompatibilityError(
+            "the depth layout cannot remove layers of this model, as linear maps connect each of "
+            "them to the next; use per_layer"
+        )
     if task.layout == "depth" and task.strategy.one_shot and task.strategy.name != "random":
         raise CompatibilityError(
             f"{task.strategy.name} scores units inside a module and cannot compare layers; for the "

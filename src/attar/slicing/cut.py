@@ -109,7 +109,7 @@ def _settle(model: PreTrainedModel, plan: SlicePlan) -> None:
             _restate_width(part.module, len(plan.hidden))
     for index, (layer, shape) in enumerate(zip(body.layers, arch.layers, strict=True)):
         _restate_layer(layer.module, shape)
-        _restate_heads(layer.attention, shape, body.head_dim)
+        _restate_heads(layer.attention, shape, layer.head_dim)
         if layer.family.sizes_from_config:
             attention = layer.attention
             setattr(attention, "config", model.config.per_layer_config[index])  # noqa: B010 - a plain assignment would be typed as a submodule
@@ -214,8 +214,9 @@ def scale_queries(tensor: Tensor, factor: float) -> Tensor:
 
 def describe(config: Any, arch: Arch) -> None:
     """Write an architecture into a transformers config: stock keys if all layers are alike and a
-    stock class takes them, else `per_layer_config`; and `head_dim` where heads are not as wide as
-    the stock class computes them. Widths that are None stay as they are.
+    stock class takes them, else `per_layer_config`; `head_dim` where heads are not as wide as
+    the stock class computes them; `layer_connectors` where layers have hidden widths of their own.
+    Widths that are None stay as they are.
     """
     family = FAMILIES[config.model_type]
     config.per_layer_config = None
@@ -231,14 +232,21 @@ def describe(config: Any, arch: Arch) -> None:
             _describe_heads(config, arch)
     elif arch.head_dim is not None:
         config.head_dim = arch.head_dim
-    stock = arch.uniform and (
-        has_stock_form(config) or _writable(arch.layers[0], config, family) == arch.layers[0]
+    connected = any(layer.hidden_size is not None for layer in arch.layers)
+    vars(config).pop("layer_connectors", None)
+    if connected:
+        config.layer_connectors = True
+    stock = (
+        not connected
+        and arch.uniform
+        and (has_stock_form(config) or _writable(arch.layers[0], config, family) == arch.layers[0])
     )
     if stock:
         for key, value in layer_keys(arch.layers[0], family).items():
             setattr(config, key, value)
     else:
         widest = max(arch.layers, key=lambda layer: layer.num_attention_heads)
+        widest = replace(widest, hidden_size=None)  # the global one is that of the stream
         for key, value in layer_keys(_writable(widest, config, family), family).items():
             setattr(config, key, value)
         config.per_layer_config = arch.overrides(family)
@@ -249,10 +257,15 @@ def describe(config: Any, arch: Arch) -> None:
 
 def _describe_heads(config: Any, arch: Arch) -> None:
     """Write the head size where it is not the one that the stock class computes."""
-    size = getattr(config, "head_dim", None) if arch.head_dim is None else arch.head_dim
+    size = arch.head_dim
+    if size is None and arch.layers[0].hidden_size is None:
+        size = getattr(config, "head_dim", None)
     vars(config).pop("head_dim", None)
-    widths = {layer.num_attention_heads * (size or 0) for layer in arch.layers}
-    if size is not None and widths != {config.hidden_size}:
+    filled = (
+        layer.num_attention_heads * (size or 0) == (layer.hidden_size or config.hidden_size)
+        for layer in arch.layers
+    )
+    if size is not None and not all(filled):
         config.head_dim = size
 
 

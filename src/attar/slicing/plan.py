@@ -176,6 +176,11 @@ class SlicePlan:
         body = Body(model)
         layers = body.layers
         _check_numbers("layers", [k.layer for k in self.layers], len(layers))
+        if body.connected and len(self.layers) < len(layers):
+            raise CompatibilityError(
+                "cannot leave out layers of this model, as linear maps connect each of them to "
+                "the next: keep all, or take fewer from the supernet that it comes from"
+            )
         for keep in self.layers:
             for unit in UNITS:
                 here = f"{unit} of layer {keep.layer}"
