@@ -5,7 +5,16 @@ parameters each.
 from typing import Any
 
 import torch
-from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, PreTrainedModel
+from transformers import (
+    AutoConfig,
+    AutoModel,
+    AutoModelForCausalLM,
+    MarianMTModel,
+    PreTrainedModel,
+    T5ForConditionalGeneration,
+)
+
+from attar.portable.modeling_elastic_marian import ElasticMarianMTModel
 
 VOCAB = 64
 _COMMON: dict[str, Any] = {
@@ -61,6 +70,69 @@ _CONFIGS: dict[str, dict[str, Any]] = {
 ENCODERS = ["bert", "roberta", "modernbert"]
 TIED = ["gpt2", "opt", "gpt_neox", *ENCODERS]  # their head size is width / heads
 HEADED = [k for k in _CONFIGS if k not in ("olmo2", *TIED)]
+_SIDES: dict[str, Any] = {
+    "encoder_layers": 3,
+    "decoder_layers": 4,
+    "encoder_attention_heads": 4,
+    "decoder_attention_heads": 4,
+    "encoder_ffn_dim": 48,
+    "decoder_ffn_dim": 56,
+}
+_T5: dict[str, Any] = {
+    "vocab_size": VOCAB,
+    "d_model": 32,
+    "d_kv": 8,
+    "d_ff": 48,
+    "num_layers": 3,
+    "num_decoder_layers": 4,
+    "num_heads": 4,
+    "pad_token_id": 0,
+    "eos_token_id": 2,
+    "decoder_start_token_id": 0,
+    "relative_attention_num_buckets": 8,
+    "relative_attention_max_distance": 16,
+}
+_MARIAN: dict[str, Any] = {
+    "vocab_size": VOCAB,
+    "max_position_embeddings": 64,
+    "scale_embedding": True,
+    "pad_token_id": 0,
+    "eos_token_id": 2,
+    "decoder_start_token_id": 0,
+    "forced_eos_token_id": None,
+}
+_ENCODER_DECODERS: dict[str, tuple[type[PreTrainedModel], dict[str, Any]]] = {
+    "t5": (T5ForConditionalGeneration, _T5),
+    "t5-gated": (
+        T5ForConditionalGeneration,
+        _T5 | {"feed_forward_proj": "gated-gelu", "tie_word_embeddings": False},
+    ),
+    "marian": (MarianMTModel, _MARIAN | _SIDES | {"d_model": 32}),
+    "marian-apart": (
+        MarianMTModel,
+        _MARIAN
+        | _SIDES
+        | {"d_model": 32, "share_encoder_decoder_embeddings": False, "decoder_vocab_size": 56},
+    ),
+    # the largest of a space like HAT's
+    "elastic": (
+        ElasticMarianMTModel,
+        {
+            "vocab_size": VOCAB,
+            "encoder_hidden_size": 32,
+            "decoder_hidden_size": 32,
+            "encoder_attention_size": 16,
+            "decoder_attention_size": 16,
+            "encoder_ffn_dim": [48] * 3,
+            "encoder_attention_heads": [4] * 3,
+            "decoder_ffn_dim": [48] * 4,
+            "decoder_attention_heads": [4] * 4,
+            "cross_attention_heads": [4] * 4,
+            "cross_attention_span": [3] * 4,
+        },
+    ),
+}
+ENCODER_DECODERS = list(_ENCODER_DECODERS)
 CAUSAL = [k for k in _CONFIGS if k not in ENCODERS]
 
 
@@ -73,12 +145,27 @@ def model(
     """
     config = AutoConfig.for_model(family, **(_CONFIGS[family] | changes))
     auto = auto or (AutoModel if family in ENCODERS else AutoModelForCausalLM)
-    generator = torch.Generator().manual_seed(seed)
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         built = auto.from_config(config)
+    return _random(built, seed)
+
+
+def encoder_decoder(family: str = "marian", *, seed: int = 0, **changes: Any) -> PreTrainedModel:
+    """A random encoder-decoder, as `model`; the bias of a Marian's logits is random, too."""
+    made, values = _ENCODER_DECODERS[family]
+    built = _random(made(made.config_class(**(values | changes))), seed)
+    for _, buffer in built.named_buffers():
+        buffer.copy_(torch.randn(buffer.shape, generator=torch.Generator().manual_seed(seed)))
+    return built
+
+
+def _random(built: PreTrainedModel, seed: int) -> PreTrainedModel:
+    generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for p in built.parameters():
+            if not p.requires_grad:  # positions that are computed
+                continue
             noise = torch.randn(p.shape, generator=generator)
             p.copy_(0.3 * noise if p.dim() > 1 else p + 0.1 * noise)
     return built.eval()

@@ -2,12 +2,12 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from transformers import PreTrainedModel
 
-from attar.families import Body, Family
+from attar.families import Body, EncoderDecoder, Family, Stack, is_encoder_decoder
 from attar.foreign import parse_json
 
 
@@ -59,6 +59,8 @@ class Arch:
     @classmethod
     def of(cls, model: PreTrainedModel) -> "Arch":
         """Read the widths from the model's real tensors."""
+        if is_encoder_decoder(model):
+            return _of_stacks(EncoderDecoder(model))
         body = Body(model)
         layers, size = body.layers, body.head_dim
         if not body.connected:
@@ -113,6 +115,37 @@ class Arch:
     def from_json(cls, text: str) -> "Arch":
         """Read what `to_json` wrote, or the list of layers that earlier versions wrote."""
         return cls.from_dict(parse_json(text, "the architecture"))
+
+
+def _of_stacks(model: EncoderDecoder) -> Arch:
+    """An encoder-decoder. The decoder has a vocabulary of its own where it has its own table."""
+    tokens = None if model.shares_embeddings else model.vocabulary("decoder")
+    decoder = _of_stack(model.decoder, tokens)
+    return replace(_of_stack(model.encoder, model.vocabulary("encoder")), decoder=decoder)
+
+
+def _of_stack(stack: Stack, tokens: int | None) -> Arch:
+    layers = []
+    for index in range(len(stack.layers)):
+        heads, cross = stack.attention(index).heads, stack.cross_attention(index)
+        layers.append(
+            LayerShape(
+                heads,
+                heads,
+                stack.neurons(index),
+                cross_attention_heads=cross and cross.heads,
+                cross_attention_span=stack.span(index),
+            )
+        )
+    first = stack.attention(0)
+    fixed = stack.family.attention_sizes  # whatever the heads
+    return Arch(
+        tuple(layers),
+        stack.hidden,
+        None if fixed else first.head_dim,
+        tokens,
+        first.size if fixed else None,
+    )
 
 
 def _without_none(values: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """What was written is what was measured: read it again and compare."""
 
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -64,7 +65,8 @@ def _gaps(model: PreTrainedModel, again: PreTrainedModel) -> dict[str, float]:
     ids = (torch.arange(length, device=model.device) * 7919 % vocabulary)[None]
     inputs = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
     if model.config.is_encoder_decoder:
-        inputs["decoder_input_ids"] = ids
+        head: Any = model.get_output_embeddings()  # whose vocabulary may be another
+        inputs["decoder_input_ids"] = ids if head is None else ids % len(head.weight)
     with inference(model), inference(again):
         first, second = (m(**inputs, return_dict=True) for m in (model, again))
     gaps = {}

@@ -14,6 +14,7 @@ from transformers.initialization import no_init_weights
 
 from attar.errors import CompatibilityError, DataError
 from attar.foreign import read_json
+from attar.portable.configuration_elastic_marian import ElasticMarianConfig
 
 #: the deepest published networks have some hundreds of layers
 LAYERS = 2000
@@ -100,7 +101,8 @@ def check_config(config: Mapping[str, Any], path: str | Path, *, trusted: bool) 
         DataError: more layers than there can be.
     """
     kind = config.get("model_type")
-    if isinstance(kind, str) and kind not in CONFIG_MAPPING and not trusted:
+    known = kind in CONFIG_MAPPING or kind == ElasticMarianConfig.model_type
+    if isinstance(kind, str) and not known and not trusted:
         raise needs_code(path, f"its model_type {kind!r} is none of transformers {__version__}")
     for name, value in config.items():
         if isinstance(value, dict):

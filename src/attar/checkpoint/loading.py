@@ -15,6 +15,7 @@ from transformers import (
 )
 from transformers.models.auto import modeling_auto
 
+from attar import portable
 from attar.checkpoint.claims import (
     check_config,
     check_files,
@@ -26,6 +27,8 @@ from attar.checkpoint.forms import accept_widths, is_per_layer, per_layer_class
 from attar.checkpoint.gguf import located
 from attar.checkpoint.sources import read_from
 from attar.errors import CompatibilityError, DataError, require
+from attar.portable.configuration_elastic_marian import ElasticMarianConfig
+from attar.portable.modeling_elastic_marian import ElasticMarianMTModel
 from attar.portable.modeling_per_layer import PREFIX
 
 #: names of classes by the type of model, from which no class is imported
@@ -54,8 +57,8 @@ def load(
         dtype: None keeps the type that the weights are stored in, whatever the config says, unless
             that is a smaller one.
         revision: branch, tag or commit on the Hub.
-        trust_remote_code: run modelling code that comes with the checkpoint. Attar's own per-layer
-            checkpoints do not need it.
+        trust_remote_code: run modelling code that comes with the checkpoint. Attar's own
+            checkpoints (per-layer, elastic) do not need it.
 
     Raises:
         CompatibilityError: its weights are quantised, or pickled.
@@ -72,7 +75,7 @@ def load(
         config.dtype = None  # which leaves the type to the weights
     classes, first = _model_classes(config), None
     for loader in classes:
-        if loader.__name__.startswith(PREFIX):
+        if loader.__module__.startswith(f"{portable.__name__}."):
             kwargs.pop("trust_remote_code", None)  # our class, whatever code lies there
         model, info = _weights(path, loader, config=config, dtype=dtype or "auto", **kwargs)
         lost = sorted(info["missing_keys"]) + sorted(str(k[0]) for k in info["mismatched_keys"])
@@ -153,6 +156,8 @@ def read_config(path: str | Path, **kwargs: Any) -> Any:
         check_files(Path(path))
         plain, _ = PreTrainedConfig.get_config_dict(path, revision=kwargs.get("revision"))
         check_config(plain, path, trusted=kwargs.get("trust_remote_code", False))
+        if plain.get("model_type") == ElasticMarianConfig.model_type:
+            return ElasticMarianConfig.from_dict(plain)  # our class, whatever code lies there
         return AutoConfig.from_pretrained(path, **kwargs)
 
     config = read_from("model", path, read)
@@ -220,6 +225,8 @@ def _model_classes(config: Any) -> list[Any]:
     the first that has all its weights in the checkpoint: the language model of this type, or the
     bare model.
     """
+    if isinstance(config, ElasticMarianConfig):
+        return [ElasticMarianMTModel]
     differ = is_per_layer(config)
     name = str(next(iter(config.architectures or ()), "")).removeprefix(PREFIX)
     named: Any = getattr(transformers, name, None)

@@ -15,6 +15,7 @@ from attar.checkpoint.forms import as_stand_in, follow_config, is_per_layer, nee
 from attar.checkpoint.sources import bars_on_terminals, reason_of
 from attar.errors import CompatibilityError, ResourceError
 from attar.families import FAMILIES, Body
+from attar.portable.modeling_elastic_marian import ElasticMarianMTModel
 
 
 def save(
@@ -28,8 +29,8 @@ def save(
     Layers that are all alike give a stock checkpoint. Where its class would refuse the number of
     heads, or other programs misread it, it is written as an equivalent class that carries its own
     head size: a Llama as Mistral, a Qwen2 as Llama, either with biases as Granite. Layers
-    that differ give `per_layer_config` and the modelling file. What was written is loaded again and
-    compared with the model before it counts.
+    that differ give `per_layer_config` and the modelling file; an elastic Marian gives its own.
+    What was written is loaded again and compared with the model before it counts.
 
     Returns:
         `uniform`, `uniform as mistral` (or another class) or `per_layer`.
@@ -42,7 +43,8 @@ def save(
     if model.config.model_type in FAMILIES and (reason := Body(model).no_form()):
         raise CompatibilityError(f"this model cannot be saved for transformers: {reason}")
     follow_config(model)
-    form = "per_layer" if is_per_layer(model.config) else "uniform"
+    own = is_per_layer(model.config) or isinstance(model, ElasticMarianMTModel)
+    form = "per_layer" if own else "uniform"
     written = model
     if form == "uniform" and needs_stand_in(model.config):
         written = as_stand_in(model)

@@ -112,25 +112,25 @@ class Layer:
     @property
     def hidden(self) -> int:
         """Channels inside the layer; those of the residual stream unless it is connected."""
-        return _fan(self.mlp_out)[1]
+        return fan(self.mlp_out)[1]
 
     @property
     def neurons(self) -> int:
         """Width of the feed-forward network."""
-        return _fan(self.mlp_out)[0]
+        return fan(self.mlp_out)[0]
 
     @property
     def heads(self) -> int:
         """Number of query heads."""
-        return _fan(self.attention_out)[0] // self.head_dim
+        return fan(self.attention_out)[0] // self.head_dim
 
     @property
     def kv_groups(self) -> int:
         """Number of key/value heads; each serves `heads / kv_groups` query heads."""
         if self.family.fused_qkv:
-            rows = _fan(self.module.get_submodule(self.family.fused_qkv))[1]
+            rows = fan(self.module.get_submodule(self.family.fused_qkv))[1]
             return (rows // self.head_dim - self.heads) // 2
-        return _fan(self.module.get_submodule(self.family.key))[1] // self.head_dim
+        return fan(self.module.get_submodule(self.family.key))[1] // self.head_dim
 
     @property
     def attention(self) -> nn.Module:
@@ -148,7 +148,7 @@ class Layer:
     def columns(self, unit: Unit) -> torch.Tensor:
         """Input channels of `out(unit)` that belong to each unit, `(units, channels per unit)`."""
         n = self.count(unit)
-        return torch.arange(_fan(self.out(unit))[0]).view(n, -1)
+        return torch.arange(fan(self.out(unit))[0]).view(n, -1)
 
     def cuts(self, unit: Unit) -> Iterator[Cut]:
         """Every parameter that shrinks when units of this kind are removed."""
@@ -226,7 +226,7 @@ class Body:
     def hidden(self) -> int:
         """Channels of the residual stream."""
         if self.connected:
-            return _fan(self.layer_list[0].get_submodule("connector"))[0]
+            return fan(self.layer_list[0].get_submodule("connector"))[0]
         return self.layer(0).hidden
 
     @property
@@ -383,7 +383,7 @@ class Body:
         return sum(p.numel() for p in self.layer_list.parameters())
 
 
-def _fan(module: nn.Module) -> tuple[int, int]:
+def fan(module: nn.Module) -> tuple[int, int]:
     """(inputs, outputs) of a linear module, from its weight."""
     weight = getattr(module, "weight", None)
     if not isinstance(weight, torch.Tensor):
