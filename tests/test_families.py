@@ -1,12 +1,22 @@
 """Where units live: every cut's rows share out its axis, and nothing that shrinks is forgotten."""
 
+import re
+from typing import Any
+
 import pytest
 import torch
-from transformers import BloomConfig, BloomForCausalLM
+from transformers import BloomConfig, BloomForCausalLM, PreTrainedModel
 
 import tiny
 from attar.errors import CompatibilityError
-from attar.families import FAMILIES, UNITS, Body, Unit
+from attar.families import (
+    FAMILIES,
+    UNITS,
+    Body,
+    EncoderDecoder,
+    Unit,
+    feed_forward_modules,
+)
 
 EVERY = sorted(FAMILIES)
 
@@ -87,3 +97,45 @@ def test_a_family_that_is_not_known_is_named_with_those_that_are() -> None:
     config = BloomConfig(vocab_size=64, hidden_size=16, n_layer=1, n_head=2)
     with pytest.raises(CompatibilityError, match=r"llama.*found 'bloom' \(BloomForCausalLM\)"):
         Body(BloomForCausalLM(config))
+
+
+#: a feed-forward width that nothing else in the model has, or twice it
+_WIDTH = 52
+
+
+def _with_neurons(family: str) -> PreTrainedModel:
+    if family in tiny.ENCODER_DECODERS:
+        keys = ("encoder_ffn_dim", "decoder_ffn_dim")
+        changes: dict[str, Any] = (
+            {"d_ff": _WIDTH} if "t5" in family else dict.fromkeys(keys, _WIDTH)
+        )
+        if family == "elastic":
+            changes = {keys[0]: [_WIDTH] * 3, keys[1]: [_WIDTH] * 4}
+        return tiny.encoder_decoder(family, **changes)
+    key = {"gpt2": "n_inner", "opt": "ffn_dim"}.get(family, "intermediate_size")
+    return tiny.model(family, **{key: _WIDTH})
+
+
+@pytest.mark.parametrize("family", [*EVERY, *tiny.ENCODER_DECODERS])
+def test_feed_forward_modules_are_all_that_have_neurons(family: str) -> None:
+    model = _with_neurons(family)
+    layers = feed_forward_modules(model)
+    whole = [
+        name
+        for name, p in model.named_parameters()
+        if p.dim() == 2 and {_WIDTH, 2 * _WIDTH} & set(p.shape)
+    ]
+    assert sorted(f"{name}.weight" for names in layers for name in names) == sorted(whole)
+    assert len(layers) == (7 if family in tiny.ENCODER_DECODERS else 3)
+    for names in layers:  # one layer each, the output last
+        assert len({re.findall(r"\.\d+\.", name)[0] for name in names}) == 1
+        weight = model.get_parameter(f"{names[-1]}.weight")
+        assert weight.shape[0 if family == "gpt2" else 1] == _WIDTH
+    if family in tiny.ENCODER_DECODERS:
+        sides = ["encoder" if "encoder." in names[0] else "decoder" for names in layers]
+        assert sides == ["encoder"] * 3 + ["decoder"] * 4
+
+
+def test_an_encoder_decoder_says_which_families_there_are() -> None:
+    with pytest.raises(CompatibilityError, match=r"an encoder-decoder of one of .* found 'llama'"):
+        EncoderDecoder(tiny.model("llama"))

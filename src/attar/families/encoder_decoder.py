@@ -91,6 +91,13 @@ class Attention:
         """Number of heads."""
         return self.size // self.head_dim
 
+    @property
+    def source_weights(self) -> int:
+        """Weights that a token which is attended to goes through: those of its key and value."""
+        family = self.family
+        names = (f"{family.key}.weight", f"{family.value}.weight")
+        return sum(self.module.get_parameter(name).numel() for name in names)
+
     def head_axes(self) -> Iterator[tuple[str, int]]:
         """Name in the model and axis of every parameter whose rows or columns are heads."""
         family = self.family
