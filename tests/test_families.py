@@ -82,6 +82,16 @@ def test_prefixes_name_the_layers_in_the_state(family: str) -> None:
     assert body.block_parameters() == inside
 
 
+@pytest.mark.parametrize("family", EVERY)
+def test_maps_of_the_feed_forward_network_are_those_that_hold_neurons(family: str) -> None:
+    model = tiny.model(family)
+    body, found = Body(model), feed_forward_modules(model)
+    assert len(found) == 3
+    for i, (layer, names) in enumerate(zip(body.layers, found, strict=True)):
+        assert set(names) == {body.layer_prefix(i) + c.module for c in layer.cuts("neurons")}
+        assert model.get_submodule(names[-1]) is layer.mlp_out
+
+
 @pytest.mark.parametrize("units", [[0], [2], [0, 3], [1, 2, 3]])
 def test_kept_rows_are_those_of_the_kept_units_in_order(units: list[int]) -> None:
     layer = Body(tiny.model("phi3")).layers[0]

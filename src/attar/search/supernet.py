@@ -19,6 +19,7 @@ from transformers import PreTrainedModel
 
 from attar.arch import Arch, Space
 from attar.errors import CompatibilityError, require
+from attar.models import evaluation_mode
 from attar.slicing import Child, Slice, child_of, plain
 
 _KEPT = 256  # children; a skeleton holds no weights, but building one takes milliseconds
@@ -124,13 +125,15 @@ class Supernet(nn.Module):
         child = self.child(arch)
         child.skeleton.eval()
         with torch.no_grad():
-            weights = self.weights(arch)
+            with evaluation_mode(self.providers):
+                weights = self.weights(arch)
             yield lambda **inputs: child.run(weights, **inputs)
 
     @torch.no_grad()
     def extract(self, arch: Arch) -> PreTrainedModel:
         """The network as an ordinary model of its own, in evaluation mode."""
-        return self.child(arch).extract(self.weights(arch))
+        with evaluation_mode(self.providers):
+            return self.child(arch).extract(self.weights(arch))
 
 
 # ------------------------------------------------------------------------------------------- draws
