@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from attar import draft as draft
     from attar import ngrams as ngrams
     from attar import pipeline as pipeline
+    from attar import supernet as supernet
     from attar import tokenizer as tokenizer
     from attar.budget import Budget as Budget
     from attar.budget import Cost as Cost
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from attar.measure.cost import cost_of as cost_of
     from attar.measure.model import CostConfig as CostConfig
     from attar.measure.model import cost as cost
+    from attar.methods.autodistil import AutoDistilConfig as AutoDistilConfig
     from attar.methods.bonsai import BonsaiConfig as BonsaiConfig
     from attar.methods.bonsai import prune as prune
     from attar.methods.distiller import DistillConfig as DistillConfig
@@ -53,6 +55,7 @@ if TYPE_CHECKING:
     from attar.report.compare import compare as compare
     from attar.report.environment import environment as env  # noqa: F401
     from attar.report.record import Run as Run
+    from attar.search.elastic_training import SupernetConfig as SupernetConfig
     from attar.server.config import ServeConfig as ServeConfig
     from attar.server.serving import serve as serve
     from attar.slicing import SlicePlan as SlicePlan
@@ -84,6 +87,7 @@ _HOMES = MappingProxyType(
         "cost_of": "attar.measure.cost",
         "CostConfig": "attar.measure.model",
         "cost": "attar.measure.model",
+        "AutoDistilConfig": "attar.methods.autodistil",
         "BonsaiConfig": "attar.methods.bonsai",
         "prune": "attar.methods.bonsai",
         "DistillConfig": "attar.methods.distiller",
@@ -102,6 +106,7 @@ _HOMES = MappingProxyType(
         "compare": "attar.report.compare",
         "env": "attar.report.environment:environment",
         "Run": "attar.report.record",
+        "SupernetConfig": "attar.search.elastic_training",
         "ServeConfig": "attar.server.config",
         "serve": "attar.server.serving",
         "SlicePlan": "attar.slicing",
@@ -111,7 +116,7 @@ _HOMES = MappingProxyType(
         "pretrain": "attar.train.pretrain",
     }
 )
-_NOUNS = ("draft", "ngrams", "pipeline", "tokenizer")
+_NOUNS = ("draft", "ngrams", "pipeline", "supernet", "tokenizer")
 __all__ = ["__version__", *_NOUNS, *_HOMES]  # pyright: ignore[reportUnsupportedDunderAll]
 
 

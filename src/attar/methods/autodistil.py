@@ -66,6 +66,7 @@ PAPER = Paper(
 )
 
 _SAMPLE = 64  # rows that tell which channels matter
+_KEPT_BYTES = 2**30  # of what the teacher makes of held-out text, which students are compared with
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -201,8 +202,11 @@ class RelationDistillation:
 
     def __call__(self, batch: Batch) -> NetworkLoss:
         """The teacher reads the batch once; what is returned gives a student's loss."""
+        return self.against(self.read(batch), batch)
+
+    def against(self, theirs: Projections, batch: Batch) -> NetworkLoss:
+        """What gives a student's loss, of what the teacher read in the batch (`read`)."""
         inputs = {name: batch[name] for name in MODEL_INPUTS if name in batch}
-        theirs = self._of_teacher(inputs)
         options = self._options
 
         def loss(arch: Arch) -> dict[str, Term]:
@@ -227,7 +231,9 @@ class RelationDistillation:
         return loss
 
     @torch.no_grad()
-    def _of_teacher(self, inputs: Batch) -> Projections:
+    def read(self, batch: Batch) -> Projections:
+        """The teacher's projections of a batch."""
+        inputs = {name: batch[name] for name in MODEL_INPUTS if name in batch}
         device = inputs["input_ids"].device
         if self._teacher.device != device:
             self._teacher.to(device)  # pyright: ignore[reportArgumentType]
@@ -261,18 +267,55 @@ def train_super_lm(
         CompatibilityError: the teacher does not contain the sub-space.
         TrainingDivergedError: the loss became infinite or NaN.
     """
-    sample = texts.batch(range(min(len(texts), _SAMPLE)))
     # 1. The SuperLM begins as the teacher, cut to the widest student.
-    parent = make_parent(teacher, space, init=options.init, sample=sample, seed=config.seed)
-    supernet = Supernet(parent, space)
+    supernet = start_super_lm(teacher, space, texts=texts, options=options, seed=config.seed)
     # 2. The students of a step: the largest, the smallest, and random ones.
     draws = Draws(space, config.sampling, n_random=config.n_random, seed=config.seed)
+    training = fit_super_lm(
+        supernet,
+        teacher,
+        draws=draws,
+        texts=texts,
+        options=options,
+        config=config,
+        state_dir=state_dir,
+        resume=resume,
+    )
+    return supernet, training
+
+
+def start_super_lm(
+    teacher: PreTrainedModel,
+    space: Space,
+    *,
+    texts: Sequences,
+    options: AutoDistilConfig,
+    seed: int = 0,
+) -> Supernet:
+    """Step 1: the SuperLM before its training; options and errors as of `train_super_lm`."""
+    sample = texts.batch(range(min(len(texts), _SAMPLE)))
+    return Supernet(make_parent(teacher, space, init=options.init, sample=sample, seed=seed), space)
+
+
+def fit_super_lm(
+    supernet: Supernet,
+    teacher: PreTrainedModel,
+    *,
+    draws: Draws,
+    texts: Sequences,
+    options: AutoDistilConfig,
+    config: SupernetConfig,
+    state_dir: Path | None = None,
+    resume: bool = False,
+) -> Training:
+    """Steps 3 and 4: train a SuperLM in place, on the students that `draws` gives for each step;
+    options and errors as of `train_super_lm`."""
     # 3. Each has the teacher's relations as its goal; the teacher reads the batch once.
     distillation = RelationDistillation(supernet, teacher, options)
     sandwich = Sandwich(supernet, draws, distillation, reduce=config.grad_reduce)
     # 4. Their gradients are added up, clipped, and make one step.
     training = fit(
-        parent,
+        supernet.parent,
         texts,
         config=config,
         state_dir=state_dir,
@@ -281,7 +324,8 @@ def train_super_lm(
         prepare=sandwich.prepare,
         auxiliary=supernet.providers,
     )
-    return supernet.eval(), training
+    supernet.eval()
+    return training
 
 
 # --------------------------------------------------------------------------------------- ranking
@@ -304,6 +348,52 @@ class Ranked:
     cost: Cost
     published: tuple[int, int]
     space: str = ""
+
+
+class RelationScorer:
+    """The mean relation loss of students on held-out text, without training.
+
+    Args:
+        teacher: in float32.
+        texts: held-out text; its masks are the same for all students.
+        options: of the loss.
+        batch_size: rows in one forward pass, which makes no difference to the result.
+    """
+
+    def __init__(
+        self,
+        teacher: PreTrainedModel,
+        texts: Sequences,
+        *,
+        options: AutoDistilConfig = AutoDistilConfig(),
+        batch_size: int = 32,
+    ) -> None:
+        self._teacher, self._texts, self._options = teacher, texts, options
+        starts = range(0, len(texts), batch_size)
+        self._batches = [range(at, min(at + batch_size, len(texts))) for at in starts]
+        held = 3 * 4 * Body(teacher).hidden * texts.tokens_per_row * len(texts)
+        self._keeps = held < _KEPT_BYTES
+        self._theirs: dict[int, Projections] = {}
+
+    def __call__(self, supernet: Supernet, archs: Sequence[Arch]) -> list[float]:
+        """The losses of some students of one SuperLM, in their order."""
+        supernet.eval()
+        distillation = RelationDistillation(supernet, self._teacher, self._options)
+        losses, count = [0.0] * len(archs), 0.0
+        with computing(self._teacher), torch.no_grad():
+            for at, rows in enumerate(
+                Bar(self._batches, desc="ranking", unit="batch", leave=False)
+            ):
+                plain = self._texts.batch(rows)
+                batch = {key: x.to(supernet.parent.device) for key, x in plain.items()}
+                count += self._texts.counts(batch)[PER[self._options.relation]]
+                theirs = self._theirs.get(at) or distillation.read(batch)
+                if self._keeps:
+                    self._theirs[at] = theirs
+                of = distillation.against(theirs, batch)
+                for i, arch in enumerate(archs):
+                    losses[i] += float(of(arch)["relation"].values.sum(dtype=torch.float64))
+        return [loss / count for loss in losses]
 
 
 def rank(
@@ -329,21 +419,12 @@ def rank(
         name: of the sub-space.
     """
     archs = list(supernet.space.enumerate() if archs is None else archs)
-    supernet.eval()
-    losses = dict.fromkeys(archs, 0.0)
-    distillation, count = RelationDistillation(supernet, teacher, options), 0.0
-    with computing(teacher), torch.no_grad():
-        for start in Bar(range(0, len(texts), batch_size), desc="ranking", unit="batch"):
-            rows = range(start, min(start + batch_size, len(texts)))
-            batch = {key: x.to(supernet.parent.device) for key, x in texts.batch(rows).items()}
-            count += texts.counts(batch)[PER[options.relation]]
-            of = distillation(batch)
-            for arch in archs:
-                losses[arch] += float(of(arch)["relation"].values.sum(dtype=torch.float64))
+    scorer = RelationScorer(teacher, texts, options=options, batch_size=batch_size)
+    losses = dict(zip(archs, scorer(supernet, archs), strict=True))
     ranked = (
         Ranked(
             arch,
-            losses[arch] / count,
+            losses[arch],
             cost=cost_of(supernet.child(arch).skeleton, cache=False),
             published=published_size(arch, vocabulary=Body(supernet.parent).vocabulary),
             space=name,

@@ -68,23 +68,40 @@ def read_recipe(name: str) -> dict[str, Any]:
     Raises:
         ConfigError: there is none, or it is not YAML of the form `option: value`, each once.
     """
-    file = recipe_file(name)
-    try:
-        with file.open(encoding="utf-8") as stream:  # the error names the file and the line
-            options = yaml.load(stream, _EachKeyOnce)
-    except (OSError, UnicodeDecodeError, RecursionError, yaml.YAMLError) as error:
-        reason = " ".join(str(error).split())
-        raise ConfigError(f"the recipe {name!r} cannot be read as YAML: {reason}") from error
-    if options is None:
-        return {}
-    if not isinstance(options, dict) or not all(isinstance(key, str) for key in options):
-        raise ConfigError(
-            f"expected a mapping of options in the recipe {name!r}, with lines such as "
-            f"'max_steps: 500'; found {type(options).__name__} {str(options)[:60]!r}"
-        )
+    options = read_mapping(
+        recipe_file(name), what=f"the recipe {name!r}", of="options", such="max_steps: 500"
+    )
     if options.get("verb", "") is None:  # null: as if it were not there
         del options["verb"]
     return {name.replace("-", "_"): value for name, value in options.items()}
+
+
+def read_mapping(file: Path, *, what: str, of: str, such: str) -> dict[str, Any]:
+    """A YAML file with a mapping, each key once.
+
+    Args:
+        file: the file.
+        what: it is, for errors.
+        of: what it maps.
+        such: a line that it may have, for errors.
+
+    Raises:
+        ConfigError: it cannot be read, is not YAML, or holds something else.
+    """
+    try:
+        with file.open(encoding="utf-8") as stream:  # the error names the file and the line
+            values = yaml.load(stream, _EachKeyOnce)
+    except (OSError, UnicodeDecodeError, RecursionError, yaml.YAMLError) as error:
+        reason = " ".join(str(error).split())
+        raise ConfigError(f"{what} cannot be read as YAML: {reason}") from error
+    if values is None:
+        return {}
+    if not isinstance(values, dict) or not all(isinstance(key, str) for key in values):
+        raise ConfigError(
+            f"expected a mapping of {of} in {what}, with lines such as {such!r}; found "
+            f"{type(values).__name__} {str(values)[:60]!r}"
+        )
+    return values
 
 
 def write_recipe(path: Path, options: Any, *, comment: str) -> None:

@@ -1,0 +1,6 @@
+"""`attar supernet` in Python: many networks of one training."""
+
+from attar.search.elastic_training import SupernetConfig as Config
+from attar.supernet.training import train as train
+
+__all__ = ["Config", "train"]

@@ -1,0 +1,181 @@
+"""A method with its options, and supernets from disk with what they are compared by."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, get_args
+
+import torch
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from attar import checkpoint
+from attar.arch import Arch
+from attar.compatibility import require_same_tokenizer
+from attar.errors import ConfigError, DataError, require
+from attar.families import Body
+from attar.measure.cost import cost_of
+from attar.methods.autodistil import AutoDistilConfig
+from attar.recipes import options_from
+from attar.report.record import Paper
+from attar.runtime import place
+from attar.search.elastic_training import SupernetConfig
+from attar.search.ranking import Row, embeddings_of
+from attar.search.supernet import Supernet
+from attar.search.supernet_files import (
+    FILE,
+    Description,
+    MakeProvider,
+    load_supernets,
+    read_description,
+)
+from attar.supernet.by_autodistil import PAPER as AUTODISTIL
+from attar.supernet.by_autodistil import AutoDistil
+from attar.supernet.methods import Method, MethodName
+
+PAPERS: Mapping[MethodName, Paper] = MappingProxyType({"autodistil": AUTODISTIL})
+#: what makes the providers of each kind
+PROVIDERS: Mapping[str, MakeProvider] = MappingProxyType({})
+
+
+def require_method(name: str) -> None:
+    """Refuse an unknown method.
+
+    Raises:
+        ConfigError: there is none of this name.
+    """
+    require(name in PAPERS, "method", name, f"one of {', '.join(PAPERS)}")
+
+
+def method_of(
+    name: MethodName,
+    model: PreTrainedModel,
+    *,
+    config: SupernetConfig,
+    distillation: AutoDistilConfig = AutoDistilConfig(),
+) -> Method:
+    """A method with its options.
+
+    Raises:
+        ConfigError: there is none of this name.
+    """
+    require_method(name)
+    return AutoDistil(model, distillation, config)
+
+
+@dataclass(frozen=True)
+class Opened:
+    """Supernets from disk.
+
+    Attributes:
+        folder: as it was given.
+        description: of all of them.
+        supernets: by the names of their spaces, in float32 and in evaluation mode.
+        tokenizer: theirs.
+    """
+
+    folder: Path
+    description: Description
+    supernets: Mapping[str, Supernet]
+    tokenizer: PreTrainedTokenizerBase
+
+    @classmethod
+    def load(cls, folder: str | Path) -> "Opened":
+        """Read a folder that `attar supernet train` wrote.
+
+        Raises:
+            CompatibilityError: a parent does not hold its space.
+            ConfigError: it is no folder's name.
+            DataError: the folder, or something in it, is missing or damaged.
+        """
+        given = folder if isinstance(folder, str) else type(folder).__name__
+        named = isinstance(folder, str | Path) and str(folder) != ""
+        require(named, "model", given, "a folder that attar supernet train wrote")
+        description = read_description(folder)
+        if description.method not in PAPERS:
+            raise DataError(
+                f"the supernet {str(folder)!r} was trained with {description.method!r}, which this "
+                f"attar does not know; use the version that wrote it"
+            )
+        supernets = load_supernets(folder, providers=PROVIDERS)
+        first = next(iter(description.spaces))
+        tokenizer = checkpoint.load_tokenizer(Path(folder) / first)
+        return cls(Path(folder), description, supernets, tokenizer)
+
+    @property
+    def config(self) -> SupernetConfig:
+        """How they were trained."""
+        return self._options(SupernetConfig, self.description.training)
+
+    def method(
+        self, model: str | Path | PreTrainedModel | None, *, config: SupernetConfig | None = None
+    ) -> Method:
+        """Their method, with the options that they were trained with.
+
+        Args:
+            model: what they were made of, of AutoDistil the teacher; None: the one that the
+                description names.
+            config: other options of the training.
+
+        Raises:
+            CompatibilityError: its tokenizer is another.
+            ConfigError: it was never stored, and none is given.
+            DataError: it cannot be read.
+        """
+        named = model if model is not None else self.description.teacher
+        if not named:
+            raise ConfigError(
+                f"the supernet {str(self.folder)!r} does not say which model it was made of, as "
+                "that was never stored; name it as teacher (--teacher)"
+            )
+        loaded = checkpoint.model_of(named, dtype=torch.float32)
+        if name := checkpoint.name_of(named):
+            sides = ("the supernet", "its teacher")
+            require_same_tokenizer(self.tokenizer, checkpoint.load_tokenizer(name), sides=sides)
+        return method_of(
+            self.description.method,  # pyright: ignore[reportArgumentType] - checked by `load`
+            loaded,
+            config=config or self.config,
+            distillation=self._options(AutoDistilConfig, self.description.options),
+        )
+
+    def _options(self, kind: type, stored: Mapping[str, Any]) -> Any:
+        try:
+            return options_from(stored, kind, source=str(self.folder / FILE))
+        except (ConfigError, TypeError) as error:
+            raise DataError(
+                f"{self.folder / FILE} is damaged ({error}); train the supernet again"
+            ) from error
+
+    def place(self) -> None:
+        """Put all where this process computes."""
+        for supernet in self.supernets.values():
+            place(supernet)
+
+
+def row_of(
+    supernet: Supernet, arch: Arch, *, method: Method, name: str, loss: float | None = None
+) -> Row:
+    """What a network is and costs, counted from its tensors.
+
+    Args:
+        supernet: that it is of.
+        arch: its widths.
+        method: whose formulas are shown beside.
+        name: of the supernet.
+        loss: held-out loss.
+    """
+    skeleton = supernet.child(arch).skeleton
+    return Row(
+        space=name,
+        arch=arch,
+        loss=loss,
+        cost=cost_of(skeleton, cache=False),
+        embeddings=embeddings_of(skeleton),
+        published=method.published_size(arch, vocabulary=Body(supernet.parent).vocabulary),
+    )
+
+
+def known_methods() -> tuple[str, ...]:
+    """Names of all methods."""
+    return get_args(MethodName)

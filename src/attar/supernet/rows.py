@@ -1,0 +1,65 @@
+"""What supernets are trained and compared on."""
+
+import numpy as np
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from attar.data.data import DataLike
+from attar.data.sequences import Sequences
+from attar.data.text import load_text
+from attar.errors import CompatibilityError
+from attar.evaluation.likelihood import id_count
+from attar.families import Body
+from attar.models import has_cache, require_context
+from attar.search.elastic_training import SupernetConfig
+
+
+def require_fit(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, *, context: int
+) -> None:
+    """Refuse a model that Attar cannot slice, or that does not read what its tokenizer gives.
+
+    Raises:
+        CompatibilityError: its family is not supported, or its vocabulary is smaller than the
+            tokenizer's.
+        ConfigError: it has fewer positions than `context`.
+    """
+    rows, ids = Body(model).vocabulary, id_count(tokenizer)
+    if ids > rows:
+        raise CompatibilityError(
+            f"expected a tokenizer of at most {rows} ids, as many as the model has embeddings; "
+            f"found one of {ids}: give the tokenizer that the model was trained with"
+        )
+    require_context(model, context)
+
+
+def masked_share(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, config: SupernetConfig
+) -> float:
+    """Share of the tokens that are masked: none for a decoder, or without a mask token."""
+    plain = has_cache(model) or tokenizer.mask_token_id is None
+    return 0.0 if plain else config.mask_probability
+
+
+def load_sequences(
+    data: DataLike,
+    tokenizer: PreTrainedTokenizerBase,
+    *,
+    split: str,
+    config: SupernetConfig,
+    mask_probability: float,
+) -> Sequences:
+    """Pieces of documents, of `train` all, of another split at most `eval_sequences`, evenly
+    spread over it."""
+    rows = Sequences(
+        load_text(data)[split]["text"],
+        tokenizer,
+        context=config.context,
+        mask_probability=mask_probability,
+        seed=config.seed,
+    )
+    return rows if split == "train" else rows.select(spread(len(rows), config.eval_sequences))
+
+
+def spread(rows: int, most: int) -> list[int]:
+    """Numbers of at most so many rows, evenly spread over all."""
+    return np.unique(np.linspace(0, rows - 1, min(rows, most)).round().astype(int)).tolist()
