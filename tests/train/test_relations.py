@@ -14,7 +14,7 @@ from transformers.pytorch_utils import Conv1D
 import tiny
 from attar.errors import CompatibilityError, ConfigError
 from attar.families import FAMILIES, Body
-from attar.slicing import LayerKeep, SlicePlan, skeleton, slice_model, sliced_parameters
+from attar.slicing import LayerKeep, SlicePlan, child_by, plain, slice_model
 from attar.train.relations import PER, RelationKind, projections_of, relation_loss, relations
 
 MASK = torch.tensor([[1, 1, 1, 0, 0], [0, 1, 1, 1, 1], [1, 1, 1, 1, 1]])
@@ -323,10 +323,10 @@ def test_projections_are_caught_in_every_family(family: str) -> None:
 def test_a_skeleton_without_weights_is_seen_as_its_sliced_model() -> None:
     model = tiny.model("bert")
     plan = SlicePlan(tuple(LayerKeep(i, (0, 3), tuple(range(0, 48, 2))) for i in (0, 2)))
-    network, weights = skeleton(model, plan), sliced_parameters(model, plan)
+    child = child_by(model, plan)
     ids, smaller = tiny.ids(), slice_model(model, plan)
-    with projections_of(network) as found:
-        torch.func.functional_call(network, weights, kwargs={"input_ids": ids})
+    with projections_of(child.skeleton) as found:
+        child.run(child.weights(plain(model)), input_ids=ids)
     with projections_of(smaller) as want:
         smaller(input_ids=ids)
     assert found["k"].shape == (2, 12, 16)
