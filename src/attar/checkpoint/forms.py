@@ -32,9 +32,10 @@ def is_per_layer(config: Any) -> bool:
     """Whether only our form of the class can be built from the config: the layers differ, or their
     heads are not as wide as the stock class computes them, or linear maps connect them.
     """
+    if config.model_type not in FAMILIES:
+        return False
     connected = getattr(config, "layer_connectors", False)
-    ours = config.is_heterogeneous or connected or _own_head_size(config)
-    return config.model_type in FAMILIES and ours
+    return config.is_heterogeneous or connected or _own_head_size(config)
 
 
 def _own_head_size(config: Any) -> bool:
