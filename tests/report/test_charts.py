@@ -19,6 +19,7 @@ from attar.report.charts import (
 from attar.report.verdict import pareto_points, speeds
 from records import make
 
+CLOUD = [Point("a", 1e6, 2.0), Point("b", 2e6, 1.0), Point("", 2e6, 3.0), Point("", 3e6, 9.0)]
 GRID = st.integers(0, 6).map(float)
 
 
@@ -42,6 +43,7 @@ def charts() -> dict[str, str]:
     return {
         "pareto": pareto_plot(pareto_points(runs), title="Loss & size"),
         "empty": pareto_plot([]),
+        "cloud": pareto_plot(CLOUD[:2], cloud=CLOUD),
         "widths": widths_plot(runs[0].details["widths"], title="Widths"),
         "importance": importance_plot(runs[0].details["importance"]),
         "speed": speed_plot(next(iter(speeds(runs, phase="decode").values())), title="Speed"),
@@ -62,6 +64,17 @@ def test_charts_are_repeatable_svg_with_the_pages_ink() -> None:
     text = "".join(ElementTree.fromstring(first["pareto"]).itertext())
     for label in ("parent-1m", "bonsai", "flap <&>", "random", "Loss & size", "bits per byte"):
         assert label in text
+
+
+def test_a_cloud_has_dots_and_no_names() -> None:
+    """It is seen whole, and leaves the front alone."""
+    many = [Point(f"tried {i}", 1e6 * (2 + i % 7), 3.0 + i % 11) for i in range(500)]
+    bare, clouded = pareto_plot(CLOUD[:2]), pareto_plot(CLOUD[:2], cloud=many)
+    assert {"a", "b", "tried"} <= {*shown(clouded)}
+    assert "tried" not in shown(bare)
+    assert not any(text.startswith("tried ") for text in shown(clouded))
+    assert clouded.count("<use ") - bare.count("<use ") >= len({(p.x, p.y) for p in many})
+    assert "14" in shown(clouded)  # the axis reaches the worst of them
 
 
 def shown(svg: str) -> list[str]:

@@ -19,7 +19,7 @@ import processes
 from attar.errors import ConfigError, DataError
 from attar.search import trials as mechanism
 from attar.search.storage import STUDY_FILE, check_folder, open_storage, settings_of
-from attar.search.trials import MAX_RETRIES, Outcome, Queue, RunningTrial, looks
+from attar.search.trials import MAX_RETRIES, Outcome, Queue, RunningTrial, counted, looks
 from bakery import Cake, bake, plan, search, taste
 
 ONE: dict[str, Any] = {"settings": {"a": 1}, "plan": plan(1)}
@@ -104,6 +104,27 @@ def test_on_a_database_a_failed_worker_leaves_its_trial(tmp_path: Path) -> None:
         assert again.user_attrs["instead_of"] == 0
         assert other.take() is None
     assert list((tmp_path / "study" / "workers").iterdir()) == []
+
+
+def test_trials_can_be_added_and_each_is_run_once(tmp_path: Path) -> None:
+    """Whoever has listed it, and whatever was run again."""
+    url = f"sqlite:///{tmp_path}/trials.db"
+    with Queue.open(tmp_path / "study", url, settings={"a": 1}, plan=[]) as queue:
+        assert queue.study.user_attrs["listed"] == 0  # nobody waits for a list
+        assert queue.take() is None
+        queue.add(plan(2))
+        queue.add(plan(3))
+        for planned in plan(3):  # so does another machine, which has not seen that they are there
+            queue.study.enqueue_trial({}, user_attrs=planned.attributes())
+        first = queue.take()
+        assert first is not None
+        queue.put_back(first.number)
+        while (trial := queue.take()) is not None:
+            queue.study.tell(trial, 0.5)
+        assert queue.count(optuna.trial.TrialState.COMPLETE) == 3
+        assert queue.ended().keys() == {planned.payload for planned in plan(3)}
+        assert {trial.value for trial in queue.ended().values()} == {0.5}
+    assert len(counted(queue.study.get_trials())) == 3 < queue.count() == 7
 
 
 def test_a_death_while_a_trial_is_put_back_loses_nothing(

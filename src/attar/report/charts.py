@@ -81,6 +81,7 @@ def pareto_front(points: Sequence[Point]) -> list[Point]:
 def pareto_plot(
     points: Sequence[Point],
     *,
+    cloud: Sequence[Point] = (),
     x_label: str = "bytes",
     y_label: str = "bits per byte",
     title: str | None = None,
@@ -90,6 +91,8 @@ def pareto_plot(
 
     Args:
         points: the models.
+        cloud: further ones, as dots without names behind the others, such as all that a search has
+            tried; its front is among `points`.
         x_label: what the cost is.
         y_label: what the loss is.
         title: over the chart.
@@ -103,6 +106,17 @@ def pareto_plot(
     axes.plot(
         [p.x for p in front], [p.y for p in front], color=BLUE, linewidth=1.2, alpha=0.6, zorder=1
     )
+    if cloud:
+        axes.scatter(
+            [p.x for p in cloud],
+            [p.y for p in cloud],
+            s=9,
+            color=GREY,
+            alpha=0.45,
+            linewidths=0,
+            label="tried",
+            zorder=0,
+        )
     for role, (marker, colour) in _MARKS.items():
         chosen = [p for p in points if p.role == role]
         if chosen:
@@ -119,7 +133,7 @@ def pareto_plot(
             )
     axes.margins(0.16, 0.18)
     axes.set_xlim(left=0)
-    _from_zero_or_broken(axes, [p.y for p in points])
+    _from_zero_or_broken(axes, [p.y for p in (*points, *cloud)])
     axes.set(xlabel=label_of(x_label), ylabel=label_of(y_label))
     axes.xaxis.set_major_formatter(lambda value, _: show(value))
     if points:
@@ -127,7 +141,7 @@ def pareto_plot(
             frameon=False,
             fontsize=8,
             labelcolor=INK,
-            ncols=3,
+            ncols=4,
             loc="lower right",
             bbox_to_anchor=(1.0, 1.0),
         )
