@@ -107,6 +107,11 @@ def test_the_history_is_a_line_for_each_evaluation(tmp_path: Path) -> None:
     assert [set(row) for row in rows] == [{"genes", "score", "cost", "iteration", "seed"}] * 3
     assert {row["seed"] for row in rows} == {7}
     assert tuple(read_history(tmp_path / "study")) == found.history
+    with pytest.raises(DataError, match="there is no history"):
+        read_history(tmp_path / "other")
+    (tmp_path / "history.jsonl").write_text('{"genes": 3}\n')
+    with pytest.raises(DataError, match="does not hold evaluations"):
+        read_history(tmp_path)
     assert found.best.row() == {**found.best.cost, "score": found.best.score}
 
 

@@ -3,7 +3,8 @@ workers share, as the trials of a pipeline search do.
 
 Whoever asks for scores lists what is not there yet, computes what waits, and waits for what others
 compute; what a dead worker left behind is computed again. So after `kill -9` the same call goes on
-where it was.
+where it was. What a machine with a folder of its own left behind on a shared database waits for a
+worker there, and the others wait for that.
 """
 
 import json
@@ -20,6 +21,7 @@ from optuna.trial import FrozenTrial
 
 from attar import artefacts
 from attar.errors import AttarError, DataError
+from attar.foreign import parse_json
 from attar.search.individuals import Genes, Problem, as_genes
 from attar.search.space import ChoiceSpace
 from attar.search.storage import study_lock
@@ -162,6 +164,18 @@ class Evaluations:
 
 
 def read_history(folder: str | Path) -> list[Evaluation]:
-    """The individuals that the search in a folder has scored, in the order in which it asked."""
-    lines = (Path(folder) / HISTORY_FILE).read_text().splitlines()
-    return [Evaluation.from_dict(json.loads(line)) for line in lines]
+    """The individuals that the search in a folder has scored, in the order in which it asked.
+
+    Raises:
+        DataError: there is no history, or it cannot be read.
+    """
+    file = Path(folder) / HISTORY_FILE
+    try:
+        lines = file.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"there is no history in {folder}; give the folder of a search") from error
+    rows = [parse_json(line, "the history", origin=str(file)) for line in lines]
+    try:
+        return [Evaluation.from_dict(row) for row in rows]
+    except (KeyError, TypeError, ValueError) as error:
+        raise DataError(f"{file} does not hold evaluations of a search, one a line") from error
