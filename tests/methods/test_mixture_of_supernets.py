@@ -28,6 +28,7 @@ from attar.methods.mixture_of_supernets import (
 )
 from attar.search.supernet import Draws, Supernet
 from attar.slicing import Slice
+from attar.slicing.encoder_decoder import encoder_decoder_child
 
 FAMILIES = ("bert", "modernbert", "llama", "qwen2", "gpt2")
 ROUTERS = ("neuron", "layer")
@@ -326,6 +327,44 @@ def test_gradients_of_experts_are_shares_of_that_of_the_blend(family: str) -> No
                     checked += 1
     assert checked >= 4
     assert all(p.grad is None for index in (1, 2) for p in mixture.routers[str(index)].parameters())
+
+
+@pytest.mark.parametrize("router", ROUTERS)
+def test_both_stacks_of_an_encoder_decoder_are_mixed(router: str) -> None:
+    both = ("num_attention_heads", "intermediate_size")
+    inside = Space(
+        (1, 4),
+        (24, 32),
+        (2, 4),
+        (16, 48),
+        attention_size=(16,),
+        cross_attention_heads=(4,),
+        cross_attention_span=(3,),
+        per_layer=both,
+    )
+    space = Space(
+        (3,), (24, 32), (2, 4), (16, 48), attention_size=(16,), per_layer=both, decoder=inside
+    )
+    parent = tiny.encoder_decoder("elastic")
+    config = MixtureConfig(init="random", router=router)  # type: ignore[arg-type]
+    mixture, arch = Mixture(parent, space, config=config), space.smallest
+    take = mixture.taking(arch)
+    linears = {linear for layer in feed_forward_modules(parent) for linear in layer}
+    assert len(linears) == 2 * (3 + 4)
+    assert len(mixture.routers) == (len(linears) if router == "neuron" else 3 + 4)
+    skeleton, slices = encoder_decoder_child(parent, arch)
+    mixed = set()
+    for name, parameter in skeleton.named_parameters():
+        where = Slice(slices[name].name, slices[name].axes)
+        weight = take(where)
+        if weight is not None:
+            mixed.add(where.name.rpartition(".")[0])
+            own = where.of(parent.get_parameter(where.name))
+            assert weight.shape == own.shape == parameter.shape
+            assert name.endswith("bias") or (weight - own).abs().max() > 0.1
+    assert mixed == {linear for linear in linears if "decoder.layers." not in linear} | {
+        linear for linear in linears if "decoder.layers.0." in linear
+    }
 
 
 def test_routers_see_the_whole_architecture_and_that_alone() -> None:
