@@ -6,7 +6,6 @@ from typing import Any
 
 import pytest
 import torch
-from torch.func import functional_call
 from transformers import AutoModelForSeq2SeqLM, MarianMTModel, PreTrainedModel
 
 import tiny
@@ -15,30 +14,18 @@ from attar.checkpoint import load, save
 from attar.errors import CompatibilityError
 from attar.measure.cost import cost_of
 from attar.portable.modeling_elastic_marian import ElasticMarianMTModel
-from attar.slicing.encoder_decoder import Layers, Slice, encoder_decoder_child
+from attar.slicing import child_of, plain
 
 T5 = ["t5", "t5-gated"]
 STOCK = [*T5, "marian", "marian-apart"]
 
 
-def weights(parent: PreTrainedModel, slices: dict[str, Slice]) -> dict[str, torch.Tensor]:
-    """The child's weights, cut out of the parent's."""
-    cut = {}
-    for name, part in slices.items():
-        tensor = parent.get_parameter(part.name)
-        for axis, kept in part.axes.items():
-            tensor = tensor.index_select(axis, kept)
-        cut[name] = tensor
-    return cut
-
-
-def filled(parent: PreTrainedModel, arch: Arch, *, layers: Layers | None = None) -> Any:
+def filled(parent: PreTrainedModel, arch: Arch, *, layers: Any = None) -> Any:
     """The child as a model of its own."""
-    skeleton, slices = encoder_decoder_child(parent, arch, layers=layers)
-    skeleton.load_state_dict(weights(parent, slices), strict=False, assign=True)
-    skeleton.tie_weights()
-    assert not any(p.is_meta for p in (*skeleton.parameters(), *skeleton.buffers()))
-    return skeleton
+    child = child_of(parent, arch, layers=layers)
+    made = child.extract(child.weights(plain(parent)))
+    assert not any(t.is_meta for t in (*made.parameters(), *made.buffers()))
+    return made
 
 
 def inputs(seed: int = 0) -> dict[str, torch.Tensor]:
@@ -100,13 +87,13 @@ def test_a_filled_child_is_the_stock_model_that_its_folder_gives(family, tmp_pat
 @pytest.mark.parametrize("family", STOCK)
 def test_calling_the_skeleton_with_slices_is_the_filled_child(family):
     parent = tiny.encoder_decoder(family)
-    skeleton, slices = encoder_decoder_child(parent, uniform(family))
-    called = functional_call(skeleton, weights(parent, slices), kwargs=inputs())
+    child = child_of(parent, uniform(family))
+    called = child.run(child.weights(plain(parent)), **inputs())
     expected = filled(parent, uniform(family))(**inputs())
     assert torch.equal(called.logits, expected.logits)
     called.logits.sum().backward()  # gradients reach the parent
     reached = {name for name, p in parent.named_parameters() if p.grad is not None}
-    assert {part.name for part in slices.values()} == reached
+    assert {where.name for where in child.slices.values()} == reached
 
 
 @pytest.mark.parametrize("family", STOCK)
@@ -151,7 +138,7 @@ def test_a_t5_scales_its_logits_with_the_width_where_its_parent_does(family):
     ("layers", "encoder", "decoder"),
     [
         (None, [0, 1], [0, 1, 2]),
-        ("even", [0, 1], [0, 1, 2]),
+        ("spread", [0, 1], [0, 1, 2]),
         ("first", [0, 1], [0, 1, 2]),
         (((0, 2), (0, 2, 3)), [0, 2], [0, 2, 3]),
     ],
@@ -166,13 +153,14 @@ def test_which_layers_stay(layers, encoder, decoder):
             assert torch.equal(ours, parent.get_parameter(bias.format(number))[:16])
 
 
-def test_layers_are_spread_evenly_but_for_an_elastic_parent():
+def test_layers_are_spread_evenly_unless_the_first_are_asked_for():
     two = (LayerShape(4, 4, 48, None, 4, 1),) * 2
-    for family, kept in (("marian", [0, 2]), ("elastic", [0, 1])):
-        parent = tiny.encoder_decoder(family)
-        arch = Arch.of(parent)
-        assert arch.decoder is not None
-        child: Any = filled(parent, replace(arch, decoder=replace(arch.decoder, layers=two)))
+    parent = tiny.encoder_decoder("elastic")
+    arch = Arch.of(parent)
+    assert arch.decoder is not None
+    shallow = replace(arch, decoder=replace(arch.decoder, layers=two))
+    for layers, kept in ((None, [0, 2]), ("first", [0, 1])):
+        child = filled(parent, shallow, layers=layers)
         for index, number in enumerate(kept):
             name = "model.decoder.layers.{}.fc2.bias"
             ours, theirs = child.get_parameter(name.format(index)), name.format(number)
@@ -244,7 +232,7 @@ def test_heads_share_out_the_same_columns():
 
 
 def test_dropout_shrinks_with_the_width():
-    child = encoder_decoder_child(tiny.encoder_decoder("elastic"), hat())[0]
+    child = child_of(tiny.encoder_decoder("elastic"), hat()).skeleton
     assert child.config.encoder_dropout == pytest.approx(0.1 * 24 / 32)
     assert child.config.decoder_dropout == pytest.approx(0.1)
 
@@ -306,17 +294,19 @@ def _stock(arch: Arch) -> Arch:
 )
 def test_what_no_class_holds_is_refused_in_one_sentence(family, arch, message):
     with pytest.raises(CompatibilityError, match=message):
-        encoder_decoder_child(tiny.encoder_decoder(family), arch)
+        child_of(tiny.encoder_decoder(family), arch)
 
 
 def test_layers_that_do_not_fit_are_refused():
     parent = tiny.encoder_decoder("marian")
     for layers in (((0,), (0, 1, 2)), ((0, 3), (0, 1, 2)), ((1, 0), (0, 1, 2))):
         with pytest.raises(CompatibilityError, match="rising numbers below 3"):
-            encoder_decoder_child(parent, uniform("marian"), layers=layers)
+            child_of(parent, uniform("marian"), layers=layers)
+    with pytest.raises(CompatibilityError, match="two lists of layers"):
+        child_of(parent, uniform("marian"), layers=range(3))
     deep = replace(uniform("marian"), layers=uniform("marian").layers * 2)
     with pytest.raises(CompatibilityError, match="1 to 3 layers in the encoder"):
-        encoder_decoder_child(parent, deep)
+        child_of(parent, deep)
 
 
 def test_a_marian_in_half_precision_has_children_in_half_precision(tmp_path: Path):

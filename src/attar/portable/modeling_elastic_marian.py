@@ -27,7 +27,7 @@ from torch.nn import functional as F
 from transformers import DynamicCache, EncoderDecoderCache, PreTrainedModel
 from transformers.activations import ACT2FN
 from transformers.generation import GenerationMixin
-from transformers.modeling_outputs import BaseModelOutput, Seq2SeqLMOutput
+from transformers.modeling_outputs import BaseModelOutput, Seq2SeqLMOutput, Seq2SeqModelOutput
 
 from .configuration_elastic_marian import ElasticMarianConfig
 
@@ -289,8 +289,66 @@ class ElasticMarianModel(nn.Module):
         if config.share_encoder_decoder_embeddings:
             width = max(config.encoder_hidden_size, config.decoder_hidden_size)
             self.shared = nn.Embedding(config.vocab_size, width, config.pad_token_id)
+        self.config = config
         self.encoder = ElasticMarianEncoder(config)
         self.decoder = ElasticMarianDecoder(config)
+
+    def forward(
+        self,
+        input_ids=None,
+        attention_mask=None,
+        decoder_input_ids=None,
+        decoder_attention_mask=None,
+        encoder_outputs=None,
+        past_key_values=None,
+        inputs_embeds=None,
+        decoder_inputs_embeds=None,
+        use_cache=None,
+        output_attentions=None,
+        output_hidden_states=None,
+    ):
+        """Hidden states of the decoder `(B, T, D)`."""
+        config = self.config
+        if output_attentions is None:
+            output_attentions = config.output_attentions
+        if output_hidden_states is None:
+            output_hidden_states = config.output_hidden_states
+        if encoder_outputs is None:
+            encoder_outputs = self.encoder(
+                input_ids, attention_mask, inputs_embeds, output_attentions, output_hidden_states
+            )
+        elif not isinstance(encoder_outputs, BaseModelOutput):
+            encoder_outputs = BaseModelOutput(encoder_outputs[0])
+        last_layers = getattr(encoder_outputs, "last_layers", None)
+        if last_layers is None:
+            if self.decoder.span > 1:
+                raise ValueError(
+                    "expected encoder_outputs as the encoder of this model returns them, with "
+                    "last_layers, as its decoder attends to several encoder layers"
+                )
+            last_layers = encoder_outputs.last_hidden_state
+        use_cache = config.use_cache if use_cache is None else use_cache
+        if use_cache and past_key_values is None:
+            past_key_values = EncoderDecoderCache(DynamicCache(), DynamicCache())
+        every, own, across = self.decoder(
+            decoder_input_ids,
+            decoder_attention_mask,
+            decoder_inputs_embeds,
+            last_layers,
+            attention_mask,
+            past_key_values,
+            bool(output_attentions),
+        )
+        return Seq2SeqModelOutput(
+            last_hidden_state=every[-1],
+            past_key_values=past_key_values,
+            decoder_hidden_states=tuple(every) if output_hidden_states else None,
+            decoder_attentions=tuple(own) if output_attentions else None,
+            cross_attentions=tuple(across) if output_attentions else None,
+            encoder_last_hidden_state=encoder_outputs.last_hidden_state,
+            encoder_hidden_states=encoder_outputs.hidden_states,
+            encoder_attentions=encoder_outputs.attentions,
+        )
 
 
 class ElasticMarianMTModel(PreTrainedModel, GenerationMixin):
@@ -386,53 +444,27 @@ class ElasticMarianMTModel(PreTrainedModel, GenerationMixin):
         return_dict=None,
     ):
         """Logits `(B, T, V)`; with `labels` `(B, T)`, -100 for none, the mean cross-entropy too."""
-        config = self.config
-        if output_attentions is None:
-            output_attentions = config.output_attentions
-        if output_hidden_states is None:
-            output_hidden_states = config.output_hidden_states
-        if encoder_outputs is None:
-            encoder_outputs = self.model.encoder(
-                input_ids, attention_mask, inputs_embeds, output_attentions, output_hidden_states
-            )
-        last_layers = getattr(encoder_outputs, "last_layers", None)
-        if last_layers is None:
-            if max(config.cross_attention_span) > 1:
-                raise ValueError(
-                    "expected encoder_outputs as the encoder of this model returns them, with "
-                    "last_layers, as its decoder attends to several encoder layers"
-                )
-            last_layers = encoder_outputs[0]
         if labels is not None:
             use_cache = False
             if decoder_input_ids is None and decoder_inputs_embeds is None:
                 decoder_input_ids = self.prepare_decoder_input_ids_from_labels(labels)
-        use_cache = config.use_cache if use_cache is None else use_cache
-        if use_cache and past_key_values is None:
-            past_key_values = EncoderDecoderCache(DynamicCache(), DynamicCache())
-        every, own, across = self.model.decoder(
-            decoder_input_ids,
-            decoder_attention_mask,
-            decoder_inputs_embeds,
-            last_layers,
-            attention_mask,
-            past_key_values,
-            bool(output_attentions),
-        )
-        logits = self._logits(every[-1]) + self.final_logits_bias
-        loss = None if labels is None else F.cross_entropy(logits.flatten(0, 1), labels.flatten())
-        ours = isinstance(encoder_outputs, BaseModelOutput)
-        output = Seq2SeqLMOutput(
-            loss=loss,
-            logits=logits,
+        base = self.model(
+            input_ids=input_ids,
+            attention_mask=attention_mask,
+            decoder_input_ids=decoder_input_ids,
+            decoder_attention_mask=decoder_attention_mask,
+            encoder_outputs=encoder_outputs,
             past_key_values=past_key_values,
-            decoder_hidden_states=tuple(every) if output_hidden_states else None,
-            decoder_attentions=tuple(own) if output_attentions else None,
-            cross_attentions=tuple(across) if output_attentions else None,
-            encoder_last_hidden_state=encoder_outputs[0],
-            encoder_hidden_states=encoder_outputs.hidden_states if ours else None,
-            encoder_attentions=encoder_outputs.attentions if ours else None,
+            inputs_embeds=inputs_embeds,
+            decoder_inputs_embeds=decoder_inputs_embeds,
+            use_cache=use_cache,
+            output_attentions=output_attentions,
+            output_hidden_states=output_hidden_states,
         )
+        logits = self._logits(base.last_hidden_state) + self.final_logits_bias
+        loss = None if labels is None else F.cross_entropy(logits.flatten(0, 1), labels.flatten())
+        rest = {name: base[name] for name in base if name != "last_hidden_state"}
+        output = Seq2SeqLMOutput(loss=loss, logits=logits, **rest)
         return output.to_tuple() if return_dict is False else output
 
     def _logits(self, states):

@@ -60,7 +60,8 @@ class Supernet(nn.Module):
         depth: Depth = "spread",
     ) -> None:
         super().__init__()
-        self.parent, self.space, self.depth = parent, space, depth
+        self.parent, self.space = parent, space
+        self.depth: Depth = depth
         self.providers = nn.ModuleList(providers)
         self._children: OrderedDict[Arch, Child] = OrderedDict()
         self._made_on = parent.device
@@ -83,9 +84,7 @@ class Supernet(nn.Module):
         child = self._children.pop(arch, None)
         if child is None:
             self.space.genes_of(arch)
-            depth = arch.num_hidden_layers
-            layers = range(depth) if self.depth == "first" else None
-            child = child_of(self.parent, arch, layers=layers)
+            child = child_of(self.parent, arch, layers=self.depth)
         self._children[arch] = child
         if len(self._children) > _KEPT:
             self._children.popitem(last=False)

@@ -10,15 +10,18 @@ the masked model's logits are `-inf` for the tokens that go, so that the two agr
 `logits[..., plan.vocabulary]`.
 """
 
-from attar.slicing.child import Child, Slice, Take, child_by, child_of, functional_forward, plain
+from attar.slicing.child import Child, child_by, child_of, functional_forward, plain
 from attar.slicing.cut import cut_layers, describe, slice_model, zero_out
+from attar.slicing.encoder_decoder import Layers
 from attar.slicing.mask import UnitMasks, masked
 from attar.slicing.plan import PLAN_FORMAT, LayerKeep, SlicePlan
+from attar.slicing.slice import Slice, Take
 
 __all__ = [
     "PLAN_FORMAT",
     "Child",
     "LayerKeep",
+    "Layers",
     "Slice",
     "SlicePlan",
     "Take",

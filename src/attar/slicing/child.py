@@ -5,8 +5,8 @@ architecture and called many times; gradients reach the parent.
 """
 
 import copy
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -15,40 +15,12 @@ from torch.func import functional_call
 from transformers import PreTrainedModel
 
 from attar.arch import Arch
-from attar.families import Body
-from attar.slicing.cut import scale_queries, slice_model
+from attar.families import Body, is_encoder_decoder
+from attar.slicing.cut import slice_model
+from attar.slicing.encoder_decoder import Layers, encoder_decoder_child
 from attar.slicing.mask import layer_scale
 from attar.slicing.plan import SlicePlan
-
-
-@dataclass(frozen=True)
-class Slice:
-    """Where one parameter of a child lies in its parent.
-
-    Attributes:
-        name: the parent's parameter.
-        axes: the indices that stay along each axis, int64; axes that are not listed stay whole.
-        queries: what the queries of a fused projection are multiplied by.
-    """
-
-    name: str
-    axes: Mapping[int, Tensor] = field(default_factory=dict)
-    queries: float = 1.0
-
-    def of(self, tensor: Tensor) -> Tensor:
-        """The slice of the parent's tensor, or of one of its shape; a view, where a range stays
-        along every axis."""
-        for axis, kept in self.axes.items():
-            start, length = int(kept[0]), len(kept)
-            if int(kept[-1]) - start + 1 == length:
-                tensor = tensor.narrow(axis, start, length)
-            else:
-                tensor = tensor.index_select(axis, kept.to(tensor.device))
-        return tensor if self.queries == 1 else scale_queries(tensor, self.queries)
-
-
-Take = Callable[[Slice], Tensor]
-"""A slice -> the weight of the child there."""
+from attar.slicing.slice import Slice, Take
 
 
 @dataclass(frozen=True)
@@ -57,7 +29,8 @@ class Child:
 
     Attributes:
         skeleton: its modules; the parameters are on the meta device, the buffers are real.
-        slices: where its parameters lie, by their names in `skeleton.named_parameters()`.
+        slices: where its parameters lie, by their names in `skeleton.named_parameters()`. Those of
+            tables that depend on the width alone (sinusoidal positions) lie nowhere and are real.
     """
 
     skeleton: PreTrainedModel
@@ -89,6 +62,7 @@ class Child:
         memo: dict[int, Any] = {
             id(parameter): nn.Parameter(weights[name].detach().clone().contiguous())
             for name, parameter in self.skeleton.named_parameters()
+            if name in self.slices
         }
         return copy.deepcopy(self.skeleton, memo).eval()
 
@@ -99,18 +73,28 @@ def plain(parent: PreTrainedModel) -> Take:
     return lambda where: where.of(parameters[where.name])
 
 
-def child_of(parent: PreTrainedModel, arch: Arch, *, layers: Sequence[int] | None = None) -> Child:
+def child_of(
+    parent: PreTrainedModel, arch: Arch, *, layers: Sequence[int] | Layers | None = None
+) -> Child:
     """The network of this architecture that keeps the first of everything of its parent.
 
     Args:
-        parent: a model of a supported family.
+        parent: a model of a supported family, also an encoder-decoder.
         arch: of the child; widths that are None stay as they are.
-        layers: the parent's layers that stay; None spreads them evenly (`SlicePlan.prefix`).
+        layers: the parent's layers that stay: their numbers (of an encoder-decoder, those of the
+            encoder and those of the decoder), `first`, or `spread` for evenly spread ones
+            (`SlicePlan.prefix`), as is None.
 
     Raises:
-        CompatibilityError: the parent is smaller than `arch` somewhere.
+        CompatibilityError: the parent is smaller than `arch` somewhere, or no class of
+            encoder-decoders holds such a child.
     """
-    return child_by(parent, SlicePlan.prefix(parent, arch, layers=layers))
+    if is_encoder_decoder(parent):
+        return Child(*encoder_decoder_child(parent, arch, layers=layers or "spread"))
+    if layers == "first":
+        layers = range(arch.num_hidden_layers)
+    numbers: Any = None if layers == "spread" else layers
+    return child_by(parent, SlicePlan.prefix(parent, arch, layers=numbers))
 
 
 def child_by(parent: PreTrainedModel, plan: SlicePlan) -> Child:

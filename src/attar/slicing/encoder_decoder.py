@@ -12,7 +12,6 @@ smaller config, so that what is filled with the slices saves as an ordinary chec
 
 import copy
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
@@ -23,26 +22,16 @@ from attar.arch import Arch
 from attar.errors import CompatibilityError
 from attar.families import EncoderDecoder, EncoderDecoderFamily, Stack
 from attar.portable.modeling_elastic_marian import ElasticMarianConfig, ElasticMarianMTModel
+from attar.slicing.slice import Slice
 
-
-@dataclass(frozen=True)
-class Slice:
-    """Where one parameter of a child lies: the parent's parameter, and the indices that stay along
-    each axis that shrinks.
-    """
-
-    name: str
-    axes: Mapping[int, Tensor]
-
-
-Layers = Literal["even", "first"] | tuple[Sequence[int], Sequence[int]]
+Layers = Literal["spread", "first"] | tuple[Sequence[int], Sequence[int]]
 """Which layers of the parent stay: spread evenly, as AutoDistil does (layer `i` of `L` is the
 parent's layer `floor(i * n / L)` of `n`); the first ones, as HAT does; or their numbers, those of
 the encoder and those of the decoder."""
 
 
 def encoder_decoder_child(
-    parent: PreTrainedModel, arch: Arch, *, layers: Layers | None = None
+    parent: PreTrainedModel, arch: Arch, *, layers: Layers | Sequence[int] = "spread"
 ) -> tuple[PreTrainedModel, dict[str, Slice]]:
     """A smaller encoder-decoder without weights, and where its weights lie in the parent.
 
@@ -50,8 +39,7 @@ def encoder_decoder_child(
         parent: a T5, a Marian, or an elastic Marian.
         arch: widths of the child's encoder, with those of its decoder in `decoder`. Widths that are
             None are the parent's.
-        layers: those of the parent that stay; None: the first ones of an elastic Marian, and
-            evenly spread ones of others.
+        layers: those of the parent that stay.
 
     Returns:
         The child with its parameters on the meta device, in the parent's types and mode; and a
@@ -72,11 +60,15 @@ def encoder_decoder_child(
         )
     sides = (arch, arch.decoder)
     elastic = isinstance(parent, ElasticMarianMTModel) or any(x.attention_size for x in sides)
-    if layers is None:
-        layers = "first" if isinstance(parent, ElasticMarianMTModel) else "even"
+    chosen: Any = (layers, layers) if isinstance(layers, str) else layers
+    if len(chosen) != 2 or any(isinstance(one, int) for one in chosen):
+        raise CompatibilityError(
+            "expected two lists of layers that stay, those of the encoder and those of the "
+            f"decoder; found {list(chosen)}"
+        )
     kept = [
-        _kept(layers if isinstance(layers, str) else layers[i], stack, of=sides[i])
-        for i, stack in enumerate(ours.stacks)
+        _kept(one, stack, of=side)
+        for one, stack, side in zip(chosen, ours.stacks, sides, strict=True)
     ]
     if elastic:
         config, made = _elastic_config(ours, arch), ElasticMarianMTModel
@@ -101,7 +93,7 @@ def _kept(layers: str | Sequence[int], stack: Stack, *, of: Arch) -> list[int]:
             f"the parent has at most; found {count}"
         )
     if isinstance(layers, str):
-        return [i * whole // count if layers == "even" else i for i in range(count)]
+        return [i * whole // count if layers == "spread" else i for i in range(count)]
     fits = len(layers) == count and list(layers) == sorted(set(layers))
     if not fits or layers[0] < 0 or layers[-1] >= whole:
         raise CompatibilityError(
