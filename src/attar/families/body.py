@@ -230,6 +230,11 @@ class Body:
         return self.layer(0).hidden
 
     @property
+    def connectable(self) -> bool:
+        """Whether our per-layer form of the class can give its layers widths of their own."""
+        return self._own_head_size and not self.family.rotary
+
+    @property
     def connected(self) -> bool:
         """Whether layers have widths of their own, behind linear maps from one to the next."""
         return hasattr(self.layer_list[0], "connector")

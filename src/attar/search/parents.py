@@ -52,7 +52,11 @@ def make_parent(
         teacher = ordered(teacher, sample, by=init)
     largest = space.largest
     depth = Arch.of(teacher).num_hidden_layers
-    arch = replace(largest, layers=(largest.layers[-1],) * depth)
+    shape, head_dim = largest.layers[-1], largest.head_dim
+    if shape.hidden_size is not None:  # as wide as the stream: the parent of bottlenecks has none
+        head_dim = head_dim or shape.hidden_size // shape.num_attention_heads
+        shape = replace(shape, hidden_size=None)
+    arch = replace(largest, layers=(shape,) * depth, head_dim=head_dim)
     child = child_of(teacher, arch, layers=range(depth))
     parent = child.extract(child.weights(plain(teacher)))
     for parameter in parent.parameters():

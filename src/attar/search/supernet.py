@@ -20,7 +20,7 @@ from transformers import PreTrainedModel
 from attar.arch import Arch, Space
 from attar.errors import CompatibilityError, require
 from attar.models import evaluation_mode
-from attar.slicing import Child, Slice, child_of, plain
+from attar.slicing import Child, HeadSlicing, Slice, child_of, plain
 
 _KEPT = 256  # children; a skeleton holds no weights, but building one takes milliseconds
 
@@ -45,6 +45,7 @@ class Supernet(nn.Module):
         space: the networks.
         providers: modules that are a `Provider`; the first that gives a weight decides.
         depth: which layers a shallower network has.
+        head_slicing: what heads keep where layers have hidden widths of their own (`child_of`).
 
     Raises:
         CompatibilityError: the parent does not hold the space's largest network, or no class can
@@ -58,10 +59,12 @@ class Supernet(nn.Module):
         *,
         providers: Sequence[nn.Module] = (),
         depth: Depth = "spread",
+        head_slicing: HeadSlicing = "head",
     ) -> None:
         super().__init__()
         self.parent, self.space = parent, space
         self.depth: Depth = depth
+        self.head_slicing: HeadSlicing = head_slicing
         self.providers = nn.ModuleList(providers)
         self._children: OrderedDict[Arch, Child] = OrderedDict()
         self._made_on = parent.device
@@ -84,7 +87,7 @@ class Supernet(nn.Module):
         child = self._children.pop(arch, None)
         if child is None:
             self.space.genes_of(arch)
-            child = child_of(self.parent, arch, layers=self.depth)
+            child = child_of(self.parent, arch, layers=self.depth, head_slicing=self.head_slicing)
         self._children[arch] = child
         if len(self._children) > _KEPT:
             self._children.popitem(last=False)

@@ -11,6 +11,7 @@ the masked model's logits are `-inf` for the tokens that go, so that the two agr
 """
 
 from attar.slicing.child import Child, child_by, child_of, functional_forward, plain
+from attar.slicing.connected import Connector, HeadSlicing
 from attar.slicing.cut import cut_layers, describe, slice_model, zero_out
 from attar.slicing.encoder_decoder import Layers
 from attar.slicing.mask import UnitMasks, masked
@@ -20,6 +21,8 @@ from attar.slicing.slice import Slice, Take
 __all__ = [
     "PLAN_FORMAT",
     "Child",
+    "Connector",
+    "HeadSlicing",
     "LayerKeep",
     "Layers",
     "Slice",

@@ -16,6 +16,13 @@ from transformers import PreTrainedModel
 
 from attar.arch import Arch
 from attar.families import Body, is_encoder_decoder
+from attar.slicing.connected import (
+    HeadSlicing,
+    connected_arch,
+    connected_skeleton,
+    connected_slices,
+    plain_plan,
+)
 from attar.slicing.cut import slice_model
 from attar.slicing.encoder_decoder import Layers, encoder_decoder_child
 from attar.slicing.mask import layer_scale
@@ -70,11 +77,24 @@ class Child:
 def plain(parent: PreTrainedModel) -> Take:
     """Slices of the parent's own parameters."""
     parameters = dict(parent.named_parameters())
-    return lambda where: where.of(parameters[where.name])
+
+    def take(where: Slice) -> Tensor:
+        if where.name not in parameters:
+            raise CompatibilityError(
+                f"the {type(parent).__name__} has no {where.name}, one of the linear maps between "
+                "layers that have hidden widths of their own; give the supernet Bottlenecks"
+            )
+        return where.of(parameters[where.name])
+
+    return take
 
 
 def child_of(
-    parent: PreTrainedModel, arch: Arch, *, layers: Sequence[int] | Layers | None = None
+    parent: PreTrainedModel,
+    arch: Arch,
+    *,
+    layers: Sequence[int] | Layers | None = None,
+    head_slicing: HeadSlicing = "head",
 ) -> Child:
     """The network of this architecture that keeps the first of everything of its parent.
 
@@ -84,16 +104,26 @@ def child_of(
         layers: the parent's layers that stay: their numbers (of an encoder-decoder, those of the
             encoder and those of the decoder), `first`, or `spread` for evenly spread ones
             (`SlicePlan.prefix`), as is None.
+        head_slicing: what heads keep where layers have hidden widths of their own: `head` the first
+            channels of every head; `flat` the first rows of all heads, as SuperShaper's code does,
+            so that heads are made of other heads' rows.
 
     Raises:
-        CompatibilityError: the parent is smaller than `arch` somewhere, or no class of
-            encoder-decoders holds such a child.
+        CompatibilityError: the parent is smaller than `arch` somewhere, is no BERT or RoBERTa where
+            layers are to have hidden widths of their own, or no class of encoder-decoders holds
+            such a child.
     """
     if is_encoder_decoder(parent):
         return Child(*encoder_decoder_child(parent, arch, layers=layers or "spread"))
     if layers == "first":
         layers = range(arch.num_hidden_layers)
     numbers: Any = None if layers == "spread" else layers
+    if any(shape.hidden_size is not None for shape in arch.layers):
+        arch = connected_arch(parent, arch)
+        plan = plain_plan(parent, arch, layers=numbers)
+        rows = connected_slices(parent, arch, plan=plan, head_slicing=head_slicing)
+        slices = {name: Slice(where, axes) for name, where, axes in rows}
+        return Child(connected_skeleton(parent, arch, plan=plan), slices)
     return child_by(parent, SlicePlan.prefix(parent, arch, layers=numbers))
 
 

@@ -1,0 +1,77 @@
+"""Bottlenecks: linear maps into and out of every layer, which let each have a width of its own.
+
+SuperShaper wraps every layer of BERT in two maps, from the residual stream to the width of the
+layer and back; the stream stays as wide as it is. Nothing non-linear lies between the way out of
+one layer and the way into the next, so that the two are one map in each network that is run, and
+that is saved. (Ganesan et al., 2021, arXiv 2110.04711.)
+"""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from attar.arch import Arch
+from attar.families import Body
+from attar.slicing import Connector, Slice
+
+
+class Bottlenecks(nn.Module):
+    """The maps of a supernet, at full width: a provider of the connectors of its networks.
+
+    They start as identities without bias, so that a network whose layers are as wide as the stream
+    is its parent.
+
+    Args:
+        parent: of the supernet.
+    """
+
+    def __init__(self, parent: PreTrainedModel) -> None:
+        super().__init__()
+        body = Body(parent)
+        self.enter, self.leave = (
+            nn.ModuleList(_identity(body.hidden, parent) for _ in body.layer_list) for _ in range(2)
+        )
+
+    def taking(self, arch: Arch) -> Callable[[Slice], Tensor | None]:
+        """What gives the connectors of one network; None for its other weights."""
+        stream = arch.hidden_size
+
+        def take(where: Slice) -> Tensor | None:
+            ends = Connector.of(where.name)
+            return None if ends is None else self._merged(ends, where, stream=stream)
+
+        return take
+
+    def _merged(self, ends: Connector, where: Slice, *, stream: int | None) -> Tensor:
+        """The weight, `(outputs, inputs)`, or the bias, `(outputs,)`, of one connector."""
+        outputs = len(where.axes[0])
+        weight = 1 in where.axes
+        if ends.before is None:  # W_in, b_in
+            assert ends.after is not None
+            enter = _of(self.enter, ends.after)
+            return where.of(enter.weight if weight else enter.bias)
+        leave = _of(self.leave, ends.before)
+        if ends.after is None:  # W_out, b_out
+            return where.of(leave.weight if weight else leave.bias)
+        # W = W_in W_out, b = W_in b_out + b_in, through the whole stream
+        enter = _of(self.enter, ends.after)
+        into = enter.weight[:outputs, :stream]
+        if weight:
+            return into @ leave.weight[:stream, : len(where.axes[1])]
+        return into @ leave.bias[:stream] + enter.bias[:outputs]
+
+
+def _of(maps: nn.ModuleList, layer: int) -> nn.Linear:
+    found = maps[layer]
+    assert isinstance(found, nn.Linear)
+    return found
+
+
+def _identity(width: int, parent: PreTrainedModel) -> nn.Linear:
+    made = nn.Linear(width, width, device=parent.device, dtype=parent.dtype)
+    with torch.no_grad():
+        nn.init.eye_(made.weight)
+        nn.init.zeros_(made.bias)
+    return made
