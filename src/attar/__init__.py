@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     from attar.methods.distillspec.profile import EvaluateDraftConfig as EvaluateDraftConfig
     from attar.methods.distillspec.search import DraftSearchConfig as DraftSearchConfig
     from attar.methods.equal_info import EqualInfoConfig as EqualInfoConfig
+    from attar.methods.mixture_of_supernets import MixtureConfig as MixtureConfig
     from attar.methods.superposed import NGramSearchConfig as NGramSearchConfig
     from attar.methods.superposed import SuperposedConfig as SuperposedConfig
     from attar.methods.superposed import SuperposedDecoder as SuperposedDecoder
@@ -59,6 +60,7 @@ if TYPE_CHECKING:
     from attar.server.config import ServeConfig as ServeConfig
     from attar.server.serving import serve as serve
     from attar.slicing import SlicePlan as SlicePlan
+    from attar.supernet.gap import EvaluateSupernetConfig as EvaluateSupernetConfig
     from attar.train.heal import HealConfig as HealConfig
     from attar.train.heal import heal as heal
     from attar.train.pretrain import PretrainConfig as PretrainConfig
@@ -99,6 +101,7 @@ _HOMES = MappingProxyType(
         "EvaluateDraftConfig": "attar.methods.distillspec.profile",
         "DraftSearchConfig": "attar.methods.distillspec.search",
         "EqualInfoConfig": "attar.methods.equal_info",
+        "MixtureConfig": "attar.methods.mixture_of_supernets",
         "NGramSearchConfig": "attar.methods.superposed",
         "SuperposedConfig": "attar.methods.superposed",
         "SuperposedDecoder": "attar.methods.superposed",
@@ -110,6 +113,7 @@ _HOMES = MappingProxyType(
         "ServeConfig": "attar.server.config",
         "serve": "attar.server.serving",
         "SlicePlan": "attar.slicing",
+        "EvaluateSupernetConfig": "attar.supernet.gap",
         "HealConfig": "attar.train.heal",
         "heal": "attar.train.heal",
         "PretrainConfig": "attar.train.pretrain",

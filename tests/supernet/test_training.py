@@ -1,19 +1,24 @@
 """`supernet train`: what it writes, how it goes on, and what it refuses before it begins."""
 
+import math
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from transformers import AutoModel, AutoModelForMaskedLM
 
 import attar
+import encoders
 import scene
 import supernets
 import tiny
 from attar import checkpoint
 from attar.arch import Arch
-from attar.errors import AttarError, CompatibilityError, ConfigError
+from attar.errors import AttarError, CompatibilityError, ConfigError, DataError
+from attar.evaluation.likelihood import nll
+from attar.evaluation.masked import masked_loss
 from attar.methods.autodistil import AutoDistilConfig, rank
 from attar.search.space_files import read_spaces
 from attar.search.supernet_files import load_supernets, read_description
@@ -197,3 +202,83 @@ def test_a_network_that_no_class_can_hold_is_told_before(
     with pytest.raises(CompatibilityError, match="'whole' does not suit the model: this model"):
         supernets.train(tmp_path / "gpt2", teacher[1], tmp_path / "out", space=space)
     assert not (tmp_path / "out.partial").exists()
+
+
+# --------------------------------------------------------------------------- mixture of supernets
+
+
+@pytest.fixture(scope="module")
+def encoder(root: Path) -> tuple[Path, Path]:
+    """A masked language model with its tokenizer, and text of its words."""
+    words, rows, text = encoders.tokenizer(), encoders.documents(), root / "words"
+    text.mkdir()
+    for split in rows:
+        (text / f"{split}.txt").write_text("\n".join(rows[split]["text"]))
+    model = tiny.model("bert", auto=AutoModelForMaskedLM)
+    checkpoint.save(model, root / "bert", tokenizer=words)
+    return root / "bert", text
+
+
+@pytest.mark.parametrize("kind", ["teacher", "encoder"])
+def test_a_mixture_is_trained_saved_and_loaded(
+    kind: str, root: Path, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    model, text = request.getfixturevalue(kind)
+    space = None if kind == "encoder" else supernets.SPACES["small"]
+    options: dict[str, Any] = {"method": "mixture-of-supernets", "space": space}
+    run = supernets.train(model, text, tmp_path / "out", **options)
+    opened = Opened.load(tmp_path / "out")
+    with pytest.raises(DataError, match=r"cannot be read; name it as teacher \(--teacher\)"):
+        opened.method(None)  # it lies elsewhere, and no record names a place on a machine
+    net, method = opened.supernets["whole"], opened.method(model)
+    assert method.unit == ("nats per masked token" if kind == "encoder" else "nats per token")
+    held_out = method.rows(str(text), opened.tokenizer, split="validation")
+    scorer = method.scorer(held_out, batch_size=3)
+    for row in run.details["networks"]:
+        arch = Arch.from_dict(row["arch"])
+        assert row["loss"] == pytest.approx(scorer(net, [arch])[0], rel=1e-5)
+        dense = net.extract(arch)
+        ids = tiny.ids()
+        torch.testing.assert_close(dense(input_ids=ids)[0], net(arch, input_ids=ids)[0])
+        if kind == "encoder":
+            assert row["loss"] == pytest.approx(masked_loss(dense, held_out), rel=1e-4)
+        else:
+            assert row["loss"] == pytest.approx(
+                nll(dense, held_out.batch(range(8))["input_ids"]), rel=1e-4
+            )
+    plain = dict(read_description(tmp_path / "out").providers)["mixture"]
+    assert plain["experts"] == 2
+    assert len(net.providers.state_dict()) > 0
+
+
+def test_a_mixture_starts_from_random_weights_where_it_is_asked(
+    teacher: tuple[Path, Path], tmp_path: Path
+) -> None:
+    options: dict[str, Any] = {
+        "method": "mixture-of-supernets",
+        "space": supernets.SPACES["small"],
+        "mixture": attar.MixtureConfig(init="random", experts=3, router="layer"),
+    }
+    run = supernets.train(*teacher, tmp_path / "out", **options)
+    uniform = math.log(len(attar.load_tokenizer(teacher[0])))
+    for row in run.details["networks"]:
+        assert row["loss_before"] == pytest.approx(uniform, abs=0.05)
+
+
+def test_options_and_models_of_another_method_are_refused(
+    teacher: tuple[Path, Path], tmp_path: Path
+) -> None:
+    model, text = teacher
+    with pytest.raises(ConfigError, match="mixture has options of another method"):
+        supernets.train(model, text, tmp_path / "out", mixture=attar.MixtureConfig(experts=4))
+    given: dict[str, Any] = {"method": "mixture-of-supernets"}
+    taught = AutoDistilConfig(relation="kl")
+    with pytest.raises(ConfigError, match="distillation has options of another method"):
+        supernets.train(model, text, tmp_path / "out", distillation=taught, **given)
+    with pytest.raises(ConfigError, match="space must be homogeneous, or a YAML file"):
+        supernets.train(model, text, tmp_path / "out", **(given | {"space": "compact"}))
+    words = attar.load_tokenizer(model)
+    bare = tiny.model("llama", auto=AutoModel, vocab_size=len(words))
+    checkpoint.save(bare, tmp_path / "bare", tokenizer=words)
+    with pytest.raises(CompatibilityError, match="needs a model that predicts tokens"):
+        supernets.train(tmp_path / "bare", text, tmp_path / "out", **given)

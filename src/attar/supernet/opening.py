@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, get_args
+from typing import Any
 
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -16,6 +16,7 @@ from attar.errors import ConfigError, DataError, require
 from attar.families import Body
 from attar.measure.cost import cost_of
 from attar.methods.autodistil import AutoDistilConfig
+from attar.methods.mixture_of_supernets import MixtureConfig
 from attar.recipes import options_from
 from attar.report.record import Paper
 from attar.runtime import place
@@ -31,11 +32,15 @@ from attar.search.supernet_files import (
 )
 from attar.supernet.by_autodistil import PAPER as AUTODISTIL
 from attar.supernet.by_autodistil import AutoDistil
+from attar.supernet.by_mixture import KIND, MixtureOfSupernets, make_mixture
+from attar.supernet.by_mixture import PAPER as MIXTURE
 from attar.supernet.methods import Method, MethodName
 
-PAPERS: Mapping[MethodName, Paper] = MappingProxyType({"autodistil": AUTODISTIL})
+PAPERS: Mapping[MethodName, Paper] = MappingProxyType(
+    {"autodistil": AUTODISTIL, "mixture-of-supernets": MIXTURE}
+)
 #: what makes the providers of each kind
-PROVIDERS: Mapping[str, MakeProvider] = MappingProxyType({})
+PROVIDERS: Mapping[str, MakeProvider] = MappingProxyType({KIND: make_mixture})
 
 
 def require_method(name: str) -> None:
@@ -53,13 +58,17 @@ def method_of(
     *,
     config: SupernetConfig,
     distillation: AutoDistilConfig = AutoDistilConfig(),
+    mixture: MixtureConfig = MixtureConfig(),
 ) -> Method:
     """A method with its options.
 
     Raises:
+        CompatibilityError: the model does not suit it.
         ConfigError: there is none of this name.
     """
     require_method(name)
+    if name == "mixture-of-supernets":
+        return MixtureOfSupernets(model, mixture, config)
     return AutoDistil(model, distillation, config)
 
 
@@ -128,16 +137,23 @@ class Opened:
                 f"the supernet {str(self.folder)!r} does not say which model it was made of, as "
                 "that was never stored; name it as teacher (--teacher)"
             )
-        loaded = checkpoint.model_of(named, dtype=torch.float32)
+        try:
+            loaded = checkpoint.model_of(named, dtype=torch.float32)
+        except DataError as error:
+            if model is not None:
+                raise
+            raise DataError(
+                f"the model that the supernet {str(self.folder)!r} was made of cannot be read; "
+                f"name it as teacher (--teacher): {error}"
+            ) from error
         if name := checkpoint.name_of(named):
             sides = ("the supernet", "its teacher")
             require_same_tokenizer(self.tokenizer, checkpoint.load_tokenizer(name), sides=sides)
-        return method_of(
-            self.description.method,  # pyright: ignore[reportArgumentType] - checked by `load`
-            loaded,
-            config=config or self.config,
-            distillation=self._options(AutoDistilConfig, self.description.options),
-        )
+        options = self.description.options
+        config = config or self.config
+        if self.description.method == "autodistil":
+            return AutoDistil(loaded, self._options(AutoDistilConfig, options), config)
+        return MixtureOfSupernets(loaded, self._options(MixtureConfig, options), config)
 
     def _options(self, kind: type, stored: Mapping[str, Any]) -> Any:
         try:
@@ -174,8 +190,3 @@ def row_of(
         embeddings=embeddings_of(skeleton),
         published=method.published_size(arch, vocabulary=Body(supernet.parent).vocabulary),
     )
-
-
-def known_methods() -> tuple[str, ...]:
-    """Names of all methods."""
-    return get_args(MethodName)

@@ -20,6 +20,7 @@ from attar.errors import CompatibilityError, ConfigError
 from attar.foreign import read_json
 from attar.measure.cost import cost_of
 from attar.methods.autodistil import AutoDistilConfig
+from attar.methods.mixture_of_supernets import MixtureConfig
 from attar.recipes import configured
 from attar.recipes.verbs import takes_recipe
 from attar.report.artefact import Artefact, artefact
@@ -55,6 +56,7 @@ def train(
     k: int = 3,
     config: SupernetConfig | str = SupernetConfig(),
     distillation: AutoDistilConfig = AutoDistilConfig(),
+    mixture: MixtureConfig = MixtureConfig(),
     tokenizer: PreTrainedTokenizerBase | None = None,
     output_dir: str | Path,
     recipe: str | None = None,
@@ -76,6 +78,7 @@ def train(
         k: sub-spaces of `compact`: 3, as published, 2 or 1.
         config: options of the training; or the name or path of a recipe.
         distillation: options of AutoDistil.
+        mixture: options of Mixture-of-Supernets; its seed is that of the training.
         tokenizer: None: the one in the model's folder.
         output_dir: where the supernets go; they appear when all are complete.
         recipe: name of the recipe that the options came from, for the record.
@@ -95,6 +98,10 @@ def train(
     """
     config, recipe = configured(config, SupernetConfig, recipe=recipe)
     require_method(method)
+    unused = ("mixture", mixture) if method == "autodistil" else ("distillation", distillation)
+    if unused[1] != type(unused[1])():
+        raise ConfigError(f"{unused[0]} has options of another method than {method}; leave it out")
+    mixture = replace(mixture, seed=config.seed)
     data, given = Data.of(data), _written(space)
     settings = {
         "model": checkpoint.name_of(model),
@@ -103,7 +110,7 @@ def train(
         "space": given if isinstance(given, str | None) else _plain(given),
         "k": k,
         **asdict(config),
-        "distillation": asdict(distillation),
+        **(asdict(distillation) if method == "autodistil" else asdict(mixture)),
     }
     with artefact(
         output_dir,
@@ -118,7 +125,7 @@ def train(
         loaded = checkpoint.model_of(model, dtype=torch.float32)
         tokenizer = checkpoint.tokenizer_of(model, tokenizer)
         require_fit(loaded, tokenizer, context=config.context)
-        way = method_of(method, loaded, config=config, distillation=distillation)
+        way = method_of(method, loaded, config=config, distillation=distillation, mixture=mixture)
         spaces = given if isinstance(given, Mapping) else way.default_spaces(given, k=k)
         rows, held_out = (
             way.rows(data, tokenizer, split=split) for split in ("train", "validation")

@@ -1,0 +1,220 @@
+"""Mixture-of-Supernets' side of the verbs of supernets: language models, encoders or decoders."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from attar.arch import Arch, Space
+from attar.data.data import DataLike
+from attar.data.sequences import Sequences
+from attar.data.sources import Batch, Source, Windows, inputs_of
+from attar.data.text import load_text
+from attar.data.tokens import pack
+from attar.errors import CompatibilityError, require
+from attar.evaluation.masked import masked_loss, masked_token_losses
+from attar.families import FAMILIES, Body
+from attar.methods.mixture_of_supernets import (
+    PAPER,
+    Mixture,
+    MixtureConfig,
+    mixture_of_supernets,
+)
+from attar.models import has_cache
+from attar.recipes import options_from
+from attar.report.record import Paper
+from attar.search.elastic_training import NetworkLoss, Sandwich, SupernetConfig
+from attar.search.parents import make_parent
+from attar.search.supernet import Draws, Supernet
+from attar.search.supernet_files import FILE
+from attar.supernet.methods import MethodName, Scorer
+from attar.supernet.rows import load_sequences, spread
+from attar.train.trainer import Term, Training, cross_entropy, fit
+
+KIND = "mixture"
+_RATIOS = (2.0, 2.5, 3.0, 3.5, 4.0)
+
+
+@dataclass(frozen=True)
+class MixtureOfSupernets:
+    """See `attar.supernet.methods.Method`.
+
+    Raises:
+        CompatibilityError: the model predicts no tokens.
+    """
+
+    model: PreTrainedModel
+    mixture: MixtureConfig
+    config: SupernetConfig
+    name: MethodName = "mixture-of-supernets"
+    paper: Paper = PAPER
+
+    def __post_init__(self) -> None:
+        if self.model.get_output_embeddings() is None:
+            raise CompatibilityError(
+                "mixture-of-supernets needs a model that predicts tokens, such as "
+                f"BertForMaskedLM or LlamaForCausalLM; found {type(self.model).__name__}"
+            )
+
+    @property
+    def causal(self) -> bool:
+        """Whether the next token is predicted, and not those that are masked."""
+        return has_cache(self.model)
+
+    @property
+    def unit(self) -> str:
+        """Of the losses."""
+        return f"nats per {'token' if self.causal else 'masked token'}"
+
+    @property
+    def providers(self) -> tuple[tuple[str, Mapping[str, Any]], ...]:
+        """Experts and routers."""
+        return ((KIND, asdict(self.mixture)),)
+
+    @property
+    def options(self) -> Mapping[str, Any]:
+        """Those of the experts."""
+        return asdict(self.mixture)
+
+    def default_spaces(self, name: str | None, *, k: int) -> dict[str, Space]:
+        """`homogeneous`: the published one, in proportion to the model."""
+        known = "homogeneous, or a YAML file"
+        require(name in (None, "homogeneous"), "space", name, known)
+        return {"whole": homogeneous(self.model)}
+
+    def rows(
+        self, data: DataLike, tokenizer: PreTrainedTokenizerBase, *, split: str
+    ) -> Sequences | Windows:
+        """Windows of text for a decoder, and pieces of documents with masks for an encoder."""
+        config = self.config
+        if not self.causal:
+            share = config.mask_probability
+            require(share > 0, "mask_probability", share, "above 0: an encoder predicts what is")
+            return load_sequences(
+                data, tokenizer, split=split, config=config, mask_probability=share
+            )
+        packed = pack(
+            load_text(data)[split],
+            tokenizer,
+            context=config.context,
+            vocab_size=Body(self.model).vocabulary,
+        )
+        windows = Windows(packed)
+        if split == "train":
+            return windows
+        return windows.select(spread(len(windows), config.eval_sequences))
+
+    def start(self, space: Space, rows: Source, *, plain: bool = False) -> Supernet:
+        """The model, cut to the space's largest widths, or that shape with random weights."""
+        fresh = self.mixture.init == "random"
+        parent = make_parent(
+            self.model, space, init="random" if fresh else "truncate", seed=self.config.seed
+        )
+        if plain:
+            return Supernet(parent, space)
+        return mixture_of_supernets(parent, space, config=self.mixture)
+
+    def train(
+        self,
+        supernet: Supernet,
+        draws: Draws,
+        rows: Source,
+        *,
+        max_steps: int | None = None,
+        state_dir: Path | None = None,
+        resume: bool = False,
+    ) -> Training:
+        """Predicting tokens, with nothing dropped, balanced or annealed."""
+
+        def begin(batch: Batch) -> NetworkLoss:
+            return lambda arch: {"loss": token_losses(supernet, arch, batch)}
+
+        sandwich = Sandwich(supernet, draws, begin, reduce=self.config.grad_reduce)
+        training = fit(
+            supernet.parent,
+            rows,
+            config=replace(self.config, max_steps=max_steps or self.config.max_steps),
+            state_dir=state_dir,
+            resume=resume,
+            compute=sandwich,
+            prepare=sandwich.prepare,
+            auxiliary=supernet.providers if len(supernet.providers) else None,
+        )
+        supernet.eval()
+        return training
+
+    def scorer(self, rows: Source, *, batch_size: int = 32) -> Scorer:
+        """The loss of predicting held-out tokens."""
+
+        def score(supernet: Supernet, archs: Sequence[Arch]) -> list[float]:
+            supernet.eval()
+            return [one(supernet, arch) for arch in archs]
+
+        def one(supernet: Supernet, arch: Arch) -> float:
+            device = supernet.parent.device
+            with supernet.frozen(arch) as run:
+                if isinstance(rows, Sequences):
+                    return masked_loss(run, rows, batch_size=batch_size, device=device)
+                return _next_token_loss(run, rows, batch_size=batch_size, device=device)
+
+        return score
+
+    def published_size(self, arch: Arch, *, vocabulary: int) -> tuple[int, int] | None:
+        """None: the paper counts what it trains."""
+        return None
+
+
+def token_losses(supernet: Supernet, arch: Arch, batch: Batch) -> Term:
+    """The loss of one network on a batch, for every token that it predicts."""
+    if "labels" in batch:
+        losses = masked_token_losses(lambda **inputs: supernet(arch, **inputs), batch)
+        return Term(losses, per="labels")
+    logits = supernet(arch, **inputs_of(batch), use_cache=False).logits[:, :-1]
+    return Term(cross_entropy(logits, batch["input_ids"][:, 1:]))
+
+
+def _next_token_loss(run: Any, rows: Source, *, batch_size: int, device: torch.device) -> float:
+    total = count = 0.0
+    with torch.no_grad():
+        for start in range(0, len(rows), batch_size):
+            batch = rows.batch(range(start, min(start + batch_size, len(rows))))
+            ids = batch["input_ids"].to(device)
+            losses = cross_entropy(run(input_ids=ids, use_cache=False).logits[:, :-1], ids[:, 1:])
+            total += float(losses.sum(dtype=torch.float64))
+            count += losses.numel()
+    return total / count
+
+
+def make_mixture(parent: PreTrainedModel, space: Space, options: Mapping[str, Any]) -> Mixture:
+    """A mixture without trained weights, of the options in a description."""
+    config = options_from(options, MixtureConfig, source=FILE)
+    return Mixture(parent, space, config=config)
+
+
+def homogeneous(model: PreTrainedModel) -> Space:
+    """The space that the paper holds against AutoDistil, in proportion to a model: hidden widths
+    from 5/32 of the model's in steps of its number of heads, and five ratios of the feed-forward
+    network, with all layers. The paper's has 6 or 12 heads; here they stay, as in a network of half
+    the heads each would be wider than the model's.
+
+    Args:
+        model: of a supported family.
+    """
+    arch = Arch.of(model)
+    shape, width = arch.layers[0], arch.hidden_size or 0
+    heads, groups = shape.num_attention_heads, shape.num_key_value_heads
+    rotary = FAMILIES[model.config.model_type].rotary
+    step = heads if not rotary else max(1, width // 64)
+    widths = range(width, width * 5 // 32 - 1, -step)
+    whole = shape.intermediate_size / width
+    return Space(
+        (arch.num_hidden_layers,),
+        tuple(sorted(widths)),
+        (heads,),
+        intermediate_ratio=tuple(ratio * whole / 4 for ratio in _RATIOS),
+        num_key_value_heads=() if groups == heads else (groups,),
+        head_dim=(arch.head_dim,) if rotary and arch.head_dim else (),
+    )
