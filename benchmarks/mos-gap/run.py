@@ -25,9 +25,6 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import torch
-from attar.methods.mixture_of_supernets import MixtureConfig, mixture_of_supernets
-from attar.search.controls import split_space, widened
-from attar.search.elastic_losses import LanguageModelling
 from common import finish, parse, spread
 from torch import Tensor
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel
@@ -37,6 +34,9 @@ from attar.arch import Arch, Space
 from attar.data.sources import Windows
 from attar.data.text import load_text
 from attar.data.tokens import pack, train_bpe
+from attar.methods.mixture_of_supernets import MixtureConfig, mixture_of_supernets
+from attar.search.controls import split_space, widened
+from attar.search.elastic_losses import LanguageModelling
 from attar.search.elastic_training import Sandwich, SupernetConfig
 from attar.search.supernet import Draws, Supernet
 from attar.train.trainer import cross_entropy, fit

@@ -15,6 +15,7 @@ from torch.func import functional_call
 from transformers import PreTrainedModel
 
 from attar.arch import Arch
+from attar.errors import CompatibilityError
 from attar.families import Body, is_encoder_decoder
 from attar.slicing.connected import (
     HeadSlicing,
