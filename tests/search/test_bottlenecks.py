@@ -15,9 +15,11 @@ from attar import checkpoint
 from attar.arch import Arch, LayerShape, Space
 from attar.errors import CompatibilityError
 from attar.families import Body
+from attar.methods.mixture_of_supernets import Mixture, MixtureConfig
 from attar.search.bottlenecks import Bottlenecks
 from attar.search.parents import make_parent
 from attar.search.supernet import Draws, Supernet
+from attar.search.supernet_files import Description, load_supernets, save_supernets
 from attar.slicing import child_of, describe, plain
 from cuts import HEADS
 
@@ -181,6 +183,26 @@ def test_heads_of_a_fixed_size_behind_bottlenecks() -> None:
     assert Arch.of(made).layers == shapes
     assert Arch.of(made).head_dim == 8
     assert made(**padded())[0].isfinite().all()
+
+
+def test_routed_experts_stand_beside_bottlenecks_and_both_are_stored(tmp_path: Path) -> None:
+    def mixture(parent: PreTrainedModel, space: Space, options: Any) -> nn.Module:
+        return Mixture(parent, space, config=MixtureConfig(init="random", **options))
+
+    parent = tiny.model("bert", auto=HEADS["mlm"], num_hidden_layers=4)
+    made = [mixture(parent, SPACE, {"seed": 5}), Bottlenecks(parent)]
+    net = Supernet(parent, SPACE, providers=made, head_slicing="flat").eval()
+    found = {arch: net(arch, **padded()).logits for arch in (ARCH, SPACE.largest)}
+    assert not torch.allclose(found[SPACE.largest], parent(**padded()).logits, atol=1e-2)
+    for arch, logits in found.items():
+        torch.testing.assert_close(net.extract(arch)(**padded()).logits, logits)
+    kinds = (("mixture", {}), ("bottlenecks", {}))
+    description = Description("mos", {"one": SPACE}, head_slicing="flat", providers=kinds)
+    save_supernets(tmp_path, {"one": net}, description=description)
+    makers = {"mixture": mixture, "bottlenecks": lambda parent, *_: Bottlenecks(parent)}
+    again = load_supernets(tmp_path, providers=makers)["one"]
+    for arch, logits in found.items():
+        assert torch.equal(again(arch, **padded()).logits, logits)
 
 
 def test_a_parent_for_the_space_is_a_stock_model() -> None:

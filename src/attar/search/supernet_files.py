@@ -25,6 +25,7 @@ from attar.errors import CompatibilityError, ConfigError, DataError, expect
 from attar.foreign import read_json
 from attar.report.places import found_from, seen_from
 from attar.search.supernet import Depth, Supernet
+from attar.slicing import HeadSlicing
 
 FORMAT = 1
 FILE = "supernet.json"
@@ -45,6 +46,7 @@ class Description:
         method: that trained the supernets.
         spaces: of each supernet, by name.
         depth: which layers of its parent a shallower network has.
+        head_slicing: what heads keep where layers have hidden widths of their own.
         providers: kind and options of each provider, the same for all supernets.
         teacher: folder or Hub name; None: there is none, or it was never stored.
         options: of the method.
@@ -54,6 +56,7 @@ class Description:
     method: str
     spaces: Mapping[str, Space]
     depth: Depth = "spread"
+    head_slicing: HeadSlicing = "head"
     providers: tuple[tuple[str, Mapping[str, Any]], ...] = ()
     teacher: str | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
@@ -66,6 +69,7 @@ class Description:
             "method": self.method,
             "spaces": {name: space.to_dict() for name, space in self.spaces.items()},
             "depth": self.depth,
+            "head_slicing": self.head_slicing,
             "providers": [{"kind": kind, "options": dict(o)} for kind, o in self.providers],
             "teacher": self.teacher,
             "options": dict(self.options),
@@ -168,11 +172,15 @@ def read_description(folder: str | Path) -> Description:
             check_name(name)
         if not spaces or stored["depth"] not in get_args(Depth):
             raise ValueError("no spaces, or no rule of depth")
+        head_slicing = stored.get("head_slicing", "head")
+        if head_slicing not in get_args(HeadSlicing):
+            raise ValueError(f"no such head_slicing, {head_slicing!r}")
         teacher = stored["teacher"]
         return Description(
             method=str(stored["method"]),
             spaces=spaces,
             depth=stored["depth"],
+            head_slicing=head_slicing,
             providers=tuple((one["kind"], dict(one["options"])) for one in stored["providers"]),
             teacher=None if teacher is None else found_from(folder, teacher),
             options=dict(stored["options"]),
@@ -222,7 +230,11 @@ def load_supernet(
         parameter.requires_grad_(True)
     made = [_provider(kind, providers)(parent, space, o) for kind, o in description.providers]
     try:
-        supernet = Supernet(parent, space, providers=made, depth=description.depth)
+        rules: dict[str, Any] = {
+            "depth": description.depth,
+            "head_slicing": description.head_slicing,
+        }
+        supernet = Supernet(parent, space, providers=made, **rules)
     except CompatibilityError as error:
         raise CompatibilityError(f"the supernet {str(place)!r} is damaged: {error}") from error
     _fill(supernet.providers, place / PROVIDERS)
