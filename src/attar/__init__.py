@@ -60,7 +60,8 @@ if TYPE_CHECKING:
     from attar.server.config import ServeConfig as ServeConfig
     from attar.server.serving import serve as serve
     from attar.slicing import SlicePlan as SlicePlan
-    from attar.supernet.gap import EvaluateSupernetConfig as EvaluateSupernetConfig
+    from attar.supernet.evaluating import EvaluateSupernetConfig as EvaluateSupernetConfig
+    from attar.supernet.searching import SupernetSearchConfig as SupernetSearchConfig
     from attar.train.heal import HealConfig as HealConfig
     from attar.train.heal import heal as heal
     from attar.train.pretrain import PretrainConfig as PretrainConfig
@@ -113,7 +114,8 @@ _HOMES = MappingProxyType(
         "ServeConfig": "attar.server.config",
         "serve": "attar.server.serving",
         "SlicePlan": "attar.slicing",
-        "EvaluateSupernetConfig": "attar.supernet.gap",
+        "EvaluateSupernetConfig": "attar.supernet.evaluating",
+        "SupernetSearchConfig": "attar.supernet.searching",
         "HealConfig": "attar.train.heal",
         "heal": "attar.train.heal",
         "PretrainConfig": "attar.train.pretrain",

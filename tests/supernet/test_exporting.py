@@ -16,11 +16,10 @@ import supernets
 import tiny
 from attar.arch import Arch
 from attar.errors import AttarError, CompatibilityError, ConfigError, DataError
-from attar.methods.autodistil import published_size
 from attar.report.record import Run
-from attar.search.ranking import front, read_ranking, write_ranking
+from attar.search.ranking import read_ranking, write_ranking
+from attar.supernet.evaluating import EvaluateSupernetConfig, gap_table
 from attar.supernet.exporting import ARCH_FILE
-from attar.supernet.gap import EvaluateSupernetConfig, gap_table
 from attar.supernet.opening import Opened, row_of
 
 
@@ -44,15 +43,6 @@ def ranking(root: Path, opened: Opened) -> Path:
             rows.append(row_of(net, arch, method=method, name=name, loss=float(i * 7 % 10)))
     (root / "ranking").mkdir()
     write_ranking(root / "ranking", rows)
-    best = front(rows)
-    assert [row.loss for row in best] == sorted({row.loss for row in best}, reverse=True)
-    for row in rows:
-        beaten = [
-            other
-            for other in best
-            if other.cost.params <= row.cost.params and (other.loss or 0) <= (row.loss or 0)
-        ]
-        assert beaten
     return root / "ranking"
 
 
@@ -74,8 +64,6 @@ def test_a_network_is_exported_with_its_weights_and_both_sizes(
     stored = json.loads((out / ARCH_FILE).read_text())
     assert Arch.from_dict(stored["arch"]) == arch
     assert stored["params"] == exported.num_parameters()
-    published = published_size(arch, vocabulary=exported.config.vocab_size)
-    assert (stored["published_params"], stored["published_macs"]) == published
     embeddings = exported.get_input_embeddings().weight.numel()
     assert stored["params"] - stored["params_without_embeddings"] == embeddings
     assert run.details["class"] == type(exported).__name__
@@ -152,6 +140,9 @@ def test_the_ranking_reads_back(ranking: Path) -> None:
     assert losses == sorted(losses)
     best = json.loads((ranking / "pareto.json").read_text())
     assert [rows[one["rank"] - 1]["params"] for one in best] == [str(one["params"]) for one in best]
+    names = ("params", "macs", "loss")
+    for row in rows:
+        assert any(all(one[name] <= float(row[name]) for name in names) for one in best)
 
 
 # ------------------------------------------------------------------------------------------- gap

@@ -41,6 +41,7 @@ COMMANDS = MappingProxyType(
         "generate": "Continue a text, faster with a draft, or in several drafts at once.",
         "serve": "Serve a model to clients of the OpenAI API.",
         "draft": "Make, train and evaluate a draft for speculative decoding (DistillSpec).",
+        "supernet": "Train a family of networks at once, and take the best within a budget.",
         "tokenizer": "Make and use a tokenizer that a language model built (Equal-Info Windows).",
         "ngrams": "Count which tokens follow which in a text, for drafts without a forward pass.",
         "evaluate": "Perplexity, bits per byte, speed and benchmark tasks of a model.",
@@ -52,9 +53,9 @@ COMMANDS = MappingProxyType(
         "env": "Versions and hardware, for a bug report.",
     }
 )
-NOUNS = frozenset({"draft", "ngrams", "pipeline", "tokenizer"})
+NOUNS = frozenset({"draft", "ngrams", "pipeline", "supernet", "tokenizer"})
 _WITHOUT_RECIPE = frozenset(
-    {"compare", "demo", "env", "export", "pipeline evaluate", "recipe"}
+    {"compare", "demo", "env", "export", "pipeline evaluate", "recipe", "supernet export"}
     | {f"tokenizer {verb}" for verb in ("decode", "compress", "decompress")}
 )
 _EPILOGUE = """\

@@ -15,9 +15,11 @@ from attar import artefacts
 from attar.arch import Arch
 from attar.budget import Cost
 from attar.errors import AttarError, DataError
+from attar.search.pareto import pareto_front
 
 RANKING = "rank.csv"
 FRONT = "pareto.json"
+_OBJECTIVES = ("params", "macs", "loss")
 _COLUMNS: tuple[str, ...] = (
     "rank",
     "space",
@@ -91,27 +93,18 @@ def by_loss(rows: Iterable[Row]) -> list[Row]:
     return sorted(rows, key=lambda row: (row.loss, row.cost.params))
 
 
-def front(rows: Iterable[Row]) -> list[Row]:
-    """The networks that no other beats or equals in both loss and parameters, by rising size."""
-    kept: list[Row] = []
-    for row in sorted(rows, key=lambda row: (row.cost.params, row.loss)):
-        if not kept or (row.loss or 0.0) < (kept[-1].loss or 0.0):
-            kept.append(row)
-    return kept
-
-
 def write_ranking(folder: Path, rows: Sequence[Row]) -> None:
-    """Write `rank.csv`, best first, and `pareto.json`, the front of loss over parameters."""
+    """Write `rank.csv`, best first, and `pareto.json`, those of its rows that no other beats in
+    loss, parameters and multiply-accumulates."""
     ordered = by_loss(rows)
     text = io.StringIO()
     table = csv.DictWriter(text, _COLUMNS, lineterminator="\n")
     table.writeheader()
-    for rank, row in enumerate(ordered, 1):
-        values = row.to_dict()
-        table.writerow({"rank": rank, **values, "arch": json.dumps(values["arch"])})
+    numbered = [{"rank": rank, **row.to_dict()} for rank, row in enumerate(ordered, 1)]
+    for row in numbered:
+        table.writerow(row | {"arch": json.dumps(row["arch"])})
     artefacts.write_text(folder / RANKING, text.getvalue())
-    numbers = {id(row): rank for rank, row in enumerate(ordered, 1)}
-    best = [{"rank": numbers[id(row)], **row.to_dict()} for row in front(ordered)]
+    best = pareto_front(numbered, {name: "minimise" for name in _OBJECTIVES})
     artefacts.write_text(folder / FRONT, json.dumps(best, indent=2) + "\n")
 
 

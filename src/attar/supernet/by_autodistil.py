@@ -107,5 +107,21 @@ class AutoDistil:
         return RelationScorer(self.model, rows, options=self.distillation, batch_size=batch_size)
 
     def published_size(self, arch: Arch, *, vocabulary: int) -> tuple[int, int] | None:
-        """By the official code; None where layers differ, which its formulas do not know."""
-        return published_size(arch, vocabulary=vocabulary) if arch.uniform else None
+        """By the official code, whose formulas are BERT's; None for others."""
+        return size_as_published(arch, self.model.config.model_type, vocabulary=vocabulary)
+
+
+def size_as_published(arch: Arch, kind: str, *, vocabulary: int) -> tuple[int, int] | None:
+    """Parameters and multiply-accumulates by the paper's formulas.
+
+    Args:
+        arch: a network.
+        kind: the type of its model.
+        vocabulary: rows of its token embeddings.
+
+    Returns:
+        None for what the formulas do not know: other families than BERT, and layers that differ.
+    """
+    if kind not in ("bert", "roberta") or not arch.uniform:
+        return None
+    return published_size(arch, vocabulary=vocabulary)

@@ -11,11 +11,11 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from attar.arch import Arch, Space
 from attar.data.data import DataLike
 from attar.data.sequences import Sequences
-from attar.data.sources import Batch, Source, Windows, inputs_of
+from attar.data.sources import Source, Windows
 from attar.data.text import load_text
 from attar.data.tokens import pack
 from attar.errors import CompatibilityError, require
-from attar.evaluation.masked import masked_loss, masked_token_losses
+from attar.evaluation.masked import masked_loss
 from attar.families import FAMILIES, Body
 from attar.methods.mixture_of_supernets import (
     PAPER,
@@ -26,15 +26,17 @@ from attar.methods.mixture_of_supernets import (
 from attar.models import has_cache
 from attar.recipes import options_from
 from attar.report.record import Paper
-from attar.search.elastic_training import NetworkLoss, Sandwich, SupernetConfig
-from attar.search.parents import make_parent
+from attar.search.elastic_losses import LanguageModelling
+from attar.search.elastic_training import Sandwich, SupernetConfig
+from attar.search.parents import Init, make_parent
 from attar.search.supernet import Draws, Supernet
 from attar.search.supernet_files import FILE
 from attar.supernet.methods import MethodName, Scorer
 from attar.supernet.rows import load_sequences, spread
-from attar.train.trainer import Term, Training, cross_entropy, fit
+from attar.train.trainer import Training, cross_entropy, fit
 
 KIND = "mixture"
+_SAMPLE = 64  # rows that tell which channels matter
 _RATIOS = (2.0, 2.5, 3.0, 3.5, 4.0)
 
 
@@ -42,17 +44,26 @@ _RATIOS = (2.0, 2.5, 3.0, 3.5, 4.0)
 class MixtureOfSupernets:
     """See `attar.supernet.methods.Method`.
 
+    Attributes:
+        mixture: experts and routers.
+        init: what of the model a parent keeps; with `random` the experts are random, too.
+        distill: weight of in-place distillation from the largest network.
+
     Raises:
         CompatibilityError: the model predicts no tokens.
+        ConfigError: `distill` is out of range.
     """
 
     model: PreTrainedModel
     mixture: MixtureConfig
     config: SupernetConfig
+    init: Init = "truncate"
+    distill: float = 0.0
     name: MethodName = "mixture-of-supernets"
     paper: Paper = PAPER
 
     def __post_init__(self) -> None:
+        require(0 <= self.distill <= 1, "distill", self.distill, "from 0 to 1")
         if self.model.get_output_embeddings() is None:
             raise CompatibilityError(
                 "mixture-of-supernets needs a model that predicts tokens, such as "
@@ -76,8 +87,8 @@ class MixtureOfSupernets:
 
     @property
     def options(self) -> Mapping[str, Any]:
-        """Those of the experts."""
-        return asdict(self.mixture)
+        """Those that are not the experts'."""
+        return {"init": self.init, "distill": self.distill}
 
     def default_spaces(self, name: str | None, *, k: int) -> dict[str, Space]:
         """`homogeneous`: the published one, in proportion to the model."""
@@ -109,9 +120,12 @@ class MixtureOfSupernets:
 
     def start(self, space: Space, rows: Source, *, plain: bool = False) -> Supernet:
         """The model, cut to the space's largest widths, or that shape with random weights."""
-        fresh = self.mixture.init == "random"
+        sample = None
+        if self.init in ("importance", "pca"):
+            sample = rows.batch(range(min(len(rows), _SAMPLE)))
+            sample = {"attention_mask": torch.ones_like(sample["input_ids"])} | sample
         parent = make_parent(
-            self.model, space, init="random" if fresh else "truncate", seed=self.config.seed
+            self.model, space, init=self.init, sample=sample, seed=self.config.seed
         )
         if plain:
             return Supernet(parent, space)
@@ -129,9 +143,9 @@ class MixtureOfSupernets:
     ) -> Training:
         """Predicting tokens, with nothing dropped, balanced or annealed."""
 
-        def begin(batch: Batch) -> NetworkLoss:
-            return lambda arch: {"loss": token_losses(supernet, arch, batch)}
-
+        begin = LanguageModelling(
+            supernet, "causal" if self.causal else "masked", distill=self.distill
+        )
         sandwich = Sandwich(supernet, draws, begin, reduce=self.config.grad_reduce)
         training = fit(
             supernet.parent,
@@ -165,15 +179,6 @@ class MixtureOfSupernets:
     def published_size(self, arch: Arch, *, vocabulary: int) -> tuple[int, int] | None:
         """None: the paper counts what it trains."""
         return None
-
-
-def token_losses(supernet: Supernet, arch: Arch, batch: Batch) -> Term:
-    """The loss of one network on a batch, for every token that it predicts."""
-    if "labels" in batch:
-        losses = masked_token_losses(lambda **inputs: supernet(arch, **inputs), batch)
-        return Term(losses, per="labels")
-    logits = supernet(arch, **inputs_of(batch), use_cache=False).logits[:, :-1]
-    return Term(cross_entropy(logits, batch["input_ids"][:, 1:]))
 
 
 def _next_token_loss(run: Any, rows: Source, *, batch_size: int, device: torch.device) -> float:

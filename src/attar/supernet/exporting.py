@@ -10,11 +10,11 @@ from attar.arch import Arch
 from attar.errors import AttarError, ConfigError
 from attar.families import Body
 from attar.measure.cost import cost_of
-from attar.methods.autodistil import published_size
 from attar.models import has_cache
 from attar.report.artefact import Artefact, artefact
 from attar.report.record import Run
 from attar.search.ranking import Row, embeddings_of, read_ranking
+from attar.supernet.by_autodistil import size_as_published
 from attar.supernet.opening import PAPERS, Opened
 
 ARCH_FILE = "arch.json"
@@ -77,30 +77,27 @@ def save_network(
         arch: its widths.
         folder: where the checkpoint goes; None: that of the record.
     """
-    network = opened.supernets[name].extract(arch)
+    network, published = opened.supernets[name].extract(arch), None
+    if opened.description.method == "autodistil":
+        kind, vocabulary = network.config.model_type, Body(network).vocabulary
+        published = size_as_published(arch, kind, vocabulary=vocabulary)
     row = Row(
         name,
         arch,
         loss=None,
         cost=cost_of(network),
         embeddings=embeddings_of(network),
-        published=_published(opened, arch, vocabulary=Body(network).vocabulary),
+        published=published,
     )
     place = folder or work.folder
     form = checkpoint.save(network, place, tokenizer=opened.tokenizer)
     config = json.loads((place / "config.json").read_text(encoding="utf-8"))
-    holds = {"form": form, "class": config["architectures"][0]}
     described = {"space": name, "arch": arch.to_dict(), **row.sizes()}
+    described |= {"form": form, "class": config["architectures"][0]}
     artefacts.write_text(place / ARCH_FILE, json.dumps(described, indent=2) + "\n")
     work.run.cost["after"] = row.cost.to_dict()
-    work.run.details |= described | holds
+    work.run.details |= described
     work.card = {"pipeline_tag": "text-generation" if has_cache(network) else None}
-
-
-def _published(opened: Opened, arch: Arch, *, vocabulary: int) -> tuple[int, int] | None:
-    if opened.description.method != "autodistil" or not arch.uniform:
-        return None
-    return published_size(arch, vocabulary=vocabulary)
 
 
 def find_network(

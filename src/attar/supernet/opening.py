@@ -1,7 +1,7 @@
 """A method with its options, and supernets from disk with what they are compared by."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -59,8 +59,17 @@ def method_of(
     config: SupernetConfig,
     distillation: AutoDistilConfig = AutoDistilConfig(),
     mixture: MixtureConfig = MixtureConfig(),
+    distill: float = 0.0,
 ) -> Method:
     """A method with its options.
+
+    Args:
+        name: of the method.
+        model: what parents are made of.
+        config: of the training.
+        distillation: of AutoDistil; its `init` is that of the other method, too.
+        mixture: of Mixture-of-Supernets.
+        distill: likewise, in place.
 
     Raises:
         CompatibilityError: the model does not suit it.
@@ -68,7 +77,10 @@ def method_of(
     """
     require_method(name)
     if name == "mixture-of-supernets":
-        return MixtureOfSupernets(model, mixture, config)
+        init = "random" if mixture.init == "random" else distillation.init
+        if init == "random":
+            mixture = replace(mixture, init="random")
+        return MixtureOfSupernets(model, mixture, config, init, distill)
     return AutoDistil(model, distillation, config)
 
 
@@ -110,6 +122,17 @@ class Opened:
         first = next(iter(description.spaces))
         tokenizer = checkpoint.load_tokenizer(Path(folder) / first)
         return cls(Path(folder), description, supernets, tokenizer)
+
+    def only(self, space: str) -> "Opened":
+        """One of several supernets.
+
+        Raises:
+            ConfigError: there is none of this name.
+        """
+        spaces = self.description.spaces
+        require(space in spaces, "space", space, f"one of {', '.join(spaces)}")
+        described = replace(self.description, spaces={space: spaces[space]})
+        return replace(self, description=described, supernets={space: self.supernets[space]})
 
     @property
     def config(self) -> SupernetConfig:
@@ -153,7 +176,14 @@ class Opened:
         config = config or self.config
         if self.description.method == "autodistil":
             return AutoDistil(loaded, self._options(AutoDistilConfig, options), config)
-        return MixtureOfSupernets(loaded, self._options(MixtureConfig, options), config)
+        try:
+            stored = dict(self.description.providers)[KIND]
+            mixture = self._options(MixtureConfig, stored)
+            return MixtureOfSupernets(loaded, mixture, config, options["init"], options["distill"])
+        except (KeyError, ConfigError) as error:
+            raise DataError(
+                f"{self.folder / FILE} is damaged (it lacks {error}); train the supernet again"
+            ) from error
 
     def _options(self, kind: type, stored: Mapping[str, Any]) -> Any:
         try:

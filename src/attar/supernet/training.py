@@ -57,6 +57,7 @@ def train(
     config: SupernetConfig | str = SupernetConfig(),
     distillation: AutoDistilConfig = AutoDistilConfig(),
     mixture: MixtureConfig = MixtureConfig(),
+    distill: float = 0.0,
     tokenizer: PreTrainedTokenizerBase | None = None,
     output_dir: str | Path,
     recipe: str | None = None,
@@ -77,8 +78,10 @@ def train(
             of spaces in proportion to the model. None: the method's own.
         k: sub-spaces of `compact`: 3, as published, 2 or 1.
         config: options of the training; or the name or path of a recipe.
-        distillation: options of AutoDistil.
+        distillation: options of AutoDistil; its `init` is that of both methods.
         mixture: options of Mixture-of-Supernets; its seed is that of the training.
+        distill: weight of in-place distillation from the largest network of each step, from 0 to
+            1, of Mixture-of-Supernets; 0, as published: every network learns from the text alone.
         tokenizer: None: the one in the model's folder.
         output_dir: where the supernets go; they appear when all are complete.
         recipe: name of the recipe that the options came from, for the record.
@@ -98,9 +101,7 @@ def train(
     """
     config, recipe = configured(config, SupernetConfig, recipe=recipe)
     require_method(method)
-    unused = ("mixture", mixture) if method == "autodistil" else ("distillation", distillation)
-    if unused[1] != type(unused[1])():
-        raise ConfigError(f"{unused[0]} has options of another method than {method}; leave it out")
+    _require_own(method, distillation, mixture, distill=distill)
     mixture = replace(mixture, seed=config.seed)
     data, given = Data.of(data), _written(space)
     settings = {
@@ -110,7 +111,7 @@ def train(
         "space": given if isinstance(given, str | None) else _plain(given),
         "k": k,
         **asdict(config),
-        **(asdict(distillation) if method == "autodistil" else asdict(mixture)),
+        **_own_settings(method, distillation, mixture, distill=distill),
     }
     with artefact(
         output_dir,
@@ -125,7 +126,14 @@ def train(
         loaded = checkpoint.model_of(model, dtype=torch.float32)
         tokenizer = checkpoint.tokenizer_of(model, tokenizer)
         require_fit(loaded, tokenizer, context=config.context)
-        way = method_of(method, loaded, config=config, distillation=distillation, mixture=mixture)
+        way = method_of(
+            method,
+            loaded,
+            config=config,
+            distillation=distillation,
+            mixture=mixture,
+            distill=distill,
+        )
         spaces = given if isinstance(given, Mapping) else way.default_spaces(given, k=k)
         rows, held_out = (
             way.rows(data, tokenizer, split=split) for split in ("train", "validation")
@@ -149,6 +157,37 @@ def train(
             )
         _record(work.run, networks, trained, unit=way.unit)
     return work.run
+
+
+def _require_own(
+    method: MethodName,
+    distillation: AutoDistilConfig,
+    mixture: MixtureConfig,
+    *,
+    distill: float,
+) -> None:
+    """Refuse options of the other method."""
+    foreign = {"mixture": mixture != MixtureConfig(), "distill": distill != 0}
+    if method != "autodistil":
+        both = AutoDistilConfig(init=distillation.init)
+        foreign = {"distillation": distillation != both}
+    for name, given in foreign.items():
+        if given:
+            raise ConfigError(f"{name} has options of another method than {method}; leave it out")
+
+
+def _own_settings(
+    method: MethodName,
+    distillation: AutoDistilConfig,
+    mixture: MixtureConfig,
+    *,
+    distill: float,
+) -> dict[str, Any]:
+    if method == "autodistil":
+        return asdict(distillation)
+    own = {name: value for name, value in asdict(mixture).items() if name not in ("init", "seed")}
+    init = "random" if mixture.init == "random" else distillation.init
+    return own | {"init": init, "distill": distill}
 
 
 def _written(space: str | Path | Mapping[str, Any] | None) -> str | dict[str, Space] | None:
