@@ -1,6 +1,8 @@
 """The networks of a space like HAT's are slices of one parent: run, trained and extracted alike."""
 
+import re
 from pathlib import Path
+from typing import Literal
 
 import pytest
 import torch
@@ -72,6 +74,18 @@ def test_a_step_moves_the_slice_alone() -> None:
             assert parameter.grad is not None
             assert not parameter.grad[touched[name]].any()
             assert parameter.grad[~touched[name]].any()
+
+
+@pytest.mark.parametrize(("depth", "kept"), [("first", {0, 1}), ("spread", {0, 2})])
+def test_which_layers_a_shallower_decoder_has(
+    depth: Literal["first", "spread"], kept: set[int]
+) -> None:
+    net = Supernet(tiny.encoder_decoder("elastic"), SPACE, depth=depth)
+    genes = list(SPACE.genes_of(SPACE.largest))
+    genes[-len(DECODER.choices)] = DECODER.num_hidden_layers.index(2)
+    slices = net.child(SPACE.decode(genes)).slices.values()
+    names = [re.search(r"decoder\.layers\.(\d+)", where.name) for where in slices]
+    assert {int(name[1]) for name in names if name} == kept
 
 
 @pytest.mark.parametrize("family", ["t5", "marian"])
