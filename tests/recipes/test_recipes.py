@@ -1,14 +1,16 @@
 """Every recipe that ships is one that its verb takes, to the letter, and the smallest ones run."""
 
 from dataclasses import fields
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+import attar
 import scene
 from attar import completion
-from attar.cli import distill, draft, generate, heal, pretrain, prune
+from attar.cli import distill, draft, generate, heal, pretrain, prune, supernet
 from attar.cli import tokenizer as tokenizer_verbs
 from attar.errors import ConfigError
 from attar.methods.bonsai import BonsaiConfig
@@ -16,6 +18,7 @@ from attar.methods.distiller.config import DistillConfig
 from attar.methods.distillspec.config import DistillSpecConfig
 from attar.methods.equal_info.config import EqualInfoConfig
 from attar.recipes import configured, read_recipe, recipes
+from attar.recipes.verbs import completed
 from attar.report.record import Run
 from attar.train.heal import HealConfig
 from attar.train.pretrain import PretrainConfig
@@ -23,7 +26,11 @@ from scene import run
 
 #: for two dataclasses of options: one text, and what is special of several drafts
 DRAFTS = sorted(name for name in recipes() if name.startswith("superposed/"))
-ALL = sorted({*recipes()} - {*DRAFTS})
+#: for three: how supernets are trained, and what is special of each method
+SUPERNETS = sorted(
+    name for name in recipes() if name.startswith(("autodistil/", "mixture_of_supernets/"))
+)
+ALL = sorted({*recipes()} - {*DRAFTS, *SUPERNETS})
 
 
 def config_class(name: str) -> type:
@@ -76,6 +83,35 @@ def test_the_command_line_reads_it_as_python_does(
     assert verb == command[: len(verb)]  # so that `attar run` runs the same
     assert run(["run", name, *command[len(verb) :], "-o", "x"]) == 0
     assert seen == [configured(name, kind, recipe=None)[0]] * 2
+
+
+@pytest.mark.parametrize("name", SUPERNETS)
+def test_a_recipe_of_supernets_is_read_alike(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[dict[str, Any]] = []
+
+    def capture(model: str, data: Any, **options: Any) -> Run:
+        seen.append({**options, "output_dir": None})
+        assert options["recipe"] == name
+        return Run(command="captured")
+
+    monkeypatch.setattr(supernet, "train_supernets", capture)
+    for typed in (["supernet", "train", "m", "--config", name], ["run", name, "m"]):
+        assert run([*typed, "-o", "x"]) == 0
+    assert seen[0] == seen[1]
+    options = read_recipe(name)
+    assert options.pop("verb") == "supernet train"
+    given: dict[str, Any] = {"model": "m", "output_dir": "x"}
+    called = completed(attar.supernet.train, options, given=given, source=name)
+    defaults = signature(attar.supernet.train).parameters
+    for key, value in seen[0].items():
+        if key not in ("output_dir", "recipe"):
+            assert value == called.get(key, defaults[key].default), key
+    paper = name.endswith("paper")
+    assert seen[0]["config"].learning_rate == (
+        {"autodistil": 4e-5, "mixture-of-supernets": 5e-4}[seen[0]["method"]]
+        if paper
+        else seen[0]["config"].learning_rate
+    )
 
 
 @pytest.mark.parametrize("name", DRAFTS)

@@ -83,7 +83,6 @@ def test_a_network_can_be_named_in_every_way(
             ({"arch": "best", "ranking": str(ranking / "rank.csv")}, rows[0]["arch"]),
             ({"arch": 3, "ranking": ranking}, rows[2]["arch"]),
             ({"arch": "3", "ranking": ranking}, rows[2]["arch"]),
-            ({"arch": rows[4]["arch"]}, rows[4]["arch"]),
             ({"arch": rows[4]["arch"].to_dict()}, rows[4]["arch"]),
         ]
     ):

@@ -23,7 +23,7 @@ ARCH_FILE = "arch.json"
 def export(
     model: str | Path,
     *,
-    arch: str | int | Arch | Mapping[str, Any] = "best",
+    arch: str | int | Mapping[str, Any] = "best",
     ranking: str | Path | None = None,
     space: str | None = None,
     output_dir: str | Path,
