@@ -22,20 +22,26 @@ PICTURE = DOCS / "bonsai-quality.svg"
 PAGES = (
     README,
     DOCS / "results.md",
+    METHODS / "autodistil.md",
     METHODS / "bonsai.md",
     METHODS / "distiller.md",
     METHODS / "distillspec.md",
     METHODS / "equal_info.md",
+    METHODS / "mixture_of_supernets.md",
     METHODS / "superposed.md",
 )
 #: pages whose benchmarks do not all begin with the method's name
 OWN = {
     "distillspec": ("distillspec", "speculative"),
+    "autodistil": ("autodistil", "supernet"),
     "equal_info": ("equal-info",),
+    "mixture_of_supernets": ("mos",),
     "superposed": ("superposed", "ngram"),
 }
 #: for the others less is better
 AT_LEAST = (
+    "autodistil-rank",
+    "autodistil-students",
     "bonsai-speed",
     "distiller-pipelines",
     "distillspec",
@@ -43,13 +49,24 @@ AT_LEAST = (
     "equal-info-codec",
     "equal-info-speed",
     "export",
+    "mos-gap",
+    "mos-translation",
     "serve-load",
     "speculative-llm",
     "speculative-speed",
     "superposed-speed",
 )
 #: what is judged by its figure, not by a ratio
-BY_FIGURE = ("bonsai-latency", "distiller-pipelines", "ngram-store", "serve-fuzz")
+BY_FIGURE = (
+    "autodistil-rank",
+    "autodistil-students",
+    "bonsai-latency",
+    "distiller-pipelines",
+    "mos-gap",
+    "mos-translation",
+    "ngram-store",
+    "serve-fuzz",
+)
 BEGIN, END = "<!-- results:begin -->", "<!-- results:end -->"
 REAL_BEGIN, REAL_END = "<!-- smollm2:begin -->", "<!-- smollm2:end -->"
 
