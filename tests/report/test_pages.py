@@ -10,7 +10,7 @@ from huggingface_hub import ModelCard
 
 from attar.errors import ConfigError
 from attar.report.pages import html_report, model_card
-from attar.report.record import Paper
+from attar.report.record import Paper, Run
 from records import HOSTILE, make
 
 
@@ -121,3 +121,17 @@ def test_model_card_tells_no_local_paths_and_keeps_markup_out(tmp_path: Path) ->
 def test_only_addresses_of_the_web_are_links(tmp_path: Path) -> None:
     bad = make(paper=Paper("A", "B", 2024, url="javascript:alert(1)"))
     assert 'href="javascript:' not in html_report([bad], tmp_path / "r.html").read_text()
+
+
+def test_networks_of_a_search_are_drawn(tmp_path: Path) -> None:
+    points = [[str(n), 1000 * n, 5 - n / 10] for n in range(1, 80)]
+    chart = {"x": "parameters", "y": "held-out loss", "points": points}
+    page = html_report([Run("supernet search", details={"chart": chart})], tmp_path / "page.html")
+    text = page.read_text(encoding="utf-8")
+    assert "Networks, by size and loss" in text
+    assert text.count("<svg") == 1
+    wrong: list[Any] = [5, {}, {"points": 5}, {"points": []}, {"points": [["1", "2", 3]]}]
+    wrong += [{"points": [["1", float("nan"), 3]]}, {"points": points * 200}]
+    for one in wrong:
+        html_report([Run("supernet search", details={"chart": one})], page)
+        assert "<svg" not in page.read_text(encoding="utf-8")

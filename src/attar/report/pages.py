@@ -14,7 +14,7 @@ from markupsafe import Markup
 from attar.artefacts import write_text
 from attar.errors import ConfigError, finite, printable
 from attar.report import tables, verdict
-from attar.report.charts import importance_plot, pareto_plot, speed_plot, widths_plot
+from attar.report.charts import Point, importance_plot, pareto_plot, speed_plot, widths_plot
 from attar.report.figures import short
 from attar.report.parent_card import inherited, is_hub_id
 from attar.report.record import Run, versions
@@ -39,6 +39,8 @@ _CHART_SPEEDS = (
 
 #: more layers or kinds than these are no chart
 _LAYERS, _SERIES = 2000, 16
+#: likewise networks
+_NETWORKS = 10_000
 
 
 def _templates(*, escape: bool) -> Environment:
@@ -138,7 +140,24 @@ def _section(run: Run, name: str) -> dict[str, Any]:
         "settings": _flat(run.settings),
         "widths": Markup(widths_plot(widths)) if _drawable(widths, dict) else None,
         "importance": Markup(importance_plot(importance)) if _drawable(importance, list) else None,
+        "networks": _networks_plot(run.details.get("chart")),
     }
+
+
+def _networks_plot(found: Any) -> Markup | None:
+    """Loss over cost of the networks that a search has scored; None of anything else."""
+    if not isinstance(found, dict) or not isinstance(found.get("points"), list):
+        return None
+    points = []
+    for row in found["points"]:
+        fine = isinstance(row, list) and len(row) == 3 and finite(row[1]) and finite(row[2])
+        if not fine or len(found["points"]) > _NETWORKS:
+            return None
+        points.append(Point(str(row[0]), row[1], row[2]))
+    if not points:
+        return None
+    axes = {side: str(found.get(side[0], "")) for side in ("x_label", "y_label")}
+    return Markup(pareto_plot(points, **axes))
 
 
 def _drawable(found: Any, form: type) -> bool:

@@ -294,7 +294,11 @@ def _finish(
         run.details |= details
         run.details |= {"loss": chosen.loss, "scored": len(rows), "timing": costs.note}
         run.details["networks"] = [row.to_dict() for row in best]
-        run.details["chart"] = [[row.cost.params, row.loss] for row in rows]
+        run.details["chart"] = {
+            "x": "parameters",
+            "y": "held-out loss",
+            "points": [[str(n), row.cost.params, row.loss] for n, row in enumerate(rows, 1)],
+        }
         if costs.budget is not None:
             verdict = costs.budget.verdict(_comparable(chosen, costs))
             run.budget = {
