@@ -37,7 +37,8 @@ class Cost:
             prompt and writes a token: weights, activations, cache; None when not
             measured.
         prefill: one forward pass over the prompt; None when not measured.
-        decode: one token with a filled cache; None when not measured or not a decoder.
+        decode: one token with a filled cache; of an encoder-decoder one of those that it writes,
+            the reading shared out among them; None when not measured or not a decoder.
         timed: the setting of the timings (prompt tokens, new tokens, batch size, threads).
     """
 

@@ -7,6 +7,7 @@ from attar.checkpoint.forms import (
     has_stock_form,
     per_layer_class,
 )
+from attar.checkpoint.fresh import fresh, lacks_weights
 from attar.checkpoint.identity import fingerprint, name_of, tokenizer_fingerprint
 from attar.checkpoint.loading import load, load_body, model_of, read_config
 from attar.checkpoint.saving import save
@@ -17,7 +18,9 @@ __all__ = [
     "accept_widths",
     "fingerprint",
     "follow_config",
+    "fresh",
     "has_stock_form",
+    "lacks_weights",
     "load",
     "load_body",
     "load_document_tokenizer",

@@ -73,7 +73,7 @@ def load(
     asked = config.dtype
     if dtype is None:
         config.dtype = None  # which leaves the type to the weights
-    classes, first = _model_classes(config), None
+    classes, first = model_classes(config), None
     for loader in classes:
         if loader.__module__.startswith(f"{portable.__name__}."):
             kwargs.pop("trust_remote_code", None)  # our class, whatever code lies there
@@ -218,7 +218,7 @@ def load_body(path: str | Path, *, loader: Any, config: Any) -> PreTrainedModel:
     return model.eval()
 
 
-def _model_classes(config: Any) -> list[Any]:
+def model_classes(config: Any) -> list[Any]:
     """The classes that may have written a checkpoint; their per-layer forms where layers differ.
 
     It is the one that a config's first architecture names. Where that is absent or unknown, it is

@@ -44,6 +44,16 @@ class TextOptions:
 
 
 @dataclass(frozen=True)
+class TextOrPairOptions(TextOptions):
+    """Documents, or pairs of texts for an encoder-decoder."""
+
+    text_column: str | None = None
+    """Column of the text. Default: text; of the texts that an encoder-decoder reads, source."""
+    pair_column: str | None = None
+    """Column of the texts that an encoder-decoder writes. Default: target."""
+
+
+@dataclass(frozen=True)
 class PromptOptions(TextOptions):
     """Prompts or conversations, or documents."""
 
@@ -91,6 +101,7 @@ class ScoredOptions(LabelOptions, PromptOptions):
 
 
 Text = Annotated[TextOptions, Parameter(name="*", group=_GROUP)]
+TextOrPairs = Annotated[TextOrPairOptions, Parameter(name="*", group=_GROUP)]
 Scored = Annotated[ScoredOptions, Parameter(name="*", group=_GROUP)]
 Labelled = Annotated[LabelledOptions, Parameter(name="*", group=_GROUP)]
 Prompts = Annotated[PromptOptions, Parameter(name="*", group=_GROUP)]

@@ -6,7 +6,7 @@ from typing import Annotated
 
 from cyclopts import App, Group, Parameter
 
-from attar.cli.data import Text, TextOptions
+from attar.cli.data import TextOrPairOptions, TextOrPairs
 from attar.cli.output import (
     ExitCode,
     Json,
@@ -44,7 +44,7 @@ _OWN = re.compile("^(?!(init|seed)$)")
 def train(
     model: str,
     *,
-    data: Text = TextOptions(),
+    data: TextOrPairs = TextOrPairOptions(),
     method: MethodName = "autodistil",
     space: str | None = None,
     k: int = 3,
@@ -67,10 +67,12 @@ def train(
     Parameters
     ----------
     model
-        Folder, GGUF file or Hub name; for AutoDistil the teacher, which is not changed.
+        Folder, GGUF file or Hub name; for AutoDistil the teacher, which is not changed. With
+        mixture-of-supernets and --init random a folder with config.json and a tokenizer is enough.
     method
         autodistil: students with the teacher's self-attention relations, in a few sub-spaces.
-        mixture-of-supernets: language models with routed mixtures of feed-forward weights.
+        mixture-of-supernets: language models, or encoder-decoders on pairs of texts, with routed
+        mixtures of feed-forward weights.
     space
         A YAML file with a space, or with several by name; or compact (AutoDistil's sub-spaces, in
         proportion to the teacher), compact-stock (whose heads divide the width) or homogeneous (of
@@ -113,7 +115,7 @@ def train(
 def search(
     model: str,
     *,
-    data: Text = TextOptions(),
+    data: TextOrPairs = TextOrPairOptions(),
     budget: str | None = None,
     teacher: str | None = None,
     space: str | None = None,
@@ -139,8 +141,9 @@ def search(
         Folder that attar supernet train wrote.
     budget
         Upper bounds, such as "params<=7M", "macs<=40%" or "prefill<=20ms". Constraints: params,
-        blocks, bytes, kv_bytes, macs, latency (per generated token), prefill. A percentage is of
-        what the supernet was made of. Times are measured on this machine.
+        blocks, bytes, kv_bytes, macs, latency (per generated token; an encoder-decoder is timed as
+        it reads and writes 30 tokens), prefill. A percentage is of what the supernet was made of.
+        Times are measured on this machine.
     teacher
         What the supernet was made of, where it lies elsewhere now.
     space
@@ -187,7 +190,7 @@ def search(
 def evaluate(
     model: str,
     *,
-    data: Text = TextOptions(),
+    data: TextOrPairs = TextOrPairOptions(),
     teacher: str | None = None,
     output_dir: Output = None,
     resume: bool = False,

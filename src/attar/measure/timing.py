@@ -29,21 +29,24 @@ def measure(
     threads.
 
     Prompt and new tokens are cut to the model's context. An encoder has a forward pass but no
-    decoding. After `seconds` each timing ends with the repeats that are done, one at least.
+    decoding. An encoder-decoder reads the prompt and writes the new tokens, and `decode` is the
+    time of all of this, the encoder's too, for each of them. After `seconds` each timing ends with
+    the repeats that are done, one at least.
     """
     prompt_tokens, new_tokens = within_context(model, prompt_tokens, new_tokens=new_tokens)
     with computing(model):
         call = prefill_call(model, prompt_tokens, batch_size=batch_size)
         prefill = timed(call, repeats, seconds=seconds)
         decode = None
-        if has_cache(model):
+        if model.can_generate():
+            writing = translation_call if model.config.is_encoder_decoder else decode_call
             decode = timed(
-                decode_call(model, prompt_tokens, new_tokens=new_tokens, batch_size=batch_size),
+                writing(model, prompt_tokens, new_tokens=new_tokens, batch_size=batch_size),
                 repeats,
                 seconds=seconds,
             )
             decode = Latency(decode.median / new_tokens, decode.spread / new_tokens)
-            call = decode_call(model, prompt_tokens, new_tokens=1, batch_size=batch_size)
+            call = writing(model, prompt_tokens, new_tokens=1, batch_size=batch_size)
         with watch_memory(model) as peak:  # which would slow what is timed
             call()
     setting = {
@@ -62,8 +65,8 @@ def within_context(
 ) -> tuple[int, int]:
     """Prompt and new tokens, cut to what the model has positions for; an encoder decodes none."""
     context = positions_of(model) or prompt_tokens + new_tokens
-    if not has_cache(model):
-        return max(1, min(prompt_tokens, context)), new_tokens
+    if not has_cache(model):  # either side of an encoder-decoder has positions of its own
+        return max(1, min(prompt_tokens, context)), max(1, min(new_tokens, context))
     new_tokens = max(1, min(new_tokens, context - 1))
     return max(1, min(prompt_tokens, context - new_tokens)), new_tokens
 
@@ -109,6 +112,39 @@ def decode_call(
             for _ in range(new_tokens):
                 token = out.logits[:, -1:].argmax(-1)
                 out = model(input_ids=token, past_key_values=out.past_key_values, use_cache=True)
+            synchronize(model.device)
+        return (time.perf_counter() - start) * 1e3
+
+    return call
+
+
+def translation_call(
+    model: PreTrainedModel, prompt_tokens: int, *, new_tokens: int, batch_size: int = 1
+) -> Callable[[], float]:
+    """A call that has an encoder-decoder read a text and write new tokens greedily, and returns the
+    milliseconds of both.
+    """
+    ids = torch.ones((batch_size, prompt_tokens), dtype=torch.long, device=model.device)
+    start_id: Any = getattr(model.config, "decoder_start_token_id", None)
+    first = torch.full_like(ids[:, :1], start_id or 0)
+    encoder: Any = model.get_encoder()
+
+    @torch.no_grad()
+    def call() -> float:
+        with evaluation_mode(model):
+            synchronize(model.device)
+            start = time.perf_counter()
+            states = encoder(input_ids=ids, attention_mask=torch.ones_like(ids))
+            token, cache = first, None
+            for _ in range(new_tokens):
+                out = model(
+                    encoder_outputs=states,
+                    attention_mask=torch.ones_like(ids),
+                    decoder_input_ids=token,
+                    past_key_values=cache,
+                    use_cache=True,
+                )
+                token, cache = out.logits[:, -1:].argmax(-1), out.past_key_values
             synchronize(model.device)
         return (time.perf_counter() - start) * 1e3
 

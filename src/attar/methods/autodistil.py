@@ -42,9 +42,11 @@ from attar.measure.cost import cost_of
 from attar.models import computing, evaluation_mode
 from attar.report.record import Paper
 from attar.runtime import Bar
+from attar.search.bottlenecks import make_bottlenecks
 from attar.search.elastic_training import NetworkLoss, Sandwich, SupernetConfig
 from attar.search.parents import Init, make_parent
-from attar.search.supernet import Draws, Supernet
+from attar.search.supernet import Depth, Draws, Supernet
+from attar.slicing import HeadSlicing
 from attar.train.relations import PER, Projections, RelationKind, projections_of, relation_loss
 from attar.train.trainer import Term, Training, fit
 
@@ -291,10 +293,17 @@ def start_super_lm(
     texts: Sequences,
     options: AutoDistilConfig,
     seed: int = 0,
+    depth: Depth = "spread",
+    head_slicing: HeadSlicing = "head",
 ) -> Supernet:
-    """Step 1: the SuperLM before its training; options and errors as of `train_super_lm`."""
+    """Step 1: the SuperLM before its training; options and errors as of `train_super_lm`, and
+    `depth` and `head_slicing` as of `Supernet`. Where every layer has a hidden width of its own, it
+    has bottlenecks."""
     sample = texts.batch(range(min(len(texts), _SAMPLE)))
-    return Supernet(make_parent(teacher, space, init=options.init, sample=sample, seed=seed), space)
+    parent = make_parent(teacher, space, init=options.init, sample=sample, seed=seed)
+    between = make_bottlenecks(parent, space)
+    providers = () if between is None else (between,)
+    return Supernet(parent, space, providers=providers, depth=depth, head_slicing=head_slicing)
 
 
 def fit_super_lm(

@@ -47,7 +47,7 @@ from attar.errors import check_types, require
 from attar.families import feed_forward_modules
 from attar.report.record import Paper
 from attar.search.supernet import Depth, Supernet
-from attar.slicing import Slice, plain
+from attar.slicing import HeadSlicing, Slice, plain
 
 PAPER = Paper(
     title=(
@@ -323,6 +323,8 @@ def mixture_of_supernets(
     *,
     config: MixtureConfig | None = None,
     depth: Depth = "spread",
+    head_slicing: HeadSlicing = "head",
+    others: Sequence[nn.Module] = (),
 ) -> Supernet:
     """A supernet whose feed-forward weights are mixed, to train from its start.
 
@@ -333,11 +335,14 @@ def mixture_of_supernets(
         space: the networks.
         config: experts and routers.
         depth: which layers a shallower network has.
+        head_slicing: what heads keep where layers have hidden widths of their own.
+        others: further providers, such as `attar.search.bottlenecks.Bottlenecks`.
     """
     config = config or MixtureConfig()
     scale_feed_forward(parent, config.init_scale)
     mixture = Mixture(parent, space, config=config)
-    return Supernet(parent, space, providers=(mixture,), depth=depth)
+    providers = (mixture, *others)
+    return Supernet(parent, space, providers=providers, depth=depth, head_slicing=head_slicing)
 
 
 @torch.no_grad()

@@ -6,15 +6,19 @@ one layer and the way into the next, so that the two are one map in each network
 that is saved. (Ganesan et al., 2021, arXiv 2110.04711.)
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from attar.arch import Arch
+from attar.arch import Arch, Space
 from attar.families import Body
 from attar.slicing import Connector, Slice
+
+KIND = "bottlenecks"
 
 
 class Bottlenecks(nn.Module):
@@ -61,6 +65,14 @@ class Bottlenecks(nn.Module):
         if weight:
             return into @ leave.weight[:stream, : len(where.axes[1])]
         return into @ leave.bias[:stream] + enter.bias[:outputs]
+
+
+def make_bottlenecks(
+    parent: PreTrainedModel, space: Space, options: Mapping[str, Any] = MappingProxyType({})
+) -> Bottlenecks | None:
+    """The bottlenecks that a space needs; None where its layers are as wide as the stream. They
+    have no options."""
+    return Bottlenecks(parent) if "hidden_size" in space.per_layer else None
 
 
 def _of(maps: nn.ModuleList, layer: int) -> nn.Linear:

@@ -1,6 +1,6 @@
-"""The losses of a supernet's networks on text alone, without a teacher."""
+"""The losses of a supernet's networks on text, or pairs of texts, alone, without a teacher."""
 
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -12,17 +12,19 @@ from attar.data.sequences import IGNORED
 from attar.data.sources import Batch, inputs_of, on_targets
 from attar.divergences import forward_kl
 from attar.errors import require
+from attar.evaluation.pairs import INPUTS
 from attar.search.elastic_training import NetworkLoss
 from attar.search.supernet import Supernet
 from attar.train.trainer import Term, cross_entropy
 
-Task = Literal["causal", "masked"]
+Task = Literal["causal", "masked", "pairs"]
 
 
 class LanguageModelling:
     """The loss of each network of a batch (`attar.search.elastic_training.Begin`): cross-entropy of
-    the next token (`causal`, on packed text) or of the masked tokens (`masked`, on
-    `attar.data.sequences`), in nats.
+    the next token (`causal`, on packed text), of the masked tokens (`masked`, on
+    `attar.data.sequences`) or of the targets of an encoder-decoder (`pairs`, on
+    `attar.data.pairs`), in nats.
 
     With `distill` w above 0 the largest network learns from the text, and every other one from
     (1 - w) times its cross-entropy plus w times the divergence from what the largest says of the
@@ -34,12 +36,23 @@ class LanguageModelling:
         supernet: whose parent has the head that the task needs.
         task: what is predicted.
         distill: w, from 0 to 1.
+        label_smoothing: of `pairs`, the share of the target that all tokens have alike.
     """
 
-    def __init__(self, supernet: Supernet, task: Task, *, distill: float = 0.0) -> None:
+    def __init__(
+        self,
+        supernet: Supernet,
+        task: Task,
+        *,
+        distill: float = 0.0,
+        label_smoothing: float = 0.0,
+    ) -> None:
         require(task in Task.__args__, "task", task, f"one of {', '.join(Task.__args__)}")
         require(0 <= distill <= 1, "distill", distill, "from 0 to 1")
+        fine = label_smoothing == 0 or (task == "pairs" and 0 < label_smoothing < 1)
+        require(fine, "label_smoothing", label_smoothing, "0, or with pairs a share below 1")
         self._supernet, self._task, self._distill = supernet, task, distill
+        self._label_smoothing = label_smoothing
         self._per = "tokens" if task == "causal" else "labels"
 
     def __call__(self, batch: Batch) -> NetworkLoss:
@@ -72,14 +85,22 @@ class LanguageModelling:
         """Of the tokens that may be predicted: (B, T - 1, V), or (labels, V)."""
         if self._task == "causal":
             return self._supernet(arch, **inputs_of(batch), use_cache=False).logits[:, :-1]
-        inputs = {name: batch[name] for name in MODEL_INPUTS if name in batch}
+        if self._task == "pairs":
+            inputs: dict[str, Any] = {name: batch[name] for name in INPUTS} | {"use_cache": False}
+        else:
+            inputs = {name: batch[name] for name in MODEL_INPUTS if name in batch}
         return self._supernet(arch, **inputs).logits[batch["labels"] != IGNORED]
 
     def _cross_entropy(self, logits: Tensor, batch: Batch) -> Tensor:
         if self._task == "causal":
             return on_targets(cross_entropy(logits, batch["input_ids"][:, 1:]), batch)
         labels = batch["labels"]
-        return F.cross_entropy(logits.float(), labels[labels != IGNORED], reduction="none")
+        return F.cross_entropy(
+            logits.float(),
+            labels[labels != IGNORED],
+            reduction="none",
+            label_smoothing=self._label_smoothing,
+        )
 
     def _targets(self, values: Tensor, batch: Batch) -> Tensor:
         return on_targets(values, batch) if self._task == "causal" else values

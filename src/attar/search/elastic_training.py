@@ -11,7 +11,8 @@ from transformers import PreTrainedModel
 from attar.arch import Arch
 from attar.data.sources import Batch
 from attar.errors import require
-from attar.search.supernet import Draws, Sampling, Supernet
+from attar.search.supernet import Depth, Draws, Sampling, Supernet
+from attar.slicing import HeadSlicing
 from attar.train.trainer import Term, TrainConfig
 
 Reduce = Literal["sum", "mean"]
@@ -39,7 +40,16 @@ class SupernetConfig(TrainConfig):
     mask_probability: float = 0.15
     """Share of an encoder's tokens that are masked; 0: none."""
     eval_sequences: int = 256
-    """Held-out pieces of text that networks are compared on."""
+    """Held-out pieces of text, or pairs, that networks are compared on."""
+    label_smoothing: float = 0.1
+    """Of an encoder-decoder: share of the target that all tokens have alike. Held-out losses are
+    without it."""
+    depth: Depth | None = None
+    """Which of the model's layers a shallower network has: evenly spread ones, or the first; unset:
+    of an encoder-decoder the first, as in HAT, of others spread ones."""
+    head_slicing: HeadSlicing = "head"
+    """Where layers have hidden widths of their own: whether narrower heads keep the first channels
+    of every head, or the first of all heads together (flat), as SuperShaper's code does."""
 
     learning_rate: float = 4e-5
     weight_decay: float = 0.01
@@ -52,6 +62,8 @@ class SupernetConfig(TrainConfig):
         require(self.context >= 1, "context", self.context, "at least 1")
         share = self.mask_probability
         require(0 <= share < 1, "mask_probability", share, "0 or more, and below 1")
+        smoothing = self.label_smoothing
+        require(0 <= smoothing < 1, "label_smoothing", smoothing, "0 or more, and below 1")
         require(self.eval_sequences >= 1, "eval_sequences", self.eval_sequences, "at least 1")
 
 

@@ -13,7 +13,7 @@ from attar.arch import Arch, Space
 from attar.data.labelled.encode import MODEL_INPUTS
 from attar.data.sources import Batch
 from attar.errors import ConfigError
-from attar.families import Body
+from attar.families import Body, is_encoder_decoder
 from attar.models import inference
 from attar.slicing import child_of, plain
 from attar.slicing.order import reorder_hidden, reorder_units, rotate_hidden
@@ -47,23 +47,33 @@ def make_parent(
         ConfigError: a sample is needed.
     """
     if init in ("importance", "pca"):
+        if is_encoder_decoder(teacher):
+            raise ConfigError(
+                f"init {init} is for a single stack of layers, and the {type(teacher).__name__} "
+                "has an encoder and a decoder; choose truncate or random"
+            )
         if sample is None:
             raise ConfigError(f"init {init} needs text to read; give a sample")
         teacher = ordered(teacher, sample, by=init)
-    largest = space.largest
-    depth = Arch.of(teacher).num_hidden_layers
+    arch = _with_all_layers(space.largest, Arch.of(teacher))
+    child = child_of(teacher, arch)
+    parent = child.extract(child.weights(plain(teacher)))
+    if init == "random":
+        forget(parent, seed=seed)
+    return parent
+
+
+def _with_all_layers(largest: Arch, teacher: Arch) -> Arch:
+    """The largest network, as deep as the teacher."""
     shape, head_dim = largest.layers[-1], largest.head_dim
     if shape.hidden_size is not None:  # as wide as the stream: the parent of bottlenecks has none
         head_dim = head_dim or shape.hidden_size // shape.num_attention_heads
         shape = replace(shape, hidden_size=None)
-    arch = replace(largest, layers=(shape,) * depth, head_dim=head_dim)
-    child = child_of(teacher, arch, layers=range(depth))
-    parent = child.extract(child.weights(plain(teacher)))
-    for parameter in parent.parameters():
-        parameter.requires_grad_(True)
-    if init == "random":
-        forget(parent, seed=seed)
-    return parent
+    decoder = largest.decoder
+    if decoder is not None and teacher.decoder is not None:
+        decoder = _with_all_layers(decoder, teacher.decoder)
+    layers = (shape,) * teacher.num_hidden_layers
+    return replace(largest, layers=layers, head_dim=head_dim, decoder=decoder)
 
 
 def forget(model: PreTrainedModel, *, seed: int) -> None:

@@ -34,8 +34,8 @@ PROVIDERS = "providers.safetensors"
 _TAKEN = ("state", "model")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 
-MakeProvider = Callable[[PreTrainedModel, Space, Mapping[str, Any]], nn.Module]
-"""(parent, space, options) -> a provider without trained weights."""
+MakeProvider = Callable[[PreTrainedModel, Space, Mapping[str, Any]], nn.Module | None]
+"""(parent, space, options) -> a provider without trained weights; None: this space needs none."""
 
 
 @dataclass(frozen=True)
@@ -234,7 +234,8 @@ def load_supernet(
             "depth": description.depth,
             "head_slicing": description.head_slicing,
         }
-        supernet = Supernet(parent, space, providers=made, **rules)
+        needed = [provider for provider in made if provider is not None]
+        supernet = Supernet(parent, space, providers=needed, **rules)
     except CompatibilityError as error:
         raise CompatibilityError(f"the supernet {str(place)!r} is damaged: {error}") from error
     _fill(supernet.providers, place / PROVIDERS)

@@ -11,7 +11,8 @@ from attar.arch import Arch, Space
 from attar.data.data import DataLike
 from attar.data.sequences import Sequences
 from attar.data.sources import Source
-from attar.errors import require
+from attar.errors import CompatibilityError, require
+from attar.families import is_encoder_decoder
 from attar.methods.autodistil import (
     PAPER,
     AutoDistilConfig,
@@ -24,7 +25,7 @@ from attar.methods.autodistil import (
 from attar.report.record import Paper
 from attar.search.elastic_training import SupernetConfig
 from attar.search.supernet import Draws, Supernet
-from attar.supernet.methods import MethodName, Scorer
+from attar.supernet.methods import MethodName, Scorer, rules_of
 from attar.supernet.rows import load_sequences, masked_share
 from attar.train.trainer import Training
 
@@ -33,7 +34,11 @@ _SPACES = ("compact", "compact-stock")
 
 @dataclass(frozen=True)
 class AutoDistil:
-    """See `attar.supernet.methods.Method`; `model` is the teacher."""
+    """See `attar.supernet.methods.Method`; `model` is the teacher.
+
+    Raises:
+        CompatibilityError: it is an encoder-decoder.
+    """
 
     model: PreTrainedModel
     distillation: AutoDistilConfig
@@ -41,6 +46,13 @@ class AutoDistil:
     name: MethodName = "autodistil"
     paper: Paper = PAPER
     unit: str = "relation loss"
+
+    def __post_init__(self) -> None:
+        if is_encoder_decoder(self.model):
+            raise CompatibilityError(
+                f"autodistil needs an encoder or a decoder as its teacher; found "
+                f"{type(self.model).__name__}, which is both: train it with mixture-of-supernets"
+            )
 
     @property
     def providers(self) -> tuple[tuple[str, Mapping[str, Any]], ...]:
@@ -75,7 +87,12 @@ class AutoDistil:
         """The teacher, cut to the sub-space's widest student."""
         assert isinstance(rows, Sequences)
         return start_super_lm(
-            self.model, space, texts=rows, options=self.distillation, seed=self.config.seed
+            self.model,
+            space,
+            texts=rows,
+            options=self.distillation,
+            seed=self.config.seed,
+            **rules_of(self.config, self.model),
         )
 
     def train(

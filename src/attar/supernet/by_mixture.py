@@ -1,4 +1,4 @@
-"""Mixture-of-Supernets' side of the verbs of supernets: language models, encoders or decoders."""
+"""Mixture-of-Supernets' side of the verbs of supernets: language models and encoder-decoders."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -10,13 +10,15 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from attar.arch import Arch, Space
 from attar.data.data import DataLike
+from attar.data.pairs import Pairs
 from attar.data.sequences import Sequences
 from attar.data.sources import Source, Windows
 from attar.data.text import load_text
 from attar.data.tokens import pack
 from attar.errors import CompatibilityError, require
 from attar.evaluation.masked import masked_loss
-from attar.families import FAMILIES, Body
+from attar.evaluation.pairs import pair_loss
+from attar.families import FAMILIES, Body, is_encoder_decoder
 from attar.methods.mixture_of_supernets import (
     PAPER,
     Mixture,
@@ -26,17 +28,19 @@ from attar.methods.mixture_of_supernets import (
 from attar.models import has_cache
 from attar.recipes import options_from
 from attar.report.record import Paper
-from attar.search.elastic_losses import LanguageModelling
+from attar.search.bottlenecks import make_bottlenecks
+from attar.search.elastic_losses import LanguageModelling, Task
 from attar.search.elastic_training import Sandwich, SupernetConfig
 from attar.search.parents import Init, make_parent
 from attar.search.supernet import Draws, Supernet
 from attar.search.supernet_files import FILE
-from attar.supernet.methods import MethodName, Scorer
-from attar.supernet.rows import load_sequences, spread
+from attar.supernet.methods import MethodName, Scorer, rules_of
+from attar.supernet.rows import load_sequences, load_some_pairs, spread
 from attar.train.trainer import Training, cross_entropy, fit
 
 KIND = "mixture"
 _SAMPLE = 64  # rows that tell which channels matter
+_PREDICTED = {"causal": "token", "masked": "masked token", "pairs": "token of the targets"}
 _RATIOS = (2.0, 2.5, 3.0, 3.5, 4.0)
 
 
@@ -71,14 +75,17 @@ class MixtureOfSupernets:
             )
 
     @property
-    def causal(self) -> bool:
-        """Whether the next token is predicted, and not those that are masked."""
-        return has_cache(self.model)
+    def task(self) -> Task:
+        """What is predicted: the next token, those that are masked, or the second text of a
+        pair."""
+        if is_encoder_decoder(self.model):
+            return "pairs"
+        return "causal" if has_cache(self.model) else "masked"
 
     @property
     def unit(self) -> str:
         """Of the losses."""
-        return f"nats per {'token' if self.causal else 'masked token'}"
+        return f"nats per {_PREDICTED[self.task]}"
 
     @property
     def providers(self) -> tuple[tuple[str, Mapping[str, Any]], ...]:
@@ -91,17 +98,26 @@ class MixtureOfSupernets:
         return {"init": self.init, "distill": self.distill}
 
     def default_spaces(self, name: str | None, *, k: int) -> dict[str, Space]:
-        """`homogeneous`: the published one, in proportion to the model."""
+        """`homogeneous`, the published one, in proportion to the model; none for an
+        encoder-decoder."""
         known = "homogeneous, or a YAML file"
+        if self.task == "pairs":
+            require(False, "space", name, "a YAML file with a space and, inside, its decoder")
         require(name in (None, "homogeneous"), "space", name, known)
         return {"whole": homogeneous(self.model)}
 
     def rows(
         self, data: DataLike, tokenizer: PreTrainedTokenizerBase, *, split: str
-    ) -> Sequences | Windows:
-        """Windows of text for a decoder, and pieces of documents with masks for an encoder."""
+    ) -> Sequences | Windows | Pairs:
+        """Windows of text for a decoder, pieces of documents with masks for an encoder, and pairs
+        of texts for both together."""
         config = self.config
-        if not self.causal:
+        if self.task == "pairs":
+            start: Any = getattr(self.model.config, "decoder_start_token_id", None)
+            return load_some_pairs(
+                data, tokenizer, split=split, config=config, decoder_start_token_id=start
+            )
+        if self.task == "masked":
             share = config.mask_probability
             require(share > 0, "mask_probability", share, "above 0: an encoder predicts what is")
             return load_sequences(
@@ -121,15 +137,18 @@ class MixtureOfSupernets:
     def start(self, space: Space, rows: Source, *, plain: bool = False) -> Supernet:
         """The model, cut to the space's largest widths, or that shape with random weights."""
         sample = None
-        if self.init in ("importance", "pca"):
+        if self.init in ("importance", "pca") and self.task != "pairs":
             sample = rows.batch(range(min(len(rows), _SAMPLE)))
             sample = {"attention_mask": torch.ones_like(sample["input_ids"])} | sample
         parent = make_parent(
             self.model, space, init=self.init, sample=sample, seed=self.config.seed
         )
+        between = make_bottlenecks(parent, space)
+        others = () if between is None else (between,)
+        rules = rules_of(self.config, self.model)
         if plain:
-            return Supernet(parent, space)
-        return mixture_of_supernets(parent, space, config=self.mixture)
+            return Supernet(parent, space, providers=others, **rules)
+        return mixture_of_supernets(parent, space, config=self.mixture, others=others, **rules)
 
     def train(
         self,
@@ -142,9 +161,9 @@ class MixtureOfSupernets:
         resume: bool = False,
     ) -> Training:
         """Predicting tokens, with nothing dropped, balanced or annealed."""
-
+        smoothing = self.config.label_smoothing if self.task == "pairs" else 0.0
         begin = LanguageModelling(
-            supernet, "causal" if self.causal else "masked", distill=self.distill
+            supernet, self.task, distill=self.distill, label_smoothing=smoothing
         )
         sandwich = Sandwich(supernet, draws, begin, reduce=self.config.grad_reduce)
         training = fit(
@@ -172,6 +191,8 @@ class MixtureOfSupernets:
             with supernet.frozen(arch) as run:
                 if isinstance(rows, Sequences):
                     return masked_loss(run, rows, batch_size=batch_size, device=device)
+                if isinstance(rows, Pairs):
+                    return pair_loss(run, rows, batch_size=batch_size, device=device)
                 return _next_token_loss(run, rows, batch_size=batch_size, device=device)
 
         return score

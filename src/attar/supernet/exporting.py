@@ -5,6 +5,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from transformers import PreTrainedModel
+
 from attar import artefacts, checkpoint
 from attar.arch import Arch
 from attar.errors import AttarError, ConfigError
@@ -97,7 +99,13 @@ def save_network(
     artefacts.write_text(place / ARCH_FILE, json.dumps(described, indent=2) + "\n")
     work.run.cost["after"] = row.cost.to_dict()
     work.run.details |= described
-    work.card = {"pipeline_tag": "text-generation" if has_cache(network) else None}
+    work.card = {"pipeline_tag": _tag(network)}
+
+
+def _tag(network: PreTrainedModel) -> str | None:
+    if has_cache(network):
+        return "text-generation"
+    return "translation" if "marian" in network.config.model_type else None
 
 
 def find_network(

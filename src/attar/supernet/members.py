@@ -10,6 +10,7 @@ from pathlib import Path
 from attar import artefacts
 from attar.arch import Arch, Space
 from attar.budget import Budget, Cost
+from attar.families import is_encoder_decoder
 from attar.foreign import read_json
 from attar.measure.cost import cost_of
 from attar.measure.timing import measure
@@ -24,6 +25,8 @@ Member = tuple[str, Arch]
 
 #: networks that are timed before a search within a limit on time; more are predicted from them
 TIMED = 48
+#: tokens that are read and written where an encoder-decoder is timed
+TRANSLATED = 30
 _SECONDS = 2.0  # that the timing of one network may take
 _TIMES_FILE = "latency.json"
 _TIMED_KEYS = ("latency", "prefill")
@@ -119,7 +122,8 @@ class Costs:
         supernets: by name.
         budget: with absolute limits; None: no limits.
         folder: of the search.
-        context: tokens of a prompt.
+        context: tokens of a prompt. Encoder-decoders are timed as they write a translation of 30
+            tokens of as long a text, or of `context` where that is less, as in HAT.
         seed: draws those that are timed.
     """
 
@@ -148,6 +152,9 @@ class Costs:
         """Timed on this machine, as a network of its own."""
         name, arch = member
         network = self.supernets[name].extract(arch)
+        if is_encoder_decoder(network):
+            tokens = min(TRANSLATED, self.context)
+            return measure(network, prompt_tokens=tokens, new_tokens=tokens, seconds=_SECONDS)
         return measure(network, prompt_tokens=self.context, seconds=_SECONDS)
 
     def figures(self, member: Member) -> dict[str, float]:
@@ -208,11 +215,26 @@ class Costs:
 
     def _features(self, member: Member) -> tuple[float, ...]:
         """What a time depends on."""
-        cost, arch = self.of(member), member[1]
-        neurons = sum(shape.intermediate_size for shape in arch.layers)
-        heads = sum(shape.num_attention_heads for shape in arch.layers)
+        cost = self.of(member)
         sizes = float(cost.params), float(cost.macs), float(cost.block_params)
-        return (*sizes, arch.num_hidden_layers, arch.hidden_size or 0, neurons, heads)
+        return sizes + _widths(member[1])
+
+
+def _widths(arch: Arch) -> tuple[float, ...]:
+    stream, shapes = arch.hidden_size or 0, arch.layers
+    own: tuple[float, ...] = (
+        len(shapes),
+        stream,
+        sum(shape.hidden_size or stream for shape in shapes),
+        sum(shape.intermediate_size for shape in shapes),
+        sum(shape.num_attention_heads for shape in shapes),
+    )
+    if arch.decoder is None:
+        return own
+    cross = [
+        (x.cross_attention_heads or 0, x.cross_attention_span or 0) for x in arch.decoder.layers
+    ]
+    return (*own, *_widths(arch.decoder), *(float(sum(some)) for some in zip(*cross, strict=True)))
 
 
 def _mark(member: Member) -> str:

@@ -9,14 +9,23 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from attar.arch import Arch, Space
 from attar.data.data import DataLike
 from attar.data.sources import Source
+from attar.families import is_encoder_decoder
 from attar.report.record import Paper
-from attar.search.supernet import Draws, Supernet
+from attar.search.elastic_training import SupernetConfig
+from attar.search.supernet import Depth, Draws, Supernet
 from attar.train.trainer import Training
 
 MethodName = Literal["autodistil", "mixture-of-supernets"]
 
 Scorer = Callable[[Supernet, Sequence[Arch]], list[float]]
 """The held-out losses of networks of one supernet, in their order; the lower, the better."""
+
+
+def rules_of(config: SupernetConfig, model: PreTrainedModel) -> dict[str, Any]:
+    """How the networks of a model are cut out, as `Supernet` takes it: `depth`, and
+    `head_slicing`."""
+    usual: Depth = "first" if is_encoder_decoder(model) else "spread"
+    return {"depth": config.depth or usual, "head_slicing": config.head_slicing}
 
 
 class Method(Protocol):

@@ -13,13 +13,14 @@ from attar import checkpoint
 from attar.arch import Arch
 from attar.compatibility import require_same_tokenizer
 from attar.errors import ConfigError, DataError, require
-from attar.families import Body
 from attar.measure.cost import cost_of
 from attar.methods.autodistil import AutoDistilConfig
 from attar.methods.mixture_of_supernets import MixtureConfig
 from attar.recipes import options_from
 from attar.report.record import Paper
 from attar.runtime import place
+from attar.search.bottlenecks import KIND as BOTTLENECKS
+from attar.search.bottlenecks import make_bottlenecks
 from attar.search.elastic_training import SupernetConfig
 from attar.search.ranking import Row, embeddings_of
 from attar.search.supernet import Supernet
@@ -35,12 +36,15 @@ from attar.supernet.by_autodistil import AutoDistil
 from attar.supernet.by_mixture import KIND, MixtureOfSupernets, make_mixture
 from attar.supernet.by_mixture import PAPER as MIXTURE
 from attar.supernet.methods import Method, MethodName
+from attar.supernet.rows import vocabulary_of
 
 PAPERS: Mapping[MethodName, Paper] = MappingProxyType(
     {"autodistil": AUTODISTIL, "mixture-of-supernets": MIXTURE}
 )
 #: what makes the providers of each kind
-PROVIDERS: Mapping[str, MakeProvider] = MappingProxyType({KIND: make_mixture})
+PROVIDERS: Mapping[str, MakeProvider] = MappingProxyType(
+    {KIND: make_mixture, BOTTLENECKS: make_bottlenecks}
+)
 
 
 def require_method(name: str) -> None:
@@ -82,6 +86,33 @@ def method_of(
             mixture = replace(mixture, init="random")
         return MixtureOfSupernets(model, mixture, config, init, distill)
     return AutoDistil(model, distillation, config)
+
+
+def read_model(
+    model: str | Path | PreTrainedModel, *, name: str, init: str, seed: int
+) -> PreTrainedModel:
+    """What supernets are made of, in float32.
+
+    Args:
+        model: folder, Hub name or model. For a Mixture-of-Supernets that starts from random
+            weights a folder with a config alone is enough.
+        name: of the method.
+        init: what of the model is kept.
+        seed: of random weights.
+
+    Raises:
+        ConfigError: a folder has no weights, and they are needed.
+        DataError: it cannot be read.
+    """
+    if isinstance(model, str | Path) and str(model) and checkpoint.lacks_weights(model):
+        if name == "mixture-of-supernets" and init == "random":
+            return checkpoint.fresh(model, seed=seed)
+        raise ConfigError(
+            f"expected a checkpoint in {str(model)!r}, found a config without weights; give a "
+            "trained model, or start a mixture-of-supernets from random weights with init random "
+            "(--init random)"
+        )
+    return checkpoint.model_of(model, dtype=torch.float32)
 
 
 @dataclass(frozen=True)
@@ -161,7 +192,12 @@ class Opened:
                 "that was never stored; name it as teacher (--teacher)"
             )
         try:
-            loaded = checkpoint.model_of(named, dtype=torch.float32)
+            loaded = read_model(
+                named,
+                name=self.description.method,
+                init=str(self.description.options.get("init")),
+                seed=self.config.seed,
+            )
         except DataError as error:
             if model is not None:
                 raise
@@ -218,5 +254,5 @@ def row_of(
         loss=loss,
         cost=cost_of(skeleton, cache=False),
         embeddings=embeddings_of(skeleton),
-        published=method.published_size(arch, vocabulary=Body(supernet.parent).vocabulary),
+        published=method.published_size(arch, vocabulary=vocabulary_of(supernet.parent)),
     )

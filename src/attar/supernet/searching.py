@@ -13,10 +13,10 @@ from transformers import PreTrainedModel
 from attar import artefacts, checkpoint
 from attar.budget import Budget, Cost
 from attar.data.data import STDLIB, Data, DataLike
-from attar.errors import BudgetError, check_types, require
+from attar.errors import BudgetError, CompatibilityError, check_types, require
+from attar.families import is_encoder_decoder
 from attar.foreign import read_json
 from attar.measure.cost import cost_of
-from attar.models import has_cache
 from attar.recipes import configured
 from attar.recipes.verbs import takes_recipe
 from attar.report.artefact import Artefact, artefact
@@ -139,8 +139,8 @@ def search(
 
     Raises:
         BudgetError: no network meets the budget; names the nearest.
-        CompatibilityError: the teacher's tokenizer is another, or no class of transformers can hold
-            the best network.
+        CompatibilityError: the teacher's tokenizer is another, no class of transformers can hold
+            the best network, or an encoder-decoder is to be tried on a proxy task.
         ConfigError: the folder holds something else or a search of other settings.
         DataError: the supernet, the teacher or the text cannot be read.
     """
@@ -169,6 +169,11 @@ def search(
             opened = opened.only(space)
         method = opened.method(teacher)
         work.run.method, work.run.paper = method.name, PAPERS[method.name]
+        if proxy is not None and is_encoder_decoder(method.model):
+            raise CompatibilityError(
+                f"a proxy task needs an encoder or a decoder; the supernet {str(model)!r} is of "
+                f"{type(method.model).__name__}, which is both: leave proxy (--proxy) out"
+            )
         held_out = method.rows(data, opened.tokenizer, split="validation")
         tried = proxy and Proxy.load(
             proxy,
@@ -219,7 +224,7 @@ def _limits(asked: Budget | None, method: Method, *, parent: Cost) -> Budget | N
     if asked is None:
         return None
     keys = [c.key for c in asked.constraints if c.key in ("latency", "kv_bytes")]
-    if keys and not has_cache(method.model):
+    if keys and not method.model.can_generate():
         raise BudgetError(
             f"{keys[0]} is out of reach: {type(method.model).__name__} generates no tokens and has "
             "no key/value cache; bound prefill, params, bytes or macs instead"

@@ -9,7 +9,6 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from attar import artefacts, checkpoint
@@ -26,6 +25,7 @@ from attar.recipes.verbs import takes_recipe
 from attar.report.artefact import Artefact, artefact
 from attar.report.record import Run
 from attar.runtime import place, processes
+from attar.search.bottlenecks import KIND as BOTTLENECKS
 from attar.search.elastic_training import SupernetConfig
 from attar.search.ranking import Row
 from attar.search.space_files import read_spaces
@@ -36,8 +36,8 @@ from attar.search.supernet_files import (
     save_supernet,
     write_description,
 )
-from attar.supernet.methods import Method, MethodName, Scorer
-from attar.supernet.opening import PAPERS, method_of, require_method, row_of
+from attar.supernet.methods import Method, MethodName, Scorer, rules_of
+from attar.supernet.opening import PAPERS, method_of, read_model, require_method, row_of
 from attar.supernet.rows import require_fit
 
 logger = logging.getLogger(__name__)
@@ -70,9 +70,12 @@ def train(
     one writes.
 
     Args:
-        model: folder, Hub name or model; of AutoDistil the teacher, which is not changed.
-        data: text, whatever `attar.data.load_text` takes. The training split trains, and networks
-            are compared on the validation split.
+        model: folder, Hub name or model; of AutoDistil the teacher, which is not changed. A
+            Mixture-of-Supernets with `init` random needs no weights: a folder with a config.json
+            and a tokenizer is enough.
+        data: text, whatever `attar.data.load_text` takes; for an encoder-decoder pairs of texts,
+            as for `attar.data.pairs.load_pairs`. The training split trains, and networks are
+            compared on the validation split.
         method: autodistil, or mixture-of-supernets.
         space: a YAML file with a space, or with several by name; what it would hold; or the name
             of spaces in proportion to the model. None: the method's own.
@@ -123,7 +126,7 @@ def train(
         seed=config.seed,
         resume=resume,
     ) as work:
-        loaded = checkpoint.model_of(model, dtype=torch.float32)
+        loaded = read_model(model, name=method, init=settings["init"], seed=config.seed)
         tokenizer = checkpoint.tokenizer_of(model, tokenizer)
         require_fit(loaded, tokenizer, context=config.context)
         way = method_of(
@@ -149,7 +152,8 @@ def train(
                 Description(
                     method,
                     spaces,
-                    providers=way.providers,
+                    **rules_of(config, loaded),
+                    providers=way.providers + _bottlenecks(spaces),
                     teacher=settings["model"] or None,
                     options=way.options,
                     training=asdict(config),
@@ -205,6 +209,12 @@ def _is_file(space: str | Path) -> bool:
 
 def _plain(spaces: Mapping[str, Space]) -> dict[str, Any]:
     return {name: space.to_dict() for name, space in spaces.items()}
+
+
+def _bottlenecks(spaces: Mapping[str, Space]) -> tuple[tuple[str, Mapping[str, Any]], ...]:
+    """Kind and options of what all supernets have beside the method's own, where one needs it."""
+    needed = any("hidden_size" in space.per_layer for space in spaces.values())
+    return ((BOTTLENECKS, {}),) if needed else ()
 
 
 @dataclass(frozen=True)
