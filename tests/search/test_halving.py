@@ -74,3 +74,8 @@ def test_mistakes_are_one_sentence(tmp_path: Path) -> None:
     state.write_text(json.dumps([1]))
     with pytest.raises(DataError, match="are damaged"):
         successive_halving(["a"], score, rungs=(1,), state=state)
+
+
+def test_budgets_that_hardly_differ_are_told_apart() -> None:
+    rungs = successive_halving("ab", lambda name, budget: budget, rungs=[1_000_000, 1_000_001])
+    assert [rung.scored[0][1] for rung in rungs] == [1_000_000, 1_000_001]
