@@ -189,6 +189,15 @@ def test_the_spaces_of_the_papers_have_their_sizes() -> None:
     assert homogeneous.size == 840
 
 
+DECODER: dict[str, object] = {
+    "num_hidden_layers": 1,
+    "hidden_size": 16,
+    "num_attention_heads": 2,
+    "intermediate_size": 8,
+    "cross_attention_heads": 2,
+}
+
+
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
@@ -208,6 +217,7 @@ def test_the_spaces_of_the_papers_have_their_sizes() -> None:
         ({"per_layer": ["cross_attention_span"]}, "cross_attention_span has none"),
         ({"attention_size": [18]}, "every number of heads divides"),
         ({"decoder": 3}, "decoder must be a space"),
+        ({"decoder": DECODER | {"cross_attention_span": [1, 3]}}, "at most 2.*encoder; found 3"),
         ({"cross_attention_heads": [2]}, "together"),
         ({"width": [1]}, "one of"),
         ({"hidden_size": {"min": 16, "max": 32}}, "min, max, step"),
@@ -274,6 +284,14 @@ def test_networks_that_differ_in_depth_alone_have_other_encodings() -> None:
     space = Space((2, 3, 4), (16,), (2,), (8, 16), per_layer=("intermediate_size",))
     codes = {space.encode(arch) for arch in space.enumerate()}
     assert len(codes) == space.size == 4 + 8 + 16
+
+
+def test_a_product_that_rounding_leaves_below_a_whole_number_is_that_number() -> None:
+    # 100 * 0.29 is 28.999999999999996
+    space = Space((1,), (100,), (4,), intermediate_ratio=(0.29, 3.999))
+    shapes = [arch.layers[0].intermediate_size for arch in space.enumerate()]
+    assert shapes == [29, 399]
+    assert [space.genes_of(arch)[-1] for arch in space.enumerate()] == [0, 1]
 
 
 def test_spaces_of_encoder_decoders_and_bottlenecks() -> None:

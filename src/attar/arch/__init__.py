@@ -5,6 +5,6 @@ be written into a config as it stands.
 """
 
 from attar.arch.network import Arch, LayerShape, layer_keys
-from attar.arch.space import Genes, PerLayer, Space
+from attar.arch.space import Genes, PerLayer, Space, neurons_of
 
-__all__ = ["Arch", "Genes", "LayerShape", "PerLayer", "Space", "layer_keys"]
+__all__ = ["Arch", "Genes", "LayerShape", "PerLayer", "Space", "layer_keys", "neurons_of"]

@@ -4,7 +4,7 @@ import itertools
 import math
 import random
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, Literal
 
 from attar.arch.network import Arch, LayerShape
@@ -128,6 +128,12 @@ class Space:
                 "expected cross_attention_heads and cross_attention_span together, in the decoder "
                 "of a space alone; give both there or neither"
             )
+        spans = () if self.decoder is None else self.decoder.cross_attention_span
+        if spans and spans[-1] > self.num_hidden_layers[0]:
+            raise ConfigError(
+                f"cross_attention_span of the decoder must be at most {self.num_hidden_layers[0]}, "
+                f"the layers of the shallowest encoder; found {spans[-1]}"
+            )
         for name in self.per_layer:
             given = getattr(self, name) or (name == "intermediate_size" and self.intermediate_ratio)
             require(
@@ -167,7 +173,7 @@ class Space:
         """The feed-forward widths that go with a hidden width, ascending."""
         if self.intermediate_size:
             return self.intermediate_size
-        return tuple(int(hidden_size * ratio) for ratio in self.intermediate_ratio)
+        return tuple(neurons_of(hidden_size, ratio) for ratio in self.intermediate_ratio)
 
     @property
     def heads(self) -> tuple[tuple[int, int], ...]:
@@ -224,7 +230,7 @@ class Space:
             hidden = width("hidden_size", index) if "hidden_size" in self.per_layer else None
             neurons = width("intermediate_size", index)
             if self.intermediate_ratio:
-                neurons = int((hidden or stream) * neurons)
+                neurons = neurons_of(hidden or stream, neurons)
             heads = width("num_attention_heads", index)
             cross = width("cross_attention_heads", index), width("cross_attention_span", index)
             layers.append(LayerShape(heads, kv[heads], neurons, hidden, *cross))
@@ -264,7 +270,7 @@ class Space:
                     genes.append(options.index(getattr(shape, gene.name)))
             if self.decoder is not None and arch.decoder is not None:
                 genes.extend(self.decoder.genes_of(arch.decoder))
-            if self.decode(genes) in (arch, _with_vocabulary(arch, None)):
+            if self.decode(genes) in (arch, replace(arch, vocab_size=None)):
                 return tuple(genes)
         except (ValueError, IndexError, ConfigError):
             pass
@@ -367,6 +373,12 @@ class Space:
         return cls(**values, decoder=None if decoder is None else cls.from_dict(decoder))
 
 
+def neurons_of(hidden_size: int, ratio: float) -> int:
+    """Neurons as a multiple of a width, rounded down; 29 for 100 and 0.29, whose product is less by
+    an error of rounding."""
+    return int(round(hidden_size * ratio, 6))
+
+
 def _stored_fields() -> list[str]:
     """What a user gives, `decoder` last."""
     return [each.name for each in fields(Space) if each.init]
@@ -374,12 +386,6 @@ def _stored_fields() -> list[str]:
 
 def _whole(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value > 0
-
-
-def _with_vocabulary(arch: Arch, size: int | None) -> Arch:
-    return Arch(
-        arch.layers, arch.hidden_size, arch.head_dim, size, arch.attention_size, arch.decoder
-    )
 
 
 def _compact(values: tuple[Any, ...]) -> Any:

@@ -30,7 +30,7 @@ from typing import Any
 import torch
 from transformers import PreTrainedModel
 
-from attar.arch import Arch, Space
+from attar.arch import Arch, Space, neurons_of
 from attar.budget import Cost
 from attar.data.labelled.encode import MODEL_INPUTS
 from attar.data.sequences import Sequences
@@ -168,7 +168,7 @@ def _space(
         groups = groups[-1:]
         unit = groups[0] * per_group
         hidden = tuple(sorted({max(1, round(width / unit)) * unit for width in hidden}))
-    narrow = {int(hidden[0] * ratio): ratio for ratio in reversed(ratios)}
+    narrow = {neurons_of(hidden[0], ratio): ratio for ratio in reversed(ratios)}
     return Space(
         layers,
         hidden,
