@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 import tiny
 from attar.arch import Arch, LayerShape, Space
 from attar.errors import CompatibilityError, ConfigError
+from attar.measure.cost import cost_of
 from attar.search.supernet import Draws, Supernet, extent
 from attar.slicing import SlicePlan, masked
 
@@ -116,6 +117,15 @@ def test_children_follow_the_weights_of_the_moment() -> None:
     after = supernet(space.smallest, input_ids=ids())[0]
     assert not torch.equal(before, after)
     assert torch.equal(after, supernet.extract(space.smallest)(input_ids=ids())[0])
+
+
+def test_children_follow_the_type_of_the_moment() -> None:
+    supernet = Supernet(tiny.model("bert"), SPACE).eval()
+    before = cost_of(supernet.child(SPACE.smallest).skeleton, cache=False)
+    supernet.to(torch.bfloat16)
+    after = cost_of(supernet.child(SPACE.smallest).skeleton, cache=False)
+    assert 2 * after.bytes == before.bytes
+    assert after == cost_of(supernet.extract(SPACE.smallest), cache=False)
 
 
 def test_depth_is_spread_or_first() -> None:

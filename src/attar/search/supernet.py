@@ -67,7 +67,7 @@ class Supernet(nn.Module):
         self.head_slicing: HeadSlicing = head_slicing
         self.providers = nn.ModuleList(providers)
         self._children: OrderedDict[Arch, Child] = OrderedDict()
-        self._made_on = parent.device
+        self._made_for = parent.device, parent.dtype
         try:
             self.child(space.largest)
         except CompatibilityError as error:
@@ -81,9 +81,10 @@ class Supernet(nn.Module):
         Raises:
             ConfigError: it is not in the space.
         """
-        if self.parent.device != self._made_on:  # children share the parent's buffers
+        now = self.parent.device, self.parent.dtype
+        if now != self._made_for:  # children share the parent's buffers, and have its types
             self._children.clear()
-            self._made_on = self.parent.device
+            self._made_for = now
         child = self._children.pop(arch, None)
         if child is None:
             self.space.genes_of(arch)
