@@ -113,6 +113,15 @@ def test_identities_at_full_width_are_the_parent(family: str) -> None:
     torch.testing.assert_close(net(SPACE.largest, **padded()).logits, wanted, atol=1e-6, rtol=1e-6)
 
 
+def test_under_autocast_maps_are_merged_in_full() -> None:
+    net = supernet("bert")
+    plain = net.weights(ARCH)
+    with torch.autocast("cpu", torch.bfloat16):
+        merged = net.weights(ARCH)
+    for name, weight in plain.items():
+        assert torch.equal(merged[name], weight), name
+
+
 @pytest.mark.parametrize("family", FAMILIES)
 def test_gradients_reach_both_factors_and_the_parent_where_the_network_is(family: str) -> None:
     net = supernet(family)

@@ -62,9 +62,11 @@ class Bottlenecks(nn.Module):
         # W = W_in W_out, b = W_in b_out + b_in, through the whole stream
         enter = _of(self.enter, ends.after)
         into = enter.weight[:outputs, :stream]
-        if weight:
-            return into @ leave.weight[:stream, : len(where.axes[1])]
-        return into @ leave.bias[:stream] + enter.bias[:outputs]
+        # Not under autocast, which would round what an extracted network has in full.
+        with torch.autocast(into.device.type, enabled=False):
+            if weight:
+                return into @ leave.weight[:stream, : len(where.axes[1])]
+            return into @ leave.bias[:stream] + enter.bias[:outputs]
 
 
 def make_bottlenecks(
