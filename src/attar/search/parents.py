@@ -131,7 +131,7 @@ def _moments(model: PreTrainedModel, sample: Batch) -> dict[str, Tensor]:
     """Sums of x x^T over the real tokens, (inputs, inputs) on the processor, for every linear
     module inside the layers, by its name in the model."""
     found: dict[str, Tensor] = {}
-    real = sample["attention_mask"].bool()
+    real = sample["attention_mask"].bool().to(model.device)
     inputs = {name: sample[name].to(model.device) for name in MODEL_INPUTS if name in sample}
     with inference(model), _watching(model, found, real):
         model.base_model(**inputs)
@@ -145,7 +145,7 @@ def _watching(model: PreTrainedModel, found: dict[str, Tensor], real: Tensor) ->
         for name in (*body.family.reads, *body.family.writes):
 
             def hook(_: nn.Module, args: Any, name: str = body.layer_prefix(index) + name) -> None:
-                x = args[0].detach().float().cpu()[real]
+                x = args[0].detach()[real].float().cpu()
                 found[name] = x.T @ x
 
             module = layer.module.get_submodule(name)

@@ -226,8 +226,6 @@ def load_supernet(
             "names; copy it whole, or train it again"
         )
     parent = checkpoint.load(place, dtype=torch.float32)
-    for parameter in parent.parameters():
-        parameter.requires_grad_(True)
     made = [_provider(kind, providers)(parent, space, o) for kind, o in description.providers]
     try:
         rules: dict[str, Any] = {

@@ -48,7 +48,7 @@ def reorder_units(
         for cut in here.cuts(unit):  # type: ignore[arg-type]
             parameter = model.get_parameter(prefix + cut.name)
             # the rows of a unit go to the places of the one whose number it takes
-            places, rows = cut.rows.flatten(), cut.rows[order].flatten()
+            places, rows = cut.rows.flatten(), cut.rows[order.to(cut.rows.device)].flatten()
             rows = rows[places.argsort()].to(parameter.device)
             parameter.copy_(parameter.index_select(cut.axis, rows))
 
