@@ -22,12 +22,12 @@ from attar.arch import Arch
 from attar.errors import CompatibilityError
 from attar.families import EncoderDecoder, EncoderDecoderFamily, Stack
 from attar.portable.modeling_elastic_marian import ElasticMarianConfig, ElasticMarianMTModel
+from attar.slicing.plan import spread_layers
 from attar.slicing.slice import Slice
 
 Layers = Literal["spread", "first"] | tuple[Sequence[int], Sequence[int]]
-"""Which layers of the parent stay: spread evenly, as AutoDistil does (layer `i` of `L` is the
-parent's layer `floor(i * n / L)` of `n`); the first ones, as HAT does; or their numbers, those of
-the encoder and those of the decoder."""
+"""Which layers of the parent stay: spread evenly, as AutoDistil does (`spread_layers`); the first
+ones, as HAT does; or their numbers, those of the encoder and those of the decoder."""
 
 
 def encoder_decoder_child(
@@ -93,7 +93,7 @@ def _kept(layers: str | Sequence[int], stack: Stack, *, of: Arch) -> list[int]:
             f"the parent has at most; found {count}"
         )
     if isinstance(layers, str):
-        return [i * whole // count if layers == "spread" else i for i in range(count)]
+        return spread_layers(count, whole) if layers == "spread" else list(range(count))
     fits = len(layers) == count and list(layers) == sorted(set(layers))
     if not fits or layers[0] < 0 or layers[-1] >= whole:
         raise CompatibilityError(

@@ -68,8 +68,7 @@ class SlicePlan:
         Args:
             model: the parent.
             arch: of the sliced model; widths that are None stay as they are.
-            layers: the parent's layers that stay; None spreads them evenly, as AutoDistil does:
-                layer `i` of `L` is the parent's layer `floor(i * n / L)` of `n`.
+            layers: the parent's layers that stay; None spreads them evenly (`spread_layers`).
 
         Raises:
             CompatibilityError: the model is smaller than `arch` somewhere, or its KV groups have
@@ -89,7 +88,7 @@ class SlicePlan:
                     f"expected an architecture with 1 to {whole} {what}, as many as the model has "
                     f"at most; found {size}"
                 )
-        chosen = [i * total // count for i in range(count)] if layers is None else list(layers)
+        chosen = spread_layers(count, total) if layers is None else list(layers)
         if len(chosen) != count:
             raise CompatibilityError(
                 f"expected {count} layers to keep, as many as the architecture has; found "
@@ -301,6 +300,12 @@ def _refuse(model: PreTrainedModel, part: Unit | Global, reason: str | None) -> 
     raise CompatibilityError(
         f"cannot cut the {part} of a model of type {model.config.model_type!r}: {reason}"
     )
+
+
+def spread_layers(count: int, whole: int) -> list[int]:
+    """The layers that stay where `count` of `whole` are spread evenly, the first one always, as
+    AutoDistil does: layer `i` is the old layer `floor(i * whole / count)`."""
+    return [i * whole // count for i in range(count)]
 
 
 def _check_numbers(what: str, numbers: Sequence[int], count: int) -> None:
