@@ -4,16 +4,15 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 from transformers import PreTrainedModel
 
 from attar.data.labelled.encode import MODEL_INPUTS
 from attar.data.sequences import IGNORED, Sequences
 from attar.data.sources import Batch
-from attar.errors import DataError, require
-from attar.models import autocast, computing, inference
-from attar.runtime import Bar
+from attar.errors import DataError
+from attar.evaluation.means import mean_loss
 
 MaskedModel = Callable[..., Any]
 """What is called with `input_ids`, `attention_mask` and the like, and gives `logits` (B, T, V)."""
@@ -36,45 +35,24 @@ def masked_loss(
 ) -> float:
     """Mean negative log-likelihood per masked token, in nats.
 
-    A source has the same tokens masked in every call, so that models can be compared. No gradients;
-    a model's training mode is restored, and it runs under `attar.models.autocast`; NaN and infinity
-    pass through. The batch size does not matter.
+    A source has the same tokens masked in every call, so that models can be compared.
 
     Args:
-        model: a masked language model; or a function that is called like one, such as a network of
-            a supernet, which sees to its own mode and precision.
+        model: a masked language model, or a function that is called like one (see
+            `attar.evaluation.means.mean_loss`, as for what follows).
         source: the rows, with masks.
         batch_size: rows per call of the model.
-        device: where a function wants its inputs; None: the model's, or the processor.
+        device: where a function wants its inputs.
 
     Raises:
         DataError: no token of the source is to be predicted.
     """
-    require(batch_size >= 1, "batch_size", batch_size, "1 or more")
-    if isinstance(model, nn.Module):
-        device = device or next(model.parameters()).device
-        with inference(model), computing(model), autocast(model):
-            return _mean(model, source, batch_size=batch_size, device=device)
-    with torch.no_grad():
-        return _mean(model, source, batch_size=batch_size, device=device or "cpu")
-
-
-def _mean(
-    model: MaskedModel, source: Sequences, *, batch_size: int, device: torch.device | str
-) -> float:
-    by_length = sorted(range(len(source)), key=source.length)  # little padding
-    total, count = 0.0, 0
-    starts = range(0, len(by_length), batch_size)
-    for start in Bar(starts, desc="scoring", unit="batch", leave=False):
-        batch = source.batch(by_length[start : start + batch_size])
-        if "labels" not in batch:
-            break
-        losses = masked_token_losses(model, {n: x.to(device) for n, x in batch.items()})
-        total += float(losses.sum(dtype=torch.float64))
-        count += len(losses)
-    if not count:
+    mean = None
+    if "labels" in source.batch([0]):
+        mean = mean_loss(model, source, masked_token_losses, batch_size=batch_size, device=device)
+    if mean is None:
         raise DataError(
             "expected tokens to predict, found none masked; make the sequences with a "
             "mask_probability above 0"
         )
-    return total / count
+    return mean

@@ -6,7 +6,7 @@ from importlib import import_module
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
@@ -14,7 +14,8 @@ from attar.data.pairs import Pairs, encoded, padded
 from attar.data.sequences import IGNORED
 from attar.data.sources import Batch
 from attar.errors import DataError, MissingExtraError, require
-from attar.models import autocast, computing, inference
+from attar.evaluation.means import mean_loss
+from attar.models import computing, inference
 from attar.runtime import Bar
 
 PairModel = Callable[..., Any]
@@ -56,34 +57,22 @@ def pair_loss(
 ) -> float:
     """Mean negative log-likelihood per token of the targets, in nats.
 
-    No gradients; a model's training mode is restored, and it runs under `attar.models.autocast`.
-    The batch size does not matter.
-
     Args:
-        model: an encoder-decoder; or a function that is called like one, such as a network of a
-            supernet, which sees to its own mode and precision.
+        model: an encoder-decoder, or a function that is called like one (see
+            `attar.evaluation.means.mean_loss`, as for what follows).
         source: the pairs.
         batch_size: rows per call of the model.
-        device: where a function wants its inputs; None: the model's, or the processor.
+        device: where a function wants its inputs.
     """
-    require(batch_size >= 1, "batch_size", batch_size, "1 or more")
-    if isinstance(model, nn.Module):
-        device = device or next(model.parameters()).device
-        with inference(model), computing(model), autocast(model):
-            return _mean(model, source, batch_size=batch_size, device=device)
-    with torch.no_grad():
-        return _mean(model, source, batch_size=batch_size, device=device or "cpu")
-
-
-def _mean(model: PairModel, source: Pairs, *, batch_size: int, device: torch.device | str) -> float:
-    by_length = sorted(range(len(source)), key=source.length)  # little padding
-    total, count = 0.0, 0
-    for start in Bar(range(0, len(source), batch_size), desc="scoring", unit="batch", leave=False):
-        batch = source.batch(by_length[start : start + batch_size])
-        nats = target_losses(model, {n: x.to(device) for n, x in batch.items()})[1]
-        total += float(nats.sum(dtype=torch.float64))
-        count += len(nats)
-    return total / count
+    mean = mean_loss(
+        model,
+        source,
+        lambda model, batch: target_losses(model, batch)[1],
+        batch_size=batch_size,
+        device=device,
+    )
+    assert mean is not None  # no source is without pairs, and no target without its end
+    return mean
 
 
 def translations(
