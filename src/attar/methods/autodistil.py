@@ -47,7 +47,14 @@ from attar.search.elastic_training import NetworkLoss, Sandwich, SupernetConfig
 from attar.search.parents import Init, make_parent
 from attar.search.supernet import Depth, Draws, Supernet
 from attar.slicing import HeadSlicing
-from attar.train.relations import PER, Projections, RelationKind, projections_of, relation_loss
+from attar.train.relations import (
+    PER,
+    Projections,
+    RelationKind,
+    projections_of,
+    relation_loss,
+    require_parts,
+)
 from attar.train.trainer import Term, Training, fit
 
 PAPER = Paper(
@@ -93,9 +100,7 @@ class AutoDistilConfig:
 
     def __post_init__(self) -> None:
         check_types(self)
-        letters = bool(self.parts) and set(self.parts) <= set("qkv")
-        fine = letters and len(set(self.parts)) == len(self.parts)
-        require(fine, "parts", self.parts, "some of the letters of qkv, each once")
+        require_parts(self.parts)
         for name in ("relation_heads", "heads_at_once"):
             value = getattr(self, name)
             require(value is None or value >= 1, name, value, "at least 1")

@@ -83,8 +83,7 @@ def relation_loss(
             two sides differ in rows or tokens.
     """
     require(kind in PER, "kind", kind, "mse or kl")
-    fine = bool(parts) and set(parts) <= set("qkv") and len(set(parts)) == len(parts)
-    require(fine, "parts", parts, "some of the letters of qkv, each once")
+    require_parts(parts)
     fine = heads_at_once is None or heads_at_once >= 1
     require(fine, "heads_at_once", heads_at_once, "at least 1")
     total = torch.zeros(())
@@ -110,6 +109,16 @@ def relation_loss(
                 distance = _distance(*some, real, kind)
             total = total + distance / heads
     return total
+
+
+def require_parts(parts: str) -> None:
+    """Refuse what does not name projections.
+
+    Raises:
+        ConfigError: it is not some of the letters of qkv, each once.
+    """
+    fine = bool(parts) and set(parts) <= set("qkv") and len(set(parts)) == len(parts)
+    require(fine, "parts", parts, "some of the letters of qkv, each once")
 
 
 def _distance(student: Tensor, teacher: Tensor, real: Tensor, kind: RelationKind) -> Tensor:
