@@ -232,6 +232,19 @@ def test_masked_language_modelling_stands_beside_the_relations(texts: Sequences)
         assert len(expected) == texts.counts(batch)["labels"] > 0
 
 
+def test_nobody_is_left_in_another_mode(texts: Sequences) -> None:
+    noisy = {"hidden_dropout_prob": 0.5, "attention_probs_dropout_prob": 0.5}
+    model = teacher(**noisy).train()
+    supernet = Supernet(make_parent(model, SPACE), SPACE).train()
+    losses = [one.loss for one in rank(supernet, model, texts)]
+    assert losses == [one.loss for one in rank(supernet.eval(), model.eval(), texts)]
+    supernet.train()
+    model.train()
+    rank(supernet, model, texts)
+    RelationDistillation(supernet, model, AutoDistilConfig())(texts.batch(range(2)))
+    assert all(module.training for module in (*model.modules(), *supernet.modules()))
+
+
 def test_training_resumes_to_the_same_and_leaves_the_teacher_alone(
     texts: Sequences, tmp_path: Path
 ) -> None:

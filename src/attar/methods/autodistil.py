@@ -129,8 +129,9 @@ def compact(teacher: PreTrainedModel, *, k: int = 3, fixed_heads: bool = True) -
     Args:
         teacher: a model of a supported family.
         k: how many sub-spaces: 3, as published, 2, or 1, a coarse grid over the whole.
-        fixed_heads: heads have the teacher's size, as published; otherwise a student's heads divide
-            its width, as stock classes of BERT want it.
+        fixed_heads: heads have the teacher's size, as published; otherwise all students of a
+            sub-space have its largest number of heads, which divides their widths, as stock classes
+            of BERT want it.
 
     Raises:
         ConfigError: there are no such sub-spaces.
@@ -169,7 +170,7 @@ def _space(
     ratios: tuple[float, ...],
     head_dim: int | None,
 ) -> Space:
-    if head_dim is None:  # the widths that all numbers of heads divide
+    if head_dim is None:  # hardly a width is divided by all numbers of heads
         groups = groups[-1:]
         unit = groups[0] * per_group
         hidden = tuple(sorted({max(1, round(width / unit)) * unit for width in hidden}))
@@ -203,7 +204,7 @@ class RelationDistillation:
     def __init__(
         self, supernet: Supernet, teacher: PreTrainedModel, options: AutoDistilConfig
     ) -> None:
-        self._supernet, self._teacher, self._options = supernet, teacher.eval(), options
+        self._supernet, self._teacher, self._options = supernet, teacher, options
         last = Arch.of(teacher).layers[-1]
         self.heads = options.relation_heads or last.num_attention_heads
 
@@ -385,25 +386,23 @@ class RelationScorer:
         self._teacher, self._texts, self._options = teacher, texts, options
         starts = range(0, len(texts), batch_size)
         self._batches = [range(at, min(at + batch_size, len(texts))) for at in starts]
-        held = 3 * 4 * Body(teacher).hidden * texts.tokens_per_row * len(texts)
-        self._keeps = held < _KEPT_BYTES
         self._theirs: dict[int, Projections] = {}
 
     def __call__(self, supernet: Supernet, archs: Sequence[Arch]) -> list[float]:
         """The losses of some students of one SuperLM, in their order."""
-        supernet.eval()
         distillation = RelationDistillation(supernet, self._teacher, self._options)
         losses, count = [0.0] * len(archs), 0.0
-        with computing(self._teacher), torch.no_grad():
+        with computing(self._teacher), evaluation_mode(supernet), torch.no_grad():
             for at, rows in enumerate(
                 Bar(self._batches, desc="ranking", unit="batch", leave=False)
             ):
                 plain = self._texts.batch(rows)
                 batch = {key: x.to(supernet.parent.device) for key, x in plain.items()}
                 count += self._texts.counts(batch)[PER[self._options.relation]]
-                theirs = self._theirs.get(at) or distillation.read(batch)
-                if self._keeps:
-                    self._theirs[at] = theirs
+                if (theirs := self._theirs.get(at)) is None:
+                    theirs = distillation.read(batch)
+                    if len(self._batches) * sum(x.nbytes for x in theirs.values()) < _KEPT_BYTES:
+                        self._theirs[at] = theirs
                 of = distillation.against(theirs, batch)
                 for i, arch in enumerate(archs):
                     losses[i] += float(of(arch)["relation"].values.sum(dtype=torch.float64))
