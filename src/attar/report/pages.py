@@ -156,8 +156,8 @@ def _networks_plot(found: Any) -> Markup | None:
         points.append(Point(str(row[0]), row[1], row[2]))
     if not points:
         return None
-    axes = {side: str(found.get(side[0], "")) for side in ("x_label", "y_label")}
-    return Markup(pareto_plot(points, **axes))
+    labels = [str(found.get(side, "")) for side in ("x", "y")]
+    return Markup(pareto_plot(points, x_label=labels[0], y_label=labels[1]))
 
 
 def _drawable(found: Any, form: type) -> bool:
