@@ -175,7 +175,7 @@ def test_a_space_can_be_searched_alone(root: Path, tmp_path: Path) -> None:
     [
         ("params<=3k", "no candidate keeps the limits: the nearest .* has params 5.43 k, "),
         ("latency<=50%", "expected a limit on latency in milliseconds, found a percentage"),
-        ("parms<=5k", "unknown constraint 'parms'"),
+        ("width<=5k", "unknown constraint 'width'"),
     ],
 )
 def test_a_budget_out_of_reach_names_the_nearest_network(
