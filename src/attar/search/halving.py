@@ -64,9 +64,7 @@ def successive_halving(
     known = _Known(state)
     left, done = list(candidates), list[Rung[C]]()
     for budget in rungs:
-        scores = [
-            known.or_else(f"{key(c)} {float(budget)}", partial(score, c, budget)) for c in left
-        ]
+        scores = [known.or_else(f"{key(c)} {budget:.12g}", partial(score, c, budget)) for c in left]
         order = sorted(range(len(left)), key=lambda i: -scores[i])
         done.append(Rung(budget, tuple((left[i], scores[i]) for i in order)))
         left = [left[i] for i in sorted(order[: math.ceil(keep * len(left))])]
