@@ -41,11 +41,12 @@ def target_losses(
     labels = batch["labels"]
     chosen = labels != IGNORED
     logits = model(**inputs, use_cache=False).logits[chosen].float()
-    nats = F.cross_entropy(logits, labels[chosen], reduction="none")
+    targets = labels[chosen]
+    nats = F.cross_entropy(logits, targets, reduction="none")
     if label_smoothing == 0:
         return nats, nats
-    even = logits.logsumexp(-1) - logits.mean(-1)  # cross-entropy with all tokens alike
-    return (1 - label_smoothing) * nats + label_smoothing * even, nats
+    smoothed = F.cross_entropy(logits, targets, reduction="none", label_smoothing=label_smoothing)
+    return smoothed, nats
 
 
 def pair_loss(
