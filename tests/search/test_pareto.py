@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from attar.errors import ConfigError, DataError
 from attar.report import charts
-from attar.search.pareto import Direction, chart_points, pareto_front
+from attar.search.pareto import Direction, pareto_front
 
 GRID = st.integers(0, 4)
 ROWS = st.lists(st.fixed_dictionaries({"loss": GRID, "ms": GRID, "bleu": GRID}), max_size=15)
@@ -45,7 +45,7 @@ def test_a_maximum_is_the_minimum_of_the_negative(rows: list[dict[str, int]]) ->
 
 @given(ROWS)
 def test_it_is_the_front_that_charts_draw(rows: list[dict[str, int]]) -> None:
-    drawn = charts.pareto_front(chart_points(rows, x="ms", y="loss"))
+    drawn = charts.pareto_front([charts.Point("", row["ms"], row["loss"]) for row in rows])
     front = pareto_front(rows, {"ms": "minimise", "loss": "minimise"})
     assert [(p.x, p.y) for p in drawn] == [(row["ms"], row["loss"]) for row in front]
 
@@ -54,7 +54,6 @@ def test_of_equal_rows_the_first_is_taken() -> None:
     rows = [{"name": name, "ms": 1.0} for name in "abc"] + [{"name": "d", "ms": 2.0}]
     assert [row["name"] for row in pareto_front(rows, {"ms": "minimise"})] == ["a"]
     assert [row["name"] for row in pareto_front(rows, {"ms": "maximise"})] == ["d"]
-    assert chart_points(rows[:1], x="ms", y="ms", label="name") == [charts.Point("a", 1.0, 1.0)]
 
 
 def test_infinite_is_the_worst_and_nan_is_refused() -> None:

@@ -5,7 +5,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Literal, TypeVar
 
 from attar.errors import ConfigError, DataError, require
-from attar.report.charts import Point
 
 Direction = Literal["minimise", "maximise"]
 Row = TypeVar("Row", bound=Mapping[str, Any])
@@ -52,17 +51,3 @@ def _losses(row: Mapping[str, Any], objectives: Mapping[str, Direction]) -> tupl
 
 def _no_worse(left: tuple[float, ...], right: tuple[float, ...]) -> bool:
     return all(a <= b for a, b in zip(left, right, strict=True))
-
-
-def chart_points(
-    rows: Sequence[Mapping[str, Any]], *, x: str, y: str, label: str | None = None
-) -> list[Point]:
-    """Rows as points of `report.charts.pareto_plot`, both figures better when smaller.
-
-    Args:
-        rows: rows.
-        x: the figure that is the cost.
-        y: the figure that is the loss.
-        label: what names the points; None: they have no names.
-    """
-    return [Point("" if label is None else str(row[label]), row[x], row[y]) for row in rows]
