@@ -18,9 +18,10 @@ from attar.arch import Arch, LayerShape
 from attar.conversion.gguf_shape import shape_of
 from attar.data.labelled.task import Task
 from attar.errors import CompatibilityError
-from attar.families import Body
+from attar.families import FAMILIES, Body
 from attar.heads import load_with_head
 from attar.measure.cost import cost_of
+from attar.portable.modeling_per_layer import CONNECTED, OWN_HEAD_SIZE
 from attar.slicing import SlicePlan, functional_forward, slice_model
 from cuts import HEADS, outputs
 
@@ -31,6 +32,12 @@ MISREAD = Arch((LayerShape(4, 4, 24),) * 2, 20, 8)
 MIXED = Arch((LayerShape(3, 3, 24), LayerShape(1, 1, 40), LayerShape(4, 4, 24)), 20, 8)
 #: the last has as many channels as its heads together, the others have not
 SOME = Arch((LayerShape(2, 2, 24), LayerShape(4, 4, 24)), 32, 8)
+
+
+def test_the_file_that_travels_knows_the_same_families() -> None:
+    own = {kind: family for kind, family in FAMILIES.items() if family.own_head_size}
+    assert set(OWN_HEAD_SIZE) == own.keys()
+    assert set(CONNECTED) == {kind for kind, family in own.items() if not family.rotary}
 
 
 def student(family: str, arch: Arch, head: str = "mlm") -> PreTrainedModel:
