@@ -168,6 +168,14 @@ def autocast(model: torch.nn.Module) -> AbstractContextManager[Any]:
     return nullcontext()
 
 
+def without_autocast(device: torch.device) -> AbstractContextManager[Any]:
+    """A block whose arithmetic has the types of its tensors, also under autocast; the meta device
+    has none."""
+    if torch.amp.is_autocast_available(device.type):
+        return torch.autocast(device.type, enabled=False)
+    return nullcontext()
+
+
 def computing_dtype(model: nn.Module) -> torch.dtype:
     """The type that a model computes in, which need not be the one that it is stored in.
 

@@ -214,6 +214,20 @@ def test_routed_experts_stand_beside_bottlenecks_and_both_are_stored(tmp_path: P
         assert torch.equal(again(arch, **padded()).logits, logits)
 
 
+def test_weights_are_made_where_the_parent_is_also_without_any() -> None:
+    real = tiny.model("bert", num_hidden_layers=4)
+    shapes = tiny.model("bert", num_hidden_layers=4).to("meta")
+    config = MixtureConfig(experts=2, router_hidden=8)
+    found = []
+    for parent in (real, shapes):
+        mixture = Mixture(parent, SPACE, config=config)
+        net = Supernet(parent, SPACE, providers=[mixture, Bottlenecks(parent)])
+        found.append(net.weights(ARCH))
+        assert {weight.device for weight in found[-1].values()} == {parent.device}
+    first, second = ({n: (w.shape, w.dtype) for n, w in one.items()} for one in found)
+    assert first == second
+
+
 def test_a_parent_for_the_space_is_a_stock_model() -> None:
     teacher = tiny.model("bert", auto=HEADS["mlm"], num_hidden_layers=4)
     narrow = replace(SPACE, hidden_size=(8, 20))

@@ -242,6 +242,13 @@ def test_half_precision_is_computed_in_float32_also_under_autocast(kind: Relatio
 
 
 @every_kind
+def test_the_loss_lies_where_its_inputs_do(kind: RelationKind) -> None:
+    student, teacher = ({part: x.to("meta") for part, x in side.items()} for side in sides())
+    found = relation_loss(student, teacher, heads=HEADS, mask=MASK.to("meta"), kind=kind)
+    assert (found.device.type, found.shape) == ("meta", (3,))
+
+
+@every_kind
 def test_the_teacher_gets_no_gradient(kind: RelationKind) -> None:
     student, teacher = ({part: x.requires_grad_() for part, x in s.items()} for s in sides())
     loss = relation_loss(student, teacher, heads=HEADS, mask=MASK, kind=kind).sum()

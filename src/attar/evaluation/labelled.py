@@ -10,7 +10,7 @@ from attar.data.labelled.encode import MODEL_INPUTS, encode
 from attar.data.labelled.items import logits_of
 from attar.data.labelled.task import Task
 from attar.evaluation.metrics import score_predictions
-from attar.models import computing, evaluation_mode
+from attar.models import computing, evaluation_mode, without_autocast
 from attar.runtime import Bar
 
 
@@ -25,7 +25,7 @@ def predict(model: PreTrainedModel, source: Examples, *, batch_size: int = 64) -
         rows = by_length[start : start + batch_size]
         batch = source.batch(rows)
         inputs = {name: batch[name].to(model.device) for name in MODEL_INPUTS if name in batch}
-        with torch.autocast(model.device.type, enabled=False):
+        with without_autocast(model.device):
             logits = logits_of(model(**inputs), source.task).float().cpu()
         for row, line in zip(rows, logits, strict=True):
             predictions[row] = _unpadded(line, source.length(row), source.task)

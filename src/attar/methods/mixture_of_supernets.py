@@ -45,6 +45,7 @@ from transformers.pytorch_utils import Conv1D
 from attar.arch import Arch, Space
 from attar.errors import check_types, require
 from attar.families import feed_forward_modules
+from attar.models import without_autocast
 from attar.report.record import Paper
 from attar.search.supernet import Depth, Supernet
 from attar.slicing import HeadSlicing, Slice, plain
@@ -174,7 +175,7 @@ class Router(nn.Module):
             kept = Slice("", {0: neurons})
             weight = kept.of(weight.unflatten(0, (-1, self._experts))).flatten(0, 1)
             bias = kept.of(bias.unflatten(0, (-1, self._experts))).flatten()
-        with torch.autocast(encoding.device.type, enabled=False):
+        with without_autocast(encoding.device):
             hidden = F.relu(self.reads(encoding.to(weight)))
             hidden = F.dropout(hidden, self._dropout, training=self.training)
             return F.linear(hidden, weight, bias)

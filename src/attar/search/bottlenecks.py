@@ -16,6 +16,7 @@ from transformers import PreTrainedModel
 
 from attar.arch import Arch, Space
 from attar.families import Body
+from attar.models import without_autocast
 from attar.slicing import Connector, Slice
 
 KIND = "bottlenecks"
@@ -63,7 +64,7 @@ class Bottlenecks(nn.Module):
         enter = _of(self.enter, ends.after)
         into = enter.weight[:outputs, :stream]
         # Not under autocast, which would round what an extracted network has in full.
-        with torch.autocast(into.device.type, enabled=False):
+        with without_autocast(into.device):
             if weight:
                 return into @ leave.weight[:stream, : len(where.axes[1])]
             return into @ leave.bias[:stream] + enter.bias[:outputs]

@@ -21,6 +21,7 @@ from transformers import PreTrainedModel
 from attar.divergences import forward_kl
 from attar.errors import CompatibilityError, ConfigError, require
 from attar.families import Body, Layer
+from attar.models import without_autocast
 
 Projections = Mapping[str, Tensor]
 """Outputs of the projections of one layer by their letter, `q`, `k`, `v`, each (B, T, F)."""
@@ -134,7 +135,7 @@ def _distance(student: Tensor, teacher: Tensor, real: Tensor, kind: RelationKind
 
 def _products(x: Tensor) -> Tensor:
     """(B, h, T, d) -> (B, h, T, T)."""
-    with torch.autocast(x.device.type, enabled=False):
+    with without_autocast(x.device):
         return x @ x.transpose(-1, -2) / x.shape[-1] ** 0.5
 
 

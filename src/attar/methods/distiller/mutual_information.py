@@ -29,6 +29,7 @@ import torch
 from torch import Tensor, nn
 
 from attar.errors import ConfigError, require
+from attar.models import without_autocast
 
 
 def mi_alpha(
@@ -139,7 +140,7 @@ class Critic(nn.Module):
 
         The teacher's features get no gradient.
         """
-        with torch.autocast(student.device.type, enabled=False):
+        with without_autocast(student.device):
             student, teacher = student.float(), teacher.detach().float()
             scores = self.teacher(teacher) @ self.student(student).T
             if self.baseline is None:
