@@ -15,7 +15,8 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from attar.arch import Arch, Space
-from attar.families import Body
+from attar.errors import CompatibilityError
+from attar.families import Body, is_encoder_decoder
 from attar.models import without_autocast
 from attar.slicing import Connector, Slice
 
@@ -74,8 +75,20 @@ def make_bottlenecks(
     parent: PreTrainedModel, space: Space, options: Mapping[str, Any] = MappingProxyType({})
 ) -> Bottlenecks | None:
     """The bottlenecks that a space needs; None where its layers are as wide as the stream. They
-    have no options."""
-    return Bottlenecks(parent) if "hidden_size" in space.per_layer else None
+    have no options.
+
+    Raises:
+        CompatibilityError: the parent is an encoder-decoder.
+    """
+    sides = [side for side in (space, space.decoder) if side is not None]
+    if not any("hidden_size" in side.per_layer for side in sides):
+        return None
+    if is_encoder_decoder(parent):
+        raise CompatibilityError(
+            "expected a stock BERT or RoBERTa for layers that have hidden widths of their own; "
+            f"found {type(parent).__name__}: take hidden_size out of per_layer"
+        )
+    return Bottlenecks(parent)
 
 
 def _of(maps: nn.ModuleList, layer: int) -> nn.Linear:

@@ -17,6 +17,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
+from transformers.initialization import no_init_weights
 
 from attar.arch import Arch
 from attar.errors import CompatibilityError
@@ -75,8 +76,9 @@ def encoder_decoder_child(
     else:
         config, made = _stock_config(ours, arch), type(parent)
     _check_tokens(ours, arch)
-    with torch.device("meta"):
+    with torch.device("meta"), no_init_weights():
         skeleton: Any = made(config)
+    skeleton.tie_weights()  # which goes with the initialisation otherwise
     skeleton.train(parent.training)
     if parent.can_generate():
         skeleton.generation_config = copy.deepcopy(parent.generation_config)

@@ -10,7 +10,7 @@ from transformers import PreTrainedModel
 from attar import artefacts, checkpoint
 from attar.arch import Arch
 from attar.errors import AttarError, ConfigError
-from attar.families import Body
+from attar.families import Body, is_encoder_decoder
 from attar.measure.cost import cost_of
 from attar.models import has_cache
 from attar.report.artefact import Artefact, artefact
@@ -105,7 +105,9 @@ def save_network(
 def _tag(network: PreTrainedModel) -> str | None:
     if has_cache(network):
         return "text-generation"
-    return "translation" if "marian" in network.config.model_type else None
+    if is_encoder_decoder(network):
+        return "translation" if "marian" in network.config.model_type else "text2text-generation"
+    return None
 
 
 def find_network(
