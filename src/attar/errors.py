@@ -19,6 +19,11 @@ _UNSEEN = re.compile(
     r"[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]"
 )
 
+#: characters of a value that an error shows
+_SHOWN = 300
+#: of the largest whole number that is written out
+_BITS = 1000
+
 
 def printable(text: object) -> str:
     """A name of somebody else's as it can be shown: what would move the cursor, colour the
@@ -74,6 +79,17 @@ class MissingExtraError(AttarError):
     exit_code = 2
 
 
+def shown(value: object) -> str:
+    """A value in a sentence: as in Python's `repr`, broken off where it is long."""
+    if isinstance(value, int) and not isinstance(value, bool) and value.bit_length() > _BITS:
+        return f"a whole number of {value.bit_length()} bits"  # Python refuses to write it out
+    try:
+        text = repr(value)
+    except ValueError:  # such a number, in a list
+        text = f"a {type(value).__name__} that is too long to show"
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
+
+
 def require(fine: bool, name: str, value: object, expected: str) -> None:
     """Refuse a value.
 
@@ -81,7 +97,7 @@ def require(fine: bool, name: str, value: object, expected: str) -> None:
         ConfigError: it is not `fine`; says what was expected.
     """
     if not fine:
-        raise ConfigError(f"{name} must be {expected}; found {value!r}")
+        raise ConfigError(f"{name} must be {expected}; found {shown(value)}")
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
@@ -107,7 +123,7 @@ def expect(fine: bool, name: str, found: object, expected: str) -> None:
         DataError: not `fine`.
     """
     if not fine:
-        raise DataError(f"{name} must be {expected}; found {found!r}")
+        raise DataError(f"{name} must be {expected}; found {shown(found)}")
 
 
 def check_types(options: Any) -> None:

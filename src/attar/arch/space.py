@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, fields, replace
 from typing import Any, Literal
 
 from attar.arch.network import Arch, LayerShape
-from attar.errors import ConfigError, require
+from attar.errors import ConfigError, require, shown
 
 PerLayer = Literal[
     "hidden_size",
@@ -18,6 +18,12 @@ PerLayer = Literal[
     "cross_attention_span",
 ]
 _PER_LAYER = PerLayer.__args__
+
+#: the deepest published networks have some hundreds of layers
+LAYERS = 2000
+#: of one choice; what is meant by more is a finer grid than any search needs
+_VALUES = 10_000
+_WIDEST = 2**31
 
 Genes = tuple[int, ...]
 """An architecture as a search sees it: for every choice, the place of the chosen value."""
@@ -82,19 +88,21 @@ class Space:
             values = getattr(self, each)
             if each == "per_layer":
                 expected = f"among {sorted(_PER_LAYER)} (all other widths run through the network)"
-                require(set(_PER_LAYER) >= set(values), each, values, expected)
+                require(all(value in _PER_LAYER for value in values), each, values, expected)
             elif each == "num_key_value_heads":
                 fine = all(_whole(v) for v in values)
                 require(fine, each, values, "positive whole numbers")
             elif each != "decoder":
                 ratio = each == "intermediate_ratio"
-                fine = all(
-                    (isinstance(v, float) and 0 < v < math.inf and ratio) or _whole(v)
+                fine = len(values) <= _VALUES and all(
+                    (isinstance(v, float) and 0 < v < _WIDEST and ratio) or _whole(v)
                     for v in values
                 )
                 fine = fine and list(values) == sorted(set(values))
                 expected = "positive numbers" if ratio else "positive whole numbers"
                 require(fine, each, values, f"{expected} in rising order, each once")
+        deepest = max(self.num_hidden_layers)
+        require(deepest <= LAYERS, "num_hidden_layers", deepest, f"at most {LAYERS}")
         self._check_pairs()
         self._check_heads()
         object.__setattr__(self, "_genes", tuple(self._choices()))
@@ -110,7 +118,8 @@ class Space:
                 len(set(widths)) == len(widths) and widths[0] > 0,
                 "intermediate_ratio",
                 self.intermediate_ratio,
-                f"ratios that give different widths; at hidden_size {width} they give {widths}",
+                f"ratios that give different widths; at hidden_size {width} they give "
+                f"{shown(widths)}",
             )
         if self.num_key_value_heads:
             pairs = list(zip(self.num_attention_heads, self.num_key_value_heads, strict=False))
@@ -119,7 +128,7 @@ class Space:
                 and all(heads % kv == 0 for heads, kv in pairs),
                 "num_key_value_heads",
                 self.num_key_value_heads,
-                f"one divisor for each of num_attention_heads {self.num_attention_heads}",
+                f"one divisor for each of num_attention_heads {shown(self.num_attention_heads)}",
             )
         if bool(self.cross_attention_heads) != bool(self.cross_attention_span) or (
             self.decoder is not None and (self.decoder.decoder or self.cross_attention_heads)
@@ -369,7 +378,8 @@ class Space:
             require(key in stored, key, None, "at least one value")
         values = {k: _expand(k, v) for k, v in stored.items() if k != "decoder"}
         decoder = stored.get("decoder")
-        require(decoder is None or isinstance(decoder, Mapping), "decoder", decoder, "a space")
+        plain = decoder is None or (isinstance(decoder, Mapping) and "decoder" not in decoder)
+        require(plain, "decoder", decoder, "a space without a decoder of its own")
         return cls(**values, decoder=None if decoder is None else cls.from_dict(decoder))
 
 
@@ -385,7 +395,7 @@ def _stored_fields() -> list[str]:
 
 
 def _whole(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value > 0
+    return isinstance(value, int) and not isinstance(value, bool) and 0 < value < _WIDEST
 
 
 def _compact(values: tuple[Any, ...]) -> Any:
@@ -401,5 +411,8 @@ def _expand(name: str, value: Any) -> tuple[Any, ...]:
         numbers = [value.get(key) for key in ("min", "max", "step")]
         fine = set(value) == {"min", "max", "step"} and all(isinstance(n, int) for n in numbers)
         require(fine and value["step"] > 0, name, dict(value), expected)
-        return tuple(range(value["min"], value["max"] + 1, value["step"]))
+        values = range(value["min"], value["max"] + 1, value["step"])
+        few = value["max"] < _WIDEST and len(values[: _VALUES + 1]) <= _VALUES
+        require(few, name, dict(value), f"a range of at most {_VALUES} values, each below 2**31")
+        return tuple(values)
     return tuple(value) if isinstance(value, list | tuple) else (value,)

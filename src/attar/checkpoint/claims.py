@@ -12,12 +12,11 @@ import torch
 from transformers import CONFIG_MAPPING, __version__
 from transformers.initialization import no_init_weights
 
+from attar.arch.space import LAYERS
 from attar.errors import CompatibilityError, DataError
 from attar.foreign import read_json
 from attar.portable.configuration_elastic_marian import ElasticMarianConfig
 
-#: the deepest published networks have some hundreds of layers
-LAYERS = 2000
 #: bytes of a config, an index of shards, or the header of a shard; of large models they take 6 MB
 DESCRIPTION = 2**24
 #: elements that a model may have beyond one for every byte of its weights, such as a new head

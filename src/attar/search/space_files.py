@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from attar.arch import Space
-from attar.errors import ConfigError, did_you_mean
+from attar.errors import ConfigError, did_you_mean, shown
 from attar.recipes import read_mapping
 from attar.search.supernet_files import check_name
 
@@ -33,16 +33,28 @@ def read_spaces(given: str | Path | Mapping[str, Any] | Space) -> dict[str, Spac
         values = read_mapping(Path(given), what=source, of="spaces", such="hidden_size: [128, 256]")
     if not isinstance(values, Mapping) or not values:
         raise ConfigError(
-            f"expected a space, or several by name, in {source}; found {values!r}: give at least "
-            "num_hidden_layers, hidden_size, num_attention_heads and intermediate_size"
+            f"expected a space, or several by name, in {source}; found {shown(values)}: give at "
+            "least num_hidden_layers, hidden_size, num_attention_heads and intermediate_size"
         )
-    if not all(isinstance(one, Mapping | Space) for one in values.values()) or _KEYS & {*values}:
+    single = bool(_KEYS & {*values})
+    others = [name for name, one in values.items() if not isinstance(one, Mapping | Space)]
+    if others and len(others) < len(values) and not single:
+        raise ConfigError(
+            f"expected a space for each name in {source}; {others[0]!r} is "
+            f"{shown(values[others[0]])}"
+        )
+    if others or single:
         return {ONLY: _space(values, source)}
     for name in values:
         try:
             check_name(name)
         except ConfigError as error:
             raise ConfigError(f"{source}: {error}") from error
+    if len({name.lower() for name in values}) < len(values):  # folders, on some disks the same
+        raise ConfigError(
+            f"expected names of spaces that differ in more than capitals in {source}; found "
+            f"{', '.join(values)}"
+        )
     return {name: _space(one, f"{name} in {source}") for name, one in values.items()}
 
 

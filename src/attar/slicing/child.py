@@ -116,6 +116,7 @@ def child_of(
     """
     if is_encoder_decoder(parent):
         return Child(*encoder_decoder_child(parent, arch, layers=layers or "spread"))
+    _require_one_stack(parent, arch)
     if layers == "first":
         layers = range(arch.num_hidden_layers)
     numbers: Any = None if layers == "spread" else layers
@@ -126,6 +127,21 @@ def child_of(
         slices = {name: Slice(where, axes) for name, where, axes in rows}
         return Child(connected_skeleton(parent, arch, plan=plan), slices)
     return child_by(parent, SlicePlan.prefix(parent, arch, layers=numbers))
+
+
+def _require_one_stack(parent: PreTrainedModel, arch: Arch) -> None:
+    """Refuse widths that only encoder-decoders have."""
+    crossing = any(shape.cross_attention_heads is not None for shape in arch.layers)
+    has = {
+        "a decoder": arch.decoder is not None,
+        "attention_size": arch.attention_size is not None,
+        "cross_attention_heads": crossing,
+    }
+    if foreign := [name for name, there in has.items() if there]:
+        raise CompatibilityError(
+            f"expected the widths of one stack of layers, as {type(parent).__name__} has; found "
+            f"{foreign[0]}, which only encoder-decoders have: leave it out"
+        )
 
 
 def child_by(parent: PreTrainedModel, plan: SlicePlan) -> Child:
