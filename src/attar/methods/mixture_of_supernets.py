@@ -75,6 +75,10 @@ PAPER = Paper(
 )
 
 
+#: each is as many weights again as all feed-forward maps have
+_EXPERTS = 1000
+
+
 @dataclass(frozen=True, kw_only=True)
 class MixtureConfig:
     """How feed-forward weights are mixed. Defaults are those of the official code for BERT, except
@@ -109,6 +113,7 @@ class MixtureConfig:
         check_types(self)
         for name in ("experts", "router_hidden"):
             require(getattr(self, name) >= 1, name, getattr(self, name), "at least 1")
+        require(self.experts <= _EXPERTS, "experts", self.experts, f"at most {_EXPERTS}")
         dropout, scale = self.router_dropout, self.init_scale
         require(0 <= dropout < 1, "router_dropout", dropout, "at least 0 and below 1")
         require(self.init_noise >= 0, "init_noise", self.init_noise, "zero or more")

@@ -181,7 +181,9 @@ def read_description(folder: str | Path) -> Description:
             spaces=spaces,
             depth=stored["depth"],
             head_slicing=head_slicing,
-            providers=tuple((one["kind"], dict(one["options"])) for one in stored["providers"]),
+            providers=tuple(
+                (str(one["kind"]), dict(one["options"])) for one in stored["providers"]
+            ),
             teacher=None if teacher is None else found_from(folder, teacher),
             options=dict(stored["options"]),
             training=dict(stored["training"]),
@@ -226,7 +228,12 @@ def load_supernet(
             "names; copy it whole, or train it again"
         )
     parent = checkpoint.load(place, dtype=torch.float32)
-    made = [_provider(kind, providers)(parent, space, o) for kind, o in description.providers]
+    try:
+        made = [_provider(kind, providers)(parent, space, o) for kind, o in description.providers]
+    except ConfigError as error:
+        raise DataError(
+            f"{Path(folder) / FILE} is damaged ({error}); train the supernet again"
+        ) from error
     try:
         rules: dict[str, Any] = {
             "depth": description.depth,
@@ -251,6 +258,11 @@ def _provider(kind: str, known: Mapping[str, MakeProvider]) -> MakeProvider:
 
 def _fill(providers: nn.ModuleList, file: Path) -> None:
     if not providers.state_dict():
+        if file.exists():  # without them the networks would be others
+            raise DataError(
+                f"{str(file)!r} holds weights that {FILE} does not name; copy the supernet whole, "
+                "or train it again"
+            )
         return
     try:
         providers.load_state_dict(load_file(file))

@@ -77,7 +77,8 @@ class AutoDistil:
             not self.distillation.mlm_weight or share > 0,
             "mlm_weight",
             self.distillation.mlm_weight,
-            "0 where nothing is masked: with a decoder, or with a mask_probability of 0",
+            "0 where nothing is masked: with a decoder, a tokenizer that has no mask token, or a "
+            "mask_probability of 0",
         )
         return load_sequences(
             data, tokenizer, split=split, config=self.config, mask_probability=share

@@ -120,6 +120,11 @@ class MixtureOfSupernets:
         if self.task == "masked":
             share = config.mask_probability
             require(share > 0, "mask_probability", share, "above 0: an encoder predicts what is")
+            if tokenizer.mask_token_id is None:
+                raise CompatibilityError(
+                    "mixture-of-supernets trains an encoder on masked tokens, and the tokenizer "
+                    "has no mask token; give the tokenizer that the model was trained with"
+                )
             return load_sequences(
                 data, tokenizer, split=split, config=config, mask_probability=share
             )

@@ -9,7 +9,7 @@ from transformers import PreTrainedModel
 
 from attar import artefacts, checkpoint
 from attar.arch import Arch
-from attar.errors import AttarError, ConfigError
+from attar.errors import AttarError, ConfigError, shown
 from attar.families import Body, is_encoder_decoder
 from attar.measure.cost import cost_of
 from attar.models import has_cache
@@ -20,6 +20,7 @@ from attar.supernet.by_autodistil import size_as_published
 from attar.supernet.opening import PAPERS, Opened
 
 ARCH_FILE = "arch.json"
+_DIGITS = 18  # of the number of a row; longer ones are none
 
 
 def export(
@@ -130,7 +131,8 @@ def find_network(
         sizes = {name: _params(opened, name, end) for name, end in ends.items()}
         name = (max if arch == "largest" else min)(sizes, key=sizes.__getitem__)
         return name, ends[name]
-    if arch == "best" or isinstance(arch, int) or (isinstance(arch, str) and arch.isdecimal()):
+    number = isinstance(arch, str) and arch.isdecimal() and len(arch) <= _DIGITS
+    if arch == "best" or isinstance(arch, int) or number:
         row = _row(1 if arch == "best" else int(str(arch)), ranking, space=space)
         return _owner(opened, row["arch"], space=row.get("space") or space)
     return _owner(opened, _as_arch(arch), space=space)  # pyright: ignore[reportArgumentType]
@@ -161,7 +163,7 @@ def _as_arch(given: str | Arch | Mapping[str, Any]) -> Arch:
     except (AttarError, AttributeError, KeyError, TypeError) as error:
         raise ConfigError(
             "expected best, largest, smallest, the number of a row, or widths as in the column "
-            f"arch of rank.csv; found {given!r}"
+            f"arch of rank.csv; found {shown(given)}"
         ) from error
 
 

@@ -13,6 +13,7 @@ from attar import checkpoint
 from attar.arch import Arch
 from attar.compatibility import require_same_tokenizer
 from attar.errors import ConfigError, DataError, require
+from attar.evaluation.likelihood import require_finite
 from attar.measure.cost import cost_of
 from attar.methods.autodistil import AutoDistilConfig
 from attar.methods.mixture_of_supernets import MixtureConfig
@@ -246,7 +247,13 @@ def row_of(
         method: whose formulas are shown beside.
         name: of the supernet.
         loss: held-out loss.
+
+    Raises:
+        DataError: the loss is not finite.
     """
+    if loss is not None:
+        sound = all(bool(torch.isfinite(p).all()) for p in method.model.parameters())
+        require_finite(supernet.parent if sound else method.model, loss)
     skeleton = supernet.child(arch).skeleton
     return Row(
         space=name,

@@ -22,8 +22,9 @@ from attar.data.labelled.load import load_labelled
 from attar.data.labelled.task import Task
 from attar.data.sources import Batch
 from attar.data.text import hash_of
-from attar.errors import DataError
+from attar.errors import ConfigError, DataError
 from attar.evaluation.metrics import primary
+from attar.models import require_context
 from attar.runtime import place
 from attar.search.halving import Rung, successive_halving
 from attar.search.supernet import Supernet
@@ -66,8 +67,14 @@ class Proxy:
         """Read labelled data, and cut what chooses from its training rows.
 
         Raises:
+            ConfigError: its texts may be longer than a network has positions for.
             DataError: the data cannot be read, or has too few rows.
         """
+        for supernet in supernets.values():
+            try:
+                require_context(supernet.parent, config.context)
+            except ConfigError as error:  # it begins with the name of the option
+                raise ConfigError(f"proxy_{error}") from error
         documents, task = load_labelled(data)
         train, chooses = held_out(documents["train"])
         if not len(train) or not len(chooses):

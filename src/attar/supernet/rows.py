@@ -1,8 +1,11 @@
 """What supernets are trained and compared on."""
 
+from collections.abc import Mapping
+
 import numpy as np
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from attar.arch import Space
 from attar.data.data import DataLike
 from attar.data.pairs import Pairs, load_pairs
 from attar.data.sequences import Sequences
@@ -45,6 +48,23 @@ def vocabulary_of(model: PreTrainedModel) -> int:
         return Body(model).vocabulary
     sides = EncoderDecoder(model)
     return min(sides.vocabulary("encoder"), sides.vocabulary("decoder"))
+
+
+def require_vocabulary(spaces: Mapping[str, Space], tokenizer: PreTrainedTokenizerBase) -> None:
+    """Refuse a space with networks that lack some of the tokenizer's ids.
+
+    Raises:
+        CompatibilityError: there is one.
+    """
+    ids = id_count(tokenizer)
+    for name, space in spaces.items():
+        for side in (space, space.decoder):
+            if side is not None and side.vocab_size and side.vocab_size[0] < ids:
+                raise CompatibilityError(
+                    f"expected networks with {ids} token embeddings or more, one for each id of "
+                    f"the tokenizer; the space {name!r} has some with {side.vocab_size[0]}: leave "
+                    "vocab_size out"
+                )
 
 
 def masked_share(

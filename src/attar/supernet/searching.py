@@ -92,6 +92,8 @@ class SupernetSearchConfig(EvolutionConfig):
             require(getattr(self, name) >= 1, name, getattr(self, name), "at least 1")
         rungs, keep = list(self.proxy_epochs), self.proxy_keep
         rising = len(rungs) > 0 and rungs == sorted(set(rungs)) and rungs[0] > 0
+        rate = self.proxy_learning_rate
+        require(rate > 0, "proxy_learning_rate", rate, "above 0")
         require(rising, "proxy_epochs", rungs, "numbers above zero, each larger than the last")
         require(0 < keep < 1, "proxy_keep", keep, "between 0 and 1")
 
@@ -259,7 +261,10 @@ def _searched(
     if every:
         return score_all(problem, settings=settings, seed=config.seed, **given)
     names = EvolutionConfig.__dataclass_fields__
-    plain = EvolutionConfig(**{name: getattr(config, name) for name in names})
+    options = {name: getattr(config, name) for name in names}
+    for name in ("population", "mutations", "crossovers"):  # more are drawn in vain, and for long
+        options[name] = min(options[name], problem.members.size)
+    plain = EvolutionConfig(**options)
     return evolve(problem, plain, settings=settings, **given)
 
 

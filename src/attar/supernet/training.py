@@ -38,7 +38,7 @@ from attar.search.supernet_files import (
 )
 from attar.supernet.methods import Method, MethodName, Scorer, rules_of
 from attar.supernet.opening import PAPERS, method_of, read_model, require_method, row_of
-from attar.supernet.rows import require_fit
+from attar.supernet.rows import require_fit, require_vocabulary
 
 logger = logging.getLogger(__name__)
 
@@ -138,6 +138,7 @@ def train(
             distill=distill,
         )
         spaces = given if isinstance(given, Mapping) else way.default_spaces(given, k=k)
+        require_vocabulary(spaces, tokenizer)
         rows, held_out = (
             way.rows(data, tokenizer, split=split) for split in ("train", "validation")
         )

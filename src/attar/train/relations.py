@@ -162,7 +162,7 @@ def _by_head(x: Tensor, heads: int) -> Tensor:
     if not size:
         raise CompatibilityError(
             f"expected at least one feature for each of {heads} relation heads, found "
-            f"{x.shape[-1]}; lower the number of relation heads"
+            f"{x.shape[-1]}; lower the number of relation heads (relation_heads)"
         )
     return x[..., : heads * size].float().unflatten(-1, (heads, size)).transpose(1, 2)
 
