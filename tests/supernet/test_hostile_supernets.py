@@ -230,3 +230,15 @@ def test_options_of_a_proxy_task_are_checked_before_the_search(
             output_dir=tmp_path / "out",
         )
     assert not (tmp_path / "out").exists()
+
+
+def test_a_best_network_that_lost_its_weights_is_written_again(
+    mixture: Path, teacher: tuple[Path, Path], tmp_path: Path
+) -> None:
+    weights = tmp_path / "out" / "model" / "model.safetensors"
+    options: dict[str, Any] = {"teacher": teacher[0], "output_dir": tmp_path / "out"}
+    attar.supernet.search(mixture, str(teacher[1]), **options)
+    before = weights.read_bytes()
+    weights.unlink()
+    attar.supernet.search(mixture, str(teacher[1]), **options)
+    assert weights.read_bytes() == before

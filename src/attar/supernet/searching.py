@@ -366,7 +366,7 @@ def _write_model(work: Artefact, opened: Opened, row: Row) -> None:
     """The best network, unless it lies there already."""
     place = work.folder / MODEL
     known = place / ARCH_FILE
-    if known.exists():
+    if known.exists() and any(place.glob("*.safetensors")):
         stored = read_json(known, "the best network")
         if (stored.get("space"), stored.get("arch")) == (row.space, row.arch.to_dict()):
             work.run.details |= stored
