@@ -74,13 +74,19 @@ GIVEN: dict[str, Any] = {
 
 
 def marian(**changes: Any) -> MarianConfig:
-    sides = {
+    sides: dict[str, Any] = {
         f"{side}_{name}": value
         for side in ("encoder", "decoder")
         for name, value in (("layers", 3), ("attention_heads", 4), ("ffn_dim", 32))
     }
-    ids = {"pad_token_id": 0, "eos_token_id": 2, "decoder_start_token_id": 0}
-    given = {"vocab_size": 13, "d_model": 32, "max_position_embeddings": 32, **sides, **ids}
+    ids: dict[str, Any] = {"pad_token_id": 0, "eos_token_id": 2, "decoder_start_token_id": 0}
+    given: dict[str, Any] = {
+        "vocab_size": 13,
+        "d_model": 32,
+        "max_position_embeddings": 32,
+        **sides,
+        **ids,
+    }
     return MarianConfig(**(given | changes))
 
 
@@ -91,7 +97,12 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     lines = [f"{s}\t{t}" for s, t in zip(letters.SOURCES * 12, letters.TARGETS * 12, strict=True)]
     (folder / "pairs.tsv").write_text("\n".join(["source\ttarget", *lines]) + "\n")
     t5: Any = {"d_model": 32, "d_kv": 6, "d_ff": 32, "num_layers": 2, "num_heads": 4}
-    ids = {"vocab_size": 13, "pad_token_id": 0, "eos_token_id": 2, "decoder_start_token_id": 0}
+    ids: dict[str, Any] = {
+        "vocab_size": 13,
+        "pad_token_id": 0,
+        "eos_token_id": 2,
+        "decoder_start_token_id": 0,
+    }
     configs = {"start": marian(), "t5": T5Config(**t5, **ids), "wrong": marian(eos_token_id=1)}
     for name, config in configs.items():
         config.save_pretrained(folder / name)
@@ -218,11 +229,11 @@ def test_every_choice_of_both_stacks_shows_in_what_times_are_predicted_from(
     members = Members(opened.description.spaces)
     problem = MemberProblem.over(members, costs, score=lambda one: 0.0)
     genes = [n - 1 for n in problem.choices]
-    largest = costs._features(members.decode(genes))
+    largest = costs._features(members.decode(tuple(genes)))
     for at, number in enumerate(problem.choices):
         if number > 1:
             other = [0 if i == at else gene for i, gene in enumerate(genes)]
-            assert costs._features(members.decode(other)) != largest, at
+            assert costs._features(members.decode(tuple(other))) != largest, at
 
 
 def test_the_gap_of_pairs_and_a_stock_t5(root: Path) -> None:
