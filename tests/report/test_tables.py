@@ -197,3 +197,13 @@ def test_a_printed_run_says_whether_the_budget_holds() -> None:
     assert "1 min 15 s" in text
     assert max(map(len, text.splitlines())) < 130
     assert "<table" in make()._repr_html_()
+
+
+def test_parts_of_what_is_no_single_model_are_no_baselines_of_it() -> None:
+    """A training of supernets has a teacher before it, and several networks after it."""
+    run = make("autodistil", 0.5)
+    run.cost, run.quality = {"before": cost(1.0)}, {}
+    parts = [row[0] for row in comparison([run]).rows]
+    assert parts == ["parent-1m", "autodistil", "  random"]
+    assert run_table(run).columns == ["", "before"]
+    assert comparison([make("bonsai", 0.5)]).rows[-1][0] == "  vs random"

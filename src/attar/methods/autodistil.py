@@ -394,7 +394,7 @@ class RelationScorer:
         losses, count = [0.0] * len(archs), 0.0
         with computing(self._teacher), evaluation_mode(supernet), torch.no_grad():
             for at, rows in enumerate(
-                Bar(self._batches, desc="ranking", unit="batch", leave=False)
+                Bar(self._batches, desc="scoring", unit="batch", leave=False)
             ):
                 plain = self._texts.batch(rows)
                 batch = {key: x.to(supernet.parent.device) for key, x in plain.items()}

@@ -7,7 +7,7 @@ from typing import Any
 
 from attar.errors import printable
 from attar.report.figures import NONE, NOT_MEASURED, Column, Figures, Record, columns_for
-from attar.report.rows import figures_of, reference, rows_of
+from attar.report.rows import Row, figures_of, reference, rows_of
 from attar.report.units import amount, duration
 
 
@@ -92,8 +92,7 @@ def comparison(
         for row in rows
     ]
     cells: dict[str, list[str]] = {}
-    marks = {"parent": "", "result": "", "baseline": "  vs "}
-    cells["run"] = [marks[row.role] + row.name for row in rows]
+    cells["run"] = _marked(rows)
     for column in columns:
         if column.name == "block_params":
             kept = _ratios(column, records, show=lambda share: f"{100 * share:.0f}%")
@@ -109,6 +108,17 @@ def comparison(
             if set(shown) - {NONE}:
                 cells[column.ratio] = shown
     return Table(list(cells), [list(row) for row in zip(*cells.values(), strict=True)], records)
+
+
+def _marked(rows: Sequence[Row]) -> list[str]:
+    """Names of the rows, where baselines are set off; after a result without figures, such as a
+    training of supernets, they are what it consists of."""
+    marked, mark = list[str](), "  vs "
+    for row in rows:
+        if row.role == "result":
+            mark = "  vs " if any(row.own) else "  "
+        marked.append((mark if row.role == "baseline" else "") + row.name)
+    return marked
 
 
 def _figures(own: Figures, parent: Figures, *, columns: Sequence[Column]) -> dict[str, Any]:
@@ -146,6 +156,8 @@ def run_table(run: Record) -> Table:
     table = Table(["", "before", "after", f"ratio to {held.kind}" if held else "ratio"], rows)
     if not any(before):  # a model made from nothing has no before
         table = Table(["", "result"], [[row[0], row[2]] for row in rows])
+    elif not any(after):  # nor has what became of no single model an after
+        table = Table(["", "before"], [row[:2] for row in rows])
     return table
 
 
