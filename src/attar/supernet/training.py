@@ -171,14 +171,24 @@ def _require_own(
     *,
     distill: float,
 ) -> None:
-    """Refuse options of the other method."""
-    foreign = {"mixture": mixture != MixtureConfig(), "distill": distill != 0}
-    if method != "autodistil":
-        both = AutoDistilConfig(init=distillation.init)
-        foreign = {"distillation": distillation != both}
-    for name, given in foreign.items():
-        if given:
-            raise ConfigError(f"{name} has options of another method than {method}; leave it out")
+    """Refuse options of the other method, by the names that they are typed with."""
+    if method == "autodistil":
+        other, foreign = "mixture-of-supernets", _changed(mixture, MixtureConfig())
+        foreign += ["distill"] if distill else []
+    else:
+        other, foreign = "autodistil", _changed(distillation, AutoDistilConfig())
+        foreign = [name for name in foreign if name != "init"]  # of both methods
+    if foreign:
+        raise ConfigError(
+            f"{foreign[0]} is an option of {other}, and the method is {method}: leave it out, or "
+            f"take the method {other}"
+        )
+
+
+def _changed(options: AutoDistilConfig | MixtureConfig, defaults: object) -> list[str]:
+    """Names of the options that are not the default."""
+    usual = vars(defaults)
+    return [name for name, value in vars(options).items() if value != usual[name]]
 
 
 def _own_settings(
