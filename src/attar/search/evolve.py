@@ -170,7 +170,8 @@ def score_all(
         AttarError: nobody could be scored.
     """
     region = Region(problem)
-    feasible = [genes for genes in problem.all_genes() if region.violation(genes) == 0]
+    listed = Bar(problem.all_genes(), desc="counting", unit="network", leave=False)
+    feasible = [genes for genes in listed if region.violation(genes) == 0]
     if not feasible:
         raise region.error()
     with Evaluations.open(
