@@ -290,10 +290,8 @@ def test_how_a_step_is_split_makes_no_difference(texts: Sequences) -> None:
     [
         AutoDistilConfig(relation="kl"),
         AutoDistilConfig(parts="v", heads_at_once=2),
-        AutoDistilConfig(relation_heads=8),
         AutoDistilConfig(init="importance"),
         AutoDistilConfig(init="pca"),
-        AutoDistilConfig(init="random"),
     ],
     ids=lambda options: f"{options.relation}-{options.parts}-{options.init}",
 )

@@ -148,10 +148,10 @@ def test_the_ranking_reads_back(ranking: Path) -> None:
 
 
 def test_the_gap_report_has_inherited_and_standalone_losses(root: Path, opened: Opened) -> None:
-    config = EvaluateSupernetConfig(n_random=2, standalone_steps=3)
+    config = EvaluateSupernetConfig(n_random=1, standalone_steps=2)
     run = attar.supernet.evaluate(root / "net", str(root / "text"), config=config)
     networks = run.details["networks"]
-    assert [one["which"] for one in networks] == ["largest", "smallest", "random", "random"] * 2
+    assert [one["which"] for one in networks] == ["largest", "smallest", "random"] * 2
     assert len({json.dumps(one["arch"]) for one in networks}) == len(networks)
     assert -1 <= run.details["rank_correlation"] <= 1
     method = opened.method(None)

@@ -148,6 +148,7 @@ def test_genes_stand_for_networks(opened: Opened) -> None:
 # --------------------------------------------------------------------------------------- budgets
 
 
+@pytest.mark.usefixtures("found")
 def test_the_best_within_a_budget_is_the_best_of_those_that_meet_it(
     root: Path, tmp_path: Path
 ) -> None:
@@ -192,6 +193,7 @@ def timed(model: Any, **_: Any) -> Cost:
     return Cost(0, 0, 0, 0, 0, prefill=time, decode=time, timed={"prompt_tokens": 1})
 
 
+@pytest.mark.usefixtures("found")
 @pytest.mark.parametrize("most", [99, 11])
 def test_times_are_measured_and_those_of_others_predicted(
     most: int, root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -301,16 +303,20 @@ def test_rows_that_choose_are_apart_from_those_that_train() -> None:
 
 
 def test_a_proxy_that_does_not_fit_is_one_sentence(root: Path, tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="none"):
+    fits = attar.SupernetSearchConfig(proxy_context=32)
+    with pytest.raises(ConfigError, match="proxy_context must be at most 64"):
         search(root, tmp_path / "out", proxy=tmp_path / "none.csv")
+    with pytest.raises(DataError, match="none"):
+        search(root, tmp_path / "out", proxy=tmp_path / "none.csv", config=fits)
     (tmp_path / "few.csv").write_text("text,label\ngood,1\nbad,0\n")
     with pytest.raises(AttarError, match=r"few\.csv"):
-        search(root, tmp_path / "out", proxy=tmp_path / "few.csv")
+        search(root, tmp_path / "out", proxy=tmp_path / "few.csv", config=fits)
 
 
 # -------------------------------------------------------------------------- the command line
 
 
+@pytest.mark.usefixtures("found")
 def test_the_command_line_does_what_python_does(
     root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
