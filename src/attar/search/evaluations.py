@@ -22,6 +22,7 @@ from optuna.trial import FrozenTrial
 from attar import artefacts
 from attar.errors import AttarError, DataError
 from attar.foreign import parse_json
+from attar.runtime import Bar
 from attar.search.individuals import Genes, Problem, as_genes
 from attar.search.space import ChoiceSpace
 from attar.search.storage import study_lock
@@ -117,7 +118,17 @@ class Evaluations:
         self._queue.add([PlannedTrial(payload, {}, "listed") for payload in plan])
         told = False
         while True:
-            run_trials(self._queue, self._run, space=_NO_CHOICES)
+            known = len(plan.keys() & self._queue.ended().keys())
+            with Bar(
+                desc="scoring", unit="candidate", total=len(plan), initial=known, leave=False
+            ) as bar:
+                run_trials(
+                    self._queue,
+                    self._run,
+                    space=_NO_CHOICES,
+                    after_each=bar.update,
+                    level=logging.DEBUG,  # a line of genes for each says little
+                )
             ended = self._queue.ended()
             if not (missing := len(plan.keys() - ended.keys())):
                 break

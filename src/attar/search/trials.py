@@ -298,6 +298,7 @@ def run_trials(
     *,
     space: ChoiceSpace,
     after_each: Callable[[], object] = lambda: None,
+    level: int = logging.INFO,
 ) -> None:
     """Run trials until none waits.
 
@@ -309,9 +310,10 @@ def run_trials(
         run_one: gets the choices of a trial, and the trial to report to.
         space: of the choices.
         after_each: is called when a trial has ended.
+        level: of the line that is logged for each.
     """
     while (trial := queue.take()) is not None:
-        _run(queue, trial, run_one=run_one, space=space)
+        _run(queue, trial, run_one=run_one, space=space, level=level)
         after_each()
 
 
@@ -321,6 +323,7 @@ def _run(
     *,
     run_one: RunOne,
     space: ChoiceSpace,
+    level: int,
 ) -> None:
     values, began = space.suggest(trial), time.perf_counter()
     try:
@@ -339,7 +342,8 @@ def _run(
         trial.set_user_attr(name, value)
     state = TrialState.PRUNED if outcome.pruned else TrialState.COMPLETE
     queue.study.tell(trial, None if outcome.pruned else outcome.score, state=state)
-    logger.info(
+    logger.log(
+        level,
         "trial %d: %.4f%s in %.0f s  %s",
         *(trial.number, outcome.score, " (pruned)" if outcome.pruned else "", seconds),
         json.dumps(space.stored(values)) if values else trial.user_attrs["payload"],
