@@ -12,6 +12,7 @@ from transformers import AutoModel, AutoModelForCausalLM, PreTrainedModel
 
 import tiny
 from attar.arch import Arch, Space
+from attar.checkpoint import fingerprint
 from attar.errors import ConfigError
 from attar.families import feed_forward_modules
 from attar.measure.cost import cost_of
@@ -473,3 +474,12 @@ def test_a_seed_makes_experts_and_routers_and_touches_nothing_else() -> None:
 def test_options_are_checked(options: dict[str, object]) -> None:
     with pytest.raises(ConfigError, match=list(options)[-1]):
         MixtureConfig(**options)  # type: ignore[arg-type]
+
+
+def test_other_experts_over_the_same_parent_are_another_supernet() -> None:
+    supernet = supernet_of("llama")
+    before, parent = fingerprint(supernet), fingerprint(supernet.parent)
+    with torch.no_grad():
+        next(iter(provider(supernet).experts.values())).add_(1)
+    assert fingerprint(supernet) != before
+    assert fingerprint(supernet.parent) == parent

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from attar.models import DocumentTokenizer
@@ -18,7 +19,7 @@ def name_of(model: str | Path | PreTrainedModel | None) -> str:
     return model.name_or_path or "" if isinstance(model, PreTrainedModel) else str(model)
 
 
-def fingerprint(model: PreTrainedModel) -> str:
+def fingerprint(model: nn.Module) -> str:
     """A short hash of a model: names, shapes and a spread of at most 4,096 values of every tensor.
 
     The type of the values does not count, so that a model in bfloat16 is the same one while it is

@@ -200,9 +200,7 @@ def search(
         )
         depends = {
             "spaces": {n: s.to_dict() for n, s in members.spaces.items()},
-            "weights": {
-                n: checkpoint.fingerprint(net.parent) for n, net in opened.supernets.items()
-            },
+            "weights": {n: checkpoint.fingerprint(net) for n, net in opened.supernets.items()},
             "teacher": checkpoint.fingerprint(method.model),
             "rows": held_out.fingerprint(),
             "budget": asked.text if asked else None,
