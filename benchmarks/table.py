@@ -141,7 +141,7 @@ def highlights(found: dict[str, dict[str, Any]]) -> str:
             f"bytes (`equal-info-learn`)."
         ),
         "autodistil-rank": (
-            "**A family of students.** Of 54 students of a real encoder of 22M parameters, all from "
+            "**A family of students.** Of 54 students of a real encoder of 22M parameters, made in "
             "one training, the ranking without fine-tuning agrees with accuracy on SST-2 by a rank "
             f"correlation of {students['figure']:.2f}, in 1/{students['cheaper']:.0f} of the time "
             "that fine-tuning all takes. Their number of parameters alone ranks them with "
