@@ -6,6 +6,7 @@ import platform
 import re
 import statistics
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -69,6 +70,16 @@ def finish(file: str, line: Mapping[str, Any], details: Mapping[str, Any], args:
         target.parent.mkdir(exist_ok=True)
         target.write_text(json.dumps(record, indent=2, default=float) + "\n", encoding="utf-8")
     print(json.dumps(line, default=float))
+
+
+def kept_rows(file: Path, *, key: str = "cell") -> dict[str, dict[str, Any]]:
+    """What a benchmark has measured so far, one JSON object a line, by the value of a key."""
+    found = {}
+    for line in file.read_text(encoding="utf-8").splitlines() if file.exists() else []:
+        with suppress(json.JSONDecodeError):  # of a run that was killed while it wrote
+            stored = json.loads(line)
+            found[stored[key]] = stored
+    return found
 
 
 def spread(values: list[float]) -> str:

@@ -10,14 +10,13 @@ import json
 import logging
 import sys
 import time
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import torch
-from common import finish, parse
+from common import finish, kept_rows, parse
 from students import OPTIONS, SPACE, books, fine_tuned, name_of, super_lm, teacher
 
 from attar import artefacts
@@ -26,16 +25,6 @@ from attar.methods.autodistil import Ranked, rank
 
 TARGET, COST = 0.6, 20.0
 TASK, HELD_OUT, BANDS = "sst2", 256, 3
-
-
-def read(file: Path) -> dict[str, dict[str, float]]:
-    """What was fine-tuned so far, by student."""
-    found = {}
-    for line in file.read_text(encoding="utf-8").splitlines() if file.exists() else []:
-        with suppress(json.JSONDecodeError):  # of a run that was killed while it wrote
-            stored = json.loads(line)
-            found[stored["student"]] = stored
-    return found
 
 
 def bands(ranked: list[Ranked]) -> list[list[Ranked]]:
@@ -61,7 +50,7 @@ def main() -> None:
         / "autodistil"
         / f"rank-{'quick' if args.quick else 'full'}.jsonl"
     )
-    known = read(file)
+    known = kept_rows(file, key="student")
     for one in ranked:
         if (name := name_of(one.arch)) in known:
             continue

@@ -12,7 +12,6 @@ import logging
 import statistics
 import sys
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -21,7 +20,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import torch
-from common import finish, parse, spread
+from common import finish, kept_rows, parse, spread
 from students import (
     CONTEXT,
     OPTIONS,
@@ -80,16 +79,6 @@ def pick(net: Supernet, most: float, data: Path) -> tuple[Arch, float]:
     raise SystemExit("no student is as fast as the one by hand")
 
 
-def read(file: Path) -> dict[str, dict[str, Any]]:
-    """What was measured so far."""
-    found = {}
-    for line in file.read_text(encoding="utf-8").splitlines() if file.exists() else []:
-        with suppress(json.JSONDecodeError):  # of a run that was killed while it wrote
-            stored = json.loads(line)
-            found[stored["cell"]] = stored
-    return found
-
-
 def main() -> None:
     args = parse(__doc__ or "").parse_args()
     logging.disable(logging.INFO)
@@ -120,7 +109,7 @@ def main() -> None:
         "teacher": lambda: model,
     }
     file = folder / f"students-{'quick' if quick else 'full'}.jsonl"
-    known = read(file)
+    known = kept_rows(file)
     for seed in seeds:
         for task in tasks:
             for name, make in systems.items():

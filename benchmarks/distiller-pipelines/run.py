@@ -12,7 +12,6 @@ import statistics
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import suppress
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -21,7 +20,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import torch
-from common import finish, parse, spread
+from common import finish, kept_rows, parse, spread
 from labelled import corpus, flat, keep, teacher
 
 from attar import artefacts
@@ -128,20 +127,10 @@ def cell(name: str, start: str, seed: int, pipeline: Pipeline | None) -> str:
     return f"{name} {start} {seed} {'labels' if pipeline is None else pipeline.to_json()}"
 
 
-def read(file: Path) -> dict[str, dict[str, float]]:
-    """What was measured so far, by cell."""
-    found = {}
-    for line in file.read_text(encoding="utf-8").splitlines() if file.exists() else []:
-        with suppress(json.JSONDecodeError):  # of a run that was killed while it wrote
-            stored = json.loads(line)
-            found[stored["cell"]] = stored["found"]
-    return found
-
-
 def work(file: Path, data: Path, *, share: tuple[int, int], quick: bool) -> None:
     """Measure every n-th cell that is not known yet; a line of JSON for each."""
     torch.set_num_threads(1 if share[1] > 1 else 2)
-    known = read(file)
+    known = kept_rows(file)
     for i, (name, start, seed, row, pipeline) in enumerate(cells(quick=quick)):
         key = cell(name, start, seed, pipeline)
         if i % share[1] != share[0] or key in known:
@@ -180,14 +169,14 @@ def main() -> None:
             sys.exit("a worker failed; run this again to go on")
     else:
         work(file, args.data, share=(0, 1), quick=args.quick)
-    report(read(file), args)
+    report(kept_rows(file), args)
 
 
-def report(found: dict[str, dict[str, float]], args: Any) -> None:
+def report(found: dict[str, dict[str, Any]], args: Any) -> None:
     """Print the tables, and write the result."""
     groups: dict[tuple[str, str], dict[str, list[dict[str, float]]]] = {}
     for name, start, seed, row, pipeline in cells(quick=args.quick):
-        one = found[cell(name, start, seed, pipeline)]
+        one = found[cell(name, start, seed, pipeline)]["found"]
         groups.setdefault((name, start), {}).setdefault(row, []).append(one)
     tables: dict[str, dict[str, Any]] = {}
     for (name, start), rows in groups.items():

@@ -16,7 +16,6 @@ import statistics
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -25,7 +24,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import torch
-from common import finish, parse, spread
+from common import finish, kept_rows, parse, spread
 from torch import Tensor
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel
 
@@ -220,16 +219,6 @@ def cells(*, quick: bool) -> Iterator[tuple[int, str]]:
             yield seed, name
 
 
-def read(file: Path) -> dict[str, dict[str, Any]]:
-    """What was trained so far, by seed and variant."""
-    found = {}
-    for line in file.read_text(encoding="utf-8").splitlines() if file.exists() else []:
-        with suppress(json.JSONDecodeError):  # of a run that was killed while it wrote
-            stored = json.loads(line)
-            found[stored["cell"]] = stored
-    return found
-
-
 def main() -> None:
     args = parse(__doc__ or "").parse_args()
     logging.disable(logging.INFO)
@@ -237,7 +226,7 @@ def main() -> None:
     folder = artefacts.home() / "benchmarks" / "mos-gap"
     folder.mkdir(parents=True, exist_ok=True)
     file = folder / f"{steps}.jsonl"
-    known = read(file)
+    known = kept_rows(file)
     for seed, name in cells(quick=args.quick):
         if (cell := f"{seed} {name}") in known:
             continue

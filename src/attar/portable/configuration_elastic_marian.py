@@ -47,6 +47,7 @@ class ElasticMarianConfig(PreTrainedConfig):
     def __init__(
         self,
         vocab_size=32768,
+        *,
         decoder_vocab_size=None,
         share_encoder_decoder_embeddings=True,
         encoder_hidden_size=640,

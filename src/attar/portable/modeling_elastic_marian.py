@@ -168,7 +168,7 @@ class ElasticMarianDecoderLayer(_Layer):
         self.encoder_attn.span = config.cross_attention_span[index]
         self.encoder_attn_layer_norm = nn.LayerNorm(config.decoder_hidden_size)
 
-    def forward(self, states, mask, source, source_mask, cache=None, weights=False):
+    def forward(self, states, mask, *, source, source_mask, cache=None, weights=False):
         """Hidden states `(B, T, D)`, and both attention weights if asked for."""
         mixed, own = self.self_attn(states, mask, cache=cache, weights=weights)
         states = self._add(self.self_attn_layer_norm, states, mixed)
@@ -217,6 +217,7 @@ class ElasticMarianEncoder(_Stack):
         self,
         input_ids=None,
         attention_mask=None,
+        *,
         inputs_embeds=None,
         output_attentions=False,
         output_hidden_states=False,
@@ -247,7 +248,15 @@ class ElasticMarianDecoder(_Stack):
         self.span = max(config.cross_attention_span)
 
     def forward(
-        self, input_ids, attention_mask, inputs_embeds, last_layers, source_mask, cache, weights
+        self,
+        input_ids,
+        attention_mask,
+        *,
+        last_layers,
+        source_mask=None,
+        inputs_embeds=None,
+        cache=None,
+        weights=False,
     ):
         """All hidden states, and the weights of both attentions if asked for.
 
@@ -273,7 +282,12 @@ class ElasticMarianDecoder(_Stack):
             span = layer.encoder_attn.span
             seen = None if source_mask is None else source_mask.repeat(1, 1, 1, span)
             states, first, second = layer(
-                states, mask, last_layers[:, : span * places], seen, cache, weights
+                states,
+                mask,
+                source=last_layers[:, : span * places],
+                source_mask=seen,
+                cache=cache,
+                weights=weights,
             )
             every.append(states)
             own.append(first)
@@ -297,6 +311,7 @@ class ElasticMarianModel(nn.Module):
         self,
         input_ids=None,
         attention_mask=None,
+        *,
         decoder_input_ids=None,
         decoder_attention_mask=None,
         encoder_outputs=None,
@@ -315,7 +330,11 @@ class ElasticMarianModel(nn.Module):
             output_hidden_states = config.output_hidden_states
         if encoder_outputs is None:
             encoder_outputs = self.encoder(
-                input_ids, attention_mask, inputs_embeds, output_attentions, output_hidden_states
+                input_ids,
+                attention_mask,
+                inputs_embeds=inputs_embeds,
+                output_attentions=output_attentions,
+                output_hidden_states=output_hidden_states,
             )
         elif not isinstance(encoder_outputs, BaseModelOutput):
             encoder_outputs = BaseModelOutput(encoder_outputs[0])
@@ -333,11 +352,11 @@ class ElasticMarianModel(nn.Module):
         every, own, across = self.decoder(
             decoder_input_ids,
             decoder_attention_mask,
-            decoder_inputs_embeds,
-            last_layers,
-            attention_mask,
-            past_key_values,
-            bool(output_attentions),
+            last_layers=last_layers,
+            source_mask=attention_mask,
+            inputs_embeds=decoder_inputs_embeds,
+            cache=past_key_values,
+            weights=bool(output_attentions),
         )
         return Seq2SeqModelOutput(
             last_hidden_state=every[-1],
@@ -431,6 +450,7 @@ class ElasticMarianMTModel(PreTrainedModel, GenerationMixin):
         self,
         input_ids=None,
         attention_mask=None,
+        *,
         decoder_input_ids=None,
         decoder_attention_mask=None,
         encoder_outputs=None,

@@ -12,6 +12,7 @@ smaller config, so that what is filled with the slices saves as an ordinary chec
 
 import copy
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
@@ -258,7 +259,7 @@ def _slices(
                     f"{theirs} has {most}: choose smaller widths"
                 )
             if (name, axis) in heads:
-                rows = _head_rows(name, *heads[name, axis])
+                rows = _head_rows(name, heads[name, axis])
                 if len(rows) < most:
                     axes[axis] = rows
             elif size < most:
@@ -267,31 +268,37 @@ def _slices(
     return slices
 
 
-def _head_axes(
-    parent: EncoderDecoder, child: EncoderDecoder
-) -> dict[tuple[str, int], tuple[int, int, int, int]]:
-    """For every axis of the child that is cut head by head: heads and channels per head of the
-    child, then of the parent. An elastic child has none.
-    """
+def _head_axes(parent: EncoderDecoder, child: EncoderDecoder) -> dict[tuple[str, int], "_Heads"]:
+    """Every axis of the child that is cut head by head. An elastic child has none."""
     if child.family.attention_sizes:
         return {}
     axes = {}
     for ours, theirs in zip(child.stacks, parent.stacks, strict=True):
         new, old = ours.attention(0), theirs.attention(0)
-        sizes = (new.heads, new.head_dim, old.heads, old.head_dim)
+        sizes = _Heads(new.heads, new.head_dim, whole=(old.heads, old.head_dim))
         for attention in ours.attentions():
             axes |= dict.fromkeys(attention.head_axes(), sizes)
     return axes
 
 
-def _head_rows(name: str, heads: int, channels: int, all_heads: int, whole: int) -> Tensor:
-    """The first channels of the first heads, among `all_heads` of `whole` channels each."""
-    if heads > all_heads or channels > whole:
+@dataclass(frozen=True)
+class _Heads:
+    """Heads of a child and channels of each; `whole`: the same of its parent."""
+
+    count: int
+    channels: int
+    whole: tuple[int, int]
+
+
+def _head_rows(name: str, heads: _Heads) -> Tensor:
+    """The first channels of the first heads, among those of the parent."""
+    most, width = heads.whole
+    if heads.count > most or heads.channels > width:
         raise CompatibilityError(
-            f"expected a child with at most {all_heads} heads of {whole} channels, as its parent "
-            f"has; found {heads} of {channels} at {name}"
+            f"expected a child with at most {most} heads of {width} channels, as its parent "
+            f"has; found {heads.count} of {heads.channels} at {name}"
         )
-    return (torch.arange(heads)[:, None] * whole + torch.arange(channels)).flatten()
+    return (torch.arange(heads.count)[:, None] * width + torch.arange(heads.channels)).flatten()
 
 
 def _parent_name(name: str, child: EncoderDecoder, kept: Sequence[Sequence[int]]) -> str:

@@ -210,11 +210,7 @@ def _hooks(layer: Layer, found: dict[str, Tensor]) -> Iterator[tuple[nn.Module, 
     family = layer.family
     if family.fused_qkv is None:
         for part, name in (("q", family.query), ("k", family.key), ("v", family.value)):
-
-            def keep(_module: nn.Module, _inputs: Any, output: Tensor, part: str = part) -> None:
-                found[part] = output
-
-            yield layer.module.get_submodule(name), keep
+            yield layer.module.get_submodule(name), _keep(part, found)
         return
     # Which rows belong to a group of heads is what pruning asks too: its queries, key and value.
     rows = next(layer.cuts("kv_groups")).rows
@@ -226,3 +222,12 @@ def _hooks(layer: Layer, found: dict[str, Tensor]) -> Iterator[tuple[nn.Module, 
             found[part] = output.index_select(-1, own.flatten().to(output.device))
 
     yield layer.module.get_submodule(family.fused_qkv), divide
+
+
+def _keep(part: str, found: dict[str, Tensor]) -> Any:
+    """A forward hook that stores the output."""
+
+    def hook(_module: nn.Module, _inputs: Any, output: Tensor) -> None:
+        found[part] = output
+
+    return hook
