@@ -144,7 +144,8 @@ def highlights(found: dict[str, dict[str, Any]]) -> str:
             "**A family of students.** Of 54 students of a real encoder of 22M parameters, made in "
             "one training, the ranking without fine-tuning agrees with accuracy on SST-2 by a rank "
             f"correlation of {students['figure']:.2f}, in 1/{students['cheaper']:.0f} of the time "
-            "that fine-tuning all takes. Their number of parameters alone ranks them with "
+            "that fine-tuning all takes, once the family is trained, which took longer than both. "
+            "Their number of parameters alone ranks them with "
             f"{_after_colon(students['baseline']):.2f}."
         ),
     }
