@@ -282,3 +282,12 @@ def test_options_and_models_of_another_method_are_refused(
     checkpoint.save(bare, tmp_path / "bare", tokenizer=words)
     with pytest.raises(CompatibilityError, match="needs a model that predicts tokens"):
         supernets.train(tmp_path / "bare", text, tmp_path / "out", **given)
+
+
+@pytest.mark.parametrize("method", ["autodistil", "mixture-of-supernets"])
+def test_a_number_of_sub_spaces_beside_a_space_is_refused(
+    method: Any, teacher: tuple[Path, Path], root: Path
+) -> None:
+    with pytest.raises(ConfigError, match="k must be left out: it is of AutoDistil's own spaces"):
+        supernets.train(*teacher, root / "twice", method=method, k=2)
+    assert not (root / "twice").exists()

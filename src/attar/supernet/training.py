@@ -15,7 +15,7 @@ from attar import artefacts, checkpoint
 from attar.arch import Arch, Space
 from attar.data.data import STDLIB, Data, DataLike
 from attar.data.sources import Source
-from attar.errors import CompatibilityError, ConfigError
+from attar.errors import CompatibilityError, ConfigError, require
 from attar.foreign import read_json
 from attar.measure.cost import cost_of
 from attar.methods.autodistil import AutoDistilConfig
@@ -43,6 +43,7 @@ from attar.supernet.rows import require_fit, require_vocabulary
 logger = logging.getLogger(__name__)
 
 _FINISHED = "finished.json"
+_SUB_SPACES = 3  # as published
 _BATCH = 32  # held-out rows in one forward pass; makes no difference to the result
 
 
@@ -53,7 +54,7 @@ def train(
     *,
     method: MethodName = "autodistil",
     space: str | Path | Mapping[str, Any] | None = None,
-    k: int = 3,
+    k: int = _SUB_SPACES,
     config: SupernetConfig | str = SupernetConfig(),
     distillation: AutoDistilConfig = AutoDistilConfig(),
     mixture: MixtureConfig = MixtureConfig(),
@@ -107,6 +108,8 @@ def train(
     _require_own(method, distillation, mixture, distill=distill)
     mixture = replace(mixture, seed=config.seed)
     data, given = Data.of(data), _written(space)
+    published = method == "autodistil" and not isinstance(given, Mapping)
+    require(k == _SUB_SPACES or published, "k", k, "left out: it is of AutoDistil's own spaces")
     settings = {
         "model": checkpoint.name_of(model),
         **data.settings(),
