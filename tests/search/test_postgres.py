@@ -6,6 +6,7 @@ import signal
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -36,17 +37,23 @@ def pack(folder: Path, url: str | None, sack: Knapsack | None = None) -> Evoluti
 
 
 def work(
-    folder: Path, url: str, log: Path, meet: Callable[[], object], dies: int | None = None
+    folder: Path,
+    url: str,
+    log: Path,
+    waits: list[Callable[[], object]],
+    last_act: Callable[[], object] | None = None,
 ) -> None:
-    """Search as a worker, who waits for what comes before the first score and logs all scores; one
-    may be killed while it scores."""
+    """Search as a worker, who waits for the others before the first score and logs all scores; one
+    with a last act is killed while it scores its third."""
     scored = 0
 
     def before(genes: Genes) -> None:
         nonlocal scored
         if not scored:
-            meet()
-        if scored == dies:
+            for wait in waits:
+                wait()
+        if scored == 2 and last_act:
+            last_act()
             os.kill(os.getpid(), signal.SIGKILL)
         scored += 1
         with log.open("a") as file:
@@ -65,7 +72,7 @@ def test_two_machines_share_a_search(tmp_path: Path, server: str) -> None:
     logs = [tmp_path / "one.log", tmp_path / "two.log"]
     both_have_one = processes.context().Barrier(2, timeout=240)
     both = [
-        processes.start(work, folder, server, log, both_have_one.wait)
+        processes.start(work, folder, server, log, [both_have_one.wait])
         for folder, log in zip(folders, logs, strict=True)
     ]
     for one in both:
@@ -86,8 +93,11 @@ def _nobody(genes: Genes) -> None:
 def test_what_a_killed_worker_left_is_scored_by_the_other(tmp_path: Path, server: str) -> None:
     folder, logs = tmp_path / "killed", [tmp_path / "one.log", tmp_path / "two.log"]
     both_have_one = processes.context().Barrier(2, timeout=240)
-    dying = processes.start(work, folder, server, logs[0], both_have_one.wait, 2)
-    other = processes.start(work, folder, server, logs[1], both_have_one.wait)
+    dies = processes.context().Event()  # without it, the other might leave nothing to die over
+    dying = processes.start(work, folder, server, logs[0], [both_have_one.wait], dies.set)
+    other = processes.start(
+        work, folder, server, logs[1], [both_have_one.wait, partial(dies.wait, 240)]
+    )
     for one in (dying, other):
         one.join()
     assert (dying.exitcode, other.exitcode) == (-signal.SIGKILL, 0)
