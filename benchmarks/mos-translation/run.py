@@ -70,11 +70,11 @@ SPACE = Space(
     ),
 )
 TRAINING = SupernetConfig(
-    max_steps=2_500,
+    max_steps=1_250,
     per_device_train_batch_size=64,
     learning_rate=2e-3,
     lr_scheduler_type="cosine",
-    warmup_steps=200,
+    warmup_steps=100,
     weight_decay=0.0,
     adam_beta2=0.98,
     n_random=1,
