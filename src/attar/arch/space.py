@@ -360,7 +360,7 @@ class Space:
         """Plain lists; five and more evenly spaced numbers become `{min, max, step}`. What is
         empty is left out.
         """
-        stored = {name: _compact(v) for name in _stored_fields()[:-1] if (v := getattr(self, name))}
+        stored = {name: compact(v) for name in _stored_fields()[:-1] if (v := getattr(self, name))}
         return stored | ({"decoder": self.decoder.to_dict()} if self.decoder else {})
 
     @classmethod
@@ -376,7 +376,7 @@ class Space:
             require(key in known, "a key of a space", key, f"one of {sorted(known)}")
         for key in ("num_hidden_layers", "hidden_size", "num_attention_heads"):
             require(key in stored, key, None, "at least one value")
-        values = {k: _expand(k, v) for k, v in stored.items() if k != "decoder"}
+        values = {k: expand(k, v) for k, v in stored.items() if k != "decoder"}
         decoder = stored.get("decoder")
         plain = decoder is None or (isinstance(decoder, Mapping) and "decoder" not in decoder)
         require(plain, "decoder", decoder, "a space without a decoder of its own")
@@ -398,14 +398,20 @@ def _whole(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and 0 < value < _WIDEST
 
 
-def _compact(values: tuple[Any, ...]) -> Any:
+def compact(values: tuple[Any, ...]) -> Any:
+    """The values of one choice as they are written: `{min, max, step}` where that is shorter."""
     whole = all(isinstance(value, int) for value in values)
     if len(values) < 5 or not whole or len({b - a for a, b in itertools.pairwise(values)}) > 1:
         return list(values)
     return {"min": values[0], "max": values[-1], "step": values[1] - values[0]}
 
 
-def _expand(name: str, value: Any) -> tuple[Any, ...]:
+def expand(name: str, value: Any) -> tuple[Any, ...]:
+    """Read what `compact` gave, or what a user wrote: one value, a list, or a range.
+
+    Raises:
+        ConfigError: it is a range, but none of whole numbers.
+    """
     if isinstance(value, Mapping):
         expected = "a range {min, max, step} of whole numbers from min to max"
         numbers = [value.get(key) for key in ("min", "max", "step")]
