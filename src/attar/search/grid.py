@@ -154,7 +154,7 @@ def non_dominated(losses: Array) -> NDArray[np.int64]:
         kept.append(int(left[least]))
         stays = (rows < rows[least]).any(axis=1)
         left, rows, sums = left[stays], rows[stays], sums[stays]
-    return order[np.sort(kept)]
+    return order[np.sort(np.array(kept, dtype=np.int64))]
 
 
 def _blocks(axes: Axes, chunk: int) -> Iterator[tuple[int, Mesh]]:
@@ -205,4 +205,4 @@ def _checked(figures: Array) -> Array:
 
 def _point(axes: Axes, place: int, lengths: tuple[int, ...]) -> tuple[int, ...]:
     at = np.unravel_index(place, lengths)
-    return tuple(int(axis[i]) for axis, i in zip(axes, at, strict=True))
+    return tuple(int(axis[int(i)]) for axis, i in zip(axes, at, strict=True))

@@ -14,6 +14,7 @@ import optuna
 from optuna.importance import FanovaImportanceEvaluator, get_param_importances
 
 from attar.errors import DataError
+from attar.search.storage import passing_study
 
 #: finished trials of one context that a forest needs to say anything
 _FEWEST = 8
@@ -76,12 +77,7 @@ def _fanova(context: Context, choices: Sequence[str], seed: int) -> dict[str, fl
         name: optuna.distributions.CategoricalDistribution(values)
         for name, values in varied.items()
     }
-    level = optuna.logging.get_verbosity()
-    optuna.logging.set_verbosity(optuna.logging.WARNING)  # a study made in passing is no news
-    try:
-        study = optuna.create_study(direction="maximize")
-    finally:
-        optuna.logging.set_verbosity(level)
+    study = passing_study(["maximize"])
     for trial in context:
         params = {
             name: trial.chosen.get(name, rng.choice(options)) for name, options in varied.items()

@@ -3,11 +3,13 @@
 import re
 import time
 import weakref
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import optuna
 from filelock import FileLock
+from optuna.samplers import BaseSampler
 from optuna.storages import BaseStorage, JournalStorage, RDBStorage
 from optuna.storages.journal import JournalFileBackend
 
@@ -55,6 +57,23 @@ def open_study(folder: Path, url: str | None) -> optuna.Study | None:
         return optuna.load_study(study_name=study_name(folder), storage=storage)
     except KeyError:
         return None
+
+
+def passing_study(
+    directions: Sequence[Literal["minimize", "maximize"]], *, sampler: BaseSampler | None = None
+) -> optuna.Study:
+    """A study in memory, made in passing, which is no news.
+
+    Args:
+        directions: `minimize` or `maximize` for each objective.
+        sampler: what draws its trials.
+    """
+    level = optuna.logging.get_verbosity()
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    try:
+        return optuna.create_study(directions=directions, sampler=sampler)
+    finally:
+        optuna.logging.set_verbosity(level)
 
 
 def settings_of(folder: str | Path, *, storage: str | None = None) -> dict[str, Any] | None:

@@ -23,6 +23,10 @@ Deviations (paper and official code; here; why):
   `pareto` what lies between.
 """
 
+from attar.methods.compressor.config import CostModel as CostModel
+from attar.methods.compressor.config import Method as Method
+from attar.methods.compressor.config import Objective as Objective
+from attar.methods.compressor.config import PlanConfig as PlanConfig
 from attar.methods.compressor.costs import Limits as Limits
 from attar.methods.compressor.costs import ShapeCosts as ShapeCosts
 from attar.methods.compressor.costs import StudentCosts as StudentCosts
@@ -34,10 +38,6 @@ from attar.methods.compressor.published import published_fitness as published_fi
 from attar.methods.compressor.published import published_flops as published_flops
 from attar.methods.compressor.published import published_megabytes as published_megabytes
 from attar.methods.compressor.published import published_parameters as published_parameters
-from attar.methods.compressor.search import CostModel as CostModel
-from attar.methods.compressor.search import Method as Method
-from attar.methods.compressor.search import Objective as Objective
-from attar.methods.compressor.search import PlanConfig as PlanConfig
 from attar.methods.compressor.search import search_shapes as search_shapes
 from attar.methods.compressor.space import EncoderShape as EncoderShape
 from attar.methods.compressor.space import EncoderSpace as EncoderSpace

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from attar.errors import check_types, require
+from attar.errors import ConfigError, check_types, require
 from attar.measure.encoder_cost import encoder_macs, encoder_parameters
 from attar.methods.compressor.space import EncoderSpace, Integers, ShapeArrays
 from attar.report.units import amount
@@ -179,7 +179,9 @@ class Limits:
         for name, limit in self.given().items():
             figure = costs.milliseconds if name == "milliseconds" else figures[name]
             if figure is None:
-                expected = "None where costs.milliseconds is not given"
-                require(False, "limits.milliseconds", limit, expected)
+                raise ConfigError(
+                    f"a limit of {limit:g} milliseconds needs to know what shapes take; found "
+                    "none in costs.milliseconds: give a function of shapes"
+                )
             over = np.maximum(over, figure / limit - 1)
         return over

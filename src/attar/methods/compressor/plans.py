@@ -38,8 +38,11 @@ class StudentPlan:
         return sum(self.parts.values())
 
     def __str__(self) -> str:
-        figures = [size(self.bytes), f"{count(self.parameters)} parameters", f"{count(self.macs)}"]
-        figures[-1] = f"{count(self.macs)} multiply-accumulates"
+        figures = [
+            size(self.bytes),
+            f"{count(self.parameters)} parameters",
+            f"{count(self.macs)} multiply-accumulates",
+        ]
         if self.milliseconds is not None:
             figures.append(milliseconds(self.milliseconds))
         if self.read is not None:
@@ -53,5 +56,6 @@ class StudentPlan:
     @classmethod
     def from_dict(cls, stored: Mapping[str, Any]) -> "StudentPlan":
         """Read what `to_dict` gave."""
-        values = {name: value for name, value in stored.items() if name != "bytes"}
-        return cls(**values | {"shape": EncoderShape.from_dict(stored["shape"])})
+        values: dict[str, Any] = {**stored, "shape": EncoderShape.from_dict(stored["shape"])}
+        del values["bytes"]
+        return cls(**values)

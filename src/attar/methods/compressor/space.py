@@ -56,8 +56,9 @@ class EncoderShape:
         require(width % heads == 0, "num_attention_heads", heads, expected)
 
     def __str__(self) -> str:
+        heads = self.num_attention_heads
         return (
-            f"{self.num_hidden_layers} x {self.hidden_size}, {self.num_attention_heads} heads, "
+            f"{self.num_hidden_layers} x {self.hidden_size}, {heads} head{'s' * (heads > 1)}, "
             f"{self.intermediate_size} neurons, vocabulary {self.vocab_size}"
         )
 
@@ -85,16 +86,16 @@ class EncoderShape:
             context: the most tokens of a text.
             others: further settings, such as `hidden_dropout_prob`.
         """
-        return RobertaConfig(
+        settings: dict[str, Any] = {
             **self.to_dict(),
-            num_labels=outputs,
-            max_position_embeddings=context + PADDING_ROWS,
-            type_vocab_size=1,
-            bos_token_id=0,
-            pad_token_id=1,
-            eos_token_id=2,
-            **others,
-        )
+            "num_labels": outputs,
+            "max_position_embeddings": context + PADDING_ROWS,
+            "type_vocab_size": 1,
+            "bos_token_id": 0,
+            "pad_token_id": 1,
+            "eos_token_id": 2,
+        }
+        return RobertaConfig(**settings | others)
 
 
 @dataclass(frozen=True)
@@ -148,7 +149,7 @@ class EncoderSpace:
         for name, values in self._axes().items():
             object.__setattr__(self, name, tuple(values))
             fine = bool(values) and list(values) == sorted(set(values))
-            fine = fine and 1 <= values[0] and values[-1] <= _MOST[name]
+            fine = fine and values[0] >= 1 and values[-1] <= _MOST[name]
             expected = f"whole numbers from 1 to {_MOST[name]} in rising order, each once"
             require(fine, name, values, expected)
         for width in self.hidden_size:
@@ -265,13 +266,20 @@ class EncoderSpace:
         """Rows of the table of positions."""
         return self.context + PADDING_ROWS
 
+    def canonical(self, genes: Sequence[int]) -> tuple[int, ...]:
+        """The genes that stand for all those that mean the same. Where heads do not divide the
+        width, they mean the next fewer of the space that do, or else the next more."""
+        vocabulary, at, hidden, neurons, layers = genes
+        width, heads = self.hidden_size[hidden], self.num_attention_heads
+        if width % heads[at]:
+            fit = [place for place, count in enumerate(heads) if width % count == 0]
+            at = max((place for place in fit if place < at), default=fit[0])
+        return (vocabulary, at, hidden, neurons, layers)
+
     def decode(self, genes: Sequence[int]) -> EncoderShape:
-        """The encoder of these genes. Where its heads do not divide its width, it has the next
-        fewer of the space that do, or else the next more.
-        """
-        values = [axis[gene] for axis, gene in zip(self.axes, genes, strict=True)]
-        values[1] = self._dividing(values[1], values[2])
-        return EncoderShape(*values)
+        """The encoder of these genes, by their canonical ones."""
+        pairs = zip(self.axes, self.canonical(genes), strict=True)
+        return EncoderShape(*(axis[gene] for axis, gene in pairs))
 
     def genes_of(self, shape: EncoderShape) -> tuple[int, ...]:
         """The places of the values of an encoder.
@@ -284,10 +292,6 @@ class EncoderSpace:
             return tuple(axis.index(value) for axis, value in pairs)
         except ValueError as error:
             raise ConfigError(f"expected an encoder of the space; found {shape}") from error
-
-    def _dividing(self, heads: int, width: int) -> int:
-        fit = [n for n in self.num_attention_heads if width % n == 0]
-        return max((n for n in fit if n <= heads), default=fit[0])
 
     @property
     def smallest(self) -> EncoderShape:
