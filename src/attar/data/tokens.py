@@ -8,28 +8,16 @@ import datasets
 import datasets.config
 from datasets import Dataset, Features, List, Value
 from datasets.fingerprint import Hasher
-from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
+from tokenizers import Tokenizer, models
 from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
+from attar.data.byte_level import ALPHABET, byte_level, learn_merges
 from attar.data.files import cache_folder
 from attar.data.text import progress_only_on_terminals
 from attar.errors import ConfigError, DataError, require
 from attar.models import DocumentTokenizer, leading_bos, separator
 
 END_OF_TEXT = "<|endoftext|>"
-
-# Words with the character before them, single digits, punctuation with the line ends after it,
-# runs of line ends, and runs of spaces: of an indentation all but the last space is one piece, and
-# that one goes to the word, as it does between two words.
-_PIECES = (
-    r"(?i:'(?:s|t|re|ve|m|ll|d)\b)"
-    r"|[^\r\n\p{L}\p{M}\p{N}]?[\p{L}\p{M}]+"
-    r"|\p{N}"
-    r"| ?[^\s\p{L}\p{M}\p{N}]+[\r\n]*"
-    r"|\s*[\r\n]+"
-    r"|\s+(?!\S)"
-    r"|\s+"
-)
 _BLOCKS = Features({"input_ids": List(Value("int32"))})
 
 
@@ -218,29 +206,14 @@ def train_bpe(documents: Dataset, *, vocab_size: int, context: int) -> PreTraine
         ConfigError: `vocab_size` is below 257.
         DataError: there is no column `text`.
     """
-    alphabet = pre_tokenizers.ByteLevel.alphabet()
-    if vocab_size < len(alphabet) + 1:
+    if vocab_size < len(ALPHABET) + 1:
         raise ConfigError(
-            f"expected a vocabulary of at least {len(alphabet) + 1} (256 bytes and "
+            f"expected a vocabulary of at least {len(ALPHABET) + 1} (256 bytes and "
             f"{END_OF_TEXT}), found {vocab_size}; ask for more"
         )
     _check_column(documents)
-    tokenizer = Tokenizer(models.BPE())
-    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
-        [
-            pre_tokenizers.Split(Regex(_PIECES), behavior="isolated"),
-            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
-        ]
-    )
-    tokenizer.decoder = decoders.ByteLevel()
-    trainer = trainers.BpeTrainer(
-        vocab_size=vocab_size,
-        min_frequency=2,
-        special_tokens=[END_OF_TEXT],
-        initial_alphabet=alphabet,
-        show_progress=False,
-    )
-    tokenizer.train_from_iterator(_batches(documents), trainer=trainer)
+    tokenizer = byte_level(models.BPE())
+    learn_merges(tokenizer, _texts(documents), vocab_size=vocab_size, special_tokens=[END_OF_TEXT])
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
         bos_token=END_OF_TEXT,
@@ -260,6 +233,6 @@ def _check_column(documents: Dataset) -> None:
         )
 
 
-def _batches(documents: Dataset) -> Iterator[list[str]]:
+def _texts(documents: Dataset) -> Iterator[str]:
     for start in range(0, len(documents), 1000):
-        yield documents[start : start + 1000]["text"]
+        yield from documents[start : start + 1000]["text"]
