@@ -22,6 +22,8 @@ from attar.data.vocabulary import (
 )
 from attar.errors import DataError, require
 
+_ROWS = 500  # encoded at a time
+
 Sizes = int | Sequence[int] | NDArray[Any]
 
 
@@ -59,34 +61,44 @@ def reading_of(
     least = tokenizer.num_special_tokens_to_add(pair=pairs is not None) + 1 + (pairs is not None)
     require(context >= least, "context", context, f"{least} or more")
     sides = [texts] if pairs is None else [texts, pairs]
-    room = context - tokenizer.num_special_tokens_to_add(pair=pairs is not None)
     characters = sum(len(text) for side in sides for text in side)
     if not characters:
         raise DataError("expected texts to read, found none with a character; give some")
-    lengths = np.stack([_lengths(side, tokenizer) for side in sides])
-    long = np.flatnonzero(lengths.sum(axis=0) > room).tolist()
-    unread = 0
-    for row in long:
-        one: list[Any] = [side[row] for side in sides]
-        encoding = tokenizer(*one, truncation=True, max_length=context).encodings[0]  # pyright: ignore[reportOptionalSubscript]
-        owners, offsets = encoding.sequence_ids, encoding.offsets
-        for number, text in enumerate(one):
-            ends = [end for owner, (_, end) in zip(owners, offsets, strict=True) if owner == number]
-            if len(ends) < lengths[number, row]:
-                unread += len(text) - max(ends, default=0)
+    room = context - tokenizer.num_special_tokens_to_add(pair=pairs is not None)
+    backend: Tokenizer = tokenizer.backend_tokenizer  # pyright: ignore[reportAssignmentType]
+    backend.no_truncation()  # that an earlier call may have left behind
+    tokens = cut = unread = 0
+    for start in range(0, len(texts), _ROWS):
+        rows = [list(side[start : start + _ROWS]) for side in sides]
+        encoded = [backend.encode_batch(side, add_special_tokens=False) for side in rows]
+        for row in zip(*encoded, strict=True):
+            tokens += sum(map(len, row))
+            cut += sum(map(len, row)) > room
+        for side, encodings in enumerate(encoded):
+            for i, encoding in enumerate(encodings):
+                kept = _kept(tuple(len(other[i]) for other in encoded), room)[side]
+                if kept < len(encoding):
+                    last = max((end for _, end in encoding.offsets[:kept]), default=0)
+                    unread += len(rows[side][i]) - last
     return Reading(
         context=context,
-        characters_per_token=characters / max(1, int(lengths.sum())),
-        cut=len(long) / len(texts),
+        characters_per_token=characters / max(1, tokens),
+        cut=cut / len(texts),
         read=1 - unread / characters,
     )
 
 
-def _lengths(texts: Sequence[str], tokenizer: PreTrainedTokenizerFast) -> NDArray[np.int64]:
-    backend: Tokenizer = tokenizer.backend_tokenizer  # pyright: ignore[reportAssignmentType]
-    backend.no_truncation()
-    encodings = backend.encode_batch_fast(list(texts), add_special_tokens=False)
-    return np.array([len(encoding) for encoding in encodings], dtype=np.int64)
+def _kept(lengths: tuple[int, ...], room: int) -> tuple[int, ...]:
+    """Tokens that stay of a text or of a pair, the longer of which is cut first."""
+    if sum(lengths) <= room:
+        return lengths
+    if len(lengths) == 1:
+        return (room,)
+    short, long = sorted(lengths)
+    long = max(short, room - short)
+    if short + long > room:
+        short, long = room // 2, room - room // 2
+    return (short, long) if lengths[0] <= lengths[1] else (long, short)
 
 
 @dataclass(frozen=True)
@@ -152,7 +164,7 @@ def vocabulary_facts(
     lowercase: bool = False,
     collapse_spaces: bool = False,
     measured: int = 6,
-    sample: int = 500,
+    sample: int = 300,
 ) -> VocabularyFacts:
     """What the vocabularies that `train_vocabulary` makes of these texts would cost and read.
 

@@ -285,12 +285,15 @@ def _learn_unigram(texts: Iterable[str], vocab_size: int, *, normalizer: Any) ->
     )
     tokenizer.train_from_iterator(in_batches(texts), trainer=trainer)
     scores = {
-        token: round(score, _DECIMALS)
+        token: round(score or 0.0, _DECIMALS)  # none where there was no text
         for token, score in json.loads(tokenizer.to_str())["model"]["vocab"]
     }
-    first = (*SPECIAL_TOKENS, *ALPHABET)
-    rest = [token for token in scores if token not in {*first}]  # from the likeliest
-    pieces = [(token, scores[token]) for token in (*first, *rest)][:vocab_size]
+    rest = [token for token in scores if token not in {*SPECIAL_TOKENS, *ALPHABET}]
+    # The trainer ranks bytes that it has not seen by the order of a hash table of this process.
+    lowest = min((scores[token] for token in rest), default=0.0)
+    pieces = [(token, 0.0) for token in SPECIAL_TOKENS]
+    pieces += [(token, max(scores[token], lowest)) for token in ALPHABET]
+    pieces += [(token, scores[token]) for token in rest][: vocab_size - LEAST]  # likeliest first
     tokenizer.model = models.Unigram(pieces, unk_id=SPECIAL_TOKENS.index("<unk>"))
     return tokenizer
 
