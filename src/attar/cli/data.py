@@ -82,7 +82,7 @@ class LabelledOptions(LabelOptions):
 
     data: str = ""
     """Labelled examples: a Hub name, a .csv, .tsv, .jsonl or .parquet file (also .gz), a folder of
-    them, python-stdlib:package or python-stdlib:docstring."""
+    them, python-stdlib:package, :docstring, :clone or :defect."""
 
     def whole(self) -> Data:
         """What Python's verbs take.

@@ -9,14 +9,14 @@ from attar.data.data import STDLIB, Data, DataLike
 from attar.data.labelled.columns import find_roles, pick_columns, read_files
 from attar.data.labelled.labels import class_names, infer, limited, number_labels, read_labels
 from attar.data.labelled.splits import complete, to_dataset
-from attar.data.labelled.stdlib_tasks import stdlib_tables
+from attar.data.labelled.stdlib_tasks import STDLIB_TASKS, stdlib_tables
 from attar.data.labelled.task import Task, TaskKind
 from attar.data.text import from_hub, name_splits, progress_only_on_terminals
 from attar.errors import require
 
 _ACCEPTED = (
     "give a Hub name, a file or folder of .jsonl, .parquet, .csv or .tsv (each also with .gz), "
-    "python-stdlib:package or python-stdlib:docstring"
+    f"{STDLIB_TASKS}"
 )
 
 
@@ -42,7 +42,8 @@ def load_labelled(
 
     Args:
         data: a data set on the Hub, a data set object, a file or folder as for `load_text` but
-            without .txt, "python-stdlib:package" or "python-stdlib:docstring"; or `Data` with one
+            without .txt, one of "python-stdlib:package", "python-stdlib:docstring",
+            "python-stdlib:clone" and "python-stdlib:defect"; or `Data` with one
             of these and the columns of text (words, question), second text (context) and label
             (tags, answers), where they have no usual name. A text column without a pair column
             means that there is no pair. Lines of .csv and .tsv without a header are text and label,

@@ -9,9 +9,15 @@ from itertools import islice
 
 from datasets import Dataset
 
+from attar.data.labelled.stdlib_clones import clone_tables
+from attar.data.labelled.stdlib_defects import defect_tables
 from attar.data.text import SPLITS, STDLIB, stdlib_files
 from attar.errors import DataError
 
+STDLIB_TASKS = " or ".join(
+    f"{STDLIB}:{name}" for name in ("package", "docstring", "clone", "defect")
+)
+"""As errors call them."""
 PACKAGES = 10
 """Classes of "python-stdlib:package"."""
 OF_A_FILE = 100
@@ -27,13 +33,15 @@ def stdlib_tables(origin: str) -> dict[str, Dataset]:
     sources that come more than once are left out, so that nothing leaks.
 
     Raises:
-        DataError: `origin` is neither "python-stdlib:package" nor "python-stdlib:docstring".
+        DataError: `origin` is none of `STDLIB_TASKS`.
     """
-    make = {"package": _packages, "docstring": _docstrings}.get(origin.partition(":")[2])
+    name = origin.partition(":")[2]
+    if ready := {"clone": clone_tables, "defect": defect_tables}.get(name):
+        return ready()
+    make = {"package": _packages, "docstring": _docstrings}.get(name)
     if make is None:
         raise DataError(
-            f"expected {STDLIB}:package or {STDLIB}:docstring as a labelled source, found "
-            f"{origin}; give one of them"
+            f"expected {STDLIB_TASKS} as a labelled source, found {origin}; give one of them"
         )
     rows = list(make())
     times = Counter(row["code"] for _, row in rows if row["label"] != "false")
