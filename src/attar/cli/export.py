@@ -1,16 +1,15 @@
 """`attar export`."""
 
 from attar.cli.output import ExitCode, Output, require_folder_option, show, show_pairs
-from attar.conversion.export import Format, export_lines
+from attar.conversion.export import Format, Weights, export_lines
 from attar.conversion.export import export as export_model
-from attar.conversion.gguf_shape import Quantize
 
 
 def export(
     model: str,
     *,
     format: Format = "gguf",
-    quantize: Quantize | None = None,
+    quantize: Weights | None = None,
     revision: str | None = None,
     trust_remote_code: bool = False,
     output_dir: Output = None,
@@ -29,8 +28,8 @@ def export(
     format
         gguf for decoders, onnx for encoders with or without a head.
     quantize
-        The type of the weights in a GGUF file. q8_0 and q4_0 take about 8.5 and 4.5 bits each.
-        Default: f16. ONNX is always f32.
+        The type of the weights. For gguf: f16 (default), f32, bf16, q8_0 or q4_0; the last two take
+        about 8.5 and 4.5 bits each. For onnx: f32 (default), f16 or int8, a quarter of f32.
     revision
         Branch, tag or commit on the Hub.
     trust_remote_code

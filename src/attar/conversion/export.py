@@ -1,11 +1,14 @@
 """The verb `export`: a model in the format of another program."""
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Literal, get_args
 
+import torch
+from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from attar import checkpoint
@@ -21,6 +24,11 @@ from attar.report.units import digits, size
 from attar.runtime import place
 
 Format = Literal["gguf", "onnx"]
+Weights = Literal["f32", "f16", "bf16", "q8_0", "q4_0", "int8"]
+#: the types that a format has, the default one first
+_WEIGHTS: Mapping[str, tuple[Weights, ...]] = MappingProxyType(
+    {"gguf": ("f16", "f32", "bf16", "q8_0", "q4_0"), "onnx": ("f32", "f16", "int8")}
+)
 #: packages of each format; the extra that installs them has the name of the format
 _PACKAGES = {"gguf": ("gguf",), "onnx": ("onnx", "onnxscript", "onnxruntime")}
 #: bytes to spare for all but the weights
@@ -31,7 +39,7 @@ def export(
     model: str | Path | PreTrainedModel,
     *,
     format: Format = "gguf",
-    quantize: Quantize | None = None,
+    quantize: Weights | None = None,
     tokenizer: PreTrainedTokenizerBase | None = None,
     revision: str | None = None,
     trust_remote_code: bool = False,
@@ -45,8 +53,10 @@ def export(
     Args:
         model: folder, Hub name or a model.
         format: gguf for decoders, onnx for encoders with or without a head.
-        quantize: the type of the matrices of a GGUF file. q8_0 and q4_0 take about 8.5 and 4.5 bits
-            a number. None: f16. An ONNX file is always in f32.
+        quantize: the type of the weights. GGUF: f32, f16, bf16, and q8_0 and q4_0, which take about
+            8.5 and 4.5 bits a number. ONNX: f32, f16 (computed in float32), and int8: matrices and
+            embeddings in eight bits, inputs of matrices quantised when they are computed.
+            None: f16 for GGUF, f32 for ONNX.
         tokenizer: None: the model's own.
         revision: branch, tag or commit on the Hub.
         trust_remote_code: run modelling code that comes with the checkpoint.
@@ -55,43 +65,48 @@ def export(
     Returns:
         The record. Its `details` hold `file`, its `bytes`, the `architecture`, the result of the
         comparison (`check`) and `notes`; for GGUF also llama.cpp's name of the `tokenizer`, for
-        ONNX the `inputs` and `outputs`.
+        ONNX the `inputs` and `outputs`, and where the bytes of the file are (`parts`).
 
     Raises:
-        CompatibilityError: the format cannot hold this model or its tokenizer; the message says
-            why.
+        CompatibilityError: the format cannot hold this model or its tokenizer, or the file gives
+            other outputs than the model; the message says why.
         ConfigError: an option is none of those above.
         DataError: the model cannot be read.
         MissingExtraError: the packages of the format are not installed.
         ResourceError: there is no room for the file.
     """
-    formats, kinds = get_args(Format), get_args(Quantize)
+    formats = get_args(Format)
     require(format in formats, "format", format, f"one of {', '.join(formats)}")
-    quantize = quantize or ("f16" if format == "gguf" else "f32")
-    require(quantize in kinds, "quantize", quantize, f"one of {', '.join(kinds)}")
-    if format == "onnx":
-        require(quantize == "f32", "quantize", quantize, "f32 where the format is onnx")
-    for package in _PACKAGES[format]:
-        if find_spec(package) is None:
-            raise MissingExtraError(
-                f"writing {format.upper()} needs the package {package}, which is not installed; "
-                f"run pip install '.[{format}]' in the checkout of Attar"
-            )
+    kinds = _WEIGHTS[format]
+    quantize = quantize or kinds[0]
+    expected = f"one of {', '.join(kinds)} where the format is {format}"
+    require(quantize in kinds, "quantize", quantize, expected)
+    require_packages(format)
     name = checkpoint.name_of(model)
     settings = {"model": name, "format": format, "quantize": quantize}
     options: dict[str, Any] = {"revision": revision, "trust_remote_code": trust_remote_code}
     with artefact(output_dir, command="export", settings=settings) as work:
         if work.main:
             loaded = checkpoint.model_of(model, **options)
-            own = loaded if loaded is not model else copy.deepcopy(loaded)
             tokenizer = checkpoint.tokenizer_of(model, tokenizer, **options)
             if format == "onnx":
-                work.run.details = _onnx(work.folder, own, tokenizer)
+                written = write_onnx(
+                    work.folder,
+                    loaded,
+                    tokenizer=tokenizer,
+                    quantize=quantize,  # pyright: ignore[reportArgumentType]
+                )
+                work.run.details = written
                 keep_companions(name, work.folder)
             else:
+                own = loaded if loaded is not model else copy.deepcopy(loaded)
                 file = work.folder / f"{_stem(name)}-{quantize.upper()}.gguf"
                 work.run.details = _gguf(
-                    file, own, tokenizer, quantize=quantize, card=inherited(name)
+                    file,
+                    own,
+                    tokenizer,
+                    quantize=quantize,  # pyright: ignore[reportArgumentType]
+                    card=inherited(name),
                 )
     return work.run
 
@@ -148,28 +163,73 @@ def _gguf(
     }
 
 
-def _onnx(
-    folder: Path, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase
-) -> dict[str, Any]:
-    """Write an ONNX file with config and tokenizer beside it, and check it; returns the details of
-    the record.
+def require_packages(format: Format) -> None:
+    """Refuse a format whose packages are not installed.
+
+    Raises:
+        MissingExtraError: which package, and what to do.
     """
+    for package in _PACKAGES[format]:
+        if find_spec(package) is None:
+            raise MissingExtraError(
+                f"writing {format.upper()} needs the package {package}, which is not installed; "
+                f"run pip install '.[{format}]' in the checkout of Attar"
+            )
+
+
+def write_onnx(
+    folder: Path,
+    model: PreTrainedModel,
+    *,
+    tokenizer: PreTrainedTokenizerBase,
+    quantize: Literal["f32", "f16", "int8"] = "f32",
+    batches: Sequence[Mapping[str, Tensor]] | None = None,
+) -> dict[str, Any]:
+    """Write `model.onnx`, `config.json` and the tokenizer's files, and compare the file with the
+    model.
+
+    Args:
+        folder: there, and without such files.
+        model: an encoder, with its head if it has one; stays as it is.
+        tokenizer: the model's.
+        quantize: the type of the weights, as `export` has it.
+        batches: tokenized texts on which the file is compared with the model. None: batches made of
+            the whole vocabulary.
+
+    Returns:
+        `file`, its `bytes`, and where they are (`parts`: `matrices`, `vectors` and the `graph`,
+        which is everything but the weights); bytes of each of the `files` of the folder;
+        `architecture`, `inputs`, `outputs`, `check` and `notes`.
+
+    Raises:
+        CompatibilityError: the model generates text, cannot be traced, or the file gives other
+            outputs.
+        MissingExtraError: the packages are not installed.
+        ResourceError: there is no room.
+    """
+    require_packages("onnx")
     # imported here, as the package onnxruntime may be absent
     from attar.conversion import onnx
+    from attar.conversion.onnx_graph import parts_of
 
     onnx.require_encoder(model)
-    place(model.float(), "cpu")
+    here = {(weight.dtype, weight.device.type) for weight in model.parameters()}
+    if here != {(torch.float32, "cpu")}:
+        place(model := copy.deepcopy(model).float(), "cpu")
     needed = sum(weight.nbytes for weight in model.parameters()) + _HEADER
     require_space(folder, needed=needed, what="this model in f32")
     inputs, file = onnx.inputs_of(tokenizer), folder / "model.onnx"
-    outputs = onnx.write(file, model, inputs=inputs)
-    check = onnx.verify(file, model, inputs=inputs)
+    outputs = onnx.write(file, model, inputs=inputs, quantize=quantize)
+    check = onnx.verify(file, model, inputs=inputs, quantize=quantize, batches=batches)
     model.config.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return {
         "file": file.name,
-        "bytes": sum(part.stat().st_size for part in folder.glob("model.onnx*")),
+        "bytes": sum(part.stat().st_size for part in folder.glob(f"{file.name}*")),
+        "parts": parts_of(file),
+        "files": {each.name: each.stat().st_size for each in sorted(folder.glob("*.*"))},
         "architecture": type(model).__name__,
+        "weights": quantize,
         "inputs": inputs,
         "outputs": outputs,
         "check": check,
@@ -182,14 +242,20 @@ def export_lines(run: Run) -> list[tuple[str, str]]:
     details = run.details
     check = details["check"]
     difference = check["largest_difference"]
+    close = f"within {digits(difference)}" if difference else "equal"
     lines = [("file", f"{details['file']}  ({size(details['bytes'])})")]
     if "tokenizer" in details:
         text = f"{details['architecture']}, pre-tokenizer {details['tokenizer']}"
         same = f"{100 * check['same_token']:.0f}% of {check['positions']} positions"
-        compared = f"same next token at {same}, logits"
+        compared = f"same next token at {same}, logits {close}"
     else:
-        text, compared = details["architecture"], "outputs"
+        text, compared = details["architecture"], f"outputs {close}"
+        if details["weights"] != "f32":
+            compared += f", {digits(100 * check['relative_difference'])}% off on the whole"
+            if "same_class" in check:
+                compared += f", same class {100 * check['same_class']:.0f}% of the time"
+        parts = ", ".join(f"{name} {size(part)}" for name, part in details["parts"].items())
+        lines.append(("weights", f"{details['weights']}: {parts}"))
         lines.append(("inputs", ", ".join(details["inputs"])))
         lines.append(("outputs", ", ".join(details["outputs"])))
-    close = f"within {digits(difference)}" if difference else "equal"
-    return [*lines, ("architecture", text), ("verified", f"{compared} {close}")]
+    return [*lines, ("architecture", text), ("verified", compared)]

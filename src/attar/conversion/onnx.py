@@ -3,25 +3,34 @@
 import contextlib
 import logging
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from types import MappingProxyType
+from typing import Any, Literal
 
 import onnxruntime
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from attar.conversion.onnx_graph import ONE_FILE, Graph, slim
+from attar.conversion.onnx_quantise import to_float16, to_int8
 from attar.errors import CompatibilityError
 from attar.models import has_cache, inference, positions_of
 
-#: relative difference of outputs that other kernels may cause in float32
-_ROUNDING = 1e-3
+Weights = Literal["f32", "f16", "int8"]
+"""The type of the weights in a file."""
+
+#: largest relative difference of outputs, `|a - b| / |a|`: that of other kernels in float32, of the
+#: rounding of weights, and of eight bits with inputs rounded too. LIMITS
+_LIMITS: Mapping[Weights, float] = MappingProxyType({"f32": 1e-3, "f16": 0.02, "int8": 0.3})
+#: the first operators that have attention as one of them
+_OPSET = 23
+#: outputs with one number for each token
+_ENDS = ("start_logits", "end_logits")
 #: rows and tokens of the batch that is traced, and of those that are compared
 _TRACED = (2, 12)
-_COMPARED = ((1, 1), (2, 12), (3, 7))
-#: bytes of weights above which they go to a file of their own, as protobuf ends at 2 GB
-_ONE_FILE = 1_500_000_000
+_COMPARED = ((1, 1), (2, 12), (3, 7), (16, 48))
 
 
 def require_encoder(model: PreTrainedModel) -> None:
@@ -57,13 +66,16 @@ def inputs_of(tokenizer: PreTrainedTokenizerBase) -> list[str]:
     return ["input_ids", "attention_mask", *([types] * (types in tokenizer.model_input_names))]
 
 
-def write(path: Path, model: PreTrainedModel, *, inputs: list[str]) -> list[str]:
+def write(
+    path: Path, model: PreTrainedModel, *, inputs: list[str], quantize: Weights = "f32"
+) -> list[str]:
     """Write the file, for any batch size and any length that the model reads.
 
     Args:
         path: a new file.
         model: in float32, on the CPU.
         inputs: names from `inputs_of`.
+        quantize: the type of its weights. f16 is computed in float32.
 
     Returns:
         The names of the outputs.
@@ -74,7 +86,7 @@ def write(path: Path, model: PreTrainedModel, *, inputs: list[str]) -> list[str]
     traced = _Traced(model, inputs)
     given = tuple(_batch(model, inputs, shape=_TRACED).values())
     rows, tokens = torch.export.Dim("batch"), torch.export.Dim("tokens", max=positions_of(model))
-    heavy = sum(weight.nbytes for weight in model.parameters()) > _ONE_FILE
+    heavy = sum(weight.nbytes for weight in model.parameters()) > ONE_FILE
     with _quiet(), inference(model):
         outputs = list(traced(*given))
         try:
@@ -86,6 +98,7 @@ def write(path: Path, model: PreTrainedModel, *, inputs: list[str]) -> list[str]
                 output_names=outputs,
                 dynamic_shapes={"inputs": tuple({0: rows, 1: tokens} for _ in given)},
                 dynamo=True,
+                opset_version=_OPSET,
                 external_data=heavy,
                 verbose=False,
             )
@@ -94,43 +107,102 @@ def write(path: Path, model: PreTrainedModel, *, inputs: list[str]) -> list[str]
                 f"cannot write {model.name_or_path or 'this model'} ({type(model).__name__}) as "
                 f"ONNX: torch cannot trace it ({' '.join(str(error).split())[:200]})"
             ) from error
+    if quantize != "f32" or not heavy:  # notes are nothing beside so many weights
+        graph = Graph.read(path)
+        slim(graph)
+        if quantize != "f32":
+            (to_int8 if quantize == "int8" else to_float16)(graph)
+        graph.write(path)
     return outputs
 
 
-def verify(path: Path, model: PreTrainedModel, *, inputs: list[str]) -> dict[str, float]:
-    """Run a file in onnxruntime and compare it with the model, on padded batches of several shapes.
+def verify(
+    path: Path,
+    model: PreTrainedModel,
+    *,
+    inputs: list[str],
+    quantize: Weights = "f32",
+    batches: Sequence[Mapping[str, Tensor]] | None = None,
+) -> dict[str, float]:
+    """Run a file in onnxruntime and compare it with the model.
+
+    Args:
+        path: the file.
+        model: in float32, on the CPU.
+        inputs: names from `inputs_of`.
+        quantize: the type of the weights in the file, on which the limit depends.
+        batches: what they are compared on, as a tokenizer gives it. None: padded batches of several
+            shapes, with tokens from the whole vocabulary.
 
     Returns:
-        The largest `relative_difference` of an output, `|a - b| / |a|`, and the
-        `largest_difference` of a single value.
+        The largest `relative_difference` of an output, `|a - b| / |a|` over all rows;
+        the `largest_difference` of a single value and the `mean_difference`; of a model that has
+        classes also `same_class`, the share of rows, or of words, with the same class.
 
     Raises:
         CompatibilityError: the file gives other outputs than the model.
     """
+    most = positions_of(model) or max(tokens for _, tokens in _COMPARED)
+    if batches is None:
+        shapes = [(rows, min(tokens, most)) for rows, tokens in _COMPARED]
+        batches = [_batch(model, inputs, shape=shape) for shape in shapes]
+    pairs = _outputs(path, model, inputs=inputs, batches=batches)
+    every = torch.cat([(a - b).abs().flatten() for a, b in pairs.values()])
+    relative = [float((a - b).norm() / a.norm().clamp(min=1e-30)) for a, b in pairs.values()]
+    check = {
+        "relative_difference": max(relative),
+        "largest_difference": float(every.max()),
+        "mean_difference": float(every.mean()),
+    }
+    if "logits" in pairs and pairs["logits"][0].shape[-1] > 1:
+        several = getattr(model.config, "problem_type", None) == "multi_label_classification"
+        check["same_class"] = _same_class(*pairs["logits"], several=several)
+    if not check["relative_difference"] <= _LIMITS[quantize]:
+        what = "written as ONNX" if quantize == "f32" else f"written as ONNX in {quantize}"
+        remedy = "" if quantize == "f32" else "; write it in f32, or train it with more steps"
+        raise CompatibilityError(
+            f"this model cannot be {what}: in onnxruntime its outputs differ by "
+            f"{check['relative_difference']:.2g} (relative), and {_LIMITS[quantize]:g} is the "
+            f"most{remedy}; nothing was kept"
+        )
+    return check
+
+
+def _same_class(ours: Tensor, theirs: Tensor, *, several: bool) -> float:
+    """Share of rows `(N, C)` with the same class, or of classes that are on or off alike."""
+    if several:
+        return float(((ours > 0) == (theirs > 0)).float().mean())
+    return float((ours.argmax(-1) == theirs.argmax(-1)).float().mean())
+
+
+def _outputs(
+    path: Path,
+    model: PreTrainedModel,
+    *,
+    inputs: list[str],
+    batches: Sequence[Mapping[str, Tensor]],
+) -> dict[str, tuple[Tensor, Tensor]]:
+    """Outputs of the model and of the file for each text, or for each word that is no padding."""
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
     providers = ["CPUExecutionProvider"]
     session = onnxruntime.InferenceSession(path, options, providers=providers)
-    most = positions_of(model) or max(tokens for _, tokens in _COMPARED)
-    largest = relative = 0.0
-    for rows, tokens in _COMPARED:
-        batch = _batch(model, inputs, shape=(rows, min(tokens, most)))
-        theirs: Any = session.run(None, {name: value.numpy() for name, value in batch.items()})
+    found: dict[str, list[tuple[Tensor, Tensor]]] = {}
+    for batch in batches:
+        given = {name: batch[name] for name in inputs}
+        theirs: Any = session.run(None, {name: value.numpy() for name, value in given.items()})
         with inference(model):
-            ours = _Traced(model, inputs)(*batch.values())
-        for a, b in zip(ours.values(), map(torch.from_numpy, theirs), strict=True):
-            if a.shape[:2] == batch["input_ids"].shape:  # outputs at padding are meaningless
-                text = batch["attention_mask"].bool()
+            ours = _Traced(model, inputs)(*given.values())
+        text = batch["attention_mask"].bool()
+        for (name, a), b in zip(ours.items(), map(torch.from_numpy, theirs), strict=True):
+            if a.shape[:2] == text.shape and (a.ndim == 3 or name in _ENDS):
                 a, b = a[text], b[text]
-            difference = a - b
-            largest = max(largest, float(difference.abs().max()))
-            relative = max(relative, float(difference.norm() / a.norm().clamp(min=1e-30)))
-    if not relative <= _ROUNDING:
-        raise CompatibilityError(
-            "this model cannot be written as ONNX: in onnxruntime its outputs differ by "
-            f"{relative:.2g} (relative); nothing was kept"
-        )
-    return {"relative_difference": relative, "largest_difference": largest}
+            found.setdefault(name, []).append((a, b))
+    whole = {
+        name: [torch.cat(side) for side in zip(*parts, strict=True)]
+        for name, parts in found.items()
+    }
+    return {name: (a, b) for name, (a, b) in whole.items()}
 
 
 def _batch(
