@@ -9,10 +9,12 @@ Shi, Yang, Xu, Kang, Lo: Compressing Pre-trained Models of Code into 3 MB, ASE 2
 arXiv 2208.07120.
 
 Deviations (paper and official code; here; why):
-- Search: a genetic algorithm of 5,050 draws, which misses the optimum; every point of the space is
-  looked at, which takes seconds and finds it. `ga` is the algorithm as published, with a seed.
+- Search: a genetic algorithm of 5,050 draws, most runs of which miss the optimum; every point of
+  the space is looked at, which takes a second or two and finds it. `ga` is the algorithm as
+  published, with a seed; encoders of equal genes are twins, in whatever order their genes stand.
 - Size: aimed at, so that the published "3 MB" are 3.06 MB of weights; a hard limit on all that is
-  stored: weights, tokenizer, config. `hard=False` with `cost_model="paper"` is as published.
+  stored: weights, tokenizer, config. With `cost_model="paper"`, `hard=False` is as published, and
+  `hard=True` maximises the published operations below the published size.
 - Compute: look-ups count as products, a norm as 5 operations, and heads add operations for nothing;
   multiply-accumulates of linear layers and attention, in which heads cost nothing. So heads are not
   searched: they are as near to 32 channels wide as the space allows.
