@@ -482,3 +482,92 @@ def test_neither_docstring_nor_code_alone_tells_the_label(
             assert len(code) == 4000 or ast.get_docstring(ast.parse(code).body[0]) is None
             head = code.split("\n", 1)[0]
             assert f'{head}\n"""{own[:9]}' in openings or not head.endswith(":")
+
+
+# ---------------------------------------------------------------------------- a teacher's task
+
+VERDICT = Task("single_label", ("good", "bad"))  # not in the order of the alphabet
+
+
+def test_rows_without_labels_are_of_the_teachers_task(tmp_path: Path) -> None:
+    lines = [json.dumps({"text": text}) for text, _ in ROWS]
+    file = write(tmp_path / "a.jsonl", "\n".join(lines))
+    data, task = load_labelled(file, known=VERDICT)
+    assert task == VERDICT
+    assert sorted(pooled(data)) == sorted(text for text, _ in ROWS)
+    assert {*pooled(data, "label")} == {-100}
+    labelled, _ = load_labelled(columns(text=[t for t, _ in ROWS], label=[y for _, y in ROWS]))
+    for name in SPLITS:  # cut as they are where there are labels
+        assert data[name]["text"][:] == labelled[name]["text"][:]
+        assert data[name].column_names == labelled[name].column_names
+    with pytest.raises(DataError, match=r"expected a label column in .*found the columns text"):
+        load_labelled(file)
+
+
+@pytest.mark.parametrize(
+    ("known", "column", "blank"),
+    [
+        (Task("regression"), "text", math.nan),
+        (Task("multi_label", ("a", "b")), "text", [-100]),
+        (Task("token_classification", ("O", "X")), "words", [-100, -100]),
+        (Task("question_answering", pair=True), "question", {"text": [""], "answer_start": [-100]}),
+    ],
+    ids=lambda value: value.kind if isinstance(value, Task) else None,
+)
+def test_every_kind_of_task_has_rows_without_labels(known: Task, column: str, blank: Any) -> None:
+    rows: dict[str, list[Any]] = {"text": [f"text {i}" for i in range(60)]}
+    if known.kind == "token_classification":
+        rows = {"tokens": [["word", str(i)] for i in range(60)]}
+    if known.kind == "question_answering":
+        rows = {name: SQUAD[name] for name in ("question", "context")}
+    data, task = load_labelled(columns(**rows), known=known)
+    assert task == known
+    assert pooled(data, column)
+    label = "answers" if known.kind == "question_answering" else "label"
+    assert all(value == blank or value != value for value in pooled(data, label))
+
+
+def test_labels_of_the_other_splits_are_numbered_as_the_teachers() -> None:
+    train = columns(text=[f"text {i}" for i in range(40)])
+    scored = columns(text=["fine", "poor", "odd"], label=["good", "bad", None])
+    data, task = load_labelled(split(train, validation=scored, test=train), known=VERDICT)
+    assert task == VERDICT
+    assert data["validation"]["label"][:] == [0, 1]
+    assert {*data["train"]["label"], *data["test"]["label"]} == {-100}
+    assert data["test"]["text"][:] == train["text"][:]
+    numbers = columns(text=["fine", "poor"], label=[0, 1])
+    data, _ = load_labelled(split(train, validation=numbers, test=numbers), known=VERDICT)
+    assert data["test"]["label"][:] == [0, 1]
+    odd = columns(text=["fine", "odd"], label=["good", "odd"])
+    with pytest.raises(DataError, match=r"of the teacher \(good, bad\) in the test .* also odd;"):
+        load_labelled(split(train, validation=scored, test=odd), known=VERDICT)
+
+
+@pytest.mark.parametrize("none", [None, -1, -100])
+def test_a_column_of_labels_that_says_nothing_is_none(none: Any) -> None:
+    data, task = load_labelled(
+        columns(text=[f"text {i}" for i in range(40)], label=[none] * 40), known=VERDICT
+    )
+    assert task == VERDICT
+    assert {*pooled(data, "label")} == {-100}
+    assert len(pooled(data)) == 40
+
+
+def test_pairs_without_labels_are_pairs(tmp_path: Path) -> None:
+    lines = ["premise,hypothesis", *(f"a {i},b {i}" for i in range(40))]
+    data, task = load_labelled(write(tmp_path / "a.csv", "\n".join(lines)), known=VERDICT)
+    assert task == Task("single_label", VERDICT.labels, pair=True)
+    assert data["train"].column_names == ["text", "text_pair", "label", "source"]
+
+
+def test_labels_that_are_there_tell_the_task_as_ever() -> None:
+    rows = columns(text=[t for t, _ in ROWS], label=[y for _, y in ROWS])
+    data, task = load_labelled(rows, known=VERDICT)
+    plain, same = load_labelled(rows)
+    assert task == same == Task("single_label", ("bad", "good"))
+    assert {name: data[name][:] for name in SPLITS} == {name: plain[name][:] for name in SPLITS}
+
+
+def test_a_task_that_is_not_the_teachers_is_refused() -> None:
+    with pytest.raises(ConfigError, match="task must be single_label, as the teacher's is; found"):
+        load_labelled(columns(text=["a"]), task="regression", known=VERDICT)

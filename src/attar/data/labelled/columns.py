@@ -49,11 +49,11 @@ Rows = dict[str, list[Any]]
 
 @dataclass(frozen=True)
 class Roles:
-    """Which columns of the source are the text, its partner and the label."""
+    """Which columns of the source are the text, its partner and the label (None: it has none)."""
 
     text: str
     pair: str | None
-    label: str
+    label: str | None
 
 
 def read_files(path: Path, named: Sequence[str]) -> tuple[dict[str, Dataset], bool]:
@@ -115,23 +115,32 @@ def _with_header(
 
 
 def find_roles(
-    table: Dataset, task: TaskKind | None, *, named: tuple[str | None, ...], origin: str
+    tables: Mapping[str, Dataset],
+    task: TaskKind | None,
+    *,
+    named: tuple[str | None, ...],
+    origin: str,
+    unlabelled: TaskKind | None = None,
 ) -> Roles:
     """The columns that were named, and for the others the usual names.
 
     Args:
-        table: the training split.
+        tables: the splits; train decides, but for labels that only the others have.
         task: None: any; the columns decide.
         named: the columns of text, pair and label, None where not named.
         origin: the source as errors call it.
+        unlabelled: there need not be labels; without them, the kind of task. None: they must be.
 
     Raises:
         DataError: a named column is missing, or there is none of the usual names.
     """
+    table = tables["train"]
     columns = {name.lower(): name for name in reversed(table.column_names)}
+    every = [name for other in tables.values() for name in other.column_names]
     found = f"found the columns {', '.join(table.column_names) or 'none'}"
     for option, name in zip(("text", "pair", "label"), named, strict=True):
-        if name is not None and name not in table.column_names:
+        there = every if option == "label" and unlabelled else table.column_names
+        if name is not None and name not in there:
             raise DataError(
                 f"expected a column {name!r} in {origin}, {found}; name the right one with "
                 f"{option}_column (--{option}-column){did_you_mean(name, table.column_names)}"
@@ -147,17 +156,23 @@ def find_roles(
         text, pair, label = text or question, pair or context, label or answers
     else:
         tagged = task == "token_classification"
-        label = label or first((*TAGS, *LABELS) if tagged else (*LABELS, *TAGS))
+        usual_labels = (*TAGS, *LABELS) if tagged else (*LABELS, *TAGS)
+        label = label or first(usual_labels)
+        if label is None and unlabelled:  # perhaps other splits have some
+            tagged = unlabelled == "token_classification"
+            label = next((n for usual in usual_labels for n in every if n.lower() == usual), None)
         if text is None and pair is None:
-            listed = tagged or (task is None and label is not None and _is_listed(table[label]))
+            listed = tagged or (
+                task is None and label in table.column_names and _is_listed(table[label])
+            )
             text = first(WORDS) if listed else None
             both = [p for p in PAIRS if {*p} <= columns.keys() and label != columns[p[1]]]
             if text is None and both:
                 text, pair = columns[both[0][0]], columns[both[0][1]]
         text = text or first((*TEXTS, *WORDS))
-    lacks = "text" if text is None else "label" if label is None else None
+    lacks = "text" if text is None else "label" if label is None and not unlabelled else None
     lacks = "pair" if pair is None and task == "question_answering" else lacks
-    if text is None or label is None or lacks is not None:
+    if text is None or lacks is not None:
         usual = {
             "text": (*TEXTS, *WORDS, *("/".join(pair) for pair in PAIRS)),
             "pair": ANSWERS[1:2],
@@ -200,7 +215,7 @@ def pick_columns(
             if theirs is not None:
                 rows[ours] = table[theirs][:]
         known = roles.label in table.column_names  # test sets may come without the column
-        rows["label"] = table[roles.label][:] if known else [None] * len(table)
+        rows["label"] = table[str(roles.label)][:] if known else [None] * len(table)
         splits[name] = rows
     if cells:
         texts = splits["train"]["text"]
@@ -209,7 +224,7 @@ def pick_columns(
                 f"expected text in column {roles.text!r} of {origin}, found numbers alone; name "
                 "the right one with text_column (--text-column)"
             )
-        _read_numbers(splits.values(), column=roles.label, origin=origin)
+        _read_numbers(splits.values(), column=roles.label or "label", origin=origin)
     for rows in splits.values():  # without a label: empty, or the NaN of pandas
         rows["label"] = [None if x == "" or x != x else _plain(x) for x in rows["label"]]
     return splits

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from datasets import ClassLabel
+from datasets import ClassLabel, Dataset
 
 from attar.data.files import reason
 from attar.data.labelled.columns import NUMBER, Rows
@@ -48,8 +48,15 @@ def infer(texts: Sequence[Any], labels: Sequence[Any], *, origin: str) -> TaskKi
     return "regression" if numbers and not whole else "single_label"
 
 
-def class_names(feature: Any) -> tuple[str, ...] | None:
+def lacks_labels(labels: Iterable[Any]) -> bool:
+    """Whether all labels, as the source has them, say that there is none."""
+    return all(label is None or label in (-1, UNLABELLED, [UNLABELLED]) for label in labels)
+
+
+def names_in(tables: Mapping[str, Dataset], column: str | None) -> tuple[str, ...] | None:
     """The names of labels in the order of their numbers, if a column of the source has them."""
+    holder = next((table for table in tables.values() if column in table.column_names), None)
+    feature = None if holder is None or column is None else holder.features[column]
     feature = getattr(feature, "feature", feature)  # of a list
     return tuple(feature.names) if isinstance(feature, ClassLabel) else None
 
@@ -62,6 +69,7 @@ def read_labels(
     column: str,
     origin: str,
     skip_empty: bool = False,
+    unlabelled: bool = False,
 ) -> None:
     """Check the rows, and bring their labels in place to names, numbers or answers, None where
     there is none; of token classification also the texts to words.
@@ -69,10 +77,11 @@ def read_labels(
     Args:
         splits: the rows of each split.
         kind: the kind of task.
-        order: names of the labels that are numbers, as of `class_names`.
+        order: names of the labels that are numbers, as of `names_in`.
         column: the labels' column as errors call it.
         origin: the source as errors call it.
         skip_empty: leave out rows without text.
+        unlabelled: train need not have a label.
 
     Raises:
         DataError: a text is missing, a label is none of this task, or train has no label at all.
@@ -106,7 +115,7 @@ def read_labels(
         rows["label"] = labels
         for key, values in rows.items():
             rows[key] = [value for i, value in enumerate(values) if i not in empty]
-    if all(label is None for label in splits["train"]["label"]):
+    if not unlabelled and all(label is None for label in splits["train"]["label"]):
         raise _unlabelled(origin)
 
 
@@ -266,6 +275,29 @@ def number_labels(
                 f"expected only labels of the train split in the {name} split of {origin}, found "
                 f"also {', '.join(unknown[:10])}; add examples to train, or leave out those rows"
             )
+    _number(splits, names)
+    return names
+
+
+def number_as(splits: Mapping[str, Rows], names: Sequence[str], *, origin: str) -> None:
+    """Turn names into the numbers of a teacher's, in place; where it has none, nothing changes.
+
+    Raises:
+        DataError: a label that is none of its.
+    """
+    for split, rows in splits.items():
+        used = {label for label in _flat(rows["label"]) if isinstance(label, str)}
+        if unknown := sorted(used - {*names}):
+            raise DataError(
+                f"expected only labels of the teacher ({', '.join(names[:10])}) in the {split} "
+                f"split of {origin}, found also {', '.join(unknown[:10])}; rename them, or leave "
+                "out those rows"
+            )
+    if names:
+        _number(splits, names)
+
+
+def _number(splits: Mapping[str, Rows], names: Sequence[str]) -> None:
     number = {name: i for i, name in enumerate(names)}
     for rows in splits.values():
         for i, label in enumerate(rows["label"]):
@@ -273,7 +305,6 @@ def number_labels(
                 rows["label"][i] = [number.get(tag, UNLABELLED) for tag in label]
             elif label is not None:
                 rows["label"][i] = number[label]
-    return names
 
 
 def _elsewhere(used: Mapping[str, Counter]) -> str:

@@ -7,7 +7,15 @@ from datasets import DatasetDict
 
 from attar.data.data import STDLIB, Data, DataLike
 from attar.data.labelled.columns import find_roles, pick_columns, read_files
-from attar.data.labelled.labels import class_names, infer, limited, number_labels, read_labels
+from attar.data.labelled.labels import (
+    infer,
+    lacks_labels,
+    limited,
+    names_in,
+    number_as,
+    number_labels,
+    read_labels,
+)
 from attar.data.labelled.splits import complete, to_dataset
 from attar.data.labelled.stdlib_tasks import STDLIB_TASKS, stdlib_tables
 from attar.data.labelled.task import Task, TaskKind
@@ -24,6 +32,7 @@ def load_labelled(
     data: DataLike,
     *,
     task: TaskKind | None = None,
+    known: Task | None = None,
     limit_labels: int | None = None,
     seed: int = 0,
 ) -> tuple[DatasetDict, Task]:
@@ -52,6 +61,10 @@ def load_labelled(
             1.0 and 0.0 where labels are missing, since pandas writes whole numbers so; other
             numbers are regression. Lists are token classification, if they have one label a word,
             or else multi-label: of classes, or 0 and 1 (false and true) for each class.
+        known: what a teacher predicts. Where train has no label, its rows are then of this task
+            and stay without one, as do other splits that have none and those that are cut from
+            train; labels of the other splits are numbered as the teacher's are. None, or where
+            train has labels: the labels tell the task.
         limit_labels: keep the labels of this many rows of train, spread over the classes as all
             labels are but at least one a class, and forget the others; None: keep all.
         seed: draws the labels that are kept. Splits that are cut do not depend on it, so that a
@@ -59,12 +72,15 @@ def load_labelled(
 
     Raises:
         DataError: the source cannot be read; columns or task cannot be told; a text is empty; there
-            is one class only, a class without a row in train, or a label that train does not know.
-        ConfigError: a configuration of a source that is not on the Hub, or `limit_labels` below the
-            number of classes.
+            is one class only, a class without a row in train, or a label that train (without labels
+            in it, `known`) does not know.
+        ConfigError: `task` is not that of `known`, a configuration of a source that is not on the
+            Hub, or `limit_labels` below the number of classes.
     """
-    known = get_args(TaskKind)
-    require(task is None or task in known, "task", task, f"one of {', '.join(known)}")
+    kinds = get_args(TaskKind)
+    require(task is None or task in kinds, "task", task, f"one of {', '.join(kinds)}")
+    if known is not None and task is not None:
+        require(task == known.kind, "task", task, f"{known.kind}, as the teacher's is")
     require(isinstance(seed, int) and seed >= 0, "seed", seed, "a whole number from 0")
     data = Data.of(data)
     source, config, origin = data.source, data.config, data.origin
@@ -83,15 +99,33 @@ def load_labelled(
                 source = from_hub(origin, config, accepted=_ACCEPTED)
             tables = name_splits(source, origin)
         tables = {name: table.with_format(None) for name, table in tables.items()}
-    roles = find_roles(tables["train"], task, named=named, origin=origin)
-    splits = pick_columns(tables, roles, cells=cells, origin=origin)
-    kind = task or infer(splits["train"]["text"], splits["train"]["label"], origin=origin)
-    order = class_names(tables["train"].features[roles.label])
-    read_labels(
-        splits, kind, order=order, column=roles.label, origin=origin, skip_empty=data.skip_empty
+    roles = find_roles(
+        tables, task, named=named, origin=origin, unlabelled=known.kind if known else None
     )
-    splits = complete(splits, origin=origin)
-    names = number_labels(splits, kind, order=order, origin=origin)
+    splits = pick_columns(tables, roles, cells=cells, origin=origin)
+    blank = known is not None and lacks_labels(splits["train"]["label"])
+    if known is not None and blank:
+        kind = known.kind
+    else:
+        kind = task or infer(splits["train"]["text"], splits["train"]["label"], origin=origin)
+    order = names_in(tables, roles.label)
+    if known is not None and blank and kind == "single_label":
+        order = order or known.labels  # numbers are the teacher's
+    read_labels(
+        splits,
+        kind,
+        order=order,
+        column=roles.label or "label",
+        origin=origin,
+        skip_empty=data.skip_empty,
+        unlabelled=blank,
+    )
+    splits = complete(splits, origin=origin, unlabelled=blank)
+    if known is not None and blank:
+        names = known.labels
+        number_as(splits, names, origin=origin)
+    else:
+        names = number_labels(splits, kind, order=order, origin=origin)
     described = Task(kind, names, roles.pair is not None)
     if limit_labels is not None:
         train = splits["train"]

@@ -2,7 +2,7 @@
 
 import logging
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,19 +16,23 @@ from attar.errors import DataError
 logger = logging.getLogger(__name__)
 
 
-def complete(splits: Mapping[str, Rows], *, origin: str) -> dict[str, Rows]:
+def complete(
+    splits: Mapping[str, Rows], *, origin: str, unlabelled: bool = False
+) -> dict[str, Rows]:
     """Leave out what cannot be scored, and cut the missing splits from train.
 
     Args:
         splits: the rows of each split, None as the label where there is none.
         origin: the source as errors call it.
+        unlabelled: nothing is left out of a split that has no label at all, and such rows of train
+            are cut like others.
 
     Raises:
         DataError: train has too few different rows to be cut.
     """
     parts: dict[str, Rows] = {}
     for name, rows in splits.items():
-        known = [i for i, label in enumerate(rows["label"]) if label is not None]
+        known = _usable(rows["label"], unlabelled)
         lost = len(rows["label"]) - len(known)
         if name == "train":
             if lost:
@@ -46,12 +50,14 @@ def complete(splits: Mapping[str, Rows], *, origin: str) -> dict[str, Rows]:
             [hash_of(f"{a}\0{b}") for a, b in zip(texts, pairs, strict=True)],
             dtype=np.uint64,
         )
-        known = np.asarray([label is not None for label in train["label"]], dtype=bool)
+        known = np.zeros(len(keys), dtype=bool)
+        known[_usable(train["label"], unlabelled)] = True
         distinct = np.unique(keys[known])
         if len(distinct) <= len(missing):
             raise DataError(
-                f"expected labelled rows for train, {' and '.join(missing)} in {origin}, found "
-                f"{len(distinct)} different ones; give more rows"
+                f"expected {'' if unlabelled else 'labelled '}rows for train, "
+                f"{' and '.join(missing)} in {origin}, found {len(distinct)} different "
+                "ones; give more rows"
             )
         size = max(1, round(HELD_OUT * len(distinct)))
         # The place of a text in the order of the hashes; equal texts leave train together.
@@ -62,6 +68,12 @@ def complete(splits: Mapping[str, Rows], *, origin: str) -> dict[str, Rows]:
         for i, name in enumerate(missing):
             parts[name] = _take(train, np.flatnonzero(away & known & (place // size == i)))
     return {name: parts[name] for name in SPLITS}
+
+
+def _usable(labels: Sequence[Any], unlabelled: bool) -> list[int]:
+    """The rows with a label; where there are none and need be none, all."""
+    known = [i for i, label in enumerate(labels) if label is not None]
+    return [*range(len(labels))] if unlabelled and not known else known
 
 
 def _take(rows: Rows, which: Iterable[int]) -> Rows:
