@@ -14,6 +14,7 @@ from datasets import Dataset, concatenate_datasets
 from datasets.table import InMemoryTable
 
 from attar.data.files import LOADERS, group_by_split, kind, load_table, read_cells
+from attar.data.labelled.published import CODESPLIT, read_codesplit, read_published
 from attar.data.labelled.task import TaskKind
 from attar.data.text import SPLITS
 from attar.errors import DataError, did_you_mean
@@ -28,8 +29,9 @@ PAIRS = (
     ("question", "context"),
     ("text1", "text2"),
     ("text_a", "text_b"),
+    ("func1", "func2"),
 )
-TEXTS = ("text", "sentence", "sentence1", "question", "content", "review", "document")
+TEXTS = ("text", "sentence", "sentence1", "question", "content", "review", "document", "func")
 WORDS = ("words", "tokens")
 LABELS = (
     *("label", "labels", "answer", "score", "rating", "stars", "class", "category", "target"),
@@ -66,13 +68,17 @@ def read_files(path: Path, named: Sequence[str]) -> tuple[dict[str, Dataset], bo
     Raises:
         DataError: a file cannot be read, has no columns, or has others than those next to it.
     """
+    if published := read_published(path):
+        return published, False
     groups = {name: files for name, files in group_by_split(path).items() if name in SPLITS}
     every = [file for files in groups.values() for file in files]
     loaders = {file: LOADERS[kind(file) or ""] for file in every}
-    if plain := [file for file, loader in loaders.items() if loader is None]:
+    lines = {file: read_codesplit(file) for file, loader in loaders.items() if loader is None}
+    if plain := [file for file, table in lines.items() if table is None]:
         raise DataError(
             f"expected labelled rows, found {plain[0]}, which has no columns; give .jsonl, "
-            ".parquet, .csv or .tsv (each also with .gz)"
+            f".parquet, .csv or .tsv (each also with .gz), or .txt lines of 'text {CODESPLIT} "
+            "label'"
         )
     flat = {file: read_cells(file) for file, loader in loaders.items() if loader == "csv"}
     last = Counter(cell for table in flat.values() for cell in table.column(-1).to_pylist())
@@ -81,7 +87,7 @@ def read_files(path: Path, named: Sequence[str]) -> tuple[dict[str, Dataset], bo
         parts = [
             _with_header(flat[f], last, named=named, file=f)
             if f in flat
-            else load_table(f, loaders[f] or "")
+            else lines.get(f) or load_table(f, loaders[f] or "")
             for f in files
         ]
         if any(part.column_names != parts[0].column_names for part in parts):

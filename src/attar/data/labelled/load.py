@@ -52,11 +52,12 @@ def load_labelled(
     Args:
         data: a data set on the Hub, a data set object, a file or folder as for `load_text` but
             without .txt, one of "python-stdlib:package", "python-stdlib:docstring",
-            "python-stdlib:clone" and "python-stdlib:defect"; or `Data` with one
-            of these and the columns of text (words, question), second text (context) and label
-            (tags, answers), where they have no usual name. A text column without a pair column
-            means that there is no pair. Lines of .csv and .tsv without a header are text and label,
-            or text, second text and label.
+            "python-stdlib:clone" and "python-stdlib:defect", a folder of Devign or BigCloneBench as
+            published, or .txt lines of `text <CODESPLIT> label`; or `Data` with one of these and
+            the columns of text (words, question), second text (context) and label (tags, answers),
+            where they have no usual name. A text column without a pair column means that there is
+            no pair. Lines of .csv and .tsv without a header are text and label, or text, second
+            text and label.
         task: None: by the labels. Strings, truth values and whole numbers are classes, as are
             1.0 and 0.0 where labels are missing, since pandas writes whole numbers so; other
             numbers are regression. Lists are token classification, if they have one label a word,
