@@ -16,7 +16,7 @@ from attar.data.labelled.labels import (
     number_labels,
     read_labels,
 )
-from attar.data.labelled.splits import complete, to_dataset
+from attar.data.labelled.splits import complete, to_dataset, warn_of_leaks
 from attar.data.labelled.stdlib_tasks import STDLIB_TASKS, stdlib_tables
 from attar.data.labelled.task import Task, TaskKind
 from attar.data.text import from_hub, name_splits, progress_only_on_terminals
@@ -47,7 +47,8 @@ def load_labelled(
     as in the test sets of GLUE) stay in train as -100, in regression as NaN, and are left out of
     the other splits. A split that the
     source lacks, or that has no label at all, is cut from the labelled rows of train, 5% of the
-    distinct texts each, by a hash of the text: equal texts stay together.
+    distinct texts each, by a hash of the text: equal texts stay together. Where texts of validation
+    and test are in train too, a warning says how many.
 
     Args:
         data: a data set on the Hub, a data set object, a file or folder as for `load_text` but
@@ -122,6 +123,7 @@ def load_labelled(
         unlabelled=blank,
     )
     splits = complete(splits, origin=origin, unlabelled=blank)
+    warn_of_leaks(splits, origin=origin)
     if known is not None and blank:
         names = known.labels
         number_as(splits, names, origin=origin)

@@ -76,6 +76,38 @@ def _usable(labels: Sequence[Any], unlabelled: bool) -> list[int]:
     return [*range(len(labels))] if unlabelled and not known else known
 
 
+def warn_of_leaks(splits: Mapping[str, Rows], *, origin: str) -> None:
+    """Say how many rows of validation and test have a text that is in train too, unlabelled rows of
+    it included, and of pairs how many are there as a pair, in this order or the other.
+
+    Args:
+        splits: the rows of each split, after `complete`.
+        origin: the source as the warning calls it.
+    """
+    rows = {name: [*zip(*_texts(part), strict=True)] for name, part in splits.items()}
+    known = {text for row in rows["train"] for text in row}
+    held_out = [row for name in SPLITS[1:] for row in rows[name]]
+    leaked = [row for row in held_out if not known.isdisjoint(row)]
+    if not leaked:
+        return
+    said = ""
+    if len(leaked[0]) > 1:
+        pairs = {row for one in rows["train"] for row in (one, one[::-1])}
+        whole = sum(row in pairs for row in leaked)
+        said = f", {whole} of them as the same pair, in either order"
+    logger.warning(
+        "%d of %d rows of validation and test in %s have a text that is also in train%s; scores on "
+        "them say little of new texts",
+        *(len(leaked), len(held_out), origin, said),
+    )
+
+
+def _texts(rows: Rows) -> list[list[Any]]:
+    """The columns of text; lists of words as tuples."""
+    columns = [rows[name] for name in ("text", "text_pair") if name in rows]
+    return [[tuple(t) if isinstance(t, list) else t for t in column] for column in columns]
+
+
 def _take(rows: Rows, which: Iterable[int]) -> Rows:
     which = [int(i) for i in which]
     return {name: [column[i] for i in which] for name, column in rows.items()}
