@@ -2,8 +2,9 @@
 
 A surrogate for timing each candidate of a search, as HAT uses one (Wang et al., 2020, arXiv
 2005.14187). Its network of four layers is replaced by a ridge regression, which does as well on
-HAT's own tables (error about 5%, rank correlation 0.95 and more), or boosted trees, for where
-milliseconds are no sum of what the features add.
+HAT's own tables (error about 5%, rank correlation 0.95 and more); by boosted trees, for where
+milliseconds are no sum of what the features add; or by a sum without negative terms, for where
+features are amounts of work and predictions go beyond the table.
 """
 
 from collections.abc import Callable, Sequence
@@ -11,6 +12,8 @@ from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
 import numpy as np
+from scipy.optimize import nnls
+from sklearn.base import BaseEstimator, RegressorMixin
 from sklearn.ensemble import GradientBoostingRegressor
 from sklearn.linear_model import RidgeCV
 from sklearn.model_selection import KFold, cross_val_predict
@@ -22,7 +25,7 @@ from attar.evaluation.correlations import rank_correlation
 from attar.search.predictors import require_option
 from attar.search.statistics import Array
 
-LatencyModel = Literal["ridge", "boosted_trees"]
+LatencyModel = Literal["ridge", "boosted_trees", "non_negative"]
 #: architectures below which a held-out error says nothing
 _FEWEST = 10
 _FOLDS = 10
@@ -97,7 +100,8 @@ def fit_latency(
     Args:
         features: of each architecture, `(N, F)`, such as `Space.encode` gives them.
         milliseconds: measured, `(N,)`.
-        model: ridge, its penalty chosen by leaving out one row at a time; or boosted_trees.
+        model: ridge, its penalty chosen by leaving out one row at a time; boosted_trees; or
+            non_negative, a constant and a factor for each feature, none below zero.
         seed: of the folds and the trees.
 
     Raises:
@@ -121,7 +125,24 @@ def fit_latency(
     )
 
 
+class _NonNegative(RegressorMixin, BaseEstimator):
+    """A constant and a factor for each feature, none below zero, by least squares of the relative
+    error: more work never takes less time, and short times count as much as long ones."""
+
+    def fit(self, x: Array, y: Array) -> "_NonNegative":
+        unit = np.maximum(np.abs(x).max(axis=0), np.finfo(np.float64).tiny)
+        rows = np.column_stack([np.ones(len(y)), x / unit]) / y[:, None]
+        solution, _ = nnls(rows, np.ones(len(y)))
+        self.constant_, self.factors_ = solution[0], solution[1:] / unit
+        return self
+
+    def predict(self, x: Array) -> Array:
+        return self.constant_ + x @ self.factors_
+
+
 def _estimator(model: LatencyModel, seed: int) -> Any:
+    if model == "non_negative":
+        return _NonNegative()
     if model == "ridge":
         return make_pipeline(StandardScaler(), RidgeCV(alphas=np.logspace(-4, 3, 15)))
     return GradientBoostingRegressor(
