@@ -38,6 +38,22 @@ def _unpadded(logits: Tensor, length: int, task: Task) -> Tensor:
     return logits[:, :length] if task.kind == "question_answering" else logits
 
 
+def predict_rows(
+    model: PreTrainedModel,
+    documents: Dataset,
+    *,
+    tokenizer: PreTrainedTokenizerBase,
+    task: Task,
+    context: int = 128,
+) -> tuple[list[Tensor], Dataset]:
+    """Logits of a model on rows of `load_labelled`, as `predict` gives them, and the rows as they
+    were encoded; its mode is restored."""
+    encoded = encode(documents, tokenizer, task=task, context=context)
+    source = Examples(encoded, task=task, tokenizer=tokenizer)
+    with evaluation_mode(model), computing(model):
+        return predict(model, source), encoded
+
+
 def score_on(
     model: PreTrainedModel,
     documents: Dataset,
@@ -47,10 +63,9 @@ def score_on(
     context: int = 128,
 ) -> dict[str, float]:
     """The task's metrics of a model on rows of `load_labelled`; its mode is restored."""
-    encoded = encode(documents, tokenizer, task=task, context=context)
-    source = Examples(encoded, task=task, tokenizer=tokenizer)
-    with evaluation_mode(model), computing(model):
-        logits = predict(model, source)
+    logits, encoded = predict_rows(
+        model, documents, tokenizer=tokenizer, task=task, context=context
+    )
     answering = task.kind == "question_answering"
     references = encoded["answers" if answering else "labels"]
     whole = logits if answering or task.kind == "token_classification" else torch.stack(logits)
