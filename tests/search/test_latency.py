@@ -75,7 +75,26 @@ def test_what_is_no_table_is_refused() -> None:
     for wrong in (0.0, float("nan")):
         with pytest.raises(DataError, match="times above zero"):
             fit_latency(ten, [*times[:9], wrong])
-    with pytest.raises(ConfigError, match="model must be ridge or boosted_trees; found 'svm'"):
+    with pytest.raises(ConfigError, match=r"model must be ridge or .*non_negative; found 'svm'"):
         fit_latency(ten, times, model="svm")  # pyright: ignore[reportArgumentType]
     with pytest.raises(DataError, match="reads 1 features of an architecture; found 2"):
         fit_latency(ten, times)([1.0, 2.0])
+
+
+def test_amounts_of_work_have_no_negative_factors() -> None:
+    """A constant and a sum: found again where it is one, and never below zero where it is not."""
+    exact = fit_latency(rows(X[:60]), list(LINEAR[:60]), model="non_negative")
+    assert exact.error.mape < 1e-6
+    np.testing.assert_allclose(exact.predict(X * 50), 60 + 50 * (LINEAR - 60), rtol=1e-4)
+    falling = fit_latency(rows(X[:60]), list(200 - LINEAR[:60]), model="non_negative")
+    assert (falling.predict(X * 50) >= falling.predict(X) - 1e-6).all()
+    assert (falling.predict(X) > 0).all()
+
+
+def test_short_times_count_as_much_as_long_ones() -> None:
+    """The relative error is least, so a single long and odd time does not bend the rest."""
+    x = np.arange(1.0, 21.0)[:, None]
+    times = 2 * x[:, 0]
+    times[-1] *= 3
+    found = fit_latency(rows(x), list(times), model="non_negative")
+    assert found.predict(x[:1]) == pytest.approx(2, rel=0.2)
