@@ -70,7 +70,7 @@ def test_what_is_kept() -> None:
 
 @pytest.mark.parametrize("pair", [False, True])
 def test_flips_are_counted_row_by_row(pair: bool) -> None:
-    texts = [*CODE, *PROSE]
+    texts = [*PROSE, *CODE]
     columns: dict[str, Any] = (
         {"text": texts, "text_pair": ["x", *CODE, "y"]} if pair else {"text": texts}
     )

@@ -159,8 +159,8 @@ def _says_something_else(node: Any) -> bool:
     parent = node.parent
     if parent is None:
         return False
-    if parent.type in ("keyword_argument", "element_value_pair"):
-        return node in [*_field(parent, "name"), *_field(parent, "key")]
+    if parent.type == "element_value_pair":
+        return node in _field(parent, "key")
     if parent.type in _LABELLED:
         return node == next((c for c in parent.children if c.type == "identifier"), None)
     return False

@@ -82,6 +82,15 @@ def f(n, m):
         n = n + 1
     return not n != m
 """,
+    """
+def f(n, m):
+    old = n
+    n = 0
+    new = old
+    old = 7
+    m = m
+    return (old, n, new, m)
+""",
 ]
 
 
@@ -128,6 +137,7 @@ def test_new_names_leave_what_a_function_does(code: str) -> None:
         ("def f(a, b):\n    return f(a=1) + g(b=2)", ["b"]),
         ("def f(a):\n    class b:\n        a = a\n    return b", []),
         ("def f(a):\n    return [a for __b in a]", ["a"]),
+        ("def f(a):\n    g = lambda len: len\n    return g(len(a))", ["a", "g"]),
     ],
 )
 def test_names_that_others_see_stay(code: str, names: list[str]) -> None:
