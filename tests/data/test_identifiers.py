@@ -62,6 +62,7 @@ public class K extends L {
             try (R r = open(s)) { count += r.count; } catch (Bad e) { log(e); }
         }
         call((u, v) -> u + v, x -> x, T::work2, k -> work(path, k));
+        @A(count = 1) int[] deep = {1};
         loop: while (true) { break loop; }
         if (o instanceof S t) return t.path;
         return work(path, count) + this.used(2) + used(3) + size;
@@ -82,7 +83,7 @@ CASES: list[tuple[CodeLanguage, str, set[str]]] = [
     (
         "java",
         JAVA,
-        {*("rest", "size", "count", "s", "r", "e", "u", "v", "x", "k", "t", "n", "work")},
+        {*("rest", "size", "count", "s", "r", "e", "u", "v", "x", "k", "t", "n", "work", "deep")},
     ),
 ]
 WORD = re.compile(r"\w+")
@@ -140,6 +141,7 @@ def test_what_must_stay_stays() -> None:
     )
     assert "= size()" in new
     assert ".count;" in new
+    assert "@A(count = 1)" in new
     assert "size(int field) { return field; }" in new
 
 
