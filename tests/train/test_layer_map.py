@@ -75,7 +75,7 @@ def test_what_is_written_is_read(pairs: list[tuple[int, int]], space: str) -> No
 
 
 @pytest.mark.parametrize("features", ["hidden", "attention"])
-@pytest.mark.parametrize("name", ["skip", "last", "emd"])
+@pytest.mark.parametrize("name", ["skip", "last", "final", "emd"])
 def test_names_are_read(name: str, features: Features) -> None:
     found = LayerMap.parse(f" {name} ", student_layers=2, teacher_layers=6, features=features)
     assert found == getattr(LayerMap, name)(2, 6, features=features)
@@ -84,10 +84,10 @@ def test_names_are_read(name: str, features: Features) -> None:
 @pytest.mark.parametrize(
     ("text", "features", "match"),
     [
-        ("middle", "hidden", "skip, last, emd or pairs"),
-        ("", "hidden", "skip, last, emd or pairs"),
-        ("0:0,", "hidden", "skip, last, emd or pairs"),
-        ("0:-1", "hidden", "skip, last, emd or pairs"),
+        ("middle", "hidden", "skip, last, final, emd or pairs"),
+        ("", "hidden", "skip, last, final, emd or pairs"),
+        ("0:0,", "hidden", "skip, last, final, emd or pairs"),
+        ("0:-1", "hidden", "skip, last, final, emd or pairs"),
         ("0:0,1:2,0:0", "hidden", "0:0,1:2,0:0; leave out"),
         ("3:0", "hidden", "of the student are 0 to 2, .* names 3"),
         ("2:5", "hidden", "of the teacher are 0 to 4, .* names 5"),
@@ -102,7 +102,7 @@ def test_maps_that_fit_nothing_are_refused(text: str, features: Features, match:
 
 
 def test_impossible_depths_are_refused() -> None:
-    for make in (LayerMap.skip, LayerMap.last, LayerMap.emd):
+    for make in (LayerMap.skip, LayerMap.last, LayerMap.final, LayerMap.emd):
         with pytest.raises(ConfigError, match="student with at least 1 layer"):
             make(0, 4)
         with pytest.raises(ConfigError, match="teacher with at least 1 layer"):

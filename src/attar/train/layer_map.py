@@ -28,7 +28,7 @@ _PAIR = re.compile(r"\s*(\d+)\s*:\s*(\d+)\s*")
 class LayerMap:
     """The layers that are matched, checked against the depth of both models.
 
-    Made by `skip`, `last`, `emd`, `explicit` or `parse`.
+    Made by `skip`, `last`, `final`, `emd`, `explicit` or `parse`.
 
     Attributes:
         pairs: matched one to one, each with weight one, (student, teacher).
@@ -103,6 +103,14 @@ class LayerMap:
         return cls(pairs, student_layers, teacher_layers, features)
 
     @classmethod
+    def final(
+        cls, student_layers: int, teacher_layers: int, *, features: Features = "hidden"
+    ) -> "LayerMap":
+        """The student's last layer on the last of the teacher, whichever of them is deeper."""
+        ends = [layers - (features == "attention") for layers in (student_layers, teacher_layers)]
+        return cls(((ends[0], ends[1]),), student_layers, teacher_layers, features)
+
+    @classmethod
     def emd(
         cls, student_layers: int, teacher_layers: int, *, features: Features = "hidden"
     ) -> "LayerMap":
@@ -128,12 +136,12 @@ class LayerMap:
     def parse(
         cls, text: str, *, student_layers: int, teacher_layers: int, features: Features = "hidden"
     ) -> "LayerMap":
-        """Read `skip`, `last`, `emd`, or pairs such as `0:0,1:2,2:4`.
+        """Read `skip`, `last`, `final`, `emd`, or pairs such as `0:0,1:2,2:4`.
 
         Raises:
             ConfigError: the text is none of these, or what it says does not fit the models.
         """
-        named = {"skip": cls.skip, "last": cls.last, "emd": cls.emd}
+        named = {"skip": cls.skip, "last": cls.last, "final": cls.final, "emd": cls.emd}
         if text.strip() in named:
             return named[text.strip()](student_layers, teacher_layers, features=features)
         pairs = []
@@ -141,8 +149,8 @@ class LayerMap:
             match = _PAIR.fullmatch(part)
             if match is None:
                 raise ConfigError(
-                    "a layer map must be skip, last, emd or pairs of student:teacher such as "
-                    f"0:0,1:2,2:4, but it is {text!r}."
+                    "a layer map must be skip, last, final, emd or pairs of student:teacher such "
+                    f"as 0:0,1:2,2:4, but it is {text!r}."
                 )
             pairs.append((int(match[1]), int(match[2])))
         return cls.explicit(

@@ -224,7 +224,12 @@ MISTAKES: dict[str, tuple[dict[str, Any], dict[str, Any], type[Exception], str]]
         ConfigError,
         "are 0 to 2",
     ),
-    "no map": ({"intermediate": "mse", "layer_map": "first"}, {}, ConfigError, "skip, last, emd"),
+    "no map": (
+        {"intermediate": "mse", "layer_map": "first"},
+        {},
+        ConfigError,
+        "skip, last, final, emd",
+    ),
     "one row a batch": (
         {"intermediate": "mi", "per_device_train_batch_size": 1},
         {},

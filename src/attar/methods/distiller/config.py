@@ -47,8 +47,8 @@ class DistillConfig(LabelledConfig):
     features: Features = "hidden"
     """What mse and ce compare: hidden states or attention maps."""
     layer_map: str = "skip"
-    """Which layer learns from which: skip, last, emd, or pairs of student:teacher such as
-    0:0,1:2,2:4."""
+    """Which layer learns from which: skip, last, final (the last from the last alone), emd, or
+    pairs of student:teacher such as 0:0,1:2,2:4."""
     pool: Pool = "cls"
     """One vector per text for pkd and mi: the first token's, or the mean over the tokens."""
     alpha: float = 0.9
