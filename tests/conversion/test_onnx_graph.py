@@ -114,6 +114,9 @@ def test_a_slim_graph_computes_the_same(tmp_path: Path) -> None:
     assert parts["graph"] < 900 < len(model.SerializeToString()) - sum(parts.values())
     assert not any(node.name or node.doc_string for node in bare.graph.node)
     assert [value.name for value in bare.graph.input] == ["input_ids"]
+    given = {node.op_type: [each.name for each in node.attribute] for node in bare.graph.node}
+    assert sorted(given["Attention"]) == ["kv_num_heads", "q_num_heads"]  # no defaults
+    assert (given["Split"], given["LayerNormalization"]) == (["axis"], [])
 
 
 def test_what_does_not_fit_stays(tmp_path: Path) -> None:

@@ -106,7 +106,8 @@ def _with_header(
     """Name the columns by the first line, unless it is a row like the others."""
     cells = [column[0].as_py().strip() for column in table.columns]
     usual = {*named, *TEXTS, *WORDS, *LABELS, *TAGS, *(name for pair in PAIRS for name in pair)}
-    header = sum(cell in named or cell.lower() in usual for cell in cells) > 1
+    known = sum(cell in named or cell.lower() in usual for cell in cells)
+    header = known >= min(2, len(cells))
     if not header:  # a label comes again in its column, the name of that column does not
         header = last[table.column(-1)[0].as_py()] < 2 and not NUMBER.fullmatch(cells[-1])
     names = {2: ["text", "label"], 3: ["text", "text_pair", "label"]}.get(len(cells))
