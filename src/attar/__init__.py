@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from attar.decode.generate import GenerateConfig as GenerateConfig
     from attar.decode.generate import Generator as Generator
     from attar.decode.settings import SpecConfig as SpecConfig
+    from attar.distillation.config import CompressorConfig as CompressorConfig
+    from attar.distillation.distill import distill as distill
     from attar.errors import AttarError as AttarError
     from attar.evaluation.likelihood import score as score
     from attar.evaluation.model import EvaluateConfig as EvaluateConfig
@@ -40,7 +42,6 @@ if TYPE_CHECKING:
     from attar.methods.bonsai import BonsaiConfig as BonsaiConfig
     from attar.methods.bonsai import prune as prune
     from attar.methods.distiller import DistillConfig as DistillConfig
-    from attar.methods.distiller import distill as distill
     from attar.methods.distiller.recommend import RecommendConfig as RecommendConfig
     from attar.methods.distiller.recommend import recommend as recommend
     from attar.methods.distiller.search import SearchConfig as SearchConfig
@@ -83,6 +84,8 @@ _HOMES = MappingProxyType(
         "GenerateConfig": "attar.decode.generate",
         "Generator": "attar.decode.generate",
         "SpecConfig": "attar.decode.settings",
+        "CompressorConfig": "attar.distillation.config",
+        "distill": "attar.distillation.distill",
         "AttarError": "attar.errors",
         "score": "attar.evaluation.likelihood",
         "EvaluateConfig": "attar.evaluation.model",
@@ -94,7 +97,6 @@ _HOMES = MappingProxyType(
         "BonsaiConfig": "attar.methods.bonsai",
         "prune": "attar.methods.bonsai",
         "DistillConfig": "attar.methods.distiller",
-        "distill": "attar.methods.distiller",
         "RecommendConfig": "attar.methods.distiller.recommend",
         "recommend": "attar.methods.distiller.recommend",
         "SearchConfig": "attar.methods.distiller.search",

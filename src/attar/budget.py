@@ -81,7 +81,7 @@ CONSTRAINTS: dict[str, tuple[str, dict[str, float]]] = {
     "bytes": ("bytes of weights", _BYTES),
     "kv_bytes": ("bytes of key/value cache per token", _BYTES),
     "macs": ("multiply-accumulates per token", _COUNT),
-    "latency": ("milliseconds per generated token", _TIME),
+    "latency": ("milliseconds per generated token, or of one text", _TIME),
     "prefill": ("milliseconds for the prompt", _TIME),
 }
 _OF_MODELS = ("params", "blocks", "bytes", "macs")  # thousands at least: a bare 50 means 50%
@@ -111,7 +111,8 @@ class Constraint:
         if self.key == "blocks":
             return cost.block_params
         if self.key in ("latency", "prefill"):
-            timing = cost.decode if self.key == "latency" else cost.prefill
+            # what generates nothing has one time, of a text that it reads
+            timing = (cost.decode or cost.prefill) if self.key == "latency" else cost.prefill
             if timing is None:
                 raise BudgetError(
                     f"a budget on {self.key} needs a measured cost; this one was only counted"

@@ -60,6 +60,20 @@ def new_head(config: PreTrainedConfig, task: Task) -> PreTrainedConfig:
     return changed
 
 
+def task_of(config: PreTrainedConfig) -> Task | None:
+    """The task of whole texts that a model was trained on, as its config says; None: it has no head
+    for one."""
+    architecture = (config.architectures or [""])[0]
+    if not architecture.endswith("ForSequenceClassification"):
+        return None
+    if config.problem_type == "regression" or config.num_labels == 1:
+        return Task("regression")
+    several = config.problem_type == "multi_label_classification"
+    names = {int(i): str(name) for i, name in (config.id2label or {}).items()}
+    labels = tuple(names[i] for i in sorted(names))
+    return Task("multi_label" if several else "single_label", labels)
+
+
 def load_with_head(
     model: str | Path | PreTrainedModel, task: Task, *, seed: int = 0
 ) -> PreTrainedModel:

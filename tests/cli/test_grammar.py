@@ -26,7 +26,7 @@ from attar.report.record import Run
 
 #: objects, which no command line can take
 PYTHON_ONLY = {"tokenizer", "metric", "each", "stream", "config", "training", "decoding"}
-PYTHON_ONLY |= {"superposed", "distillation", "mixture"}
+PYTHON_ONLY |= {"superposed", "distillation", "mixture", "compressor"}
 #: what is said on paper: how results are printed, and shorter ways to say things in a shell
 COMMAND_ONLY = {"json_to", "overwrite", "stats", "prompt", "markdown"}
 #: these read, run or show things, and are no verbs on a model or on data
@@ -103,6 +103,7 @@ def test_a_verb_has_the_same_options_on_the_command_line_and_in_python(words: st
 #: tries every length of a draft, `--budget` and `--apply` are given as text
 LEFT_OUT: dict[str, set[str]] = {
     "prune": {"constraints", "text"},
+    "distill": {"constraints", "text"},
     "supernet search": {"constraints", "text"},
     "pipeline search": set(SEARCHED),
     "draft evaluate": {"policy", "draft_tokens", "threshold"},

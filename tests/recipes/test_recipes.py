@@ -30,7 +30,9 @@ DRAFTS = sorted(name for name in recipes() if name.startswith("superposed/"))
 SUPERNETS = sorted(
     name for name in recipes() if name.startswith(("autodistil/", "mixture_of_supernets/"))
 )
-ALL = sorted({*recipes()} - {*DRAFTS, *SUPERNETS})
+#: for two: how a student of a budget is chosen, and how any is trained
+COMPRESSORS = sorted(name for name in recipes() if name.startswith("compressor/"))
+ALL = sorted({*recipes()} - {*DRAFTS, *SUPERNETS, *COMPRESSORS})
 
 
 def config_class(name: str) -> type:
@@ -141,6 +143,30 @@ def test_a_recipe_of_several_drafts_is_read_alike(
     for key, value in options.items():
         made = getattr(seen[2]["config"], key)
         assert made == (tuple(value) if isinstance(value, list) else value)
+
+
+@pytest.mark.parametrize("name", COMPRESSORS)
+def test_a_recipe_of_a_budget_is_read_alike(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[tuple[Any, dict[str, Any]]] = []
+
+    def capture(data: Any, order: Any, **given: Any) -> Run:
+        seen.append((order, given["recipe"]))
+        return Run("captured", details={"test_rows": 9})
+
+    monkeypatch.setattr("attar.distillation.distill.compress", capture)
+    budget = [] if "budget" in read_recipe(name) else ["--budget", "bytes<=3MB"]
+    rest = ["--teacher", "t", "--data", "d", *budget, "-o", "x"]
+    assert run(["distill", "--config", name, *rest]) == 0
+    assert run(["run", name, *rest]) == 0
+    given: dict[str, Any] = {"budget": "bytes<=3MB"} if budget else {}
+    attar.distill(teacher="t", data="d", config=name, output_dir="x", **given)
+    assert seen[0] == seen[1] == seen[2]
+    order, recipe = seen[0]
+    assert recipe == name
+    options = {k: v for k, v in read_recipe(name).items() if k not in ("verb", "budget")}
+    for key, value in options.items():
+        holder = order.options if hasattr(order.options, key) else order.config
+        assert getattr(holder, key) == value, key
 
 
 @pytest.mark.parametrize("name", ALL)

@@ -35,7 +35,7 @@ COMMANDS = MappingProxyType(
         "pretrain": "Train a small language model and its tokenizer on plain text.",
         "prune": "Prune a model to a budget (Bonsai and baselines).",
         "heal": "Repair a pruned model by distilling from its parent.",
-        "distill": "Train a small encoder for a task from a larger one (Distiller).",
+        "distill": "Train a small encoder from a larger one (Distiller, Compressor).",
         "pipeline": "Search distillation pipelines on your data (Distiller).",
         "recommend": "Which distillation pipelines to try first on new data (AutoDistiller).",
         "generate": "Continue a text, faster with a draft, or in several drafts at once.",
@@ -58,6 +58,8 @@ _WITHOUT_RECIPE = frozenset(
     {"compare", "demo", "env", "export", "pipeline evaluate", "recipe", "supernet export"}
     | {f"tokenizer {verb}" for verb in ("decode", "compress", "decompress")}
 )
+#: the recipe of options that are not given, where a student of `attar distill` has a budget
+_OF_A_BUDGET = "compressor/default"
 _EPILOGUE = """\
 Every command has its own --help. Options can come from a recipe; flags override it:
 `attar pretrain --config pocket/1m --output-dir my-model`, or `attar run pocket/1m -o my-model`.
@@ -139,6 +141,9 @@ def with_recipe(
                 f"in attar run RECIPE -o FOLDER; found {first or 'nothing'} in place of a recipe"
             )
         tokens, config = (*_command_of(tokens[1]), *tokens[2:]), tokens[1]
+    given = {token.partition("=")[0].replace("_", "-") for token in tokens}
+    if config is None and tokens[:1] == ("distill",) and given & {"--budget", "--plan"}:
+        config = _OF_A_BUDGET
     return tokens, None if config is None else _options(config, tokens), config
 
 

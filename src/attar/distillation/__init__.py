@@ -1,0 +1,1 @@
+"""`attar distill`: what its two systems, Distiller and Compressor, do together."""

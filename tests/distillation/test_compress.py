@@ -1,0 +1,391 @@
+"""`attar distill` with a budget: what is planned, what is written, and what is refused."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+from datasets import Dataset
+from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+import attar
+import encoders
+from attar import checkpoint
+from attar.data.labelled.task import Task
+from attar.data.vocabulary import content_hash
+from attar.distillation import compress as compression
+from attar.distillation.config import CompressorConfig
+from attar.distillation.formats import ONNX_FOLDER, bytes_on_disk
+from attar.distillation.plan_files import PLAN_FILE, StoredPlans
+from attar.distillation.tables import report_lines
+from attar.errors import AttarError, BudgetError, ConfigError, DataError
+from attar.evaluation.labelled import predict_rows
+from attar.methods.distiller.config import DistillConfig
+from attar.report.record import Run
+from scene import run
+
+SPACE = {
+    "vocab_size": [260, 264, 270],
+    "num_attention_heads": [1, 2],
+    "hidden_size": [8, 16],
+    "intermediate_size": [16, 24],
+    "num_hidden_layers": [1, 2],
+}
+CONFIG = DistillConfig(
+    max_steps=6,
+    per_device_train_batch_size=8,
+    learning_rate=1e-2,
+    warmup_steps=0,
+    pred_loss="kl",
+    intermediate="pkd",
+    layer_map="final",
+    context=32,
+    save_steps=2,
+)
+BUDGET = "bytes<=34KB"
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A teacher that learnt the task, its data, and a space of shapes that the data suffice for."""
+    folder = tmp_path_factory.mktemp("compressor")
+    (folder / "data").mkdir()
+    for name, rows in encoders.documents().items():
+        rows.to_csv(folder / "data" / f"{name}.csv")
+    body: Any = encoders.encoder().base_model
+    checkpoint.save(body, folder / "plain", tokenizer=encoders.tokenizer())
+    config = replace(CONFIG, pred_loss="mse", intermediate="none", hard_weight=1.0, max_steps=60)
+    attar.distill(
+        folder / "plain",
+        folder / "data",
+        config=replace(config, learning_rate=3e-3),
+        output_dir=folder / "teacher",
+    )
+    (folder / "space.yaml").write_text(yaml.safe_dump(SPACE))
+    return folder
+
+
+def distilled(root: Path, out: Path | None, **options: Any) -> Run:
+    given: dict[str, Any] = {"teacher": root / "teacher", "data": root / "data", "config": CONFIG}
+    if not {"budget", "plan"} & options.keys():
+        given["budget"] = BUDGET
+    given["compressor"] = CompressorConfig(space=str(root / "space.yaml"), plans=3)
+    return attar.distill(**given | options, output_dir=out)
+
+
+@pytest.fixture(scope="module")
+def small(root: Path) -> tuple[Path, Run]:
+    out = root / "small"
+    return out, distilled(root, out)
+
+
+def test_a_student_is_a_plain_checkpoint_within_the_budget(
+    root: Path, small: tuple[Path, Run]
+) -> None:
+    out, record = small
+    model = AutoModelForSequenceClassification.from_pretrained(out).eval()
+    tokenizer = AutoTokenizer.from_pretrained(out)
+    assert type(model).__name__ == "RobertaForSequenceClassification"
+    assert (tokenizer.pad_token_id, model.config.pad_token_id) == (1, 1)
+    assert model.config.max_position_embeddings == CONFIG.context + 2
+    assert model.config.vocab_size == len(tokenizer)
+    held = sum(bytes_on_disk(out, storage="float32").values())
+    assert held == sum(record.details["report"]["bytes"].values()) <= 34_000
+    assert record.budget is not None
+    assert record.budget["met"]
+    assert record.budget["constraints"][0]["achieved"] == held
+    assert record.details["plans"][0]["bytes"] == held  # as it was promised
+    # what the record says of it is what transformers makes of it
+    texts = encoders.documents()["test"]
+    with torch.no_grad():
+        read = tokenizer(texts["text"][:], return_tensors="pt", padding=True, truncation=True)
+        said = model(**read).logits
+    right = (said.argmax(-1) == torch.tensor(texts["label"][:])).float().mean().item()
+    assert right == pytest.approx(record.quality["after"]["accuracy"])
+
+
+def test_the_tokenizer_saw_the_training_texts_alone(small: tuple[Path, Run]) -> None:
+    config = json.loads((small[0] / "tokenizer_config.json").read_text())
+    assert config["trained_on"] == content_hash(encoders.documents()["train"]["text"])
+
+
+def test_the_report_compares_with_the_teacher(root: Path, small: tuple[Path, Run]) -> None:
+    out, record = small
+    report = record.details["report"]
+    student, teacher = record.quality["after"]["accuracy"], record.quality["before"]["accuracy"]
+    rows = encoders.documents()["test"].add_column("source", list(range(60)))  # pyright: ignore
+    said = []
+    for folder in (out, root / "teacher"):
+        logits, _ = predict_rows(
+            checkpoint.load(folder),
+            rows,
+            tokenizer=checkpoint.load_tokenizer(folder),
+            task=encoders.BINARY,
+            context=CONFIG.context,
+        )
+        said.append(torch.stack(logits).argmax(-1))
+    assert report["agreement"] == pytest.approx((said[0] == said[1]).float().mean().item())
+    assert report["chance"] == 0.5
+    assert report["kept"] == pytest.approx(student / teacher)
+    assert report["kept_above_chance"] == pytest.approx((student - 0.5) / (teacher - 0.5))
+    assert [row["threads"] for row in report["latency"]] == [1, 2]
+    for row in report["latency"]:
+        assert all(0 < row[side]["p50"] <= row[side]["p95"] for side in ("student", "teacher"))
+
+
+def test_padding_does_not_change_what_a_student_says(small: tuple[Path, Run]) -> None:
+    model, tokenizer = checkpoint.load(small[0]), checkpoint.load_tokenizer(small[0])
+    model.eval()
+    alone = tokenizer("a happy play", return_tensors="pt")
+    padded = tokenizer("a happy play", padding="max_length", max_length=32, return_tensors="pt")
+    with torch.no_grad():
+        assert torch.allclose(model(**alone).logits, model(**padded).logits, atol=1e-5)
+
+
+def test_every_parameter_learns(root: Path, tmp_path: Path) -> None:
+    """The published scripts left biases and norms out of the optimiser."""
+    states = [
+        checkpoint.load(tmp_path / str(rate)).state_dict()
+        for rate in (0.0, 1e-2)
+        if distilled(
+            root, tmp_path / str(rate), config=replace(CONFIG, max_steps=1, learning_rate=rate)
+        )
+    ]
+    assert all(not torch.equal(states[0][name], states[1][name]) for name in states[0])
+
+
+def test_plans_alone_write_no_model_and_one_is_taken_by_its_rank(
+    root: Path, tmp_path: Path
+) -> None:
+    planned = distilled(root, tmp_path / "plans", plan_only=True)
+    names = {path.name for path in (tmp_path / "plans").iterdir()}
+    assert names == {PLAN_FILE, "attar.json"}
+    stored = StoredPlans.read(tmp_path / "plans")
+    assert [plan.to_dict() for plan in stored.plans] == planned.details["plans"]
+    assert planned.details["plans"] == distilled(root, None, plan_only=True).details["plans"]
+    taken = distilled(root, tmp_path / "second", plan=tmp_path / "plans", rank=2, budget=None)
+    shape = stored.plans[1].shape
+    config = checkpoint.load(tmp_path / "second").config
+    assert all(getattr(config, name) == value for name, value in shape.to_dict().items())
+    assert sum(taken.details["report"]["bytes"].values()) == stored.plans[1].bytes
+    assert taken.budget is not None
+    assert taken.budget["asked"] == BUDGET
+
+
+def test_the_command_line_does_the_same(
+    root: Path, small: tuple[Path, Run], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["distill", "--teacher", root / "teacher", "--data", root / "data", "--plans", 3]
+    words += ["--budget", BUDGET, "--space", root / "space.yaml", "-o", tmp_path / "out"]
+    changed = {n: v for n, v in vars(CONFIG).items() if v != getattr(DistillConfig(), n)}
+    words += [word for n, v in changed.items() for word in (f"--{n.replace('_', '-')}", v)]
+    recipe = {"weight_decay": DistillConfig().weight_decay, "temperature": 1.0}
+    words += [word for n, v in recipe.items() for word in (f"--{n.replace('_', '-')}", v)]
+    assert run([str(word) for word in words]) == 0
+    shown = capsys.readouterr().out
+    assert "agreement" in shown
+    assert "above chance, 50.0%" in shown
+    for name in ("model.safetensors", "tokenizer.json", "config.json"):
+        assert (tmp_path / "out" / name).read_bytes() == (small[0] / name).read_bytes(), name
+    assert Run.load(tmp_path / "out").settings["recipe"] == "compressor/default"
+
+
+def test_without_options_a_budget_has_a_recipe_of_its_own(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[Any] = []
+    monkeypatch.setattr(
+        "attar.distillation.distill.compress",
+        lambda data, order, **given: seen.append((order, given)),
+    )
+    attar.distill(teacher=root / "teacher", data=root / "data", budget=BUDGET, output_dir="x")
+    order, given = seen[0]
+    assert given["recipe"] == "compressor/default"
+    assert (order.config.pred_loss, order.config.learning_rate) == ("kl", 1e-3)
+
+
+def test_a_probe_takes_the_plan_that_agrees_best(root: Path, tmp_path: Path) -> None:
+    options = CompressorConfig(space=str(root / "space.yaml"), plans=3, probe=4)
+    record = distilled(root, tmp_path / "out", compressor=options)
+    probes = record.details["probes"]
+    assert sorted(one["plan"] for one in probes) == [1, 2, 3]
+    assert probes[0]["agreement"] == max(one["agreement"] for one in probes)
+    assert record.details["chosen"] == probes[0]["plan"]
+    config, plan = (
+        checkpoint.load(tmp_path / "out").config,
+        record.details["plans"][probes[0]["plan"] - 1],
+    )
+    assert config.hidden_size == plan["shape"]["hidden_size"]
+
+
+def test_a_killed_run_goes_on_with_its_plans_and_probes(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = CompressorConfig(space=str(root / "space.yaml"), plans=2, probe=2)
+    whole = distilled(root, tmp_path / "whole", compressor=options)
+    train, calls = compression.DistillTask.train, list[int]()
+
+    def dies(self: Any, *args: Any, **kwargs: Any) -> Any:
+        calls.append(1)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return train(self, *args, **kwargs)
+
+    monkeypatch.setattr(compression.DistillTask, "train", dies)
+    with pytest.raises(KeyboardInterrupt):
+        distilled(root, tmp_path / "out", compressor=options)
+    monkeypatch.setattr(compression.Planner, "search", None)  # nothing is searched again
+    resumed = distilled(root, tmp_path / "out", compressor=options, resume=True)
+    assert len(calls) == 4  # one probe, the one that died and again, the student
+    assert resumed.details["probes"] == whole.details["probes"]
+    for name in ("model.safetensors", "tokenizer.json", PLAN_FILE):
+        assert (tmp_path / "out" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+
+
+def test_half_the_bytes_a_number_hold_twice_the_numbers(
+    root: Path, small: tuple[Path, Run], tmp_path: Path
+) -> None:
+    options = CompressorConfig(space=str(root / "space.yaml"), plans=1, storage="float16")
+    record = distilled(root, tmp_path / "half", compressor=options)
+    assert sum(bytes_on_disk(tmp_path / "half", storage="float16").values()) <= 34_000
+    assert record.details["plans"][0]["parameters"] > small[1].details["plans"][0]["parameters"]
+    model = checkpoint.load(tmp_path / "half")
+    assert {p.dtype for p in model.parameters()} == {torch.float16}
+
+
+def test_pairs_are_read_together(tmp_path: Path, root: Path) -> None:
+    rows = encoders.documents(64, pair=True)
+    (tmp_path / "data").mkdir()
+    for name, split in rows.items():
+        split.to_csv(tmp_path / "data" / f"{name}.csv")
+    teacher = encoders.encoder(task=Task("single_label", ("0", "1"), pair=True))
+    checkpoint.save(teacher, tmp_path / "teacher", tokenizer=encoders.tokenizer())
+    distilled(
+        root,
+        tmp_path / "out",
+        teacher=tmp_path / "teacher",
+        data=tmp_path / "data",
+        config=replace(CONFIG, max_steps=2),
+    )
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path / "out")
+    ids = tokenizer("a film", "the play")["input_ids"]
+    assert ids.count(tokenizer.sep_token_id) == 3  # <s> a </s></s> b </s>
+    config = json.loads((tmp_path / "out" / "tokenizer_config.json").read_text())
+    train = rows["train"]
+    assert config["trained_on"] == content_hash([*train["text"], *train["text_pair"]])
+
+
+def test_a_percentage_is_of_the_teacher(root: Path, tmp_path: Path) -> None:
+    teacher = checkpoint.load(root / "teacher")
+    limit = round(0.5 * teacher.num_parameters())
+    planned = distilled(root, None, plan_only=True, budget="params<=50%")
+    assert all(plan["parameters"] <= limit for plan in planned.details["plans"])
+
+
+@pytest.mark.parametrize(
+    ("options", "kind", "said"),
+    [
+        ({"budget": "bytes<=10KB"}, BudgetError, "smallest"),
+        ({"budget": "blocks<=20K"}, BudgetError, "found blocks"),
+        ({"budget": "kv_bytes<=2KB"}, BudgetError, "found kv_bytes"),
+        ({"teacher": None}, ConfigError, "learns from a teacher"),
+        ({"model": "teacher"}, ConfigError, "shape from the budget"),
+        ({"student_layers": 2}, ConfigError, "shape from the budget"),
+        ({"rank": 0}, ConfigError, "rank must be"),
+        ({"rank": 9}, ConfigError, "rank from 1 to"),
+        ({"plan": "nowhere.json", "budget": None}, DataError, "no plan at"),
+        ({"plan": "data", "budget": None}, DataError, "no plan at"),
+        ({"budget": None}, ConfigError, "made to a budget"),
+        ({"data": "numbers.csv"}, AttarError, "the teacher"),
+        ({"compressor": CompressorConfig(space="nowhere.yaml")}, ConfigError, "nowhere.yaml"),
+        ({"output_dir": None}, ConfigError, "say where"),
+    ],
+)
+def test_what_is_refused(
+    root: Path,
+    tmp_path: Path,
+    options: dict[str, Any],
+    kind: type[AttarError],
+    said: str,
+) -> None:
+    numbers = {"text": [f"word {i}" for i in range(60)], "label": [i / 7 for i in range(60)]}
+    Dataset.from_dict(numbers).to_csv(root / "numbers.csv")
+    for name in ("model", "data", "plan"):
+        if options.get(name):
+            options = options | {name: root / options[name]}
+    if "budget" in options and options["budget"] is None and "plan" not in options:
+        options = options | {"plan": None}
+    given: dict[str, Any] = {"output_dir": tmp_path / "out"} | options
+    with pytest.raises(kind, match=said):
+        distilled(root, given.pop("output_dir"), **given)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_damaged_plan_is_named(root: Path, tmp_path: Path) -> None:
+    (tmp_path / PLAN_FILE).write_text('{"budget": "bytes<=1MB", "plans": []}')
+    with pytest.raises(DataError, match=r"plan\.json' is damaged \(storage"):
+        distilled(root, tmp_path / "out", plan=tmp_path, budget=None)
+
+
+def test_a_rank_and_a_probe_contradict_each_other(root: Path, tmp_path: Path) -> None:
+    options = CompressorConfig(space=str(root / "space.yaml"), probe=2)
+    with pytest.raises(ConfigError, match="so does rank"):
+        distilled(root, tmp_path / "out", rank=2, compressor=options)
+
+
+def test_a_teacher_in_memory_needs_a_folder(root: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="save both"):
+        distilled(root, tmp_path / "out", teacher=encoders.encoder())
+
+
+def test_texts_without_labels_suffice(
+    root: Path, small: tuple[Path, Run], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Labels are for the report alone: without them the student is the same."""
+    (tmp_path / "data").mkdir()
+    for name, rows in encoders.documents().items():
+        rows.remove_columns("label").to_csv(tmp_path / "data" / f"{name}.csv")
+    record = distilled(root, tmp_path / "out", data=tmp_path / "data")
+    for name in ("model.safetensors", "tokenizer.json", "config.json"):
+        assert (tmp_path / "out" / name).read_bytes() == (small[0] / name).read_bytes(), name
+    assert record.quality == {}
+    assert record.details["report"]["agreement"] == small[1].details["report"]["agreement"]
+    assert "kept" not in record.details["report"]
+    assert dict(report_lines(record)).keys() >= {"agreement", "on disk"}
+
+
+def test_int8_counts_the_quantised_file(root: Path, tmp_path: Path) -> None:
+    pytest.importorskip("onnxruntime")
+    options = CompressorConfig(space=str(root / "space.yaml"), plans=1, storage="int8")
+    record = distilled(root, tmp_path / "out", compressor=options, budget="bytes<=16KB")
+    held = bytes_on_disk(tmp_path / "out", storage="int8")
+    assert held == record.details["report"]["bytes"]
+    assert record.details["plans"][0]["bytes"] == sum(held.values()) <= 16_000
+    names = {file.name for file in (tmp_path / "out" / ONNX_FOLDER).iterdir()}
+    assert names == {"model.onnx", "config.json", "tokenizer.json", "tokenizer_config.json"}
+    whole = sum(p.numel() for p in checkpoint.load(tmp_path / "out").parameters())
+    assert whole == record.details["plans"][0]["parameters"] > 16_000 / 4
+
+
+def test_a_budget_on_time_is_timed_here(root: Path, tmp_path: Path) -> None:
+    record = distilled(root, tmp_path / "out", budget=f"{BUDGET}, latency<=10s")
+    assert all(plan["milliseconds"] > 0 for plan in record.details["plans"])
+    assert record.budget is not None
+    row = record.budget["constraints"][1]
+    assert (row["key"], row["met"]) == ("latency", True)
+    assert row["achieved"] > 0
+    with pytest.raises(BudgetError, match="latency"):
+        distilled(root, tmp_path / "none", budget="latency<=1us")
+
+
+def test_flips_are_counted_of_code(root: Path, tmp_path: Path) -> None:
+    pytest.importorskip("tree_sitter_python")
+    options = CompressorConfig(space=str(root / "space.yaml"), plans=1, code="python")
+    record = distilled(root, tmp_path / "out", compressor=options)
+    flips = record.details["report"]["flips"]
+    assert (flips["rows"], flips["language"]) == (60, "python")
+    assert 0 <= flips["student"] <= 1
+    assert "renamed" in dict(report_lines(record))["flips"]
