@@ -29,6 +29,7 @@ PAGES = (
     METHODS / "equal_info.md",
     METHODS / "mixture_of_supernets.md",
     METHODS / "superposed.md",
+    METHODS / "compressor.md",
 )
 #: pages whose benchmarks do not all begin with the method's name
 OWN = {
@@ -43,6 +44,8 @@ AT_LEAST = (
     "autodistil-rank",
     "autodistil-students",
     "bonsai-speed",
+    "compressor-end-to-end",
+    "compressor-proxy",
     "distiller-pipelines",
     "distillspec",
     "distillspec-garden",
@@ -61,6 +64,7 @@ BY_FIGURE = (
     "autodistil-rank",
     "autodistil-students",
     "bonsai-latency",
+    "compressor-proxy",
     "distiller-pipelines",
     "mos-gap",
     "mos-translation",
