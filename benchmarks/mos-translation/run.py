@@ -88,6 +88,7 @@ RANDOM = MixtureConfig(init="random", init_scale=math.sqrt(2))
 #: as large a start for all, so that a mixture's effect is not that of its start
 VARIANTS = {
     "HAT": MixtureConfig(experts=1),
+    "HAT, equal updates": MixtureConfig(experts=1),
     "plain sandwich": MixtureConfig(experts=1),
     "layer-wise": replace(RANDOM, router="layer"),
     "neuron-wise": RANDOM,
@@ -179,8 +180,9 @@ def supernet(name: str, data: Path, *, steps: int, folder: Path) -> Supernet:
     texts = material(data)
     model, config = parent(texts.words), replace(TRAINING, max_steps=steps)
     net = mixture_of_supernets(model, SPACE, config=VARIANTS[name], depth="first")
-    if name == "HAT":
-        config = replace(config, max_steps=3 * steps, sampling="random", n_random=1)
+    if name.startswith("HAT"):
+        longer = 3 if name == "HAT" else 1
+        config = replace(config, max_steps=longer * steps, sampling="random", n_random=1)
     weights = folder / f"{name}.safetensors"
     if not weights.exists():
         draws = Draws(SPACE, config.sampling, n_random=config.n_random)
@@ -296,6 +298,9 @@ def report(found: dict[str, list[dict[str, Any]]], error: str, signature: str, a
         "means": {name: round(value, 2) for name, value in mean.items()},
         "signature": signature,
         "latency": error,
+        "note": "BLEU by training, mean of the budgets: "
+        + ", ".join(f"{name} {value:.1f}" for name, value in mean.items())
+        + ".",
         "ok": bool(figure >= TARGET),
     }
     finish(__file__, line, {"rows": found}, args)
