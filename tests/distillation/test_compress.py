@@ -21,7 +21,7 @@ from attar.distillation.config import CompressorConfig
 from attar.distillation.formats import ONNX_FOLDER, bytes_on_disk
 from attar.distillation.plan_files import PLAN_FILE, StoredPlans
 from attar.distillation.tables import report_lines
-from attar.errors import AttarError, BudgetError, ConfigError, DataError
+from attar.errors import AttarError, BudgetError, ConfigError, DataError, MissingExtraError
 from attar.evaluation.labelled import predict_rows
 from attar.methods.distiller.config import DistillConfig
 from attar.report.record import Run
@@ -46,6 +46,7 @@ CONFIG = DistillConfig(
     save_steps=2,
 )
 BUDGET = "bytes<=34KB"
+HALF = CompressorConfig(storage="float16")
 
 
 @pytest.fixture(scope="module")
@@ -166,13 +167,19 @@ def test_plans_alone_write_no_model_and_one_is_taken_by_its_rank(
     stored = StoredPlans.read(tmp_path / "plans")
     assert [plan.to_dict() for plan in stored.plans] == planned.details["plans"]
     assert planned.details["plans"] == distilled(root, None, plan_only=True).details["plans"]
-    taken = distilled(root, tmp_path / "second", plan=tmp_path / "plans", rank=2, budget=None)
+    unset = replace(CONFIG, context=DistillConfig().context)
+    given: dict[str, Any] = {"plan": tmp_path / "plans", "budget": None, "rank": 2}
+    taken = distilled(root, tmp_path / "second", config=unset, **given)
+    assert taken.settings["context"] == CONFIG.context  # the plan's
     shape = stored.plans[1].shape
     config = checkpoint.load(tmp_path / "second").config
     assert all(getattr(config, name) == value for name, value in shape.to_dict().items())
     assert sum(taken.details["report"]["bytes"].values()) == stored.plans[1].bytes
     assert taken.budget is not None
     assert taken.budget["asked"] == BUDGET
+    for other in ({"config": replace(CONFIG, context=16)}, {"compressor": HALF}):
+        with pytest.raises(ConfigError, match=r"made for (context 32|storage float32)"):
+            distilled(root, tmp_path / "third", **given | other)
 
 
 def test_the_command_line_does_the_same(
@@ -379,6 +386,24 @@ def test_a_budget_on_time_is_timed_here(root: Path, tmp_path: Path) -> None:
     assert row["achieved"] > 0
     with pytest.raises(BudgetError, match="latency"):
         distilled(root, tmp_path / "none", budget="latency<=1us")
+
+
+def test_what_the_report_needs_is_there_before_anything_is_trained(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def absent(name: str) -> None:
+        raise ModuleNotFoundError(name=name)
+
+    monkeypatch.setattr("attar.data.identifiers.import_module", absent)
+    monkeypatch.setattr(compression, "Planner", None)
+    with pytest.raises(MissingExtraError, match="tree_sitter"):
+        distilled(root, tmp_path / "out", compressor=CompressorConfig(code="python"))
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_published_sizes_are_of_float32() -> None:
+    with pytest.raises(ConfigError, match="float32 with cost_model paper"):
+        CompressorConfig(cost_model="paper", storage="int8")
 
 
 def test_flips_are_counted_of_code(root: Path, tmp_path: Path) -> None:

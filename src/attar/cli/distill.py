@@ -81,10 +81,11 @@ def distill(
         Folder or Hub name of an encoder that was trained on this task.
     budget
         Upper bounds, such as "bytes<=3MB" or "bytes<=3MB, latency<=20ms". bytes: weights, tokenizer
-        and configuration on disk; latency: one text of --context tokens on this machine; params,
-        blocks and macs as everywhere. A percentage is of the teacher.
+        and configuration on disk; latency: one text of --context tokens on this machine's CPU;
+        params and macs as everywhere. A percentage is of the teacher.
     plan
-        Take a shape of this plan.json, which an earlier run wrote, in place of a search.
+        Take a shape of this plan.json, which an earlier run wrote, in place of a search, with the
+        context, number format and kind of tokenizer that it was made for.
     rank
         Which of its shapes; 1 is the best.
     plan_only
@@ -123,7 +124,7 @@ def distill(
     if "report" in run.details:
         show_pairs([("", ""), *report_lines(run)])
     show(f"\nScored on {run.details['test_rows']:,} test examples. Written to {folder}.")
-    context = ["--context", config.context]
+    context = ["--context", run.settings["context"]]
     show(f"Next: {command('evaluate', folder, *data.words(), *context)}")
     if run.budget is not None and not run.budget["met"]:
         show(f"The budget {run.budget['asked']} is not met, as measured on this machine.")

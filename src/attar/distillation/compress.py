@@ -23,6 +23,7 @@ from attar.distillation.planning import Candidate, Planner
 from attar.distillation.probing import probe
 from attar.distillation.report import compared, flipped, timed
 from attar.errors import ConfigError, require
+from attar.evaluation.flips import check_flips
 from attar.evaluation.metrics import primary
 from attar.measure.cost import cost_of
 from attar.measure.timing import measure
@@ -107,7 +108,10 @@ def compress(
         stored = None if order.plan is None else StoredPlans.read(order.plan)
         if stored is not None:
             order = _as_planned(order, stored)
+            work.run.settings |= stored.made
         material = Material.load(teacher, data, task=task, config=order.config)
+        if order.options.code is not None:
+            check_flips(material.task, order.options.code)
         planner = Planner(
             material, order.options, context=order.config.context, seed=order.config.seed
         )
@@ -124,8 +128,20 @@ def compress(
 
 
 def _as_planned(order: Order, stored: StoredPlans) -> Order:
-    """The order with what plans of a file rest on, from the file."""
+    """The order with what plans of a file rest on, from the file.
+
+    Raises:
+        ConfigError: other values of these options were asked for.
+    """
     made = dict(stored.made)
+    for name, value in made.items():
+        home = order.config if name == "context" else order.options
+        asked = getattr(home, name)
+        if asked not in (value, getattr(type(home)(), name)):
+            raise ConfigError(
+                f"the plan was made for {name} {value}, found {name} {asked}; leave the option "
+                "out, or make a plan with it"
+            )
     config = replace(order.config, context=made.pop("context"))
     return replace(
         order,
@@ -180,11 +196,12 @@ class _Compression:
             place(model)
         test = job.documents["test"]
         report = compared(job, test, context=context)
-        report["latency"] = timed(job, test, context=context)
         if (language := self.order.options.code) is not None:
             report["flips"] = flipped(job, test, language=language, context=context)
+        for model in (job.student, job.teacher):
+            place(model, "cpu")  # where the shapes were timed for the plan
+        report["latency"] = timed(job, test, context=context)
         cost = self._cost(job.student)
-        place(job.student, "cpu")
         work.run.quality = {
             when: report.pop(side)
             for when, side in (("before", "teacher"), ("after", "student"))
@@ -201,15 +218,12 @@ class _Compression:
             "primary": primary(job.task),
             "split": "test",
             "rows": rows,
-            "test_rows": len(job.documents["test"]),
+            "test_rows": len(test),
             "report": report,
             "form": form,
             **asdict(training),
         }
-        work.card = {
-            "made_from": self.work.run.model,
-            "pipeline_tag": "text-classification",
-        }
+        work.card = {"made_from": work.run.model, "pipeline_tag": "text-classification"}
 
     def _cost(self, student: PreTrainedModel) -> Cost:
         """Counted, and timed where the budget bounds a time."""

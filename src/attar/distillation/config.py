@@ -27,8 +27,8 @@ class CompressorConfig:
     """exact looks at every shape; ga is the published genetic algorithm, nsga2 another for
     pareto, for spaces too large for that. Default: exact below 50 million shapes."""
     cost_model: CostModel = "clean"
-    """clean counts what is computed; paper is the published formula, which also counts the
-    look-up of embeddings as a product and lets a size exceed the budget a little."""
+    """clean counts what is computed; paper has the published formulas, which count the look-up of
+    embeddings as a product, for budgets on bytes alone and weights in float32."""
     plans: int = 5
     """How many of the best shapes are listed, and tried by --probe."""
     probe: int = 0
@@ -56,3 +56,5 @@ class CompressorConfig:
         require(self.probe >= 0, "probe", self.probe, "0 or more")
         require(0 <= self.dropout < 1, "dropout", self.dropout, "from 0 to below 1")
         require(bool(self.space), "space", self.space, "default, published, or a YAML file")
+        fine = self.cost_model == "clean" or self.storage == "float32"
+        require(fine, "storage", self.storage, "float32 with cost_model paper")

@@ -62,9 +62,10 @@ def distill(
         student_width: width of its hidden states, if it starts at random; None: the teacher's.
         student_init: `cut` copies the teacher's weights into it, `random` does not.
         budget: upper bounds, as for `Budget.parse`: `bytes` of weights, tokenizer and configuration
-            on disk; `latency` or `prefill`, of one text of `config.context` tokens on this machine;
-            `params`, `blocks`, `macs`. A percentage is of the teacher.
-        plan: a `plan.json`, or the folder with it, in place of a search.
+            on disk; `latency` or `prefill`, of one text of `config.context` tokens on this
+            machine's CPU; `params`; `macs`. A percentage is of the teacher.
+        plan: a `plan.json`, or the folder with it, in place of a search. It brings the context,
+            the number format and the kind of tokenizer that it was made for.
         rank: which of its shapes; 1 is the best.
         plan_only: write the best shapes, and train nothing.
         task: None: inferred from the labels, or else from the teacher.
@@ -83,11 +84,13 @@ def distill(
         many texts the two agree, bytes on disk and milliseconds of one text.
 
     Raises:
-        BudgetError: no shape keeps the budget; names the smallest.
+        BudgetError: no shape keeps the budget (names the smallest), or it bounds what an encoder
+            does not have.
         ConfigError: the output folder is taken, options contradict each other, or training
             diverged.
         CompatibilityError: student and teacher do not fit together.
         DataError: a model, the data or the plan cannot be read.
+        MissingExtraError: `storage` or `code` need packages that are not installed.
     """
     config, recipe = configured(config, DistillConfig, recipe=recipe)
     if budget is None and plan is None:

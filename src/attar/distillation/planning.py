@@ -109,7 +109,7 @@ class Planner:
             if over <= 0 or limits.bytes is None:
                 return found
             # 3. Where one is too large, all are searched again with so much less.
-            limits = replace(limits, bytes=limits.bytes - over)
+            limits = replace(limits, bytes=max(limits.bytes - over, 1.0))
 
     def resolved(self, budget: Budget) -> Budget:
         """A budget whose percentages are figures of the teacher, counted and timed once."""

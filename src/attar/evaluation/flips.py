@@ -88,6 +88,21 @@ class Flips:
         return self.flipped / max(1, self.renamed)
 
 
+def check_flips(task: Task, language: CodeLanguage) -> None:
+    """Refuse, before a model is trained, what `identifier_flips` cannot count.
+
+    Raises:
+        ConfigError: a task of another kind than single labels.
+        MissingExtraError: tree-sitter or a grammar of it is not installed.
+    """
+    if task.kind != "single_label":
+        raise ConfigError(
+            f"expected a task of single labels to count flips of, found {task.kind}; leave the "
+            "flips out"
+        )
+    rename_identifiers("", language)
+
+
 def identifier_flips(
     model: PreTrainedModel,
     documents: Dataset,
@@ -115,11 +130,7 @@ def identifier_flips(
         DataError: there are no rows.
         MissingExtraError: tree-sitter or a grammar of it is not installed.
     """
-    if task.kind != "single_label":
-        raise ConfigError(
-            f"expected a task of single labels to count flips of, found {task.kind}; leave the "
-            "flips out"
-        )
+    check_flips(task, language)
     columns = ["text", "text_pair"] if task.pair else ["text"]
     texts: dict[str, list[str]] = {name: documents[name][:] for name in columns}
     new = {
