@@ -261,6 +261,7 @@ def test_half_the_bytes_a_number_hold_twice_the_numbers(
     assert record.details["plans"][0]["parameters"] > small[1].details["plans"][0]["parameters"]
     model = checkpoint.load(tmp_path / "half")
     assert {p.dtype for p in model.parameters()} == {torch.float16}
+    assert record.cost["after"]["bytes"] == 2 * record.cost["after"]["params"]
 
 
 def test_pairs_are_read_together(tmp_path: Path, root: Path) -> None:

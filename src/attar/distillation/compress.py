@@ -154,11 +154,11 @@ def _as_planned(order: Order, stored: StoredPlans) -> Order:
 def _searched(work: Artefact, planner: Planner, order: Order) -> StoredPlans:
     """The plans of a search, by the first process for all; a resumed run has those of before."""
     kept = None if work.state is None else work.state / PLAN_FILE
-    if kept is not None and kept.is_file():
-        return StoredPlans.read(kept)
-    assert order.budget is not None
     found = None
-    if work.main:
+    if work.main and kept is not None and kept.is_file():
+        found = StoredPlans.read(kept).to_dict()
+    elif work.main:
+        assert order.budget is not None
         plans = [candidate.plan for candidate in planner.search(order.budget)]
         stored = StoredPlans.of(
             plans,
@@ -210,6 +210,8 @@ class _Compression:
         form = formats.save(
             job.student, work.folder, tokenizer=candidate.tokenizer, storage=storage
         )
+        stored = cost_of(job.student)  # perhaps in half precision by now
+        cost = replace(cost, bytes=stored.bytes, dtypes=stored.dtypes)
         work.run.cost = {"before": cost_of(job.teacher).to_dict(), "after": cost.to_dict()}
         report["bytes"] = formats.bytes_on_disk(work.folder, storage=storage)
         work.run.budget = self._verdict(cost, report, plan=candidate.plan)
