@@ -215,6 +215,7 @@ def test_what_is_given_goes_before_what_a_recipe_holds(
     assert overruled(epochs, ["seed"]) == epochs
     assert overruled({"max_steps": 3}, ["max_steps"]) == {"max_steps": 3}
     assert overruled({"budget": "blocks<=50%"}, ["apply"]) == {}
+    assert overruled({"budget": "bytes<=1MB"}, ["plan"]) == {}
     file = tmp_path / "mine.yaml"
     file.write_text("vocab-size: 300\nseed: 3\n")
     for typed in ("--tokenizer=t", "--tokenizer t"):

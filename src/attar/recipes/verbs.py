@@ -21,6 +21,7 @@ _OVERRULED = MappingProxyType(
         "tokenizer": "vocab_size",
         "apply": "budget",
         "budget": "apply",
+        "plan": "budget",
     }
 )
 

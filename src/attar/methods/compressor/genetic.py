@@ -25,9 +25,9 @@ class GeneticConfig:
     """How the genetic algorithm goes; the defaults are those of the official code.
 
     Attributes:
-        population: encoders that live.
+        population: encoders of a generation.
         generations: how often children are made.
-        crossover: the probability that two parents are crossed; otherwise both are mutated.
+        crossover: the probability that two parents are crossed; otherwise each is mutated.
         seed: of all draws.
 
     Raises:
@@ -104,27 +104,27 @@ def genetic_search(
         best.append(float(scores[order[0]]))
         return [individuals[at] for at in order]
 
-    # 1. Random encoders; twins are mutated until they are none.
+    # 1. Random encoders; a duplicate is mutated until it is new.
     population: list[_Individual] = []
     for _ in range(config.population):
         drawn = _Individual(space.canonical(tuple(map(rng.randrange, space.choices))))
         population.append(_new(drawn, {one.genes for one in population}, space=space, rng=rng))
     population = ranked(population)
     for _ in range(config.generations):
-        # 2. Two parents, whoever they are, have two children: crossed, or else mutated;
+        # 2. Any two parents, however fit, have two children: by crossover, or else by mutation.
         children, genes = list[_Individual](), {one.genes for one in population}
         while len(children) < config.population:
             pair = rng.sample(population, 2)
             if rng.random() < config.crossover:
                 pair = _crossed(pair[0], pair[1], space=space, rng=rng)
             else:
-                # 3. a mutant has all genes from one place on drawn anew.
+                # 3. In a mutant every gene from a random place on is drawn anew.
                 pair = [_mutated(one, space=space, rng=rng) for one in pair]
-            # 4. Who is in the population already is mutated until it is new.
+            # 4. A child that is in the population already is mutated until it is new.
             for child in pair[: config.population - len(children)]:
                 children.append(_new(child, genes, space=space, rng=rng))
                 genes.add(children[-1].genes)
-        # 5. The best of all live on.
+        # 5. The best of parents and children survive.
         population = ranked(population + children)[: config.population]
     return GeneticResult(
         population=tuple(space.decode(one.genes) for one in population),

@@ -16,9 +16,9 @@ from attar.recipes import read_mapping
 
 Integers = NDArray[np.int64]
 
-#: channels of a head where its number is not searched, as near as a space allows
+#: channels of a head, as near as a space allows, where the number of heads is not searched
 HEAD_SIZE = 32
-#: what is in a context beyond the tokens of a text, in the rows of RoBERTa's table of positions
+#: rows of RoBERTa's table of positions that no token uses: it counts from after that of padding
 PADDING_ROWS = 2
 #: the largest values: with them every count fits into 64 bits
 _MOST = {
