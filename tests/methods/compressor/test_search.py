@@ -142,6 +142,11 @@ def test_pareto_gives_the_front(limit: float) -> None:
     assert few[0].shape == front[0]
     assert [plan.shape for plan in few] == [s for s in front if s in {p.shape for p in few}]
     assert len(few) == min(2, len(front))
+    assert few[0].why.endswith("has as much compute, is as fast and reads as much")
+    (one,) = search_shapes(
+        SPACE, limits, costs=replace(COSTS, read=None), config=replace(config, count=1)
+    )
+    assert one.why.endswith("has as much compute and is as fast")
 
 
 def test_results_do_not_depend_on_blocks(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -55,9 +55,10 @@ def _reason(goal: Goal, shape: EncoderShape, *, scores: Array, at: int) -> str:
     objective, within = goal.config.objective, f"within {goal.limits}"
     cheap = f"of those that use at least {USED:.0%} of the budget"
     if objective == "pareto":
-        also = ["is as fast"] if goal.costs.milliseconds is not None else []
-        also += ["reads as much"] if goal.costs.read is not None else []
-        return f"{cheap}, no other {within} has as much compute, {' and '.join(also)}"
+        sides = ["has as much compute"]
+        sides += ["is as fast"] if goal.costs.milliseconds is not None else []
+        sides += ["reads as much"] if goal.costs.read is not None else []
+        return f"{cheap}, no other {within} {', '.join(sides[:-1])} and {sides[-1]}"
     unit, suffix, more = _macs, " multiply-accumulates a text", True
     if goal.published:
         best, by = "the most published operations", "published operations"
