@@ -35,12 +35,12 @@ class CompressorConfig:
     """Train each of them for this many steps first, and take the one that agrees best with the
     teacher; 0: take the first."""
     storage: Storage = "float32"
-    """What the budget's bytes are of: weights in float32 or float16, or int8: a quantised ONNX
-    file, which is written beside the checkpoint."""
+    """Number format whose bytes the budget counts: weights in float32 or float16, or int8, a
+    quantised ONNX file, which is written beside the checkpoint."""
     vocabulary: VocabularyKind = "bpe"
     """The student's tokenizer, trained on the training texts."""
     lowercase: bool = False
-    """Read all letters as small ones, as published."""
+    """Read all text in lower case, as published."""
     collapse_spaces: bool = False
     """Read any run of white space as one space, as published."""
     dropout: float = 0.1

@@ -2,9 +2,10 @@
 
 import logging
 import math
-import random
 from dataclasses import astuple, dataclass, replace
+from typing import Any
 
+import numpy as np
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerFast, RobertaForSequenceClassification
 
@@ -19,7 +20,6 @@ from attar.heads import head_options
 from attar.measure.cost import cost_of
 from attar.measure.timing import measure
 from attar.methods.compressor import (
-    EncoderShape,
     EncoderSpace,
     Limits,
     PlanConfig,
@@ -41,8 +41,8 @@ _BOUNDED = {
     "latency": "milliseconds",
     "prefill": "milliseconds",
 }
-#: shapes that are timed, and draws to find as many within the budget
-_TIMED, _DRAWS = 24, 20_000
+#: shapes that are timed, and at least, and draws to find as many within the budget
+_TIMED, _FEWEST, _DRAWS = 24, 10, 20_000
 #: of attention maps, at most: dropping half of them, as of hidden values, nothing is learnt
 _ATTENTION_DROPOUT = 0.1
 
@@ -175,18 +175,8 @@ class Planner:
 
     def _timed(self, space: EncoderSpace, costs: StudentCosts, *, limits: Limits) -> StudentCosts:
         """The costs with milliseconds, predicted from encoders that are timed on this machine."""
-        rng, shapes = random.Random(self.seed), dict[EncoderShape, None]()
-        known = {name: v for name, v in limits.given().items() if name != "milliseconds"}
-        for _ in range(_DRAWS):
-            shape = space.decode([rng.randrange(choices) for choices in space.choices])
-            cost = costs.of(ShapeArrays.of([shape]), space)
-            if not known or Limits(**known).excess(cost).max() <= 0:
-                shapes[shape] = None
-            if len(shapes) == _TIMED:
-                break
-        shapes.setdefault(space.smallest)
         latency = measure_encoders(
-            [astuple(shape)[1:] for shape in shapes],  # pyright: ignore[reportArgumentType]
+            shapes_to_time(space, costs, limits=limits, seed=self.seed),
             tokens=self.context,
             threads=torch.get_num_threads(),
         )
@@ -231,3 +221,25 @@ class Planner:
         with torch.random.fork_rng():
             torch.manual_seed(self.seed)
             return RobertaForSequenceClassification(config)
+
+
+def shapes_to_time(
+    space: EncoderSpace, costs: StudentCosts, *, limits: Limits, seed: int
+) -> list[tuple[int, int, int, int]]:
+    """Random shapes within limits other than time, or where few of those are drawn the nearest
+    beyond; and the smallest. A space of few shapes gives each several times.
+
+    Returns:
+        Heads, hidden size, intermediate size and layers of each, as the vocabulary takes no time.
+    """
+    rng = np.random.default_rng(seed)
+    rows = np.stack([rng.choice(axis, _DRAWS) for axis in space.axes])
+    rows = rows[:, rows[2] % rows[1] == 0]  # heads divide the width
+    over = np.zeros(rows.shape[1])
+    known = {name: limit for name, limit in limits.given().items() if name != "milliseconds"}
+    if known:
+        over = np.maximum(Limits(**known).excess(costs.of(ShapeArrays(*rows), space)), 0.0)
+    nearest = map(tuple, rows[1:, np.argsort(over, kind="stable")].T.tolist())
+    some = [*dict.fromkeys(nearest)][:_TIMED]
+    shapes: list[Any] = [*dict.fromkeys([*some, astuple(space.smallest)[1:]])]
+    return shapes * math.ceil(_FEWEST / len(shapes))

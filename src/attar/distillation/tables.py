@@ -10,7 +10,7 @@ from attar.report.units import count, milliseconds, size
 
 
 def plans_table(run: Run) -> Table:
-    """The plans of a run side by side, best first; below the first column their places."""
+    """The plans of a run side by side, best first, with the numbers that `rank` takes."""
     plans = [StudentPlan.from_dict(plan) for plan in run.details["plans"]]
     columns = ["plan", "layers", "width", "heads", "neurons", "vocabulary", "parameters", "bytes"]
     columns += ["MACs of a text", "time", "text read"]
