@@ -1,6 +1,7 @@
 """Costs are counted from tensors; budgets carry their units."""
 
 import json
+from dataclasses import replace
 
 import pytest
 import torch
@@ -151,6 +152,17 @@ def test_percentages_must_be_resolved_first():
         Budget.parse("params<=50%").admits(COST)
     with pytest.raises(BudgetError, match="measured"):
         Budget.parse("latency<=5ms").resolve(COST).admits(COST)
+
+
+def test_latency_is_of_a_token_that_is_generated_or_else_of_the_text():
+    text = replace(COST, prefill=Latency(7.0, 0.0))
+    assert Budget.parse("latency<=7ms, prefill<=7ms").admits(text)
+    assert not Budget.parse("latency<=6ms").admits(text)
+    both = replace(text, decode=Latency(2.0, 0.0))
+    assert Budget.parse("latency<=2ms").admits(both)
+    assert not Budget.parse("prefill<=2ms").admits(both)
+    with pytest.raises(BudgetError, match="prefill needs a measured cost"):
+        Budget.parse("prefill<=7ms").admits(replace(COST, decode=Latency(2.0, 0.0)))
 
 
 def test_a_slow_model_is_timed_once():

@@ -243,3 +243,37 @@ def test_the_temperature_does_not_change_logit_mse_nor_the_size_of_the_others() 
     torch.testing.assert_close(9 * plain(student, teacher), warm(student, teacher))
     with pytest.raises(ConfigError, match="temperature"):
         d.at_temperature(d.forward_kl, temperature=0.0)
+
+
+@given(seed=st.integers(0, 10_000), temperature=st.floats(50, 400))
+def test_the_gradient_at_a_high_temperature_is_that_of_logit_mse(
+    seed: int, temperature: float
+) -> None:
+    """T^2 KL of centred logits: (student - teacher) / V, and what is left falls as 1 / T."""
+    classes = 5
+    student, teacher = (logits(seed + i, scale=1.0, size=(3, classes)) for i in (0, 1))
+    student, teacher = (x - x.mean(-1, keepdim=True) for x in (student, teacher))
+    limit = (student - teacher) / classes
+    largest = float(torch.stack([student, teacher]).abs().max())
+    student.requires_grad_()
+    gradients = {}
+    for squared in (True, False):
+        loss = d.at_temperature(d.forward_kl, temperature=temperature, tau_squared=squared)
+        (gradients[squared],) = torch.autograd.grad(loss(student, teacher).sum(), student)
+    rounding = temperature * 1e-6
+    gap = float((gradients[True] - limit).abs().max())
+    assert gap <= 2 * largest**2 / (classes * temperature) + rounding
+    plain = gradients[False] * temperature**2
+    torch.testing.assert_close(plain, gradients[True], atol=1e-4, rtol=1e-3)
+
+
+@pytest.mark.parametrize("temperature", [1.0, 2.0, 10.0])
+@pytest.mark.parametrize("name", ["forward_kl", "binary_kl", "soft_cross_entropy", "logit_mse"])
+def test_who_agrees_with_the_teacher_has_nothing_to_learn(name: str, temperature: float) -> None:
+    teacher = logits(0, size=(4, 6))
+    student = teacher.clone().requires_grad_()
+    loss = d.at_temperature(getattr(d, name), temperature=temperature)(student, teacher)
+    (gradient,) = torch.autograd.grad(loss.sum(), student)
+    assert gradient.abs().max() < 1e-5
+    if name != "soft_cross_entropy":  # which keeps the teacher's entropy
+        assert loss.abs().max() < 1e-5

@@ -20,7 +20,7 @@ from attar.train.features import attention_ce
 from attar.train.labelled import LabelledConfig, LabelledLoss, Sharing, train_labelled
 from attar.train.labelled_task import LabelledTask
 from attar.train.outputs import CachedOutputs, FeatureRequest, TeacherOutputs, outputs_of
-from attar.train.trainer import Compute, Term
+from attar.train.trainer import Compute, ExactTrainer, Term
 
 CONFIG = LabelledConfig(
     max_steps=6,
@@ -93,6 +93,31 @@ def built(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
 
     monkeypatch.setattr(CachedOutputs, "build", spy)
     return paths
+
+
+def test_every_parameter_is_in_the_optimiser_once_and_changes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Published scripts leave biases and norms out."""
+    made: list[torch.optim.Optimizer] = []
+    create = ExactTrainer.create_optimizer
+
+    def spy(self: ExactTrainer, *given: Any) -> torch.optim.Optimizer:
+        made.append(create(self, *given))
+        return made[-1]
+
+    monkeypatch.setattr(ExactTrainer, "create_optimizer", spy)
+    job = task()
+    before = {name: p.detach().clone() for name, p in job.student.named_parameters()}
+    config = replace(CONFIG, max_steps=1, warmup_steps=0, learning_rate=1e-2, weight_decay=0.1)
+    train(config, job=job)
+    (optimiser,) = made
+    held = sorted(id(p) for group in optimiser.param_groups for p in group["params"])
+    assert held == sorted(id(p) for p in job.student.parameters())
+    assert all(p.requires_grad for p in job.student.parameters())
+    still = [n for n, p in job.student.named_parameters() if torch.equal(p, before[n])]
+    # what is added to all keys alike changes no attention
+    assert all(name.endswith("key.bias") for name in still)
 
 
 @pytest.mark.parametrize(

@@ -24,6 +24,9 @@ def test_the_maps_of_the_paper() -> None:
     assert LayerMap.skip(4, 12, features="attention").pairs == ((0, 2), (1, 5), (2, 8), (3, 11))
     assert LayerMap.last(4, 12, features="attention").pairs == ((0, 8), (1, 9), (2, 10), (3, 11))
     assert LayerMap.skip(3, 5).pairs == ((0, 0), (1, 1), (2, 3), (3, 5))
+    for student in (2, 7):  # the deeper one may be the student
+        assert LayerMap.final(student, 5).pairs == ((student, 5),)
+        assert LayerMap.final(student, 5, features="attention").pairs == ((student - 1, 4),)
     emd = LayerMap.emd(2, 3)
     assert (emd.pairs, emd.blocks) == (((0, 0),), (range(1, 3), range(1, 4)))
     emd = LayerMap.emd(2, 3, features="attention")

@@ -72,6 +72,22 @@ def test_the_cache_says_what_the_model_says(kind: str, pool: Any, tmp_path: Path
         close(cached(batch), live(batch), batch["attention_mask"])
 
 
+@pytest.mark.parametrize("kind", ["single_label", "multi_label", "regression"])
+def test_what_is_stored_are_logits(kind: str, tmp_path: Path) -> None:
+    """A softmax over probabilities would be nearly uniform."""
+    source, model, request = examples(kind), encoders.encoder(task=TASKS[kind]), FeatureRequest()
+    built = CachedOutputs.build(
+        model, source, path=tmp_path / "c", task=TASKS[kind], request=request
+    )
+    batch = source.batch(range(8))
+    with torch.no_grad():
+        logits = model(
+            input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]
+        ).logits
+    torch.testing.assert_close(built(batch).logits, logits)
+    assert (built(batch).logits.sum(-1) - 1).abs().min() > 1e-3
+
+
 def test_a_cut_build_goes_on_and_makes_the_same_files(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

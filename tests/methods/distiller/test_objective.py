@@ -122,6 +122,11 @@ def test_a_copy_of_the_teacher_has_nothing_to_learn(family: str) -> None:
             parts = objective(student, teacher, replace(CONFIG, **options))(student, batch)
             for part in parts.values():
                 assert part.values.abs().max() < 1e-6
+            student.zero_grad()
+            total(parts, source().counts(batch)).backward()
+            gradients = [p.grad for p in student.parameters() if p.grad is not None]
+            assert gradients
+            assert all(gradient.abs().max() < 1e-5 for gradient in gradients)
 
 
 def test_a_wider_teacher_is_reached_by_projections_that_learn() -> None:
