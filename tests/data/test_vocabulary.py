@@ -1,6 +1,7 @@
 """Vocabularies: exactly as large as asked for, no byte lost, small files that agree."""
 
 import json
+import re
 from functools import cache
 from pathlib import Path
 
@@ -89,6 +90,7 @@ def test_normalised_text_is_lower_case_with_single_spaces(kind) -> None:
     first = ids(tokenizer, "return", add_special_tokens=False)
     assert within[-len(first) :] == first
     assert ids(tokenizer, "", add_special_tokens=False) == []
+    assert min(ids(tokenizer, "<S></S>", add_special_tokens=False)) >= len(SPECIAL_TOKENS)
 
 
 def test_either_normalisation_comes_alone() -> None:
@@ -107,6 +109,7 @@ def test_saved_tokenizers_give_the_same_ids(tmp_path: Path, kind, normal) -> Non
     written = save_vocabulary(tokenizer, tmp_path)
     assert {f.name: f.read_text(encoding="utf-8") for f in tmp_path.iterdir()} == before
     assert written == sum(file.stat().st_size for file in tmp_path.iterdir())
+    assert "\\u" not in before["tokenizer.json"].replace("\\\\u", "")  # six bytes a letter
     RobertaConfig().save_pretrained(tmp_path)  # which makes transformers think of RoBERTa's own
     loaded = AutoTokenizer.from_pretrained(tmp_path)
     alone = Tokenizer.from_file(str(tmp_path / "tokenizer.json"))
@@ -138,6 +141,7 @@ def test_a_cut_vocabulary_is_that_of_a_shorter_training(kind, size) -> None:
     assert files == vocabulary_files(trained(kind, size))
     assert bytes_by_size(largest)[size] == sum(len(text.encode()) for text in files.values())
     assert len(bytes_by_size(largest)) == SIZE + 1
+    assert {*bytes_by_size(largest)[:LEAST]} == {bytes_by_size(largest)[LEAST]}
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -147,10 +151,22 @@ def test_the_same_texts_give_the_same_vocabulary(kind) -> None:
         assert vocabulary_files(again) == vocabulary_files(trained(kind))
 
 
+def test_scores_of_unigram_have_three_decimals() -> None:
+    stored = json.loads(vocabulary_files(trained("unigram"))["tokenizer.json"])
+    scores = [score for _, score in stored["model"]["vocab"]]
+    assert scores == [round(score, 3) for score in scores]
+    assert scores != [round(score, 2) for score in scores]
+
+
+def test_what_occurs_once_is_learned_too() -> None:
+    assert len(train_vocabulary(["hello"], LEAST + 4)) == LEAST + 4
+
+
 def test_the_hash_tells_texts_apart() -> None:
     texts = [["ab", "c"], ["a", "bc"], ["abc"], ["c", "ab"], ["ab", "c", ""], []]
     assert len({content_hash(one) for one in texts}) == len(texts)
     assert content_hash(["ab", "c"]) == content_hash(iter(["ab", "c"]))
+    assert re.fullmatch("[0-9a-f]{16}", content_hash(["ab", "c"]))
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -1,6 +1,8 @@
 """`attar distill` with a budget: what is planned, what is written, and what is refused."""
 
+import importlib.util
 import json
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,15 +16,19 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 import attar
 import encoders
 from attar import checkpoint
+from attar.data.data import Data
 from attar.data.labelled.task import Task
 from attar.data.vocabulary import content_hash
 from attar.distillation import compress as compression
 from attar.distillation.config import CompressorConfig
 from attar.distillation.formats import ONNX_FOLDER, bytes_on_disk
+from attar.distillation.material import Material
 from attar.distillation.plan_files import PLAN_FILE, StoredPlans
+from attar.distillation.planning import Planner
 from attar.distillation.tables import report_lines
 from attar.errors import AttarError, BudgetError, ConfigError, DataError, MissingExtraError
 from attar.evaluation.labelled import predict_rows
+from attar.methods.compressor import StudentPlan
 from attar.methods.distiller.config import DistillConfig
 from attar.report.record import Run
 from scene import run
@@ -43,10 +49,21 @@ CONFIG = DistillConfig(
     intermediate="pkd",
     layer_map="final",
     context=32,
-    save_steps=2,
+    save_steps=6,
 )
 BUDGET = "bytes<=34KB"
 HALF = CompressorConfig(storage="float16")
+
+
+#: texts that are timed here, in place of fifty
+TEXTS = 4
+
+
+@pytest.fixture(scope="module", autouse=True)
+def few_texts_are_timed() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr("attar.distillation.report.TIMED", TEXTS)
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -81,6 +98,31 @@ def distilled(root: Path, out: Path | None, **options: Any) -> Run:
 def small(root: Path) -> tuple[Path, Run]:
     out = root / "small"
     return out, distilled(root, out)
+
+
+@pytest.fixture(scope="module")
+def probed(root: Path) -> tuple[Path, Run]:
+    """A student of the better of two plans."""
+    out = root / "probed"
+    return out, distilled(root, out, compressor=probing(root))
+
+
+def probing(root: Path) -> CompressorConfig:
+    return CompressorConfig(space=str(root / "space.yaml"), plans=2, probe=2)
+
+
+@pytest.fixture(scope="module")
+def halved(root: Path) -> tuple[Path, Run]:
+    """Of half the bytes a number, bounded in time, and of texts that are taken for code."""
+    out, code = root / "halved", importlib.util.find_spec("tree_sitter_python")
+    options = CompressorConfig(
+        space=str(root / "space.yaml"),
+        plans=1,
+        storage="float16",
+        code=None if code is None else "python",
+    )
+    budget = f"{BUDGET}, latency<=10s"
+    return out, distilled(root, out, compressor=options, budget=budget)
 
 
 def test_a_student_is_a_plain_checkpoint_within_the_budget(
@@ -134,7 +176,9 @@ def test_the_report_compares_with_the_teacher(root: Path, small: tuple[Path, Run
     assert report["kept_above_chance"] == pytest.approx((student - 0.5) / (teacher - 0.5))
     assert [row["threads"] for row in report["latency"]] == [1, 2]
     for row in report["latency"]:
-        assert all(0 < row[side]["p50"] <= row[side]["p95"] for side in ("student", "teacher"))
+        for side in ("student", "teacher"):
+            assert row[side]["texts"] == TEXTS
+            assert 0 < row[side]["p50"] <= row[side]["p95"]
 
 
 def test_padding_does_not_change_what_a_student_says(small: tuple[Path, Run]) -> None:
@@ -146,16 +190,14 @@ def test_padding_does_not_change_what_a_student_says(small: tuple[Path, Run]) ->
         assert torch.allclose(model(**alone).logits, model(**padded).logits, atol=1e-5)
 
 
-def test_every_parameter_learns(root: Path, tmp_path: Path) -> None:
+def test_every_parameter_learns(root: Path, small: tuple[Path, Run]) -> None:
     """The published scripts left biases and norms out of the optimiser."""
-    states = [
-        checkpoint.load(tmp_path / str(rate)).state_dict()
-        for rate in (0.0, 1e-2)
-        if distilled(
-            root, tmp_path / str(rate), config=replace(CONFIG, max_steps=1, learning_rate=rate)
-        )
-    ]
-    assert all(not torch.equal(states[0][name], states[1][name]) for name in states[0])
+    material = Material.load(root / "teacher", Data.of(root / "data"), task=None, config=CONFIG)
+    planner = Planner(material, CompressorConfig(), context=CONFIG.context, seed=CONFIG.seed)
+    plan = StudentPlan.from_dict(small[1].details["plans"][0])
+    before, after = planner.student(plan).state_dict(), checkpoint.load(small[0]).state_dict()
+    assert before.keys() == after.keys()
+    assert all(not torch.equal(before[name], after[name]) for name in before)
 
 
 def test_plans_alone_write_no_model_and_one_is_taken_by_its_rank(
@@ -214,53 +256,47 @@ def test_without_options_a_budget_has_a_recipe_of_its_own(
     assert (order.config.pred_loss, order.config.learning_rate) == ("kl", 1e-3)
 
 
-def test_a_probe_takes_the_plan_that_agrees_best(root: Path, tmp_path: Path) -> None:
-    options = CompressorConfig(space=str(root / "space.yaml"), plans=3, probe=4)
-    record = distilled(root, tmp_path / "out", compressor=options)
+def test_a_probe_takes_the_plan_that_agrees_best(probed: tuple[Path, Run]) -> None:
+    out, record = probed
     probes = record.details["probes"]
-    assert sorted(one["plan"] for one in probes) == [1, 2, 3]
+    assert sorted(one["plan"] for one in probes) == [1, 2]
     assert probes[0]["agreement"] == max(one["agreement"] for one in probes)
     assert record.details["chosen"] == probes[0]["plan"]
-    config, plan = (
-        checkpoint.load(tmp_path / "out").config,
-        record.details["plans"][probes[0]["plan"] - 1],
-    )
-    assert config.hidden_size == plan["shape"]["hidden_size"]
+    shape = record.details["plans"][probes[0]["plan"] - 1]["shape"]
+    config = checkpoint.load(out).config
+    assert all(getattr(config, name) == value for name, value in shape.items())
 
 
 def test_a_killed_run_goes_on_with_its_plans_and_probes(
-    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    root: Path, probed: tuple[Path, Run], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    options = CompressorConfig(space=str(root / "space.yaml"), plans=2, probe=2)
-    whole = distilled(root, tmp_path / "whole", compressor=options)
     train, calls = compression.DistillTask.train, list[int]()
 
     def dies(self: Any, *args: Any, **kwargs: Any) -> Any:
-        calls.append(1)
+        calls.append(self.config.max_steps)
         if len(calls) == 2:
             raise KeyboardInterrupt
         return train(self, *args, **kwargs)
 
     monkeypatch.setattr(compression.DistillTask, "train", dies)
     with pytest.raises(KeyboardInterrupt):
-        distilled(root, tmp_path / "out", compressor=options)
+        distilled(root, tmp_path / "out", compressor=probing(root))
     monkeypatch.setattr(compression.Planner, "search", None)  # nothing is searched again
-    resumed = distilled(root, tmp_path / "out", compressor=options, resume=True)
-    assert len(calls) == 4  # one probe, the one that died and again, the student
-    assert resumed.details["probes"] == whole.details["probes"]
+    resumed = distilled(root, tmp_path / "out", compressor=probing(root), resume=True)
+    assert calls == [2, 2, 2, CONFIG.max_steps]  # a probe, the one that died and again, the student
+    assert resumed.details["probes"] == probed[1].details["probes"]
     for name in ("model.safetensors", "tokenizer.json", PLAN_FILE):
-        assert (tmp_path / "out" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+        assert (tmp_path / "out" / name).read_bytes() == (probed[0] / name).read_bytes()
 
 
 def test_half_the_bytes_a_number_hold_twice_the_numbers(
-    root: Path, small: tuple[Path, Run], tmp_path: Path
+    small: tuple[Path, Run], halved: tuple[Path, Run]
 ) -> None:
-    options = CompressorConfig(space=str(root / "space.yaml"), plans=1, storage="float16")
-    record = distilled(root, tmp_path / "half", compressor=options)
-    assert sum(bytes_on_disk(tmp_path / "half", storage="float16").values()) <= 34_000
+    out, record = halved
+    held = sum(bytes_on_disk(out, storage="float16").values())
+    assert record.details["plans"][0]["bytes"] == held <= 34_000
     assert record.details["plans"][0]["parameters"] > small[1].details["plans"][0]["parameters"]
-    model = checkpoint.load(tmp_path / "half")
-    assert {p.dtype for p in model.parameters()} == {torch.float16}
+    assert {p.dtype for p in checkpoint.load(out).parameters()} == {torch.float16}
     assert record.cost["after"]["bytes"] == 2 * record.cost["after"]["params"]
 
 
@@ -378,15 +414,15 @@ def test_int8_counts_the_quantised_file(root: Path, tmp_path: Path) -> None:
     assert whole == record.details["plans"][0]["parameters"] > 16_000 / 4
 
 
-def test_a_budget_on_time_is_timed_here(root: Path, tmp_path: Path) -> None:
-    record = distilled(root, tmp_path / "out", budget=f"{BUDGET}, latency<=10s")
+def test_a_budget_on_time_is_timed_here(root: Path, halved: tuple[Path, Run]) -> None:
+    record = halved[1]
     assert all(plan["milliseconds"] > 0 for plan in record.details["plans"])
     assert record.budget is not None
     row = record.budget["constraints"][1]
     assert (row["key"], row["met"]) == ("latency", True)
     assert row["achieved"] > 0
     with pytest.raises(BudgetError, match="latency"):
-        distilled(root, tmp_path / "none", budget="latency<=1us")
+        distilled(root, None, budget="latency<=1us", plan_only=True)
 
 
 def test_what_the_report_needs_is_there_before_anything_is_trained(
@@ -407,11 +443,9 @@ def test_the_published_sizes_are_of_float32() -> None:
         CompressorConfig(cost_model="paper", storage="int8")
 
 
-def test_flips_are_counted_of_code(root: Path, tmp_path: Path) -> None:
+def test_flips_are_counted_of_code(halved: tuple[Path, Run]) -> None:
     pytest.importorskip("tree_sitter_python")
-    options = CompressorConfig(space=str(root / "space.yaml"), plans=1, code="python")
-    record = distilled(root, tmp_path / "out", compressor=options)
-    flips = record.details["report"]["flips"]
+    flips = halved[1].details["report"]["flips"]
     assert (flips["rows"], flips["language"]) == (60, "python")
     assert 0 <= flips["student"] <= 1
-    assert "renamed" in dict(report_lines(record))["flips"]
+    assert "renamed" in dict(report_lines(halved[1]))["flips"]

@@ -81,9 +81,7 @@ def test_what_is_stored_are_logits(kind: str, tmp_path: Path) -> None:
     )
     batch = source.batch(range(8))
     with torch.no_grad():
-        logits = model(
-            input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]
-        ).logits
+        logits = model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).logits
     torch.testing.assert_close(built(batch).logits, logits)
     assert (built(batch).logits.sum(-1) - 1).abs().min() > 1e-3
 

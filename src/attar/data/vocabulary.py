@@ -221,10 +221,8 @@ def bytes_by_size(tokenizer: PreTrainedTokenizerFast) -> NDArray[np.int64]:
     added = np.zeros(len(tokenizer), dtype=np.int64)
     for token, i in model["vocab"].items():
         added[i] = len(f"{_compact(token)}:{i},".encode())
-    last = 0
-    for pair in model.get("merges", ()):  # goes with the entries before it, as in cut_vocabulary
-        last = max(last, model["vocab"]["".join(pair)])
-        added[last] += len(f"{_compact(' '.join(pair))},".encode())
+    for pair in model.get("merges", ()):  # which are in the order of the entries they make
+        added[model["vocab"]["".join(pair)]] += len(f"{_compact(' '.join(pair))},".encode())
     added[:LEAST] = 0
     if model.get("merges"):
         added[LEAST] -= 1  # no comma before the first
