@@ -114,6 +114,33 @@ def test_a_sample_is_spread_over_the_texts() -> None:
     facts = vocabulary_facts(TEXTS, (300,), context=32, sample=2)
     some = reading_of([TEXTS[0], TEXTS[-1]], train_vocabulary(TEXTS, 300), context=32)
     assert facts.readings == (some,)
+    pairs = [text.upper() for text in TEXTS]
+    both = train_vocabulary(TEXTS + pairs, 300)
+    ends = [TEXTS[0], TEXTS[-1]]
+    some = reading_of(ends, both, pairs=[text.upper() for text in ends], context=64)
+    facts = vocabulary_facts(TEXTS, (300,), pairs=pairs, context=64, sample=2)
+    assert facts.readings == (some,)
+
+
+@pytest.mark.parametrize("kind", ["bpe", "unigram"])
+def test_facts_are_of_texts_as_they_are_normalised(kind) -> None:
+    options: Any = {"kind": kind, "context": 32, "lowercase": True, "collapse_spaces": True}
+    facts = vocabulary_facts(TEXTS, (300, 350), measured=2, **options)
+    for size, reading in zip(facts.read_sizes, facts.readings, strict=True):
+        one = train_vocabulary(TEXTS, size, **options)
+        assert reading == reading_of(TEXTS, one, context=32)
+        files = vocabulary_files(one)
+        assert facts.bytes_at(size) == sum(len(text.encode()) for text in files.values())
+
+
+def test_what_is_read_does_not_depend_on_how_many_are_read_at_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    whole = reading_of(TEXTS, tokenizer(), pairs=TEXTS[::-1], context=40)
+    assert 0 < whole.read < 1
+    monkeypatch.setattr("attar.data.reading._ROWS", 7)
+    encoding_of("import json", truncation=True, max_length=3)  # which leaves a length behind
+    assert reading_of(TEXTS, tokenizer(), pairs=TEXTS[::-1], context=40) == whole
 
 
 def test_sizes_that_the_texts_are_too_few_for_are_left_out() -> None:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer
 from transformers import AutoTokenizer, PreTrainedTokenizerFast, RobertaConfig
 
-from attar.data.byte_level import ALPHABET
+from attar.data.byte_level import ALPHABET, in_batches
 from attar.data.vocabulary import (
     LEAST,
     SPECIAL_TOKENS,
@@ -160,6 +160,12 @@ def test_scores_of_unigram_have_three_decimals() -> None:
 
 def test_what_occurs_once_is_learned_too() -> None:
     assert len(train_vocabulary(["hello"], LEAST + 4)) == LEAST + 4
+
+
+def test_trainers_get_every_text() -> None:
+    batches = list(in_batches(map(str, range(2500))))
+    assert [text for batch in batches for text in batch] == [str(i) for i in range(2500)]
+    assert [len(batch) for batch in batches] == [1000, 1000, 500]
 
 
 def test_the_hash_tells_texts_apart() -> None:
