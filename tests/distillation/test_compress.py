@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import math
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +17,7 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 import attar
 import encoders
 from attar import checkpoint
+from attar.budget import Budget
 from attar.data.data import Data
 from attar.data.labelled.task import Task
 from attar.data.vocabulary import content_hash
@@ -203,25 +205,50 @@ def test_every_parameter_learns(root: Path, small: tuple[Path, Run]) -> None:
 def test_plans_alone_write_no_model_and_one_is_taken_by_its_rank(
     root: Path, tmp_path: Path
 ) -> None:
-    planned = distilled(root, tmp_path / "plans", plan_only=True)
+    """What a plan rests on is in its file, whatever options come with it later."""
+    budget = f"{BUDGET}, macs<=1M"
+    space = str(root / "space.yaml")
+    made = CompressorConfig(space=space, plans=2, storage="float16", lowercase=True)
+    options: dict[str, Any] = {"compressor": made, "config": replace(CONFIG, context=24)}
+    options |= {"budget": budget, "plan_only": True}
+    planned = distilled(root, tmp_path / "plans", **options)
     names = {path.name for path in (tmp_path / "plans").iterdir()}
     assert names == {PLAN_FILE, "attar.json"}
     stored = StoredPlans.read(tmp_path / "plans")
     assert [plan.to_dict() for plan in stored.plans] == planned.details["plans"]
-    assert planned.details["plans"] == distilled(root, None, plan_only=True).details["plans"]
+    assert planned.details["plans"] == distilled(root, None, **options).details["plans"]
     unset = replace(CONFIG, context=DistillConfig().context)
-    given: dict[str, Any] = {"plan": tmp_path / "plans", "budget": None, "rank": 2}
-    taken = distilled(root, tmp_path / "second", config=unset, **given)
-    assert taken.settings["context"] == CONFIG.context  # the plan's
-    shape = stored.plans[1].shape
-    config = checkpoint.load(tmp_path / "second").config
-    assert all(getattr(config, name) == value for name, value in shape.to_dict().items())
+    given: dict[str, Any] = {"plan": tmp_path / "plans", "budget": None, "rank": 2, "config": unset}
+    taken = distilled(root, tmp_path / "second", **given)
+    assert taken.settings["context"] == 24  # the plan's
+    shape, model = stored.plans[1].shape, checkpoint.load(tmp_path / "second")
+    assert all(getattr(model.config, name) == value for name, value in shape.to_dict().items())
+    assert model.config.max_position_embeddings == 24 + 2
+    assert model.dtype == torch.float16
+    read = checkpoint.load_tokenizer(tmp_path / "second")
+    assert read("FILM")["input_ids"] == read("film")["input_ids"]
     assert sum(taken.details["report"]["bytes"].values()) == stored.plans[1].bytes
     assert taken.budget is not None
-    assert taken.budget["asked"] == BUDGET
-    for other in ({"config": replace(CONFIG, context=16)}, {"compressor": HALF}):
-        with pytest.raises(ConfigError, match=r"made for (context 32|storage float32)"):
+    assert taken.budget["asked"] == budget
+    row = taken.budget["constraints"][1]
+    assert (row["key"], row["met"]) == ("macs", True)
+    assert row["achieved"] == math.ceil(stored.plans[1].macs / 24)
+    for other in ({"config": CONFIG}, {"compressor": CompressorConfig(storage="int8")}):
+        with pytest.raises(ConfigError, match=r"made for (context 24|storage float16)"):
             distilled(root, tmp_path / "third", **given | other)
+
+
+def test_a_budget_that_is_given_comes_before_that_of_the_plan(root: Path) -> None:
+    made = dict.fromkeys(("lowercase", "collapse_spaces"), False)
+    made |= {"storage": "float32", "vocabulary": "bpe", "context": 24}
+    stored = StoredPlans(Budget.parse("bytes<=1MB"), made, {}, [])
+    for given in (None, Budget.parse("bytes<=2MB")):
+        order = compression.Order(budget=given, plan="plan.json", config=DistillConfig())
+        found = compression._as_planned(order, stored)
+        assert found.budget == (given or stored.budget)
+        assert found.config.context == 24
+    with pytest.raises(ConfigError, match="a plan is there already"):
+        compression.Order(budget=None, plan="plan.json", plan_only=True)
 
 
 def test_the_command_line_does_the_same(
@@ -338,6 +365,7 @@ def test_a_percentage_is_of_the_teacher(root: Path, tmp_path: Path) -> None:
         ({"teacher": None}, ConfigError, "learns from a teacher"),
         ({"model": "teacher"}, ConfigError, "shape from the budget"),
         ({"student_layers": 2}, ConfigError, "shape from the budget"),
+        ({"student_width": 8}, ConfigError, "shape from the budget"),
         ({"rank": 0}, ConfigError, "rank must be"),
         ({"rank": 9}, ConfigError, "rank from 1 to"),
         ({"plan": "nowhere.json", "budget": None}, DataError, "no plan at"),
