@@ -81,6 +81,18 @@ def test_what_a_file_does_not_say_is_as_by_default(tmp_path: Path) -> None:
     assert EncoderSpace.read("published") == EncoderSpace.published()
 
 
+def test_default_heads_are_those_that_divide_the_widths_given() -> None:
+    assert EncoderSpace.read({"hidden_size": 64}).num_attention_heads == (1, 2, 4, 8, 16)
+    assert EncoderSpace.read({"hidden_size": [15, 16]}).num_attention_heads == (1, 2, 3, 4, 8, 16)
+    assert EncoderSpace.read({}) == EncoderSpace.default()
+
+
+@pytest.mark.parametrize("given", ["publishd", "nowhere.yaml"])
+def test_a_space_that_is_not_there_is_told_with_those_that_are(given: str) -> None:
+    with pytest.raises(ConfigError, match=f"default, published or a YAML file.*{given}"):
+        EncoderSpace.read(given)
+
+
 @pytest.mark.parametrize(
     ("values", "named"),
     [

@@ -210,12 +210,18 @@ class EncoderSpace:
         source, values = "the space", given
         if isinstance(given, str | Path):
             source = f"the file {str(given)!r}"
+            if not Path(given).is_file():
+                names = ("default", "published")
+                raise ConfigError(
+                    f"expected a space: {', '.join(names)} or a YAML file; found no file "
+                    f"{str(given)!r}{did_you_mean(str(given), names)}"
+                )
             such = "hidden_size: {min: 32, max: 256, step: 16}"
             values = read_mapping(Path(given), what=source, of="a space", such=such)
         if not isinstance(values, Mapping):
             raise ConfigError(f"expected a mapping of widths in {source}; found {shown(values)}")
         try:
-            return cls.from_dict({**cls.default().to_dict(), **values})
+            return cls.from_dict({**cls.default().to_dict(), **_fitting_heads(values), **values})
         except ConfigError as error:
             raise ConfigError(f"{source}: {error}") from error
 
@@ -303,3 +309,16 @@ class EncoderSpace:
         wide; of two as near, the larger."""
         fit = [n for n in self.num_attention_heads if hidden_size % n == 0]
         return min(fit, key=lambda n: (abs(math.log(hidden_size / n / HEAD_SIZE)), -n))
+
+
+def _fitting_heads(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The default numbers of heads that divide one of the widths given, or nothing where no widths
+    are given or none fits."""
+    if "hidden_size" not in values:
+        return {}
+    widths = expand("hidden_size", values["hidden_size"])
+    if not all(isinstance(width, int) for width in widths):
+        return {}  # told with the other mistakes
+    heads = EncoderSpace.default().num_attention_heads
+    fit = [count for count in heads if any(width % count == 0 for width in widths)]
+    return {"num_attention_heads": fit} if fit else {}
