@@ -28,7 +28,14 @@ from attar.distillation.material import Material
 from attar.distillation.plan_files import PLAN_FILE, StoredPlans
 from attar.distillation.planning import Planner
 from attar.distillation.tables import report_lines
-from attar.errors import AttarError, BudgetError, ConfigError, DataError, MissingExtraError
+from attar.errors import (
+    AttarError,
+    BudgetError,
+    CompatibilityError,
+    ConfigError,
+    DataError,
+    MissingExtraError,
+)
 from attar.evaluation.labelled import predict_rows
 from attar.methods.compressor import StudentPlan
 from attar.methods.distiller.config import DistillConfig
@@ -234,7 +241,9 @@ def test_plans_alone_write_no_model_and_one_is_taken_by_its_rank(
     assert (row["key"], row["met"]) == ("macs", True)
     assert row["achieved"] == math.ceil(stored.plans[1].macs / 24)
     for other in ({"config": CONFIG}, {"compressor": CompressorConfig(storage="int8")}):
-        with pytest.raises(ConfigError, match=r"made for (context 24|storage float16)"):
+        with pytest.raises(
+            ConfigError, match=r"expected (context 24|storage float16), as the plan"
+        ):
             distilled(root, tmp_path / "third", **given | other)
 
 
@@ -249,6 +258,38 @@ def test_a_budget_that_is_given_comes_before_that_of_the_plan(root: Path) -> Non
         assert found.config.context == 24
     with pytest.raises(ConfigError, match="a plan is there already"):
         compression.Order(budget=None, plan="plan.json", plan_only=True)
+
+
+@pytest.mark.parametrize(
+    ("changed", "kind", "said"),
+    [
+        ({"budget": "bytes<=20KB"}, BudgetError, r"20,000 bytes; plan 1 takes \d"),
+        ({"budget": "params<=900"}, BudgetError, "900 parameters; plan 1 takes"),
+        ({"compressor": CompressorConfig(storage="float16")}, ConfigError, "storage float32, as"),
+        ({"compressor": CompressorConfig(lowercase=True)}, ConfigError, "lowercase False, as"),
+        ({"config": replace(CONFIG, context=24)}, ConfigError, "context 32, as.*found 24"),
+    ],
+)
+def test_a_plan_for_something_else_is_refused_before_training(
+    root: Path, tmp_path: Path, changed: dict[str, Any], kind: type[AttarError], said: str
+) -> None:
+    distilled(root, tmp_path / "plans", plan_only=True)
+    with pytest.raises(kind, match=said):
+        distilled(root, tmp_path / "out", plan=tmp_path / "plans", **{"budget": None} | changed)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_plan_brings_its_context(root: Path, tmp_path: Path) -> None:
+    distilled(root, tmp_path / "plans", plan_only=True)
+    usual = replace(CONFIG, context=DistillConfig().context)
+    record = distilled(root, tmp_path / "out", plan=tmp_path / "plans", budget=None, config=usual)
+    assert record.settings["context"] == CONFIG.context
+
+
+def test_texts_alone_do_not_hide_that_a_teacher_has_no_head(root: Path, tmp_path: Path) -> None:
+    encoders.documents()["train"].remove_columns("label").to_csv(tmp_path / "texts.csv")
+    with pytest.raises(CompatibilityError, match="distiller/teacher"):
+        distilled(root, tmp_path / "out", teacher=root / "plain", data=tmp_path / "texts.csv")
 
 
 def test_the_command_line_does_the_same(

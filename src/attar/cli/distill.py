@@ -124,8 +124,12 @@ def distill(
     if "report" in run.details:
         show_pairs([("", ""), *report_lines(run)])
     show(f"\nScored on {run.details['test_rows']:,} test examples. Written to {folder}.")
-    context = ["--context", run.settings.get("context", config.context)]  # a plan has its own
-    show(f"Next: {command('evaluate', folder, *data.words(), *context)}")
+    if run.quality:  # without labels there is nothing to score
+        context = [
+            "--context",
+            run.settings.get("context", config.context),
+        ]  # with a plan, the plan's
+        show(f"Next: {command('evaluate', folder, *data.words(), *context)}")
     if run.budget is not None and not run.budget["met"]:
         show(f"The budget {run.budget['asked']} is not met, as measured on this machine.")
         return ExitCode.BUDGET_NOT_MET

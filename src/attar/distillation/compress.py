@@ -22,7 +22,7 @@ from attar.distillation.plan_files import PLAN_FILE, StoredPlans
 from attar.distillation.planning import Candidate, Planner
 from attar.distillation.probing import probe
 from attar.distillation.report import compared, flipped, timed
-from attar.errors import ConfigError, require
+from attar.errors import BudgetError, ConfigError, require
 from attar.evaluation.flips import check_flips
 from attar.evaluation.metrics import primary
 from attar.measure.cost import cost_of
@@ -82,11 +82,15 @@ def compress(
 ) -> Run:
     """Plan a student within a budget, train it and compare it with its teacher; see
     `attar.distill`."""
+    asked = None if order.budget is None else order.budget.text
+    stored = None if order.plan is None else StoredPlans.read(order.plan)
+    if stored is not None:
+        order = _as_planned(order, stored)
     settings: dict[str, Any] = {
         "model": None,
         "teacher": checkpoint.name_of(teacher),
         **data.settings(),
-        "budget": None if order.budget is None else order.budget.text,
+        "budget": asked,
         "plan": None if order.plan is None else str(order.plan),
         "rank": order.rank,
         "plan_only": order.plan_only,
@@ -105,10 +109,6 @@ def compress(
         resume=resume,
     ) as work:
         work.run.model = settings["teacher"]
-        stored = None if order.plan is None else StoredPlans.read(order.plan)
-        if stored is not None:
-            order = _as_planned(order, stored)
-            work.run.settings |= stored.made
         material = Material.load(teacher, data, task=task, config=order.config)
         if order.options.code is not None:
             check_flips(material.task, order.options.code)
@@ -131,16 +131,16 @@ def _as_planned(order: Order, stored: StoredPlans) -> Order:
     """The order with what plans of a file rest on, from the file.
 
     Raises:
-        ConfigError: other values of these options were asked for.
+        ConfigError: something else was asked for. A value that is the default may not have been.
     """
     made = dict(stored.made)
+    given = asdict(order.options) | asdict(order.config)
+    usual = asdict(CompressorConfig()) | asdict(DistillConfig())
     for name, value in made.items():
-        home = order.config if name == "context" else order.options
-        asked = getattr(home, name)
-        if asked not in (value, getattr(type(home)(), name)):
+        if given[name] not in (usual[name], value):
             raise ConfigError(
-                f"the plan was made for {name} {value}, found {name} {asked}; leave the option "
-                "out, or make a plan with it"
+                f"expected {name} {value}, as the plan {str(order.plan)!r} was made with it; found "
+                f"{given[name]}: leave {name} out, or plan again"
             )
     config = replace(order.config, context=made.pop("context"))
     return replace(
@@ -186,6 +186,8 @@ class _Compression:
         work, storage = self.work, self.order.options.storage
         number = self._chosen()
         candidate = self.planner.candidate(self.stored.plans[number - 1])
+        if self.order.plan is not None:
+            self._require_within(candidate.plan, number)
         distillation = self._start(candidate)
         job, context = distillation.job, distillation.config.context
         training, rows = distillation.train(work.sub_state("student"), resume=work.resuming)
@@ -226,6 +228,27 @@ class _Compression:
             **asdict(training),
         }
         work.card = {"made_from": work.run.model, "pipeline_tag": "text-classification"}
+
+    def _require_within(self, plan: StudentPlan, number: int) -> None:
+        """Refuse a plan that exceeds the budget, as one of a file may: of another budget, or where
+        teacher or texts are others.
+
+        Raises:
+            BudgetError: it does.
+        """
+        limits = self.planner.limits(self._budget)
+        figures = (
+            ("bytes", plan.bytes, limits.bytes),
+            ("parameters", plan.parameters, limits.params),
+            ("multiply-accumulates a text", plan.macs, limits.macs),
+        )
+        for what, found, most in figures:
+            if most is not None and found > most:
+                raise BudgetError(
+                    f"expected a plan within {self._budget.text}, which is {math.floor(most):,} "
+                    f"{what}; plan {number} takes {found:,}: take another (rank), or plan again "
+                    "for this budget, teacher and data"
+                )
 
     def _cost(self, student: PreTrainedModel) -> Cost:
         """Counted, and timed where the budget bounds a time."""

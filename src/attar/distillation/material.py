@@ -61,11 +61,20 @@ class Material:
         read = isinstance(teacher, str | Path)
         head = checkpoint.read_config(teacher) if read else teacher.config
         check_encoder("teacher", head, name=name)
+        known = task_of(head)
+        if (
+            known is None and head.architectures
+        ):  # or else data without labels seem to lack a column
+            raise CompatibilityError(
+                f"expected a teacher with a head that classifies or rates whole texts; {name} is "
+                f"{head.architectures[0]}: train one with attar distill {name} --data DATA "
+                "--config distiller/teacher -o TEACHER"
+            )
         model = checkpoint.model_of(teacher)
         documents, described = load_labelled(
             data,
             task=task,
-            known=task_of(head),
+            known=known,
             limit_labels=config.limit_labels,
             seed=config.seed,
         )

@@ -115,10 +115,9 @@ def infeasible(goal: Goal, method: Method) -> BudgetError:
             "above minus infinity for some"
         )
     parts = {
-        "weights": costs.weights,
+        "weights": costs.weights + costs.overhead,  # in one file, as in what is told of a plan
         "tokenizer": costs.tokenizer,
         "config": costs.config,
-        "other files": costs.overhead,
     }
     taken = [f"{name} {size(float(v.max()))}" for name, v in parts.items() if v.max() > 0]
     figures = [
