@@ -43,7 +43,10 @@ def main() -> None:
     report = run.details["report"]
     print(f"{sum(report['bytes'].values()):,} bytes on disk: {report['bytes']}")
     print(f"agrees with its teacher on {report['agreement']:.1%} of the test texts")
-    print(f"keeps {report['kept_above_chance'] or 0:.1%} of the accuracy above chance")
+    if (
+        report.get("kept_above_chance") is not None
+    ):  # of labelled texts, with a teacher above chance
+        print(f"keeps {report['kept_above_chance']:.1%} of the accuracy above chance")
     print(f"Student: {folder / 'small'}")
 
 
