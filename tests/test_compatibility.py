@@ -1,6 +1,7 @@
 """Models, tokenizers and tasks that do not fit together are told apart from those that do."""
 
 import pytest
+import torch
 from datasets import Dataset
 
 import encoders
@@ -8,6 +9,7 @@ from attar.compatibility import check_trained, require_same_tokenizer
 from attar.data.labelled.task import Task
 from attar.data.tokens import train_bpe
 from attar.errors import CompatibilityError
+from attar.evaluation.labelled import predict_rows
 
 
 @pytest.mark.parametrize(
@@ -44,3 +46,22 @@ def test_another_tokenizer_is_refused() -> None:
         require_same_tokenizer(first, second)
     with pytest.raises(CompatibilityError, match="the draft and the target differ"):
         require_same_tokenizer(first, second, sides=("draft", "target"))
+
+
+def test_a_padding_token_that_the_model_lacks_changes_nothing() -> None:
+    usual, added = encoders.tokenizer(), encoders.tokenizer()
+    added.add_special_tokens({"pad_token": "[more]"})
+    model = encoders.encoder("roberta", vocab_size=len(usual))
+    assert added.pad_token_id == len(usual)
+    rows = encoders.documents()["test"]
+    said = [
+        torch.stack(predict_rows(model, rows, tokenizer=one, task=encoders.BINARY)[0])
+        for one in (usual, added)
+    ]
+    torch.testing.assert_close(*said)
+
+
+def test_a_token_that_the_model_lacks_is_refused() -> None:
+    model, rows = encoders.encoder(vocab_size=20), encoders.documents()["test"]
+    with pytest.raises(CompatibilityError, match=r"0 to 19, found 32 .* it was trained with"):
+        predict_rows(model, rows, tokenizer=encoders.tokenizer(), task=encoders.BINARY)

@@ -184,6 +184,25 @@ def vocabulary_size(model: PreTrainedModel) -> int:
     return int(head.weight.shape[0])
 
 
+def require_tokens(model: PreTrainedModel, largest: int) -> None:
+    """Refuse texts with tokens that a model has no embedding for.
+
+    Args:
+        model: reads the texts.
+        largest: the largest of their ids.
+
+    Raises:
+        CompatibilityError: the table of embeddings is too short for it.
+    """
+    table: Any = model.get_input_embeddings()
+    if largest >= (known := len(table.weight)):
+        raise CompatibilityError(
+            f"expected a tokenizer with the ids of its model, 0 to {known - 1}, found {largest} in "
+            f"a text, which {model.name_or_path or 'the model'} has no embedding for; give it the "
+            "tokenizer that it was trained with"
+        )
+
+
 def require_same_vocabulary(student: PreTrainedModel | int, teacher: PreTrainedModel | int) -> None:
     """Refuse a student and a teacher with outputs of different size.
 

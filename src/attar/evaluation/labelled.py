@@ -5,6 +5,7 @@ from datasets import Dataset
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from attar.compatibility import require_tokens
 from attar.data.labelled.batches import Examples
 from attar.data.labelled.encode import MODEL_INPUTS, encode
 from attar.data.labelled.items import logits_of
@@ -17,7 +18,12 @@ from attar.runtime import Bar
 @torch.no_grad()
 def predict(model: PreTrainedModel, source: Examples, *, batch_size: int = 64) -> list[Tensor]:
     """Logits of every row in the order of the rows, in float32 and without padding: `(C,)` for
-    texts, `(T, C)` for words, `(2, T)` for the ends of answers."""
+    texts, `(T, C)` for words, `(2, T)` for the ends of answers.
+
+    Raises:
+        CompatibilityError: a token that the model has no embedding for.
+    """
+    require_tokens(model, source.largest)
     by_length = sorted(range(len(source)), key=source.length)
     predictions: dict[int, Tensor] = {}
     starts = range(0, len(by_length), batch_size)

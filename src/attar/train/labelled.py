@@ -21,6 +21,7 @@ from filelock import FileLock
 from torch import nn
 from transformers import PreTrainedModel
 
+from attar.compatibility import require_tokens
 from attar.data.augment.augment import (
     AUGMENTERS,
     NO_RESOURCES,
@@ -245,7 +246,11 @@ def _examples(
     """The rows as the student, or its teacher, reads them."""
     tokenizer = job.tokenizers[int(teacher)]
     encoded = encode(rows, tokenizer, task=job.task, context=context)
-    return Examples(encoded, task=job.task, tokenizer=tokenizer, copies=copies)
+    source = Examples(encoded, task=job.task, tokenizer=tokenizer, copies=copies)
+    model = job.teacher if teacher else job.student
+    assert model is not None
+    require_tokens(model, source.largest)
+    return source
 
 
 def _steps(source: Examples, config: LabelledConfig) -> int:

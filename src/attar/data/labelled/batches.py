@@ -31,6 +31,9 @@ class Examples:
         tokenizer: whose padding is used.
         copies: every row is followed by this many others in its batch: with N originals, row i by
             rows i + N, i + 2N and so on. 0: all rows stand for themselves.
+
+    Attributes:
+        largest: the largest of all token ids.
     """
 
     def __init__(
@@ -43,12 +46,15 @@ class Examples:
     ) -> None:
         if len(encoded) == 0:
             raise DataError("expected examples to train on, found none; give more rows")
-        pad: Any = tokenizer.pad_token_id
-        self.task, self._pad, self._copies = task, int(pad or 0), copies
+        self.task, self._copies = task, copies
         lengths = [len(row) for row in encoded["input_ids"]]
         self._ends = np.cumsum([0, *lengths])
         present = [name for name in _RAGGED if name in encoded.column_names]
         self._flat = {name: _flatten(encoded[name], np.int64) for name in present}
+        self.largest = int(self._flat["input_ids"].max(initial=0))
+        pad: Any = tokenizer.pad_token_id
+        # A model may lack a padding token that was added to its tokenizer; it is masked anyway.
+        self._pad = int(pad) if pad is not None and pad <= self.largest else 0
         self._dense: dict[str, np.ndarray] = {}
         for name in ("labels", "start_positions", "end_positions"):
             if name not in encoded.column_names:
