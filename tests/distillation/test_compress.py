@@ -437,6 +437,20 @@ def test_what_is_refused(
     assert not (tmp_path / "out").exists()
 
 
+def test_a_loss_that_cannot_learn_the_task_is_refused_before_the_search(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    teacher: Any = encoders.encoder(task=Task("regression"))
+    checkpoint.save(teacher, tmp_path / "ratings", tokenizer=encoders.tokenizer())
+    texts = encoders.documents()["train"].select_columns("text")
+    texts.to_parquet(tmp_path / "texts.parquet")
+    monkeypatch.setattr(compression.Planner, "search", None)
+    given = {"teacher": tmp_path / "ratings", "data": tmp_path / "texts.parquet"}
+    with pytest.raises(ConfigError, match="set pred_loss to mse"):
+        distilled(root, tmp_path / "out", **given)
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_damaged_plan_is_named(root: Path, tmp_path: Path) -> None:
     (tmp_path / PLAN_FILE).write_text('{"budget": "bytes<=1MB", "plans": []}')
     with pytest.raises(DataError, match=r"plan\.json' is damaged \(storage"):

@@ -122,3 +122,13 @@ def test_another_teacher_other_rows_or_features_are_refused(tmp_path: Path) -> N
             CachedOutputs(tmp_path / "c", task=task, request=FeatureRequest(**features))  # pyright: ignore
     with pytest.raises(DataError, match="not a teacher cache"):
         CachedOutputs(tmp_path, task=task, request=request)
+
+
+def test_a_teacher_without_finite_logits_is_refused(tmp_path: Path) -> None:
+    model: Any = encoders.encoder()
+    model.classifier.weight.data[0, 0] = float("nan")
+    task, request = TASKS["single_label"], FeatureRequest()
+    with pytest.raises(DataError, match=r"damaged, classifier\.weight holds NaN"):
+        CachedOutputs.build(
+            model, examples("single_label"), path=tmp_path / "cache", task=task, request=request
+        )

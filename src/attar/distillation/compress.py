@@ -28,7 +28,7 @@ from attar.evaluation.metrics import primary
 from attar.measure.cost import cost_of
 from attar.measure.timing import measure
 from attar.methods.compressor import PAPER, StudentPlan
-from attar.methods.distiller.config import DistillConfig
+from attar.methods.distiller.config import DistillConfig, check_config
 from attar.methods.distiller.distill import DistillTask
 from attar.report.artefact import Artefact, artefact
 from attar.report.record import Run
@@ -110,6 +110,8 @@ def compress(
     ) as work:
         work.run.model = settings["teacher"]
         material = Material.load(teacher, data, task=task, config=order.config)
+        if not order.plan_only:  # before the search, which takes a while
+            check_config(order.config, task=material.task, has_teacher=True)
         if order.options.code is not None:
             check_flips(material.task, order.options.code)
         planner = Planner(

@@ -20,6 +20,7 @@ from attar.data.labelled.items import logits_of
 from attar.data.labelled.task import Task
 from attar.data.sources import Batch
 from attar.errors import DataError
+from attar.models import damage_of
 from attar.runtime import Bar
 from attar.train import shards
 from attar.train.features import Pool, pool
@@ -143,6 +144,7 @@ class CachedOutputs:
 
         Raises:
             CompatibilityError: `path` holds a cache of another teacher, other rows or features.
+            DataError: the teacher's logits are not finite.
         """
         manifest = {
             "teacher": checkpoint.fingerprint(model),
@@ -166,9 +168,13 @@ class CachedOutputs:
                 some = by_length[start : start + batch_size]
                 batch = source.batch(some)
                 batch = {name: value.to(model.device) for name, value in batch.items()}
-                parts.update(
-                    zip(some, _split(live(batch), batch["attention_mask"], task), strict=True)
-                )
+                outputs = live(batch)
+                if not bool(torch.isfinite(outputs.logits).all()):
+                    raise DataError(
+                        f"the logits of the teacher {model.name_or_path or type(model).__name__} "
+                        f"are not finite: {damage_of(model)}; give another checkpoint of it"
+                    )
+                parts.update(zip(some, _split(outputs, batch["attention_mask"], task), strict=True))
             names = parts[rows[0]]
             stored = {name: torch.cat([parts[row][name] for row in rows]) for name in names}
             shards.write(path, i, stored)
