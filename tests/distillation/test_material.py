@@ -48,8 +48,8 @@ def test_without_labels_the_task_is_the_teachers(tmp_path: Path) -> None:
     ("model", "config", "kind", "said"),
     [
         (lambda: tiny.model("llama"), CONFIG, CompatibilityError, "encoder"),
-        (lambda: encoders.encoder().base_model, CONFIG, CompatibilityError, "the teacher"),
-        (lambda: encoders.encoder(task=WORDS), CONFIG, CompatibilityError, "the teacher"),
+        (lambda: encoders.encoder().base_model, CONFIG, CompatibilityError, "a head that classif"),
+        (lambda: encoders.encoder(task=WORDS), CONFIG, CompatibilityError, "a head that classif"),
         (
             lambda: encoders.encoder(task=Task("single_label", ("a", "b", "c"))),
             CONFIG,
@@ -69,7 +69,7 @@ def test_teachers_that_do_not_fit_are_refused(
 
 
 def test_words_are_not_classified(tmp_path: Path) -> None:
-    checkpoint.save(encoders.encoder(task=WORDS), tmp_path, tokenizer=encoders.tokenizer())
+    checkpoint.save(encoders.encoder(), tmp_path, tokenizer=encoders.tokenizer())
     rows = encoders.documents(40)["train"]
     words = [text.split() for text in rows["text"]]
     tags = [["0", "1", *["0"] * (len(text) - 2)] for text in words]

@@ -36,13 +36,17 @@ def trained(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
         return {"agreement": AGREEMENT[job.name]}
 
     monkeypatch.setattr("attar.distillation.probing.compared", compared)
+    monkeypatch.setattr("attar.distillation.probing.place", lambda model: None)
     return []
 
 
 def start(trained: list[Any]) -> Any:
     documents = {name: f"{name} rows" for name in ("train", "validation", "test")}
     return lambda name: Task(
-        SimpleNamespace(name=name, documents=documents, trained=trained), CONFIG
+        SimpleNamespace(
+            name=name, documents=documents, trained=trained, student="student", teacher="teacher"
+        ),
+        CONFIG,
     )
 
 

@@ -62,9 +62,8 @@ class Material:
         head = checkpoint.read_config(teacher) if read else teacher.config
         check_encoder("teacher", head, name=name)
         known = task_of(head)
-        if (
-            known is None and head.architectures
-        ):  # or else data without labels seem to lack a column
+        # checked before the data, which would seem to lack a column of labels
+        if known is None and head.architectures:
             raise CompatibilityError(
                 f"expected a teacher with a head that classifies or rates whole texts; {name} is "
                 f"{head.architectures[0]}: train one with attar distill {name} --data DATA "
