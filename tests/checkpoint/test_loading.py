@@ -148,6 +148,9 @@ def test_an_adapter_is_no_model(tmp_path):
         fill()
         with pytest.raises(CompatibilityError, match=r"an adapter of PEFT.*merge_and_unload\(\)"):
             checkpoint.load(tmp_path)
+    (tmp_path / "adapter_config.json").write_text(json.dumps({"task_type": "SEQ_CLS"}))
+    with pytest.raises(CompatibilityError, match="AutoPeftModelForSequenceClassification"):
+        checkpoint.load(tmp_path)
 
 
 @pytest.mark.parametrize("kept", [0, 1])
@@ -160,7 +163,7 @@ def test_pickled_weights_are_refused_with_the_way_to_convert_them(tmp_path):
     folder, model = stored_with(tiny.model("llama"), tmp_path), tiny.model("llama")
     (folder / "model.safetensors").unlink()
     torch.save(model.state_dict(), folder / "pytorch_model.bin")
-    with pytest.raises(CompatibilityError, match=r"pytorch_model.bin, a pickle.*convert it"):
+    with pytest.raises(CompatibilityError, match=r"pytorch_model.bin, a pickle.*LlamaForCausalLM"):
         checkpoint.load(folder)
 
 

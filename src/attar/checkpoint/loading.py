@@ -27,6 +27,7 @@ from attar.checkpoint.forms import accept_widths, is_per_layer, per_layer_class
 from attar.checkpoint.gguf import located
 from attar.checkpoint.sources import read_from
 from attar.errors import CompatibilityError, DataError, require
+from attar.foreign import read_json
 from attar.portable.configuration_elastic_marian import ElasticMarianConfig
 from attar.portable.modeling_elastic_marian import ElasticMarianMTModel
 from attar.portable.modeling_per_layer import PREFIX
@@ -132,10 +133,13 @@ def _refuse_pickles(path: str | Path) -> None:
     folder = Path(path)
     pickled = sorted(file.name for file in folder.glob("pytorch_model*.bin"))
     if pickled and not any(folder.glob("*.safetensors")):
+        # of another class than its own a model would come back without its head
+        written = read_json(folder / "config.json", "the config").get("architectures")
+        name = written[0] if isinstance(written, list) and written else "AutoModelForCausalLM"
         raise CompatibilityError(
             f"expected weights in safetensors in {str(path)!r}, found {pickled[0]}, a pickle, "
             "which can run any code; if you trust it, convert it with transformers: "
-            "AutoModelForCausalLM.from_pretrained(folder).save_pretrained(new_folder)"
+            f"{name}.from_pretrained(folder).save_pretrained(new_folder)"
         )
 
 

@@ -23,6 +23,7 @@ from transformers.utils.logging import (
 
 from attar.checkpoint.claims import needs_code
 from attar.errors import AttarError, CompatibilityError, DataError, MissingExtraError, require
+from attar.foreign import read_json
 
 #: what says so where a width is read off a config whose layers differ in it
 _WIDTHS = "transformers.integrations.heterogeneity.configuration_utils"
@@ -88,8 +89,8 @@ def read_from(what: str, path: str | Path, call: Any) -> Any:
     if what != "tokenizer" and (folder / _ADAPTER).is_file():
         raise CompatibilityError(
             f"expected a whole model in {str(path)!r}, found an adapter of PEFT ({_ADAPTER}); "
-            "merge it: AutoPeftModelForCausalLM.from_pretrained(folder).merge_and_unload()"
-            ".save_pretrained(new_folder)"
+            f"merge it: AutoPeftModelFor{_adapted(folder)}.from_pretrained(folder)"
+            ".merge_and_unload().save_pretrained(new_folder)"
         )
     if what != "tokenizer" and folder.is_dir() and not (folder / "config.json").exists():
         raise DataError(
@@ -123,6 +124,20 @@ def read_from(what: str, path: str | Path, call: Any) -> Any:
             f"cannot read the {what} of {str(path)!r} from the Hugging Face Hub ({reason}); give "
             "another model"
         ) from error
+
+
+def _adapted(folder: Path) -> str:
+    """The end of the name of PEFT's class for an adapter."""
+    stored = read_json(folder / _ADAPTER, "the adapter's config")
+    kind = stored.get("task_type") if isinstance(stored, dict) else None
+    kinds = {
+        "SEQ_CLS": "SequenceClassification",
+        "TOKEN_CLS": "TokenClassification",
+        "QUESTION_ANS": "QuestionAnswering",
+        "SEQ_2_SEQ_LM": "Seq2SeqLM",
+        "FEATURE_EXTRACTION": "FeatureExtraction",
+    }
+    return kinds.get(str(kind), "CausalLM")
 
 
 def not_on_hub(error: BaseException, kind: str) -> str | None:
