@@ -138,7 +138,7 @@ def test_what_is_read_does_not_depend_on_how_many_are_read_at_once(
 ) -> None:
     whole = reading_of(TEXTS, tokenizer(), pairs=TEXTS[::-1], context=40)
     assert 0 < whole.read < 1
-    monkeypatch.setattr("attar.data.reading._ROWS", 7)
+    monkeypatch.setattr("attar.data.reading._ROWS", 5)
     encoding_of("import json", truncation=True, max_length=3)  # which leaves a length behind
     assert reading_of(TEXTS, tokenizer(), pairs=TEXTS[::-1], context=40) == whole
 

@@ -186,7 +186,7 @@ def test_the_report_compares_with_the_teacher(root: Path, small: tuple[Path, Run
     assert [row["threads"] for row in report["latency"]] == [1, 2]
     for row in report["latency"]:
         for side in ("student", "teacher"):
-            assert row[side]["texts"] == TEXTS
+            assert 1 <= row[side]["texts"] <= TEXTS  # as many as there was time for
             assert 0 < row[side]["p50"] <= row[side]["p95"]
 
 

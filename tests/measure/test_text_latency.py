@@ -88,6 +88,13 @@ def test_quantiles_are_over_texts() -> None:
     assert found.p95 >= 10 > found.p50
 
 
+def test_quantiles_are_no_means(monkeypatch: pytest.MonkeyPatch) -> None:
+    squares = [float(i * i) for i in range(1, 22)]
+    monkeypatch.setattr("attar.measure.text_latency.in_turns", lambda *_, **__: [squares])
+    found = text_latency({"x": print}, [("a",)])["x"]
+    assert (found.p50, found.p95) == (11.0**2, 20.0**2)
+
+
 def test_threads_come_back_after_a_failure() -> None:
     before = torch.get_num_threads()
     with pytest.raises(RuntimeError, match="broken"), torch_threads(before + 2):

@@ -553,6 +553,14 @@ def test_a_column_of_labels_that_says_nothing_is_none(none: Any) -> None:
     assert len(pooled(data)) == 40
 
 
+def test_lists_that_say_nothing_are_none() -> None:
+    known = Task("multi_label", ("a", "b"))
+    rows = columns(text=[f"text {i}" for i in range(40)], label=[[-100]] * 40)
+    data, task = load_labelled(rows, known=known)
+    assert task == known
+    assert all(label == [-100] for label in pooled(data, "label"))
+
+
 def test_pairs_without_labels_are_pairs(tmp_path: Path) -> None:
     lines = ["premise,hypothesis", *(f"a {i},b {i}" for i in range(40))]
     data, task = load_labelled(write(tmp_path / "a.csv", "\n".join(lines)), known=VERDICT)
@@ -566,6 +574,8 @@ def test_labels_that_are_there_tell_the_task_as_ever() -> None:
     plain, same = load_labelled(rows)
     assert task == same == Task("single_label", ("bad", "good"))
     assert {name: data[name][:] for name in SPLITS} == {name: plain[name][:] for name in SPLITS}
+    few = columns(text=[t for t, _ in ROWS], label=[*(y for _, y in ROWS[:-9]), *[None] * 9])
+    assert load_labelled(few, known=VERDICT)[1] == task
 
 
 def test_a_task_that_is_not_the_teachers_is_refused() -> None:
