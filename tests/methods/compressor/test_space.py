@@ -87,7 +87,7 @@ def test_default_heads_are_those_that_divide_the_widths_given() -> None:
     assert EncoderSpace.read({}) == EncoderSpace.default()
 
 
-@pytest.mark.parametrize("given", ["publishd", "nowhere.yaml"])
+@pytest.mark.parametrize("given", ["publisheds", "nowhere.yaml"])
 def test_a_space_that_is_not_there_is_told_with_those_that_are(given: str) -> None:
     with pytest.raises(ConfigError, match=f"default, published or a YAML file.*{given}"):
         EncoderSpace.read(given)
