@@ -38,13 +38,13 @@ TARGET = 0.5
 
 
 def plans(
-    task: str, data: Path, *, home: Path, config: DistillConfig, most: int | None
+    task: str, data: Path, *, home: Path, config: DistillConfig, storage: Any, most: int | None
 ) -> dict[str, dict[str, Any]]:
     """Plans of about equal size by the name of their folder, each with its file."""
     found = {}
     wanted = [("flops", n) for n in LAYERS] + [("-flops", n) for n in FEWEST]
     if most is not None:
-        wanted = wanted[:3]
+        wanted = wanted[1:3]
     for objective, layers in wanted:
         folder = home / f"plan{objective}-{layers}"
         if not (folder / "plan.json").exists():
@@ -59,7 +59,7 @@ def plans(
                 compressor=CompressorConfig(
                     objective=objective,  # pyright: ignore[reportArgumentType]
                     space=str(space),
-                    storage="int8",
+                    storage=storage,
                     plans=1,
                 ),
                 output_dir=folder,
@@ -82,8 +82,8 @@ def main() -> None:
     home.mkdir(parents=True, exist_ok=True)
     config, _ = configured("compressor/default", DistillConfig, recipe=None)
     config = replace(config, context=CORPORA[task].length)
-    most = 200 if quick else None
-    whole = plans(task, args.data, home=home, config=config, most=most)
+    most, storage = (200, "float32") if quick else (None, "int8")
+    whole = plans(task, args.data, home=home, config=config, storage=storage, most=most)
     documents, kind = load_labelled(rows_of(task, args.data, most))
     file = home / f"rows-{long}-{short}.jsonl"
     known = kept_rows(file)
@@ -97,7 +97,7 @@ def main() -> None:
                     teacher=teacher(task, args.data),
                     plan=plan["file"],
                     config=replace(config, max_steps=steps),
-                    compressor=CompressorConfig(storage="int8"),
+                    compressor=CompressorConfig(storage=storage),
                     output_dir=folder,
                     resume=True,
                 )
