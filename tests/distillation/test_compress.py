@@ -451,6 +451,14 @@ def test_a_loss_that_cannot_learn_the_task_is_refused_before_the_search(
     assert not (tmp_path / "out").exists()
 
 
+def test_a_budget_larger_than_the_teacher_is_told(root: Path, tmp_path: Path) -> None:
+    teacher = encoders.encoder(num_hidden_layers=1, intermediate_size=8, hidden_size=8)
+    checkpoint.save(teacher, tmp_path / "tiny", tokenizer=encoders.tokenizer())
+    with pytest.raises(BudgetError, match=r"besides embeddings, and the teacher \d"):
+        distilled(root, tmp_path / "out", teacher=tmp_path / "tiny")
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_damaged_plan_is_named(root: Path, tmp_path: Path) -> None:
     (tmp_path / PLAN_FILE).write_text('{"budget": "bytes<=1MB", "plans": []}')
     with pytest.raises(DataError, match=r"plan\.json' is damaged \(storage"):

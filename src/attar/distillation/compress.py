@@ -286,9 +286,18 @@ class _Compression:
         return probes[0].plan
 
     def _start(self, candidate: Candidate) -> DistillTask:
-        material = self.planner.material
+        material, student = self.planner.material, self.planner.student(candidate.plan)
+        ours, theirs = (
+            model.num_parameters(exclude_embeddings=True) for model in (student, material.teacher)
+        )
+        if ours > theirs and not self.order.config.smaller_teacher:
+            raise BudgetError(
+                f"expected a budget below the size of the teacher; within {self._budget.text} the "
+                f"student has {ours:,} parameters besides embeddings, and the teacher {theirs:,}: "
+                "lower the budget, or set smaller_teacher"
+            )
         return DistillTask.load(
-            self.planner.student(candidate.plan),
+            student,
             material.teacher,
             documents=material.documents,
             task=material.task,

@@ -28,6 +28,7 @@ from attar.methods.compressor import (
     StudentPlan,
     search_shapes,
 )
+from attar.runtime import Bar
 from attar.search.encoder_latency import measure_encoders
 from attar.search.statistics import Array
 
@@ -104,7 +105,8 @@ class Planner:
             # 1. Search with what tokenizers and files take as far as it is known.
             plans = search_shapes(space, limits, costs=costs, config=config)
             # 2. Train the tokenizers of the best, and write their students to see the bytes.
-            found = [self.candidate(plan) for plan in plans]
+            writing = Bar(plans, desc="writing plans", unit="plan", leave=False)
+            found = [self.candidate(plan) for plan in writing]
             over = max(one.plan.bytes for one in found) - (asked.bytes or math.inf)
             if over <= 0 or limits.bytes is None:
                 return found
