@@ -493,7 +493,7 @@ def test_texts_without_labels_suffice(
 
 
 def test_int8_counts_the_quantised_file(root: Path, tmp_path: Path) -> None:
-    pytest.importorskip("onnxruntime")
+    onnxruntime = pytest.importorskip("onnxruntime")
     options = CompressorConfig(space=str(root / "space.yaml"), plans=1, storage="int8")
     record = distilled(root, tmp_path / "out", compressor=options, budget="bytes<=16KB")
     held = bytes_on_disk(tmp_path / "out", storage="int8")
@@ -503,6 +503,15 @@ def test_int8_counts_the_quantised_file(root: Path, tmp_path: Path) -> None:
     assert names == {"model.onnx", "config.json", "tokenizer.json", "tokenizer_config.json"}
     whole = sum(p.numel() for p in checkpoint.load(tmp_path / "out").parameters())
     assert whole == record.details["plans"][0]["parameters"] > 16_000 / 4
+    # what is scored is the file, not the checkpoint beside it
+    session = onnxruntime.InferenceSession(tmp_path / "out" / ONNX_FOLDER / "model.onnx")
+    tokenizer, rows = checkpoint.load_tokenizer(tmp_path / "out"), encoders.documents()["test"]
+    right = []
+    for row in rows:
+        given = tokenizer([row["text"]], return_tensors="np", truncation=True, max_length=32)
+        (logits,) = session.run(["logits"], {name: given[name] for name in given})  # pyright: ignore
+        right.append(logits.argmax() == row["label"])
+    assert record.quality["after"]["accuracy"] == pytest.approx(sum(right) / len(right))
 
 
 def test_a_budget_on_time_is_timed_here(root: Path, halved: tuple[Path, Run]) -> None:

@@ -5,7 +5,7 @@ import logging
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from types import MappingProxyType
+from types import MappingProxyType, SimpleNamespace
 from typing import Any, Literal
 
 import onnxruntime
@@ -118,6 +118,39 @@ def write(
             (to_int8 if quantize == "int8" else to_float16)(graph)
         graph.write(path)
     return outputs
+
+
+class FileClassifier(nn.Module):
+    """A classifier's ONNX file, called like the model that it was written of: keyword tensors give
+    an output with `logits` `(N, C)`. It computes with as many threads as torch has at the time.
+
+    Args:
+        path: the file.
+        model: that it was written of, on the CPU; it is asked for all but its answers.
+    """
+
+    def __init__(self, path: Path, model: PreTrainedModel) -> None:
+        super().__init__()
+        self._path, self._sessions = path, dict[int, onnxruntime.InferenceSession]()
+        self.model, self.config, self.device = model, model.config, model.device
+
+    def get_input_embeddings(self) -> nn.Module:
+        """Of the model."""
+        return self.model.get_input_embeddings()
+
+    def forward(self, **inputs: Tensor) -> SimpleNamespace:
+        """Logits of a batch."""
+        threads = torch.get_num_threads()
+        if threads not in self._sessions:
+            options = onnxruntime.SessionOptions()
+            options.log_severity_level, options.intra_op_num_threads = 4, threads
+            self._sessions[threads] = onnxruntime.InferenceSession(
+                self._path, options, providers=["CPUExecutionProvider"]
+            )
+        session = self._sessions[threads]
+        given = {value.name: inputs[value.name].numpy() for value in session.get_inputs()}
+        (logits,) = session.run(["logits"], given)
+        return SimpleNamespace(logits=torch.from_numpy(logits))
 
 
 def verify(

@@ -195,28 +195,32 @@ class _Compression:
         training, rows = distillation.train(work.sub_state("student"), resume=work.resuming)
         if not work.main:
             return
-        assert job.teacher is not None
-        for model in (job.student, job.teacher):
+        student, teacher = job.student, job.teacher
+        assert teacher is not None
+        place(student, "cpu")
+        form = formats.save(student, work.folder, tokenizer=candidate.tokenizer, storage=storage)
+        stored = cost_of(student)
+        student.float()  # with the numbers of the file, perhaps of half precision
+        # what is scored and timed is what lies on disk
+        answers = formats.as_stored(student, work.folder, storage=storage)
+        job = replace(job, student=answers)
+        for model in (teacher, *([student] if answers is student else [])):
             place(model)
         test = job.documents["test"]
         report = compared(job, test, context=context)
         if (language := self.order.options.code) is not None:
             report["flips"] = flipped(job, test, language=language, context=context)
-        for model in (job.student, job.teacher):
+        for model in (student, teacher):
             place(model, "cpu")  # where the shapes were timed for the plan
         report["latency"] = timed(job, test, context=context)
-        cost = self._cost(job.student)
+        cost = self._cost(student)
         work.run.quality = {
             when: report.pop(side)
             for when, side in (("before", "teacher"), ("after", "student"))
             if side in report
         }
-        form = formats.save(
-            job.student, work.folder, tokenizer=candidate.tokenizer, storage=storage
-        )
-        stored = cost_of(job.student)  # perhaps in half precision by now
         cost = replace(cost, bytes=stored.bytes, dtypes=stored.dtypes)
-        work.run.cost = {"before": cost_of(job.teacher).to_dict(), "after": cost.to_dict()}
+        work.run.cost = {"before": cost_of(teacher).to_dict(), "after": cost.to_dict()}
         report["bytes"] = formats.bytes_on_disk(work.folder, storage=storage)
         work.run.budget = self._verdict(cost, report, plan=candidate.plan)
         work.run.details |= {

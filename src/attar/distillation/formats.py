@@ -1,10 +1,12 @@
 """What of a student lies on disk, in each number format, and how many bytes it takes."""
 
 import copy
+import shutil
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import torch
 from safetensors.torch import save as safetensors_bytes
@@ -47,11 +49,22 @@ def save(
         MissingExtraError: the packages of ONNX are not installed.
     """
     if storage == "int8":
-        (folder / ONNX_FOLDER).mkdir(exist_ok=True)
+        shutil.rmtree(folder / ONNX_FOLDER, ignore_errors=True)  # of a run that was interrupted
+        (folder / ONNX_FOLDER).mkdir()
         _write_int8(student, folder / ONNX_FOLDER, tokenizer=tokenizer)
     form = checkpoint.save(student.half() if storage == "float16" else student, folder)
     save_vocabulary(tokenizer, folder)
     return form
+
+
+def as_stored(student: PreTrainedModel, folder: Path, *, storage: Storage) -> Any:
+    """What answers as the files that count do: the student itself, or for int8 what reads its
+    quantised file."""
+    if storage != "int8":
+        return student
+    from attar.conversion.onnx import FileClassifier  # needs packages that may be absent
+
+    return FileClassifier(folder / ONNX_FOLDER / "model.onnx", student)
 
 
 def bytes_on_disk(folder: Path, *, storage: Storage) -> dict[str, int]:
