@@ -48,18 +48,18 @@ def to_float16(graph: Graph) -> None:
     head: list[NodeProto] = []
     if len(vectors) > 1:
         parts = list(vectors.values())
-        cast = _stored(graph, np.concatenate(parts), head)
+        cast = _stored(graph, np.concatenate(parts), nodes=head)
         widths = graph.add(np.array([len(part) for part in parts]))
         head.append(helper.make_node("Split", [cast, widths], list(vectors), axis=0))
         for name in vectors:
             del graph.constants[name]
     for name, values in floats.items():
         if name not in vectors and values.size >= _FEW:
-            _stored(graph, values, head, name=name)
+            _stored(graph, values, nodes=head, name=name)
     graph.nodes = head + graph.nodes
 
 
-def _stored(graph: Graph, values: np.ndarray, nodes: list[NodeProto], name: str = "") -> str:
+def _stored(graph: Graph, values: np.ndarray, *, nodes: list[NodeProto], name: str = "") -> str:
     """Store a constant in float16, and cast it; in float32 where it holds values beyond."""
     with np.errstate(over="ignore"):
         half = values.astype(np.float16)

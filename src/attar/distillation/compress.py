@@ -3,7 +3,6 @@
 The shape and its search are Compressor's; the training is the pipeline that Distiller has.
 """
 
-import logging
 import math
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -34,8 +33,6 @@ from attar.report.artefact import Artefact, artefact
 from attar.report.record import Run
 from attar.runtime import broadcast, place
 from attar.train.labelled import Sharing
-
-logger = logging.getLogger(__name__)
 
 _PROBES = "probes.json"
 
@@ -125,7 +122,7 @@ def compress(
         if work.main and work.path is not None:
             stored.save(work.folder)
         if not order.plan_only:
-            _Compression(work, planner, stored, order).run()
+            _Compression(work, planner, stored=stored, order=order).run()
     return work.run
 
 
@@ -177,7 +174,9 @@ def _searched(work: Artefact, planner: Planner, order: Order) -> StoredPlans:
 class _Compression:
     """The training of one of the plans, and all that is said of it."""
 
-    def __init__(self, work: Artefact, planner: Planner, stored: StoredPlans, order: Order) -> None:
+    def __init__(
+        self, work: Artefact, planner: Planner, *, stored: StoredPlans, order: Order
+    ) -> None:
         self.work, self.planner, self.stored, self.order = work, planner, stored, order
         assert order.budget is not None  # that of the plan, if there was no other
         self._budget = order.budget
@@ -199,7 +198,7 @@ class _Compression:
         assert teacher is not None
         place(student, "cpu")
         form = formats.save(student, work.folder, tokenizer=candidate.tokenizer, storage=storage)
-        stored = cost_of(student)
+        on_disk = cost_of(student)
         student.float()  # with the numbers of the file, perhaps of half precision
         # what is scored and timed is what lies on disk
         answers = formats.as_stored(student, work.folder, storage=storage)
@@ -219,7 +218,7 @@ class _Compression:
             for when, side in (("before", "teacher"), ("after", "student"))
             if side in report
         }
-        cost = replace(cost, bytes=stored.bytes, dtypes=stored.dtypes)
+        cost = replace(cost, bytes=on_disk.bytes, dtypes=on_disk.dtypes)
         work.run.cost = {"before": cost_of(teacher).to_dict(), "after": cost.to_dict()}
         report["bytes"] = formats.bytes_on_disk(work.folder, storage=storage)
         work.run.budget = self._verdict(cost, report, plan=candidate.plan)

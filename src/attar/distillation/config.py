@@ -1,6 +1,8 @@
 """Options of a student that is made to a budget."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Literal
 
 from attar.data.identifiers import CodeLanguage
@@ -9,7 +11,9 @@ from attar.errors import check_types, require
 from attar.methods.compressor import CostModel, Method, Objective
 
 Storage = Literal["float32", "float16", "int8"]
-BYTES_PER_PARAMETER: dict[Storage, int] = {"float32": 4, "float16": 2, "int8": 1}
+BYTES_PER_PARAMETER: Mapping[Storage, int] = MappingProxyType(
+    {"float32": 4, "float16": 2, "int8": 1}
+)
 
 
 @dataclass(frozen=True, kw_only=True)

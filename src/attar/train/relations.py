@@ -11,6 +11,7 @@ al. 2022, arXiv 2201.12507, whose official code lets padding into the loss.
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, Literal
 
 import torch
@@ -101,13 +102,14 @@ def relation_loss(
         # Before any arithmetic: NaN times 0 is NaN. All relations of padding are 0 then.
         s, t = (_by_head(_only(x, real), heads) for x in (s, t))
         size = heads_at_once or heads
+        distance_of = partial(_distance, real=real, kind=kind)
         for some in zip(s.split(size, 1), t.split(size, 1), strict=True):
             if size < heads and torch.is_grad_enabled():
                 distance: Any = checkpoint(
-                    _distance, *some, real, kind, use_reentrant=False, preserve_rng_state=False
+                    distance_of, *some, use_reentrant=False, preserve_rng_state=False
                 )
             else:
-                distance = _distance(*some, real, kind)
+                distance = distance_of(*some)
             total = total + distance / heads
     return total
 
@@ -122,7 +124,7 @@ def require_parts(parts: str) -> None:
     require(fine, "parts", parts, "some of the letters of qkv, each once")
 
 
-def _distance(student: Tensor, teacher: Tensor, real: Tensor, kind: RelationKind) -> Tensor:
+def _distance(student: Tensor, teacher: Tensor, *, real: Tensor, kind: RelationKind) -> Tensor:
     """(B, h, T, d) of both sides, 0 at padding, and (B, T) -> (B,), added up over the heads."""
     s, t = _products(student), _products(teacher)
     if kind == "mse":
