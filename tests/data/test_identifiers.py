@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from attar.data.identifiers import CodeLanguage, guess_language, rename_identifiers
+from attar.data.identifiers import CodeLanguage, rename_identifiers
 from attar.errors import ConfigError, MissingExtraError
 
 pytest.importorskip("tree_sitter")
@@ -167,16 +167,6 @@ def test_more_names_than_words() -> None:
     text = "def f():\n" + "".join(f"    v{i} = {i}\n" for i in range(200))
     changes = renamed(text, rename_identifiers(text, "python"))
     assert len({name for new in changes.values() for name in new}) == 201
-
-
-@pytest.mark.parametrize(("language", "text", "names"), CASES)
-def test_a_language_is_told_by_what_parses(
-    language: CodeLanguage, text: str, names: set[str]
-) -> None:
-    assert guess_language([text]) == language
-    assert guess_language([text, text, "no code at all, it seems", "nor is this"]) == language
-    assert guess_language([text, *["this is a line of prose, not of code"] * 2]) is None
-    assert guess_language([]) is None
 
 
 def test_what_is_missing_is_said(monkeypatch: pytest.MonkeyPatch) -> None:

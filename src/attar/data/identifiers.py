@@ -10,7 +10,7 @@ that Python has built in.
 import builtins
 import random
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from importlib import import_module
 from typing import Any, Literal, get_args
 
@@ -310,19 +310,3 @@ def _add(defined: set[Name], names: list[Any]) -> None:
 
 
 # -------------------------------------------------------------------------------------- languages
-
-
-def guess_language(texts: Sequence[str], *, rows: int = 50) -> CodeLanguage | None:
-    """The language that most of the first texts parse in without an error; None where that is less
-    than half of them: other languages, or prose.
-
-    Raises:
-        MissingExtraError: tree-sitter or a grammar of it is not installed.
-    """
-    some = [text.encode("utf-8", "surrogatepass") for text in texts[:rows]]
-    parsed = {
-        language: sum(not _parser(language).parse(text).root_node.has_error for text in some)
-        for language in get_args(CodeLanguage)
-    }
-    best = max(parsed, key=parsed.__getitem__)
-    return best if some and 2 * parsed[best] >= len(some) else None
