@@ -44,9 +44,9 @@ CORPORA = {
     "rte": Corpus("rte", length=128, epochs=4.0),
     "python-stdlib:package": Corpus(None, rows=5_000, epochs=6.0),
     "python-stdlib:docstring": Corpus(None, rows=5_000, length=128),
-    "python-stdlib:clone": Corpus(None, length=256, epochs=3.0),
-    "python-stdlib:defect": Corpus(None, length=128, epochs=4.0),
-    "gcjpy": Corpus("code", length=256, epochs=10.0),
+    "python-stdlib:clone": Corpus(None, rows=5_000, length=128, epochs=3.0),
+    "python-stdlib:defect": Corpus(None, rows=5_000, length=128, epochs=3.0),
+    "gcjpy": Corpus("code", length=128, epochs=10.0),
 }
 
 
