@@ -163,7 +163,7 @@ def report(rows: list[dict[str, Any]], task: str, args: argparse.Namespace) -> N
 def _arguments() -> argparse.Namespace:
     parser = parse(__doc__ or "")
     parser.add_argument("--task", default="sst2", choices=sorted(CORPORA))
-    parser.add_argument("--steps", type=int, default=2_000, help="of the whole training")
+    parser.add_argument("--steps", type=int, default=1_500, help="of the whole training")
     parser.add_argument("--probe", type=int, default=300, help="of the short one")
     return parser.parse_args()
 
