@@ -321,7 +321,7 @@ def test_without_options_a_budget_has_a_recipe_of_its_own(
     attar.distill(teacher=root / "teacher", data=root / "data", budget=BUDGET, output_dir="x")
     order, given = seen[0]
     assert given["recipe"] == "compressor/default"
-    assert (order.config.pred_loss, order.config.learning_rate) == ("kl", 1e-3)
+    assert (order.config.pred_loss, order.config.learning_rate) == ("kl", 3e-4)
 
 
 def test_a_probe_takes_the_plan_that_agrees_best(probed: tuple[Path, Run]) -> None:
