@@ -2,6 +2,7 @@
 and a student that no plan has."""
 
 import math
+import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -152,8 +153,6 @@ def train_lstm(
     Returns:
         Model, tokenizer, and bytes of both.
     """
-    import tempfile
-
     torch.manual_seed(seed)
     tokenizer = train_vocabulary(texts, vocabulary, context=context)
     with tempfile.TemporaryDirectory() as folder:

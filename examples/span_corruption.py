@@ -2,8 +2,8 @@
 
     python examples/span_corruption.py
 
-The text is Python's own source code, its tokenizer is trained on it. Takes about a minute of two
-processor cores; the model then tries to fill a gap. Everything goes to a new temporary folder.
+The text is Python's own source code, its tokenizer is trained on it. Takes about half a minute of
+two processor cores; the model then tries to fill a gap. Everything goes to a new temporary folder.
 """
 
 import tempfile
@@ -21,8 +21,7 @@ def main() -> None:
     texts = load_text("python-stdlib")["train"].select(range(200))
     tokenizer = train_bpe(texts, vocab_size=2048, context=128)
     tokenizer.add_tokens([f"<extra_id_{i}>" for i in range(20)], special_tokens=True)
-    if tokenizer.pad_token is None or tokenizer.pad_token == tokenizer.eos_token:
-        tokenizer.add_special_tokens({"pad_token": "<pad>"})
+    tokenizer.add_special_tokens({"pad_token": "<pad>"})
     collator = T5SpanCorruptionCollator(tokenizer, input_length=128)
     rows = pack(texts, tokenizer, context=collator.lengths.raw)
     model = T5ForConditionalGeneration(

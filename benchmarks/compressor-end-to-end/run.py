@@ -114,7 +114,7 @@ def planned(job: Job, budget: float, storage: Any) -> Path:
     """The student that Compressor plans."""
     folder = job.folder(f"planned {storage}", budget)
     code = None if job.name == "sst2" else "python"
-    chosen = CompressorConfig(storage=storage, code=code)
+    chosen = CompressorConfig(storage=storage, code=code, plans=1)
     return job.distil(folder, budget=f"bytes<={budget}MB", compressor=chosen)
 
 
@@ -245,7 +245,11 @@ def main() -> None:
     quick = args.quick
     tasks, budgets = (("sst2",), (0.25,)) if quick else (tuple(args.tasks), BUDGETS)
     systems = ("planned int8", "BiLSTM") if quick else SYSTEMS
-    home = artefacts.home() / "benchmarks" / f"compressor-{'quick' if quick else args.steps}"
+    whole, _ = configured("compressor/default", DistillConfig, recipe=None)
+    setting = (
+        "quick" if quick else f"{args.steps}-{whole.learning_rate:g}"
+    )  # others: other students
+    home = artefacts.home() / "benchmarks" / f"compressor-{setting}"
     home.mkdir(parents=True, exist_ok=True)
     file = home / "rows.jsonl"
     known = kept_rows(file)

@@ -77,10 +77,10 @@ def main() -> None:
     logging.disable(logging.INFO)
     quick, task = args.quick, args.task
     long, short = (40, 20) if quick else (args.steps, args.probe)
-    home = artefacts.home() / "benchmarks" / f"compressor-proxy-{'quick' if quick else 'full'}"
-    home = home / flat(task)
-    home.mkdir(parents=True, exist_ok=True)
     config, _ = configured("compressor/default", DistillConfig, recipe=None)
+    home = artefacts.home() / "benchmarks" / f"compressor-proxy-{'quick' if quick else 'full'}"
+    home = home / f"{flat(task)}-{config.learning_rate:g}"  # students of another are others
+    home.mkdir(parents=True, exist_ok=True)
     config = replace(config, context=CORPORA[task].length)
     most, storage = (200, "float32") if quick else (None, "int8")
     whole = plans(task, args.data, home=home, config=config, storage=storage, most=most)

@@ -58,6 +58,13 @@ def test_published_lengths(length, raw, targets):
     assert (found.raw, found.inputs, found.targets) == (raw, length, targets)
 
 
+@given(length=st.integers(4, 300), density=st.floats(0.01, 0.99), span=st.floats(1, 20))
+def test_the_longest_row_that_fits_is_found(length, density, span):
+    found = span_lengths(length, noise_density=density, mean_span=span)
+    longer = SpanLengths.of(found.raw + 1, noise_density=density, mean_span=span)
+    assert found.inputs <= length < longer.inputs
+
+
 @given(
     raw=st.integers(2, 200),
     density=st.floats(0.01, 0.9),
@@ -144,6 +151,12 @@ def test_workers_draw_differently():
     seen = {tuple(batch["input_ids"][0].tolist()) for batch in loader}
     assert len(seen) == 8
     assert not seen & {tuple(batch["input_ids"][0].tolist()) for batch in loader}  # the next pass
+
+
+def test_padding_may_be_the_end_of_a_document_within_a_row():
+    collator = T5SpanCorruptionCollator(tokenizer(pad_token="</s>"), input_length=128)
+    batch = collator([{"input_ids": [5, 6, 1, 7, 8, 9]}, {"input_ids": [5, 6]}])
+    assert batch["attention_mask"].sum(1).tolist() == [7, 3]
 
 
 @pytest.mark.parametrize(

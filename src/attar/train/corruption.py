@@ -13,6 +13,7 @@ may be of any length up to the one that fills the input.
 """
 
 import re
+from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -31,6 +32,8 @@ Mask = NDArray[np.bool_]
 
 #: what `labels` hold where there is no target
 IGNORED = -100
+#: tokens of a row, beyond all use
+_LONGEST = 2**40
 #: each kind of draw has a stream of its own, so that one more kind leaves the others as they are
 _SPANS, _MASKED = range(2)
 _SENTINEL = re.compile(r"<extra_id_(\d+)>")
@@ -75,11 +78,13 @@ def span_lengths(
 
     512 tokens hold 568 of text, and their target has 114, as T5 was trained.
     """
-    shares = {"noise_density": noise_density, "mean_span": mean_span}
-    raw = 2
-    while SpanLengths.of(raw + 1, **shares).inputs <= input_length:
-        raw += 1
-    return SpanLengths.of(raw, **shares)
+
+    def row(raw: int) -> SpanLengths:
+        return SpanLengths.of(raw, noise_density=noise_density, mean_span=mean_span)
+
+    # inputs never get shorter as rows get longer
+    fitting = bisect_right(range(2, _LONGEST), input_length, key=lambda raw: row(raw).inputs)
+    return row(1 + fitting)
 
 
 def noise_mask(lengths: SpanLengths, rng: np.random.Generator, *, roll: bool = True) -> Mask:
@@ -207,6 +212,10 @@ class T5SpanCorruptionCollator:
                 f"{tokenizer.name_or_path!r} has no {' and no '.join(missing)}: set it"
             )
         self.end, self.pad = int(tokenizer.eos_token_id), int(tokenizer.pad_token_id)  # pyright: ignore[reportArgumentType]
+        self._marks = np.append(self.sentinels, self.end)
+        # documents may end within a row, also where padding is the same token
+        padding = [] if self.pad == self.end else [self.pad]
+        self._foreign = np.append(self.sentinels, padding).astype(np.int64)
         self._drawn = 0
 
     def __call__(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, Tensor]:
@@ -245,7 +254,7 @@ class T5SpanCorruptionCollator:
         masked = np.empty(0, dtype=np.int64)
         if self.mask_share:
             rng = np.random.default_rng([_MASKED, *seeds])
-            text = np.flatnonzero(~np.isin(inputs, [*self.sentinels, self.end]))
+            text = np.flatnonzero(~np.isin(inputs, self._marks))
             count = round(self.mask_share * len(text))
             masked = np.sort(rng.choice(text, count, replace=False))
         return inputs, target, masked
@@ -271,7 +280,7 @@ class T5SpanCorruptionCollator:
                 f"they are corrupted; found one of {len(ids)}: cut the text into rows of that "
                 "length (lengths.raw), as attar.data.tokens.pack does"
             )
-        odd = ids[np.isin(ids, [*self.sentinels, self.pad])]
+        odd = ids[np.isin(ids, self._foreign)]
         if len(odd):
             raise DataError(
                 f"expected rows of text, found a sentinel or padding in one (id {odd[0]}); give "
