@@ -87,6 +87,26 @@ class Watch(TrainerCallback):
             control.should_training_stop = True
 
 
+class LastStep(TrainerCallback):
+    """Ends a part of a training after a step, with a line in the log and a checkpoint.
+
+    Args:
+        step: after which.
+        then: called before the checkpoint.
+    """
+
+    def __init__(self, step: int, *, then: Callable[[], None]) -> None:
+        self.step, self.then = step, then
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Stop, after that step."""
+        if state.global_step == self.step:
+            self.then()
+            control.should_training_stop = True
+            control.should_log = True
+            control.should_save = args.save_strategy == "steps"
+
+
 class Interrupt(TrainerCallback):
     """Turns the first SIGINT or SIGTERM into a checkpoint after the step; a second acts at once."""
 

@@ -66,6 +66,11 @@ def marker(checkpoint: Path) -> dict[str, Any] | None:
         return None
 
 
+def step_of(checkpoint: Path) -> int:
+    """How many steps it was trained for."""
+    return int(checkpoint.name.rpartition("-")[2])
+
+
 def tidy(state_dir: Path, *, keep: bool) -> None:
     """Delete the half-written checkpoints of a killed run; with `keep` false, all of them."""
     for folder in _sorted(state_dir):
@@ -88,4 +93,4 @@ def check_data(checkpoint: Path, data: str) -> None:
 
 
 def _sorted(state_dir: Path) -> list[Path]:
-    return sorted(state_dir.glob("checkpoint-*"), key=lambda f: int(f.name.rpartition("-")[2]))
+    return sorted(state_dir.glob("checkpoint-*"), key=step_of)

@@ -32,7 +32,8 @@ from attar.divergences import mean_over
 from attar.errors import ConfigError, TrainingDivergedError, check_types, require
 from attar.models import autocast
 from attar.runtime import processes
-from attar.train.callbacks import Interrupt, Progress, Watch
+from attar.train.callbacks import Interrupt, LastStep, Progress, Watch
+from attar.train.optimizers import OptimizerName, optimizer_class
 from attar.train.resume import (
     check_data,
     load_weights,
@@ -79,14 +80,18 @@ class TrainConfig:
     """Batch size per device: rows (windows of text, or examples) in one forward pass."""
     gradient_accumulation_steps: int = 1
     """Forward and backward passes before one optimizer step."""
+    optim: OptimizerName = "adamw"
+    """Optimizer; adafactor is T5's: with a learning rate of 0.01 and lr_scheduler_type constant,
+    its step is RMS(weights) / sqrt(max(step, 10,000)). adamw_rms is AdamW with steps in proportion
+    to RMS(weights), too."""
     learning_rate: float = 1e-3
-    """Peak learning rate of AdamW."""
+    """Peak learning rate."""
     warmup_steps: float = 0
     """Steps of linear warm-up; below 1, a share of all steps."""
     weight_decay: float = 0.0
     """Decoupled weight decay; biases and norms are left out."""
     lr_scheduler_type: Literal[
-        "linear", "cosine", "polynomial", "constant", "constant_with_warmup"
+        "linear", "cosine", "polynomial", "constant", "constant_with_warmup", "inverse_sqrt"
     ] = "cosine"
     """Learning-rate schedule after warm-up."""
     adam_beta2: float = 0.999
@@ -176,6 +181,8 @@ class ExactTrainer(Trainer):
         prepare: what the batches of a step go through when the weights for it are known.
         bf16: run the forward pass under bfloat16 autocast.
         stamp: identifies the data; written into each checkpoint and compared on resume.
+        last_step: the step after which this part of the training ends, if it is a part.
+        finish: called then, before the checkpoint.
     """
 
     loss_is_scaled_for_ga = True  # compute_loss divides by the counts of all accumulated batches
@@ -187,9 +194,14 @@ class ExactTrainer(Trainer):
         prepare: Prepare | None,
         bf16: bool,
         stamp: str,
+        last_step: int | None,
+        finish: Callable[[], None] | None,
         **kwargs: Any,
     ) -> None:
         super().__init__(*args, **kwargs)
+        self._finish = finish
+        if last_step is not None:
+            self.add_callback(LastStep(last_step, then=self._end_part))
         self._source, self._prepare, self._bf16, self._stamp = source, prepare, bf16, stamp
         self._counts: dict[str, Tensor] = {}  # of the present step, over all processes
         self._parts: dict[str, Tensor] = {}  # this process's share, summed since the last log line
@@ -259,6 +271,19 @@ class ExactTrainer(Trainer):
                 logs[name] = float(self._summed(value)) / self._steps
             self._parts, self._steps = {}, 0
         super().log(logs, start_time)
+
+    def _end_part(self) -> None:
+        """Let go of what is trained beside the model: the next part has none of it."""
+        if self._finish is not None:
+            self._finish()
+        objective: Any = self.model
+        objective.auxiliary = None
+        kept = set(objective.model.parameters())
+        optimizer: Any = self.optimizer
+        for group in optimizer.param_groups:
+            for gone in set(group["params"]) - kept:
+                optimizer.state.pop(gone, None)
+            group["params"] = [p for p in group["params"] if p in kept]
 
     def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
         assert self.model is not None
@@ -348,8 +373,13 @@ def fit(
     prepare: Prepare | None = None,
     auxiliary: nn.Module | None = None,
     watch: Watch | None = None,
+    last_step: int | None = None,
+    finish: Callable[[], None] | None = None,
 ) -> Training:
     """Train `model` in place and leave it in evaluation mode.
+
+    A training whose loss changes on the way has several parts, each a call with the same `config`
+    and `state_dir`: all but the last have a `last_step`, and all but the first resume.
 
     Args:
         model: any model; under `torchrun` every process passes the same weights.
@@ -363,6 +393,10 @@ def fit(
         auxiliary: what is trained with the model, such as projections, and used by `compute`; it
             is in the checkpoints to resume from.
         watch: looks at the model after some steps and may end the training.
+        last_step: the step after which this part ends, with a checkpoint; `auxiliary` is not in it,
+            and the state of the optimizer is that of the model alone.
+        finish: called then, before the checkpoint; it may change modules of the model, but not
+            which tensors are its parameters.
 
     Raises:
         ConfigError: the weights are not float32, or `resume` meets other data.
@@ -398,6 +432,11 @@ def fit(
             prepare=prepare,
             bf16=bf16,
             stamp=stamp,
+            last_step=last_step,
+            finish=finish,
+            optimizer_cls_and_kwargs=optimizer_class(
+                config.optim, learning_rate=config.learning_rate, adam_beta2=config.adam_beta2
+            ),
         )
         trainer.remove_callback(PrinterCallback)
         began = time.perf_counter()
