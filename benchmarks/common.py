@@ -14,9 +14,9 @@ from typing import Any, TypeVar
 
 from attar import artefacts
 from attar.data.data import STDLIB
+from attar.pretraining.pretrain import pretrain
 from attar.recipes import configured
 from attar.report.record import hardware, versions
-from attar.train.pretrain import pretrain
 
 C = TypeVar("C")
 
@@ -39,7 +39,7 @@ def parent(size: str, data: str | Path = STDLIB) -> Path:
     suffix = "" if data == STDLIB else f"-{Path(data).name}"
     folder = artefacts.home() / "benchmarks" / f"pocket-{size}{suffix}"
     if not (folder / "attar.json").exists():
-        pretrain(data, config=f"pocket/{size}", output_dir=folder, resume=True)
+        pretrain(data=data, config=f"pocket/{size}", output_dir=folder, resume=True)
     return folder
 
 

@@ -45,7 +45,7 @@ def main() -> None:
         model: str | Path = sys.argv[1]
     else:
         model = folder / "model"
-        attar.pretrain(DATA, config=MODEL, output_dir=model)
+        attar.pretrain(data=DATA, config=MODEL, output_dir=model)
 
     cut, trained = folder / "cut", folder / "draft"
     attar.draft.init(model, layers=2, output_dir=cut)

@@ -49,7 +49,7 @@ def main() -> None:
         model: str | Path = sys.argv[1]
     else:
         model = folder / "model"
-        attar.pretrain(DATA, config=MODEL, output_dir=model)
+        attar.pretrain(data=DATA, config=MODEL, output_dir=model)
     for name, experts in (("plain", 1), ("mixture", 2)):
         attar.supernet.train(
             str(model),

@@ -35,7 +35,7 @@ def main() -> None:
         parent = Path(sys.argv[1])
     else:
         parent = folder / "parent"
-        attar.pretrain(DATA, config=TINY, output_dir=parent)
+        attar.pretrain(data=DATA, config=TINY, output_dir=parent)
 
     for method in ("bonsai", "wanda"):
         attar.prune(

@@ -36,7 +36,7 @@ def main() -> None:
         source: str | Path = sys.argv[1]
     else:
         source = folder / "model"
-        attar.pretrain("python-stdlib", config=MODEL, output_dir=source)
+        attar.pretrain(data="python-stdlib", config=MODEL, output_dir=source)
     model, words = attar.load(source), attar.load_tokenizer(source)
 
     files = [text for _, split, text in stdlib_files() if split == "train"][:FILES]

@@ -36,7 +36,7 @@ def main() -> None:
     print("windows of 'import os':", tokenizer.convert_ids_to_tokens(ids))
     bpe = replace(SHAPE, vocab_size=2**12 + 1)  # as many ids as there are windows
     for name, given, config in (("windows", folder / "tokenizer", SHAPE), ("bpe", None, bpe)):
-        run = attar.pretrain(data, config=config, tokenizer=given, output_dir=folder / name)
+        run = attar.pretrain(data=data, config=config, tokenizer=given, output_dir=folder / name)
         bits = run.details["bits_per_byte"]
         print(
             f"{name:8} {bits['bits_per_byte']:.3f} bits per byte (uniform baseline: "

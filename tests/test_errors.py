@@ -119,7 +119,7 @@ def test_a_misspelt_tracker_is_refused_before_any_folder_is_made(
     recipe.write_text("report_to: wanbd\n")
     there = sorted(tmp_path.iterdir())
     with pytest.raises(ConfigError, match="report_to must be none, all, or a tracker that is inst"):
-        attar.pretrain(text, config=str(recipe), output_dir=out)
+        attar.pretrain(data=text, config=str(recipe), output_dir=out)
     for options in (["--config", str(recipe)], ["--report-to", "wanbd"]):
         assert run(["pretrain", "--data", str(text), *options, "-o", str(out)]) == 2
         assert "wanbd" in capsys.readouterr().err

@@ -50,9 +50,12 @@ if TYPE_CHECKING:
     from attar.methods.distillspec.search import DraftSearchConfig as DraftSearchConfig
     from attar.methods.equal_info import EqualInfoConfig as EqualInfoConfig
     from attar.methods.mixture_of_supernets import MixtureConfig as MixtureConfig
+    from attar.methods.spactor import SpacTorConfig as SpacTorConfig
     from attar.methods.superposed import NGramSearchConfig as NGramSearchConfig
     from attar.methods.superposed import SuperposedConfig as SuperposedConfig
     from attar.methods.superposed import SuperposedDecoder as SuperposedDecoder
+    from attar.pretraining.config import PretrainConfig as PretrainConfig
+    from attar.pretraining.pretrain import pretrain as pretrain
     from attar.recipes import read_recipe as recipe  # noqa: F401
     from attar.report.compare import compare as compare
     from attar.report.environment import environment as env  # noqa: F401
@@ -63,10 +66,9 @@ if TYPE_CHECKING:
     from attar.slicing import SlicePlan as SlicePlan
     from attar.supernet.evaluating import EvaluateSupernetConfig as EvaluateSupernetConfig
     from attar.supernet.searching import SupernetSearchConfig as SupernetSearchConfig
+    from attar.train.corruption import T5SpanCorruptionCollator as T5SpanCorruptionCollator
     from attar.train.heal import HealConfig as HealConfig
     from attar.train.heal import heal as heal
-    from attar.train.pretrain import PretrainConfig as PretrainConfig
-    from attar.train.pretrain import pretrain as pretrain
 
 #: name -> module, and the name there where it is another
 _HOMES = MappingProxyType(
@@ -120,8 +122,10 @@ _HOMES = MappingProxyType(
         "SupernetSearchConfig": "attar.supernet.searching",
         "HealConfig": "attar.train.heal",
         "heal": "attar.train.heal",
-        "PretrainConfig": "attar.train.pretrain",
-        "pretrain": "attar.train.pretrain",
+        "SpacTorConfig": "attar.methods.spactor",
+        "T5SpanCorruptionCollator": "attar.train.corruption",
+        "PretrainConfig": "attar.pretraining.config",
+        "pretrain": "attar.pretraining.pretrain",
     }
 )
 _NOUNS = ("draft", "ngrams", "pipeline", "supernet", "tokenizer")

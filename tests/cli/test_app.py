@@ -10,6 +10,7 @@ import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -17,8 +18,8 @@ import pytest
 from attar.cli import env, pretrain
 from attar.cli.app import ExitCode, _interrupted_in
 from attar.errors import AttarError, BudgetError, ConfigError
+from attar.pretraining.config import PretrainConfig
 from attar.recipes.verbs import overruled
-from attar.train.pretrain import PretrainConfig
 from scene import run
 
 VERBS = [
@@ -172,9 +173,9 @@ def seen(monkeypatch: pytest.MonkeyPatch) -> list[PretrainConfig]:
     """The configs that `attar pretrain` would train with."""
     configs: list[PretrainConfig] = []
 
-    def train(*_: Any, config: PretrainConfig, **__: Any) -> str:
+    def train(*_: Any, config: PretrainConfig, **__: Any) -> SimpleNamespace:
         configs.append(config)
-        return "trained"
+        return SimpleNamespace(details={})
 
     monkeypatch.setattr(pretrain, "train_model", train)
     return configs
@@ -219,6 +220,6 @@ def test_what_is_given_goes_before_what_a_recipe_holds(
     file = tmp_path / "mine.yaml"
     file.write_text("vocab-size: 300\nseed: 3\n")
     for typed in ("--tokenizer=t", "--tokenizer t"):
-        with contextlib.suppress(AttributeError):  # of the record that `seen` does not give
+        with contextlib.suppress(KeyError):  # of the record that `seen` does not give
             run(["pretrain", "--config", str(file), "-o", "x", *typed.split()])
         assert seen[-1] == PretrainConfig(seed=3)

@@ -26,7 +26,7 @@ from attar.report.record import Run
 
 #: objects, which no command line can take
 PYTHON_ONLY = {"tokenizer", "metric", "each", "stream", "config", "training", "decoding"}
-PYTHON_ONLY |= {"superposed", "distillation", "mixture", "compressor"}
+PYTHON_ONLY |= {"superposed", "distillation", "mixture", "compressor", "spactor"}
 #: what is said on paper: how results are printed, and shorter ways to say things in a shell
 COMMAND_ONLY = {"json_to", "overwrite", "stats", "prompt", "markdown"}
 #: these read, run or show things, and are no verbs on a model or on data

@@ -22,8 +22,8 @@ from attar.cli.app import ExitCode
 from attar.measure.cost import cost_of
 from attar.measure.latency_table import LatencyTable
 from attar.methods.bonsai import BonsaiConfig
+from attar.pretraining.config import PretrainConfig
 from attar.report.record import Run
-from attar.train.pretrain import PretrainConfig
 from scene import run
 
 pytestmark = pytest.mark.usefixtures("briefly_timed")
@@ -152,7 +152,7 @@ def test_pretrain_equals_python(
     flags = [part for key, value in options.items() for part in (f"--{key}", str(value))]
     assert run(["pretrain", "--data", str(text), "-o", str(one), *flags]) == 0
     said = capsys.readouterr().out
-    attar.pretrain(str(text), config=PretrainConfig(**options), output_dir=two)
+    attar.pretrain(data=str(text), config=PretrainConfig(**options), output_dir=two)
     assert files(one) == files(two)
     assert (one / "model.safetensors").read_bytes() == (two / "model.safetensors").read_bytes()
     assert f"attar prune {one}" in said

@@ -17,11 +17,11 @@ from attar.methods.bonsai import BonsaiConfig
 from attar.methods.distiller.config import DistillConfig
 from attar.methods.distillspec.config import DistillSpecConfig
 from attar.methods.equal_info.config import EqualInfoConfig
+from attar.pretraining.config import PretrainConfig
 from attar.recipes import configured, read_recipe, recipes
 from attar.recipes.verbs import completed
 from attar.report.record import Run
 from attar.train.heal import HealConfig
-from attar.train.pretrain import PretrainConfig
 from scene import run
 
 #: for two dataclasses of options: one text, and what is special of several drafts

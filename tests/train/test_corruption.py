@@ -5,9 +5,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from tokenizers import Tokenizer, models
 from torch.utils.data import DataLoader
-from transformers import PreTrainedTokenizerFast
 
 from attar.errors import CompatibilityError, ConfigError, DataError
 from attar.train.corruption import (
@@ -18,18 +16,7 @@ from attar.train.corruption import (
     sentinel_ids,
     span_lengths,
 )
-
-
-def tokenizer(sentinels: int = 40, *, descending: bool = True, **changes):
-    """Padding 0, an end 1, 98 words, and sentinels, whose ids descend in T5."""
-    marks = [f"<extra_id_{i}>" for i in range(sentinels)]
-    words = ["<pad>", "</s>", *(f"w{i}" for i in range(98))]
-    words += reversed(marks) if descending else marks
-    known = {word: i for i, word in enumerate(words)}
-    special = {"pad_token": "<pad>", "eos_token": "</s>"} | changes
-    return PreTrainedTokenizerFast(
-        tokenizer_object=Tokenizer(models.WordLevel(known, unk_token="w0")), **special
-    )
+from spans import tokenizer
 
 
 def rows(count: int, length: int, seed: int = 0) -> list[dict]:

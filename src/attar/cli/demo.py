@@ -13,13 +13,14 @@ from attar.cli.output import ExitCode, Output, show
 from attar.cli.showcase import made, prepare, side_by_side
 from attar.data.data import STDLIB
 from attar.methods.bonsai import BonsaiConfig, prune
+from attar.pretraining.config import PretrainConfig
+from attar.pretraining.pretrain import pretrain
 from attar.pruning.config import Method
 from attar.recipes import configured
 from attar.report.pages import html_report
 from attar.report.record import Run
 from attar.report.tables import comparison
 from attar.train.heal import HealConfig, heal
-from attar.train.pretrain import PretrainConfig, pretrain
 
 DATA = STDLIB
 """The text that the models of the demo learn and are scored on."""
@@ -122,7 +123,7 @@ def make_demo(
             "Training a parent",
             parent,
             lambda: pretrain(
-                DATA, config=options, output_dir=parent, recipe=f"pocket/{size}", resume=True
+                data=DATA, config=options, output_dir=parent, recipe=f"pocket/{size}", resume=True
             ),
         )
     }

@@ -15,23 +15,28 @@ from attar.cli.output import (
     show_pairs,
 )
 from attar.evaluation.model import bits_lines
+from attar.methods.spactor import SpacTorConfig
+from attar.pretraining.config import PretrainConfig
+from attar.pretraining.pretrain import pretrain as train_model
+from attar.pretraining.tables import stage_lines
 from attar.report.record import recorded_data
-from attar.train.pretrain import PretrainConfig
-from attar.train.pretrain import pretrain as train_model
 
 _TRAINING = Group("Model and training options", sort_key=3)
+_SPACTOR = Group("First stage (SpacTor)", sort_key=4)
 
 
 def pretrain(
+    model: str | None = None,
     *,
     data: Text = TextOptions(),
     tokenizer: str | None = None,
     output_dir: Output = None,
     resume: bool = False,
     recipe: Recipe = None,
+    spactor: Annotated[SpacTorConfig, Parameter(name="*", group=_SPACTOR)] = SpacTorConfig(),
     config: Annotated[PretrainConfig, Parameter(name="*", group=_TRAINING)] = PretrainConfig(),
 ) -> int:
-    """Train a small language model and its tokenizer on plain text.
+    """Train a language model on plain text: a decoder, or a T5 by span corruption or SpacTor.
 
     Example: `attar pretrain --config pocket/6m --data python-stdlib -o pocket-6m`
 
@@ -39,9 +44,12 @@ def pretrain(
 
     Parameters
     ----------
+    model
+        Folder or Hub name of a model to train further; when not given, a new one is made, with a
+        tokenizer of its own.
     tokenizer
-        Folder or Hub name of the tokenizer to use; when not given, one of --vocab-size entries is
-        trained on the same text.
+        Folder or Hub name of the tokenizer to use; when not given, the model's, or one of
+        --vocab-size entries that is trained on the same text.
     output_dir
         Where the model goes; must be new or empty.
     resume
@@ -49,14 +57,20 @@ def pretrain(
     """
     folder = require_folder_option(output_dir)
     run = train_model(
+        model,
         data.whole(),
-        config=config,
         tokenizer=tokenizer,
+        spactor=spactor,
+        config=config,
         output_dir=folder,
         recipe=recipe,
         resume=resume,
     )
     show(str(run))
+    if "flops" in run.details:
+        show_pairs([("", ""), *stage_lines(run)])
+        show(f"\nWritten to {folder}.")
+        return ExitCode.DONE
     if tokenizer is not None:
         show("")
         show_pairs(bits_lines(run.details["bits_per_byte"]))

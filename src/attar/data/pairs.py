@@ -113,8 +113,7 @@ class Pairs:
         chosen = [self._pairs[row] for row in rows]
         ids = padded([source for source, _ in chosen], self._pad)
         labels = padded([target for _, target in chosen], IGNORED)
-        shifted = np.full_like(labels, self._start)
-        shifted[:, 1:] = np.where(labels[:, :-1] == IGNORED, self._pad, labels[:, :-1])
+        shifted = shifted_right(labels, start=self._start, pad=self._pad)
         real = [[1] * len(source) for source, _ in chosen]
         arrays = {
             "input_ids": ids,
@@ -138,6 +137,19 @@ class Pairs:
             for ids in pair:
                 digest.update(np.asarray([len(ids), *ids], "<i4").tobytes())
         return digest.hexdigest()
+
+
+def shifted_right(labels: NDArray[np.int64], *, start: int, pad: int) -> NDArray[np.int64]:
+    """What the decoder reads to write these labels, `(B, T)`.
+
+    Args:
+        labels: -100 behind the end.
+        start: what it begins with.
+        pad: what stands for -100.
+    """
+    shifted = np.full_like(labels, start)
+    shifted[:, 1:] = np.where(labels[:, :-1] == IGNORED, pad, labels[:, :-1])
+    return shifted
 
 
 def padded(rows: Sequence[Sequence[int]], value: int) -> NDArray[np.int64]:

@@ -8,7 +8,7 @@ import datasets
 import datasets.config
 from datasets import Dataset, Features, List, Value
 from datasets.fingerprint import Hasher
-from tokenizers import Tokenizer, models
+from tokenizers import Tokenizer, models, processors
 from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from attar.data.byte_level import ALPHABET, byte_level, learn_merges
@@ -190,7 +190,9 @@ def _cache_file(fingerprint: str | None) -> str | None:
     return str(folder / f"blocks-{fingerprint}.arrow")
 
 
-def train_bpe(documents: Dataset, *, vocab_size: int, context: int) -> PreTrainedTokenizerFast:
+def train_bpe(
+    documents: Dataset, *, vocab_size: int, context: int, sentinels: int = 0
+) -> PreTrainedTokenizerFast:
     """Train a byte-level BPE tokenizer, which gives any text back to the byte.
 
     Digits stand alone, and the spaces of an indentation are one piece, so that code stays short.
@@ -201,24 +203,35 @@ def train_bpe(documents: Dataset, *, vocab_size: int, context: int) -> PreTraine
         documents: a column `text`, one document a row.
         vocab_size: ids, with the 256 bytes and the one special token, at least 257.
         context: `model_max_length`, the longest sequence the model will read.
+        sentinels: where this is above 0, the tokenizer is one for a T5: with `<pad>`, and `</s>`
+            at the end of each text, in place of the one special token, and with so many of
+            `<extra_id_0>`, `<extra_id_1>` and so on. They count among the ids.
 
     Raises:
-        ConfigError: `vocab_size` is below 257.
+        ConfigError: `vocab_size` is below 257, or below what the bytes and special tokens need.
         DataError: there is no column `text`.
     """
-    if vocab_size < len(ALPHABET) + 1:
+    marks = [f"<extra_id_{i}>" for i in range(sentinels)]
+    special = ["<pad>", "</s>", *marks] if sentinels else [END_OF_TEXT]
+    if vocab_size < len(ALPHABET) + len(special):
+        names = f"{len(special)} special tokens" if sentinels else END_OF_TEXT
         raise ConfigError(
-            f"expected a vocabulary of at least {len(ALPHABET) + 1} (256 bytes and "
-            f"{END_OF_TEXT}), found {vocab_size}; ask for more"
+            f"expected a vocabulary of at least {len(ALPHABET) + len(special)} (256 bytes and "
+            f"{names}), found {vocab_size}; ask for more"
         )
     _check_column(documents)
     tokenizer = byte_level(models.BPE())
-    learn_merges(tokenizer, _texts(documents), vocab_size=vocab_size, special_tokens=[END_OF_TEXT])
+    learn_merges(tokenizer, _texts(documents), vocab_size=vocab_size, special_tokens=special)
+    options: dict[str, Any] = dict.fromkeys(("bos_token", "eos_token", "pad_token"), END_OF_TEXT)
+    if sentinels:
+        end = [("</s>", special.index("</s>"))]
+        tokenizer.post_processor = processors.TemplateProcessing(
+            single="$A </s>", pair="$A </s> $B </s>", special_tokens=end
+        )
+        options = {"eos_token": "</s>", "pad_token": "<pad>", "additional_special_tokens": marks}
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
-        bos_token=END_OF_TEXT,
-        eos_token=END_OF_TEXT,
-        pad_token=END_OF_TEXT,
+        **options,
         model_max_length=context,
         clean_up_tokenization_spaces=False,
     )

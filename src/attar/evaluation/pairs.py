@@ -10,11 +10,11 @@ from torch import Tensor
 from torch.nn import functional as F
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from attar.data.pairs import Pairs, encoded, padded
+from attar.data.pairs import encoded, padded
 from attar.data.sequences import IGNORED
 from attar.data.sources import Batch
 from attar.errors import DataError, MissingExtraError, require
-from attar.evaluation.means import mean_loss
+from attar.evaluation.means import Rows, mean_loss
 from attar.models import computing, inference
 from attar.runtime import Bar
 
@@ -31,7 +31,7 @@ def target_losses(
 
     Args:
         model: an encoder-decoder, or a function like one.
-        batch: of `Pairs`.
+        batch: of `attar.data.pairs.Pairs`, or alike.
         label_smoothing: the share of the target that all tokens have alike.
 
     Returns:
@@ -51,7 +51,7 @@ def target_losses(
 
 def pair_loss(
     model: PreTrainedModel | PairModel,
-    source: Pairs,
+    source: Rows,
     *,
     batch_size: int = 64,
     device: torch.device | str | None = None,
@@ -61,7 +61,7 @@ def pair_loss(
     Args:
         model: an encoder-decoder, or a function that is called like one (see
             `attar.evaluation.means.mean_loss`, as for what follows).
-        source: the pairs.
+        source: pairs (`attar.data.pairs.Pairs`), or other rows whose batches look like theirs.
         batch_size: rows per call of the model.
         device: where a function wants its inputs.
     """

@@ -35,7 +35,7 @@ IGNORED = -100
 #: tokens of a row, beyond all use
 _LONGEST = 2**40
 #: each kind of draw has a stream of its own, so that one more kind leaves the others as they are
-_SPANS, _MASKED = range(2)
+_SPANS, _MASKED, _SAMPLED = range(3)
 _SENTINEL = re.compile(r"<extra_id_(\d+)>")
 
 
@@ -142,6 +142,15 @@ def sentinel_ids(tokenizer: PreTrainedTokenizerBase) -> list[int]:
     return some
 
 
+def text_tokens(tokenizer: PreTrainedTokenizerBase, vocab_size: int) -> Tensor:
+    """`(V,)`, true for ids that stand for text: neither special, nor sentinels, nor beyond the
+    tokenizer, where a model's table is longer."""
+    text = torch.arange(vocab_size) < len(tokenizer)
+    text[[i for i in tokenizer.all_special_ids if i < vocab_size]] = False
+    text[sentinel_ids(tokenizer)] = False
+    return text
+
+
 class T5SpanCorruptionCollator:
     """A data collator that corrupts spans of rows of token ids.
 
@@ -160,8 +169,8 @@ class T5SpanCorruptionCollator:
         input_length: tokens that the encoder reads, at most.
         noise_density: the share of tokens that is cut out.
         mean_span: tokens of a span, on average.
-        mask_share: the share of the remaining tokens whose places are drawn for `masked`, by which
-            SpacTor replaces tokens; 0: none, and no `masked`.
+        mask_share: the share of the remaining tokens of text whose places are drawn for `masked`,
+            by which SpacTor replaces tokens; 0: none, and no `masked`.
         roll: see `noise_mask`.
         seed: of all draws.
 
@@ -212,17 +221,28 @@ class T5SpanCorruptionCollator:
                 f"{tokenizer.name_or_path!r} has no {' and no '.join(missing)}: set it"
             )
         self.end, self.pad = int(tokenizer.eos_token_id), int(tokenizer.pad_token_id)  # pyright: ignore[reportArgumentType]
-        self._marks = np.append(self.sentinels, self.end)
+        special = np.array(tokenizer.all_special_ids, dtype=np.int64)
+        self._marks = np.concatenate([special, self.sentinels, [self.end]])
         # documents may end within a row, also where padding is the same token
         padding = [] if self.pad == self.end else [self.pad]
         self._foreign = np.append(self.sentinels, padding).astype(np.int64)
         self._drawn = 0
 
+    @property
+    def settings(self) -> dict[str, Any]:
+        """All that the draws of a row depend on, but for its own ids."""
+        names = ("noise_density", "mean_span", "mask_share", "roll", "seed", "end", "pad")
+        return {name: getattr(self, name) for name in names} | {
+            "longest": self.lengths.raw,
+            "sentinels": self.sentinels.tolist(),
+        }
+
     def __call__(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, Tensor]:
         """`input_ids` and `attention_mask` (B, T), `labels` (B, U), with -100 beyond the end.
 
         With a `mask_share` also `masked` (B, Q): places in `input_ids` that hold text, in ascending
-        order, and -1 where a row has fewer than another.
+        order, and -1 where a row has fewer than another; and `uniform` (B, Q), a number in (0, 1]
+        for each, to sample what replaces it.
 
         Args:
             rows: each with `input_ids`: text only, without padding and without an end.
@@ -240,9 +260,10 @@ class T5SpanCorruptionCollator:
         batch["attention_mask"] = (places < sizes[:, None]).long()
         if self.mask_share:
             batch["masked"] = _padded([row[2] for row in made], -1)
+            batch["uniform"] = _padded([row[3] for row in made], 1.0)
         return batch
 
-    def _row(self, row: Mapping[str, Any]) -> tuple[Ids, Ids, Ids]:
+    def _row(self, row: Mapping[str, Any]) -> tuple[Ids, Ids, Ids, NDArray[np.float32]]:
         ids = np.asarray(row["input_ids"], dtype=np.int64)
         self._check(ids)
         seeds = self._seeds(row.get("draw"))
@@ -257,7 +278,8 @@ class T5SpanCorruptionCollator:
             text = np.flatnonzero(~np.isin(inputs, self._marks))
             count = round(self.mask_share * len(text))
             masked = np.sort(rng.choice(text, count, replace=False))
-        return inputs, target, masked
+        draws = np.random.default_rng([_SAMPLED, *seeds]).random(len(masked))
+        return inputs, target, masked, (1 - draws).astype(np.float32)
 
     def _seeds(self, draw: int | None) -> tuple[int, ...]:
         """Of the next row."""
@@ -288,8 +310,8 @@ class T5SpanCorruptionCollator:
             )
 
 
-def _padded(rows: Sequence[Ids], filler: int) -> Tensor:
-    whole = np.full((len(rows), max(map(len, rows))), filler, dtype=np.int64)
+def _padded(rows: Sequence[NDArray[Any]], filler: float) -> Tensor:
+    whole = np.full((len(rows), max(map(len, rows))), filler, dtype=rows[0].dtype)
     for place, row in zip(whole, rows, strict=True):
         place[: len(row)] = row
     return torch.from_numpy(whole)

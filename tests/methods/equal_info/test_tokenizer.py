@@ -22,8 +22,9 @@ from attar.methods.equal_info.tokenizer import (
     train_tokenizer,
 )
 from attar.portable.tokenization_equal_info import EqualInfoTokenizer
+from attar.pretraining.config import PretrainConfig
+from attar.pretraining.pretrain import pretrain
 from attar.report.record import Run
-from attar.train.pretrain import PretrainConfig, pretrain
 from scene import sources, write_text
 from windows import SHAPES, made
 
@@ -110,12 +111,12 @@ def test_encoded_text_trains_as_text_with_the_tokenizer_does(
     folder: Path, text: Path, tmp_path: Path
 ) -> None:
     encode_corpus(folder, text, output_dir=tmp_path / "ids")
-    of_ids = pretrain(tmp_path / "ids", config=tiny_shape(), output_dir=tmp_path / "a")
-    of_text = pretrain(text, config=tiny_shape(), tokenizer=folder, output_dir=tmp_path / "b")
+    of_ids = pretrain(data=tmp_path / "ids", config=tiny_shape(), output_dir=tmp_path / "a")
+    of_text = pretrain(data=text, config=tiny_shape(), tokenizer=folder, output_dir=tmp_path / "b")
     assert of_ids.quality == of_text.quality
     assert isinstance(checkpoint.load_tokenizer(tmp_path / "a"), EqualInfoTokenizer)
     with pytest.raises(ConfigError, match="encoded with a tokenizer already"):
-        pretrain(tmp_path / "ids", tokenizer=folder, output_dir=tmp_path / "c")
+        pretrain(data=tmp_path / "ids", tokenizer=folder, output_dir=tmp_path / "c")
 
 
 def test_a_model_that_trainer_trained_generates_text(
@@ -155,7 +156,7 @@ def test_a_model_that_trainer_trained_generates_text(
 
 
 def test_the_code_in_a_card_loads_the_model(text: Path, folder: Path, tmp_path: Path) -> None:
-    pretrain(text, config=tiny_shape(), tokenizer=folder, output_dir=tmp_path / "model")
+    pretrain(data=text, config=tiny_shape(), tokenizer=folder, output_dir=tmp_path / "model")
     card = (tmp_path / "model" / "README.md").read_text()
     code = card.split("```python\n")[1].split("```")[0]
     assert "trust_remote_code=True" in code
@@ -163,7 +164,7 @@ def test_the_code_in_a_card_loads_the_model(text: Path, folder: Path, tmp_path: 
     found: dict[str, Any] = {}
     exec(code, found)
     assert type(found["tokenizer"]).__name__ == "EqualInfoTokenizer"
-    pretrain(text, config=tiny_shape(), output_dir=tmp_path / "plain")
+    pretrain(data=text, config=tiny_shape(), output_dir=tmp_path / "plain")
     assert "trust_remote_code" not in (tmp_path / "plain" / "README.md").read_text()
 
 

@@ -73,7 +73,7 @@ def make_tokenizer(
     dictionary = _windows(m1, config)
     # 4. The bits of the windows are cut into ids of N bits each, as `codec` says.
     codec = _codec(m1, dictionary, documents=documents, config=config)
-    # 5. M2, the model that learns from the ids, is trained by `attar.train.pretrain`.
+    # 5. M2, the model that learns from the ids, is trained by `attar.pretraining.pretrain`.
     try:
         return EqualInfoTokenizer(dictionary=dictionary, codec=codec, **(special_tokens or {}))
     except ValueError as error:

@@ -14,10 +14,12 @@ from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from attar.errors import ConfigError, DataError
+from attar.pretraining import causal as room
+from attar.pretraining.config import PretrainConfig
+from attar.pretraining.pretrain import pretrain
+from attar.pretraining.shapes import build_model
 from attar.recipes import configured
 from attar.report.record import Run
-from attar.train import pretrain as room
-from attar.train.pretrain import PretrainConfig, build_model, pretrain
 from attar.train.trainer import Term, fit, next_token_loss
 
 CONFIG = PretrainConfig(
@@ -48,13 +50,13 @@ def test_text_that_is_read_hundreds_of_times_is_told(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     config = replace(CONFIG, max_steps=1, per_device_train_batch_size=256, save_steps=1)
-    pretrain(texts(21), config=config, output_dir=tmp_path / "out")
+    pretrain(data=texts(21), config=config, output_dir=tmp_path / "out")
     assert "the model will memorise them; give more text" in caplog.text
 
 
 def test_the_result_is_an_ordinary_checkpoint(tmp_path: Path) -> None:
     out = tmp_path / "model"
-    run = pretrain(texts(), config=CONFIG, output_dir=out, recipe="pocket/test")
+    run = pretrain(data=texts(), config=CONFIG, output_dir=out, recipe="pocket/test")
     model = AutoModelForCausalLM.from_pretrained(out)
     tokenizer = AutoTokenizer.from_pretrained(out)
     assert model.config.model_type == "llama"
@@ -87,12 +89,12 @@ def test_an_interrupted_run_resumes_to_the_same_file(
     with monkeypatch.context() as patch:
         patch.setattr(room, "fit", lambda *a, **k: fit(*a, **k, compute=interrupted))
         with pytest.raises(KeyboardInterrupt):
-            pretrain(texts(), config=CONFIG, output_dir=cut)
+            pretrain(data=texts(), config=CONFIG, output_dir=cut)
     assert not cut.exists()
     with pytest.raises(ConfigError, match="max_steps"):
-        pretrain(texts(), config=replace(CONFIG, max_steps=7), output_dir=cut, resume=True)
-    pretrain(texts(), config=CONFIG, output_dir=cut, resume=True)
-    pretrain(texts(), config=CONFIG, output_dir=whole)
+        pretrain(data=texts(), config=replace(CONFIG, max_steps=7), output_dir=cut, resume=True)
+    pretrain(data=texts(), config=CONFIG, output_dir=cut, resume=True)
+    pretrain(data=texts(), config=CONFIG, output_dir=whole)
     first, second = (load_file(folder / "model.safetensors") for folder in (cut, whole))
     assert first.keys() == second.keys()
     assert all(torch.equal(first[name], second[name]) for name in first)
@@ -101,13 +103,13 @@ def test_an_interrupted_run_resumes_to_the_same_file(
 def test_a_run_that_diverges_leaves_nothing(tmp_path: Path) -> None:
     wild = replace(CONFIG, learning_rate=1e30, warmup_steps=0, max_grad_norm=0)
     with pytest.raises(ConfigError, match="lower learning_rate"):
-        pretrain(texts(), config=wild, output_dir=tmp_path / "model")
+        pretrain(data=texts(), config=wild, output_dir=tmp_path / "model")
     assert list(tmp_path.iterdir()) == []
 
 
 def test_too_little_text_leaves_nothing(tmp_path: Path) -> None:
     with pytest.raises(DataError):
-        pretrain(texts(), config=replace(CONFIG, context=8192), output_dir=tmp_path / "model")
+        pretrain(data=texts(), config=replace(CONFIG, context=8192), output_dir=tmp_path / "model")
     assert list(tmp_path.iterdir()) == []
 
 

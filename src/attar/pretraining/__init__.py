@@ -1,0 +1,1 @@
+"""`attar pretrain`: models from random weights, or further training of one, on plain text."""
