@@ -2,7 +2,7 @@
 
 import logging
 import math
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import torch
@@ -11,10 +11,10 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from attar.data.data import Data
 from attar.data.encoded import is_encoded
-from attar.data.sources import order
+from attar.data.sources import order, window
 from attar.data.text import load_text
 from attar.data.tokens import pack, train_bpe
-from attar.errors import ConfigError
+from attar.errors import CompatibilityError, ConfigError
 from attar.evaluation.pairs import pair_loss
 from attar.methods import spactor as method
 from attar.methods.spactor import SpacTorConfig, training_cost
@@ -50,6 +50,107 @@ T5_PAPER = Paper(
 )
 
 
+@dataclass(frozen=True)
+class SpanText:
+    """Text that is cut into rows for span corruption.
+
+    Attributes:
+        tokenizer: of the model.
+        train: rows to train on.
+        held_out: rows to score.
+        config: how they are corrupted, and for how long a model trains.
+    """
+
+    tokenizer: PreTrainedTokenizerBase
+    train: Dataset
+    held_out: Dataset
+    config: PretrainConfig
+
+    @classmethod
+    def read(
+        cls,
+        data: Data,
+        *,
+        model: PreTrainedModel | None,
+        tokenizer: PreTrainedTokenizerBase | None,
+        config: PretrainConfig,
+    ) -> "SpanText":
+        """Read it.
+
+        Args:
+            data: text.
+            model: that will read the rows; None: a new one.
+            tokenizer: of the model; None: one is trained on the text.
+            config: options.
+
+        Raises:
+            ConfigError: the data holds ids.
+            CompatibilityError: the tokenizer does not suit span corruption, or the model.
+            DataError: the text cannot be read, or is too short for a row.
+        """
+        if data.path is not None and is_encoded(data.path):
+            raise ConfigError(
+                f"span corruption needs text, but {data.name!r} holds ids without sentinels, made "
+                "by attar tokenizer encode; give the text itself"
+            )
+        documents = load_text(data)
+        lengths = span_lengths(
+            config.context, noise_density=config.noise_density, mean_span=config.mean_span
+        )
+        words = tokenizer or train_bpe(
+            documents["train"],
+            vocab_size=config.vocab_size,
+            context=config.context,
+            sentinels=max(_SENTINELS, lengths.spans),
+        )
+        size = len(words) if model is None else int(model.config.vocab_size)
+        text = cls(words, documents["train"], documents["validation"], config)
+        highest = max(text.collator(0.0).sentinels)
+        if highest >= size:
+            raise CompatibilityError(
+                f"the model has embeddings for {size} tokens, but a sentinel of the tokenizer has "
+                f"the id {highest}; give the model's own tokenizer, or resize its embeddings"
+            )
+        train, held_out = (
+            pack(documents[split], words, context=lengths.raw, vocab_size=size)
+            for split in ("train", "validation")
+        )
+        return replace(text, train=train, held_out=held_out)
+
+    def collator(self, mask_share: float) -> T5SpanCorruptionCollator:
+        """What corrupts the rows."""
+        config = self.config
+        return T5SpanCorruptionCollator(
+            self.tokenizer,
+            input_length=config.context,
+            noise_density=config.noise_density,
+            mean_span=config.mean_span,
+            mask_share=mask_share,
+            seed=config.seed,
+        )
+
+    def sources(
+        self, model: PreTrainedModel, *, mask_share: float = 0.0
+    ) -> tuple[SpanRows, SpanRows]:
+        """Rows to train on, and rows to score, as this model reads them.
+
+        Args:
+            model: the T5.
+            mask_share: share of the tokens of text that are masked for SpacTor's generator.
+        """
+        config, collator = self.config, self.collator(mask_share)
+        text = text_tokens(self.tokenizer, int(model.config.vocab_size))
+        count = config.eval_tokens // len(window(self.held_out, 0))
+        spread = torch.linspace(
+            0, len(self.held_out) - 1, max(1, min(len(self.held_out), count))
+        ).round()
+        places = order(len(self.train), length=config.rows_seen, seed=config.seed)
+        return (
+            SpanRows(self.train, collator, model=model, places=places, text=text),
+            SpanRows(self.held_out, collator, model=model, places=spread.int().tolist(), text=text),
+        )
+
+
 def pretrain_spans(
     work: Artefact,
     model: PreTrainedModel | None,
@@ -75,9 +176,12 @@ def pretrain_spans(
     spactor.switch(config.max_steps)  # refuse what is not within the run before reading text
     if model is not None:
         method.require_t5(model)
-    train, held_out, model, words = _material(data, model, tokenizer, config, spactor)
-    logger.info("%d parameters, %d rows of text", model.num_parameters(), len(train.data))
-    warn_of_passes(len(train.data), config)
+    text = SpanText.read(data, model=model, tokenizer=tokenizer, config=config)
+    if model is None:
+        model = build_t5(config, text.tokenizer)
+    train, held_out = text.sources(model, mask_share=spactor.mlm_probability if spactor.tau else 0)
+    logger.info("%d parameters, %d rows of text", model.num_parameters(), len(text.train))
+    warn_of_passes(len(text.train), config)
     place(model)
     if work.main:
         work.run.quality["before"] = {"span_nats": pair_loss(model, held_out)}
@@ -108,67 +212,14 @@ def pretrain_spans(
         flops = training_cost(model, train, config=config, spactor=spactor)
         run.details = {
             "split": "validation",
-            "rows": len(train.data),
+            "rows": len(text.train),
             "held_out_rows": len(held_out),
             "tau": tau,
             "first_stage": None if found is None else asdict(found),
             "flops": flops.to_dict(),
             **asdict(training),
         }
-    return model, words
-
-
-def _material(
-    data: Data,
-    model: PreTrainedModel | None,
-    tokenizer: PreTrainedTokenizerBase | None,
-    config: PretrainConfig,
-    spactor: SpacTorConfig,
-) -> tuple[SpanRows, SpanRows, PreTrainedModel, PreTrainedTokenizerBase]:
-    """Rows to train on and to score, the model, and its tokenizer."""
-    if data.path is not None and is_encoded(data.path):
-        raise ConfigError(
-            f"span corruption needs text, but {data.name!r} holds ids without sentinels, made by "
-            "attar tokenizer encode; give the text itself"
-        )
-    documents = load_text(data)
-    lengths = span_lengths(
-        config.context, noise_density=config.noise_density, mean_span=config.mean_span
-    )
-    if tokenizer is None:
-        sentinels = max(_SENTINELS, lengths.spans)
-        tokenizer = train_bpe(
-            documents["train"],
-            vocab_size=config.vocab_size,
-            context=config.context,
-            sentinels=sentinels,
-        )
-    if model is None:
-        model = build_t5(config, tokenizer)
-    size = int(model.config.vocab_size)
-    collator = T5SpanCorruptionCollator(
-        tokenizer,
-        input_length=config.context,
-        noise_density=config.noise_density,
-        mean_span=config.mean_span,
-        mask_share=spactor.mlm_probability if spactor.tau else 0.0,
-        seed=config.seed,
-    )
-    text = text_tokens(tokenizer, size)
-
-    def rows(split: Dataset) -> Dataset:
-        return pack(split, tokenizer, context=lengths.raw, vocab_size=size)
-
-    train, scored = rows(documents["train"]), rows(documents["validation"])
-    count = max(1, min(len(scored), config.eval_tokens // lengths.raw))
-    spread = torch.linspace(0, len(scored) - 1, count).round().int().tolist()
-    places = order(len(train), length=config.rows_seen, seed=config.seed)
-    return (
-        SpanRows(train, collator, model=model, places=places, text=text),
-        SpanRows(scored, collator, model=model, places=spread, text=text),
-        model,
-        tokenizer,
-    )
+    return model, text.tokenizer
 
 
 def _warn_if_fine_tuned(model: PreTrainedModel, rows: SpanRows) -> None:

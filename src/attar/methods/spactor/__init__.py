@@ -27,8 +27,10 @@ Deviations (paper; here; why):
 """
 
 from attar.methods.spactor.config import SpacTorConfig as SpacTorConfig
+from attar.methods.spactor.cost import TrainingFlops as TrainingFlops
 from attar.methods.spactor.cost import training_cost as training_cost
 from attar.methods.spactor.first_stage import FirstStage as FirstStage
+from attar.methods.spactor.first_stage import plain_state as plain_state
 from attar.methods.spactor.first_stage import require_t5 as require_t5
 from attar.methods.spactor.objective import detect_and_restore as detect_and_restore
 from attar.methods.spactor.training import train as train

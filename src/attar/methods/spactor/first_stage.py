@@ -153,3 +153,17 @@ def require_t5(model: PreTrainedModel) -> None:
             "T5's feed-forward layers overflow in float16, which the weights are in; load the "
             "model with dtype=torch.float32 (bf16=True then speeds up the forward pass alone)"
         )
+
+
+def plain_state(model: PreTrainedModel) -> dict[str, Tensor]:
+    """A copy of the weights as those of an ordinary T5, also while its table is a sum."""
+    state = {
+        name: value.detach().clone()
+        for name, value in model.state_dict().items()
+        if ".parametrizations." not in name
+    }
+    for name, module in model.named_modules():
+        if parametrize.is_parametrized(module, "weight"):
+            weight: Any = module.weight
+            state[f"{name}.weight"] = weight.detach().clone()
+    return state
