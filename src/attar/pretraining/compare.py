@@ -310,29 +310,41 @@ class _Clock:
 
 
 def reached(arms: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
-    """For each figure and arm: steps, FLOPs and seconds to the baseline's last figure, as shares of
-    the baseline's; None where it is not reached.
-
-    Figures are means over seeds, and lie on a line between two points. Nothing without the arm
-    `span`.
-    """
+    """`crossings` of all figures; nothing without the arm `span`."""
     if "span" not in arms:
         return {}
-    base = arms["span"]["points"]
-    names = [n for n in base[-1] if n not in ("step", "flops", "seconds")]
-    shares: dict[str, dict[str, Any]] = {}
-    for name in names:
-        sign = -1.0 if name == "span_nats" else 1.0  # a loss is better where it is lower
-        goal = sign * _mean(base[-1][name])
-        for arm, results in arms.items():
-            points = results["points"]
-            figures = [sign * _mean(point[name]) for point in points]
-            shares.setdefault(name, {})[arm] = {
-                cost: _crossing([_mean(p[cost]) for p in points], figures, goal=goal, whole=whole)
-                for cost in ("step", "flops", "seconds")
-                for whole in [_mean(base[-1][cost])]
-            }
-    return shares
+    names = [n for n in arms["span"]["points"][-1] if n not in ("step", "flops", "seconds")]
+    return {name: crossings(arms, name) for name in names}
+
+
+def crossings(
+    arms: Mapping[str, Mapping[str, Any]], name: str
+) -> dict[str, dict[str, float | None]]:
+    """Steps, FLOPs and seconds that each arm takes to the last figure of the arm `span`, as shares
+    of its own; None where an arm does not get there.
+
+    Figures are means over seeds, and lie on a line between two points.
+
+    Args:
+        arms: each with `points`.
+        name: of the figure; of `span_nats`, less is better.
+    """
+    base = arms["span"]["points"][-1]
+    sign = -1.0 if name == "span_nats" else 1.0
+    found: dict[str, dict[str, float | None]] = {}
+    for arm, results in arms.items():
+        points = results["points"]
+        figures = [sign * _mean(point[name]) for point in points]
+        found[arm] = {
+            cost: _crossing(
+                [_mean(point[cost]) for point in points],
+                figures,
+                goal=sign * _mean(base[name]),
+                whole=_mean(base[cost]),
+            )
+            for cost in ("step", "flops", "seconds")
+        }
+    return found
 
 
 def _mean(value: float | Sequence[float]) -> float:

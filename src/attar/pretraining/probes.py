@@ -103,7 +103,7 @@ def probe_scores(
     )
     sources, targets = probe.test
     rows = evenly_spaced(min(config.probe_examples, len(sources)), len(sources), first=True)
-    longest = max(len(tokenizer(targets[row])["input_ids"]) for row in rows)  # pyright: ignore
+    longest = max(len(tokenizer(targets[row], verbose=False)["input_ids"]) for row in rows)  # pyright: ignore
     inputs: list[str] = [_cut(sources[row], tokenizer, config.probe_context) for row in rows]
     written = translations(model, inputs, tokenizer, num_beams=1, max_new_tokens=longest)
     pairs_of = [(text, targets[row]) for text, row in zip(written, rows, strict=True)]
@@ -116,5 +116,5 @@ def probe_scores(
 
 def _cut(text: str, tokenizer: PreTrainedTokenizerBase, context: int) -> str:
     """The text without what does not fit: a model has to answer anyway."""
-    ids: Any = tokenizer(text, add_special_tokens=False)["input_ids"]
+    ids: Any = tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
     return text if len(ids) < context else str(tokenizer.decode(ids[: context - 1]))
