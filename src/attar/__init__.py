@@ -54,6 +54,8 @@ if TYPE_CHECKING:
     from attar.methods.superposed import NGramSearchConfig as NGramSearchConfig
     from attar.methods.superposed import SuperposedConfig as SuperposedConfig
     from attar.methods.superposed import SuperposedDecoder as SuperposedDecoder
+    from attar.pretraining.compare import CompareConfig as CompareConfig
+    from attar.pretraining.compare import compare_objectives as compare_objectives
     from attar.pretraining.config import PretrainConfig as PretrainConfig
     from attar.pretraining.pretrain import pretrain as pretrain
     from attar.recipes import read_recipe as recipe  # noqa: F401
@@ -122,6 +124,8 @@ _HOMES = MappingProxyType(
         "SupernetSearchConfig": "attar.supernet.searching",
         "HealConfig": "attar.train.heal",
         "heal": "attar.train.heal",
+        "CompareConfig": "attar.pretraining.compare",
+        "compare_objectives": "attar.pretraining.compare",
         "SpacTorConfig": "attar.methods.spactor",
         "T5SpanCorruptionCollator": "attar.train.corruption",
         "PretrainConfig": "attar.pretraining.config",

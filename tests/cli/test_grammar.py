@@ -26,13 +26,13 @@ from attar.report.record import Run
 
 #: objects, which no command line can take
 PYTHON_ONLY = {"tokenizer", "metric", "each", "stream", "config", "training", "decoding"}
-PYTHON_ONLY |= {"superposed", "distillation", "mixture", "compressor", "spactor"}
+PYTHON_ONLY |= {"superposed", "distillation", "mixture", "compressor", "spactor", "compare"}
 #: what is said on paper: how results are printed, and shorter ways to say things in a shell
 COMMAND_ONLY = {"json_to", "overwrite", "stats", "prompt", "markdown"}
 #: these read, run or show things, and are no verbs on a model or on data
 OTHERS = {"demo", "run", "recipe", "env", "compare"}
 CLOSED = {"init", "import", "train", "search", "evaluate", "encode", "decode", "compress"}
-CLOSED |= {"decompress", "serve", "draw", "status", "simulate", "export"}
+CLOSED |= {"compare", "decompress", "serve", "draw", "status", "simulate", "export"}
 
 
 def commands() -> Iterator[tuple[str, Callable[..., Any], Callable[..., Any]]]:
@@ -42,6 +42,8 @@ def commands() -> Iterator[tuple[str, Callable[..., Any], Callable[..., Any]]]:
         if name not in NOUNS:
             if name not in OTHERS:
                 yield name, getattr(module, name), getattr(attar, name)
+            if name == "pretrain":  # in Python the name of the verb is taken
+                yield "pretrain compare", module.compare, attar.compare_objectives
             continue
         app: App = module.app
         for verb in app:

@@ -7,13 +7,14 @@ from collections.abc import Iterator
 
 import pytest
 
-from attar.cli.app import COMMANDS, NOUNS, build_app, run
+from attar.cli.app import COMMANDS, COMPARED, NOUNS, build_app, run
 
 #: for every command an option with a value that it does not take; none where there is none
 WRONG: dict[str, tuple[str, ...]] = {
     "demo": ("--size", "giant"),
     "export": ("--quantize", "q9"),
     "pretrain": ("--vocab-size", "1.5"),
+    "pretrain compare": ("--seeds", "1.5"),
     "prune": ("model", "--step", "abc"),
     "heal": ("model", "--max-steps", "0"),
     "distill": ("--student-layers", "x"),
@@ -76,6 +77,7 @@ def commands() -> Iterator[str]:
     for name in COMMANDS:
         if name not in NOUNS:
             yield name
+            yield from (" ".join(words) for words in COMPARED if words[0] == name)
         else:
             yield from (f"{name} {verb}" for verb in app[name] if not verb.startswith("-"))
 

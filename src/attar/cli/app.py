@@ -32,7 +32,7 @@ from attar.recipes.typed import as_type
 COMMANDS = MappingProxyType(
     {
         "demo": "See it work: train a pocket model, prune it to half, heal it, read the report.",
-        "pretrain": "Train a small language model and its tokenizer on plain text.",
+        "pretrain": "Train a decoder or a T5 on plain text, from nothing or further.",
         "prune": "Prune a model to a budget (Bonsai and baselines).",
         "heal": "Repair a pruned model by distilling from its parent.",
         "distill": "Train a small encoder from a larger one (Distiller, Compressor).",
@@ -54,6 +54,8 @@ COMMANDS = MappingProxyType(
     }
 )
 NOUNS = frozenset({"draft", "ngrams", "pipeline", "supernet", "tokenizer"})
+#: verbs that have a verb of their own
+COMPARED = frozenset({("pretrain", "compare")})
 _WITHOUT_RECIPE = frozenset(
     {"compare", "demo", "env", "export", "pipeline evaluate", "recipe", "supernet export"}
     | {f"tokenizer {verb}" for verb in ("decode", "compress", "decompress")}
@@ -91,7 +93,7 @@ def build_app(command: str | None = None) -> App:
     )
     app.meta.suppress_keyboard_interrupt = False
     for name, text in COMMANDS.items():
-        what = "app" if name in NOUNS else name
+        what = "app" if name in NOUNS | {verb for verb, _ in COMPARED} else name
         help_text = None if name == command else text
         app.command(f"attar.cli.{name}:{what}", name=name, help=help_text)
 
@@ -256,7 +258,7 @@ def _require_command(argv: Sequence[str]) -> None:
 def _command_words(tokens: Sequence[str]) -> tuple[str, ...]:
     """The words that name the command."""
     typed = tuple(token for token in tokens if not token.startswith("-"))
-    return typed[: 2 if typed[:1] and typed[0] in NOUNS else 1]
+    return typed[: 2 if (typed[:1] and typed[0] in NOUNS) or typed[:2] in COMPARED else 1]
 
 
 def _refuse_old_words(argv: Sequence[str]) -> None:

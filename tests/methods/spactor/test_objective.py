@@ -115,12 +115,13 @@ def test_a_perfect_generator_replaces_nothing(monkeypatch: pytest.MonkeyPatch) -
 @pytest.mark.parametrize("embedding", ["tied", "none", "gdes"])
 def test_each_loss_reaches_its_own_weights(embedding: str, tied: bool) -> None:
     model = spans.t5(tied=tied)
-    table = model.get_encoder().get_input_embeddings().weight  # pyright: ignore
+    encoder: Any = model.get_encoder()
+    table = encoder.get_input_embeddings().weight
     before = table.detach().clone()
     beside = stage(model, generator_embedding=embedding)
     batch = spans.source(model).batch(range(8))
     if embedding == "gdes":
-        assert torch.equal(model.get_encoder().get_input_embeddings().weight, before)  # pyright: ignore
+        assert torch.equal(encoder.get_input_embeddings().weight, before)
     both = torch.nn.ModuleList([model, beside])
 
     def reached(name: str) -> set[int]:
