@@ -145,7 +145,7 @@ def main() -> None:
         "arms": arms,
         "reached": reached,
         "guessed": simple,
-        "threads": os.environ.get("OMP_NUM_THREADS"),
+        "threads": torch.get_num_threads(),
     }
     finish(__file__, line, details | {"card": card}, args)
 
