@@ -73,7 +73,14 @@ class PretrainConfig(TrainConfig):
         expected = f"at most {_MOST_ENTRIES}: no text has so many entries that are worth learning"
         require(fine, "vocab_size", self.vocab_size, expected)
         heads, groups = self.num_attention_heads, self.num_key_value_heads
-        if heads < 1 or groups < 1 or self.hidden_size % heads or heads % groups:
+        if spans:  # a T5 has keys and values for each query head
+            require(
+                heads >= 1 and self.hidden_size % heads == 0,
+                "num_attention_heads",
+                heads,
+                f"a divisor of hidden_size={self.hidden_size}",
+            )
+        elif heads < 1 or groups < 1 or self.hidden_size % heads or heads % groups:
             raise ConfigError(
                 "num_attention_heads must divide hidden_size and be a multiple of "
                 f"num_key_value_heads, but they are {heads}, {self.hidden_size} and {groups}."

@@ -1,0 +1,143 @@
+"""Objectives side by side: same spans, honest costs, and kept work."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from datasets import Dataset, DatasetDict
+
+from attar.errors import ConfigError
+from attar.methods.spactor import SpacTorConfig
+from attar.pretraining import compare as room
+from attar.pretraining.compare import CompareConfig, compare_objectives, crossings, reached
+from attar.pretraining.config import PretrainConfig
+from attar.pretraining.tables import comparison_table, reached_lines
+from attar.report.record import Run
+
+CONFIG = PretrainConfig(
+    objective="spactor",
+    vocab_size=420,
+    context=32,
+    hidden_size=16,
+    num_hidden_layers=1,
+    num_attention_heads=2,
+    intermediate_size=16,
+    max_steps=4,
+    per_device_train_batch_size=2,
+    eval_tokens=200,
+    warmup_steps=0,
+    bf16=False,
+)
+QUICK = CompareConfig(points=2, probe_steps=2, probe_batch_size=2, probe_examples=4, tune_steps=2)
+
+
+def texts() -> DatasetDict:
+    lines = [f"line {i}: the {i % 7} cats of house {i % 5} sat on mat {i}. " * 3 for i in range(60)]
+    return DatasetDict(
+        {
+            "train": Dataset.from_dict({"text": lines[:50]}),
+            "validation": Dataset.from_dict({"text": lines[50:]}),
+        }
+    )
+
+
+def probe(folder: Path) -> Path:
+    rows = [{"source": f"what is {i}?", "target": "odd" if i % 2 else "even"} for i in range(40)]
+    file = folder / "parity.jsonl"
+    file.write_text("\n".join(map(json.dumps, rows)))
+    return file
+
+
+def compared(out: Path, **options: Any) -> Run:
+    options = {"compare": QUICK, "config": CONFIG, "spactor": SpacTorConfig(tau=2)} | options
+    return compare_objectives(data=texts(), output_dir=out, **options)
+
+
+def test_three_objectives_are_compared_and_what_was_done_is_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options: dict[str, Any] = {
+        "probes": [probe(tmp_path)],
+        "compare": replace(QUICK, seeds=2, learning_rates=(1e-3, 1e-2)),
+    }
+    trainings = 0
+    train = room.method.train
+
+    def counted(*args: Any, **kwargs: Any) -> Any:
+        nonlocal trainings
+        if trainings == 3:
+            raise KeyboardInterrupt
+        trainings += 1
+        return train(*args, **kwargs)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(room.method, "train", counted)
+        with pytest.raises(KeyboardInterrupt):
+            compared(tmp_path / "cut", **options)
+    trainings = -(10**6)
+    monkeypatch.setattr(room.method, "train", counted)
+    run = compared(tmp_path / "cut", **options, resume=True)
+    assert trainings + 10**6 == 3 * (2 + 2) - 3  # two rates and two seeds of three arms
+    arms = run.details["arms"]
+    assert list(arms) == ["span", "spactor", "hybrid"]
+    for arm in arms.values():
+        assert arm["learning_rate"] in (1e-3, 1e-2)
+        assert [point["step"] for point in arm["points"]] == [2, 4]
+        for point in arm["points"]:
+            assert len(point["seconds"]) == len(point["span_nats"]) == 2
+            assert all(0 <= one <= 1 for one in point["parity exact"])
+            assert point["span_nats"][0] != point["span_nats"][1]
+    flops = {name: [point["flops"] for point in arm["points"]] for name, arm in arms.items()}
+    assert flops["span"][0] < flops["spactor"][0] == flops["hybrid"][0]
+    assert flops["span"][1] < flops["spactor"][1] < flops["hybrid"][1]
+    assert len(comparison_table(run).rows) == 6
+    assert reached_lines(run)
+
+
+def test_the_first_stage_alone_is_spactor_until_tau(tmp_path: Path) -> None:
+    arms = compared(tmp_path / "out").details["arms"]
+    first = {name: arm["points"][0]["span_nats"] for name, arm in arms.items()}
+    assert first["spactor"] == first["hybrid"] != first["span"]
+    last = {name: arm["points"][1]["span_nats"] for name, arm in arms.items()}
+    assert last["spactor"] != last["hybrid"]
+
+
+def test_the_cost_of_the_baselines_last_figure_lies_on_a_line_between_points() -> None:
+    def arm(*figures: float) -> dict[str, Any]:
+        return {
+            "points": [
+                {"step": k, "flops": 10 * k, "seconds": [k], "span_nats": [5 - f], "task": [f]}
+                for k, f in enumerate(figures, 1)
+            ]
+        }
+
+    arms = {"span": arm(1, 2), "spactor": arm(1, 3), "hybrid": arm(0, 1.5)}
+    for name in ("task", "span_nats"):
+        found = crossings(arms, name)
+        assert found["span"] == {"step": 1.0, "flops": 1.0, "seconds": 1.0}
+        assert found["spactor"]["flops"] == 0.75  # at 15 of 20
+        assert found["hybrid"]["flops"] is None
+    assert reached({"hybrid": arms["hybrid"]}) == {}
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"compare": {"seeds": 0}}, "seeds"),
+        ({"compare": {"arms": ("span", "spanish")}}, "arms"),
+        ({"compare": {"learning_rates": (0.1, -1.0)}}, "learning_rates"),
+        ({"compare": {"probe_steps": 0}}, "probe_steps"),
+    ],
+)
+def test_options_out_of_range_are_refused(options: dict[str, Any], said: str) -> None:
+    with pytest.raises(ConfigError, match=said):
+        CompareConfig(**options["compare"])
+
+
+def test_without_a_first_stage_there_is_nothing_to_compare(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="needs a first stage"):
+        compared(tmp_path / "out", spactor=SpacTorConfig(tau=0))
+    with pytest.raises(ConfigError, match="tau within the run"):
+        compared(tmp_path / "out", spactor=SpacTorConfig(tau=5))
