@@ -1,14 +1,18 @@
 """The training loop: equal steps however a batch is split, and a resume that changes nothing."""
 
+import copy
 import json
 import os
 import signal
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from datasets import Dataset
+from safetensors.torch import load_file
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
@@ -16,7 +20,7 @@ import processes
 import tiny
 from attar.data.sources import Windows, fingerprint, order
 from attar.errors import ConfigError
-from attar.train.resume import MARKER, newest_checkpoint
+from attar.train.resume import MARKER, WEIGHTS, newest_checkpoint
 from attar.train.trainer import Term, TrainConfig, fit, next_token_loss
 
 WINDOWS = tiny.ids(13, 16)
@@ -93,6 +97,53 @@ def test_what_is_trained_beside_the_model_resumes_with_it(tmp_path: Path) -> Non
     assert torch.equal(resumed[0], whole[0])
     assert torch.equal(resumed[1], whole[1])
     assert (whole[1] - torch.tensor([1.0, 0.0])).abs().max() > 1e-3
+
+
+@pytest.mark.parametrize("last", [5, 6])  # between two checkpoints, and at one
+def test_a_training_in_two_parts_is_one_whose_loss_changes(tmp_path: Path, last: int) -> None:
+    def scaled(scale: nn.Module, model: nn.Module, batch: dict[str, Tensor]) -> dict[str, Term]:
+        return {"loss": Term(scale(next_token_loss(model, batch)["loss"].values[..., None]))}
+
+    def at_once(model: nn.Module, batch: dict[str, Tensor]) -> dict[str, Term]:
+        seen.append(1)
+        if len(seen) <= last:
+            return scaled(beside, model, batch)
+        if len(seen) == last + 1:
+            halve(whole)
+        return next_token_loss(model, batch)
+
+    def halve(model: Any) -> None:
+        with torch.no_grad():
+            model.get_input_embeddings().weight.mul_(0.5)
+
+    def finish() -> None:
+        newest.append(newest_checkpoint(tmp_path))
+        halve(model)
+
+    seen: list[int] = []
+    newest: list[Path | None] = []
+    whole, model, again = student(), student(), student()
+    beside = nn.Linear(1, 1)
+    nn.init.constant_(beside.weight, 0.5)
+    scale = copy.deepcopy(beside)
+    fit(whole, WINDOWS, config=CONFIG, compute=at_once, auxiliary=beside)
+    options: Any = {"config": CONFIG, "state_dir": tmp_path}
+    first = fit(
+        model,
+        WINDOWS,
+        **options,
+        compute=partial(scaled, scale),
+        auxiliary=scale,
+        last_step=last,
+        finish=finish,
+    )
+    assert first.steps == last
+    assert newest == [tmp_path / "checkpoint-3"]  # not yet that of the last step
+    assert newest_checkpoint(tmp_path) == (written := tmp_path / f"checkpoint-{last}")
+    assert all(name.startswith("model.") for name in load_file(written / WEIGHTS))
+    assert fit(again, WINDOWS, **options, resume=True).steps == 8
+    assert torch.equal(weights(again), weights(whole))
+    assert torch.equal(weights(scale), weights(beside))
 
 
 def test_parts_are_divided_by_their_own_counts_and_add_up() -> None:
