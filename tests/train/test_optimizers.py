@@ -53,10 +53,8 @@ def published(
     for t, g in enumerate(gradients, start=first):
         decay = 1 - t**-0.8
         v = decay * v + (1 - decay) * (g * g + 1e-30)
-        if g.ndim == 2:  # sums are linear: those of rows and columns alone need to be kept
-            estimate = np.outer(v.sum(1), v.sum(0)) / v.sum()
-        else:
-            estimate = v
+        # sums are linear: those of rows and columns alone need to be kept
+        estimate = np.outer(v.sum(1), v.sum(0)) / v.sum() if g.ndim == 2 else v
         u = g / np.sqrt(estimate)
         u = u / max(1.0, float(np.sqrt(np.mean(u * u))))
         size = max(1e-3, float(np.sqrt(np.mean(weight * weight))))
