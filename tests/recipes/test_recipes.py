@@ -32,7 +32,9 @@ SUPERNETS = sorted(
 )
 #: for two: how a student of a budget is chosen, and how any is trained
 COMPRESSORS = sorted(name for name in recipes() if name.startswith("compressor/"))
-ALL = sorted({*recipes()} - {*DRAFTS, *SUPERNETS, *COMPRESSORS})
+#: for two: shape and training, and the first stage
+FIRST_STAGES = sorted(name for name in recipes() if name.startswith("spactor/"))
+ALL = sorted({*recipes()} - {*DRAFTS, *SUPERNETS, *COMPRESSORS, *FIRST_STAGES})
 
 
 def config_class(name: str) -> type:
@@ -169,6 +171,30 @@ def test_a_recipe_of_a_budget_is_read_alike(name: str, monkeypatch: pytest.Monke
         assert getattr(holder, key) == value, key
 
 
+@pytest.mark.parametrize("name", FIRST_STAGES)
+def test_a_recipe_of_two_stages_is_read_alike(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[dict[str, Any]] = []
+
+    def capture(model: Any, data: Any, **options: Any) -> Run:
+        seen.append({**options, "output_dir": None})
+        return Run("captured", details={"bits_per_byte": {}})
+
+    monkeypatch.setattr(pretrain, "train_model", capture)
+    monkeypatch.setattr(pretrain, "bits_lines", lambda _: [])
+    assert run(["pretrain", "--config", name, "-o", "x"]) == 0
+    assert run(["run", name, "-o", "x"]) == 0
+    assert seen[0] == seen[1]
+    assert seen[0]["recipe"] == name
+    options = read_recipe(name)
+    assert options.pop("verb") == "pretrain"
+    called = completed(attar.pretrain, options, given={"output_dir": "x"}, source=name)
+    for key in ("spactor", "config", "tokenizer"):
+        assert seen[0][key] == called.get(key), key
+    for key, value in options.items():
+        usual = getattr(seen[0]["config"], key, getattr(seen[0]["spactor"], key, value))
+        assert usual == value, key
+
+
 @pytest.mark.parametrize("name", ALL)
 def test_values_have_the_type_of_their_field(name: str) -> None:
     options = read_recipe(name)
@@ -213,7 +239,7 @@ def test_numbers_are_read_as_on_the_command_line(
     assert (read, type(read)) == (value, type(value))
 
 
-@pytest.mark.parametrize("name", [*ALL, *DRAFTS])
+@pytest.mark.parametrize("name", [*ALL, *DRAFTS, *FIRST_STAGES])
 def test_it_says_what_it_gives(name: str) -> None:
     assert recipes()[name].read_text(encoding="utf-8").startswith("# ")
 
