@@ -9,24 +9,21 @@ import logging
 import statistics
 import sys
 import tempfile
-import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from common import arguments, finish
 from labelled import CORPORA, corpus, minilm
-from scipy.stats import bootstrap
 from torch.nn.utils import clip_grad_norm_
 from transformers import get_constant_schedule
+from turns import Turns, Way
 
 from attar import checkpoint
 from attar.data.labelled.batches import Examples
@@ -50,51 +47,6 @@ WARM = 2  # first steps, in which memory is allocated
 def adamw(student: torch.nn.Module) -> torch.optim.AdamW:
     """The optimizer of all ways: fused, as transformers has it by default."""
     return torch.optim.AdamW(student.parameters(), lr=RATE, weight_decay=0.0, fused=True)
-
-
-Way = Callable[[Callable[[], None]], float]
-"""Trains, calls what it is given at the start of every step, and returns the mean loss."""
-
-
-class Turns:
-    """Several ways to train, a step of each in turn: a machine drifts, and so all drift alike."""
-
-    def __init__(self, names: Iterable[str]) -> None:
-        self.seconds: dict[str, list[float]] = {name: [] for name in names}
-        self._order = list(self.seconds)  # whose turn it is comes first
-        self._changed = threading.Condition()
-
-    def run(self, ways: dict[str, Way]) -> dict[str, float]:
-        """Train in all ways; the losses. `seconds` then has those of each step but the last."""
-        with ThreadPoolExecutor(len(ways)) as pool:
-            started = {name: pool.submit(self._run, name, way) for name, way in ways.items()}
-        return {name: one.result() for name, one in started.items()}
-
-    def _run(self, name: str, way: Way) -> float:
-        began: list[float] = []
-
-        def tick() -> None:
-            if began:
-                self.seconds[name].append(time.perf_counter() - began.pop())
-                self._end_turn(name, leave=False)
-                self._wait(name)
-            began.append(time.perf_counter())
-
-        self._wait(name)
-        try:
-            return way(tick)
-        finally:
-            self._end_turn(name, leave=True)
-
-    def _wait(self, name: str) -> None:
-        with self._changed:
-            self._changed.wait_for(lambda: self._order[0] == name)
-
-    def _end_turn(self, name: str, *, leave: bool) -> None:
-        with self._changed:
-            self._order.remove(name)
-            self._order += [] if leave else [name]
-            self._changed.notify_all()
 
 
 class Bench:
@@ -254,26 +206,17 @@ def main() -> None:
             "ours, stored outputs": partial(bench.ours, teacher=stored),
             "ours, stored, bfloat16": partial(bench.ours, teacher=stored, bf16=True),
         }
-        turns = Turns(ways)
+        turns = Turns(ways, warm=WARM)
         losses = turns.run(ways)
-    seconds = {name: found[WARM:] for name, found in turns.seconds.items()}
-    each = {name: statistics.median(found) for name, found in seconds.items()}
+    each = {name: statistics.median(found) for name, found in turns.seconds.items()}
     print(f"{bench.name}, {steps} steps of {ROWS} rows, a step of each in turn")
     print(f"{'':26}{'s/step':>8}{'of bare':>9}{'mean loss':>11}")
     for name, value in each.items():
         print(f"{name:26}{value:>8.3f}{value / each['bare']:>9.3f}{losses[name]:>11.4f}")
 
-    def against(name: str, other: str) -> tuple[float, float, float]:
-        """Median over the steps and its 95% interval: the two were taken on the same rows, one soon
-        after the other."""
-        pairs = zip(seconds[name], seconds[other], strict=True)
-        ratios = [a / b for a, b in pairs]
-        found = bootstrap((ratios,), np.median, rng=0).confidence_interval
-        return statistics.median(ratios), float(found.low), float(found.high)
-
-    ratio, low, high = against("ours", "bare")
-    brewer, brewer_low, brewer_high = against("ours", "textbrewer")
-    gain = against("ours", "ours, stored outputs")[0]
+    ratio, low, high = turns.against("ours", "bare")
+    brewer, brewer_low, brewer_high = turns.against("ours", "textbrewer")
+    gain = turns.against("ours", "ours, stored outputs")[0]
     saved = each["ours"] - each["ours, stored outputs"]
     line = {
         "claim": "distiller-speed",
@@ -291,7 +234,7 @@ def main() -> None:
         f"({brewer_low:.3f} to {brewer_high:.3f}). Stored outputs make a step {gain:.2f} times as "
         f"fast (target {TARGETS['cached']}).",
     }
-    details = {"seconds": each, "steps": seconds, "losses": losses, "build": building}
+    details = {"seconds": each, "steps": turns.seconds, "losses": losses, "build": building}
     finish(__file__, line, details | {"data": bench.name}, args)
 
 
