@@ -19,10 +19,18 @@ class Turns:
     Args:
         names: of the ways.
         warm: first steps, in which memory is allocated; their times are left out.
+        clock: seconds; `time.thread_time`, where one thread does all the work, leaves out those in
+            which other programs have the core.
     """
 
-    def __init__(self, names: Iterable[str], *, warm: int = 0) -> None:
-        self._warm = warm
+    def __init__(
+        self,
+        names: Iterable[str],
+        *,
+        warm: int = 0,
+        clock: Callable[[], float] = time.perf_counter,
+    ) -> None:
+        self._warm, self._clock = warm, clock
         self.seconds: dict[str, list[float]] = {name: [] for name in names}
         self._order = list(self.seconds)  # whose turn it is comes first
         self._changed = threading.Condition()
@@ -40,10 +48,10 @@ class Turns:
 
         def tick() -> None:
             if began:
-                self.seconds[name].append(time.perf_counter() - began.pop())
+                self.seconds[name].append(self._clock() - began.pop())
                 self._end_turn(name, leave=False)
                 self._wait(name)
-            began.append(time.perf_counter())
+            began.append(self._clock())
 
         self._wait(name)
         try:

@@ -3,7 +3,8 @@
 Ratio: seconds of a step with the generator's logits at masked places alone over one with logits at
 all places. Beside it: the step over one of span corruption, which the count of FLOPs predicts; our
 step of span corruption over the loop that one would write with transformers alone, as nanoT5 has
-it; and the collator, alone and in a profile of the training.
+it; and the collator, alone and in a profile of the training. Seconds are those of one thread on its
+core, so that other programs on the machine matter less.
 """
 
 import copy
@@ -162,14 +163,14 @@ class Bench:
         return total / self.setting.steps
 
     def collating(self) -> dict[str, list[float]]:
-        """Tokens of text a second, in turns; one thread works."""
+        """Tokens of text a second, in turns."""
         speeds: dict[str, list[float]] = {"spans": [], "spans and places": []}
         for _ in range(self.setting.collated):
             for name, rows in zip(speeds, (self.plain, self.masked), strict=True):
                 some = [{"input_ids": ids.numpy()} for ids in self.data]
-                began = time.perf_counter()
+                began = time.thread_time()
                 rows.collator(some)
-                speeds[name].append(self.data.numel() / (time.perf_counter() - began))
+                speeds[name].append(self.data.numel() / (time.thread_time() - began))
         return speeds
 
     def profile(self) -> dict[str, float]:
@@ -214,7 +215,7 @@ def main() -> None:
         SPANS: bench.ours,
         BARE: bench.bare,
     }
-    turns, load = Turns(ways, warm=WARM), [os.getloadavg()[0]]
+    turns, load = Turns(ways, warm=WARM, clock=time.thread_time), [os.getloadavg()[0]]
     losses = turns.run(ways)
     load.append(os.getloadavg()[0])
     each = {name: statistics.median(found) for name, found in turns.seconds.items()}
