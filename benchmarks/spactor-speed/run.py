@@ -38,7 +38,7 @@ from attar.train.trainer import Compute, TrainConfig, fit
 
 TARGET = 0.9  # masked places alone over all
 PREDICTED = 0.1  # how far the measured cost of the first stage may be from the counted one
-PAR = 1.02  # our step of span corruption over the bare loop's: on par
+PAR = 1.05  # our step of span corruption over the bare loop: on par
 TOKENS = 20_000  # a second, that the collator has to reach
 BOTTLENECK = 0.05  # share of a step that the collator may take
 WORDS, VOCAB, SENTINELS = 32_000, 32_128, 100
