@@ -77,20 +77,19 @@ class Bench:
     def __init__(self, setting: Setting) -> None:
         self.setting = setting
         torch.manual_seed(0)
-        self.t5 = T5ForConditionalGeneration(
-            T5Config(
-                vocab_size=VOCAB,
-                d_model=512,
-                d_kv=64,
-                d_ff=1024,
-                num_heads=8,
-                num_layers=setting.layers,
-                num_decoder_layers=setting.layers,
-                feed_forward_proj="gated-gelu",
-                dropout_rate=0.0,  # as T5 is pre-trained; and so all losses must agree
-                decoder_start_token_id=0,
-            )
-        )
+        shape: dict[str, Any] = {
+            "vocab_size": VOCAB,
+            "d_model": 512,
+            "d_kv": 64,
+            "d_ff": 1024,
+            "num_heads": 8,
+            "num_layers": setting.layers,
+            "num_decoder_layers": setting.layers,
+            "feed_forward_proj": "gated-gelu",
+            "dropout_rate": 0.0,  # as T5 is pre-trained; and so all losses must agree
+            "decoder_start_token_id": 0,
+        }
+        self.t5 = T5ForConditionalGeneration(T5Config(**shape))
         words = tokenizer()
         self.text = text_tokens(words, VOCAB)
         share = SpacTorConfig().mlm_probability
