@@ -21,14 +21,24 @@ END_OF_TEXT = "<|endoftext|>"
 _BLOCKS = Features({"input_ids": List(Value("int32"))})
 
 
-def encode(texts: Sequence[str], tokenizer: PreTrainedTokenizerBase) -> Iterator[list[int]]:
-    """The ids of documents, without special tokens; those without a token are left out."""
+def encode(
+    texts: Sequence[str], tokenizer: PreTrainedTokenizerBase, *, literal: bool = False
+) -> Iterator[list[int]]:
+    """The ids of documents, without special tokens; those without a token are left out.
+
+    Args:
+        texts: the documents.
+        tokenizer: of the model.
+        literal: a special token that is spelt out in a text is text, too.
+    """
+    split: dict[str, Any] = {"split_special_tokens": True} if literal else {}
     encoded = tokenizer(
         list(texts),
         add_special_tokens=False,
         return_attention_mask=False,
         return_token_type_ids=False,
         verbose=False,  # documents may well be longer than the model's context
+        **split,
     )["input_ids"]
     yield from (ids for ids in encoded if ids)
 
@@ -39,6 +49,7 @@ def pack(
     *,
     context: int,
     vocab_size: int | None = None,
+    literal: bool = False,
 ) -> Dataset:
     """Tokenize documents, join them with EOS after each, and cut the stream into equal blocks.
 
@@ -53,6 +64,7 @@ def pack(
             inside ids.
         context: ids in a row.
         vocab_size: ids of the model that will read the blocks; None: not checked.
+        literal: a special token that is spelt out in a text is text, too.
 
     Returns:
         One column `input_ids`, every row exactly `context` ids (int32 on disk, read as int64 by
@@ -64,7 +76,11 @@ def pack(
     """
     _check_column(documents)
     cutter = _Cutter(
-        tokenizer, separator=separator(tokenizer), context=context, vocab_size=vocab_size
+        tokenizer,
+        separator=separator(tokenizer),
+        context=context,
+        vocab_size=vocab_size,
+        literal=literal,
     )
     return _cut(documents, cutter, column="text")
 
@@ -121,12 +137,14 @@ class _Cutter:
         separator: int,
         context: int,
         vocab_size: int | None,
+        literal: bool = False,
     ) -> None:
         self.tokenizer = tokenizer
         self.separator = separator
         self.bos = None if tokenizer is None else leading_bos(tokenizer)
         self.context = context
         self.vocab_size = vocab_size
+        self.literal = literal
         self.rest: list[int] = []
 
     def __call__(self, rows: Sequence[Any]) -> Mapping[str, list[list[int]]]:
@@ -150,7 +168,9 @@ class _Cutter:
             return
         # a token that both begins and ends a text stands once between two
         first = [] if self.bos in (None, self.separator) else [self.bos]
-        yield from ([*first, *ids, self.separator] for ids in encode(texts, tokenizer))
+        yield from (
+            [*first, *ids, self.separator] for ids in encode(texts, tokenizer, literal=self.literal)
+        )
 
     def _check(self, ids: Sequence[int]) -> None:
         if self.vocab_size is not None and (highest := max(ids, default=0)) >= self.vocab_size:
@@ -164,7 +184,8 @@ class _Cutter:
         state = self._state()
         if state is None:
             return None
-        options = (self.separator, self.bos, self.context, self.vocab_size)
+        options: tuple[Any, ...] = (self.separator, self.bos, self.context, self.vocab_size)
+        options += ("literal",) if self.literal else ()
         return Hasher.hash((documents._fingerprint, json.dumps(state), options))
 
     def _state(self) -> dict[str, Any] | None:

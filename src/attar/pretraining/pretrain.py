@@ -89,6 +89,11 @@ def pretrain(
         **asdict(config),
         **(asdict(spactor) if config.objective == "spactor" else {}),
     }
+    if spactor != SpacTorConfig() and config.objective != "spactor":
+        logger.warning(
+            "options of the first stage, such as tau, do nothing here: they are for the objective "
+            "spactor"
+        )
     with artefact(
         output_dir,
         command="pretrain",
@@ -101,11 +106,13 @@ def pretrain(
         seq2seq = start is not None and bool(start.config.is_encoder_decoder)
         spans = config.objective in ("span", "spactor") or (config.objective is None and seq2seq)
         if start is not None and spans != seq2seq:
+            kind = type(start).__name__
             raise CompatibilityError(
-                f"the objective {config.objective} is for "
-                f"{'an encoder-decoder, such as a T5' if spans else 'a decoder'}, but "
-                f"the model is a {type(start).__name__}; "
-                f"choose the objective {'causal' if spans else 'span or spactor'}"
+                f"the objective {config.objective} is for an encoder-decoder, but the model is a "
+                f"{kind}; give a T5, or choose the objective causal, for a decoder"
+                if spans
+                else f"the objective causal is for a decoder, but the model is a {kind}; choose "
+                "the objective span or spactor"
             )
         words = None
         if tokenizer is not None:

@@ -14,7 +14,7 @@ from attar.data.encoded import is_encoded
 from attar.data.sources import order, window
 from attar.data.text import load_text
 from attar.data.tokens import pack, train_bpe
-from attar.errors import CompatibilityError, ConfigError
+from attar.errors import CompatibilityError, ConfigError, require
 from attar.evaluation.pairs import pair_loss
 from attar.methods import spactor as method
 from attar.methods.spactor import SpacTorConfig, training_cost
@@ -93,6 +93,8 @@ class SpanText:
                 f"span corruption needs text, but {data.name!r} holds ids without sentinels, made "
                 "by attar tokenizer encode; give the text itself"
             )
+        least = "4 or more, to hold text and a span"
+        require(config.context >= 4, "context", config.context, least)
         documents = load_text(data)
         lengths = span_lengths(
             config.context, noise_density=config.noise_density, mean_span=config.mean_span
@@ -105,14 +107,9 @@ class SpanText:
         )
         size = len(words) if model is None else int(model.config.vocab_size)
         text = cls(words, documents["train"], documents["validation"], config)
-        highest = max(text.collator(0.0).sentinels)
-        if highest >= size:
-            raise CompatibilityError(
-                f"the model has embeddings for {size} tokens, but a sentinel of the tokenizer has "
-                f"the id {highest}; give the model's own tokenizer, or resize its embeddings"
-            )
+        _require_marks(text.collator(0.0), size, name=words.name_or_path)
         train, held_out = (
-            pack(documents[split], words, context=lengths.raw, vocab_size=size)
+            pack(documents[split], words, context=lengths.raw, vocab_size=size, literal=True)
             for split in ("train", "validation")
         )
         return replace(text, train=train, held_out=held_out)
@@ -220,6 +217,18 @@ def pretrain_spans(
             **asdict(training),
         }
     return model, text.tokenizer
+
+
+def _require_marks(collator: T5SpanCorruptionCollator, size: int, *, name: str) -> None:
+    """Refuse a tokenizer whose sentinels, end or padding the model's table lacks."""
+    used = collator.sentinels[: collator.lengths.spans].tolist()
+    highest = max(*used, collator.end, collator.pad)
+    if highest >= size:
+        raise CompatibilityError(
+            f"the tokenizer {name!r} has a sentinel, end or padding of id {highest}, but the "
+            f"model's table has {size} rows; give the model's own tokenizer, or a model after "
+            "model.resize_token_embeddings(len(tokenizer))"
+        )
 
 
 def _warn_if_fine_tuned(model: PreTrainedModel, rows: SpanRows) -> None:

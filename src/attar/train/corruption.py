@@ -147,7 +147,7 @@ def text_tokens(tokenizer: PreTrainedTokenizerBase, vocab_size: int) -> Tensor:
     tokenizer, where a model's table is longer."""
     text = torch.arange(vocab_size) < len(tokenizer)
     text[[i for i in tokenizer.all_special_ids if i < vocab_size]] = False
-    text[sentinel_ids(tokenizer)] = False
+    text[[i for i in sentinel_ids(tokenizer) if i < vocab_size]] = False
     return text
 
 
