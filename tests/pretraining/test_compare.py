@@ -78,8 +78,17 @@ def test_three_objectives_are_compared_and_what_was_done_is_kept(
             compared(tmp_path / "cut", **options)
     trainings = -(10**6)
     monkeypatch.setattr(room.method, "train", counted)
+    held_out: set[str] = set()
+    pair_loss = room.pair_loss
+
+    def noted(model: Any, rows: Any) -> float:
+        held_out.add(rows.fingerprint())
+        return pair_loss(model, rows)
+
+    monkeypatch.setattr(room, "pair_loss", noted)
     run = compared(tmp_path / "cut", **options, resume=True)
     assert trainings + 10**6 == 3 * (2 + 2) - 3  # two rates and two seeds of three arms
+    assert len(held_out) == 1  # all seeds are scored on the same spans
     arms = run.details["arms"]
     assert list(arms) == ["span", "spactor", "hybrid"]
     for arm in arms.values():

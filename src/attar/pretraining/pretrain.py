@@ -76,10 +76,11 @@ def pretrain(
     config, recipe = configured(config, PretrainConfig, recipe=recipe)
     given = model is not None
     if (tokenizer is not None or given) and config.vocab_size != PretrainConfig.vocab_size:
-        owner = f"the tokenizer {str(tokenizer)!r}" if tokenizer is not None else "the model"
+        kind = "model" if tokenizer is None else "tokenizer"
+        name = checkpoint.name_of(model) if tokenizer is None else str(tokenizer)
         raise ConfigError(
-            f"vocab_size is of a tokenizer to train, but {owner} is given and has its own; leave "
-            f"out vocab_size={config.vocab_size}, or what is given"
+            f"vocab_size is of a tokenizer to train, but the {kind} {name!r} is given and has its "
+            f"own; leave out vocab_size={config.vocab_size} or the {kind}"
         )
     data = Data.of(data)
     settings = {

@@ -92,6 +92,11 @@ def test_what_is_replaced_lies_within_the_places_and_the_targets_stay() -> None:
     assert rows.counts(batch)["scored"] == parts.scored.sum()
     assert rows.counts(batch)["masked"] == batch["masked"].numel()
     assert (parts.loss_rtd[~parts.scored] == 0).all()
+    # the model reads the samples, and still writes the text itself
+    assert not torch.equal(parts.loss_sc, span_loss(model, batch)["loss"].values)
+    other: Batch = batch | {"uniform": batch["uniform"].flip(0)}
+    again = detect_and_restore(model, other, stage=stage(model))
+    assert not torch.equal(again.loss_sc, parts.loss_sc)
     every = detect_and_restore(model, batch, stage=stage(model, rtd_on_special=True))
     assert torch.equal(every.scored, batch["attention_mask"].bool())
 
