@@ -73,8 +73,8 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_the_result_is_an_ordinary_t5(trained: Path) -> None:
-    model: Any
-    model, info = AutoModelForSeq2SeqLM.from_pretrained(trained, output_loading_info=True)
+    loaded: Any = AutoModelForSeq2SeqLM.from_pretrained(trained, output_loading_info=True)
+    model, info = loaded
     assert not info["missing_keys"]
     assert not info["unexpected_keys"]
     assert type(model) is T5ForConditionalGeneration
@@ -118,7 +118,7 @@ def test_the_record_says_what_both_stages_did(trained: Path) -> None:
     )
     assert ["loss_rtd" in line for line in details["log"]] == [True, True, False, False]
     assert run.settings["mlm_probability"] == 0.15
-    model = AutoModelForSeq2SeqLM.from_pretrained(trained)
+    model: Any = AutoModelForSeq2SeqLM.from_pretrained(trained)
     assert run.cost["after"]["params"] == model.num_parameters()
 
 
