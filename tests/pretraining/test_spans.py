@@ -84,7 +84,7 @@ def test_the_result_is_an_ordinary_t5(trained: Path) -> None:
     assert model.config.eos_token_id == tokenizer.eos_token_id
     assert len(sentinel_ids(tokenizer)) == 100
     prompt = tokenizer("alpha <extra_id_0> beta", return_tensors="pt")
-    written = model.generate(**prompt, max_new_tokens=4)[0]
+    written = model.generate(**prompt, max_new_tokens=4)[0]  # pyright: ignore[reportAttributeAccessIssue]
     assert tokenizer.decode(written).startswith("<pad><extra_id_0>")
 
 
