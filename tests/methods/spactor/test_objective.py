@@ -24,12 +24,7 @@ SPECIAL = [0, 1, *sentinel_ids(WORDS), spans.VOCAB - 2, spans.VOCAB - 1]
 
 
 def stage(model: Any, **options: Any) -> FirstStage:
-    """With a head that is not of zeros, so that it shows."""
-    made = FirstStage(model, config=SpacTorConfig(**options), text=TEXT)
-    with torch.no_grad():
-        for p in made.detector.parameters():
-            p.copy_(torch.randn(p.shape, generator=torch.Generator().manual_seed(1)))
-    return made
+    return FirstStage(model, config=SpacTorConfig(**options), text=TEXT)
 
 
 def total(terms: dict[str, Any], counts: dict[str, float]) -> Tensor:

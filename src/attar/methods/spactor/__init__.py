@@ -23,6 +23,8 @@ Deviations (paper; here; why):
   the model never reads it.
 - Logits of the generator: not said; at masked places alone, which is a good part of its cost.
 - Sampled tokens: not said; text alone, no special token or sentinel.
+- Detection head: not said, zero in its relatives; random, as optimizers whose steps are in
+  proportion to the weights hardly move one of zeros.
 - Size of the generator: not known for certain; the model's width, and a third of its depth.
 """
 

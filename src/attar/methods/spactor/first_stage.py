@@ -92,8 +92,6 @@ class FirstStage(nn.Module):
             self.detector = nn.Sequential(
                 nn.Linear(width, width), nn.GELU(), nn.Linear(width, 1, bias=True)
             )
-        for weight in self.detector[2].parameters():
-            nn.init.zeros_(weight)
         self.register_buffer("text", text, persistent=False)
         self.to(model.device, model.dtype)
         self._sums: list[nn.Module] = []
