@@ -30,6 +30,7 @@ PAGES = (
     METHODS / "mixture_of_supernets.md",
     METHODS / "superposed.md",
     METHODS / "compressor.md",
+    METHODS / "spactor.md",
 )
 #: pages whose benchmarks do not all begin with the method's name
 OWN = {

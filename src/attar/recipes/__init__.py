@@ -148,7 +148,7 @@ def check_recipe(options: Mapping[str, Any], *, verb: str, command: str, source:
     """
     if (new := RENAMED.get(tuple(verb.split()))) is not None:  # pyright: ignore[reportArgumentType,reportCallIssue]
         raise ConfigError(f"the recipe {source!r} is for attar {verb}, which is now {new}")
-    alike = {("distill", "pipeline search")}  # a search trains as distill does
+    alike = {("distill", "pipeline search"), ("pretrain", "pretrain compare")}  # these train alike
     if verb and command and verb != command and (verb, command) not in alike:
         raise ConfigError(
             f"the recipe {source!r} is for attar {verb}, not for attar {command}; `attar recipe "
