@@ -68,7 +68,8 @@ class SpanRows:
         labels = float((batch["labels"] != IGNORED).sum())
         counts = {"labels": labels, "tokens": labels + float(read.sum())}
         if "masked" in batch:
-            scored = read if self.text is None else read & self.text[batch["input_ids"]]
+            ids = batch["input_ids"]
+            scored = read if self.text is None else read & self.text.to(ids.device)[ids]
             counts["masked"] = float((batch["masked"] >= 0).sum())
             counts["scored"] = float(scored.sum())
         return counts
