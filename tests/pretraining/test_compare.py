@@ -150,3 +150,23 @@ def test_without_a_first_stage_there_is_nothing_to_compare(tmp_path: Path) -> No
         compared(tmp_path / "out", spactor=SpacTorConfig(tau=0))
     with pytest.raises(ConfigError, match="tau within the run"):
         compared(tmp_path / "out", spactor=SpacTorConfig(tau=5))
+
+
+def test_as_many_steps_as_the_run_leave_spactor_no_second_stage(tmp_path: Path) -> None:
+    arms = compared(tmp_path / "out", spactor=SpacTorConfig(tau=4)).details["arms"]
+    assert arms["spactor"]["points"][-1]["span_nats"] == arms["hybrid"]["points"][-1]["span_nats"]
+
+
+def test_probes_of_one_name_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    both = [probe(tmp_path), probe(tmp_path / "a")]
+    with pytest.raises(ConfigError, match="called alike"):
+        compared(tmp_path / "out", probes=both)
+
+
+def test_a_rate_at_which_training_diverges_is_not_taken(tmp_path: Path) -> None:
+    compare = replace(QUICK, learning_rates=(1e-3, 1e30), arms=("span",))
+    run = compared(tmp_path / "out", compare=compare)
+    assert run.details["arms"]["span"]["learning_rate"] == 1e-3
+    with pytest.raises(ConfigError, match="diverges at all learning_rates"):
+        compared(tmp_path / "no", compare=replace(compare, learning_rates=(1e29, 1e30)))

@@ -14,7 +14,7 @@ from transformers import PreTrainedModel
 from attar import checkpoint
 from attar.artefacts import replacing, write_text
 from attar.data.data import STDLIB, Data, DataLike
-from attar.errors import ConfigError, check_types, require
+from attar.errors import ConfigError, TrainingDivergedError, check_types, require
 from attar.evaluation.pairs import pair_loss
 from attar.foreign import read_json
 from attar.methods import spactor as method
@@ -54,8 +54,8 @@ class CompareConfig(ProbeConfig):
     """Steps for which each of them is tried."""
 
     def __post_init__(self) -> None:
-        super().__post_init__()
         check_types(self)
+        super().__post_init__()
         for name in ("seeds", "points", "tune_steps"):
             require(getattr(self, name) >= 1, name, getattr(self, name), "1 or more")
         known = get_args(Arm)
@@ -105,7 +105,12 @@ def compare_objectives(
         DataError: text or probes cannot be read.
     """
     config, recipe = configured(config, PretrainConfig, recipe=recipe)
-    named = probes if isinstance(probes, Mapping) else {Data.of(one).name: one for one in probes}
+    named = probes if isinstance(probes, Mapping) else {_stem(one): one for one in probes}
+    if len(named) < len(probes):
+        raise ConfigError(
+            f"the probes need names of their own, but two files are called alike: "
+            f"{', '.join(Data.of(one).name for one in probes)}; rename one"
+        )
     data = Data.of(data)
     settings = {
         **({} if model is None else {"model": checkpoint.name_of(model)}),
@@ -125,7 +130,7 @@ def compare_objectives(
         seed=config.seed,
         resume=resume,
     ) as work:
-        tasks = [Probe.load(one, name=_stem(name)) for name, one in named.items()]
+        tasks = [Probe.load(one, name=name) for name, one in named.items()]
         start = None if model is None else checkpoint.model_of(model, dtype=FLOAT)
         words = None if model is None else checkpoint.tokenizer_of(model)
         text = SpanText.read(data, model=start, tokenizer=words, config=config)
@@ -137,8 +142,8 @@ def compare_objectives(
     return work.run
 
 
-def _stem(name: str) -> str:
-    return Path(name).name.partition(".")[0]
+def _stem(data: DataLike) -> str:
+    return Path(Data.of(data).name).name.partition(".")[0]
 
 
 class _Comparison:
@@ -189,10 +194,11 @@ class _Comparison:
         }
 
     def _tau(self, arm: Arm, config: PretrainConfig) -> SpacTorConfig:
-        tau = {"span": 0, "hybrid": config.max_steps}.get(arm, self.spactor.tau)
-        if arm == "spactor" and tau >= 1:  # steps of the whole run, also in a shorter one
-            tau = tau / self.text.config.max_steps
-        return replace(self.spactor, tau=tau)
+        tau = {"span": 0, "hybrid": config.max_steps}.get(arm)
+        if tau is None:  # the same share of a shorter run
+            whole = self.text.config.max_steps
+            tau = max(1, round(self.spactor.switch(whole) / whole * config.max_steps))
+        return replace(self.spactor, tau=float(tau))
 
     def _cost(self, arm: Arm, config: PretrainConfig) -> method.TrainingFlops:
         model, spactor = self._model(config), self._tau(arm, config)
@@ -214,8 +220,16 @@ class _Comparison:
         losses: dict[float, float] = {}
         for rate in rates:
             short = replace(self.text.config, learning_rate=rate, max_steps=self.compare.tune_steps)
-            points = self._training(arm, short, name=f"{arm}-at-{rate:g}", probe=False)
-            losses[rate] = points[-1]["span_nats"]
+            try:
+                points = self._training(arm, short, name=f"{arm}-at-{rate:g}", probe=False)
+                losses[rate] = points[-1]["span_nats"]
+            except TrainingDivergedError as error:
+                logger.warning("%s at a learning rate of %g: %s", arm, rate, error)
+        if not losses:
+            raise ConfigError(
+                f"the arm {arm} diverges at all learning_rates "
+                f"({', '.join(f'{rate:g}' for rate in rates)}); give lower ones"
+            )
         best = min(losses, key=lambda rate: losses[rate])
         logger.info("%s: span loss by learning rate %s; taking %g", arm, losses, best)
         return best

@@ -1,12 +1,11 @@
 """Probes of a pre-trained T5: it is fine-tuned on a task of text to text, and scored."""
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from attar.data.data import Data, DataLike
+from attar.data.data import DataLike
 from attar.data.pairs import Pairs, load_texts
 from attar.errors import require
 from attar.evaluation.metrics import normalise, overlap
@@ -34,7 +33,8 @@ class ProbeConfig:
     def __post_init__(self) -> None:
         for name in ("probe_steps", "probe_batch_size", "probe_context", "probe_examples"):
             require(getattr(self, name) >= 1, name, getattr(self, name), "1 or more")
-        require(self.probe_learning_rate > 0, "probe_learning_rate", 0, "above 0")
+        rate = self.probe_learning_rate
+        require(rate > 0, "probe_learning_rate", rate, "above 0")
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class Probe:
     """Pairs of texts: what is read, and what is to be written.
 
     Attributes:
-        name: how tables call it.
+        name: in tables.
         train: sources and targets to fine-tune on.
         test: the same to score.
     """
@@ -52,18 +52,16 @@ class Probe:
     test: tuple[list[str], list[str]]
 
     @classmethod
-    def load(cls, data: DataLike, *, name: str | None = None) -> "Probe":
+    def load(cls, data: DataLike, *, name: str) -> "Probe":
         """The pairs of a table with the columns `source` and `target`, or those that it names.
 
         Args:
             data: see `attar.data.pairs.load_pairs`.
-            name: None: that of the file.
+            name: in tables.
 
         Raises:
             DataError: it cannot be read, or has no such columns.
         """
-        data = Data.of(data)
-        name = name or Path(data.name).name.partition(".")[0]
         return cls(name, load_texts(data), load_texts(data, split="test"))
 
 

@@ -231,3 +231,18 @@ def test_models_that_cannot_be_trained_so_are_refused() -> None:
         stage(tiny.model("llama"))
     with pytest.raises(CompatibilityError, match="float16"):
         stage(spans.t5().half())
+
+
+def test_a_step_in_bfloat16_is_that_in_float32_but_for_rounding() -> None:
+    model = spans.t5()
+    batch, beside = spans.source(model).batch(range(8)), stage(model)
+    whole = joint_loss(model, batch, stage=beside)
+    with torch.autocast("cpu", torch.bfloat16):
+        half = joint_loss(model, batch, stage=beside)
+    for name in ("loss_sc", "loss_rtd", "loss_mlm"):
+        assert torch.isclose(half[name].values.sum(), whole[name].values.sum(), rtol=0.02)
+
+
+def test_logits_that_are_no_numbers_give_some_token() -> None:
+    drawn = sampled(torch.full((1, 1, 142), torch.nan), torch.ones(1, 1), text=TEXT, temperature=1)
+    assert 0 <= drawn.item() < spans.VOCAB

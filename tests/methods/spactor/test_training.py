@@ -98,7 +98,7 @@ class Killed(Exception):
         ("gdes", "adamw", 4),
         ("gdes", "adamw", 5),
         ("none", "adafactor", 5),
-        ("gdes", "adamw_rms", 5),
+        ("none", "adamw_rms", 5),
     ],
 )
 def test_resumed_across_the_switch_is_uninterrupted(
@@ -223,3 +223,9 @@ def test_flops_are_those_of_both_stages() -> None:
     )
     assert plain.until(9) == 9 * cost.span
     assert plain.overhead == 0
+
+
+def test_a_table_that_begins_at_zero_needs_adamw(tmp_path: Path) -> None:
+    config = replace(CONFIG, optim="adamw_rms")
+    with pytest.raises(ConfigError, match=r"begins at zero.*take optim adamw"):
+        trained(tmp_path, config=config, spactor=replace(STAGE, generator_embedding="gdes"))

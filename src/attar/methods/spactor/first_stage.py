@@ -61,7 +61,7 @@ class Generator(nn.Module):
 
     def logits(self, hidden: Tensor) -> Tensor:
         """(..., d) -> (..., V)."""
-        hidden = self.norm(F.gelu(self.dense(hidden)))
+        hidden = self.norm(F.gelu(self.dense(hidden)).float())
         # T5's table has entries of size 1: logits would begin with the size of the width's root
         return F.linear(hidden * hidden.shape[-1] ** -0.5, self.embedding.weight, self.bias)
 

@@ -25,7 +25,8 @@ def sampled(logits: Tensor, uniform: Tensor, *, text: Tensor, temperature: float
     scores = (logits.detach().float() / temperature).masked_fill(~text, -torch.inf)
     reached = scores.softmax(-1).cumsum(-1)
     aim = uniform[..., None] * reached[..., -1:]  # above 0: never a token of probability 0
-    return torch.searchsorted(reached, aim)[..., 0]
+    # logits that are no numbers reach nothing: the loss says so, later
+    return torch.searchsorted(reached, aim)[..., 0].clamp_max(logits.shape[-1] - 1)
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from attar.artefacts import write_text
+from attar.errors import ConfigError
 from attar.foreign import read_json
 from attar.methods.spactor.config import SpacTorConfig
 from attar.methods.spactor.first_stage import FirstStage, require_t5
@@ -132,6 +133,12 @@ def train(
             compute=span_loss,
             watch=watch,
         ), None
+    if spactor.generator_embedding == "gdes" and config.optim != "adamw":
+        raise ConfigError(
+            "with generator_embedding gdes the model's own table begins at zero, and hardly moves "
+            f"with the steps of optim {config.optim}, which are in proportion to the weights; take "
+            "optim adamw, or generator_embedding tied or none"
+        )
     report = state_dir / "first_stage.json"
     newest = newest_checkpoint(state_dir) if resume else None
     seconds = 0.0
@@ -145,18 +152,21 @@ def train(
                 write_text(report, json.dumps(asdict(quality)))
             stage.end()
 
-        first = fit(
-            model,
-            rows,
-            config=config,
-            state_dir=state_dir,
-            resume=resume,
-            compute=partial(joint_loss, stage=stage),
-            auxiliary=stage,
-            last_step=tau,
-            finish=finish,
-            watch=watch,
-        )
+        try:
+            first = fit(
+                model,
+                rows,
+                config=config,
+                state_dir=state_dir,
+                resume=resume,
+                compute=partial(joint_loss, stage=stage),
+                auxiliary=stage,
+                last_step=tau,
+                finish=finish,
+                watch=watch,
+            )
+        finally:
+            stage.end()  # also of a training that was interrupted
         seconds = first.seconds
     processes().wait_for_everyone()
     training = fit(
