@@ -107,7 +107,8 @@ def compare(
         Folder or Hub name of a T5 to train further; when not given, new ones are made.
     probes
         Tables with the columns source and target: each model that is scored is fine-tuned on them.
-        A file, or a folder with a file for each split; may be given several times.
+        A file, or a folder with a file for each split; may be given several times, as may
+        --learning-rates and --arms.
     output_dir
         Where the record goes; must be new or empty.
     resume
