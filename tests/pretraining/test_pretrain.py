@@ -128,12 +128,20 @@ def test_the_seed_alone_decides_the_first_weights() -> None:
 
 @pytest.mark.parametrize(
     "changes",
-    [{"num_attention_heads": 3}, {"num_key_value_heads": 3}, {"context": 0}],
+    [{"num_attention_heads": 3}, {"num_key_value_heads": 0}, {"context": 0}],
     ids=str,
 )
 def test_impossible_shapes_are_refused(changes: dict[str, int]) -> None:
     with pytest.raises(ConfigError, match=next(iter(changes))):
         replace(CONFIG, **changes)
+
+
+def test_key_and_value_heads_hold_back_a_llama_alone(tmp_path: Path) -> None:
+    config = replace(CONFIG, num_key_value_heads=3)
+    with pytest.raises(ConfigError, match="num_key_value_heads must be a divisor of"):
+        pretrain(data=texts(), config=config, output_dir=tmp_path / "llama")
+    assert not (tmp_path / "llama").exists()
+    assert replace(config, objective="span").num_key_value_heads == 3
 
 
 @pytest.mark.parametrize(("name", "millions"), [("1m", 0.99), ("6m", 6.13), ("30m", 27.8)])

@@ -11,11 +11,19 @@ from transformers import (
     T5ForConditionalGeneration,
 )
 
+from attar.errors import require
 from attar.pretraining.config import PretrainConfig
 
 
 def build_model(config: PretrainConfig, tokenizer: PreTrainedTokenizerBase) -> LlamaForCausalLM:
-    """A Llama of this shape with random weights that depend on the seed alone."""
+    """A Llama of this shape with random weights that depend on the seed alone.
+
+    Raises:
+        ConfigError: key and value heads do not divide the query heads.
+    """
+    heads, groups = config.num_attention_heads, config.num_key_value_heads
+    expected = f"a divisor of num_attention_heads={heads}"
+    require(heads % groups == 0, "num_key_value_heads", groups, expected)
     end: Any = tokenizer.eos_token_id
     shape = LlamaConfig(
         vocab_size=len(tokenizer),
