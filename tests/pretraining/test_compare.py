@@ -3,6 +3,7 @@
 import json
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -170,3 +171,9 @@ def test_a_rate_at_which_training_diverges_is_not_taken(tmp_path: Path) -> None:
     assert run.details["arms"]["span"]["learning_rate"] == 1e-3
     with pytest.raises(ConfigError, match="diverges at all learning_rates"):
         compared(tmp_path / "no", compare=replace(compare, learning_rates=(1e29, 1e30)))
+
+
+def test_several_processes_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(room, "processes", lambda: SimpleNamespace(num_processes=2))
+    with pytest.raises(ConfigError, match="runs in one process, and was started in 2"):
+        compared(tmp_path / "out")

@@ -54,7 +54,7 @@ COMMANDS = MappingProxyType(
     }
 )
 NOUNS = frozenset({"draft", "ngrams", "pipeline", "supernet", "tokenizer"})
-#: verbs that have a verb of their own
+#: verbs with a sub-command
 COMPARED = frozenset({("pretrain", "compare")})
 _WITHOUT_RECIPE = frozenset(
     {"compare", "demo", "env", "export", "pipeline evaluate", "recipe", "supernet export"}

@@ -27,7 +27,7 @@ from attar.recipes import configured
 from attar.recipes.verbs import takes_recipe
 from attar.report.artefact import Artefact, artefact
 from attar.report.record import Run
-from attar.runtime import place
+from attar.runtime import place, processes
 from attar.train.callbacks import Watch
 from attar.train.trainer import FLOAT
 
@@ -121,7 +121,17 @@ def compare_objectives(
         **asdict(compare),
     }
     if spactor.switch(config.max_steps) == 0:
-        raise ConfigError("a comparison needs a first stage; raise tau or mlm_probability above 0")
+        raise ConfigError(
+            f"a comparison needs a first stage, but tau={spactor.tau:g} and mlm_probability="
+            f"{spactor.mlm_probability:g} give it no step out of {config.max_steps}; raise tau, "
+            "mlm_probability or max_steps"
+        )
+    if processes().num_processes > 1:
+        raise ConfigError(
+            "a comparison runs in one process, and was started in "
+            f"{processes().num_processes}; start it without torchrun, or train each objective by "
+            "itself with attar pretrain"
+        )
     with artefact(
         output_dir,
         command="pretrain compare",
@@ -134,7 +144,7 @@ def compare_objectives(
         start = None if model is None else checkpoint.model_of(model, dtype=FLOAT)
         words = None if model is None else checkpoint.tokenizer_of(model)
         text = SpanText.read(data, model=start, tokenizer=words, config=config)
-        job = _Comparison(work, text, tasks, compare=compare, spactor=spactor, start=start)
+        job = _Comparison(work, text, tasks=tasks, compare=compare, spactor=spactor, start=start)
         arms = {arm: job.arm(arm) for arm in compare.arms}
         if work.main:
             work.run.paper = method.PAPER
@@ -162,8 +172,8 @@ class _Comparison:
         self,
         work: Artefact,
         text: SpanText,
-        tasks: Sequence[Probe],
         *,
+        tasks: Sequence[Probe],
         compare: CompareConfig,
         spactor: SpacTorConfig,
         start: PreTrainedModel | None,
@@ -202,8 +212,7 @@ class _Comparison:
 
     def _cost(self, arm: Arm, config: PretrainConfig) -> method.TrainingFlops:
         model, spactor = self._model(config), self._tau(arm, config)
-        share = spactor.mlm_probability if spactor.tau else 0.0
-        rows, _ = replace(self.text, config=config).sources(model, mask_share=share)
+        rows, _ = replace(self.text, config=config).sources(model, mask_share=spactor.mask_share)
         return training_cost(model, rows, config=config, spactor=spactor)
 
     def _model(self, config: PretrainConfig) -> PreTrainedModel:
@@ -261,10 +270,9 @@ class _Comparison:
         self, arm: Arm, config: PretrainConfig, *, state: Path, files: Mapping[int, Path]
     ) -> None:
         model, spactor = self._model(config), self._tau(arm, config)
-        share = spactor.mlm_probability if spactor.tau else 0.0
         text = replace(self.text, config=config)
-        rows, _ = text.sources(model, mask_share=share)
-        _, held_out = self.text.sources(model, mask_share=share)
+        rows, _ = text.sources(model, mask_share=spactor.mask_share)
+        _, held_out = self.text.sources(model, mask_share=spactor.mask_share)
         files[min(files)].parent.mkdir(parents=True, exist_ok=True)
         clock = _Clock(files)
 

@@ -84,7 +84,7 @@ class SpanText:
             config: options.
 
         Raises:
-            ConfigError: the data holds ids.
+            ConfigError: the data holds ids, or a context of fewer than 4.
             CompatibilityError: the tokenizer does not suit span corruption, or the model.
             DataError: the text cannot be read, or is too short for a row.
         """
@@ -176,7 +176,7 @@ def pretrain_spans(
     text = SpanText.read(data, model=model, tokenizer=tokenizer, config=config)
     if model is None:
         model = build_t5(config, text.tokenizer)
-    train, held_out = text.sources(model, mask_share=spactor.mlm_probability if spactor.tau else 0)
+    train, held_out = text.sources(model, mask_share=spactor.mask_share)
     logger.info("%d parameters, %d rows of text", model.num_parameters(), len(text.train))
     warn_of_passes(len(text.train), config)
     place(model)

@@ -42,10 +42,9 @@ class Progress(TrainerCallback):
         if self.bar is not None:
             self.bar.update(state.global_step - self.bar.n)
 
-    def on_log(
-        self, args: Any, state: Any, control: Any, logs: dict | None = None, **kwargs: Any
-    ) -> None:
+    def on_log(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Show the loss, the tokens per second and the time that is left."""
+        logs = kwargs.get("logs")
         if self.bar is None or not logs or "loss" not in logs:
             return
         per_step = (time.perf_counter() - self.began) / max(1, state.global_step - self.first)

@@ -32,7 +32,7 @@ Mask = NDArray[np.bool_]
 
 #: what `labels` hold where there is no target
 IGNORED = -100
-#: tokens of a row, beyond all use
+#: tokens of a row, more than any has
 _LONGEST = 2**40
 #: each kind of draw has a stream of its own, so that one more kind leaves the others as they are
 _SPANS, _MASKED, _SAMPLED = range(3)

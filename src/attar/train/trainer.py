@@ -231,13 +231,7 @@ class ExactTrainer(Trainer):
             dist.all_reduce(value)
         return value
 
-    def compute_loss(
-        self,
-        model: nn.Module,
-        inputs: Batch,
-        return_outputs: bool = False,
-        num_items_in_batch: Tensor | int | None = None,
-    ) -> Tensor:
+    def compute_loss(self, model: nn.Module, inputs: Batch, **_: Any) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
         """This process's share of the step's loss, times the number of processes.
 
         The factor undoes the averaging of gradients over the processes.

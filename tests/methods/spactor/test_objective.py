@@ -67,7 +67,10 @@ def test_no_special_token_is_ever_drawn(seed: int, uniform: float, scale: float)
 def test_a_token_is_replaced_at_its_places_alone() -> None:
     ids = torch.arange(10).view(2, 5)
     places, tokens = torch.tensor([[1, 4], [0, -1]]), torch.tensor([[91, 94], [90, 99]])
-    assert replaced(ids, places, tokens).tolist() == [[0, 91, 2, 3, 94], [90, 6, 7, 8, 9]]
+    assert replaced(ids, masked=places, tokens=tokens).tolist() == [
+        [0, 91, 2, 3, 94],
+        [90, 6, 7, 8, 9],
+    ]
 
 
 def test_what_is_replaced_lies_within_the_places_and_the_targets_stay() -> None:

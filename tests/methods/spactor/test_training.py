@@ -122,7 +122,7 @@ def test_resumed_across_the_switch_is_uninterrupted(
     with monkeypatch.context() as patch:
         patch.setattr(room, "joint_loss", dying(room.joint_loss))
         patch.setattr(room, "span_loss", dying(room.span_loss))
-        patch.setattr(room, "detection_quality", lambda *_: room.DetectionQuality(*[0.5] * 7))
+        patch.setattr(room, "detection_quality", lambda *_, **__: room.DetectionQuality(*[0.5] * 7))
         with pytest.raises(Killed):
             trained(tmp_path / "cut", spactor=spactor, config=config)
     newest = newest_checkpoint(tmp_path / "cut")
@@ -189,7 +189,7 @@ def test_what_is_found_is_measured() -> None:
     model = spans.t5()
     held_out = spans.source(model)
     stage = FirstStage(model, config=STAGE, text=held_out.text)  # pyright: ignore[reportArgumentType]
-    found = room.detection_quality(model, stage, held_out, batch_size=3)
+    found = room.detection_quality(model, held_out, stage=stage, batch_size=3)
     with torch.no_grad():
         parts = detect_and_restore(model, held_out.batch(range(8)), stage=stage)
     scores, truth = parts.rtd_logits[parts.scored], parts.is_replaced[parts.scored]

@@ -43,6 +43,11 @@ class SpacTorConfig:
         fine = 0 < layers < 1 or (layers >= 1 and layers % 1 == 0)
         require(fine, "generator_layers", layers, "a number of layers, or a share above 0")
 
+    @property
+    def mask_share(self) -> float:
+        """Share of the tokens of text whose places the collator draws; 0 without a first stage."""
+        return self.mlm_probability if self.tau else 0.0
+
     def switch(self, max_steps: int) -> int:
         """The step after which the first stage ends, tau in steps.
 

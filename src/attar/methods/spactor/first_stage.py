@@ -13,7 +13,7 @@ from attar.errors import CompatibilityError
 from attar.methods.spactor.config import SpacTorConfig
 
 
-def replaced(input_ids: Tensor, masked: Tensor, tokens: Tensor) -> Tensor:
+def replaced(input_ids: Tensor, *, masked: Tensor, tokens: Tensor) -> Tensor:
     """Ids (B, T) with tokens (B, Q) at the places `masked` (B, Q), of which -1 are none."""
     wider = F.pad(input_ids, (0, 1))  # a place for those that are none
     places = torch.where(masked < 0, input_ids.shape[1], masked)
@@ -23,7 +23,8 @@ def replaced(input_ids: Tensor, masked: Tensor, tokens: Tensor) -> Tensor:
 def is_at(masked: Tensor, input_ids: Tensor) -> Tensor:
     """`(B, T)`, true at the places `masked` (B, Q)."""
     ones = torch.ones_like(masked, dtype=torch.bool)
-    return replaced(torch.zeros_like(input_ids, dtype=torch.bool), masked, ones)
+    nothing = torch.zeros_like(input_ids, dtype=torch.bool)
+    return replaced(nothing, masked=masked, tokens=ones)
 
 
 class Generator(nn.Module):
@@ -135,10 +136,10 @@ class _Plus(nn.Module):
 
 
 def require_t5(model: PreTrainedModel) -> None:
-    """Refuse what is no T5, or would overflow.
+    """Refuse a model that is not a T5, or that would overflow.
 
     Raises:
-        CompatibilityError: it is.
+        CompatibilityError: it is not a T5, or its weights are in float16.
     """
     kind = model.config.model_type
     if kind not in ("t5", "mt5", "umt5") or not model.can_generate():

@@ -35,11 +35,11 @@ class Detection:
 
     Attributes:
         loss_sc: (B, U), nats, 0 behind the ends of targets.
-        loss_rtd: (B, T), nats, 0 where it is not asked.
+        loss_rtd: (B, T), nats, 0 where it is not scored.
         loss_mlm: (B, Q), nats, 0 where there is no place.
         rtd_logits: (B, T), above 0 where a token is taken for replaced.
         is_replaced: (B, T), true where one is.
-        scored: (B, T), true where it is asked.
+        scored: (B, T), true where detection is scored.
     """
 
     loss_sc: Tensor
@@ -74,7 +74,7 @@ def detect_and_restore(model: nn.Module, batch: Batch, *, stage: FirstStage) -> 
     loss_mlm = cross_entropy(logits, x_c.gather(1, at)) * there
     # 5. X^_c: a sample at each of them.
     drawn = sampled(logits, batch["uniform"], text=text, temperature=config.temperature)
-    x_hat = replaced(x_c, m, drawn)
+    x_hat = replaced(x_c, masked=m, tokens=drawn)
     # 6. The model reads X^_c, is not told M, and writes the true Y.
     encoded = t5.get_encoder()(input_ids=x_hat, attention_mask=attention_mask).last_hidden_state
     written = t5(

@@ -32,7 +32,7 @@ class DetectionQuality:
         auc: chance that a replaced token looks more like one than another token does; 0.5: nothing
             is learned.
         recall: share of the replaced tokens that are found.
-        precision: share of what is taken for replaced that is; None: nothing is.
+        precision: share of the flagged tokens that were replaced; None: none is flagged.
         replaced: share of scored tokens that are replaced; below 0.02, the generator is too strong.
         nats_mlm: the generator's loss for a masked token.
         nats: loss of the targets from clean inputs.
@@ -50,7 +50,7 @@ class DetectionQuality:
 
 @torch.no_grad()
 def detection_quality(
-    model: PreTrainedModel, stage: FirstStage, rows: SpanRows, *, batch_size: int = 32
+    model: PreTrainedModel, rows: SpanRows, *, stage: FirstStage, batch_size: int = 32
 ) -> DetectionQuality:
     """How well replaced tokens are found; the model's mode is restored.
 
@@ -147,7 +147,7 @@ def train(
         stage = FirstStage(model, config=spactor, text=rows.text, seed=config.seed)
 
         def finish() -> None:
-            quality = detection_quality(model, stage, held_out)
+            quality = detection_quality(model, held_out, stage=stage)
             if processes().is_main_process:
                 write_text(report, json.dumps(asdict(quality)))
             stage.end()
