@@ -44,6 +44,7 @@ from attar import artefacts, checkpoint
 from attar.conversion.export import export
 from attar.data.labelled.load import load_labelled
 from attar.data.labelled.task import Task
+from attar.data.vocabulary import learn
 from attar.distillation.config import CompressorConfig
 from attar.errors import BudgetError
 from attar.evaluation.flips import agreement, chance_level, kept, kept_above_chance
@@ -72,6 +73,12 @@ class Job:
     def rows(self) -> tuple[Any, Task]:
         """Documents and task."""
         return load_labelled(rows_of(self.name, self.data, self.most))
+
+    @cached_property
+    def largest_vocabulary(self) -> int:
+        """Entries that its texts are enough for, at most as many as the teacher has."""
+        texts = texts_of(self.rows[0]["train"])
+        return learn(texts, self.teacher[0].config.vocab_size, kind="bpe")[0].get_vocab_size()
 
     @property
     def context(self) -> int:
@@ -128,7 +135,7 @@ def uniform(job: Job, budget: float) -> Path:
         heads = max(1, round(whole.num_attention_heads * factor))
         size = max(1, round(whole.hidden_size * factor / heads))
         shape = {
-            "vocab_size": max(300, round(whole.vocab_size * factor)),
+            "vocab_size": min(max(300, round(whole.vocab_size * factor)), job.largest_vocabulary),
             "num_attention_heads": heads,
             "hidden_size": heads * size,
             "intermediate_size": max(1, round(whole.intermediate_size * factor)),
