@@ -260,9 +260,10 @@ def main() -> None:
     home.mkdir(parents=True, exist_ok=True)
     file = home / "rows.jsonl"
     known = kept_rows(file)
-    for name in tasks:
-        job = Job(name, args.data, 30 if quick else args.steps, home, 200 if quick else None)
-        for budget in budgets:
+    steps, most = (30, 200) if quick else (args.steps, None)
+    jobs = {name: Job(name, args.data, steps, home, most) for name in tasks}
+    for budget in budgets:
+        for name, job in jobs.items():
             for system in systems:
                 cell = f"{system} {name} {budget:g}"
                 if cell not in known:
