@@ -4,21 +4,25 @@ import copy
 import json
 import os
 import signal
+import tracemalloc
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from datasets import Dataset
+from hypothesis import given
+from hypothesis import strategies as st
 from safetensors.torch import load_file
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 import processes
 import tiny
-from attar.data.sources import Windows, fingerprint, order
+from attar.data.sources import Order, Windows, fingerprint
 from attar.errors import ConfigError
 from attar.train.resume import MARKER, WEIGHTS, newest_checkpoint
 from attar.train.trainer import Term, TrainConfig, fit, next_token_loss
@@ -170,11 +174,27 @@ def test_training_leaves_the_config_alone() -> None:
 
 
 def test_every_pass_over_the_data_is_a_new_permutation() -> None:
-    rows = order(13, length=3 * 13 + 2, seed=0)
+    rows = Order(13, length=3 * 13 + 2, seed=0)
     passes = [rows[i : i + 13] for i in (0, 13, 26)]
     assert all(sorted(one) == list(range(13)) for one in passes)
     assert passes[0] != passes[1]
-    assert rows == order(13, length=41, seed=0) != order(13, length=41, seed=1)
+    assert list(rows) == rows[:] == list(Order(13, length=41, seed=0))
+    assert rows[:] != Order(13, length=41, seed=1)[:]
+
+
+@given(rows=st.integers(1, 50), length=st.integers(1, 200), seed=st.integers(0, 99))
+def test_the_rows_of_a_run_are_numpys_permutations(rows: int, length: int, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    passes = [rng.permutation(rows) for _ in range(-(-length // rows))]
+    assert Order(rows, length=length, seed=seed)[:] == np.concatenate(passes)[:length].tolist()
+
+
+def test_the_rows_of_a_long_run_take_little_memory() -> None:
+    tracemalloc.start()
+    Order(1000, length=500_000, seed=0)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 5 * 500_000
 
 
 def test_a_tensor_and_a_data_set_of_the_same_ids_are_the_same_data() -> None:

@@ -5,7 +5,7 @@
 
 import hashlib
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Protocol, overload
 
 import numpy as np
 import torch
@@ -91,11 +91,36 @@ class Windows:
         return fingerprint(self.data)
 
 
-def order(rows: int, *, length: int, seed: int) -> list[int]:
-    """The rows that a whole run of `length` rows sees: fresh permutations drawn from `seed`."""
-    rng = np.random.default_rng(seed)
-    passes = [rng.permutation(rows) for _ in range(-(-length // rows))]
-    return np.concatenate(passes)[:length].tolist()
+class Order(Sequence[int]):
+    """The rows that a whole run of `length` rows sees: fresh permutations drawn from a seed.
+
+    A long run has a billion of them: they take 4 bytes each, or 8 from 2**31 rows on.
+
+    Args:
+        rows: there are.
+        length: of the run.
+        seed: of all draws.
+    """
+
+    def __init__(self, rows: int, *, length: int, seed: int) -> None:
+        rng = np.random.default_rng(seed)
+        self._rows = np.empty(length, np.int32 if rows < 2**31 else np.int64)
+        for start in range(0, length, rows):
+            part = self._rows[start : start + rows]
+            one = part if len(part) == rows else np.empty(rows, part.dtype)
+            one[:] = np.arange(rows, dtype=part.dtype)
+            rng.shuffle(one)
+            part[:] = one[: len(part)]
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    @overload
+    def __getitem__(self, index: int) -> int: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[int]: ...
+    def __getitem__(self, index: int | slice) -> int | list[int]:
+        return self._rows[index].tolist()
 
 
 def window(data: Dataset | Tensor, row: int) -> Tensor:

@@ -11,7 +11,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from attar.data.data import Data
 from attar.data.encoded import is_encoded
-from attar.data.sources import order, window
+from attar.data.sources import Order, window
 from attar.data.text import load_text
 from attar.data.tokens import pack, train_bpe
 from attar.errors import CompatibilityError, ConfigError, require
@@ -141,7 +141,7 @@ class SpanText:
         spread = torch.linspace(
             0, len(self.held_out) - 1, max(1, min(len(self.held_out), count))
         ).round()
-        places = order(len(self.train), length=config.rows_seen, seed=config.seed)
+        places = Order(len(self.train), length=config.rows_seen, seed=config.seed)
         return (
             SpanRows(self.train, collator, model=model, places=places, text=text),
             SpanRows(self.held_out, collator, model=model, places=spread.int().tolist(), text=text),

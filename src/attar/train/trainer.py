@@ -27,7 +27,7 @@ from transformers import PreTrainedModel, Trainer, TrainingArguments
 from transformers.integrations.integration_utils import get_available_reporting_integrations
 from transformers.trainer_callback import PrinterCallback
 
-from attar.data.sources import Batch, Source, Windows, inputs_of, on_targets, order
+from attar.data.sources import Batch, Order, Source, Windows, inputs_of, on_targets
 from attar.divergences import mean_over
 from attar.errors import ConfigError, TrainingDivergedError, check_types, require
 from attar.models import autocast
@@ -419,7 +419,7 @@ def fit(
         trainer = ExactTrainer(
             _Objective(model, auxiliary, compute),
             _arguments(config, state_dir or Path(scratch), save=state_dir is not None),
-            train_dataset=order(len(source), length=config.rows_seen, seed=config.seed),
+            train_dataset=Order(len(source), length=config.rows_seen, seed=config.seed),
             data_collator=source.batch,
             callbacks=[progress, interrupt, *([watch] if watch else [])],
             source=source,

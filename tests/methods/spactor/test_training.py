@@ -14,7 +14,7 @@ from transformers import AutoModelForSeq2SeqLM, PreTrainedModel
 import processes
 import spans
 from attar import checkpoint
-from attar.data.sources import order
+from attar.data.sources import Order
 from attar.errors import ConfigError
 from attar.evaluation.pairs import pair_loss
 from attar.methods.spactor import (
@@ -42,7 +42,7 @@ STAGE = SpacTorConfig(tau=5, mlm_probability=0.2)
 
 
 def rows(model: PreTrainedModel, config: TrainConfig = CONFIG, **options: Any) -> SpanRows:
-    return spans.source(model, places=order(8, length=config.rows_seen, seed=0), **options)
+    return spans.source(model, places=Order(8, length=config.rows_seen, seed=0), **options)
 
 
 def trained(
