@@ -5,6 +5,7 @@ import json
 import os
 import signal
 import tracemalloc
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -24,6 +25,7 @@ import processes
 import tiny
 from attar.data.sources import Order, Windows, fingerprint
 from attar.errors import ConfigError
+from attar.train import callbacks, trainer
 from attar.train.resume import MARKER, WEIGHTS, newest_checkpoint
 from attar.train.trainer import Term, TrainConfig, fit, next_token_loss
 
@@ -331,3 +333,31 @@ def test_a_failure_before_the_first_checkpoint_leaves_nothing(tmp_path: Path) ->
 def test_no_data_is_an_error() -> None:
     with pytest.raises(ConfigError, match="at least one window"):
         Windows(torch.empty(0, 16))
+
+
+def test_a_watch_counts_the_seconds_of_steps_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = 0.0
+
+    def passing(seconds: float, call: Callable[..., Any]) -> Callable[..., Any]:
+        def slow(*args: Any, **kwargs: Any) -> Any:
+            nonlocal now
+            now += seconds
+            return call(*args, **kwargs)
+
+        return slow
+
+    monkeypatch.setattr(callbacks.time, "perf_counter", lambda: now)
+    monkeypatch.setattr(trainer, "mark_complete", passing(1e2, trainer.mark_complete))
+    told: list[float] = []
+    watch = callbacks.Watch(
+        passing(1e4, lambda step: told.append(watch.seconds)), steps=(2, 3, CONFIG.max_steps)
+    )
+    compute = passing(1, next_token_loss)
+    options: dict[str, Any] = {"state_dir": tmp_path, "compute": compute, "watch": watch}
+    model = student()
+    fit(model, WINDOWS, config=CONFIG, **options, last_step=3, finish=passing(1e6, lambda: None))
+    monkeypatch.setattr(trainer, "use_bf16", passing(1e8, trainer.use_bf16))  # preparation
+    fit(model, WINDOWS, config=CONFIG, **options, resume=True)
+    assert told == [2, 3, 8]

@@ -72,6 +72,10 @@ class Progress(TrainerCallback):
 class Watch(TrainerCallback):
     """Calls `look` after each of some steps; training ends when it says so.
 
+    Attributes:
+        seconds: that the steps took so far, in all parts of a training: without what comes before
+            and after them, checkpoints, and `look` itself.
+
     Args:
         look: step -> whether to stop; the model is in training mode.
         steps: after which.
@@ -79,11 +83,22 @@ class Watch(TrainerCallback):
 
     def __init__(self, look: Callable[[int], bool], *, steps: Collection[int]) -> None:
         self.look, self.steps = look, frozenset(steps)
+        self.seconds, self._since = 0.0, 0.0
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Steps begin."""
+        self._since = time.perf_counter()
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Look, after the steps that were named."""
+        self.seconds += time.perf_counter() - self._since
         if state.global_step in self.steps and self.look(state.global_step):
             control.should_training_stop = True
+        self._since = time.perf_counter()
+
+    def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Steps go on behind a checkpoint."""
+        self._since = time.perf_counter()
 
 
 class LastStep(TrainerCallback):
