@@ -14,7 +14,7 @@ from attar.data.sources import Batch
 from attar.errors import CompatibilityError, ConfigError
 from attar.methods.spactor import FirstStage, SpacTorConfig, detect_and_restore
 from attar.methods.spactor.first_stage import Generator, replaced
-from attar.methods.spactor.objective import joint_loss, sampled
+from attar.methods.spactor.objective import joint_loss, reached_at, sampled
 from attar.train.corruption import sentinel_ids, text_tokens
 from attar.train.span_rows import span_loss
 
@@ -62,6 +62,31 @@ def test_no_special_token_is_ever_drawn(seed: int, uniform: float, scale: float)
     logits = scale * torch.randn(1, 1, spans.VOCAB, generator=torch.Generator().manual_seed(seed))
     drawn = sampled(logits, torch.tensor([[uniform]]), text=TEXT, temperature=1.0)
     assert TEXT[drawn].all()
+
+
+def test_sums_that_are_not_in_order_give_text() -> None:
+    text = torch.tensor([False, True, False, True, True, False])
+    sums = torch.tensor([1e-7, 0.3, 0.3000004, 0.5, 0.9999999, 1.0]).repeat(1, 5, 1)
+    uniform = torch.tensor([[1e-8, 0.3, 0.3000002, 0.4, 1.0]])
+    assert reached_at(sums, uniform, text=text).tolist() == [[1, 1, 1, 3, 4]]
+    uniform = torch.linspace(0.2999, 0.3001, 100)[None]
+    sums = torch.tensor([0.0, 0.3, 0.30001, 0.29999, 0.7, 0.69999]).repeat(1, 100, 1)
+    assert text[reached_at(sums, uniform / sums[..., -1], text=text)].all()
+
+
+@given(seed=st.integers(0, 99), size=st.sampled_from([5, 142, 3001]), half=st.booleans())
+def test_samples_are_those_of_cumulated_probabilities(seed: int, size: int, half: bool) -> None:
+    noise = torch.Generator().manual_seed(seed)
+    logits = 4 * torch.randn(2, 3, size, generator=noise)
+    logits = logits.bfloat16() if half else logits
+    kept, text = logits.clone(), torch.rand(size, generator=noise) < 0.8
+    text[1] = True
+    uniform = 1 - torch.rand(2, 3, generator=noise)
+    scores = (logits.float() / 0.7).masked_fill(~text, -torch.inf)
+    sums = scores.softmax(-1).cumsum(-1)
+    expected = torch.searchsorted(sums, uniform[..., None] * sums[..., -1:])[..., 0]
+    assert torch.equal(sampled(logits, uniform, text=text, temperature=0.7), expected)
+    assert torch.equal(logits, kept)
 
 
 def test_a_token_is_replaced_at_its_places_alone() -> None:

@@ -22,14 +22,32 @@ def sampled(logits: Tensor, uniform: Tensor, *, text: Tensor, temperature: float
         text: (V,), true for tokens that may be drawn.
         temperature: of the distribution.
     """
-    scores = (logits.detach().float() / temperature).masked_fill(~text, -torch.inf)
-    reached = scores.softmax(-1).cumsum(-1)
-    aim = uniform[..., None] * reached[..., -1:]  # above 0: never a token of probability 0
+    scores = logits.detach().to(torch.float32, copy=True).div_(temperature)
+    sums = scores.masked_fill_(~text, -torch.inf).softmax(-1).cumsum_(-1)
+    return reached_at(sums, uniform, text=text)
+
+
+def reached_at(sums: Tensor, uniform: Tensor, *, text: Tensor) -> Tensor:
+    """The token of text at which sums of probabilities reach a share of the whole, `(B, Q)`.
+
+    Sums that a GPU adds in parallel are not quite in order, and may grow by a rounding error at a
+    token of probability 0. A binary search still ends where they pass the aim, but for rounding;
+    if that is at no text, the text before it is taken.
+
+    Args:
+        sums: (B, Q, V), of the probabilities up to each token.
+        uniform: (B, Q), in (0, 1].
+        text: (V,), true for tokens that may be drawn.
+    """
+    aim = uniform[..., None] * sums[..., -1:]  # above 0: never a token of probability 0
     # logits that are no numbers reach nothing: the loss says so, later
-    return torch.searchsorted(reached, aim)[..., 0].clamp_max(logits.shape[-1] - 1)
+    place = torch.searchsorted(sums, aim)[..., 0].clamp_max(len(text) - 1)
+    tokens = torch.arange(len(text), device=text.device)
+    before = torch.where(text, tokens, text.long().argmax()).cummax(0).values
+    return before[place]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Detection:
     """What one batch gives in the first stage; no part is averaged yet.
 
@@ -91,7 +109,14 @@ def detect_and_restore(model: nn.Module, batch: Batch, *, stage: FirstStage) -> 
         scored = scored & text[x_c]
     rtd_logits = stage.detector(encoded)[..., 0].float()
     loss_rtd = F.binary_cross_entropy_with_logits(rtd_logits, is_replaced.float(), reduction="none")
-    return Detection(loss_sc, loss_rtd * scored, loss_mlm, rtd_logits, is_replaced, scored)
+    return Detection(
+        loss_sc=loss_sc,
+        loss_rtd=loss_rtd * scored,
+        loss_mlm=loss_mlm,
+        rtd_logits=rtd_logits,
+        is_replaced=is_replaced,
+        scored=scored,
+    )
 
 
 def _gathered(values: Tensor, places: Tensor) -> Tensor:
