@@ -7,6 +7,7 @@ from tokenizers import Tokenizer, models
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 import tiny
+from attar.methods.spactor.training import DetectionQuality
 from attar.train.corruption import T5SpanCorruptionCollator, text_tokens
 from attar.train.span_rows import SpanRows
 
@@ -25,6 +26,9 @@ def tokenizer(
     )
 
 
+QUALITY = DetectionQuality(
+    auc=0.5, recall=0.5, precision=0.5, replaced=0.1, nats_mlm=1.0, nats=1.0, nats_replaced=1.0
+)
 VOCAB = 142  # of the tokenizer, and two rows that no token has
 
 

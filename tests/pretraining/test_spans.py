@@ -149,7 +149,7 @@ def test_an_interrupted_run_resumes_to_the_same_file(
     with monkeypatch.context() as patch:
         for name in ("joint_loss", "span_loss"):
             patch.setattr(room, name, interrupting(getattr(room, name)))
-        patch.setattr(room, "detection_quality", lambda *_, **__: room.DetectionQuality(*[0.5] * 7))
+        patch.setattr(room, "detection_quality", lambda *_, **__: spans.QUALITY)
         with pytest.raises(KeyboardInterrupt):
             pretrain(**options, output_dir=cut)
     assert not cut.exists()

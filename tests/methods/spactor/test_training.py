@@ -122,7 +122,7 @@ def test_resumed_across_the_switch_is_uninterrupted(
     with monkeypatch.context() as patch:
         patch.setattr(room, "joint_loss", dying(room.joint_loss))
         patch.setattr(room, "span_loss", dying(room.span_loss))
-        patch.setattr(room, "detection_quality", lambda *_, **__: room.DetectionQuality(*[0.5] * 7))
+        patch.setattr(room, "detection_quality", lambda *_, **__: spans.QUALITY)
         with pytest.raises(Killed):
             trained(tmp_path / "cut", spactor=spactor, config=config)
     newest = newest_checkpoint(tmp_path / "cut")
@@ -203,6 +203,14 @@ def test_what_is_found_is_measured() -> None:
     labels = held_out.counts(held_out.batch(range(8)))["labels"]
     assert found.nats_replaced == pytest.approx(parts.loss_sc.sum().item() / labels, rel=1e-5)
     assert found.nats_replaced != found.nats
+
+
+def test_where_nothing_is_replaced_there_is_nothing_to_find() -> None:
+    model = spans.t5()
+    held_out = spans.source(model, mask_share=0.001)  # which rounds to no place
+    stage = FirstStage(model, config=STAGE, text=held_out.text)  # pyright: ignore[reportArgumentType]
+    found = room.detection_quality(model, held_out, stage=stage)
+    assert (found.auc, found.recall, found.replaced) == (None, None, 0.0)
 
 
 @pytest.mark.parametrize("tau", [10.0, 2.5])

@@ -16,7 +16,7 @@ from attar.train.span_rows import SpanRows, span_loss
 from attar.train.trainer import Compute, TrainConfig
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class TrainingFlops:
     """FLOPs of a training; a multiply-accumulate of a matrix product is 2.
 

@@ -24,14 +24,14 @@ from attar.train.span_rows import SpanRows, span_loss
 from attar.train.trainer import TrainConfig, Training, fit
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class DetectionQuality:
     """The first stage on held-out text, when it ends.
 
     Attributes:
         auc: chance that a replaced token looks more like one than another token does; 0.5: nothing
-            is learned.
-        recall: share of the replaced tokens that are found.
+            is learned; None: nothing is replaced, or everything.
+        recall: share of the replaced tokens that are found; None: there are none.
         precision: share of the flagged tokens that were replaced; None: none is flagged.
         replaced: share of scored tokens that are replaced; below 0.02, the generator is too strong.
         nats_mlm: the generator's loss for a masked token.
@@ -39,8 +39,8 @@ class DetectionQuality:
         nats_replaced: the same from inputs with replaced tokens.
     """
 
-    auc: float
-    recall: float
+    auc: float | None
+    recall: float | None
     precision: float | None
     replaced: float
     nats_mlm: float
@@ -81,8 +81,8 @@ def detection_quality(
     others = len(positive) - count
     ranks = rankdata(scores.numpy())[positive.numpy()].sum() - count * (count + 1) / 2
     return DetectionQuality(
-        auc=float(ranks / (count * others)) if count and others else 0.5,
-        recall=float((taken & positive).sum() / max(1, count)),
+        auc=float(ranks / (count * others)) if count and others else None,
+        recall=float((taken & positive).sum() / count) if count else None,
         precision=float((taken & positive).sum() / taken.sum()) if taken.any() else None,
         replaced=count / max(1, len(positive)),
         nats_mlm=sums["mlm"] / max(1.0, sums["masked"]),
