@@ -19,8 +19,10 @@ from probes import baselines, write
 from attar import artefacts
 from attar.artefacts import made_once
 from attar.methods.spactor import SpacTorConfig
-from attar.pretraining.compare import CompareConfig, compare_objectives, crossings
+from attar.pretraining.arms import CompareConfig
+from attar.pretraining.compare import compare_objectives
 from attar.pretraining.config import PretrainConfig
+from attar.pretraining.crossings import crossings
 from attar.report.record import Run
 
 FULL = PretrainConfig(

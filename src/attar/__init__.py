@@ -54,7 +54,7 @@ if TYPE_CHECKING:
     from attar.methods.superposed import NGramSearchConfig as NGramSearchConfig
     from attar.methods.superposed import SuperposedConfig as SuperposedConfig
     from attar.methods.superposed import SuperposedDecoder as SuperposedDecoder
-    from attar.pretraining.compare import CompareConfig as CompareConfig
+    from attar.pretraining.arms import CompareConfig as CompareConfig
     from attar.pretraining.compare import compare_objectives as compare_objectives
     from attar.pretraining.config import PretrainConfig as PretrainConfig
     from attar.pretraining.pretrain import pretrain as pretrain
@@ -124,7 +124,7 @@ _HOMES = MappingProxyType(
         "SupernetSearchConfig": "attar.supernet.searching",
         "HealConfig": "attar.train.heal",
         "heal": "attar.train.heal",
-        "CompareConfig": "attar.pretraining.compare",
+        "CompareConfig": "attar.pretraining.arms",
         "compare_objectives": "attar.pretraining.compare",
         "SpacTorConfig": "attar.methods.spactor",
         "T5SpanCorruptionCollator": "attar.train.corruption",

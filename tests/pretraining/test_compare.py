@@ -11,11 +11,16 @@ from datasets import Dataset, DatasetDict
 
 from attar.errors import ConfigError
 from attar.methods.spactor import SpacTorConfig
-from attar.pretraining import compare as room
-from attar.pretraining.compare import CompareConfig, compare_objectives, crossings, reached
+from attar.methods.spactor import training as stages
+from attar.pretraining import arms as room
+from attar.pretraining import compare as verb
+from attar.pretraining.arms import CompareConfig
+from attar.pretraining.compare import compare_objectives
 from attar.pretraining.config import PretrainConfig
+from attar.pretraining.crossings import crossings, reached
 from attar.pretraining.tables import comparison_table, reached_lines
 from attar.report.record import Run
+from attar.train.trainer import Term
 
 CONFIG = PretrainConfig(
     objective="spactor",
@@ -115,14 +120,6 @@ def test_the_first_stage_alone_is_spactor_until_tau(tmp_path: Path) -> None:
 
 
 def test_the_cost_of_the_baselines_last_figure_lies_on_a_line_between_points() -> None:
-    def arm(*figures: float) -> dict[str, Any]:
-        return {
-            "points": [
-                {"step": k, "flops": 10 * k, "seconds": [k], "span_nats": [5 - f], "task": [f]}
-                for k, f in enumerate(figures, 1)
-            ]
-        }
-
     arms = {"span": arm(1, 2), "spactor": arm(1, 3), "hybrid": arm(0, 1.5)}
     for name in ("task", "span_nats"):
         found = crossings(arms, name)
@@ -174,6 +171,112 @@ def test_a_rate_at_which_training_diverges_is_not_taken(tmp_path: Path) -> None:
 
 
 def test_several_processes_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(room, "processes", lambda: SimpleNamespace(num_processes=2))
+    monkeypatch.setattr(verb, "processes", lambda: SimpleNamespace(num_processes=2))
     with pytest.raises(ConfigError, match="runs in one process, and was started in 2"):
         compared(tmp_path / "out")
+
+
+def arm(*figures: float, **more: Any) -> dict[str, Any]:
+    return {
+        "learning_rate": 0.01,
+        "points": [
+            {"step": k, "flops": 10 * k, "seconds": [k], "span_nats": [5 - f], "task": [f]}
+            for k, f in enumerate(figures, 1)
+        ],
+        **more,
+    }
+
+
+def lines(**arms: Any) -> list[str]:
+    details = {"arms": arms, "reached": reached(arms)}
+    return reached_lines(Run(command="pretrain compare", details=details))
+
+
+def test_an_arm_that_diverges_costs_no_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train, span_loss = room.method.train, stages.span_loss
+    trained: list[float] = []
+
+    def diverging(model: Any, batch: Any) -> dict[str, Term]:
+        return {"loss": Term(span_loss(model, batch)["loss"].values * float("nan"), per="labels")}
+
+    def noted(*args: Any, spactor: SpacTorConfig, **options: Any) -> Any:
+        if spactor.tau == 4 and trained[-1] == 2:
+            trained.append(4)
+            raise KeyboardInterrupt
+        trained.append(spactor.tau)
+        with monkeypatch.context() as patch:
+            if spactor.tau == 2:  # SpacTor's second stage
+                patch.setattr(stages, "span_loss", diverging)
+            return train(*args, spactor=spactor, **options)
+
+    monkeypatch.setattr(room.method, "train", noted)
+    with pytest.raises(KeyboardInterrupt):
+        compared(tmp_path / "out")
+    run = compared(tmp_path / "out", resume=True)
+    assert trained == [0, 2, 4, 4]
+    arms = run.details["arms"]
+    steps = {name: [point["step"] for point in arm["points"]] for name, arm in arms.items()}
+    assert steps == {"span": [2, 4], "spactor": [2], "hybrid": [2, 4]}
+    assert list(run.details["reached"]["span_nats"]) == ["span", "hybrid"]
+    assert len(comparison_table(run).rows) == 5
+    assert reached_lines(run)[0].startswith(
+        "spactor diverged with seed 0, the training loss became nan at step 3"
+    )
+
+
+def test_a_seed_that_diverges_leaves_the_points_of_the_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train = room.method.train
+
+    def breaking(model: Any, rows: Any, *, config: Any, **options: Any) -> Any:
+        if config.seed == 1:
+            config = replace(config, learning_rate=1e30)
+        return train(model, rows, config=config, **options)
+
+    monkeypatch.setattr(room.method, "train", breaking)
+    compare = replace(QUICK, seeds=2, arms=("span",))
+    run = compared(tmp_path / "out", compare=compare)
+    found = run.details["arms"]["span"]
+    assert [len(point["span_nats"]) for point in found["points"]] == [1, 1]
+    assert "with seed 1" in found["diverged"][0]
+    assert run.details["reached"] == {}
+
+
+def test_seconds_go_on_from_a_checkpoint(tmp_path: Path) -> None:
+    files = {step: tmp_path / f"{step}.safetensors" for step in (2, 9)}
+
+    def points(step: int) -> Any:
+        made = room._Points(SimpleNamespace(), files)  # pyright: ignore[reportArgumentType]
+        made.on_train_begin(None, SimpleNamespace(global_step=step), None)
+        return made
+
+    before = points(0)
+    for step, seconds in ((2, 5.0), (4, 7.0), (6, 8.0)):
+        before.seconds = seconds
+        before.on_save(None, SimpleNamespace(global_step=step), None)
+    assert [points(step).seconds for step in (0, 2, 4, 5, 6)] == [0, 5, 7, 7, 8]
+
+
+def test_a_probe_whose_fine_tuning_diverges_is_not_solved(tmp_path: Path) -> None:
+    compare = replace(QUICK, probe_learning_rate=1e30, probe_steps=4, points=1, arms=("span",))
+    run = compared(tmp_path / "out", compare=compare, probes=[probe(tmp_path)])
+    assert run.details["arms"]["span"]["points"][0]["parity exact"] == [0.0]
+
+
+def test_a_figure_that_does_not_grow_concludes_nothing() -> None:
+    said = lines(span=arm(2, 1, 2), spactor=arm(3, 3, 3))
+    assert [line.split(":")[0] for line in said] == [
+        "Nothing can be concluded from span nats",
+        "Nothing can be concluded from task",
+    ]
+    said = lines(span=arm(0, 3, 2), spactor=arm(0, 2, 3))
+    assert "spactor reaches the task of span corruption at its end with 67% of its steps" in said[2]
+    assert "span itself reaches the task of span corruption at its end with 56% of its" in said[3]
+
+
+def test_without_the_baseline_to_its_end_nothing_is_reached() -> None:
+    said = lines(span=arm(1, diverged=["with seed 3, why"]), spactor=arm(1, 3))
+    assert said == ["span diverged with seed 3, why."]

@@ -1,5 +1,6 @@
 """Probes of a pre-trained T5: it is fine-tuned on a task of text to text, and scored."""
 
+import logging
 from dataclasses import dataclass
 from typing import Any
 
@@ -7,12 +8,14 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from attar.data.data import DataLike
 from attar.data.pairs import Pairs, load_texts
-from attar.errors import require
+from attar.errors import TrainingDivergedError, require
 from attar.evaluation.metrics import normalise, overlap
 from attar.evaluation.pairs import translations
 from attar.models import evenly_spaced
 from attar.train.pairs import pair_terms
 from attar.train.trainer import TrainConfig, fit
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,21 +87,24 @@ def probe_scores(
 
     Returns:
         `exact`: share of the test pairs whose target is written, but for case, punctuation and
-        articles; `f1`: the mean overlap of words with the target, as SQuAD has it.
+        articles; `f1`: the mean overlap of words with the target, as SQuAD has it. A model that
+        diverges in fine-tuning writes no target: both are 0.
     """
     pairs = Pairs(*probe.train, tokenizer, context=config.probe_context)
-    fit(
-        model,
-        pairs,
-        config=TrainConfig(
-            max_steps=config.probe_steps,
-            per_device_train_batch_size=config.probe_batch_size,
-            learning_rate=config.probe_learning_rate,
-            warmup_steps=0.1,
-            seed=seed,
-        ),
-        compute=pair_terms,
+    tuning = TrainConfig(
+        max_steps=config.probe_steps,
+        per_device_train_batch_size=config.probe_batch_size,
+        learning_rate=config.probe_learning_rate,
+        warmup_steps=0.1,
+        seed=seed,
     )
+    try:
+        fit(model, pairs, config=tuning, compute=pair_terms)
+    except TrainingDivergedError as error:
+        logger.warning(
+            "the probe %s counts as 0, as its fine-tuning diverged: %s", probe.name, error
+        )
+        return {"exact": 0.0, "f1": 0.0}
     sources, targets = probe.test
     rows = evenly_spaced(min(config.probe_examples, len(sources)), len(sources), first=True)
     longest = max(len(tokenizer(targets[row], verbose=False)["input_ids"]) for row in rows)  # pyright: ignore
