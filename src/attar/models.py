@@ -367,8 +367,14 @@ def require_decoder(model: PreTrainedModel) -> None:
         CompatibilityError: the model has no language-model head or is an encoder-decoder.
     """
     if not has_cache(model):
+        remedy = (
+            "; an encoder-decoder such as a T5 is fine-tuned for a task first "
+            "(AutoModelForSeq2SeqLM), and scored by what it writes there"
+            if model.config.is_encoder_decoder
+            else ""
+        )
         raise CompatibilityError(
             f"expected a causal language model (one that AutoModelForCausalLM loads); found "
             f"{type(model).__name__}, "
-            "which has no next-token loss"
+            f"which has no next-token loss{remedy}"
         )

@@ -7,46 +7,32 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from datasets import Dataset, DatasetDict
 
-from attar.errors import ConfigError
+import scene
+import spans
+from attar.errors import ConfigError, DataError
 from attar.methods.spactor import SpacTorConfig
 from attar.methods.spactor import training as stages
 from attar.pretraining import arms as room
 from attar.pretraining import compare as verb
 from attar.pretraining.arms import CompareConfig
 from attar.pretraining.compare import compare_objectives
-from attar.pretraining.config import PretrainConfig
 from attar.pretraining.crossings import crossings, reached
 from attar.pretraining.tables import comparison_table, reached_lines
 from attar.report.record import Run
 from attar.train.trainer import Term
 
-CONFIG = PretrainConfig(
-    objective="spactor",
-    vocab_size=420,
-    context=32,
-    hidden_size=16,
+CONFIG = replace(
+    spans.CONFIG,
     num_hidden_layers=1,
-    num_attention_heads=2,
-    intermediate_size=16,
     max_steps=4,
     per_device_train_batch_size=2,
-    eval_tokens=200,
+    learning_rate=3e-3,
     warmup_steps=0,
+    eval_tokens=200,
     bf16=False,
 )
 QUICK = CompareConfig(points=2, probe_steps=2, probe_batch_size=2, probe_examples=4, tune_steps=2)
-
-
-def texts() -> DatasetDict:
-    lines = [f"line {i}: the {i % 7} cats of house {i % 5} sat on mat {i}. " * 3 for i in range(60)]
-    return DatasetDict(
-        {
-            "train": Dataset.from_dict({"text": lines[:50]}),
-            "validation": Dataset.from_dict({"text": lines[50:]}),
-        }
-    )
 
 
 def probe(folder: Path) -> Path:
@@ -58,7 +44,7 @@ def probe(folder: Path) -> Path:
 
 def compared(out: Path, **options: Any) -> Run:
     options = {"compare": QUICK, "config": CONFIG, "spactor": SpacTorConfig(tau=2)} | options
-    return compare_objectives(data=texts(), output_dir=out, **options)
+    return compare_objectives(data=spans.texts(), output_dir=out, **options)
 
 
 def test_three_objectives_are_compared_and_what_was_done_is_kept(
@@ -280,3 +266,30 @@ def test_a_figure_that_does_not_grow_concludes_nothing() -> None:
 def test_without_the_baseline_to_its_end_nothing_is_reached() -> None:
     said = lines(span=arm(1, diverged=["with seed 3, why"]), spactor=arm(1, 3))
     assert said == ["span diverged with seed 3, why."]
+
+
+def test_probes_need_their_columns_and_rows(tmp_path: Path) -> None:
+    for text, said in (
+        ("text,label\na,b\n", "found the columns text, label; rename those of the probe wrong to"),
+        ("source,target\n", "it has no rows"),
+    ):
+        (tmp_path / "wrong.csv").write_text(text)
+        with pytest.raises(DataError, match=said):
+            compared(tmp_path / "out", probes=[tmp_path / "wrong.csv"])
+
+
+def test_an_objective_is_for_recipes_alone(tmp_path: Path) -> None:
+    for objective in ("causal", "span"):
+        with pytest.raises(ConfigError, match=f"leave out objective={objective}"):
+            compared(tmp_path / "out", config=replace(CONFIG, objective=objective))
+
+
+def test_a_comparison_among_runs_shows_its_arms(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    compared(tmp_path / "out", compare=replace(QUICK, points=1))
+    capsys.readouterr()
+    assert scene.run(["compare", str(tmp_path / "out")]) == 0
+    rows = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert rows[0] == ["run", "span_nats"]
+    assert [row[0] for row in rows[2:]] == ["out", "span", "spactor", "hybrid"]

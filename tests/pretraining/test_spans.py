@@ -1,7 +1,6 @@
 """T5s of `attar pretrain`: ordinary checkpoints, resumed and trained further; what is refused."""
 
 import os
-import random
 import re
 import signal
 from collections.abc import Callable
@@ -32,36 +31,14 @@ from attar.pretraining.config import PretrainConfig
 from attar.pretraining.pretrain import pretrain
 from attar.report.record import Run
 from attar.train.corruption import T5SpanCorruptionCollator, sentinel_ids
+from spans import texts
 
-CONFIG = PretrainConfig(
-    objective="spactor",
-    vocab_size=380,
-    context=32,
-    hidden_size=16,
-    num_hidden_layers=2,
-    num_attention_heads=4,
-    intermediate_size=24,
-    max_steps=60,
-    per_device_train_batch_size=8,
-    learning_rate=2e-2,
-    warmup_steps=5,
-    save_steps=20,
-    logging_steps=20,
-    eval_tokens=600,
-)
+BRIEF = replace(spans.CONFIG, objective="spactor")
+CONFIG = replace(BRIEF, max_steps=60, save_steps=20, per_device_train_batch_size=8)
 FURTHER = PretrainConfig(
     context=32, max_steps=4, per_device_train_batch_size=4, save_steps=2, eval_tokens=600
 )
-BRIEF = replace(CONFIG, max_steps=6, save_steps=2, per_device_train_batch_size=4)
 STAGE = SpacTorConfig(tau=0.5)
-
-
-def texts(documents: int = 80, *, odd: str = "") -> DatasetDict:
-    rng = random.Random(0)
-    words = ["alpha", "beta", "gamma", "delta", "return", "import", "0", "42", "\n"]
-    rows = [odd + " ".join(rng.choices(words, k=40)) for _ in range(documents)]
-    cuts = {"train": rows[:-20], "validation": rows[-20:-10], "test": rows[-10:]}
-    return DatasetDict({name: Dataset.from_dict({"text": rows}) for name, rows in cuts.items()})
 
 
 @pytest.fixture(scope="module")
@@ -192,6 +169,22 @@ def test_a_t5_that_begins_without_a_sentinel_is_told(
     )
 
 
+def test_a_t5_that_was_hardly_trained_is_not_taken_for_fine_tuned(
+    whole: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    pretrain(whole, texts(), config=FURTHER, output_dir=tmp_path / "out")
+    assert "first sentinel" not in caplog.text
+    model: Any = AutoModelForSeq2SeqLM.from_pretrained(whole)  # which may have changed since
+    pretrain(model, texts(), tokenizer=whole, config=FURTHER, output_dir=tmp_path / "more")
+    assert "first sentinel" in caplog.text
+
+
+def test_much_noise_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    config = replace(BRIEF, noise_density=0.6, max_steps=1, objective="span")
+    pretrain(data=texts(), config=config, output_dir=tmp_path / "out")
+    assert "more than half of the text: inputs of 32 tokens get targets of" in caplog.text
+
+
 def test_options_that_do_nothing_are_told(
     trained: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -289,6 +282,16 @@ REFUSED: dict[str, tuple[Callable[[Path], dict[str, Any]], type[AttarError], str
         ConfigError,
         "tau within the run, a whole number of steps up to 6",
     ),
+    "a share of too few steps": (
+        lambda _: {"spactor": SpacTorConfig(tau=0.05)},
+        ConfigError,
+        "tau=0.05 as a share of 6 steps leaves the first stage none, as it rounds to 0; give tau",
+    ),
+    "a share of all steps but none": (
+        lambda _: {"spactor": SpacTorConfig(tau=0.99)},
+        ConfigError,
+        "tau=0.99 as a share of 6 steps leaves the second stage none, as it rounds to 6",
+    ),
     "a T5 in float16": (
         lambda folder: {
             "model": t5(298).half(),
@@ -305,14 +308,6 @@ REFUSED: dict[str, tuple[Callable[[Path], dict[str, Any]], type[AttarError], str
         },
         CompatibilityError,
         "the model is a LlamaForCausalLM; give a T5, or choose the objective causal",
-    ),
-    "an encoder": (
-        lambda folder: {
-            "model": _saved(tiny.model("bert", vocab_size=298), folder),
-            "config": replace(FURTHER, objective="spactor"),
-        },
-        CompatibilityError,
-        "the model is a BertModel; give a T5",
     ),
     "another encoder-decoder": (
         lambda folder: {
@@ -378,6 +373,8 @@ def test_what_does_not_fit_is_refused_in_a_sentence(what: str, tmp_path: Path) -
         ),
         (["TEXT", "--objective", "span"], "expected a folder with a model, found the file"),
         (["--objective", "spactor", "--tau", "-1"], "tau must be 0 or more; found -1"),
+        (["compare", "sp1", "span1"], "found span1 as well: `attar compare RUN RUN` puts finished"),
+        (["compare", "--objective", "causal"], "leave out objective=causal, and choose among them"),
     ],
     ids=lambda value: value[-1] if isinstance(value, list) else "",
 )

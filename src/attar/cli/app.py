@@ -275,6 +275,8 @@ def _too_many(error: cyclopts.CycloptsError) -> str:
     first = [name for name, one in options.items() if one.kind is not Argument.KEYWORD_ONLY]
     typed = " ".join(["attar", *(error.command_chain or ()), *map(str.upper, first)])
     hint = f"data has an option, --data {found}" if "data" in options else "quote text with spaces"
+    if error.command_chain and tuple(error.command_chain) in COMPARED:
+        hint = "`attar compare RUN RUN` puts finished runs side by side"
     return f"expected {typed}, then options; found {found} as well: {hint}"
 
 

@@ -72,7 +72,10 @@ def pretrain(
     show(str(run))
     if "flops" in run.details:
         show_pairs([("", ""), *stage_lines(run)])
-        show(f"\nWritten to {folder}.")
+        show(
+            f"\nWritten to {folder}. It restores spans: fine-tune it for a task with "
+            "AutoModelForSeq2SeqLM before you score or serve it."
+        )
         return ExitCode.DONE
     if tokenizer is not None:
         show("")

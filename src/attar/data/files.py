@@ -57,6 +57,8 @@ _BRACKETS = 500
 
 #: how pandas begins to say that it leaves out cells without a column
 _LONGER = "Length of header"
+#: what `datasets` says of a table that is a header alone
+_NO_ROWS = "corresponds to no data"
 _SPLIT_STEM = re.compile(r"(train|valid|val|dev|test)(ing|ation)?(?![a-z])", re.IGNORECASE)
 
 
@@ -335,6 +337,8 @@ def load_table(file: Path, loader: str) -> Dataset:
         said = (_broken_line(file) if loader == "json" else "") or reason(error)
         if _LONGER in said:
             said = "its rows have more cells than its header"
+        if _NO_ROWS in said:
+            said = "it has no rows"
         coded = "codec can't decode" in said
         remedy = "convert the file to UTF-8" if coded else "correct the file or leave it out"
         raise DataError(f"cannot read {file} as {loader}: {said}; {remedy}") from error

@@ -216,9 +216,14 @@ def load_pairs(
     return Pairs(*texts, tokenizer, context=context, decoder_start_token_id=decoder_start_token_id)
 
 
-def load_texts(data: DataLike, *, split: str = "train") -> tuple[list[str], list[str]]:
+_NAME_THEM = "name them with text_column (--text-column) and pair_column (--pair-column)"
+
+
+def load_texts(
+    data: DataLike, *, split: str = "train", remedy: str = _NAME_THEM
+) -> tuple[list[str], list[str]]:
     """The texts to read and those to write of one split, as `load_pairs` takes them, with its
-    errors."""
+    errors, of which the one about columns ends with `remedy`."""
     require(split in SPLITS, "split", split, f"one of {', '.join(SPLITS)}")
     data = Data.of(data)
     tables = tables_of(data)
@@ -227,8 +232,7 @@ def load_texts(data: DataLike, *, split: str = "train") -> tuple[list[str], list
     if tables is None or not set(columns) <= set(names):
         raise DataError(
             f"expected the columns {columns[0]!r} and {columns[1]!r} in {data.origin}, found "
-            f"{'the columns ' + ', '.join(names) if names else 'plain text'}; name them with "
-            "text_column (--text-column) and pair_column (--pair-column)"
+            f"{'the columns ' + ', '.join(names) if names else 'plain text'}; {remedy}"
         )
     parts = {
         name: [_texts(rows, columns, data.origin) for rows in files]

@@ -2,8 +2,9 @@
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path
+from statistics import fmean
+from typing import Any
 
 from transformers import PreTrainedModel
 
@@ -13,8 +14,8 @@ from attar.errors import ConfigError, TrainingDivergedError
 from attar.methods import spactor as method
 from attar.methods.spactor import SpacTorConfig
 from attar.pretraining.arms import Arms, CompareConfig
-from attar.pretraining.config import PretrainConfig
-from attar.pretraining.crossings import reached
+from attar.pretraining.config import PretrainConfig, settings_of
+from attar.pretraining.crossings import COSTS, reached
 from attar.pretraining.probes import Probe
 from attar.pretraining.spans import SpanText
 from attar.recipes import configured
@@ -73,15 +74,17 @@ def compare_objectives(
             f"the probes need names of their own, but two files are called alike: "
             f"{', '.join(Data.of(one).name for one in probes)}; rename one"
         )
+    if config.objective == "causal" or (config.objective is not None and recipe is None):
+        raise ConfigError(
+            f"a comparison trains a T5 by all of the arms {', '.join(compare.arms)}; leave out "
+            f"objective={config.objective}, and choose among them with arms (--arms)"
+        )
     data = Data.of(data)
-    settings = {
-        **({} if model is None else {"model": checkpoint.name_of(model)}),
-        **data.settings(),
-        "probes": [Data.of(one).name for one in named.values()],
-        **asdict(config),
-        **asdict(spactor),
-        **asdict(compare),
-    }
+    settings = settings_of(
+        *(model, data),
+        options=(config, spactor, compare),
+        probes=[Data.of(one).name for one in named.values()],
+    )
     if spactor.switch(config.max_steps) == 0:
         raise ConfigError(
             f"a comparison needs a first stage, but tau={spactor.tau:g} and mlm_probability="
@@ -114,7 +117,14 @@ def compare_objectives(
         if work.main:
             work.run.paper = method.PAPER
             work.run.details = {"arms": arms, "reached": reached(arms)}
+            work.run.baselines = [{"name": arm, "quality": _last(arms[arm])} for arm in arms]
     return work.run
+
+
+def _last(arm: Mapping[str, Any]) -> dict[str, float]:
+    """Figures at its last point, means over seeds: `attar compare` shows them."""
+    point = arm["points"][-1] if arm["points"] else {}
+    return {name: fmean(values) for name, values in point.items() if name not in COSTS}
 
 
 def _stem(data: DataLike) -> str:

@@ -1,8 +1,14 @@
 """Options of `attar pretrain`."""
 
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
 
+from transformers import PreTrainedModel
+
+from attar import checkpoint
+from attar.data.data import Data
 from attar.errors import require
 from attar.train.trainer import TrainConfig
 
@@ -78,3 +84,19 @@ class PretrainConfig(TrainConfig):
         require(fine, "num_attention_heads", heads, expected)
         groups = self.num_key_value_heads
         require(groups >= 1, "num_key_value_heads", groups, "at least 1")
+
+
+def settings_of(
+    model: str | Path | PreTrainedModel | None, data: Data, *, options: Iterable[Any], **more: Any
+) -> dict[str, Any]:
+    """All that the result of a training depends on, for its record.
+
+    Args:
+        model: to train further; None: a new one.
+        data: text.
+        options: dataclasses.
+        more: what else there is.
+    """
+    flat = {name: value for one in options for name, value in asdict(one).items()}
+    given = {} if model is None else {"model": checkpoint.name_of(model)}
+    return given | data.settings() | more | flat

@@ -6,7 +6,6 @@ parent to prune, a teacher to distil from.
 """
 
 import logging
-from dataclasses import asdict
 from pathlib import Path
 
 import torch
@@ -18,12 +17,12 @@ from attar.errors import CompatibilityError, ConfigError
 from attar.measure.cost import cost_of
 from attar.methods.spactor import SpacTorConfig
 from attar.pretraining.causal import pretrain_causal
-from attar.pretraining.config import PretrainConfig
+from attar.pretraining.config import PretrainConfig, settings_of
 from attar.pretraining.spans import pretrain_spans
 from attar.recipes import configured
 from attar.recipes.verbs import takes_recipe
 from attar.report.artefact import artefact
-from attar.report.record import Run
+from attar.report.record import FILE_NAME, Run
 from attar.runtime import place
 
 logger = logging.getLogger(__name__)
@@ -83,13 +82,11 @@ def pretrain(
             f"own; leave out vocab_size={config.vocab_size} or the {kind}"
         )
     data = Data.of(data)
-    settings = {
-        **({"model": checkpoint.name_of(model)} if given else {}),
-        **data.settings(),
-        "tokenizer": tokenizer and str(tokenizer),
-        **asdict(config),
-        **(asdict(spactor) if config.objective == "spactor" else {}),
-    }
+    settings = settings_of(
+        *(model, data),
+        options=(config, *((spactor,) if config.objective == "spactor" else ())),
+        tokenizer=tokenizer and str(tokenizer),
+    )
     if spactor != SpacTorConfig() and config.objective != "spactor":
         logger.warning(
             "options of the first stage, such as tau, do nothing here: they are for the objective "
@@ -122,7 +119,13 @@ def pretrain(
             words = checkpoint.tokenizer_of(model, None)
         if spans:
             trained, words = pretrain_spans(
-                work, start, data=data, tokenizer=words, spactor=spactor, config=config
+                work,
+                start,
+                data=data,
+                tokenizer=words,
+                spactor=spactor,
+                config=config,
+                by_spans=isinstance(model, str | Path) and _by_spans(Path(model)),
             )
         else:
             trained, words = pretrain_causal(work, start, data=data, tokenizer=words, config=config)
@@ -131,6 +134,14 @@ def pretrain(
             work.run.cost = {"after": cost_of(trained).to_dict()}
             checkpoint.save(trained, work.folder, tokenizer=words)
     return work.run
+
+
+def _by_spans(folder: Path) -> bool:
+    """Whether the record in a folder says that its model was trained by spans."""
+    if not (folder / FILE_NAME).is_file():
+        return False
+    run = Run.load(folder)
+    return run.command == "pretrain" and run.method in ("span", "spactor")
 
 
 def _start(model: str | Path | PreTrainedModel, config: PretrainConfig) -> PreTrainedModel:

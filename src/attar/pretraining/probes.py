@@ -65,7 +65,11 @@ class Probe:
         Raises:
             DataError: it cannot be read, or has no such columns.
         """
-        return cls(name, load_texts(data), load_texts(data, split="test"))
+        train, test = (
+            load_texts(data, split=split, remedy=f"rename those of the probe {name} to these")
+            for split in ("train", "test")
+        )
+        return cls(name, train, test)
 
 
 def probe_scores(

@@ -32,6 +32,8 @@ logger = logging.getLogger(__name__)
 
 #: as many as T5 has
 _SENTINELS = 100
+#: the largest share that T5 (section 3.3.3) was tried with
+_MOST_NOISE = 0.5
 T5_PAPER = Paper(
     title="Exploring the Limits of Transfer Learning with a Unified Text-to-Text Transformer",
     authors=(
@@ -99,6 +101,12 @@ class SpanText:
         lengths = span_lengths(
             config.context, noise_density=config.noise_density, mean_span=config.mean_span
         )
+        if config.noise_density > _MOST_NOISE:
+            logger.warning(
+                "noise_density=%g cuts out more than half of the text: inputs of %d tokens get "
+                "targets of %d; T5 has 0.15",
+                *(config.noise_density, lengths.inputs, lengths.targets),
+            )
         words = tokenizer or train_bpe(
             documents["train"],
             vocab_size=config.vocab_size,
@@ -156,6 +164,7 @@ def pretrain_spans(
     tokenizer: PreTrainedTokenizerBase | None,
     spactor: SpacTorConfig,
     config: PretrainConfig,
+    by_spans: bool = False,
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """Train a T5; the model and its tokenizer.
 
@@ -166,6 +175,7 @@ def pretrain_spans(
         tokenizer: of the model; None: one is trained.
         spactor: the first stage, where the objective is spactor.
         config: options.
+        by_spans: the model is known to come from such a training.
     """
     work.card = {"pipeline_tag": "text2text-generation"}
     if config.objective != "spactor":
@@ -182,7 +192,7 @@ def pretrain_spans(
     place(model)
     if work.main:
         work.run.quality["before"] = {"span_nats": pair_loss(model, held_out)}
-        if work.run.settings.get("model") is not None:
+        if work.run.settings.get("model") is not None and not by_spans:
             _warn_if_fine_tuned(model, held_out)
     state = work.sub_state("trainer")
     assert state is not None  # the verb asks for a folder
@@ -248,7 +258,8 @@ def _warn_if_fine_tuned(model: PreTrainedModel, rows: SpanRows) -> None:
     if chance < 0.5:
         logger.warning(
             "the model begins its output with the first sentinel with a probability of %.2f, as a "
-            "T5 does that was fine-tuned, or not trained with span corruption: after this training "
-            "it writes sentinels, whatever it did before; fine-tune it again afterwards",
+            "T5 does that was fine-tuned, or hardly trained with span corruption: after this "
+            "training it writes sentinels, whatever it did before; if it was fine-tuned, fine-tune "
+            "it again afterwards",
             chance,
         )

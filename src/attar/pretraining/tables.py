@@ -16,7 +16,7 @@ def stage_lines(run: Run) -> list[tuple[str, str]]:
         none = ("first stage", "none, as tau or mlm_probability is 0")
         return [*lines, none] if run.method == "spactor" else lines
     share = f"{100 * flops['overhead']:.0f}% more than of span corruption alone"
-    lines.append(("first stage", f"{tau:,} {'step' if tau == 1 else 'steps, each'} {share}"))
+    lines.append(("first stage", f"{tau:,} {'step,' if tau == 1 else 'steps, each'} {share}"))
     if found["auc"] is None:
         lines.append(("replaced tokens", "nothing is replaced in the held-out text"))
     else:

@@ -11,8 +11,9 @@ class SpacTorConfig:
     """The first stage: how tokens are replaced, and what each part of the loss weighs."""
 
     tau: float = 0.25
-    """Steps of the first stage; below 1, a share of all steps; 0: span corruption alone; as many as
-    max_steps: no second stage. Paper: about a quarter of the baseline's steps."""
+    """Steps of the first stage; below 1, a share of all steps, of which it must leave some to each
+    stage; 0: span corruption alone; as many as max_steps: no second stage. Paper: about a quarter
+    of the baseline's steps."""
     mlm_probability: float = 0.15
     """Share of the tokens of text, outside the spans, that are masked for the generator."""
     w_rtd: float = 1.0
@@ -52,7 +53,7 @@ class SpacTorConfig:
         """The step after which the first stage ends, tau in steps.
 
         Raises:
-            ConfigError: it is not within the run.
+            ConfigError: it is not within the run, or is a share that gives a stage no step.
         """
         if self.mlm_probability == 0:  # nothing is replaced, and nothing is there to be found
             return 0
@@ -61,5 +62,12 @@ class SpacTorConfig:
             raise ConfigError(
                 f"expected tau within the run, a whole number of steps up to {max_steps} or a "
                 f"share of them below 1, found {self.tau:g}; lower tau, or raise max_steps"
+            )
+        if 0 < self.tau < 1 and steps in (0, max_steps):
+            stage = "first" if steps == 0 else "second"
+            raise ConfigError(
+                f"tau={self.tau:g} as a share of {max_steps} steps leaves the {stage} stage none, "
+                f"as it rounds to {steps}; give tau in steps, from 0 to {max_steps}, or raise "
+                "max_steps"
             )
         return int(steps)
