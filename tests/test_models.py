@@ -12,7 +12,7 @@ import characters
 import tiny
 from attar import models
 from attar.data.tokens import pack
-from attar.errors import ConfigError, DataError
+from attar.errors import CompatibilityError, ConfigError, DataError
 from attar.evaluation import likelihood
 from attar.models import (
     AUTOCAST_FROM,
@@ -160,3 +160,10 @@ def test_a_config_keeps_what_it_lists_for_the_layers_that_stay() -> None:
     assert config.num_hidden_layers == 2
     assert (config.no_rope_layers, len(config.layer_types)) == ([1, 0], 2)
     assert config.eos_token_id == [1, 2, 3, 4]  # by its name, no list of layers
+
+
+def test_an_encoder_decoder_is_told_what_comes_first() -> None:
+    with pytest.raises(CompatibilityError, match="an encoder-decoder such as a T5 is fine-tuned"):
+        models.require_decoder(tiny.encoder_decoder("t5"))
+    with pytest.raises(CompatibilityError, match=r"found BertModel, .* no next-token loss$"):
+        models.require_decoder(tiny.model("bert"))
