@@ -17,7 +17,8 @@ from attar.cli.output import (
 )
 from attar.evaluation.model import bits_lines
 from attar.methods.spactor import SpacTorConfig
-from attar.pretraining.compare import CompareConfig, compare_objectives
+from attar.pretraining.arms import CompareConfig
+from attar.pretraining.compare import compare_objectives
 from attar.pretraining.config import PretrainConfig
 from attar.pretraining.pretrain import pretrain as train_model
 from attar.pretraining.tables import comparison_table, reached_lines, stage_lines
