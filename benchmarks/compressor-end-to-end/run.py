@@ -46,7 +46,7 @@ from attar.data.labelled.load import load_labelled
 from attar.data.labelled.task import Task
 from attar.data.vocabulary import learn
 from attar.distillation.config import CompressorConfig
-from attar.errors import BudgetError
+from attar.errors import BudgetError, ConfigError
 from attar.evaluation.flips import agreement, chance_level, kept, kept_above_chance
 from attar.methods.distiller.config import DistillConfig
 from attar.recipes import configured
@@ -154,7 +154,7 @@ def uniform(job: Job, budget: float) -> Path:
                 budget=f"bytes<={budget}MB",
                 compressor=CompressorConfig(storage="int8", space=str(space)),
             )
-        except BudgetError:
+        except (BudgetError, ConfigError):  # too large, or a smaller one was interrupted
             continue
     raise SystemExit(f"no factor of the teacher takes {budget} MB")
 
