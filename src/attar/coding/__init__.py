@@ -1,1 +1,1 @@
-"""Entropy coding in integers: frequencies, an arithmetic coder, and framed bit streams."""
+"""Signals and text as few bits: entropy coding in integers, wavelets, and quantisation."""
