@@ -7,9 +7,10 @@ and what to do. The command line prints the message without a traceback and leav
 
 import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import fields
 from difflib import get_close_matches
+from functools import cache
 from pathlib import Path
 from types import UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
@@ -126,34 +127,51 @@ def expect(fine: bool, name: str, found: object, expected: str) -> None:
         raise DataError(f"{name} must be {expected}; found {shown(found)}")
 
 
-def check_types(options: Any) -> None:
+def check_types(options: Any, *, inherited: bool = True) -> None:
     """Refuse a dataclass of options whose values are not of the types of their fields: the first
     line of its `__post_init__`, for who makes it in Python.
+
+    Args:
+        options: the dataclass.
+        inherited: look at the fields of the classes above, too.
 
     Raises:
         ConfigError: one is not, or is a number that is infinite or NaN.
     """
-    hints = get_type_hints(type(options))
-    for field in fields(options):
-        value, hint = getattr(options, field.name), hints[field.name]
-        require(_fits(value, hint), field.name, value, described(hint))
+    kind = type(options)
+    for name, hint in _hints(kind) if inherited else kind.__annotations__.items():
+        value = getattr(options, name)
+        if not _test(hint)(value):
+            require(False, name, value, described(hint))
 
 
-def _fits(value: Any, hint: Any) -> bool:
+@cache
+def _hints(kind: type) -> tuple[tuple[str, Any], ...]:
+    """The type of each field of a dataclass."""
+    hints = get_type_hints(kind)
+    return tuple((field.name, hints[field.name]) for field in fields(kind))
+
+
+@cache
+def _test(hint: Any) -> Callable[[Any], bool]:
+    """What tells whether a value is of a type."""
     origin, inner = get_origin(hint), get_args(hint)
     if origin in (Union, UnionType):
-        return any(_fits(value, one) for one in inner)
+        tests = [_test(one) for one in inner]
+        return lambda value: any(test(value) for test in tests)
     if origin is Literal:
-        return isinstance(value, str) and value in inner
+        return lambda value: isinstance(value, str) and value in inner
     if origin is tuple:
-        return isinstance(value, tuple | list) and all(_fits(one, inner[0]) for one in value)
+        of_each = _test(inner[0])
+        return lambda value: isinstance(value, tuple | list) and all(map(of_each, value))
     if hint is float:
-        return finite(value)
+        return finite
     if hint is Path:
-        return isinstance(value, str | Path)
+        return lambda value: isinstance(value, str | Path)
     if hint is int:
-        return isinstance(value, int) and not isinstance(value, bool)
-    return hint is Any or isinstance(value, origin or hint)
+        return lambda value: isinstance(value, int) and not isinstance(value, bool)
+    kind = origin or hint
+    return lambda value: hint is Any or isinstance(value, kind)
 
 
 _KINDS = {

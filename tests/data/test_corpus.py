@@ -13,7 +13,7 @@ import pytest
 from datasets import Dataset, load_dataset
 
 import processes
-from attar.data import encoded
+from attar.data import encoded, shards
 from attar.data.corpus import decode_corpus, encode_corpus, encoded_table
 from attar.data.encoded import load_encoded
 from attar.data.text import load_text
@@ -24,7 +24,7 @@ from attar.report.record import Run
 from scene import sources, tokenizer, write_text
 from windows import made
 
-WRITE_TABLE = encoded.parquet.write_table
+WRITE_TABLE = shards.parquet.write_table
 
 
 @pytest.fixture
@@ -41,7 +41,7 @@ def text(tmp_path: Path) -> Path:
 @pytest.fixture
 def small_shards(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(encoded, "SHARD_BYTES", 200)
-    monkeypatch.setattr(encoded, "FEW_SHARDS", 100)  # one worker encodes them in this process
+    monkeypatch.setattr(shards, "FEW_SHARDS", 100)  # one worker encodes them in this process
 
 
 @pytest.fixture
@@ -49,7 +49,7 @@ def light_processes(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Workers that need not load the libraries; how each pool of them would have been started."""
     asked: list[str] = []
     monkeypatch.setattr(
-        encoded, "get_context", lambda method: (asked.append(method), processes.context())[1]
+        shards, "get_context", lambda method: (asked.append(method), processes.context())[1]
     )
     return asked
 
@@ -64,19 +64,19 @@ def table(folder: Path) -> Path:
 
 
 def killed_after(
-    shards: int, patch: pytest.MonkeyPatch, *, error: Exception | None = None
+    count: int, patch: pytest.MonkeyPatch, *, error: Exception | None = None
 ) -> list[Path]:
     """The files that are written from now on; behind so many, half a file and an error."""
     written: list[Path] = []
 
     def write(shard: Any, file: Path, **options: Any) -> None:
-        if len(written) == shards:
+        if len(written) == count:
             file.write_bytes(b"half of it")
             raise error or RuntimeError("killed")
         written.append(file)
         WRITE_TABLE(shard, file, **options)
 
-    patch.setattr(encoded.parquet, "write_table", write)
+    patch.setattr(shards.parquet, "write_table", write)
     return written
 
 
@@ -115,7 +115,7 @@ def test_shards_do_not_depend_on_the_number_of_workers(
     here = contents(tmp_path / "here")
     assert len(here) > 3
     assert light_processes == []
-    monkeypatch.setattr(encoded, "FEW_SHARDS", 3)  # so that a single worker is a process, too
+    monkeypatch.setattr(shards, "FEW_SHARDS", 3)  # so that a single worker is a process, too
     for workers in (1, 2):
         encode_corpus(folder, data, output_dir=tmp_path / str(workers), workers=workers)
         assert contents(tmp_path / str(workers)) == here
@@ -238,7 +238,7 @@ def test_a_killed_worker_is_told_and_shards_stay(
 
     data = table(tmp_path / "table")
     with monkeypatch.context() as patch:
-        patch.setattr(encoded, "ProcessPoolExecutor", Broken)
+        patch.setattr(shards, "ProcessPoolExecutor", Broken)
         with pytest.raises(ResourceError, match=r"memory ran out; continue with resume"):
             encode_corpus(folder, data, output_dir=tmp_path / "ids", workers=2)
     encode_corpus(folder, data, output_dir=tmp_path / "ids", resume=True)
@@ -309,15 +309,15 @@ def test_an_ordinary_tokenizer_encodes_no_corpus(text: Path, tmp_path: Path) -> 
 def encode_for_ever(folder: Path, data: Path, out: Path) -> None:
     """Encode with two workers, in a group of processes of their own, and never come to the end."""
     os.setsid()
-    write = encoded.parquet.write_table
+    write = WRITE_TABLE
 
     def writes_once(*args: Any, **options: Any) -> None:
         while list(Path(f"{out}.partial").glob("*.parquet")):
             time.sleep(1)
         write(*args, **options)
 
-    encoded.SHARD_BYTES, encoded.parquet.write_table = 200, writes_once
-    encoded.get_context = lambda _: multiprocessing.get_context("fork")  # they inherit this
+    encoded.SHARD_BYTES, shards.parquet.write_table = 200, writes_once
+    shards.get_context = lambda _: multiprocessing.get_context("fork")  # they inherit this
     encode_corpus(folder, data, output_dir=out, workers=2, resume=True)
 
 

@@ -34,6 +34,8 @@ class Data:
     `conversations`, if there is one."""
     completion_column: str = "completion"
     """Column of what follows the prompts; need not be there."""
+    media_column: str | None = None
+    """Column of pictures or sound. None: the only column of such a type."""
     skip_empty: bool = False
     """Leave out labelled rows without text, which are refused otherwise."""
 

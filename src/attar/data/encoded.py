@@ -1,45 +1,28 @@
-"""A text as a folder of ids: Parquet shards next to the tokenizer that gives the text back.
+"""A text as a folder of ids: Parquet shards next to the tokenizer that gives the text back."""
 
-A shard is written aside and then put in place, so that what is there is complete; which documents
-go into which shard depends on the text alone.
-"""
-
-import glob
 import json
-import logging
-import os
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from hashlib import sha256
-from multiprocessing import get_context, parent_process
 from pathlib import Path
-from threading import Thread
 from typing import Any
 
-import datasets
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from datasets import Dataset, DatasetDict
+from numpy.typing import NDArray
 from pyarrow import parquet
 
 from attar import artefacts, checkpoint
-from attar.data.text import SPLITS, progress_only_on_terminals
-from attar.errors import ConfigError, DataError, ResourceError
-from attar.foreign import read_json
+from attar.data.shards import Shard, cut, facts_of, files_of, load_shards, write_shard, write_shards
+from attar.data.text import SPLITS
+from attar.errors import ConfigError
 from attar.models import DocumentTokenizer
-from attar.runtime import Bar
 
-logger = logging.getLogger(__name__)
-
-NAME = "{split}-{i:05d}-of-{n:05d}.parquet"
-"""The files of a split, with a column `input_ids`."""
 SHARD_BYTES = 16_000_000
 """Bytes of text in a shard: what a process holds at a time, about twice over."""
-FEW_SHARDS = 16
-"""Shards up to which a single worker is this process."""
 _ROWS = 1000  # documents whose lengths are read at a time
 
 
@@ -51,12 +34,7 @@ def is_encoded(source: object) -> bool:
     if not isinstance(source, str | Path):
         return False
     folder = artefacts.expanded(source)
-    return bool(encoded_files(folder, "train")) and (folder / "tokenizer_config.json").exists()
-
-
-def encoded_files(folder: str | Path, split: str) -> list[Path]:
-    """The files of a split, in order."""
-    return sorted(artefacts.expanded(folder).glob(f"{split}-*-of-*.parquet"))
+    return bool(files_of(folder, "train")) and (folder / "tokenizer_config.json").exists()
 
 
 def load_encoded(folder: str | Path) -> DatasetDict:
@@ -65,49 +43,10 @@ def load_encoded(folder: str | Path) -> DatasetDict:
     Raises:
         DataError: a split has no files, or one is missing or damaged.
     """
-    loaded = DatasetDict()
-    for split in SPLITS:
-        files = encoded_files(folder, split)
-        whole = int(files[0].stem.rpartition("-")[2]) if files else 0
-        if not files or len(files) != whole:
-            raise DataError(
-                f"expected {whole or 'some'} files of the split {split} in {str(folder)!r}, found "
-                f"{len(files)}; encode the text again"
-            )
-        try:
-            for file in files:
-                _check(file)
-            with progress_only_on_terminals():
-                names = [glob.escape(str(file)) for file in files]  # `datasets` takes patterns
-                rows = datasets.load_dataset("parquet", data_files=names, split="train")
-        except Exception as error:
-            raise DataError(
-                f"cannot read the ids in {str(folder)!r}, a file may be damaged "
-                f"({' '.join(str(error).split())[:200]}); encode the text again"
-            ) from error
-        assert isinstance(rows, Dataset)  # one split, not streamed
-        loaded[split] = rows
-    return loaded
-
-
-def _check(file: Path) -> None:
-    """Compare a file with the checksums in it, which `datasets` does not."""
-    with parquet.ParquetFile(file, page_checksum_verification=True) as opened:
-        for _ in opened.iter_batches():
-            pass
+    return load_shards(folder, SPLITS, what="the ids", again="encode the text again")
 
 
 # ------------------------------------------------------------------------------------------ writing
-
-
-@dataclass(frozen=True)
-class Shard:
-    """Documents `start` to `stop` of a split, and the file that their ids go to."""
-
-    split: str
-    start: int
-    stop: int
-    file: Path
 
 
 @dataclass(frozen=True)
@@ -145,13 +84,17 @@ def encode_shards(documents: DatasetDict, job: EncodeJob, *, workers: int) -> li
         ConfigError: the text or the tokenizer has changed since other shards were written.
         ResourceError: a process was ended from outside.
     """
-    plan = list(_plan(documents, job.folder))
-    _check_plan(plan, job.state / "plan.json", documents)
-    left = [shard for shard in plan if not shard.file.exists()]
-    if len(left) < len(plan):
-        logger.info("%d of %d shards are already written", len(plan) - len(left), len(plan))
-    documents = _on_disk(documents, job.state) if workers > 1 else documents
-    _encode_all(left, documents, job=job, workers=workers)
+    sizes = {str(split): _sizes(rows) for split, rows in documents.items()}
+    plan = cut(sizes, size=SHARD_BYTES, folder=job.folder)
+    write_shards(
+        plan,
+        documents,
+        write=partial(_encode_shard, job=job),
+        state=job.state,
+        workers=workers,
+        desc="encoding",
+        what="the text",
+    )
     return plan
 
 
@@ -161,89 +104,15 @@ def count_shards(plan: Sequence[Shard]) -> dict[str, dict[str, float]]:
     return {split: _counts(plan, split) for split in splits}
 
 
-def _plan(documents: DatasetDict, folder: Path) -> Iterator[Shard]:
-    """Cut every split into shards of about 16 MB of text, between documents."""
-    for split, rows in documents.items():
-        batches: Any = rows.with_format("arrow").iter(_ROWS)
-        sizes = [size for batch in batches for size in _sizes(batch["text"])]
-        place = np.cumsum(sizes) // SHARD_BYTES
-        starts = [0, *(np.flatnonzero(np.diff(place)) + 1).tolist()]
-        stops = [*starts[1:], len(sizes)]
-        for i, (start, stop) in enumerate(zip(starts, stops, strict=True)):
-            name = NAME.format(split=split, i=i, n=len(starts))
-            yield Shard(str(split), start, stop, folder / name)
+def _sizes(rows: Dataset) -> NDArray[np.int64]:
+    """Bytes of the text of each row."""
+    batches: Any = rows.with_format("arrow").iter(_ROWS)
+    sizes = [pc.call_function("binary_length", [batch["text"]]) for batch in batches]
+    return np.concatenate([np.asarray(part, np.int64) for part in sizes] or [np.zeros(0, np.int64)])
 
 
-def _sizes(texts: pa.ChunkedArray) -> list[int]:
-    """Bytes of each text."""
-    return pc.call_function("binary_length", [texts]).to_pylist()
-
-
-def _check_plan(plan: Sequence[Shard], noted: Path, documents: DatasetDict) -> None:
-    """Refuse to go on where the text is another one by now."""
-    now = [[s.split, s.start, s.stop] for s in plan]
-    now += [[split, rows._fingerprint] for split, rows in documents.items()]
-    if noted.exists() and read_json(noted, "the list of shards") != now:
-        raise ConfigError(
-            "cannot resume: the text has changed since the shards that are there were written; "
-            "delete the unfinished folder and start over"
-        )
-    artefacts.write_text(noted, json.dumps(now))
-
-
-def _on_disk(documents: DatasetDict, state: Path) -> DatasetDict:
-    """Rows that lie in memory go to disk, where other processes read them."""
-    for split, rows in documents.items():
-        if not rows.cache_files:
-            rows.save_to_disk(state / "text" / str(split))
-            documents[split] = Dataset.load_from_disk(str(state / "text" / str(split)))
-    return documents
-
-
-def _encode_all(
-    shards: Sequence[Shard], documents: DatasetDict, *, job: EncodeJob, workers: int
-) -> None:
-    progress = Bar(total=len(shards), desc="encoding", unit="shard")
-    if workers == 1 and len(shards) <= FEW_SHARDS:
-        for shard in shards:
-            _encode_shard(shard, documents[shard.split], job)
-            progress.update()
-        return
-    # Of many shards also a single worker is a process: rows are mapped again for each one, so that
-    # the pages of the one before are given back.
-    pool = ProcessPoolExecutor(
-        workers, mp_context=get_context("spawn"), initializer=_end_with_parent
-    )
-    with pool:
-        jobs = [pool.submit(_encode_shard, s, documents[s.split], job) for s in shards]
-        try:
-            for one in jobs:
-                one.result()
-                progress.update()
-        except BrokenProcessPool:
-            raise ResourceError(
-                "a worker process was killed, perhaps because memory ran out; continue with resume "
-                "(--resume) and fewer workers, finished shards are kept"
-            ) from None
-        except BaseException:
-            pool.shutdown(wait=True, cancel_futures=True)
-            raise
-
-
-def _end_with_parent() -> None:
-    """A killed parent leaves its processes waiting for work for ever, so they watch it."""
-
-    def watch() -> None:
-        parent = parent_process()
-        assert parent is not None
-        parent.join()
-        os._exit(1)
-
-    Thread(target=watch, daemon=True).start()
-
-
-def _encode_shard(shard: Shard, documents: Dataset, job: EncodeJob) -> None:
-    """Write the ids of a shard aside, then put them in place."""
+def _encode_shard(shard: Shard, documents: Dataset, *, job: EncodeJob) -> None:
+    """Write the ids of a shard."""
     tokenizer = checkpoint.load_document_tokenizer(job.tokenizer)
     if meaning_of(tokenizer) != job.meaning:
         raise ConfigError(f"the tokenizer in {str(job.tokenizer)!r} was changed; start over")
@@ -260,16 +129,9 @@ def _encode_shard(shard: Shard, documents: Dataset, job: EncodeJob) -> None:
         ids = ids[: ends[-1]]
         size = len(tokenizer.decode_bytes(ids))
     column = pa.LargeListArray.from_arrays(pa.array(ends, pa.int64()), pa.array(ids, pa.int32()))
-    facts = json.dumps({"bytes": size, "documents": len(texts)})
-    written = pa.table({"input_ids": column}).replace_schema_metadata({"attar": facts})
-    with artefacts.replacing(shard.file, folder=job.state) as unfinished:
-        parquet.write_table(
-            written,
-            unfinished,
-            compression="zstd",
-            row_group_size=10_000,
-            write_page_checksum=True,
-        )
+    facts = {"bytes": size, "documents": len(texts)}
+    table = pa.table({"input_ids": column})
+    write_shard(table, shard, facts=facts, state=job.state, row_group_size=10_000)
 
 
 def _counts(plan: Sequence[Shard], split: str) -> dict[str, float]:
@@ -277,10 +139,10 @@ def _counts(plan: Sequence[Shard], split: str) -> dict[str, float]:
     counts = {"documents": 0, "bytes": 0, "ids": 0, "rows": 0}
     for shard in plan:
         if shard.split == split:
-            file = parquet.ParquetFile(shard.file)
-            facts = json.loads((file.schema_arrow.metadata or {})[b"attar"])
+            facts = facts_of(shard.file)
             counts["documents"] += facts["documents"]
             counts["bytes"] += facts["bytes"]
+            file = parquet.ParquetFile(shard.file)
             counts["rows"] += file.metadata.num_rows
             groups = range(file.metadata.num_row_groups)
             counts["ids"] += sum(file.metadata.row_group(g).column(0).num_values for g in groups)
