@@ -23,6 +23,8 @@ import torch.distributed as dist
 import torch.nn.functional as F
 from datasets import Dataset
 from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
 from transformers import PreTrainedModel, Trainer, TrainingArguments
 from transformers.integrations.integration_utils import get_available_reporting_integrations
 from transformers.trainer_callback import PrinterCallback
@@ -42,6 +44,7 @@ from attar.train.resume import (
     save_weights,
     tidy,
 )
+from attar.train.schedules import LogCosinePlateau
 
 FLOAT = torch.float32  # of weights in training: smaller types swallow small updates
 _POLYNOMIAL_END = 1e-7  # learning rate at the end of transformers' polynomial schedule
@@ -59,6 +62,9 @@ class Term:
 
 Compute = Callable[[nn.Module, Batch], dict[str, Term]]
 """A loss: (model, batch) -> its parts by name. All are logged, but for one called "loss"."""
+
+Schedule = Callable[[Optimizer], LRScheduler]
+"""What changes the learning rate of an optimizer, whose rate is the peak."""
 
 Prepare = Callable[[PreTrainedModel, Batch, int], Batch]
 """(model, batch, steps done) -> the batch to train on, such as with texts that the model writes. It
@@ -183,6 +189,7 @@ class ExactTrainer(Trainer):
         stamp: identifies the data; written into each checkpoint and compared on resume.
         last_step: the step after which this part of the training ends, if it is a part.
         finish: called then, before the checkpoint.
+        schedule: makes the learning-rate scheduler, in place of the arguments'.
     """
 
     loss_is_scaled_for_ga = True  # compute_loss divides by the counts of all accumulated batches
@@ -196,16 +203,28 @@ class ExactTrainer(Trainer):
         stamp: str,
         last_step: int | None,
         finish: Callable[[], None] | None,
+        schedule: Schedule | None,
         **kwargs: Any,
     ) -> None:
         super().__init__(*args, **kwargs)
-        self._finish = finish
+        self._finish, self._schedule = finish, schedule
         if last_step is not None:
             self.add_callback(LastStep(last_step, then=self._end_part))
         self._source, self._prepare, self._bf16, self._stamp = source, prepare, bf16, stamp
         self._counts: dict[str, Tensor] = {}  # of the present step, over all processes
         self._parts: dict[str, Tensor] = {}  # this process's share, summed since the last log line
         self._steps = 0
+
+    def create_scheduler(
+        self, num_training_steps: int, optimizer: Optimizer | None = None
+    ) -> LRScheduler:
+        """The one that `schedule` makes, or that of the arguments."""
+        if self._schedule is None:
+            return super().create_scheduler(num_training_steps, optimizer)
+        if self.lr_scheduler is None:
+            own: Any = optimizer or self.optimizer
+            self.lr_scheduler = self._schedule(own)
+        return self.lr_scheduler  # pyright: ignore[reportReturnType]
 
     def get_batch_samples(
         self, epoch_iterator: Iterator[Batch], num_batches: int, device: torch.device
@@ -253,6 +272,8 @@ class ExactTrainer(Trainer):
                 f"a peak learning rate of {self.args.learning_rate:g}; lower learning_rate or "
                 "raise warmup_steps"
             )
+        if isinstance(self.lr_scheduler, LogCosinePlateau):
+            self.lr_scheduler.observe(float(self._summed(loss.detach().clone())))
         shares.pop("loss", None)
         for name, value in shares.items():
             self._parts[name] = self._parts.get(name, torch.zeros_like(value)) + value.detach()
@@ -369,6 +390,7 @@ def fit(
     watch: Watch | None = None,
     last_step: int | None = None,
     finish: Callable[[], None] | None = None,
+    schedule: Schedule | None = None,
 ) -> Training:
     """Train `model` in place and leave it in evaluation mode.
 
@@ -391,6 +413,7 @@ def fit(
             and the state of the optimizer is that of the model alone.
         finish: called then, before the checkpoint; it may change modules of the model, but not
             which tensors are its parameters.
+        schedule: the learning rate's, in place of the one that `config` names.
 
     Raises:
         ConfigError: the weights are not float32, or `resume` meets other data.
@@ -428,6 +451,7 @@ def fit(
             stamp=stamp,
             last_step=last_step,
             finish=finish,
+            schedule=schedule,
             optimizer_cls_and_kwargs=optimizer_class(
                 config.optim, learning_rate=config.learning_rate, adam_beta2=config.adam_beta2
             ),
