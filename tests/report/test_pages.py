@@ -1,6 +1,5 @@
 """Pages and cards are whole, escaped, and tell no local paths."""
 
-from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
@@ -11,29 +10,8 @@ from huggingface_hub import ModelCard
 from attar.errors import ConfigError
 from attar.report.pages import html_report, model_card
 from attar.report.record import Paper, Run
+from markup import Page
 from records import HOSTILE, make
-
-
-class Page(HTMLParser):
-    """Tags left open, all tags seen, and the addresses that a browser would fetch."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.open: list[str] = []
-        self.tags: set[str] = set()
-        self.fetched: list[str] = []
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.add(tag)
-        if tag not in ("meta", "br", "path", "rect", "use"):
-            self.open.append(tag)
-        for name, value in attrs:
-            if name in ("src", "xlink:href") or (name == "href" and tag != "a"):
-                self.fetched.append(value or "")
-
-    def handle_endtag(self, tag: str) -> None:
-        if tag not in ("meta", "br", "path", "rect", "use"):
-            assert self.open.pop() == tag
 
 
 def test_html_report_is_whole_escaped_and_needs_no_network(tmp_path: Path) -> None:

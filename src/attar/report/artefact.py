@@ -160,8 +160,8 @@ def artefact(
 def _warn_of_other_data(command: str, settings: Mapping[str, Any]) -> None:
     """Say so where a model was made with other data than it is given: the scores would mislead."""
     given = settings.get("data")
-    # a tokenizer is made once for many texts, and a model is served with n-grams of other texts
-    if not given or command.startswith(("tokenizer", "ngrams")):
+    # a tokenizer and a codec are made once for much data, and n-grams are those of other texts
+    if not given or command.startswith(("codec", "tokenizer", "ngrams")):
         return
     labelled = "task" in settings  # a student may well come from plain text
     for role in ("teacher",) if labelled else ("model", "target", "teacher"):

@@ -75,20 +75,32 @@ def html_report(
         ConfigError: the file cannot be written.
     """
     shown = list(names or tables.names_of(runs))
-    page = (
-        _templates(escape=True)
-        .get_template("report.html")
-        .render(
-            title=printable(title),
-            conclusion=verdict.conclusion(runs, names=shown),
-            warning=verdict.scored_apart(runs, names=shown),
-            table=Markup(tables.comparison(runs, names=shown).html()),
-            charts=_charts(runs, shown),
-            speeds=_speed_charts(runs, shown),
-            sections=[_section(run, name) for run, name in zip(runs, shown, strict=True)],
-            version=versions()["attar"],
-        )
+    return write_page(
+        "report.html",
+        path,
+        title=printable(title),
+        conclusion=verdict.conclusion(runs, names=shown),
+        warning=verdict.scored_apart(runs, names=shown),
+        table=Markup(tables.comparison(runs, names=shown).html()),
+        charts=_charts(runs, shown),
+        speeds=_speed_charts(runs, shown),
+        sections=[_section(run, name) for run, name in zip(runs, shown, strict=True)],
     )
+
+
+def write_page(template: str, path: str | Path, **values: Any) -> Path:
+    """Fill one of the package's HTML templates and write it, whole or not at all. Returns its path.
+
+    Args:
+        template: its name.
+        path: the file.
+        values: what the template shows, escaped unless it is `Markup`; `version` is put in.
+
+    Raises:
+        ConfigError: the file cannot be written.
+    """
+    filled = _templates(escape=True).get_template(template)
+    page = filled.render(version=versions()["attar"], **values)
     target = Path(path)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -99,7 +111,7 @@ def html_report(
 
 
 def is_report(head: bytes) -> bool:
-    """Whether a file that begins so is one that `html_report` wrote."""
+    """Whether a file that begins so is one that `write_page` wrote."""
     return b'<meta name="generator" content="Attar' in head
 
 

@@ -1,0 +1,262 @@
+"""`codec train`: from data to a codec in a folder, resumed to the same, and continued without harm
+to what was encoded before."""
+
+import math
+import os
+import signal
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import soundfile
+import torch
+from PIL import Image
+from safetensors.torch import load_file
+
+import signals
+from attar.codec import training as room
+from attar.codec.config import CodecConfig
+from attar.codec.measuring import rate
+from attar.codec.opening import load_codec
+from attar.codec.training import step_for, train
+from attar.errors import ConfigError, DataError
+from attar.methods.walloc.objective import mean_squared_error
+from attar.report.record import Run
+
+CLOSED = CodecConfig(step=0.01, levels=2, reduction=4, max_items=8, eval_items=2, bf16=False)
+TRAINED = replace(
+    CLOSED,
+    decoder="conv",
+    decoder_width=8,
+    decoder_blocks=1,
+    crop=16,
+    max_steps=6,
+    save_steps=2,
+    logging_steps=2,
+    warmup_steps=2,
+)
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("pictures")
+    for split, count in (("train", 8), ("test", 2)):
+        (folder / split).mkdir()
+        for n in range(count):
+            array = signals.pixels(40, 48, seed=n + (split == "test") * 99)
+            Image.fromarray(array).save(folder / split / f"{n}.png")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def closed(pictures: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("closed") / "codec"
+    train(data=str(pictures), config=CLOSED, output_dir=folder)
+    return folder
+
+
+def weights(folder: Path) -> dict[str, torch.Tensor]:
+    return load_file(folder / "model.safetensors")
+
+
+def test_the_closed_form_is_recorded_and_saved(closed: Path) -> None:
+    run = Run.load(closed)
+    codec = load_codec(closed)
+    assert run.details["fingerprint"] == codec.fingerprint
+    assert run.details["items"] == {"train": 8, "held out": 2}
+    assert codec.config.latent_channels == 12
+    assert not codec.training
+    assert {row["name"] for row in run.details["rows"]} == {"closed form", "lanczos", "colour"}
+    scores = run.quality["after"]
+    assert scores["ratio"] == pytest.approx(4, rel=0.1)
+    assert scores["psnr"] > 28
+    assert run.cost["after"]["params"] == sum(p.numel() for p in codec.parameters())
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"train_encoder": True, "domain": "signal", "rate_weight": 0.03},
+        {"train_encoder": True, "published_schedule": True, "warmup_steps": 3},
+    ],
+)
+def test_an_interrupted_training_resumes_to_the_same_codec(
+    pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: dict[str, Any]
+) -> None:
+    config = replace(TRAINED, **options)
+    calls = 0
+
+    def interrupted(*args: Any, **kwargs: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        if calls == 4:
+            os.kill(os.getpid(), signal.SIGINT)
+        return mean_squared_error(*args, **kwargs)
+
+    cut, whole = tmp_path / "cut", tmp_path / "whole"
+    with monkeypatch.context() as patch:
+        patch.setattr(room, "mean_squared_error", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            train(data=str(pictures), config=config, output_dir=cut)
+    assert not cut.exists()
+    train(data=str(pictures), config=config, output_dir=cut, resume=True)
+    train(data=str(pictures), config=config, output_dir=whole)
+    one, other = weights(cut), weights(whole)
+    assert one.keys() == other.keys()
+    assert all(torch.equal(one[name], other[name]) for name in one)
+    first, second = Run.load(cut), Run.load(whole)
+    assert first.details["fingerprint"] == second.details["fingerprint"]
+    for name in ("psnr", "rate"):
+        assert first.quality["after"][name] == second.quality["after"][name]
+
+
+def test_a_decoder_for_a_codec_leaves_its_files_as_they_are(
+    pictures: Path, closed: Path, tmp_path: Path
+) -> None:
+    before = load_codec(closed)
+    item = signals.picture(40, 48, seed=5)
+    raw = before.compress(item)
+    run = train(closed, str(pictures), config=TRAINED, output_dir=tmp_path / "grown")
+    grown = load_codec(tmp_path / "grown")
+    assert grown.fingerprint == before.fingerprint == run.details["fingerprint"]
+    assert grown.compress(item) == raw
+    assert grown.config.decoder == "conv"
+    assert not torch.equal(grown.decompress(raw).values, before.decompress(raw).values)
+    assert run.quality["after"]["psnr"] == pytest.approx(run.quality["before"]["psnr"], abs=1)
+    assert run.quality["after"]["rate"] == run.quality["before"]["rate"]
+    assert torch.equal(weights(closed)["steps"], grown.steps)
+    # and once more, from where it is
+    again = train(tmp_path / "grown", str(pictures), config=TRAINED, output_dir=tmp_path / "more")
+    assert again.quality["before"]["psnr"] == pytest.approx(run.quality["after"]["psnr"])
+    assert again.details["fingerprint"] == before.fingerprint
+
+
+def test_a_trained_encoder_is_another_codec(pictures: Path, closed: Path, tmp_path: Path) -> None:
+    config = replace(CLOSED, train_encoder=True, crop=16, max_steps=2)
+    run = train(closed, str(pictures), config=config, output_dir=tmp_path / "other")
+    raw = load_codec(closed).compress(signals.picture(20, 20))
+    assert run.details["fingerprint"] != Run.load(closed).details["fingerprint"]
+    with pytest.raises(DataError, match="expected latents of the codec"):
+        load_codec(tmp_path / "other").decompress(raw)
+
+
+def test_a_full_encoder_learns(pictures: Path, tmp_path: Path) -> None:
+    shape = {"encoder": "full", "encoder_width": 8, "encoder_blocks": 1, "train_encoder": True}
+    steps = {"reduction": 16.0, "max_steps": 50, "learning_rate": 2e-3, "crop": 40}
+    full = replace(TRAINED, **shape, **steps)
+    run = train(data=str(pictures), config=full, output_dir=tmp_path / "full")
+    codec = load_codec(tmp_path / "full")
+    assert codec.encoder is not None
+    assert codec.encoder.get_parameter("last.weight").any()
+    assert run.quality["after"]["psnr"] > run.quality["before"]["psnr"]
+    assert run.cost["after"]["encoder_params"] == 5_014
+
+
+@pytest.mark.parametrize("bits", [0.8, 3.0])
+def test_a_step_is_found_for_the_bits_that_are_asked_for(
+    pictures: Path, tmp_path: Path, bits: float
+) -> None:
+    config = replace(CLOSED, bits_per_sample=bits)
+    run = train(data=str(pictures), config=config, output_dir=tmp_path / "codec")
+    codec = load_codec(tmp_path / "codec")
+    rows = [signals.picture(40, 48, seed=n) for n in range(8)]
+    assert rate(codec, rows) == pytest.approx(bits, rel=0.02)
+    assert rate(codec, rows) <= bits
+    assert float(codec.steps[0]) == pytest.approx(run.details["step"])
+
+
+def test_bits_that_no_step_takes_are_refused() -> None:
+    codec = signals.codec()
+    rows = [signals.picture(40, 48)]
+    for bits in (1e-3, 1e3):
+        with pytest.raises(ConfigError, match=r"expected bits_per_sample from \d"):
+            step_for(codec, rows, bits=bits)
+    with pytest.raises(ConfigError, match="signals must be one or more"):
+        step_for(codec, [], bits=1.0)
+
+
+def test_a_codec_of_sound(tmp_path: Path) -> None:
+    folder = tmp_path / "sound"
+    folder.mkdir()
+    for n in range(3):
+        soundfile.write(folder / f"{n}.wav", signals.samples(4000, seed=n), 8000)
+    config = replace(TRAINED, levels=4, crop=100, max_steps=2)
+    run = train(data=str(folder), config=config, output_dir=tmp_path / "codec")
+    codec = load_codec(tmp_path / "codec")
+    assert (codec.config.ndim, codec.config.channels, codec.config.boundary) == (1, 2, "open")
+    assert run.details["items"] == {"train": 2, "held out": 1}
+    assert {"snr", "si_sdr", "psnr"} <= run.quality["after"].keys()
+    assert run.details["sound"]
+    assert all(math.isfinite(v) for v in run.quality["after"].values())
+
+
+def test_a_run_that_diverges_or_fails_leaves_nothing(pictures: Path, tmp_path: Path) -> None:
+    wild = replace(TRAINED, learning_rate=1e30, warmup_steps=0, max_grad_norm=0)
+    with pytest.raises(ConfigError, match="lower learning_rate"):
+        train(data=str(pictures), config=wild, output_dir=tmp_path / "codec")
+    with pytest.raises(DataError, match="there is no file or folder"):
+        train(data=str(tmp_path / "none"), config=CLOSED, output_dir=tmp_path / "codec")
+    with pytest.raises(ConfigError, match="bits_per_sample from"):
+        strange = replace(CLOSED, bits_per_sample=1e4)
+        train(data=str(pictures), config=strange, output_dir=tmp_path / "codec")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"reduction": 0.5}, "reduction must be 1 or more"),
+        ({"step": 0.0}, "step must be above 0"),
+        ({"bits_per_sample": 0.0}, "bits_per_sample must be above 0"),
+        ({"crop": 0}, "crop must be at least 1"),
+        ({"max_items": 0}, "max_items must be at least 1"),
+        ({"eval_items": 0}, "eval_items must be at least 1"),
+        ({"rate_weight": -0.1}, "rate_weight must be zero or more"),
+        ({"decoder": "huge"}, "decoder must be one of linear, conv, walloc"),
+        ({"bits_per_sample": 1.0, "quantizer": "gauss_compand"}, "companded latents have none"),
+        ({"bits_per_sample": 1.0, "paper": "rgb_16x"}, "companded latents have none"),
+        ({"encoder": "full"}, "expected train_encoder with the encoder full"),
+        ({"published_schedule": True, "rate_weight": 0.03}, "found both"),
+    ],
+)
+def test_options_that_do_not_go_together_are_refused(options: dict[str, Any], said: str) -> None:
+    with pytest.raises(ConfigError, match=said):
+        CodecConfig(**options)
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"reduction": 1e4}, "reduction must be at most 48"),
+        ({"levels": 13}, "levels must be from 1 to 12"),
+        ({"paper": "rgb_5x"}, "paper must be one of rgb_4x"),
+        ({"paper": "stereo_5x"}, "is for 1 axes and 2 channels"),
+        ({"stages": 2, "quantizer": "gauss_compand"}, "the quantizer step with several stages"),
+        ({"wavelet": "db0"}, "wavelet must be an orthogonal"),
+        ({"decoder": "walloc", "decoder_width": 40}, "decoder_width must be a multiple of 32"),
+    ],
+)
+def test_a_shape_that_cannot_be_is_refused_and_leaves_nothing(
+    pictures: Path, tmp_path: Path, options: dict[str, Any], said: str
+) -> None:
+    with pytest.raises(ConfigError, match=said):
+        train(data=str(pictures), config=replace(CLOSED, **options), output_dir=tmp_path / "codec")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_codec_that_is_given_is_trained_further_or_refused(
+    pictures: Path, closed: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "codec"
+    with pytest.raises(ConfigError, match="can only be trained further"):
+        train(closed, str(pictures), config=CLOSED, output_dir=out)
+    with pytest.raises(ConfigError, match="expected no paper with a codec that is given"):
+        train(closed, str(pictures), config=replace(CLOSED, paper="rgb_16x"), output_dir=out)
+    folder = tmp_path / "sound"
+    folder.mkdir()
+    soundfile.write(folder / "a.wav", signals.samples(4000), 8000)
+    with pytest.raises(DataError, match="expected a signal of 2 axes besides channels, found 1"):
+        train(closed, str(folder), config=TRAINED, output_dir=out)
+    assert not out.exists()
