@@ -11,6 +11,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from attar import codec as codec
     from attar import draft as draft
     from attar import ngrams as ngrams
     from attar import pipeline as pipeline
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     from attar.checkpoint import save as save
     from attar.cli.demo import make_demo as demo  # noqa: F401
     from attar.cli.run import run_recipe as run  # noqa: F401
+    from attar.codec.config import CodecConfig as CodecConfig
+    from attar.codec.evaluating import EvaluateCodecConfig as EvaluateCodecConfig
     from attar.completion import generate as generate
     from attar.conversion.export import export as export
     from attar.data.data import Data as Data
@@ -54,6 +57,8 @@ if TYPE_CHECKING:
     from attar.methods.superposed import NGramSearchConfig as NGramSearchConfig
     from attar.methods.superposed import SuperposedConfig as SuperposedConfig
     from attar.methods.superposed import SuperposedDecoder as SuperposedDecoder
+    from attar.methods.walloc import WaveletCodec as WaveletCodec
+    from attar.methods.walloc import WaveletCodecConfig as WaveletCodecConfig
     from attar.pretraining.arms import CompareConfig as CompareConfig
     from attar.pretraining.compare import compare_objectives as compare_objectives
     from attar.pretraining.config import PretrainConfig as PretrainConfig
@@ -82,6 +87,8 @@ _HOMES = MappingProxyType(
         "save": "attar.checkpoint",
         "demo": "attar.cli.demo:make_demo",
         "run": "attar.cli.run:run_recipe",
+        "CodecConfig": "attar.codec.config",
+        "EvaluateCodecConfig": "attar.codec.evaluating",
         "generate": "attar.completion",
         "export": "attar.conversion.export",
         "Data": "attar.data.data",
@@ -112,6 +119,8 @@ _HOMES = MappingProxyType(
         "NGramSearchConfig": "attar.methods.superposed",
         "SuperposedConfig": "attar.methods.superposed",
         "SuperposedDecoder": "attar.methods.superposed",
+        "WaveletCodec": "attar.methods.walloc",
+        "WaveletCodecConfig": "attar.methods.walloc",
         "recipe": "attar.recipes:read_recipe",
         "compare": "attar.report.compare",
         "env": "attar.report.environment:environment",
@@ -132,7 +141,7 @@ _HOMES = MappingProxyType(
         "pretrain": "attar.pretraining.pretrain",
     }
 )
-_NOUNS = ("draft", "ngrams", "pipeline", "supernet", "tokenizer")
+_NOUNS = ("codec", "draft", "ngrams", "pipeline", "supernet", "tokenizer")
 __all__ = ["__version__", *_NOUNS, *_HOMES]  # pyright: ignore[reportUnsupportedDunderAll]
 
 

@@ -69,6 +69,8 @@ def typed_options(function: Callable[..., Any]) -> set[str]:
             if hasattr(pattern, "search"):
                 names = {one for one in names if pattern.search(one)}
             options |= names
+        elif isinstance(told.name, tuple) and len(told.name) > 1:  # one value under several names
+            options |= {one.removeprefix("--").replace("-", "_") for one in told.name}
         else:
             options.add(name)
     return options

@@ -1,6 +1,6 @@
 """Every recipe that ships is one that its verb takes, to the letter, and the smallest ones run."""
 
-from dataclasses import fields
+from dataclasses import asdict, fields
 from inspect import signature
 from pathlib import Path
 from typing import Any
@@ -10,8 +10,10 @@ import pytest
 import attar
 import scene
 from attar import completion
-from attar.cli import distill, draft, generate, heal, pretrain, prune, supernet
+from attar.cli import codec, distill, draft, generate, heal, pretrain, prune, supernet
 from attar.cli import tokenizer as tokenizer_verbs
+from attar.codec.config import CodecConfig
+from attar.codec.page import Measured
 from attar.errors import ConfigError
 from attar.methods.bonsai import BonsaiConfig
 from attar.methods.distiller.config import DistillConfig
@@ -46,6 +48,8 @@ def config_class(name: str) -> type:
         return DistillSpecConfig
     if name.startswith("equal_info/"):
         return EqualInfoConfig
+    if name.startswith("walloc/"):
+        return CodecConfig
     return HealConfig if "heal" in name else BonsaiConfig
 
 
@@ -63,6 +67,7 @@ def test_the_command_line_reads_it_as_python_does(
         seen.append(config)
         assert recipe == name
         details = {"form": "uniform", "notes": [], "test_rows": 9}
+        details |= {"rows": [asdict(Measured(name="codec"))], "sound": False}
         details |= {"best_length": 3, "predicted_speedup": 1.0, "best_step": 0, "draft_tokens": 5}
         quality = {"after": {"bytes_per_window": 5.0, "bytes_per_id": 5.0}}
         return Run(command="captured", details=details, quality=quality)
@@ -73,6 +78,7 @@ def test_the_command_line_reads_it_as_python_does(
     monkeypatch.setattr(distill, "distill_model", capture)
     monkeypatch.setattr(draft, "train_draft", capture)
     monkeypatch.setattr(tokenizer_verbs, "train_tokenizer", capture)
+    monkeypatch.setattr(codec, "train_codec", capture)
     kind = config_class(name)
     command = {
         PretrainConfig: ["pretrain"],
@@ -80,6 +86,7 @@ def test_the_command_line_reads_it_as_python_does(
         HealConfig: ["heal", "m", "--teacher", "t"],
         DistillSpecConfig: ["draft", "train", "m", "--target", "t"],
         EqualInfoConfig: ["tokenizer", "train"],
+        CodecConfig: ["codec", "train"],
         DistillConfig: ["distill", "m", "--data", "d", "--teacher", "t"],
     }[kind]
     assert run([*command, "--config", name, "-o", "x"]) == 0

@@ -44,6 +44,7 @@ COMMANDS = MappingProxyType(
         "supernet": "Train a family of networks at once, and take the best within a budget.",
         "tokenizer": "Make and use a tokenizer that a language model built (Equal-Info Windows).",
         "ngrams": "Count which tokens follow which in a text, for drafts without a forward pass.",
+        "codec": "Make and use a codec: pictures or sound small, as models train on them (WaLLoC).",
         "evaluate": "Perplexity, bits per byte, speed and benchmark tasks of a model.",
         "cost": "What a model costs: parameters, bytes, MACs, cache, latency.",
         "export": "Write a model for llama.cpp and Ollama (GGUF) or onnxruntime (ONNX).",
@@ -53,11 +54,12 @@ COMMANDS = MappingProxyType(
         "env": "Versions and hardware, for a bug report.",
     }
 )
-NOUNS = frozenset({"draft", "ngrams", "pipeline", "supernet", "tokenizer"})
+NOUNS = frozenset({"codec", "draft", "ngrams", "pipeline", "supernet", "tokenizer"})
 #: verbs with a sub-command
 COMPARED = frozenset({("pretrain", "compare")})
 _WITHOUT_RECIPE = frozenset(
     {"compare", "demo", "env", "export", "pipeline evaluate", "recipe", "supernet export"}
+    | {"codec encode", "codec decode"}
     | {f"tokenizer {verb}" for verb in ("decode", "compress", "decompress")}
 )
 #: the recipe of options that are not given, where a student of `attar distill` has a budget

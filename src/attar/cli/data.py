@@ -7,6 +7,7 @@ from typing import Annotated, Any
 from cyclopts import Group, Parameter
 
 from attar.data.data import STDLIB, Data
+from attar.data.pictures import DEMO
 from attar.errors import ConfigError
 
 _GROUP = Group("Data", sort_key=2)
@@ -96,12 +97,34 @@ class LabelledOptions(LabelOptions):
 
 
 @dataclass(frozen=True)
+class MediaOptions:
+    """Pictures, sound or arrays."""
+
+    data: str = DEMO
+    """A picture, a recording or a .npy file, a folder or a .tar of them, a Parquet file, a Hub
+    name, or demo: pictures that need no download."""
+    data_config: str | None = None
+    """Configuration of a data set on the Hub."""
+    media_column: str | None = None
+    """Column of the pictures or the sound. Default: the only one of such a type."""
+
+    def whole(self) -> Data:
+        """What Python's verbs take."""
+        return Data(self.data, config=self.data_config, media_column=self.media_column)
+
+    def words(self) -> list[str]:
+        """The same data, as words of another command line."""
+        return words_of(self.whole().settings())
+
+
+@dataclass(frozen=True)
 class ScoredOptions(LabelOptions, PromptOptions):
     """Whatever a model is scored on: documents, conversations or labelled examples."""
 
 
 Text = Annotated[TextOptions, Parameter(name="*", group=_GROUP)]
 TextOrPairs = Annotated[TextOrPairOptions, Parameter(name="*", group=_GROUP)]
+Media = Annotated[MediaOptions, Parameter(name="*", group=_GROUP)]
 Scored = Annotated[ScoredOptions, Parameter(name="*", group=_GROUP)]
 Labelled = Annotated[LabelledOptions, Parameter(name="*", group=_GROUP)]
 Prompts = Annotated[PromptOptions, Parameter(name="*", group=_GROUP)]
