@@ -150,7 +150,8 @@ def test_a_wrong_command_is_noticed(words: list[str]) -> None:
 
 
 @pytest.mark.parametrize("block", PYTHON)
-def test_python_compiles_and_its_names_exist(block: str) -> None:
+def test_python_compiles_and_its_names_exist(block: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(ROOT / "examples")  # what scripts share lies beside them
     check_python(block)
 
 
