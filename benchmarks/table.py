@@ -31,6 +31,7 @@ PAGES = (
     METHODS / "superposed.md",
     METHODS / "compressor.md",
     METHODS / "spactor.md",
+    METHODS / "walloc.md",
 )
 #: pages whose benchmarks do not all begin with the method's name
 OWN = {
@@ -59,6 +60,10 @@ AT_LEAST = (
     "speculative-llm",
     "speculative-speed",
     "superposed-speed",
+    "walloc-dataset",
+    "walloc-learning",
+    "walloc-rd",
+    "walloc-speed",
 )
 #: what is judged by its figure, not by a ratio
 BY_FIGURE = (
@@ -71,6 +76,8 @@ BY_FIGURE = (
     "mos-translation",
     "ngram-store",
     "serve-fuzz",
+    "walloc-learning",
+    "walloc-rd",
 )
 BEGIN, END = "<!-- results:begin -->", "<!-- results:end -->"
 REAL_BEGIN, REAL_END = "<!-- smollm2:begin -->", "<!-- smollm2:end -->"
