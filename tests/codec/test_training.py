@@ -183,6 +183,9 @@ def test_a_codec_of_sound(tmp_path: Path) -> None:
     for n in range(3):
         soundfile.write(folder / f"{n}.wav", signals.samples(4000, seed=n), 8000)
     config = replace(TRAINED, levels=4, crop=100, max_steps=2)
+    with pytest.raises(ConfigError, match="expected the domain signal with a codec that filters"):
+        published = replace(config, paper="stereo_5x")
+        train(data=str(folder), config=published, output_dir=tmp_path / "codec")
     run = train(data=str(folder), config=config, output_dir=tmp_path / "codec")
     codec = load_codec(tmp_path / "codec")
     assert (codec.config.ndim, codec.config.channels, codec.config.boundary) == (1, 2, "open")
@@ -190,6 +193,25 @@ def test_a_codec_of_sound(tmp_path: Path) -> None:
     assert {"snr", "si_sdr", "psnr"} <= run.quality["after"].keys()
     assert run.details["sound"]
     assert all(math.isfinite(v) for v in run.quality["after"].values())
+
+
+@pytest.mark.parametrize("reduction", [1.0, 100.0])
+def test_what_no_smaller_signal_matches_is_compared_with_the_nearest(
+    tmp_path: Path, reduction: float
+) -> None:
+    """With padding, latents may be more numbers than there were; sound has 64 times fewer at most."""
+    folder = tmp_path / "data"
+    folder.mkdir()
+    for n in range(2):
+        if reduction == 1:
+            Image.fromarray(signals.pixels(33, 35, seed=n)).save(folder / f"{n}.png")
+        else:
+            soundfile.write(folder / f"{n}.wav", signals.samples(40000, seed=n), 8000)
+    config = CodecConfig(reduction=reduction, max_items=1, eval_items=1)
+    run = train(data=str(folder), config=config, output_dir=tmp_path / "codec")
+    own, smaller, *_ = run.details["rows"]
+    assert own["ratio"] < 1 if reduction == 1 else own["ratio"] > 64
+    assert smaller["ratio"] == pytest.approx(1 if reduction == 1 else 64, rel=0.01)
 
 
 def test_a_run_that_diverges_or_fails_leaves_nothing(pictures: Path, tmp_path: Path) -> None:
@@ -218,7 +240,11 @@ def test_a_run_that_diverges_or_fails_leaves_nothing(pictures: Path, tmp_path: P
         ({"bits_per_sample": 1.0, "quantizer": "gauss_compand"}, "companded latents have none"),
         ({"bits_per_sample": 1.0, "paper": "rgb_16x"}, "companded latents have none"),
         ({"encoder": "full"}, "expected train_encoder with the encoder full"),
-        ({"published_schedule": True, "rate_weight": 0.03}, "found both"),
+        ({"rate_weight": 0.03}, "expected train_encoder with a rate_weight"),
+        (
+            {"published_schedule": True, "rate_weight": 0.03, "train_encoder": True},
+            "found both",
+        ),
     ],
 )
 def test_options_that_do_not_go_together_are_refused(options: dict[str, Any], said: str) -> None:

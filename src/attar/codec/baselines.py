@@ -35,9 +35,11 @@ def settings(name: str, *, sound: bool, ratio: float, repeats: int = 1) -> Itera
     Args:
         name: one of `names`.
         sound: which of the two kinds.
-        ratio: by how much a smaller signal has fewer numbers.
+        ratio: by how much a smaller signal has fewer numbers; below 1 it is as large as the
+            original, and sound has at most 64 times fewer.
         repeats: how often both ways are timed.
     """
+    ratio = min(max(ratio, 1.0), audio_formats.LARGEST_RATIO if sound else math.inf)
     if name == "lanczos":
         yield name, _picture(lambda p: image_formats.shrink(p, ratio=ratio, repeats=repeats))
     elif name == "colour":

@@ -56,9 +56,10 @@ class CodecConfig(TrainConfig):
     """Samples along a side that a training step sees. Unset: 128 for pictures, 32,768 for sound."""
     domain: Literal["wavelet", "signal"] = "wavelet"
     """Where errors are compared: in coefficients, which is faster, or in the signal, as
-    published."""
+    published; always there with the paper's codecs of sound, which filter it."""
     rate_weight: float = 0.0
-    """Weight of the bits in the loss, as in LiVeAction, which takes 0.03; 0: none, as published."""
+    """Weight of the bits in the loss, of an encoder that is trained, as in LiVeAction, which takes
+    0.03; 0: none, as published."""
     published_schedule: bool = False
     """The paper's learning rate: 1e-7 to the peak over warmup_steps, then less on plateaus."""
     max_items: int = 400
@@ -90,6 +91,11 @@ class CodecConfig(TrainConfig):
             raise ConfigError(
                 "expected train_encoder with the encoder full, whose network does nothing before "
                 "it is trained, found it left out; add it (--train-encoder), or take linear"
+            )
+        if self.rate_weight and not self.train_encoder and self.paper is None:
+            raise ConfigError(
+                "expected train_encoder with a rate_weight, as the bits do not depend on the "
+                "decoder, found it left out; add it (--train-encoder), or leave out rate_weight"
             )
         if self.published_schedule and self.rate_weight:
             raise ConfigError(

@@ -62,7 +62,8 @@ def train(
     `config.train_encoder`.
 
     Args:
-        model: a codec to train further; None: a new one.
+        model: a codec to train further; a loaded one is trained in place, unless it gets another
+            network. None: a new one.
         data: whatever `attar.data.media.open_splits` takes. The split `train` is used to fit, and
             `validation` or `test` to measure; every tenth item where there are no splits.
         config: shape and training; or the name or path of a recipe.
@@ -97,12 +98,13 @@ def train(
         resume=resume,
     ) as work:
         rows, held_out = train_and_held_out(data)
-        codec = _begun(model, rows, config=config, seed=config.seed)
+        codec = _begun(model, rows, config=config)
         details: dict[str, Any] = {"items": {"train": len(rows), "held out": len(held_out)}}
         if model is None:
             details |= _fitted(codec, spread(rows, config.max_items), config=config)
         rows_measured = spread(held_out, config.eval_items)
-        begun = "before" if model is not None else "closed form"
+        # a network that replaces the linear decoder has no closed form
+        begun = "closed form" if model is None and codec.synthesis is not None else "before"
         measured = [_scores(codec, rows_measured, name=begun)]
         if config.trains:
             training = _trained(codec, rows, config=config, work=work)
@@ -129,10 +131,10 @@ def parameters(codec: WaveletCodec) -> dict[str, int]:
 
 
 def _begun(
-    model: str | Path | WaveletCodec | None, rows: MediaRows, *, config: CodecConfig, seed: int
+    model: str | Path | WaveletCodec | None, rows: MediaRows, *, config: CodecConfig
 ) -> WaveletCodec:
     """The codec that is given, with the network that is asked for, or a new one."""
-    torch.manual_seed(seed)
+    torch.manual_seed(config.seed)
     if model is None:
         ndim, channels = common_form(rows)
         shape = config.shape(ndim=ndim, channels=channels)
@@ -142,8 +144,10 @@ def _begun(
                 f"channels, but {rows.origin} has {ndim} and {channels}; give other data, or leave "
                 "out paper"
             )
+        _require_domain(shape, config)
         return WaveletCodec(shape).eval()
     given = load_codec(model)
+    _require_domain(given.config, config)
     if config.paper is not None:
         raise ConfigError(
             f"expected no paper with a codec that is given, found {config.paper}, which is the "
@@ -163,6 +167,15 @@ def _begun(
     kept = {n: v for n, v in given.state_dict().items() if not n.startswith("decoder.")}
     grown.load_state_dict(kept, strict=False)
     return grown.eval()
+
+
+def _require_domain(shape: WaveletCodecConfig, config: CodecConfig) -> None:
+    """Refuse a training that would leave the filter of the decoded signal as it began."""
+    if shape.post_filter and config.trains and config.domain == "wavelet":
+        raise ConfigError(
+            "expected the domain signal with a codec that filters the decoded signal, as the "
+            "paper's of sound do, found wavelet; give it (--domain signal)"
+        )
 
 
 def _fitted(codec: WaveletCodec, rows: MediaRows, *, config: CodecConfig) -> dict[str, Any]:

@@ -30,6 +30,8 @@ _BLOCK = 2**14  # frames written at a time: libsndfile's Vorbis overflows its st
 _OPUS_RATES = (8000, 12000, 16000, 24000, 48000)
 #: channels that each format holds
 _MOST_CHANNELS = 8
+LARGEST_RATIO = 64
+"""By how much `resample` leaves fewer samples at most."""
 
 
 class AudioFormat(NamedTuple):
@@ -153,15 +155,15 @@ def resample(samples: Samples, *, rate: int, ratio: float, repeats: int = 1) -> 
     Args:
         samples: `(T, C)`.
         rate: in Hz.
-        ratio: by how much there are fewer samples, as near as a fraction of two numbers up to 64
-            comes to it.
+        ratio: by how much there are fewer samples, as near as a fraction of two numbers up to
+            `LARGEST_RATIO` comes to it.
         repeats: how often both ways are timed.
 
     Raises:
-        ConfigError: the ratio is not from 1 to 64, or the rate as in `audio_file`.
+        ConfigError: the ratio is not from 1 to `LARGEST_RATIO`, or the rate as in `audio_file`.
         DataError, MissingExtraError: as `audio_file`.
     """
-    require(1 <= ratio <= 64, "ratio", ratio, "from 1 to 64")
+    require(1 <= ratio <= LARGEST_RATIO, "ratio", ratio, f"from 1 to {LARGEST_RATIO}")
     fewer = _fraction(ratio)
     low_rate = max(1, round(rate / fewer))
 
@@ -186,8 +188,8 @@ def resample(samples: Samples, *, rate: int, ratio: float, repeats: int = 1) -> 
 
 
 def _fraction(ratio: float) -> Fraction:
-    """The nearest fraction with a numerator and a denominator of at most 64."""
-    return 1 / Fraction(1 / ratio).limit_denominator(64)
+    """The nearest fraction with a numerator and a denominator of at most `LARGEST_RATIO`."""
+    return 1 / Fraction(1 / ratio).limit_denominator(LARGEST_RATIO)
 
 
 def _floats(samples: Samples) -> NDArray[np.float32]:
