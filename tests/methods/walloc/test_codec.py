@@ -4,6 +4,7 @@ from nothing else."""
 from collections.abc import Callable
 from dataclasses import replace
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -357,3 +358,17 @@ def test_a_codec_saved_and_loaded_reads_the_same_file(tmp_path: Any) -> None:
     assert halved.fingerprint == codec.fingerprint
     assert halved.compress(item) == raw
     assert from_bytes(raw, name="a").codec == codec.fingerprint[:32]
+
+
+@pytest.mark.parametrize("options", [{}, {"decoder": "conv", "decoder_width": 8}])
+def test_a_decoder_in_a_half_type_reads_the_same_files(
+    tmp_path: Path, options: dict[str, Any]
+) -> None:
+    codec, item = small(**options), signals.picture(16, 24)
+    codec.save_pretrained(tmp_path)
+    halved = WaveletCodec.from_pretrained(tmp_path, dtype=torch.bfloat16).eval()
+    raw = codec.compress(item)
+    assert halved.compress(item) == raw
+    whole, back = codec.decompress(raw).values, halved.decompress(raw).values
+    assert back.dtype == torch.float32
+    assert torch.allclose(back, whole, atol=0.02)

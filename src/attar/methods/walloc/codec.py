@@ -165,7 +165,7 @@ class WaveletCodec(PreTrainedModel):
             features: as `features` gives them, or `dequantise`.
             tile: positions along a side of the tiles that a local decoder works on; None: one tile.
         """
-        features = features.to(self.dtype)
+        features = features.to(self._decoder_dtype)
         parts: list[Tensor] = []
         if self.synthesis is not None:
             parts.append(_pointwise(self.synthesis, features))
@@ -181,10 +181,13 @@ class WaveletCodec(PreTrainedModel):
         shape = {"levels": self.config.levels, "wavelet": self.config.wavelet}
         if self.decoder is None and self.synthesis is not None:
             layer = self.synthesis
-            signal = unproject(features.to(self.dtype), layer.weight, bias=layer.bias, **shape)
+            features = features.to(layer.weight.dtype)
+            signal = unproject(features, layer.weight, bias=layer.bias, **shape)
         else:
             signal = inverse_packet_transform(self.coefficients(features, tile=tile), **shape)
-        return signal if self.post_filter is None else self.post_filter(signal)
+        if self.post_filter is None:
+            return signal
+        return self.post_filter(signal.to(self.post_filter.weight.dtype))
 
     def forward(self, signal: Tensor) -> CodecOutput:
         """Encode and decode (B, C, *sizes); in training with noise in place of rounding."""
@@ -241,7 +244,6 @@ class WaveletCodec(PreTrainedModel):
             form=fitted.form,
         )
 
-    @torch.inference_mode()
     def decode(self, latents: Latents) -> Signal:
         """The signal of some latents, of all stages or of the first ones, clipped to its range.
 
@@ -250,6 +252,11 @@ class WaveletCodec(PreTrainedModel):
                 size.
         """
         latents.require_codec(self.fingerprint)
+        return self._decoded(latents)
+
+    @torch.inference_mode()
+    def _decoded(self, latents: Latents) -> Signal:
+        """`decode`, of latents of this codec."""
         pads = pads_of(latents.size, config=self.config)
         grid = tuple(
             (sum(pair) + side) // self.config.block
@@ -287,7 +294,13 @@ class WaveletCodec(PreTrainedModel):
         """
         latents = from_bytes(data, name=name, stages=stages)
         latents.require_codec(self.fingerprint, name=name)
-        return self.decode(latents)
+        return self._decoded(latents)
+
+    @property
+    def _decoder_dtype(self) -> torch.dtype:
+        """Unlike the encoder, which comes first in `dtype`, it may be loaded in a half type."""
+        parts = (part for part in (self.synthesis, self.decoder) if part is not None)
+        return next(p.dtype for part in parts for p in part.parameters())
 
     def _require_exact(self) -> None:
         if self.analysis.weight.dtype != torch.float32:
