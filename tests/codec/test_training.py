@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import soundfile
 import torch
@@ -17,6 +18,7 @@ from safetensors.torch import load_file
 import signals
 from attar.codec import training as room
 from attar.codec.config import CodecConfig
+from attar.codec.evaluating import EvaluateCodecConfig, evaluate
 from attar.codec.measuring import rate
 from attar.codec.opening import load_codec
 from attar.codec.training import step_for, train
@@ -199,7 +201,8 @@ def test_a_codec_of_sound(tmp_path: Path) -> None:
 def test_what_no_smaller_signal_matches_is_compared_with_the_nearest(
     tmp_path: Path, reduction: float
 ) -> None:
-    """With padding, latents may be more numbers than there were; sound has 64 times fewer at most."""
+    """With padding, latents may be more numbers than there were; resampled sound has 64 times fewer
+    at most."""
     folder = tmp_path / "data"
     folder.mkdir()
     for n in range(2):
@@ -286,3 +289,32 @@ def test_a_codec_that_is_given_is_trained_further_or_refused(
     with pytest.raises(DataError, match="expected a signal of 2 axes besides channels, found 1"):
         train(closed, str(folder), config=TRAINED, output_dir=out)
     assert not out.exists()
+
+
+def test_sound_of_more_channels_than_files_hold_is_measured_alone(tmp_path: Path) -> None:
+    folder = tmp_path / "sound"
+    folder.mkdir()
+    for n in range(2):
+        samples = np.tile(signals.samples(4000, seed=n), (1, 5))
+        soundfile.write(folder / f"{n}.wav", samples, 200_000)
+    config = replace(CLOSED, levels=4)
+    run = train(data=str(folder), config=config, output_dir=tmp_path / "codec")
+    assert [row["name"] for row in run.details["rows"]] == ["closed form"]
+    run = evaluate(tmp_path / "codec", str(folder))
+    assert [row["name"] for row in run.details["rows"]] == ["codec"]
+    with pytest.raises(ConfigError, match="expected no baselines for arrays, or sound of more"):
+        asked = EvaluateCodecConfig(baselines=("flac",))
+        evaluate(tmp_path / "codec", str(folder), config=asked)
+
+
+def test_grey_of_16_bits_is_shrunk_as_it_looks(tmp_path: Path) -> None:
+    grey = signals.pixels(40, 48)[..., 0]
+    rows = {}
+    for bits, array in ((8, grey), (16, grey.astype(np.uint16) * 257)):
+        folder = tmp_path / str(bits)
+        folder.mkdir()
+        Image.fromarray(array).save(folder / "a.png")
+        run = train(data=str(folder), config=CLOSED, output_dir=tmp_path / f"codec{bits}")
+        rows[bits] = {row["name"]: row["scores"] for row in run.details["rows"]}
+    for name in ("lanczos", "colour"):
+        assert rows[8][name] == pytest.approx(rows[16][name])

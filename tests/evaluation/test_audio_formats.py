@@ -88,6 +88,14 @@ def test_resample_counts_what_is_left() -> None:
     assert published.decoded.shape == (7991, 2)
 
 
+def test_sound_of_any_rate_is_resampled() -> None:
+    """Its bytes do not depend on the rate, of which a FLAC file cannot hold each."""
+    samples = np.random.default_rng(0).integers(-999, 999, (4000, 1)).astype(np.int16)
+    usual, high = (resample(samples, rate=rate, ratio=1.97) for rate in (44_100, 191_999))
+    assert np.array_equal(usual.decoded, high.decoded)
+    assert high.bytes == pytest.approx(usual.bytes, abs=8)
+
+
 def test_signals_lie_between_minus_and_plus_half() -> None:
     samples = np.array([[-32768, 16384]], np.int16)
     assert as_signal(samples).tolist() == [[-0.5], [0.25]]

@@ -7,6 +7,7 @@ from types import MappingProxyType
 from typing import Any
 
 import numpy as np
+from PIL import Image
 from torch import Tensor
 
 from attar.codec.measuring import ItemScores, average, fidelity, rated
@@ -27,6 +28,13 @@ AUDIO = ("resample", *audio_formats.FORMATS)
 def names(*, sound: bool) -> tuple[str, ...]:
     """All baselines of pictures or of sound."""
     return AUDIO if sound else IMAGE
+
+
+def takes(signal: Signal) -> bool:
+    """Whether there are baselines of such a signal: of arrays none, nor of sound with more channels
+    than known formats hold."""
+    kind = signal.form.kind
+    return kind == "image" or (kind == "audio" and signal.channels <= audio_formats.MOST_CHANNELS)
 
 
 def settings(name: str, *, sound: bool, ratio: float, repeats: int = 1) -> Iterator[Setting]:
@@ -79,6 +87,8 @@ def _labelled(name: str, quality: float, *, lossless: bool = False) -> str:
 def _picture(call: Callable[[Any], Coded[Any]]) -> Callable[[Signal], ItemScores]:
     def scored(signal: Signal) -> ItemScores:
         picture = to_pil(signal)
+        if picture.mode == "I;16":  # which Pillow would cut off at 255
+            picture = Image.fromarray(np.round(np.asarray(picture) / 257).astype(np.uint8))
         coded = call(picture if picture.mode == "L" else picture.convert("RGB"))
         original = image_formats.as_tensor(picture.convert(coded.decoded.mode))
         return _scored(coded, original, image_formats.as_tensor(coded.decoded))
@@ -113,9 +123,10 @@ def _scored(coded: Coded[Any], original: Tensor, decoded: Tensor) -> ItemScores:
 
 
 def smaller_signals(rows: MediaRows, *, ratio: float) -> list[Measured]:
-    """What pictures or sound of so many times fewer numbers keep."""
+    """What pictures or sound of so many times fewer numbers keep; empty where a row has no
+    baselines."""
     signals = list(rows)
-    if any(signal.form.kind == "array" for signal in signals):
+    if not all(map(takes, signals)):
         return []
     sound = signals[0].form.kind == "audio"
     return [

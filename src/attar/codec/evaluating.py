@@ -19,6 +19,7 @@ from attar.data.media import MediaRows, open_splits
 from attar.data.media.signals import own_channels
 from attar.data.pictures import DEMO
 from attar.errors import ConfigError, check_types, did_you_mean, require
+from attar.evaluation.audio_formats import MOST_CHANNELS
 from attar.evaluation.rates import RatePoint
 from attar.methods.walloc import PAPER, WaveletCodec
 from attar.recipes import configured
@@ -47,7 +48,7 @@ class EvaluateCodecConfig:
     baselines: tuple[Baseline, ...] | None = None
     """Separated by commas. Of pictures: lanczos and colour (smaller pictures with as many numbers),
     jpeg, webp, avif, jpeg2000; of sound: resample, flac, opus, vorbis. Unset: all that this machine
-    can write; of arrays none."""
+    can write; of arrays, and of sound with more than 8 channels, none."""
     max_items: int = 24
     """Pictures or recordings that are measured, spread over the data."""
     container: str = "auto"
@@ -145,18 +146,19 @@ def score_table(run: Run) -> Table:
 
 
 def _asked(rows: MediaRows, *, config: EvaluateCodecConfig, sound: bool) -> Sequence[str]:
-    """The baselines that are measured: of arrays, which known formats do not take, none.
+    """The baselines that are measured: none of what known formats do not take.
 
     Raises:
-        ConfigError: of arrays, some are asked for.
+        ConfigError: of such data, some are asked for.
     """
-    array = rows[0].form.kind == "array"
-    if array and config.baselines:
+    taken = known.takes(rows[0])
+    if config.baselines and not taken:
         raise ConfigError(
-            f"expected no baselines for arrays, which {rows.origin} has, found "
+            "expected no baselines for arrays, or sound of more than "
+            f"{MOST_CHANNELS} channels, which {rows.origin} has, found "
             f"{', '.join(config.baselines)}; leave them out, as these take pictures or sound alone"
         )
-    return config.baselines or (() if array else known.names(sound=sound))
+    return config.baselines or (known.names(sound=sound) if taken else ())
 
 
 def _measured_split(data: Data) -> MediaRows:

@@ -106,6 +106,7 @@ def train(
         # a network that replaces the linear decoder has no closed form
         begun = "closed form" if model is None and codec.synthesis is not None else "before"
         measured = [_scores(codec, rows_measured, name=begun)]
+        smaller = smaller_signals(rows_measured, ratio=measured[0].ratio or 1.0)
         if config.trains:
             training = _trained(codec, rows, config=config, work=work)
             details |= {"seconds": training.seconds, "log": training.log}
@@ -113,8 +114,7 @@ def train(
         work.run.quality = {"after": quality_of(measured[-1])}
         if config.trains:
             work.run.quality["before"] = quality_of(measured[0])
-        measured += smaller_signals(rows_measured, ratio=measured[0].ratio or 1.0)
-        details["rows"] = [asdict(one) for one in measured]
+        details["rows"] = [asdict(one) for one in [*measured, *smaller]]
         details["sound"] = codec.config.ndim == 1
         work.run.details |= details | {"fingerprint": codec.fingerprint}
         work.run.cost = {"after": parameters(codec)}

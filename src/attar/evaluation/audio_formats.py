@@ -28,8 +28,10 @@ CodedSamples = Coded[NDArray[Any]]
 _FULL_SCALE = 32768.0  # int16 over floats
 _BLOCK = 2**14  # frames written at a time: libsndfile's Vorbis overflows its stack on long ones
 _OPUS_RATES = (8000, 12000, 16000, 24000, 48000)
-#: channels that each format holds
-_MOST_CHANNELS = 8
+MOST_CHANNELS = 8
+"""Channels that each format holds."""
+#: Hz; the header of a FLAC file does not hold every higher rate
+_FLAC_RATE = 65_535
 LARGEST_RATIO = 64
 """By how much `resample` leaves fewer samples at most."""
 
@@ -165,7 +167,7 @@ def resample(samples: Samples, *, rate: int, ratio: float, repeats: int = 1) -> 
     """
     require(1 <= ratio <= LARGEST_RATIO, "ratio", ratio, f"from 1 to {LARGEST_RATIO}")
     fewer = _fraction(ratio)
-    low_rate = max(1, round(rate / fewer))
+    low_rate = min(_FLAC_RATE, max(1, round(rate / fewer)))  # its samples are the same at any
 
     def encode() -> Samples:
         return _resampled(_floats(samples), 1 / fewer)
@@ -240,9 +242,9 @@ def _checked(samples: Samples) -> Samples:
             "expected samples (T, C) in int16 or floats, not empty; "
             f"found {samples.dtype} of the shape {samples.shape}"
         )
-    if samples.shape[1] > _MOST_CHANNELS:
+    if samples.shape[1] > MOST_CHANNELS:
         raise DataError(
-            f"audio formats hold up to {_MOST_CHANNELS} channels; found {samples.shape[1]}; "
+            f"audio formats hold up to {MOST_CHANNELS} channels; found {samples.shape[1]}; "
             "are these samples (T, C)?"
         )
     if floats and not np.abs(samples).max() <= 1:  # NaN included
