@@ -271,7 +271,7 @@ def test_sound_of_several_lengths(tmp_path: Path) -> None:
 
 def test_a_codec_of_the_callers_stays_where_it_is(folder: Path) -> None:
     own = WaveletCodec(codec().config)
-    assert codec_of(own, None, "meta").analysis.weight.device.type == "meta"
+    assert codec_of(own, None, device="meta").analysis.weight.device.type == "meta"
     assert own.analysis.weight.device.type == "cpu"
-    assert codec_of(own, None, "cpu") is own
-    assert codec_of(None, folder, None).fingerprint == codec().fingerprint
+    assert codec_of(own, None, device="cpu") is own
+    assert codec_of(None, folder).fingerprint == codec().fingerprint

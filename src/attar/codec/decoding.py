@@ -73,7 +73,7 @@ def decode(
             "latents, found another output; give that one"
         )
     folder, splits = open_latents(data)
-    codec = codec_of(model, folder, None)
+    codec = codec_of(model, folder)
     settings = {
         "model": name_of(model) or None,
         "data": str(data) if path is not None else None,

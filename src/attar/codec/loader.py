@@ -90,7 +90,7 @@ class LatentLoader:
         self.drop_last, self.epoch = drop_last, 0
         folder, splits = open_latents(data)
         self.rows = split_of(splits, split)
-        self.codec = codec_of(codec, folder, device)
+        self.codec = codec_of(codec, folder, device=device)
         self.device = self.codec.analysis.weight.device
         self.columns = numeric_columns(self.rows) if columns is None else list(columns)
         self._check_columns()
@@ -150,14 +150,15 @@ class LatentLoader:
 
     def _finished(self, batch: dict[str, Any]) -> dict[str, Any]:
         """A batch as it is given, on the device."""
+        # these are read here, and do not travel to a GPU and back
+        places, sizes, before = (batch.pop(name).tolist() for name in ("places", "sizes", "before"))
+        if self.crop is None:
+            del batch["grid"]
         moved = {
             name: value.to(self.device, non_blocking=True) if isinstance(value, Tensor) else value
             for name, value in batch.items()
         }
         stages = moved.pop(LATENTS)
-        places, sizes, before = (moved.pop(name).tolist() for name in ("places", "sizes", "before"))
-        if self.crop is None:
-            del moved["grid"]
         if self.output == "latents":
             moved[LATENTS] = stages.squeeze(1) if stages.shape[1] == 1 else stages
         elif self.output == "features":

@@ -73,9 +73,13 @@ def split_of(splits: Any, split: str) -> Dataset:
 
 
 def codec_of(
-    codec: str | Path | WaveletCodec | None, folder: Path | None, device: torch.device | str | None
+    codec: str | Path | WaveletCodec | None,
+    folder: Path | None,
+    *,
+    device: torch.device | str | None = None,
 ) -> WaveletCodec:
-    """The codec on a device; one of the caller's stays where it is.
+    """The codec, of the folder where none is given, on a device; one of the caller's stays where it
+    is.
 
     Raises:
         ConfigError: none is given, and there is no folder to take it from.
