@@ -5,7 +5,6 @@ import struct
 import tracemalloc
 import zlib
 from dataclasses import asdict, replace
-from pathlib import Path
 from typing import get_args
 
 import numpy as np
@@ -14,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from attar.coding.containers import CONTAINERS
-from attar.coding.latent_file import describe, from_bytes, read_file, to_bytes, write_file
+from attar.coding.latent_file import describe, from_bytes, to_bytes
 from attar.coding.latents import Dtype, Form, Kind, Latents
 from attar.errors import ConfigError, DataError
 
@@ -253,24 +252,3 @@ def test_a_small_file_cannot_claim_giant_latents(container: str) -> None:
         from_bytes(data, name="it")
     assert tracemalloc.get_traced_memory()[1] < 2**20
     tracemalloc.stop()
-
-
-def test_a_file_appears_whole_or_not_at_all(tmp_path: Path) -> None:
-    one, path = picture(), tmp_path / "it.walloc"
-    write_file(one, path)
-    assert path.read_bytes() == to_bytes(one)
-    assert same(read_file(path), one)
-    assert same(read_file(str(path), stages=1), replace(one, stages=one.stages[:1]))
-    with pytest.raises(ConfigError, match="already exists"):
-        write_file(one, path)
-    with pytest.raises(DataError, match="cannot write"):
-        write_file(one, tmp_path / "absent" / "it.walloc")
-    with pytest.raises(ConfigError, match="container must be"):
-        write_file(one, tmp_path / "other.walloc", container="gif")
-    assert [file.name for file in tmp_path.iterdir()] == ["it.walloc"]
-
-
-def test_a_file_that_cannot_be_read_is_told(tmp_path: Path) -> None:
-    for path in (tmp_path / "absent.walloc", tmp_path):
-        with pytest.raises(DataError, match=r"cannot read .*; give a file that attar codec encode"):
-            read_file(path)

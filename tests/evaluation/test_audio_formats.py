@@ -133,5 +133,5 @@ def test_bad_input_is_refused_in_a_sentence(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setitem(sys.modules, "soundfile", None)
     assert available_formats() == []
     assert "opus is left out: soundfile is missing" in missing_formats()["opus"]
-    with pytest.raises(MissingExtraError, match="audio files need soundfile"):
+    with pytest.raises(MissingExtraError, match="needs the package soundfile"):
         audio_file(fine, rate=8000, format="flac")

@@ -21,13 +21,11 @@ import struct
 import zlib
 from dataclasses import asdict, dataclass
 from functools import lru_cache
-from pathlib import Path
 from typing import Any, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
-from attar.artefacts import expanded, new_file
 from attar.coding.containers import CONTAINERS, Container, choose, pack, unpack
 from attar.coding.latents import LONGEST, Described, Dtype, Form, Kind, Latents
 from attar.errors import ConfigError, DataError, require
@@ -146,37 +144,6 @@ def describe(data: bytes, *, name: str) -> dict[str, Any]:
         for stage in table
     ]
     return {"version": VERSION, **asdict(signal), "stages": stages}
-
-
-def write_file(latents: Latents, path: str | Path, *, container: str = "auto") -> None:
-    """Write a file, which appears when it is complete; see `to_bytes`.
-
-    Raises:
-        ConfigError: something is there already, or there is no such container.
-        DataError: it cannot be written; nothing is left behind.
-        MissingExtraError: the package of the container is not installed.
-    """
-    data = to_bytes(latents, container=container)
-    with new_file(path) as file:
-        file.write(data)
-
-
-def read_file(path: str | Path, *, stages: int | None = None) -> Latents:
-    """The latents of a file; see `from_bytes`.
-
-    Raises:
-        DataError: it cannot be read, is no such file, of another version, damaged, or breaks off.
-        ConfigError: it was made with fewer stages.
-        MissingExtraError: the package of its container is not installed.
-    """
-    try:
-        data = expanded(path).read_bytes()
-    except OSError as error:
-        raise DataError(
-            f"cannot read {str(path)!r}: {error.strerror}; give a file that attar codec encode "
-            "wrote"
-        ) from error
-    return from_bytes(data, name=str(path), stages=stages)
 
 
 def _bits(values: NDArray[np.int16]) -> int:

@@ -9,7 +9,6 @@ and at the same times.
 import io
 from collections.abc import Mapping
 from fractions import Fraction
-from importlib import import_module
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
@@ -19,6 +18,7 @@ from numpy.typing import NDArray
 from scipy.signal import resample_poly
 from torch import Tensor
 
+from attar.data.media import audio
 from attar.errors import ConfigError, DataError, MissingExtraError, did_you_mean, require
 from attar.evaluation.rates import Coded, stopwatch
 
@@ -57,7 +57,7 @@ FORMATS: Mapping[str, AudioFormat] = MappingProxyType(
 def available_formats() -> list[str]:
     """The names of the formats that this build of libsndfile can write; none without soundfile."""
     try:
-        soundfile = _soundfile()
+        soundfile = audio.soundfile()
     except MissingExtraError:
         return []
     return [
@@ -107,7 +107,7 @@ def audio_file(
         DataError: there are no samples, or not in that form or range, or more than 8 channels.
         MissingExtraError: soundfile is not installed.
     """
-    soundfile, form = _soundfile(), _format(format)
+    soundfile, form = audio.soundfile(), _format(format)
     require(0 <= quality <= 1, "quality", quality, "from 0 to 1")
     require(0 < rate < 2**20, "rate", rate, "from 1 to 1,048,575 Hz")
     _checked(samples)
@@ -212,16 +212,6 @@ def _fitted(samples: Samples, length: int) -> Samples:
     """Cut, or filled with silence, to a length."""
     missing = max(0, length - len(samples))
     return np.pad(samples, ((0, missing), (0, 0)))[:length]
-
-
-def _soundfile() -> Any:
-    try:
-        return import_module("soundfile")
-    except (ImportError, OSError) as error:  # the second where libsndfile is missing
-        raise MissingExtraError(
-            f"audio files need soundfile, which cannot be loaded ({error}); "
-            "run pip install '.[codec]' in the checkout of Attar"
-        ) from None
 
 
 def _format(name: str) -> AudioFormat:

@@ -69,7 +69,7 @@ def open_sound(file: BinaryIO | Path) -> Any:
     Raises:
         MissingExtraError: soundfile is not installed.
     """
-    return _soundfile().SoundFile(file)
+    return soundfile().SoundFile(file)
 
 
 @contextmanager
@@ -79,7 +79,7 @@ def unreadable(name: str) -> Iterator[None]:
     Raises:
         DataError: reading it failed.
     """
-    library = _soundfile()
+    library = soundfile()
     try:
         yield
     except (library.SoundFileError, OSError, MemoryError, TypeError) as error:
@@ -156,7 +156,7 @@ def encode_sound(signal: Signal, *, suffix: str) -> bytes:
     Raises:
         ConfigError: such a file cannot hold it.
     """
-    library, samples, rate = _soundfile(), to_samples(signal), signal.form.rate or 0
+    library, samples, rate = soundfile(), to_samples(signal), signal.form.rate or 0
     name, subtypes = WRITERS[suffix]
     out = io.BytesIO()
     options: dict[str, Any] = {"format": name, "subtype": subtypes[signal.form.dtype]}
@@ -214,7 +214,12 @@ def _ogg_is_open(file: BinaryIO) -> bool:
     return not sizes or not page[5] & 4 or len(page) < 27 + len(sizes) + sum(sizes)
 
 
-def _soundfile() -> Any:
+def soundfile() -> Any:
+    """The package.
+
+    Raises:
+        MissingExtraError: it is not installed, or does not find its library.
+    """
     try:
         return import_module("soundfile")
     except ModuleNotFoundError:
