@@ -118,7 +118,7 @@ def test_a_projection_is_the_transform_and_a_layer_whichever_way(
         shifted = project(one, by, bias=bias.to(dtype), levels=levels, wavelet=wavelet)
         for found in (
             packets.analyse(one, one_by_one, weight=by),
-            packets.fused(one, whole, by),
+            packets.fused(one, whole, weight=by),
             shifted - bias.to(dtype).view(-1, *[1] * (signal.dim() - 2)),
         ):
             torch.testing.assert_close(found, layer.to(dtype), rtol=0, atol=most)

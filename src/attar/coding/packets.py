@@ -89,7 +89,7 @@ def synthesise(
     return out
 
 
-def fused(signal: Tensor, stage: Stage, weight: Tensor) -> Tensor:
+def fused(signal: Tensor, stage: Stage, *, weight: Tensor) -> Tensor:
     """As `analyse` with a weight, as one convolution of the signal with a stride.
 
     Args:
@@ -98,7 +98,7 @@ def fused(signal: Tensor, stage: Stage, weight: Tensor) -> Tensor:
         weight: as in `analyse`.
     """
     dims, size, width = signal.dim() - 2, stage.size, stage.width
-    matrix = sliding_matrix(stage, signal, 1)
+    matrix = sliding_matrix(stage, signal)
     with _exactly(signal):
         if dims == 1:
             kernel = weight.unflatten(1, (-1, size)) @ matrix
@@ -180,7 +180,7 @@ def _synthesise_line(
             if layer is not None:
                 positions = positions.view(-1, coefficients.shape[1], plan.span)
                 positions = _apply(layer, positions).flatten(0, 1)
-            joined = join(positions, stages, plan)
+            joined = join(positions, stages, plan=plan)
             place = out[some].narrow(-1, first * total, blocks * total)
             place.unflatten(-1, joined.shape[1:]).copy_(joined.unflatten(0, place.shape[:2]))
 
@@ -216,7 +216,7 @@ def _synthesise_picture(
                 stripe = stripe.flatten(0, 1)[cut]
             positions = out.new_empty(high * total * channels * total, plan_across.span)
             _fill(positions, stripe.view(-1, columns), {1: -plan_across.ahead})
-            joined = join(positions, stages, plan_across)
+            joined = join(positions, stages, plan=plan_across)
             joined = joined.unflatten(0, (high * total, -1, out.shape[1])).movedim(0, 2)
             place = out[some].narrow(-2, first * total, high * total)
             place.unflatten(-1, joined.shape[-2:]).copy_(joined)

@@ -120,7 +120,7 @@ def slide(values: Tensor, stage: Stage) -> Tensor:
     # several blocks at once, so that the matrix has enough rows; then what is left
     for tile in (max(1, ROWS // size), 1):
         if count := (blocks - done) // tile:
-            matrix = sliding_matrix(stage, values, tile)
+            matrix = sliding_matrix(stage, values, tile=tile)
             windows = values[done * size :].as_strided(
                 (count, matrix.shape[1], inner), (tile * size * inner, inner, 1)
             )
@@ -133,12 +133,12 @@ def slide(values: Tensor, stage: Stage) -> Tensor:
 def split(values: Tensor, stages: Sequence[Stage]) -> Tensor:
     """All stages along the last axis of (N, samples): (N * S, K)."""
     for stage in stages:
-        kernel = sliding_matrix(stage, values, 1)[:, None]
+        kernel = sliding_matrix(stage, values)[:, None]
         values = conv1d(values[:, None], kernel, stride=stage.size).flatten(0, 1)
     return values
 
 
-def join(values: Tensor, stages: Sequence[Stage], plan: Plan) -> Tensor:
+def join(values: Tensor, stages: Sequence[Stage], *, plan: Plan) -> Tensor:
     """All stages, the last one first, along the last axis of (N * S, positions): (N, K, size), the
     samples of the blocks of the first stage.
     """
@@ -150,11 +150,11 @@ def join(values: Tensor, stages: Sequence[Stage], plan: Plan) -> Tensor:
 
 def _join_one(values: Tensor, stage: Stage) -> Tensor:
     # the values of a block are channels here, and a window is whole blocks
-    kernel = sliding_matrix(stage, values, 1).unflatten(1, (-1, stage.size)).transpose(1, 2)
+    kernel = sliding_matrix(stage, values).unflatten(1, (-1, stage.size)).transpose(1, 2)
     return conv1d(values.unflatten(0, (-1, stage.size)), kernel).transpose(1, 2)
 
 
-def sliding_matrix(stage: Stage, like: Tensor, tile: int) -> Tensor:
+def sliding_matrix(stage: Stage, like: Tensor, *, tile: int = 1) -> Tensor:
     """The matrix of so many neighbouring blocks at once: (tile * size, their window)."""
     return torch.from_numpy(_tiled(stage, tile, like.dtype == torch.float32)).to(like.device)
 

@@ -257,7 +257,7 @@ class _Projection(torch.autograd.Function):
         return (
             analyse(signal, stages, weight=weight)
             if whole is None
-            else fused(signal, whole, weight)
+            else fused(signal, whole, weight=weight)
         )
 
     @staticmethod
