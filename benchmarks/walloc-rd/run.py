@@ -28,7 +28,7 @@ from attar.codec.baselines import settings
 from attar.codec.config import CodecConfig
 from attar.codec.measuring import ItemScores, average, fidelity, measure
 from attar.codec.opening import load_codec
-from attar.codec.page import Measured
+from attar.codec.tables import Measured
 from attar.codec.training import train
 from attar.coding.containers import CONTAINERS
 from attar.data.media import Signal, open_media, to_pil

@@ -14,7 +14,8 @@ from PIL import Image
 from torch import Tensor
 
 from attar.codec.drawings import Curve, picture_uri, wav_uri
-from attar.codec.page import Measured, Shown, codec_page, measured_table, savings_table
+from attar.codec.page import Shown, codec_page
+from attar.codec.tables import Measured, measured_table, savings_table
 from attar.errors import ConfigError, DataError
 from attar.evaluation.rates import RatePoint
 from attar.report.pages import is_report

@@ -13,7 +13,7 @@ from attar import completion
 from attar.cli import codec, distill, draft, generate, heal, pretrain, prune, supernet
 from attar.cli import tokenizer as tokenizer_verbs
 from attar.codec.config import CodecConfig
-from attar.codec.page import Measured
+from attar.codec.tables import Measured
 from attar.errors import ConfigError
 from attar.methods.bonsai import BonsaiConfig
 from attar.methods.distiller.config import DistillConfig

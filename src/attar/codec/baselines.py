@@ -11,7 +11,7 @@ from PIL import Image
 from torch import Tensor
 
 from attar.codec.measuring import ItemScores, average, fidelity, rated
-from attar.codec.page import Measured
+from attar.codec.tables import Measured
 from attar.data.media import MediaRows, Signal, to_pil, to_samples
 from attar.evaluation import audio_formats, image_formats
 from attar.evaluation.rates import Coded

@@ -12,7 +12,8 @@ from attar.codec import baselines as known
 from attar.codec.drawings import Curve
 from attar.codec.measuring import average, measure, quality_of
 from attar.codec.opening import load_codec, spread
-from attar.codec.page import Measured, Shown, codec_page, measured_table
+from attar.codec.page import Shown, codec_page
+from attar.codec.tables import Measured, measured_table
 from attar.coding.containers import choose
 from attar.data.data import Data, DataLike
 from attar.data.media import MediaRows, open_splits

@@ -6,7 +6,7 @@ from statistics import fmean
 
 from torch import Tensor
 
-from attar.codec.page import Measured, Role
+from attar.codec.tables import Measured, Role
 from attar.coding.latent_file import from_bytes
 from attar.data.media import Signal
 from attar.data.media.signals import own_channels

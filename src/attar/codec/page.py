@@ -4,40 +4,20 @@ It reads plain figures and tensors, and knows no codec.
 """
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from markupsafe import Markup
 from torch import Tensor
 
 from attar.codec.drawings import Curve, picture_uri, rate_chart, spectrograms, wav_uri
+from attar.codec.tables import Measured, cell, finite, measured_table, savings_table, score_of
 from attar.errors import DataError, printable, require
-from attar.evaluation.rates import bd_rate, front
-from attar.report.figures import NONE
 from attar.report.pages import write_page
 from attar.report.tables import Table
-from attar.report.units import count, fixed
-
-Score = tuple[str, Callable[[float], str]]
-Role = Literal["result", "baseline"]
-
-
-def _two(value: float) -> str:
-    return f"{value:.2f}"
-
-
-#: scores with a heading and digits of their own
-_SCORES: Mapping[str, Score] = {
-    "psnr": ("PSNR (dB)", _two),
-    "ms_ssim": ("MS-SSIM", lambda value: f"{value:.4f}"),
-    "snr": ("SNR (dB)", _two),
-    "si_sdr": ("SI-SDR (dB)", _two),
-    "ssdr": ("SSDR (dB)", _two),
-    "srdr": ("SRDR (dB)", _two),
-    "segmental_snr": ("segmental SNR (dB)", _two),
-}
+from attar.report.units import fixed
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,29 +39,6 @@ class Shown:
     rate: float | None = None
     scores: Mapping[str, float] = field(default_factory=dict)
     sampling_rate: int | None = None
-
-
-@dataclass(frozen=True, kw_only=True)
-class Measured:
-    """One codec at one setting, means over the items that were measured.
-
-    Attributes:
-        name: of the codec and its setting.
-        role: `result` of the page, or a `baseline`.
-        rate: bits per pixel, or per sample of one channel.
-        ratio: by how much there are fewer numbers than pixels or samples times channels.
-        scores: fidelity by name.
-        encode: pixels, or samples of all channels, a second.
-        decode: likewise.
-    """
-
-    name: str
-    role: Role = "baseline"
-    rate: float | None = None
-    ratio: float | None = None
-    scores: Mapping[str, float] = field(default_factory=dict)
-    encode: float | None = None
-    decode: float | None = None
 
 
 def codec_page(
@@ -168,57 +125,10 @@ def _kind(shown: Sequence[Shown]) -> bool:
     return kinds == {True}
 
 
-def measured_table(measured: Sequence[Measured], *, unit: str) -> Table:
-    """One row a codec, results first, without columns that no row can fill. `records` holds the
-    numbers.
-
-    Args:
-        measured: the codecs.
-        unit: `pixel` or `sample`.
-    """
-    rows = sorted(measured, key=lambda row: row.role != "result")
-    mega = f"M{unit}s/s"
-    cells: dict[str, list[str]] = {
-        "": [("  vs " if row.role == "baseline" else "") + row.name for row in rows],
-        f"bits per {unit}": [_cell(row.rate, fixed) for row in rows],
-        "dimension ratio": [_cell(row.ratio, lambda value: f"{value:.3g}x") for row in rows],
-    }
-    for name in dict.fromkeys(name for row in rows for name in row.scores):
-        heading, show = _score(name)
-        cells[heading] = [_cell(row.scores.get(name), show) for row in rows]
-    cells[f"encode {mega}"] = [_cell(row.encode, _millions) for row in rows]
-    cells[f"decode {mega}"] = [_cell(row.decode, _millions) for row in rows]
-    kept = {head: column for head, column in cells.items() if not head or set(column) != {NONE}}
-    records = [
-        {"name": row.name, "role": row.role, "rate": row.rate, "ratio": row.ratio, **row.scores}
-        | {"encode": row.encode, "decode": row.decode}
-        for row in rows
-    ]
-    return Table(list(kept), [list(row) for row in zip(*kept.values(), strict=True)], records)
-
-
-def savings_table(curves: Sequence[Curve], *, quality: str) -> Table:
-    """How many more or fewer bits each result takes than each baseline at equal quality (BD-rate);
-    of pairs whose curves share no range of quality nothing is said.
-    """
-    heading, _ = _score(quality)
-    rows, records = [], []
-    for own in (curve for curve in curves if curve.role == "result"):
-        for other in (curve for curve in curves if curve.role == "baseline"):
-            if min(len(front(_finite(own))), len(front(_finite(other)))) < 2:
-                continue
-            share = bd_rate(_finite(own), anchor=_finite(other))
-            if share is not None:
-                rows.append([own.name, other.name, f"{100 * share:+.1f}%"])
-                records.append({"name": own.name, "anchor": other.name, "bd_rate": share})
-    columns = ["", "against", f"bits at equal {heading.removesuffix(' (dB)')}"]
-    return Table(columns, rows, records)
-
-
 def _points(curves: Sequence[Curve], *, unit: str, quality: str) -> Table:
-    heading, show = _score(quality)
+    heading, show = score_of(quality)
     rows = [
-        [curve.name, _cell(point.rate, fixed), _cell(point.quality, show)]
+        [curve.name, cell(point.rate, fixed), cell(point.quality, show)]
         for curve in curves
         for point in sorted(curve.points)
     ]
@@ -226,44 +136,26 @@ def _points(curves: Sequence[Curve], *, unit: str, quality: str) -> Table:
 
 
 def _chart(curves: Sequence[Curve], *, unit: str, quality: str) -> Markup | None:
-    drawn = [curve for curve in curves if _finite(curve)]
+    drawn = [curve for curve in curves if finite(curve)]
     if not drawn:
         return None
-    heading, _ = _score(quality)
+    heading, _ = score_of(quality)
     label = f"{heading} over bits per {unit} of {', '.join(curve.name for curve in drawn)}"
     chart = rate_chart(drawn, x_label=f"bits per {unit}", y_label=heading, label=printable(label))
     return Markup(chart)
-
-
-def _finite(curve: Curve) -> list[Any]:
-    return [p for p in curve.points if math.isfinite(p.quality) and 0 < p.rate < math.inf]
 
 
 def _html(table: Table) -> Markup | None:
     return Markup(table.html()) if table.rows else None
 
 
-def _score(name: str) -> Score:
-    return _SCORES.get(name, (name, fixed))
-
-
-def _cell(value: float | None, show: Callable[[float], str]) -> str:
-    if value is None or math.isnan(value):
-        return NONE
-    return show(value) if math.isfinite(value) else ("∞" if value > 0 else "-∞")
-
-
-def _millions(value: float) -> str:
-    return count(value / 1e6)
-
-
 def _facts(item: Shown, *, unit: str) -> str:
     """Rate and scores in a line."""
-    parts = [] if item.rate is None else [f"{_cell(item.rate, fixed)} bits per {unit}"]
+    parts = [] if item.rate is None else [f"{cell(item.rate, fixed)} bits per {unit}"]
     for name, value in item.scores.items():
-        heading, show = _score(name)
+        heading, show = score_of(name)
         label, decibels = heading.removesuffix(" (dB)"), " dB" if heading.endswith("(dB)") else ""
-        parts.append(f"{label} {_cell(value, show)}{decibels}")
+        parts.append(f"{label} {cell(value, show)}{decibels}")
     return printable(", ".join(parts))
 
 

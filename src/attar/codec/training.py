@@ -21,7 +21,7 @@ from attar.codec.opening import (
     spread,
     train_and_held_out,
 )
-from attar.codec.page import Measured
+from attar.codec.tables import Measured
 from attar.data.data import Data, DataLike
 from attar.data.media import MediaRows, Signal
 from attar.data.pictures import DEMO
