@@ -8,11 +8,10 @@ import glob
 import json
 import logging
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
-from importlib import import_module
 from multiprocessing import get_context, parent_process
 from pathlib import Path
 from threading import Thread
@@ -26,16 +25,10 @@ from datasets.table import InMemoryTable
 from numpy.typing import NDArray
 from pyarrow import parquet
 
-from attar import artefacts, errors
+from attar import artefacts
+from attar.data.cluster import on_ray
 from attar.data.text import progress_only_on_terminals
-from attar.errors import (
-    AttarError,
-    ConfigError,
-    DataError,
-    MissingExtraError,
-    ResourceError,
-    require,
-)
+from attar.errors import ConfigError, DataError, ResourceError, require
 from attar.foreign import read_json
 from attar.runtime import Bar
 
@@ -185,7 +178,12 @@ def write_shards(
     splits = on_disk(splits, state) if workers > 1 or engine == "ray" else splits
     progress = Bar(total=len(left), desc=desc, unit="shard")
     if engine == "ray":
-        for _ in on_ray(left, splits, write=write, workers=workers):
+        tables = {str(split): rows for split, rows in splits.items()}
+
+        def task(number: int) -> None:
+            write(left[number], tables[left[number].split])
+
+        for _ in on_ray(task, count=len(left), workers=workers):
             progress.update()
         return
     if workers == 1 and len(left) <= FEW_SHARDS:
@@ -212,57 +210,6 @@ def write_shards(
         except BaseException:
             pool.shutdown(wait=True, cancel_futures=True)
             raise
-
-
-def on_ray(
-    left: Sequence[Shard], splits: DatasetDict, *, write: Write, workers: int
-) -> Iterator[None]:
-    """Write shards on the machines of a cluster of Ray's, one task each.
-
-    The cluster is the one that `RAY_ADDRESS` names, or this machine.
-
-    Yields:
-        As often as a shard is done.
-
-    Raises:
-        MissingExtraError: Ray Data is not installed.
-        AttarError: as `write` does.
-        OSError: as `write` does.
-    """
-    try:
-        data: Any = import_module("ray.data")
-    except ModuleNotFoundError:
-        raise MissingExtraError(
-            "the engine ray needs Ray Data, which is not installed; run pip install '.[ray]' in "
-            "the checkout of Attar, or leave the engine out"
-        ) from None
-    if not left:
-        return
-    tables = {str(split): rows for split, rows in splits.items()}
-
-    def task(row: dict[str, int]) -> dict[str, Any]:
-        shard = left[row["shard"]]
-        try:
-            write(shard, tables[shard.split])
-        except (AttarError, OSError) as error:  # Ray would wrap it, and end all other tasks
-            return {"kind": type(error).__name__, "said": str(error), "number": _number(error)}
-        return {"kind": "", "said": "", "number": 0}
-
-    context = data.DataContext.get_current()
-    context.enable_progress_bars = context.print_on_execution_start = False
-    rows = data.from_items([{"shard": i} for i in range(len(left))], override_num_blocks=len(left))
-    failed: dict[str, Any] | None = None
-    for row in rows.map(task, compute=data.TaskPoolStrategy(size=workers)).iter_rows():
-        failed = failed or (row if row["kind"] else None)
-        if not row["kind"]:
-            yield
-    if failed is not None:
-        kind = getattr(errors, failed["kind"], None)
-        raise OSError(failed["number"], failed["said"]) if kind is None else kind(failed["said"])
-
-
-def _number(error: BaseException) -> int:
-    return getattr(error, "errno", None) or 0
 
 
 def left_of(plan: Sequence[Shard], splits: DatasetDict, *, state: Path, what: str) -> list[Shard]:
