@@ -28,7 +28,7 @@ class CodecConfig(TrainConfig):
     """What latents are rounded to, of a signal whose range is 1: half of it is better by up to 6
     dB, for about one bit more for each latent."""
     bits_per_sample: float | None = None
-    """Find the step that takes so many bits for each pixel, or each moment of sound, on average."""
+    """Find the step that takes so many bits for each pixel, or each sample of sound, on average."""
     quantizer: Quantizer = "step"
     """step rounds latents to multiples of the step; gauss_compand to few levels, as published."""
     bits: int = 16

@@ -190,8 +190,8 @@ def _fitted(codec: WaveletCodec, rows: MediaRows, *, config: CodecConfig) -> dic
 
 
 def step_for(codec: WaveletCodec, signals: Sequence[Signal], *, bits: float) -> float:
-    """Set the codec's step so that files take so many bits for each pixel or moment, by bisection
-    of its logarithm; returns it.
+    """Set the codec's step so that files take so many bits for each pixel, or sample of sound, by
+    bisection of its logarithm; returns it.
 
     Raises:
         ConfigError: no step from 1e-4 to 1 takes so many.

@@ -15,13 +15,19 @@ Jacobellis, Yadwadkar: Learned Compression for Compressed Learning, 2024, arXiv 
 
 Deviations (paper and official code; here; why):
 - Start: random; principal components of the coefficients of one's own data, in closed form, which
-  are a codec within seconds and as good as the trained one at 4x.
+  are a codec as they stand, within seconds.
 - Quantiser: companded to 8 bits; uniform steps by default, so that quality is chosen by one number.
 - Decoder: a network alone; also none, or a local one that adds to the linear decoder and can be
   run tile by tile.
-- Padding of sound: the encoder of the official code is two positions too long and shifts latents
-  against time; here lengths are kept, and both ends are padded so that nothing wraps around.
+- Loss: of the signal; of its coefficients by default, which is nearly the same and saves the way
+  back. Bits can be weighed in it, as in LiVeAction (arXiv 2605.06628).
+- Length of sound: the encoder of the official code is two positions too long and shifts latents
+  against time; here lengths are kept.
+- Padding of sound: circular; both ends are padded so that nothing wraps around, but for the paper's
+  configurations.
 - Mean and gain of sound: not stored; stored.
+- Training on music: remixed from its stems, and the learning rate changes every 64 steps; as it is,
+  and every 128 steps, as for pictures.
 """
 
 from attar.methods.walloc.closed_form import FitReport as FitReport
