@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from attar.data.media import from_tensor, open_splits, to_pil
+from attar.data.pictures import DEMO
 from attar.methods.walloc import WaveletCodec, WaveletCodecConfig, fit
 
 Pictures = NDArray[np.uint8]
@@ -45,9 +46,10 @@ def photographs(data: str | Path = "demo", *, most: int | None = None) -> dict[s
     splits = open_splits(data)
     found = {}
     for split, rows in splits.items():
-        if "subject" in rows.table.column_names:  # of demo
-            kinds = rows.table["subject"]
-            rows = rows.select([row for row, kind in enumerate(kinds) if kind == "photograph"])
+        if data == DEMO:
+            subjects = rows.table.features["label"].names
+            labels = [subjects[label] for label in rows.table["label"]]
+            rows = rows.select([row for row, label in enumerate(labels) if label == "photograph"])
         if most is not None and len(rows) > most:
             rows = rows.select(range(most))
         found[split] = [np.asarray(to_pil(signal).convert("RGB")) for signal in rows]

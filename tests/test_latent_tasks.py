@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 import torch
 
+from attar.data.pictures import COUNTS
+
 pytest.importorskip("PIL")
 pytest.importorskip("sklearn")
 
@@ -19,6 +21,13 @@ def shared(monkeypatch: pytest.MonkeyPatch) -> Any:
 
     yield latent_tasks
     sys.modules.pop("latent_tasks")
+
+
+def test_of_demo_only_photographs_are_taken(shared: Any) -> None:
+    splits = shared.photographs()
+    assert {name: len(found) for name, found in splits.items()} == {
+        name: counts["photograph"] for name, counts in COUNTS.items()
+    }
 
 
 def test_folding_keeps_neighbours_at_one_position(shared: Any) -> None:
