@@ -31,6 +31,9 @@ from attar.codec.evaluating import evaluate as evaluate_codec
 from attar.codec.training import train as train_codec
 from attar.data.shards import Engine
 
+FileOrFolder = Annotated[Path | None, Parameter(name=("--output-dir", "--output-file"), alias="-o")]
+"""One option under both of Python's names: which of them is meant follows from the data."""
+
 _CODEC = Group("Codec options", sort_key=3)
 _MEASURED = Group("Evaluation options", sort_key=3)
 
@@ -76,9 +79,7 @@ def encode(
     skip_broken: bool = False,
     workers: int = 1,
     engine: Engine = "processes",
-    output: Annotated[
-        Path | None, Parameter(name=("--output-dir", "--output-file"), alias="-o")
-    ] = None,
+    output: FileOrFolder = None,
     resume: bool = False,
     recipe: Recipe = None,
 ) -> int:
@@ -140,9 +141,7 @@ def decode(
     *,
     data: str,
     stages: int | None = None,
-    output: Annotated[
-        Path | None, Parameter(name=("--output-dir", "--output-file"), alias="-o")
-    ] = None,
+    output: FileOrFolder = None,
     resume: bool = False,
     recipe: Recipe = None,
 ) -> int:
