@@ -158,3 +158,22 @@ def test_outputs_that_do_not_fit_are_refused(tmp_path: Path) -> None:
     assert not (tmp_path / "c.png").exists()
     with pytest.raises(ConfigError, match="container must be"):
         encode(codec(), picture(0), output_file=tmp_path / "d", container="zip")
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"columns": ["label"]},
+        {"skip_broken": True},
+        {"workers": 2},
+        {"engine": "ray"},
+        {"resume": True},
+    ],
+)
+def test_options_of_data_sets_are_refused_for_a_file(
+    tmp_path: Path, options: dict[str, Any]
+) -> None:
+    target = tmp_path / "a.walloc"
+    with pytest.raises(ConfigError, match=f"expected no {next(iter(options))} with one picture"):
+        encode(codec(), picture(0), output_file=target, **options)
+    assert not target.exists()

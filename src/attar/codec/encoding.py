@@ -79,6 +79,18 @@ def encode(
             "and the second for one picture or recording"
         )
     if output_dir is None and is_one(data):
+        options = {
+            "columns": columns is not None,
+            "skip_broken": skip_broken,
+            "workers": workers != 1,
+            "engine": engine != "processes",
+            "resume": resume,
+        }
+        if without_effect := [name for name, asked in options.items() if asked]:
+            raise ConfigError(
+                f"expected no {without_effect[0]} with one picture or recording, as it is an "
+                "option of data sets; leave it out, or give output_dir"
+            )
         return _encode_one(model, data, container=container, output_file=output_file, recipe=recipe)
     if output_dir is None:
         raise ConfigError(

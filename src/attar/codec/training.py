@@ -62,8 +62,8 @@ def train(
     `config.train_encoder`.
 
     Args:
-        model: a codec to train further; a loaded one is trained in place, unless it gets another
-            network. None: a new one.
+        model: a codec to train further, whose shape stays but for the decoder's network; a loaded
+            one is trained in place, unless it gets another network. None: a new one.
         data: whatever `attar.data.media.open_splits` takes. The split `train` is used to fit, and
             `validation` or `test` to measure; every tenth item where there are no splits.
         config: shape and training; or the name or path of a recipe.
