@@ -70,13 +70,21 @@ DAMAGES: dict[str, tuple[Callable[[Path], Any], str]] = {
     "wrong type": (change_config(levels="two"), "levels must be a whole number"),
     "wrong value": (change_config(bits=99), "bits must be from 2 to 16"),
     "wrong shape": (change_config(latent_channels=11), "do not fit its config.json"),
+    "endless channels": (change_config(channels=10**7), "does not fit its config"),
+    "endless width": (change_config(decoder_width=10**6), "does not fit its config"),
+    "endless blocks": (change_config(decoder_blocks=10**6), "decoder_blocks must be from 0 to 1024"),
+    "endless stages": (change_config(stages=10**9), "stages must be so few"),
+    "shard outside": (
+        overwrite("model.safetensors.index.json", b'{"weight_map": {"steps": "../x.safetensors"}}'),
+        "expected names of files beside it .* found '../x.safetensors'",
+    ),
     "wrong wavelet": (change_config(decoder="linear"), "do not fit its config.json"),
     "no weights": (lambda f: (f / WEIGHTS).unlink(), "cannot read the weights"),
     "cut weights": (
         lambda f: (f / WEIGHTS).write_bytes((f / WEIGHTS).read_bytes()[:-50]),
         "cannot read the weights",
     ),
-    "noise": (overwrite(WEIGHTS, b"\x80\x02" * 90), "cannot read the weights"),
+    "noise": (overwrite(WEIGHTS, b"\x80\x02" * 90), "damaged"),
     "missing tensor": (change_weights(lambda t: t.pop("analysis.bias")), "'analysis.bias'"),
     "more tensors": (
         change_weights(lambda t: t.update({"extra": torch.zeros(1)})),
@@ -107,6 +115,13 @@ def test_a_damaged_codec_is_refused_in_a_sentence(folder: Path, name: str) -> No
         load_codec(folder)
     assert found.value.exit_code == 2
     assert "codec" in str(found.value)
+
+
+@pytest.mark.parametrize("name", ["_attn_implementation", "attn_implementation"])
+def test_a_config_chooses_no_attention(folder: Path, name: str) -> None:
+    """A name with a slash would have transformers fetch a kernel."""
+    change_config(**{name: "someone/kernel"})(folder)
+    assert load_codec(folder).fingerprint
 
 
 def test_a_language_model_is_no_codec(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 
 from attar.artefacts import disk_is_full
-from attar.checkpoint.claims import check_numbers
+from attar.checkpoint.claims import check_files, check_numbers, check_size
 from attar.checkpoint.gguf import located
 from attar.checkpoint.sources import bars_on_terminals, read_from
 from attar.data.data import DataLike
@@ -34,6 +34,7 @@ def load_codec(model: str | Path | WaveletCodec) -> WaveletCodec:
     path = located(model)
 
     def read_config() -> WaveletCodecConfig:
+        check_files(Path(path))
         facts, _ = WaveletCodecConfig.get_config_dict(path)
         kind = facts.get("model_type", "no model")
         if kind != WaveletCodecConfig.model_type:
@@ -41,6 +42,8 @@ def load_codec(model: str | Path | WaveletCodec) -> WaveletCodec:
                 f"expected a codec that attar codec train made, found {kind} in {str(model)!r}; "
                 "give another folder"
             )
+        # else a config could have transformers fetch a kernel, for attention that no codec has
+        facts = {n: v for n, v in facts.items() if not n.endswith("_implementation")}
         try:
             return WaveletCodecConfig.from_dict(facts)
         except ConfigError as error:
@@ -51,6 +54,7 @@ def load_codec(model: str | Path | WaveletCodec) -> WaveletCodec:
 
     def read_weights() -> Any:
         check_numbers(Path(path))
+        check_size(path, WaveletCodec, config=config)
         return WaveletCodec.from_pretrained(
             path,
             config=config,

@@ -97,8 +97,11 @@ def test_sound_is_open_and_pictures_are_circular_unless_told() -> None:
         ({"post_filter": -1, "ndim": 1}, "an odd number of taps, or 0"),
         ({"post_filter": 129}, "a post_filter is for sound"),
         ({"levels": "three"}, "levels must be a whole number"),
-        ({"decoder_blocks": -1}, "decoder_blocks must be zero or more"),
-        ({"encoder_blocks": -1}, "encoder_blocks must be zero or more"),
+        ({"decoder_blocks": -1}, "decoder_blocks must be from 0 to 1024"),
+        ({"encoder_blocks": -1}, "encoder_blocks must be from 0 to 1024"),
+        ({"stages": 10**9}, "stages must be so few"),
+        ({"stages": 26, "stage_ratio": 2}, "stages must be so few"),
+        ({"stages": 2, "stage_ratio": 10**30}, "stages must be so few"),
         ({"encoder_width": 0}, "encoder_width must be at least 1"),
     ],
 )

@@ -12,6 +12,8 @@ Decoder = Literal["linear", "conv", "walloc"]
 Boundary = Literal["circular", "open"]
 
 WIDEST = 16  # bits of an integer in a file
+_FINEST = 2**24  # levels of the last stage in one of the first: float32 counts no further
+_BLOCKS = 1024  # more are a damaged file
 _RGB = {"ndim": 2, "channels": 3, "decoder_width": 768, "bits": 8}
 _STEREO = {"ndim": 1, "channels": 2, "levels": 8, "decoder_width": 768, "post_filter": 129}
 #: the table of configurations of the official library; b = 3 of rgb_27c is one of two that it has
@@ -87,13 +89,18 @@ class WaveletCodecConfig(PreTrainedConfig):
         for name in ("channels", "levels", "latent_channels", "stages", *widths):
             require(getattr(self, name) >= 1, name, getattr(self, name), "at least 1")
         for name in ("decoder_blocks", "encoder_blocks"):
-            require(getattr(self, name) >= 0, name, getattr(self, name), "zero or more")
+            count = getattr(self, name)
+            require(0 <= count <= _BLOCKS, name, count, f"from 0 to {_BLOCKS}")
         require(self.levels <= 12, "levels", self.levels, "at most 12")
         most = f"at most {self.coefficients}, as many as there are coefficients"
         fine = self.latent_channels <= self.coefficients
         require(fine, "latent_channels", self.latent_channels, most)
         require(2 <= self.bits <= WIDEST, "bits", self.bits, f"from 2 to {WIDEST}")
         require(self.stage_ratio >= 2, "stage_ratio", self.stage_ratio, "at least 2")
+        # counted first, as a large power takes for ever
+        fine = self.stages <= 25 and self.stage_ratio ** (self.stages - 1) <= _FINEST
+        most = f"so few that stage_ratio^(stages - 1) is at most 2^24, of {self.stage_ratio:.4g}"
+        require(fine, "stages", self.stages, most)
         if self.stages > 1 and self.quantizer != "step":
             raise ConfigError(
                 f"expected the quantizer step with several stages, found {self.quantizer} with "
