@@ -112,6 +112,16 @@ def test_names_stay_in_their_folder_and_other_columns_come_along(tmp_path: Path)
     assert found == ["train/bc/000001.png", "train/unnamed/000000.png"]
 
 
+def test_no_row_takes_the_file_of_another(tmp_path: Path) -> None:
+    raw = codec().compress(read_signal(picture(0)), container="zstd")
+    names = ["a.png", "a.jpg", "000000-a.png", "x.png", "x.png/y.png", "\u753b" * 200 + ".png"]
+    rows = Dataset.from_dict({"latents": [raw] * len(names), "file_name": names})
+    decode(codec(), rows, output_dir=tmp_path / "out")
+    found = sorted(p.relative_to(tmp_path / "out" / "train") for p in tmp_path.rglob("*.png"))
+    assert len(found) == len(names)
+    assert {"x.png", "x.png_/y.png", "000000-a.png"} <= {path.as_posix() for path in found}
+
+
 def test_decoding_goes_on_where_it_was_interrupted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -72,7 +72,10 @@ DAMAGES: dict[str, tuple[Callable[[Path], Any], str]] = {
     "wrong shape": (change_config(latent_channels=11), "do not fit its config.json"),
     "endless channels": (change_config(channels=10**7), "does not fit its config"),
     "endless width": (change_config(decoder_width=10**6), "does not fit its config"),
-    "endless blocks": (change_config(decoder_blocks=10**6), "decoder_blocks must be from 0 to 1024"),
+    "endless blocks": (
+        change_config(decoder_blocks=10**6),
+        "decoder_blocks must be from 0 to 1024",
+    ),
     "endless stages": (change_config(stages=10**9), "stages must be so few"),
     "shard outside": (
         overwrite("model.safetensors.index.json", b'{"weight_map": {"steps": "../x.safetensors"}}'),

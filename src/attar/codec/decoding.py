@@ -26,7 +26,8 @@ from attar.runtime import Bar
 logger = logging.getLogger(__name__)
 
 _METADATA = "metadata.jsonl"
-_LONGEST = 200  # letters of a name of a file
+_LONGEST = 200  # bytes of a name of a file
+_ENDINGS = (".png", ".wav", ".npy")
 
 
 def decode(
@@ -169,6 +170,9 @@ def _names(rows: Dataset, label: str | None) -> Iterator[str]:
     for row, path in enumerate(paths):
         if not path[-1] or known["/".join(path).lower()] > 1:
             path[-1] = f"{row:06}-{path[-1]}".removesuffix("-")
+            while known["/".join(path).lower()]:  # what another is called already
+                path[-1] = f"{row:06}-{path[-1]}"
+            known["/".join(path).lower()] = 1
         yield "/".join(path)
 
 
@@ -179,10 +183,12 @@ def _path(name: str | None, label: str | None) -> list[str]:
     parts[-1] = _plain(PurePosixPath(parts[-1]).stem)
     if label is not None and parts[:-1] != [_plain(label)]:
         parts = [_plain(label) or "unnamed", parts[-1]]
-    return parts
+    # a file may have the name of a folder otherwise
+    return [f"{p}_" if p.lower().endswith(_ENDINGS) else p for p in parts[:-1]] + parts[-1:]
 
 
 def _plain(part: str) -> str:
     """A part of a path that every system takes as a name, and none as hidden."""
     kept = "".join(c for c in part if c.isprintable() and c not in '<>:"/\\|?*')
-    return kept.strip(". ")[:_LONGEST]
+    short = kept.strip(". ").encode()[:_LONGEST].decode(errors="ignore")
+    return short.rstrip(". ")
