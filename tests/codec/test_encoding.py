@@ -122,6 +122,14 @@ def test_no_row_takes_the_file_of_another(tmp_path: Path) -> None:
     assert {"x.png", "x.png_/y.png", "000000-a.png"} <= {path.as_posix() for path in found}
 
 
+def test_numbers_name_files(tmp_path: Path) -> None:
+    raw = codec().compress(read_signal(picture(0)), container="zstd")
+    rows = Dataset.from_dict({"latents": [raw] * 2, "file_name": [7, None]})
+    decode(codec(), rows, output_dir=tmp_path / "out")
+    found = sorted(file.name for file in (tmp_path / "out" / "train").iterdir())
+    assert found == ["000001.png", "7.png"]
+
+
 def test_decoding_goes_on_where_it_was_interrupted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

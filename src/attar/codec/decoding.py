@@ -165,6 +165,7 @@ def _names(rows: Dataset, label: str | None) -> Iterator[str]:
     if label is not None:
         kind: Any = rows.features[label]
         classes = [None if n is None or n < 0 else kind.int2str(n) for n in columns[label]]
+    files = [None if name is None else str(name) for name in files]  # numbers name files too
     paths = [_path(name, of) for name, of in zip(files, classes, strict=True)]
     known = Counter("/".join(path).lower() for path in paths)
     for row, path in enumerate(paths):
