@@ -157,8 +157,8 @@ def test_columns_are_chosen_and_their_names_looked_at(pictures: Path, tmp_path: 
     compress_dataset(codec(), pictures, output_dir=tmp_path / "a", columns=["label"])
     names = load_compressed(tmp_path / "a")["train"].column_names
     assert names == ["latents", "signal_size", "label"]
-    with pytest.raises(ConfigError, match=r"found 'lable'; .*did you mean 'label'"):
-        compress_dataset(codec(), pictures, output_dir=tmp_path / "b", columns=["lable"])
+    with pytest.raises(ConfigError, match=r"found 'labell'; .*did you mean 'label'"):
+        compress_dataset(codec(), pictures, output_dir=tmp_path / "b", columns=["labell"])
     table = Dataset.from_dict({"latents": ["a"], "picture": [picture(0)]})
     table = table.cast_column("picture", Image())
     with pytest.raises(ConfigError, match="expected no column named 'latents'"):

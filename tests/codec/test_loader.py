@@ -235,8 +235,8 @@ def test_columns_become_tensors_or_lists(folder: Path, rows: Dataset) -> None:
     [first, *_] = LatentLoader(folder, columns=["file_name", "label"], batch_size=3)
     assert isinstance(first["file_name"], list)
     assert first["label"].dtype == torch.int64
-    with pytest.raises(ConfigError, match=r"found 'lable'; .*did you mean 'label'"):
-        LatentLoader(folder, columns=["lable"])
+    with pytest.raises(ConfigError, match=r"found 'labell'; .*did you mean 'label'"):
+        LatentLoader(folder, columns=["labell"])
     table: Any = Dataset.from_dict({"latents": rows["latents"][:2], "price": [1.5, None]})
     with pytest.raises(DataError, match="expected a number in column 'price' of row 1"):
         passes(LatentLoader(table, codec()))
