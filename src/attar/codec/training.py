@@ -194,7 +194,7 @@ def step_for(codec: WaveletCodec, signals: Sequence[Signal], *, bits: float) -> 
     bisection of its logarithm; returns it.
 
     Raises:
-        ConfigError: no step from 1e-4 to 1 takes so many.
+        ConfigError: files have more bits than this at the step 1, or fewer at the step 1e-4.
     """
     require(bool(signals), "signals", 0, "one or more")
     low, high = math.log(1e-4), 0.0

@@ -220,7 +220,7 @@ def _read_header(data: bytes, *, name: str) -> tuple[Described, list[_Stage]]:
 
 
 @lru_cache(maxsize=64)
-def _form(kind: int, dtype: int, mode: str, rate: int, channels: int) -> Form:
+def _form(*, kind: int, dtype: int, mode: str, rate: int, channels: int) -> Form:
     """The form of these fields, of which a data set has few."""
     return Form(
         kind=get_args(Kind)[kind],
@@ -240,7 +240,7 @@ def _parsed(fields: _Fields, *, codec: bytes, end: int) -> tuple[Described, list
     signal = Described(
         size=tuple(size for size, _ in pairs),
         before=tuple(before for _, before in pairs),
-        form=_form(kind, dtype, mode, rate, channels),
+        form=_form(kind=kind, dtype=dtype, mode=mode, rate=rate, channels=channels),
         codec=codec.hex(),
         gain=gain,
         mean=mean,

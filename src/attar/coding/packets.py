@@ -53,7 +53,8 @@ def analyse(signal: Tensor, stages: Sequence[Stage], *, weight: Tensor | None = 
     channels = signal.shape[1] * total**dims if weight is None else len(weight)
     out = signal.new_empty(len(signal), channels, *(size // total for size in signal.shape[2:]))
     with _exactly(signal):
-        (_analyse_line if dims == 1 else _analyse_picture)(signal, stages, weight, out)
+        analyse_into = _analyse_line if dims == 1 else _analyse_picture
+        analyse_into(out, signal, stages=stages, weight=weight)
     return out
 
 
@@ -85,7 +86,8 @@ def synthesise(
     if weight is not None:
         layer = weight, (weight.new_zeros(channels) if bias is None else bias)[:, None]
     with _exactly(coefficients):
-        (_synthesise_line if dims == 1 else _synthesise_picture)(coefficients, stages, layer, out)
+        synthesise_into = _synthesise_line if dims == 1 else _synthesise_picture
+        synthesise_into(out, coefficients, stages=stages, layer=layer)
     return out
 
 
@@ -118,7 +120,7 @@ def fused(signal: Tensor, stage: Stage, *, weight: Tensor) -> Tensor:
 
 
 def _analyse_line(
-    signal: Tensor, stages: Sequence[Stage], weight: Tensor | None, out: Tensor
+    out: Tensor, signal: Tensor, *, stages: Sequence[Stage], weight: Tensor | None
 ) -> None:
     total = block_size(stages)
     for some, channels in _items(signal):
@@ -134,7 +136,7 @@ def _analyse_line(
 
 
 def _analyse_picture(
-    signal: Tensor, stages: Sequence[Stage], weight: Tensor | None, out: Tensor
+    out: Tensor, signal: Tensor, *, stages: Sequence[Stage], weight: Tensor | None
 ) -> None:
     total, bits = block_size(stages), _bits(stages)
     rows, columns = out.shape[2:]
@@ -168,7 +170,7 @@ def _analyse_picture(
 
 
 def _synthesise_line(
-    coefficients: Tensor, stages: Sequence[Stage], layer: _Layer | None, out: Tensor
+    out: Tensor, coefficients: Tensor, *, stages: Sequence[Stage], layer: _Layer | None
 ) -> None:
     total = block_size(stages)
     for some, channels in _items(out):
@@ -186,7 +188,7 @@ def _synthesise_line(
 
 
 def _synthesise_picture(
-    coefficients: Tensor, stages: Sequence[Stage], layer: _Layer | None, out: Tensor
+    out: Tensor, coefficients: Tensor, *, stages: Sequence[Stage], layer: _Layer | None
 ) -> None:
     total, bits = block_size(stages), len(_bits(stages))
     rows, columns = coefficients.shape[2:]

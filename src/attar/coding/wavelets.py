@@ -163,9 +163,8 @@ def project(
     stages = _stages(wavelet, levels)
     whole = _stage(wavelet, levels, back=False)
     at_once = cheaper_fused(values, len(weight), stages=stages, whole=whole)
-    projected = _Projection.apply(
-        values, weight.to(values.dtype), stages, whole if at_once else None
-    )
+    way = _Way(stages, whole if at_once else None)
+    projected = _Projection.apply(values, weight.to(values.dtype), way)
     if bias is not None:
         expect(bias.shape == weight.shape[:1], "the bias", tuple(bias.shape), f"({len(weight)},)")
         projected = projected + bias.to(values.dtype).view(-1, *[1] * (signal.dim() - 2))
@@ -245,23 +244,27 @@ class _Synthesis(torch.autograd.Function):
         return _Analysis.apply(grads[0], _adjoint(ctx.stages)), None
 
 
+@dataclass(frozen=True)
+class _Way:
+    """How a signal is projected: stage by stage, or by one convolution for all levels."""
+
+    stages: tuple[Stage, ...]
+    whole: Stage | None
+
+
 class _Projection(torch.autograd.Function):
     """Keeps the signal alone: the gradient of the weight computes the coefficients again."""
 
     @staticmethod
-    def forward(
-        ctx: Any, signal: Tensor, weight: Tensor, stages: tuple[Stage, ...], whole: Stage | None
-    ) -> Tensor:
+    def forward(ctx: Any, signal: Tensor, weight: Tensor, way: _Way) -> Tensor:
         ctx.save_for_backward(signal, weight)
-        ctx.stages = stages
-        return (
-            analyse(signal, stages, weight=weight)
-            if whole is None
-            else fused(signal, whole, weight=weight)
-        )
+        ctx.stages = way.stages
+        if way.whole is not None:
+            return fused(signal, way.whole, weight=weight)
+        return analyse(signal, way.stages, weight=weight)
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, Tensor | None, None, None]:
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
         signal, weight = ctx.saved_tensors
         grad = grads[0]
         of_signal = of_weight = None
@@ -272,7 +275,7 @@ class _Projection(torch.autograd.Function):
             if ctx.needs_input_grad[1]:
                 coefficients = _Analysis.apply(signal, ctx.stages).flatten(2)
                 of_weight = (grad.flatten(2) @ coefficients.mT).sum(0)
-        return of_signal, of_weight, None, None
+        return of_signal, of_weight, None
 
 
 @cache

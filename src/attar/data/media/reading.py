@@ -114,7 +114,7 @@ def from_tensor(
     else:
         low, high = value_range
         dtype = "float32"
-        _check_range(tensor, low, high, name)
+        _check_range(tensor, low=low, high=high, name=name)
     channels = len(tensor)
     if tensor.dim() == 3 and dtype in RANGES and channels <= (4 if dtype == "uint8" else 1):
         mode = "I;16" if dtype == "uint16" else ("L", "LA", "RGB", "RGBA")[channels - 1]
@@ -222,7 +222,7 @@ def _numpy(file: BinaryIO, name: str) -> NDArray:
         ) from error
 
 
-def _check_range(tensor: Tensor, low: float, high: float, name: str) -> None:
+def _check_range(tensor: Tensor, *, low: float, high: float, name: str) -> None:
     if not -np.inf < low < high < np.inf:
         raise DataError(
             f"expected the lowest and the highest value of {name}, found ({low}, {high}); give "
