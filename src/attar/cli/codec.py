@@ -23,7 +23,7 @@ from attar.cli.output import (
 )
 from attar.codec.config import CodecConfig
 from attar.codec.decoding import decode as decode_latents
-from attar.codec.decoding import is_one as is_latent_file
+from attar.codec.decoding import is_latent_file
 from attar.codec.encoding import encode as encode_signals
 from attar.codec.encoding import is_one
 from attar.codec.evaluating import REPORT, EvaluateCodecConfig, score_table

@@ -65,7 +65,7 @@ def decode(
         ResourceError: the disk is full.
     """
     path = expanded(data) if isinstance(data, str | Path) else None
-    one = is_one(data)
+    one = is_latent_file(data)
     if path is not None and one and output_dir is None:
         return _decode_one(model, path, stages=stages, output_file=output_file, recipe=recipe)
     if one or output_dir is None or output_file is not None:
@@ -101,7 +101,7 @@ def decode(
     return work.run
 
 
-def is_one(data: Any) -> bool:
+def is_latent_file(data: Any) -> bool:
     """Whether this is one file of latents, or the name of one."""
     path = expanded(data) if isinstance(data, str | Path) else None
     return path is not None and (path.is_file() or (path.suffix == SUFFIX and not path.is_dir()))

@@ -4,6 +4,7 @@ import logging
 import math
 from collections.abc import Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -105,20 +106,23 @@ def train(
         rows_measured = spread(held_out, config.eval_items)
         # a network that replaces the linear decoder has no closed form
         begun = "closed form" if model is None and codec.synthesis is not None else "before"
-        measured = [_scores(codec, rows_measured, name=begun)]
-        smaller = smaller_signals(rows_measured, ratio=measured[0].ratio or 1.0)
+        measured: list[Measured] = []
+        smaller: list[Measured] = []
+        if work.main:  # before the training, which is lost where a measurement fails after it
+            measured.append(_scores(codec, rows_measured, name=begun))
+            smaller = smaller_signals(rows_measured, ratio=measured[0].ratio or 1.0)
         if config.trains:
             training = _trained(codec, rows, config=config, work=work)
             details |= {"seconds": training.seconds, "log": training.log}
-            measured.append(_scores(codec, rows_measured, name="trained"))
-        work.run.quality = {"after": quality_of(measured[-1])}
-        if config.trains:
-            work.run.quality["before"] = quality_of(measured[0])
-        details["rows"] = [asdict(one) for one in [*measured, *smaller]]
-        details["sound"] = codec.config.ndim == 1
-        work.run.details |= details | {"fingerprint": codec.fingerprint}
-        work.run.cost = {"after": parameters(codec)}
         if work.main:
+            if config.trains:
+                measured.append(_scores(codec, rows_measured, name="trained"))
+                work.run.quality["before"] = quality_of(measured[0])
+            work.run.quality["after"] = quality_of(measured[-1])
+            details["rows"] = [asdict(one) for one in [*measured, *smaller]]
+            details["sound"] = codec.config.ndim == 1
+            work.run.details |= details | {"fingerprint": codec.fingerprint}
+            work.run.cost = {"after": parameters(codec)}
             save_codec(codec, work.folder)
     return work.run
 
@@ -244,8 +248,7 @@ def _trained(
 
     schedule: Schedule | None = None
     if config.published_schedule:
-        steps = round(config.warmup_steps)
-        schedule = lambda optimizer: LogCosinePlateau(optimizer, warmup_steps=steps)  # noqa: E731
+        schedule = partial(LogCosinePlateau, warmup_steps=round(config.warmup_steps))
     try:
         return fit_network(
             codec,

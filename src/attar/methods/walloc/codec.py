@@ -88,7 +88,7 @@ class WaveletCodec(PreTrainedModel):
         self.post_init()
 
     def _init_weights(self, module: nn.Module) -> None:
-        """Layers begin as PyTorch makes them; a network that adds to the linear decoder, silent."""
+        """Keep the initialisation of the modules, which is PyTorch's, or zero where they say so."""
 
     @property
     def compander(self) -> Compander | None:
