@@ -16,7 +16,16 @@ from transformers import AutoModelForCausalLM
 
 import signals
 import tiny
-from attar.codec.opening import common_form, load_codec, save_codec, spread, train_and_held_out
+from attar.codec import opening
+from attar.codec.opening import (
+    common_form,
+    load_codec,
+    placed,
+    save_codec,
+    spread,
+    to_encode,
+    train_and_held_out,
+)
 from attar.data.media import open_media
 from attar.errors import AttarError, CompatibilityError, DataError, ResourceError
 
@@ -27,6 +36,21 @@ WEIGHTS = "model.safetensors"
 def folder(tmp_path: Path) -> Path:
     save_codec(signals.codec(decoder="conv", decoder_width=8), tmp_path / "codec")
     return tmp_path / "codec"
+
+
+def test_a_codec_is_where_it_computes_for_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
+    places, gpu = list[Any](), torch.device("cuda")
+    monkeypatch.setattr(opening, "place", lambda codec, device=None: places.append(device))
+    plain, full = signals.codec(), signals.codec(encoder="full", encoder_width=8)
+    with pytest.raises(KeyboardInterrupt), placed(plain):
+        assert places == [None]  # of this process
+        raise KeyboardInterrupt
+    assert places.pop() == plain.device
+    for found, codec in ((True, full), (True, plain), (False, full)):
+        monkeypatch.setattr(torch.cuda, "is_available", lambda found=found: found)
+        with to_encode(codec):
+            pass
+    assert [torch.device(place) for place in places[1::2]] == [gpu, plain.device, plain.device]
 
 
 def test_a_codec_comes_back_as_it_was(folder: Path) -> None:

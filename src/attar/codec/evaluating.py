@@ -11,7 +11,7 @@ from attar import checkpoint
 from attar.codec import baselines as known
 from attar.codec.drawings import Curve
 from attar.codec.measuring import average, measure, quality_of
-from attar.codec.opening import load_codec, spread
+from attar.codec.opening import load_codec, placed, spread
 from attar.codec.page import Shown, codec_page
 from attar.codec.tables import Measured, measured_table
 from attar.coding.containers import choose
@@ -112,10 +112,11 @@ def evaluate(
     ) as work:
         if work.main:
             rows = spread(_measured_split(data), config.max_items)
-            own, shown = _own(codec, rows, config=config)
-            measured = [own]
             asked = _asked(rows, config=config, sound=sound)
-            curves = [_own_curve(codec, rows, own, config=config)]
+            with placed(codec):
+                own, shown = _own(codec, rows, config=config)
+                curves = [_own_curve(codec, rows, own, config=config)]
+            measured = [own]
             for name in asked:
                 points = _baseline(name, rows, ratio=own.ratio or 1.0, config=config)
                 measured += points

@@ -1,5 +1,7 @@
 """A codec from disk, and the signals that it is made for."""
 
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,7 @@ from attar.data.data import DataLike
 from attar.data.media import MediaRows, open_splits
 from attar.errors import CompatibilityError, ConfigError, DataError, ResourceError
 from attar.methods.walloc import WaveletCodec, WaveletCodecConfig
+from attar.runtime import place
 
 _HELD_OUT = ("validation", "test")
 _TENTH = 10
@@ -84,6 +87,26 @@ def load_codec(model: str | Path | WaveletCodec) -> WaveletCodec:
             "or train it again"
         )
     return codec.eval()
+
+
+def to_encode(codec: WaveletCodec) -> AbstractContextManager[WaveletCodec]:
+    """Hold a codec where it encodes: on a GPU, if there is one, and the encoder has a network. A
+    linear one is faster than files are read, and its integers are those of every processor.
+    """
+    # asked of torch: a process that writes shards is none of the launch's, which it would wait for
+    network = codec.encoder is not None and torch.cuda.is_available()
+    return placed(codec, "cuda" if network else "cpu")
+
+
+@contextmanager
+def placed(codec: WaveletCodec, device: torch.device | str | None = None) -> Iterator[WaveletCodec]:
+    """Hold a codec on a device for the length of the block; None: on that of this process."""
+    before = codec.device
+    place(codec, device)
+    try:
+        yield codec
+    finally:
+        place(codec, before)
 
 
 def save_codec(codec: WaveletCodec, folder: Path) -> None:
