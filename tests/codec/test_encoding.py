@@ -141,11 +141,11 @@ def test_decoding_goes_on_where_it_was_interrupted(
     rows = Dataset.from_dict({"latents": [raw, raw], "file_name": ["a", "b"]})
     decompress, done = type(codec()).decompress, list[str]()
 
-    def dies(self: Any, data: bytes, *, name: str, stages: int | None) -> Any:
+    def dies(self: Any, data: bytes, *, name: str, **options: Any) -> Any:
         done.append(name)
         if len(done) == 2:
             raise KeyboardInterrupt
-        return decompress(self, data, name=name, stages=stages)
+        return decompress(self, data, name=name, **options)
 
     monkeypatch.setattr(type(codec()), "decompress", dies)
     with pytest.raises(KeyboardInterrupt):
@@ -155,6 +155,24 @@ def test_decoding_goes_on_where_it_was_interrupted(
     decode(codec(), rows, output_dir=tmp_path / "out", resume=True)
     assert (tmp_path / "out" / "train" / "a.png").stat().st_mtime_ns == when
     assert (tmp_path / "out" / "train" / "b.png").exists()
+    assert done == ["a", "b", "b"]  # what is there is not decoded again
+
+
+def test_weights_are_not_hashed_for_each_row(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pictures, count = folder_of_pictures(tmp_path / "pictures", count=10), list[str]()
+    made, fingerprint = codec(), type(codec()).fingerprint
+
+    def counted(self: Any) -> str:
+        count.append(fingerprint.__get__(self))
+        return count[-1]
+
+    monkeypatch.setattr(type(made), "fingerprint", property(counted))
+    encode(made, pictures, output_dir=tmp_path / "latents")
+    decode(None, tmp_path / "latents", output_dir=tmp_path / "out")
+    assert set(count) == {fingerprint.__get__(made)}
+    assert len(count) < 12  # pictures
 
 
 def test_outputs_that_do_not_fit_are_refused(tmp_path: Path) -> None:

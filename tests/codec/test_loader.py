@@ -194,6 +194,15 @@ def test_a_seed_tells_all_whoever_reads(folder: Path) -> None:
     assert not same(passes(LatentLoader(folder, **{**options, "seed": 4})), first)
 
 
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_pass_that_is_left_early_counts(folder: Path, workers: int) -> None:
+    options: Any = {"crop": 4, "shuffle": True, "batch_size": 2}
+    both, loader = passes(LatentLoader(folder, **options), 2), None
+    loader = LatentLoader(folder, num_workers=workers, **options)
+    assert same([next(iter(loader))], both[:1])
+    assert same(passes(loader), both[len(loader) :])
+
+
 class Group:
     """Stands for one of three processes."""
 

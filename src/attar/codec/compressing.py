@@ -14,7 +14,7 @@ from datasets import Dataset, Features, List, Value
 from numpy.typing import NDArray
 
 from attar import artefacts
-from attar.codec.opening import load_codec
+from attar.codec.opening import load_codec, to_encode
 from attar.coding.containers import Container
 from attar.coding.latent_file import to_bytes
 from attar.data.media.folders import Archive
@@ -74,7 +74,7 @@ def compress_shard(shard: Shard, rows: Dataset, *, job: CompressJob) -> None:
     part = rows.select(range(shard.start, shard.stop))
     media = MediaRows(rows, job.column[shard.split], job.origin, job.archives[shard.split])
     done, kept = _Done(), list[int]()
-    with _one_thread():
+    with _one_thread(), to_encode(codec):
         for row in range(shard.start, shard.stop):
             try:
                 signal = media[row]
@@ -83,7 +83,7 @@ def compress_shard(shard: Shard, rows: Dataset, *, job: CompressJob) -> None:
                     raise
                 done.broken.append(str(error))
                 continue
-            latents = codec.encode(signal)
+            latents = codec.encode(signal, fingerprint=job.fingerprint)
             done.files.append(to_bytes(latents, container=job.container))
             done.sizes.append(latents.size)
             done.count(codec, latents.stages, numbers=signal.values.numel())
@@ -126,7 +126,9 @@ class _Done:
         self, codec: WaveletCodec, stages: Sequence[NDArray[np.int16]], *, numbers: int
     ) -> None:
         """Add the latents of an item of so many numbers."""
-        features = codec.dequantise([torch.from_numpy(stage)[None] for stage in stages])
+        features = codec.dequantise(
+            [torch.from_numpy(stage)[None].to(codec.device) for stage in stages]
+        )
         self.numbers += numbers
         self.latents += features.numel()
         self.squares += float(features.detach().square().sum(dtype=torch.float64))

@@ -13,8 +13,9 @@ from attar.artefacts import expanded, write_text
 from attar.checkpoint.identity import name_of
 from attar.codec.compressing import LATENTS, NAME, SIZE
 from attar.codec.encoding import SUFFIX
-from attar.codec.opening import load_codec
+from attar.codec.opening import load_codec, placed
 from attar.codec.source import codec_of, open_latents
+from attar.coding.latent_file import form_of
 from attar.data.media.reading import suffixes_of, write_signal
 from attar.errors import ConfigError, DataError
 from attar.methods.walloc import PAPER
@@ -93,11 +94,10 @@ def decode(
         if work.main:
             assert work.state is not None
             write_text(work.state / "began", "")
-            count = 0
-            for split, rows in splits.items():
-                count += len(rows)
-                _decode_rows(codec, rows, work.folder / str(split), stages=stages)
-            work.run.details = {"files": count}
+            with placed(codec):
+                for split, rows in splits.items():
+                    _decode_rows(codec, rows, work.folder / str(split), stages=stages)
+            work.run.details = {"files": sum(map(len, splits.values()))}
     return work.run
 
 
@@ -127,10 +127,11 @@ def _decode_one(
             raise DataError(
                 f"cannot read {str(path)!r}: {error.strerror}; correct the path"
             ) from error
-        signal = load_codec(model).decompress(raw, name=str(path), stages=stages)
+        with placed(load_codec(model)) as codec:
+            signal = codec.decompress(raw, name=str(path), stages=stages)
         if output_file is None:
             plain = path.with_name(path.name.removesuffix(SUFFIX))
-            output_file = plain.with_suffix(suffixes_of(signal)[0])
+            output_file = plain.with_suffix(suffixes_of(signal.form)[0])
         write_signal(signal, output_file)
         work.run.details = {"files": 1}
         work.run.settings["output_file"] = str(output_file)
@@ -142,12 +143,13 @@ def _decode_rows(codec: WaveletCodec, rows: Dataset, folder: Path, *, stages: in
     label = next((n for n, kind in rows.features.items() if isinstance(kind, ClassLabel)), None)
     others = [name for name in rows.column_names if name not in (LATENTS, SIZE, NAME, label)]
     written = list[dict[str, Any]]()
-    named = zip(_names(rows, label), rows, strict=True)
+    named, fingerprint = zip(_names(rows, label), rows, strict=True), codec.fingerprint
     for name, row in Bar(named, total=len(rows), desc="decoding", unit="file"):
         assert isinstance(row, dict)
-        signal = codec.decompress(row[LATENTS], name=name, stages=stages)
-        file = f"{name}{suffixes_of(signal)[0]}"
+        raw = row[LATENTS]
+        file = f"{name}{suffixes_of(form_of(raw, name=name))[0]}"
         if not (folder / file).exists():  # resumed
+            signal = codec.decompress(raw, name=name, stages=stages, fingerprint=fingerprint)
             (folder / file).parent.mkdir(parents=True, exist_ok=True)
             write_signal(signal, folder / file)
         written.append({NAME: file, **{other: row[other] for other in others}})

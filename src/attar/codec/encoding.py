@@ -9,7 +9,7 @@ from datasets import Dataset, DatasetDict
 from attar.artefacts import expanded, new_file
 from attar.checkpoint.identity import name_of
 from attar.codec.dataset import compress_dataset
-from attar.codec.opening import load_codec
+from attar.codec.opening import load_codec, to_encode
 from attar.coding.containers import choose
 from attar.coding.latent_file import to_bytes
 from attar.coding.latents import Latents
@@ -144,7 +144,8 @@ def _encode_one(
     with artefact(
         None, command="codec encode", method="walloc", paper=PAPER, settings=settings, recipe=recipe
     ) as work:
-        latents, numbers = _latents(codec, source)
+        with to_encode(codec):
+            latents, numbers = _latents(codec, source)
         raw = to_bytes(latents, container=chosen)
         with new_file(target) as file:
             file.write(raw)

@@ -128,9 +128,10 @@ class LatentLoader:
         return -(-len(self.batches(0)) // group)
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
-        for batch in self._loader:
+        batches = iter(self._loader)
+        self.epoch += 1  # of the next pass, also where this one is left early
+        for batch in batches:
             yield self._finished(batch)
-        self.epoch += 1
 
     def set_epoch(self, epoch: int) -> None:
         """The number of the next pass; without it they are counted from 0."""
@@ -278,8 +279,8 @@ class _Batches(Sampler[Any]):
 
     def __iter__(self) -> Iterator[Batch]:
         group, batches = processes(), self._loader.batches(self._loader.epoch)
-        for step in range(len(self._loader)):
-            yield batches[(step * group.num_processes + group.process_index) % len(batches)]
+        steps = range(group.process_index, len(self) * group.num_processes, group.num_processes)
+        return iter([batches[step % len(batches)] for step in steps])
 
 
 def _as_it_is(batch: Any) -> Any:

@@ -1,6 +1,6 @@
 """What a codec costs and keeps: bits, numbers, fidelity and time, of one item and on average."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
@@ -100,12 +100,3 @@ def average(items: Sequence[ItemScores], *, name: str, role: Role = "baseline") 
 def quality_of(measured: Measured) -> dict[str, float]:
     """What a record says of a codec."""
     return {"rate": measured.rate or 0.0, "ratio": measured.ratio or 0.0, **measured.scores}
-
-
-def rate(codec: WaveletCodec, signals: Iterable[Signal], *, container: str = "auto") -> float:
-    """Bits for each pixel, or for each sample of sound, of all signals together."""
-    bits, total = 0, 0
-    for signal in signals:
-        bits += 8 * len(codec.compress(signal, container=container))
-        total += rated(signal.values)
-    return bits / total

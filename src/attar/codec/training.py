@@ -3,26 +3,30 @@
 import logging
 import math
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
-from torch import nn
+from numpy.typing import NDArray
+from torch import Tensor, nn
 
 from attar import checkpoint
 from attar.codec.baselines import smaller_signals
 from attar.codec.config import CodecConfig
-from attar.codec.measuring import average, measure, quality_of, rate
+from attar.codec.measuring import average, measure, quality_of, rated
 from attar.codec.opening import (
     common_form,
     load_codec,
+    placed,
     save_codec,
     spread,
     train_and_held_out,
 )
 from attar.codec.tables import Measured
+from attar.coding.latent_file import to_bytes
 from attar.data.data import Data, DataLike
 from attar.data.media import MediaRows, Signal
 from attar.data.pictures import DEMO
@@ -30,6 +34,7 @@ from attar.data.sources import Batch
 from attar.errors import ConfigError, require
 from attar.methods.walloc import PAPER, WaveletCodec, WaveletCodecConfig, fit
 from attar.methods.walloc.objective import Crops, mean_squared_error, rate_and_distortion
+from attar.methods.walloc.padding import pad, pads_of, suited
 from attar.recipes import configured
 from attar.recipes.verbs import takes_recipe
 from attar.report.artefact import Artefact, artefact
@@ -202,10 +207,20 @@ def step_for(codec: WaveletCodec, signals: Sequence[Signal], *, bits: float) -> 
     """
     require(bool(signals), "signals", 0, "one or more")
     low, high = math.log(1e-4), 0.0
+    total = sum(rated(signal.values) for signal in signals)
+    # transformed once: what a step changes is how their features are rounded
+    begun = [(codec.encode(signal), _features(codec, signal)) for signal in signals]
 
     def taken(log_step: float) -> float:
         codec.steps.fill_(math.exp(log_step))
-        return rate(codec, signals)
+        return (
+            sum(
+                8
+                * len(to_bytes(replace(latents, stages=_stages(codec, features)), container="auto"))
+                for latents, features in begun
+            )
+            / total
+        )
 
     most, least = taken(low), taken(high)
     if not least <= bits <= most:
@@ -220,8 +235,21 @@ def step_for(codec: WaveletCodec, signals: Sequence[Signal], *, bits: float) -> 
     return math.exp(high)
 
 
+@torch.inference_mode()
+def _features(codec: WaveletCodec, signal: Signal) -> Tensor:
+    """Features (1, c, *grid) of a whole signal."""
+    values = suited(signal, config=codec.config).values[None].to(codec.device)
+    return codec.features(pad(values, pads_of(signal.size, config=codec.config)))
+
+
+def _stages(codec: WaveletCodec, features: Tensor) -> tuple[NDArray[np.int16], ...]:
+    """int16 (c, *grid) of features (1, c, *grid), for each stage."""
+    return tuple(stage[0].cpu().numpy() for stage in codec.integers_of(features))
+
+
 def _scores(codec: WaveletCodec, rows: MediaRows, *, name: str) -> Measured:
-    items = [measure(codec, signal)[0] for signal in rows]
+    with placed(codec):
+        items = [measure(codec, signal)[0] for signal in rows]
     return average(items, name=name, role="result")
 
 

@@ -146,6 +146,15 @@ def describe(data: bytes, *, name: str) -> dict[str, Any]:
     return {"version": VERSION, **asdict(signal), "stages": stages}
 
 
+def form_of(data: bytes, *, name: str) -> Form:
+    """What a file's latents stand for; only its header is read.
+
+    Raises:
+        DataError: as `describe`.
+    """
+    return _read_header(data, name=name)[0].form
+
+
 def _bits(values: NDArray[np.int16]) -> int:
     """Of the widest value, with its sign."""
     ends = int(values.min()), int(values.max())

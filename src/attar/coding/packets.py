@@ -24,6 +24,7 @@ from attar.coding.stages import (
     split,
     window,
 )
+from attar.models import without_autocast
 
 #: samples of a stripe, for the cache of a processor
 _CACHED = 2**19
@@ -293,7 +294,7 @@ def _by_axis(values: Tensor, stages: Sequence[Stage]) -> Tensor:
 @contextmanager
 def _exactly(like: Tensor) -> Iterator[None]:
     """No half types and no TensorFloat-32, whatever is allowed around."""
-    with torch.no_grad(), torch.autocast(like.device.type, enabled=False):
+    with torch.no_grad(), without_autocast(like.device):
         if like.device.type != "cuda":
             yield
             return

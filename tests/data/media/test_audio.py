@@ -193,7 +193,7 @@ def test_a_file_that_cannot_hold_it_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"a file for sound \(\.wav, \.flac, \.ogg, \.mp3\)"):
         write_signal(signal, tmp_path / "a.png")
     assert not list(tmp_path.iterdir())
-    assert suffixes_of(signal)[0] == ".wav"
+    assert suffixes_of(signal.form)[0] == ".wav"
     write_signal(signal, tmp_path / "a.wav")
     assert read_signal(tmp_path / "a.wav").channels == 9
 

@@ -270,7 +270,7 @@ def test_a_picture_has_the_name_of_one(tmp_path: Path) -> None:
     signal = from_pil(gradient("L"))
     with pytest.raises(ConfigError, match=r"a file for a picture \(\.png, .*\), found '.*a\.wav'"):
         write_signal(signal, tmp_path / "a.wav")
-    assert suffixes_of(signal)[0] == ".png"
+    assert suffixes_of(signal.form)[0] == ".png"
     (tmp_path / "a.png").write_bytes(b"mine")
     with pytest.raises(ConfigError, match="already exists"):
         write_signal(signal, tmp_path / "a.png")

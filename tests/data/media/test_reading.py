@@ -155,7 +155,7 @@ def test_broken_arrays_are_refused() -> None:
 
 def test_an_array_is_written_as_one(tmp_path: Path) -> None:
     signal = read_signal(np.zeros((2, 2, 5), np.uint8))
-    assert suffixes_of(signal) == (".npy",)
+    assert suffixes_of(signal.form) == (".npy",)
     with pytest.raises(ConfigError, match=r"a file for an array \(\.npy\), found '.*a\.png'"):
         write_signal(signal, tmp_path / "a.png")
     write_signal(read_signal(np.zeros((2, 2, 3), np.uint8)), tmp_path / "picture.npy")

@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+import far
 import signals
 from attar.coding.latent_file import from_bytes, to_bytes
 from attar.coding.wavelets import inverse_packet_transform, packet_transform
@@ -372,3 +373,30 @@ def test_a_decoder_in_a_half_type_reads_the_same_files(
     whole, back = codec.decompress(raw).values, halved.decompress(raw).values
     assert back.dtype == torch.float32
     assert torch.allclose(back, whole, atol=0.02)
+
+
+# ---------------------------------------------------------------------------------------- devices
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"stages": 2, "decoder": "conv", "decoder_width": 8, "decoder_blocks": 1},
+        {"quantizer": "gauss_compand", "bits": 8, "encoder": "full", "encoder_width": 8},
+    ],
+)
+def test_a_codec_on_a_device_takes_and_gives_what_lies_in_memory(options: dict[str, Any]) -> None:
+    codec = signals.codec(**options)
+    signal, made = signals.picture(21, 27), type(codec)
+    latents = codec.encode(signal)
+    here = codec.decode(latents)
+    with far.device():
+        away = far.moved(codec)  # the device knows no inference mode, hence the functions within
+        again = made.encode.__wrapped__(away, signal)  # pyright: ignore[reportFunctionMemberAccess]
+        there = made._decoded.__wrapped__(away, again)  # pyright: ignore[reportFunctionMemberAccess]
+    assert again.codec == latents.codec
+    for one, other in zip(again.stages, latents.stages, strict=True):
+        assert np.abs(one.astype(int) - other).max() <= 1
+    assert there.values.device.type == "cpu"
+    assert torch.allclose(there.values, here.values, atol=0.03)

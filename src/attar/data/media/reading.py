@@ -136,10 +136,10 @@ def to_array(signal: Signal) -> NDArray:
     return np.ascontiguousarray(array[:, 0] if flat else array)
 
 
-def suffixes_of(signal: Signal) -> tuple[str, ...]:
-    """Names of the files that can hold a signal, the usual one first."""
+def suffixes_of(form: Form) -> tuple[str, ...]:
+    """Names of the files that can hold a signal of this form, the usual one first."""
     writers = {"image": (*images.WRITERS, *ARRAYS), "audio": (*audio.WRITERS,), "array": ARRAYS}
-    return writers[signal.form.kind]
+    return writers[form.kind]
 
 
 def write_signal(signal: Signal, path: str | Path) -> None:
@@ -152,11 +152,11 @@ def write_signal(signal: Signal, path: str | Path) -> None:
         MissingExtraError: the package that writes it is not installed.
     """
     suffix = Path(path).suffix.lower()
-    if suffix not in suffixes_of(signal):
+    if suffix not in suffixes_of(signal.form):
         kind = {"image": "a picture", "audio": "sound", "array": "an array"}[signal.form.kind]
         raise ConfigError(
-            f"expected the name of a file for {kind} ({', '.join(suffixes_of(signal))}), found "
-            f"{str(path)!r}; give it such an ending"
+            f"expected the name of a file for {kind} ({', '.join(suffixes_of(signal.form))}), "
+            f"found {str(path)!r}; give it such an ending"
         )
     require_new_file(expanded(path))
     if suffix in ARRAYS:

@@ -29,6 +29,7 @@ from attar.methods.walloc.streaming import (
     halo_of,
 )
 from attar.methods.walloc.tiling import in_tiles
+from attar.models import without_autocast
 
 #: positions along a side of a tile: a local network over more is run tile by tile
 TILE = 256
@@ -127,7 +128,7 @@ class WaveletCodec(PreTrainedModel):
     def features_of(self, coefficients: Tensor) -> Tensor:
         """`features` of wavelet coefficients (B, D, *grid)."""
         self._require_exact()
-        with torch.autocast(coefficients.device.type, enabled=False):
+        with without_autocast(coefficients.device):
             features = _pointwise(self.analysis, coefficients)
             return features if self.encoder is None else features + self.encoder(coefficients)
 
@@ -145,7 +146,11 @@ class WaveletCodec(PreTrainedModel):
 
     def integers(self, signal: Tensor) -> list[Tensor]:
         """int16 (B, c, *grid) for each stage of the quantiser, the coarse one first."""
-        rest = self.to_levels(self.features(signal))
+        return self.integers_of(self.features(signal))
+
+    def integers_of(self, features: Tensor) -> list[Tensor]:
+        """`integers` of features (B, c, *grid)."""
+        rest = self.to_levels(features)
         found = []
         for unit in self._units():
             found.append(to_integers(rest / unit, bits=self.config.bits))
@@ -202,8 +207,13 @@ class WaveletCodec(PreTrainedModel):
     # -- whole signals ---------------------------------------------------------------------------
 
     @torch.inference_mode()
-    def encode(self, signal: Signal) -> Latents:
+    def encode(self, signal: Signal, *, fingerprint: str | None = None) -> Latents:
         """The integers of a picture, a recording, or an array.
+
+        Args:
+            signal: of any size.
+            fingerprint: this codec's, where it is known: for each of many small signals to hash
+                the weights again takes long.
 
         Raises:
             DataError: it has other axes or channels than the codec, or its latents do not fit.
@@ -211,7 +221,9 @@ class WaveletCodec(PreTrainedModel):
         signal = suited(signal, config=self.config)
         if can_stream(self.config):  # in blocks, as a stream of it would be
             chunks = signal.values.split(BLOCK, dim=1)
-            found = encode_chunks(self, chunks, gain=0.5, mean=0.0, form=signal.form)
+            found = encode_chunks(
+                self, chunks, gain=0.5, mean=0.0, form=signal.form, fingerprint=fingerprint
+            )
             return replace(found, gain=signal.gain, mean=signal.mean)
         pads = pads_of(signal.size, config=self.config)
         padded = pad(signal.values[None].to(self.device), pads)
@@ -221,7 +233,7 @@ class WaveletCodec(PreTrainedModel):
             size=signal.size,
             before=tuple(before for before, _ in pads),
             form=signal.form,
-            codec=self.fingerprint,
+            codec=fingerprint or self.fingerprint,
             gain=signal.gain,
             mean=signal.mean,
         )
@@ -285,15 +297,26 @@ class WaveletCodec(PreTrainedModel):
         return to_bytes(self.encode(signal), container=container)
 
     def decompress(
-        self, data: bytes, *, name: str = "the file", stages: int | None = None
+        self,
+        data: bytes,
+        *,
+        name: str = "the file",
+        stages: int | None = None,
+        fingerprint: str | None = None,
     ) -> Signal:
-        """The signal of a file; `stages`: of so many stages alone.
+        """The signal of a file.
+
+        Args:
+            data: the file.
+            name: of the file, for messages.
+            stages: decode so many stages alone; None: all.
+            fingerprint: as for `encode`.
 
         Raises:
             DataError: it is damaged, no such file, or of another codec.
         """
         latents = from_bytes(data, name=name, stages=stages)
-        latents.require_codec(self.fingerprint, name=name)
+        latents.require_codec(fingerprint or self.fingerprint, name=name)
         return self._decoded(latents)
 
     @property

@@ -201,7 +201,13 @@ def joined(parts: Sequence[Stages]) -> Stages:
 
 
 def encode_chunks(
-    codec: Codec, chunks: Iterable[Tensor], *, gain: float, mean: float, form: Form
+    codec: Codec,
+    chunks: Iterable[Tensor],
+    *,
+    gain: float,
+    mean: float,
+    form: Form,
+    fingerprint: str | None = None,
 ) -> Latents:
     """The latents of a recording that comes in chunks (C, n).
 
@@ -211,6 +217,7 @@ def encode_chunks(
         gain: of the whole recording.
         mean: of the whole recording.
         form: what the recording was.
+        fingerprint: of the codec, where it is known.
 
     Raises:
         ConfigError: the codec cannot stream.
@@ -224,7 +231,7 @@ def encode_chunks(
         size=(stream.samples,),
         before=(stream.before,),
         form=form,
-        codec=codec.fingerprint,
+        codec=fingerprint or codec.fingerprint,
         gain=gain,
         mean=mean,
     )
