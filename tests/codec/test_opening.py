@@ -231,3 +231,17 @@ def test_the_form_is_that_of_all_rows(tmp_path: Path) -> None:
     shutil.rmtree(tmp_path / "a")
     shutil.rmtree(tmp_path / "b")
     assert common_form(open_media(str(tmp_path))) == (1, 2)
+
+
+@pytest.mark.parametrize(
+    ("facts", "said"),
+    [
+        ({"quantization_config": {"quant_method": "gptq"}}, "are quantised"),
+        ({"wavelet": "bior9.9"}, "says what cannot be .*bior9"),
+    ],
+)
+def test_a_config_of_what_no_codec_has(folder: Path, facts: dict[str, Any], said: str) -> None:
+    file = folder / "config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | facts))
+    with pytest.raises(AttarError, match=said):
+        load_codec(folder)

@@ -233,6 +233,14 @@ def test_a_run_that_diverges_or_fails_leaves_nothing(pictures: Path, tmp_path: P
     ("options", "said"),
     [
         ({"reduction": 0.5}, "reduction must be 1 or more"),
+        ({"levels": 0}, "levels must be from 1 to 12"),
+        ({"levels": 13}, "levels must be from 1 to 12"),
+        ({"stages": 0}, "stages must be at least 1"),
+        ({"bits": 17}, "bits must be from 2 to 16"),
+        ({"decoder_blocks": -1}, "decoder_blocks must be from 0 to 1024"),
+        ({"decoder_width": 0}, "decoder_width must be at least 1"),
+        ({"paper": "rgb_5x"}, "paper must be one of rgb_4x"),
+        ({"stages": 2, "quantizer": "gauss_compand"}, "the quantizer step with several stages"),
         ({"step": 0.0}, "step must be above 0"),
         ({"bits_per_sample": 0.0}, "bits_per_sample must be above 0"),
         ({"crop": 0}, "crop must be at least 1"),
@@ -259,10 +267,7 @@ def test_options_that_do_not_go_together_are_refused(options: dict[str, Any], sa
     ("options", "said"),
     [
         ({"reduction": 1e4}, "reduction must be at most 48"),
-        ({"levels": 13}, "levels must be from 1 to 12"),
-        ({"paper": "rgb_5x"}, "paper must be one of rgb_4x"),
         ({"paper": "stereo_5x"}, "is for 1 axes and 2 channels"),
-        ({"stages": 2, "quantizer": "gauss_compand"}, "the quantizer step with several stages"),
         ({"wavelet": "db0"}, "wavelet must be an orthogonal"),
         ({"decoder": "walloc", "decoder_width": 40}, "decoder_width must be a multiple of 32"),
     ],
@@ -283,6 +288,10 @@ def test_a_codec_that_is_given_is_trained_further_or_refused(
         train(closed, str(pictures), config=CLOSED, output_dir=out)
     with pytest.raises(ConfigError, match="expected no paper with a codec that is given"):
         train(closed, str(pictures), config=replace(CLOSED, paper="rgb_16x"), output_dir=out)
+    for ignored in ({"levels": 1}, {"reduction": 2.0}, {"step": 0.5}, {"bits_per_sample": 1.0}):
+        config = replace(TRAINED, **ignored)
+        with pytest.raises(ConfigError, match=f"expected no {next(iter(ignored))} with a codec"):
+            train(closed, str(pictures), config=config, output_dir=out)
     folder = tmp_path / "sound"
     folder.mkdir()
     soundfile.write(folder / "a.wav", signals.samples(4000), 8000)

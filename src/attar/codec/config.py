@@ -76,6 +76,12 @@ class CodecConfig(TrainConfig):
         super().__post_init__()
         require(self.reduction >= 1, "reduction", self.reduction, "1 or more")
         require(self.step > 0, "step", self.step, "above 0")
+        levels = self.levels
+        require(levels is None or 1 <= levels <= 12, "levels", levels, "from 1 to 12")
+        if self.paper is None:  # what does not depend on the data is told before it is read
+            self._shape(ndim=1, channels=1, levels=levels or 1, latent_channels=1)
+        else:
+            WaveletCodecConfig.paper(self.paper)
         bits = self.bits_per_sample
         require(bits is None or bits > 0, "bits_per_sample", bits, "above 0")
         require(self.crop is None or self.crop >= 1, "crop", self.crop, "at least 1")
@@ -121,16 +127,21 @@ class CodecConfig(TrainConfig):
         if self.paper is not None:
             return WaveletCodecConfig.paper(self.paper)
         levels = _LEVELS[ndim] if self.levels is None else self.levels
-        require(1 <= levels <= 12, "levels", levels, "from 1 to 12")
         coefficients = channels * 2 ** (ndim * levels)
         latents = round(coefficients / self.reduction)
         expected = f"at most {coefficients}, the coefficients at a position with {levels} levels"
         require(latents >= 1, "reduction", self.reduction, expected)
+        return self._shape(ndim=ndim, channels=channels, levels=levels, latent_channels=latents)
+
+    def _shape(
+        self, *, ndim: int, channels: int, levels: int, latent_channels: int
+    ) -> WaveletCodecConfig:
+        """A codec of these sizes, and of the options that do not depend on the data."""
         return WaveletCodecConfig(
             ndim=ndim,
             channels=channels,
             levels=levels,
-            latent_channels=latents,
+            latent_channels=latent_channels,
             bits=self.bits,
             wavelet=self.wavelet,
             quantizer=self.quantizer,

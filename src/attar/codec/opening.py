@@ -9,9 +9,10 @@ import numpy as np
 import torch
 
 from attar.artefacts import disk_is_full
-from attar.checkpoint.claims import check_files, check_numbers, check_size
+from attar.checkpoint.claims import check_files, check_numbers, check_size, quantised
 from attar.checkpoint.gguf import located
 from attar.checkpoint.sources import bars_on_terminals, read_from
+from attar.coding.wavelets import wavelet_filters
 from attar.data.data import DataLike
 from attar.data.media import MediaRows, open_splits
 from attar.errors import CompatibilityError, ConfigError, DataError, ResourceError
@@ -45,10 +46,14 @@ def load_codec(model: str | Path | WaveletCodec) -> WaveletCodec:
                 f"expected a codec that attar codec train made, found {kind} in {str(model)!r}; "
                 "give another folder"
             )
+        if facts.get("quantization_config") is not None:
+            raise quantised(path, "quantization_config in its config.json")
         # else a config could have transformers fetch a kernel, for attention that no codec has
         facts = {n: v for n, v in facts.items() if not n.endswith("_implementation")}
         try:
-            return WaveletCodecConfig.from_dict(facts)
+            config = WaveletCodecConfig.from_dict(facts)
+            wavelet_filters(config.wavelet)
+            return config
         except ConfigError as error:
             raise DataError(
                 f"the config.json of the codec {str(model)!r} says what cannot be ({error}); take "

@@ -27,6 +27,7 @@ from attar.codec.opening import (
 )
 from attar.codec.tables import Measured
 from attar.coding.latent_file import to_bytes
+from attar.coding.wavelets import wavelet_filters
 from attar.data.data import Data, DataLike
 from attar.data.media import MediaRows, Signal
 from attar.data.pictures import DEMO
@@ -49,6 +50,11 @@ logger = logging.getLogger(__name__)
 _CROPS = {1: 32768, 2: 128}
 _SEARCH_ITEMS = 24  # whose bits are counted for each step that is tried
 _TRIES = 12
+#: options of an encoder under the names of its configuration
+_SHAPE = (
+    *("levels", "bits", "wavelet", "quantizer", "stages"),
+    *("encoder", "encoder_width", "encoder_blocks"),
+)
 
 
 @takes_recipe("codec train")
@@ -88,6 +94,7 @@ def train(
     """
     config, recipe = configured(config, CodecConfig, recipe=recipe)
     data = Data.of(data)
+    wavelet_filters(config.wavelet)  # before anything is read
     settings = {
         **({} if model is None else {"model": checkpoint.name_of(model)}),
         **data.settings(),
@@ -167,6 +174,7 @@ def _begun(
             "a codec that is given can only be trained further; name a decoder to train with it "
             "(--decoder conv), or train_encoder"
         )
+    _require_own_shape(given, config)
     options = ("decoder", "decoder_width", "decoder_blocks")
     asked = {name: getattr(config, name) for name in options}
     if config.decoder == "linear" or all(getattr(given.config, n) == v for n, v in asked.items()):
@@ -176,6 +184,22 @@ def _begun(
     kept = {n: v for n, v in given.state_dict().items() if not n.startswith("decoder.")}
     grown.load_state_dict(kept, strict=False)
     return grown.eval()
+
+
+def _require_own_shape(given: WaveletCodec, config: CodecConfig) -> None:
+    """Refuse options of the shape that a codec which is given does not have."""
+    own, plain = given.config, CodecConfig()
+    fine = {name: getattr(config, name) == getattr(own, name) for name in _SHAPE}
+    fine["reduction"] = round(own.coefficients / config.reduction) == own.latent_channels
+    fine["step"] = bool(given.steps.isclose(torch.tensor(config.step)).all())
+    fine["bits_per_sample"] = False
+    for name, same in fine.items():
+        value = getattr(config, name)
+        if not same and value != getattr(plain, name):
+            raise ConfigError(
+                f"expected no {name} with a codec that is given, which keeps its encoder's shape "
+                f"and steps, found {value}; leave it out, or train a new codec"
+            )
 
 
 def _require_domain(shape: WaveletCodecConfig, config: CodecConfig) -> None:
