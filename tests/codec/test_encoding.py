@@ -1,5 +1,6 @@
 """`codec encode` and `codec decode`: one file or a whole data set, and back."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -213,3 +214,32 @@ def test_options_of_data_sets_are_refused_for_a_file(
     with pytest.raises(ConfigError, match=f"expected no {next(iter(options))} with one picture"):
         encode(codec(), picture(0), output_file=target, **options)
     assert not target.exists()
+
+
+def test_metadata_is_json_whatever_the_columns_hold(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    raw = codec().compress(read_signal(picture(0)), container="zstd")
+    columns = {"score": [float("nan"), 0.5], "parts": [[float("inf")], []], "key": [b"\xff", b"a"]}
+    rows = Dataset.from_dict({"latents": [raw, raw], "file_name": ["a", "b"], **columns})
+    decode(codec(), rows, output_dir=tmp_path / "out")
+    text = (tmp_path / "out" / "train" / "metadata.jsonl").read_text()
+    found = [json.loads(line, parse_constant=pytest.fail) for line in text.splitlines()]
+    assert found == [
+        {"file_name": "a.png", "score": None, "parts": [None]},
+        {"file_name": "b.png", "score": 0.5, "parts": []},
+    ]
+    assert "left out of metadata.jsonl, which holds no bytes: key" in caplog.text
+    assert len(open_splits(tmp_path / "out")["train"]) == 2
+
+
+def test_rows_that_do_not_suit_the_codec_are_skipped_like_broken_ones(tmp_path: Path) -> None:
+    pictures = folder_of_pictures(tmp_path / "pictures")
+    odd = np.zeros((8, 8, 4), np.uint8)
+    Image.fromarray(odd).save(pictures / "train" / "cat" / "clear.png")
+    with pytest.raises(DataError, match=r"clear\.png"):
+        encode(codec(), pictures, output_dir=tmp_path / "out")
+    run = encode(codec(), pictures, output_dir=tmp_path / "out", skip_broken=True)
+    assert run.details["skipped"] == 1
+    assert "clear.png" in run.details["broken"][0]
+    assert run.quality["train"]["rows"] == 6

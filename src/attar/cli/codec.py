@@ -98,7 +98,8 @@ def encode(
     columns
         Columns of a data set that are kept, separated by commas; all when not given.
     skip_broken
-        Leave out what cannot be read, and name it; otherwise it ends the run.
+        Leave out what cannot be read or does not suit the codec, and name it; otherwise it ends
+        the run.
     workers
         Processes; the result does not depend on it.
     engine
@@ -131,7 +132,7 @@ def encode(
         )
         return ExitCode.DONE
     for name in details.get("broken", []):
-        note(f"left out, as it cannot be read: {name}")
+        note(f"left out: {name}")
     show(f"Written to {output}. In Python: attar.codec.LatentLoader({str(output)!r})")
     return ExitCode.DONE
 

@@ -48,7 +48,7 @@ class CompressJob:
         columns: that are kept, by split, with the types that they have afterwards.
         origin: what errors call the data.
         archives: where paths lie, by split.
-        skip_broken: leave out rows that cannot be read.
+        skip_broken: leave out rows that cannot be read, or do not suit the codec.
         state: where files lie that are not complete.
     """
 
@@ -78,12 +78,12 @@ def compress_shard(shard: Shard, rows: Dataset, *, job: CompressJob) -> None:
         for row in range(shard.start, shard.stop):
             try:
                 signal = media[row]
+                latents = codec.encode(signal, fingerprint=job.fingerprint)
             except DataError as error:
                 if not job.skip_broken:
                     raise
                 done.broken.append(str(error))
                 continue
-            latents = codec.encode(signal, fingerprint=job.fingerprint)
             done.files.append(to_bytes(latents, container=job.container))
             done.sizes.append(latents.size)
             done.count(codec, latents.stages, numbers=signal.values.numel())

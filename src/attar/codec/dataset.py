@@ -62,8 +62,8 @@ def compress_dataset(
         container: zstd, which is read fastest, or jpegls, webp or png, which are smaller; auto: the
             smallest that is installed.
         columns: that are kept besides these; None: all.
-        skip_broken: leave out rows whose picture or sound cannot be read, and name them in the
-            record; otherwise the first one ends the run.
+        skip_broken: leave out rows whose picture or sound cannot be read, or does not suit the
+            codec, and name them in the record; otherwise the first one ends the run.
         workers: processes; the result does not depend on it.
         engine: processes of this machine, or a cluster of Ray's (`ray`), whose machines share the
             disks of the data and of the output.

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import math
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
@@ -142,6 +143,14 @@ def _decode_rows(codec: WaveletCodec, rows: Dataset, folder: Path, *, stages: in
     """Write the files of a split, and its other columns."""
     label = next((n for n, kind in rows.features.items() if isinstance(kind, ClassLabel)), None)
     others = [name for name in rows.column_names if name not in (LATENTS, SIZE, NAME, label)]
+    raw = [name for name in others if "binary" in str(rows.features.arrow_schema.field(name).type)]
+    if raw:
+        logger.warning(
+            "left out of %s, which holds no bytes: %s; take them from the data set of latents",
+            _METADATA,
+            ", ".join(raw),
+        )
+        others = [name for name in others if name not in raw]
     written = list[dict[str, Any]]()
     named, fingerprint = zip(_names(rows, label), rows, strict=True), codec.fingerprint
     for name, row in Bar(named, total=len(rows), desc="decoding", unit="file"):
@@ -154,8 +163,17 @@ def _decode_rows(codec: WaveletCodec, rows: Dataset, folder: Path, *, stages: in
             write_signal(signal, folder / file)
         written.append({NAME: file, **{other: row[other] for other in others}})
     if others:
-        lines = [json.dumps(one, ensure_ascii=False, default=str) for one in written]
+        lines = [json.dumps(_as_json(one), ensure_ascii=False, default=str) for one in written]
         write_text(folder / _METADATA, "\n".join(lines) + "\n")
+
+
+def _as_json(value: Any) -> Any:
+    """Without NaN and infinity, which JSON does not have: nothing stands in their place."""
+    if isinstance(value, dict):
+        return {name: _as_json(one) for name, one in value.items()}
+    if isinstance(value, list):
+        return [_as_json(one) for one in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _names(rows: Dataset, label: str | None) -> Iterator[str]:

@@ -54,7 +54,7 @@ def encode(
         container: of the integers, jpegls, webp, png or zstd; auto: the smallest that is installed.
             None: auto for a file, and for a data set zstd, which is read fastest.
         columns: as for `compress_dataset`, as the next three.
-        skip_broken: leave out rows that cannot be read.
+        skip_broken: leave out rows that cannot be read, or do not suit the codec.
         workers: processes.
         engine: what runs them.
         output_dir: where a data set goes.
