@@ -13,6 +13,7 @@ from torch import Tensor
 from attar.codec.measuring import ItemScores, average, fidelity, rated
 from attar.codec.tables import Measured
 from attar.data.media import MediaRows, Signal, to_pil, to_samples
+from attar.data.media.signals import own_channels
 from attar.evaluation import audio_formats, image_formats
 from attar.evaluation.rates import Coded
 
@@ -52,8 +53,11 @@ def settings(name: str, *, sound: bool, ratio: float, repeats: int = 1) -> Itera
         yield name, _picture(lambda p: image_formats.shrink(p, ratio=ratio, repeats=repeats))
     elif name == "colour":
         # (luma^2 + 2 chroma^2) / 3 = 1 / ratio
-        luma = min(1.0, math.sqrt(3 / (ratio * (1 + 2 * _COLOURS**2))))
-        shares = {"luma": luma, "chroma": luma * _COLOURS}
+        luma = math.sqrt(3 / (ratio * (1 + 2 * _COLOURS**2)))
+        chroma = luma * _COLOURS
+        if luma > 1:  # the brightness whole, and more of the colours
+            luma, chroma = 1.0, math.sqrt((3 / ratio - 1) / 2)
+        shares = {"luma": luma, "chroma": chroma}
         yield name, _picture(lambda p: image_formats.colour_shrink(p, **shares, repeats=repeats))
     elif name == "resample":
         call = audio_formats.resample
@@ -134,6 +138,11 @@ def smaller_signals(rows: MediaRows, *, ratio: float) -> list[Measured]:
         for name in (("resample",) if sound else ("lanczos", "colour"))
         for label, scored in settings(name, sound=sound, ratio=ratio)
     ]
+
+
+def transparent(signal: Signal) -> bool:
+    """Whether a picture has an alpha, which baselines are not given."""
+    return signal.form.kind == "image" and own_channels(signal).channels in (2, 4)
 
 
 def missing(*, sound: bool) -> Mapping[str, str]:

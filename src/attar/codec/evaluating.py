@@ -19,7 +19,7 @@ from attar.data.data import Data, DataLike
 from attar.data.media import MediaRows, open_splits
 from attar.data.media.signals import own_channels
 from attar.data.pictures import DEMO
-from attar.errors import ConfigError, check_types, did_you_mean, require
+from attar.errors import ConfigError, DataError, check_types, did_you_mean, require
 from attar.evaluation.audio_formats import MOST_CHANNELS
 from attar.evaluation.rates import RatePoint
 from attar.methods.walloc import PAPER, WaveletCodec
@@ -114,16 +114,25 @@ def evaluate(
             rows = spread(_measured_split(data), config.max_items)
             asked = _asked(rows, config=config, sound=sound)
             with placed(codec):
-                own, shown = _own(codec, rows, config=config)
+                own, shown, transparent = _own(codec, rows, config=config)
                 curves = [_own_curve(codec, rows, own, config=config)]
             measured = [own]
+            missing = [s for n, s in known.missing(sound=sound).items() if n in asked]
+            if asked and transparent:
+                missing.append(
+                    "Of transparent pictures the baselines are given the colours alone, without "
+                    "alpha: compare them with the codec on opaque ones."
+                )
             for name in asked:
-                points = _baseline(name, rows, ratio=own.ratio or 1.0, config=config)
+                try:
+                    points = _baseline(name, rows, ratio=own.ratio or 1.0, config=config)
+                except (ConfigError, DataError) as error:  # the codec has read all rows
+                    missing.append(f"{name} is left out: {error}")
+                    continue
                 measured += points
                 if len(points) > 1:
                     curves.append(Curve(name=name, points=[_point(one) for one in points]))
             work.run.quality = {OWN: quality_of(own)}
-            missing = [s for n, s in known.missing(sound=sound).items() if n in asked]
             work.run.details |= {
                 "rows": [asdict(one) for one in measured],
                 "curves": [{"name": c.name, "points": [list(p) for p in c.points]} for c in curves],
@@ -173,13 +182,14 @@ def _measured_split(data: Data) -> MediaRows:
 
 def _own(
     codec: WaveletCodec, rows: MediaRows, *, config: EvaluateCodecConfig
-) -> tuple[Measured, list[Shown]]:
-    """Scores of the codec, and what the report shows."""
-    items, shown = [], list[Shown]()
+) -> tuple[Measured, list[Shown], bool]:
+    """Scores of the codec, what the report shows, and whether a picture is transparent."""
+    items, shown, transparent = [], list[Shown](), False
     names = rows.names
     for row, signal in enumerate(_watched(rows, "the codec")):
         scores, decoded = measure(codec, signal, container=config.container, repeats=config.repeats)
         items.append(scores)
+        transparent |= known.transparent(signal)
         if len(shown) < config.shown:
             shown.append(
                 Shown(
@@ -191,7 +201,7 @@ def _own(
                     sampling_rate=signal.form.rate,
                 )
             )
-    return average(items, name=OWN, role="result"), shown
+    return average(items, name=OWN, role="result"), shown, transparent
 
 
 def _own_curve(

@@ -10,7 +10,7 @@ from attar.codec.tables import Measured, Role
 from attar.coding.latent_file import from_bytes
 from attar.data.media import Signal
 from attar.data.media.signals import own_channels
-from attar.evaluation.fidelity import ms_ssim, psnr, si_sdr, snr
+from attar.evaluation.fidelity import ms_ssim, psnr, si_sdr, snr, spatial_scores
 from attar.evaluation.rates import stopwatch
 from attar.methods.walloc import WaveletCodec
 
@@ -23,7 +23,8 @@ class ItemScores:
         bits: of what is stored.
         rated: what bits are counted for: pixels, or samples of all channels.
         ratio: by how much there are fewer numbers than there were, padding included.
-        scores: fidelity by name: `psnr`, of pictures `ms_ssim`, of sound `snr` and `si_sdr`.
+        scores: fidelity by name: `psnr`, of pictures `ms_ssim`, of sound `snr` and `si_sdr`, and
+            of several channels `ssdr` and `srdr`.
         encode_seconds: to the bytes.
         decode_seconds: from them.
     """
@@ -41,7 +42,10 @@ def fidelity(original: Tensor, decoded: Tensor) -> dict[str, float]:
     if original.dim() == 3:
         return {"psnr": psnr(original, decoded), "ms_ssim": ms_ssim(original, decoded)}
     scores = {"psnr": psnr, "snr": snr, "si_sdr": si_sdr}
-    return {name: score(original, decoded) for name, score in scores.items()}
+    found = {name: score(original, decoded) for name, score in scores.items()}
+    if len(original) > 1:
+        found |= spatial_scores(original, decoded)._asdict()
+    return found
 
 
 def measure(
@@ -89,12 +93,21 @@ def average(items: Sequence[ItemScores], *, name: str, role: Role = "baseline") 
         rate=sum(one.bits for one in items) / total,
         ratio=fmean(one.ratio for one in items),
         scores={
-            score: fmean(max(-100.0, min(100.0, one.scores[score])) for one in items)
-            for score in items[0].scores
+            score: fmean(max(-100.0, min(100.0, value)) for value in values)
+            for score, values in _by_score(items).items()
         },
         encode=total / sum(one.encode_seconds for one in items),
         decode=total / sum(one.decode_seconds for one in items),
     )
+
+
+def _by_score(items: Sequence[ItemScores]) -> dict[str, list[float]]:
+    """The values of each score, of the items that have it: one channel has no spatial ones."""
+    found: dict[str, list[float]] = {}
+    for one in items:
+        for score, value in one.scores.items():
+            found.setdefault(score, []).append(value)
+    return found
 
 
 def quality_of(measured: Measured) -> dict[str, float]:

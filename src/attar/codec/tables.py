@@ -27,7 +27,6 @@ _SCORES: Mapping[str, Score] = {
     "si_sdr": ("SI-SDR (dB)", _two),
     "ssdr": ("SSDR (dB)", _two),
     "srdr": ("SRDR (dB)", _two),
-    "segmental_snr": ("segmental SNR (dB)", _two),
 }
 
 
