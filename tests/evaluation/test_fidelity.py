@@ -16,7 +16,6 @@ from attar.evaluation.fidelity import (
     ms_ssim,
     ms_ssim_scales,
     psnr,
-    segmental,
     si_sdr,
     silence,
     snr,
@@ -61,7 +60,6 @@ def test_equal_signals_score_infinity_and_one() -> None:
     assert ms_ssim(x, x) == pytest.approx(1, abs=1e-12)
     still = silence(x)
     assert snr(still, still) == si_sdr(still, still) == math.inf
-    assert segmental(still, still, segment=7) == math.inf
 
 
 def test_silence_does_well_by_psnr_alone() -> None:
@@ -72,7 +70,7 @@ def test_silence_does_well_by_psnr_alone() -> None:
     assert snr(x, still) == pytest.approx(0)
     assert si_sdr(x, still) == -math.inf
     assert spatial_scores(x, still) == (pytest.approx(0), -math.inf)
-    assert snr(still, x) == si_sdr(still, x) == segmental(still, x, segment=9) == -math.inf
+    assert snr(still, x) == si_sdr(still, x) == -math.inf
 
 
 def test_si_sdr_is_the_angle_whatever_the_scale() -> None:
@@ -118,16 +116,6 @@ def test_spatial_scores_of_channels_that_are_alike() -> None:
     y = x + noise(4, 300, seed=2, scale=0.02)
     projected = torch.linalg.lstsq(two.T, y.T).solution.T @ two
     assert spatial_scores(x, y).srdr == pytest.approx(snr(projected, y))
-
-
-def test_segmental_snr_bounds_each_segment_and_leaves_silence_out() -> None:
-    x = torch.tensor([[0.4] * 4 + [0.0] * 4 + [0.1] * 4 + [0.2] * 2])
-    y = x.clone()
-    y[0, :4] = 0.36  # 20 dB
-    y[0, 4:8] = 0.3  # silent in the original
-    y[0, 8:12] = -0.4  # -14 dB, counts -10; the last is perfect and counts 35
-    assert segmental(x, y, segment=4) == pytest.approx((20 - 10 + 35) / 3, abs=1e-5)
-    assert segmental(x, y, score=si_sdr, segment=4) == pytest.approx(35)  # of a sign or a factor
 
 
 def ssim_maps(x: Any, y: Any) -> tuple[Any, Any]:
@@ -199,7 +187,6 @@ def test_no_score_is_nan(data: Any, channels: int, length: int) -> None:
         snr(x, y),
         si_sdr(x, y),
         *spatial_scores(x, y),
-        segmental(x, y, segment=2),
     ]
     scores.append(ms_ssim(x[:, None], y[:, None]))
     assert not any(math.isnan(score) for score in scores)
@@ -227,12 +214,8 @@ def test_scores_refuse_what_cannot_be_compared(score: Any) -> None:
         score(x, x, peak=0.0)
 
 
-def test_segments_and_pictures_are_what_they_should_be() -> None:
+def test_pictures_are_what_they_should_be() -> None:
     x = noise(1, 12)
-    with pytest.raises(ConfigError, match="segment must be above 0"):
-        segmental(x, x, segment=0)
-    with pytest.raises(DataError, match="crop"):
-        segmental(x, x[:, :11], segment=4)
     with pytest.raises(DataError, match=r"pictures \(C, H, W\); found the shape \(1, 12\)"):
         ms_ssim(x, x)
 

@@ -7,22 +7,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from attar.errors import ConfigError, DataError
-from attar.evaluation.rates import Coded, RatePoint, bd_rate, front, rate_at, stopwatch
+from attar.evaluation.rates import Coded, RatePoint, bd_rate, front, stopwatch
 
 
 def curve(*pairs: tuple[float, float]) -> list[RatePoint]:
     """From (quality, natural logarithm of the rate)."""
     return [RatePoint(math.exp(log), quality) for quality, log in pairs]
-
-
-def test_rate_at_interpolates_the_logarithm_by_pchip() -> None:
-    """Slopes 1 and 3 give the derivatives 0, 1.5 and 4, and Hermite's cubic 0.3125 and 2.1875."""
-    points = curve((2, 4), (0, 0), (1, 1))
-    assert rate_at(points, 0.5) == pytest.approx(math.exp(0.3125))
-    assert rate_at(points, 1.5) == pytest.approx(math.exp(0.5 * (1 + 4) + 0.125 * (1.5 - 4)))
-    assert rate_at(points, 1) == pytest.approx(math.e)
-    assert rate_at(points, 2.001) is None
-    assert rate_at(points, -0.001) is None
 
 
 def test_bd_rate_of_half_the_bits_is_minus_half() -> None:
@@ -90,8 +80,6 @@ def test_settings_that_another_beats_are_left_out() -> None:
 )
 def test_what_is_no_curve_is_refused(points: list[RatePoint]) -> None:
     fine = [RatePoint(1.0, 30.0), RatePoint(2.0, 31.0)]
-    with pytest.raises(DataError, match="needs two settings at least"):
-        rate_at(points, 30.5)
     with pytest.raises(DataError, match="needs two settings at least"):
         bd_rate(fine, anchor=points)
 

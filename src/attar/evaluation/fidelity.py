@@ -7,7 +7,6 @@ be infinite, but is never NaN.
 """
 
 import math
-from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -23,12 +22,8 @@ PEAK = 0.5
 _WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
 _WINDOW, _SIGMA = 11, 1.5
 _K1, _K2 = 0.01, 0.03
-#: dB that a segment counts at least and at most (Hansen and Pellom 1998)
-_SEGMENT_DB = (-10.0, 35.0)
 #: eigenvalues of the channels' products that are taken for zero, as a share of the largest
 _RANK = 1e-12
-
-Score = Callable[[Tensor, Tensor], float]
 
 
 def psnr(original: Tensor, decoded: Tensor, *, peak: float = PEAK) -> float:
@@ -208,36 +203,6 @@ def spatial_scores(original: Tensor, decoded: Tensor, *, peak: float = PEAK) -> 
     return SpatialScores(
         _decibels(_energy(x), _energy(x - mixed)), _decibels(_energy(mixed), _energy(y - mixed))
     )
-
-
-def segmental(original: Tensor, decoded: Tensor, *, score: Score = snr, segment: int) -> float:
-    """The mean of a score in dB over segments, so that a loud passage does not hide a soft one.
-
-    Each segment counts from -10 to 35 dB (Hansen and Pellom 1998); those in which the original is
-    silent are left out, and the last one may be shorter. With `snr` it is the segmental SNR.
-
-    Args:
-        original: `(C, T)`.
-        decoded: the same shape.
-        score: of one segment.
-        segment: samples, such as those of 30 ms.
-
-    Returns:
-        Minus infinity where the original is silent throughout and the decoded is not, infinity
-        where both are.
-
-    Raises:
-        DataError: the shapes differ, or as `score`.
-        ConfigError: `segment` is below 1.
-    """
-    require(segment > 0, "segment", segment, "above 0")
-    _same_shape(original, decoded)
-    low, high = _SEGMENT_DB
-    pairs = zip(original.split(segment, -1), decoded.split(segment, -1), strict=True)
-    scores = [min(high, max(low, score(x, y))) for x, y in pairs if x.any()]
-    if not scores:
-        return -math.inf if decoded.any() else math.inf
-    return math.fsum(scores) / len(scores)
 
 
 def silence(original: Tensor) -> Tensor:

@@ -80,26 +80,6 @@ def front(points: Sequence[RatePoint]) -> list[RatePoint]:
     return best
 
 
-def rate_at(curve: Sequence[RatePoint], quality: float) -> float | None:
-    """How many bits a codec takes for a quality: log rate over quality along its `front`,
-    interpolated by PCHIP, which keeps a rising curve rising.
-
-    Args:
-        curve: the settings that were measured, in any order.
-        quality: in the same unit.
-
-    Returns:
-        None where the curve does not reach that far: nothing is extrapolated.
-
-    Raises:
-        DataError: the points are no curve (see `bd_rate`).
-    """
-    qualities, log_rates = _curve(curve)
-    if not qualities[0] <= quality <= qualities[-1]:
-        return None
-    return math.exp(float(PchipInterpolator(qualities, log_rates)(quality)))
-
-
 def bd_rate(curve: Sequence[RatePoint], *, anchor: Sequence[RatePoint]) -> float | None:
     """Bjontegaard's mean difference in rate at equal quality (VCEG-M33, 2001): -0.25 says that
     the codec takes a quarter fewer bits than the anchor.

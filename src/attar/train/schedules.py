@@ -1,10 +1,19 @@
 """Learning rates that transformers does not have."""
 
 import math
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
+
+
+@runtime_checkable
+class ObservesLoss(Protocol):
+    """A schedule that depends on the loss: the trainer tells it that of every step."""
+
+    def observe(self, loss: float) -> None:
+        """A part of the loss of the present step, of all processes together."""
+        ...
 
 
 class LogCosinePlateau(LRScheduler):

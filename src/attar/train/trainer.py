@@ -44,7 +44,7 @@ from attar.train.resume import (
     save_weights,
     tidy,
 )
-from attar.train.schedules import LogCosinePlateau
+from attar.train.schedules import ObservesLoss
 
 FLOAT = torch.float32  # of weights in training: smaller types swallow small updates
 _POLYNOMIAL_END = 1e-7  # learning rate at the end of transformers' polynomial schedule
@@ -272,7 +272,7 @@ class ExactTrainer(Trainer):
                 f"a peak learning rate of {self.args.learning_rate:g}; lower learning_rate or "
                 "raise warmup_steps"
             )
-        if isinstance(self.lr_scheduler, LogCosinePlateau):
+        if isinstance(self.lr_scheduler, ObservesLoss):
             self.lr_scheduler.observe(float(self._summed(loss.detach().clone())))
         shares.pop("loss", None)
         for name, value in shares.items():
