@@ -284,3 +284,33 @@ def test_a_codec_of_the_callers_stays_where_it_is(folder: Path) -> None:
     assert own.analysis.weight.device.type == "cpu"
     assert codec_of(own, None, device="cpu") is own
     assert codec_of(None, folder).fingerprint == codec().fingerprint
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"output": "pixels"}, "output must be one of features, latents, signal"),
+        ({"batch_size": 2.5}, "batch_size must be a whole number; found 2.5"),
+        ({"batch_size": True}, "batch_size must be a whole number"),
+        ({"crop": 1.5}, "crop must be a whole number or a list"),
+        ({"crop": [2, 0]}, "crop must be 2 numbers of positions"),
+        ({"columns": "label"}, "columns must be a list, each text; found 'label'"),
+        ({"seed": -1}, "seed must be 0 or more"),
+        ({"seed": "a"}, "seed must be a whole number"),
+        ({"scale": float("nan")}, "scale must be a finite number"),
+        ({"scale": 0.0}, "scale must be above 0"),
+        ({"device": "gpu"}, "device must be cpu.*found 'gpu'"),
+        ({"device": "cuda:99"}, "device must be cpu.*found 'cuda:99'"),
+    ],
+)
+def test_options_that_cannot_be_are_one_sentence(
+    folder: Path, options: dict[str, Any], said: str
+) -> None:
+    with pytest.raises(ConfigError, match=said):
+        LatentLoader(folder, **options)
+
+
+def test_what_is_no_data_set_is_told(tmp_path: Path) -> None:
+    for data in (None, 3, [1]):
+        with pytest.raises(DataError, match=f"found {type(data).__name__}; give one of these"):
+            LatentLoader(data)  # pyright: ignore[reportArgumentType]

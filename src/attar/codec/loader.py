@@ -1,8 +1,9 @@
 """`LatentLoader`: batches for training on latents, or on what they decode to."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -16,7 +17,7 @@ from attar.codec.batches import Batch, Rows, batches_of, numeric_columns
 from attar.codec.compressing import LATENTS, SIZE
 from attar.codec.source import codec_of, file_of, open_latents, recorded_rms, split_of
 from attar.coding.latent_file import describe, from_bytes
-from attar.errors import ConfigError, DataError, did_you_mean, require
+from attar.errors import ConfigError, DataError, check_types, did_you_mean, require
 from attar.methods.walloc.codec import WaveletCodec
 from attar.methods.walloc.padding import crop as cut
 from attar.methods.walloc.padding import grid_of
@@ -25,6 +26,35 @@ from attar.runtime import processes
 Output = Literal["features", "latents", "signal"]
 
 _SAMPLE = 256  # rows by which the scale is measured where no record tells it
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Options:
+    """What can be told of a loader's options before anything is read."""
+
+    output: Output
+    split: str
+    batch_size: int
+    crop: int | tuple[int, ...] | None
+    shuffle: bool
+    seed: int
+    drop_last: bool
+    num_workers: int
+    columns: tuple[str, ...] | None
+    scale: float | None
+
+    def __post_init__(self) -> None:
+        check_types(self)
+        require(self.batch_size >= 1, "batch_size", self.batch_size, "at least 1")
+        require(self.num_workers >= 0, "num_workers", self.num_workers, "0 or more")
+        require(self.seed >= 0, "seed", self.seed, "0 or more")
+        require(self.scale is None or self.scale > 0, "scale", self.scale, "above 0")
+
+
+def _listed(values: Any) -> Any:
+    """A sequence as a tuple; text, and what is none, as it is, to be refused."""
+    plain = isinstance(values, str | bytes) or not isinstance(values, Sequence)
+    return values if plain else tuple(values)
 
 
 class LatentLoader:
@@ -83,9 +113,18 @@ class LatentLoader:
         columns: Sequence[str] | None = None,
         scale: float | None = None,
     ) -> None:
-        require(output in get_args(Output), "output", output, " or ".join(get_args(Output)))
-        require(batch_size >= 1, "batch_size", batch_size, "at least 1")
-        require(num_workers >= 0, "num_workers", num_workers, "0 or more")
+        _Options(
+            output=output,
+            split=split,
+            batch_size=batch_size,
+            crop=crop if crop is None or isinstance(crop, int) else _listed(crop),
+            shuffle=shuffle,
+            seed=seed,
+            drop_last=drop_last,
+            num_workers=num_workers,
+            columns=None if columns is None else _listed(columns),
+            scale=scale,
+        )
         self.output, self.batch_size, self.shuffle, self.seed = output, batch_size, shuffle, seed
         self.drop_last, self.epoch = drop_last, 0
         folder, splits = open_latents(data)

@@ -29,6 +29,11 @@ def open_latents(data: str | Path | Dataset | DatasetDict) -> tuple[Path | None,
         return None, {"train": data}
     if isinstance(data, DatasetDict):
         return None, data
+    if not isinstance(data, str | Path):
+        raise DataError(
+            "expected a folder that attar codec encode wrote, the name of one on the Hub, or its "
+            f"rows, found {type(data).__name__}; give one of these"
+        )
     folder = artefacts.expanded(data)
     if not folder.exists() and not str(data).startswith((".", "/", "~")):
         folder = _fetched(str(data))
@@ -88,10 +93,28 @@ def codec_of(
         raise ConfigError("expected a codec for rows without a folder, found none; give codec")
     assert folder is not None or codec is not None
     loaded = load_codec(codec if codec is not None else Path(folder or "") / FOLDER)
-    if device is None or loaded.analysis.weight.device == torch.device(device):
+    device = device_of(device)
+    if device is None or loaded.analysis.weight.device == device:
         return loaded
     own: Any = copy.deepcopy(loaded) if loaded is codec else loaded
     return own.to(device)
+
+
+def device_of(name: torch.device | str | None) -> torch.device | None:
+    """A device that can be used.
+
+    Raises:
+        ConfigError: PyTorch knows none of this name, or this machine has none.
+    """
+    if name is None:
+        return None
+    try:
+        torch.empty(0, device=name)
+        return torch.device(name)
+    except (RuntimeError, AssertionError) as error:
+        count = torch.cuda.device_count()
+        found = f"or cuda:0 to cuda:{count - 1}" if count else "as PyTorch finds no GPU"
+        raise ConfigError(f"device must be cpu, {found}; found {str(name)!r}") from error
 
 
 def recorded_rms(folder: Path | None) -> float | None:
