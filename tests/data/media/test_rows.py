@@ -3,6 +3,7 @@
 import io
 import json
 import logging
+import os
 import pickle
 import tarfile
 from pathlib import Path
@@ -326,3 +327,14 @@ def test_shared_data(shared_data: Path) -> None:
     sound = open_media(shared_data / "audio")
     assert len(sound) == 6
     assert torch.equal(sound[0].values, read_signal(sound.source(0)).values)
+
+
+def test_a_name_that_is_no_utf_8_is_told(tmp_path: Path) -> None:
+    name = os.fsdecode(b"caf\xe9.png")
+    Pillow.new("RGB", (4, 4)).save(tmp_path / "a.png")
+    try:
+        (tmp_path / "a.png").rename(tmp_path / name)
+    except OSError:
+        pytest.skip("this file system has no such names")
+    with pytest.raises(DataError, match=r"UTF-8 in .*found 'caf\\udce9\.png'; rename the file"):
+        open_splits(tmp_path)

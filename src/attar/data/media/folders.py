@@ -4,6 +4,7 @@ import logging
 import tarfile
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -120,6 +121,12 @@ def media_tables(
             f"{counts or 'none'}; give a folder of files such as .png, .jpg, .wav, .flac or .npy"
         )
     column = kinds[0]
+    for path in chain.from_iterable((name, files[name]) for name in found[column]):
+        if not path.isprintable() and any("\ud800" <= c <= "\udfff" for c in path):
+            raise DataError(
+                f"expected names of files in UTF-8 in {origin!a}, found {path!a}; rename the "
+                "file, or set a UTF-8 locale"
+            )
     splits = _by_split(found[column], origin)
     tops = {split: _classes(files) for split, files in splits.items()}
     classes = sorted({label for labels in tops.values() for label in labels or ()})

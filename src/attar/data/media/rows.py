@@ -180,7 +180,8 @@ def open_splits(data: DataLike) -> dict[str, MediaRows]:
     if own:
         rows = {split: MediaRows(_demo(split), "image", DEMO) for split in COUNTS}
     elif path is not None and not _holds_tables(path):
-        rows = _from_files(path)
+        with progress_only_on_terminals():  # metadata is a table
+            rows = _from_files(path)
     else:
         with progress_only_on_terminals():
             splits = _tables(path) if path is not None else data.source
