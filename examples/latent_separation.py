@@ -93,8 +93,9 @@ def mixtures(count: int, *, split: str) -> tuple[Tensor, Tensor]:
     wanted = melodies(count, split=split, rng=rng)
     others = np.stack([bells_and_noise(rng) for _ in range(count)])
     wanted, others = (x / (x.std(1, keepdims=True) + 1e-9) for x in (wanted, others))
-    size = 2 * np.abs(wanted + others).max(1, keepdims=True)
-    mixed, alone = (torch.from_numpy(x / size).float() for x in (wanted + others, wanted))
+    both = wanted + others, wanted
+    size = 2 * np.abs(both).max((0, 2))[:, None]  # a melody may be louder than its mixture
+    mixed, alone = (torch.from_numpy(x / size).float() for x in both)
     return mixed[:, None], alone[:, None]
 
 

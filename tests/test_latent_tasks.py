@@ -117,3 +117,16 @@ def test_a_network_learns_what_can_be_seen(shared: Any) -> None:
     shared.train(network, rows, epochs=8)
     assert shared.accuracy(network, rows) == 1
     assert shared.Network(2, dims=1, outputs=5)(torch.zeros(3, 2, 16)).shape == (3, 5, 16)
+
+
+def test_neither_a_mixture_nor_its_melody_is_too_loud(
+    shared: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import latent_separation as separation
+
+    tone = np.sin(np.arange(separation.LENGTH) / 9.0)
+    monkeypatch.setattr(separation, "melodies", lambda count, **_: np.stack([tone] * count))
+    monkeypatch.setattr(separation, "bells_and_noise", lambda rng: rng.random() - 0.9 * tone)
+    for part in separation.mixtures(3, split="train"):  # one cancels the other
+        assert part.abs().amax((1, 2)).le(0.5 + 1e-6).all()
+    sys.modules.pop("latent_separation")

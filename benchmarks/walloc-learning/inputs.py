@@ -62,7 +62,7 @@ class Source:
     @property
     def counts(self) -> dict[str, int]:
         """Crops in each split."""
-        return {"train": 3000, "test": 500} if self.quick else {"train": 6000, "test": 1500}
+        return {"train": 2000, "test": 500} if self.quick else {"train": 6000, "test": 1500}
 
     @property
     def photographs(self) -> str | Path:
