@@ -17,7 +17,7 @@ def ngram_vectors(texts: Sequence[str]) -> csr_array:
     A text of less than two characters has the vector 0.
     """
     if not texts:
-        return csr_array((0, 2**_BITS), dtype=np.float32)
+        return csr_array(np.zeros((0, 2**_BITS), np.float32))
     from sklearn.feature_extraction.text import HashingVectorizer  # slow to import
 
     # half a surrogate pair has no bytes
