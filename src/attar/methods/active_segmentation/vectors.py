@@ -29,7 +29,7 @@ def ngram_vectors(texts: Sequence[str]) -> csr_array:
         lowercase=False,
         norm="l2",
         alternate_sign=False,
-        dtype=np.float32,
+        dtype=np.float32,  # pyright: ignore[reportArgumentType]
     )
     return csr_array(counter.transform(whole))
 
