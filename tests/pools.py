@@ -39,7 +39,9 @@ def belief(probabilities: Sequence[float], *, members: int = 0, seed: int = 0) -
     p = np.array(probabilities, np.float64)
     best = np.maximum(p, 1 - p)
     # The second best segmentation flips the most doubtful position.
-    swapped = np.log(best).sum() + (np.log(1 - best) - np.log(best)).max() if len(p) else -np.inf
+    with np.errstate(divide="ignore"):
+        flips = np.log(1 - best) - np.log(best)
+    swapped = np.log(best).sum() + flips.max(initial=-np.inf)
     inside = p[(p > 0) & (p < 1)]
     entropy = -(inside * np.log(inside) + (1 - inside) * np.log1p(-inside)).sum()
     around = np.random.default_rng(seed).uniform(0, 1, (members, len(p)))
@@ -65,9 +67,7 @@ class Reader:
     def __init__(self) -> None:
         self.asked: list[int] = []
 
-    def beliefs(
-        self, texts: Sequence[str], *, members: int = 0, seed: int = 0
-    ) -> list[Beliefs]:
+    def beliefs(self, texts: Sequence[str], *, members: int = 0, seed: int = 0) -> list[Beliefs]:
         self.asked.append(len(texts))
         return [self._belief(text, members, seed) for text in texts]
 

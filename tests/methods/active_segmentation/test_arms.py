@@ -28,9 +28,9 @@ def test_names_and_keys_are_what_they_are_defined_as(text: str, salt: str) -> No
 
 def test_they_never_change() -> None:
     """A project that lives for years depends on these numbers."""
-    assert arms.uid("ฉันรักแมว") == "NAME"
-    assert arms.key(arms.uid("ฉันรักแมว"), arms.RANDOM) == 0.0
-    assert arms.key(arms.uid("ฉันรักแมว"), arms.EVALUATION) == 0.0
+    assert arms.uid("ฉันรักแมว") == "986472dc98ff3e66da9917fc559da21f"
+    assert arms.key(arms.uid("ฉันรักแมว"), arms.RANDOM) == 0.14752523018246289
+    assert arms.key(arms.uid("ฉันรักแมว"), arms.EVALUATION) == 0.20078958345355324
 
 
 def test_keys_are_uniform_and_those_of_two_purposes_independent() -> None:
