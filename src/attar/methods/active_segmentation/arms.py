@@ -49,12 +49,23 @@ def keys(uids: Iterable[str], salt: str) -> NDArray[np.float64]:
     return (np.frombuffer(digests, dtype=">u8") >> np.uint64(11)) * 2.0**-53
 
 
+def order(uids: Sequence[str], *, salt: str = RANDOM) -> NDArray[np.intp]:
+    """What puts the sentences in the order of their keys, `(N,)`: indices of `uids`, smallest key
+    first. Equal keys are told apart by name, so that the order of `uids` never matters.
+    """
+    found = keys(uids, salt)
+    by_key = np.argsort(found, kind="stable")
+    if (np.diff(found[by_key]) == 0).any():
+        return np.lexsort((np.array(uids, dtype=str), found))
+    return by_key
+
+
 def random_order(uids: Collection[str], *, salt: str = RANDOM) -> list[str]:
     """All sentences in the order of their keys: the random arm is a prefix of it, and its first
-    sentences are the seed that both arms share. Equal keys are told apart by name.
+    sentences are the seed that both arms share.
     """
-    names = np.array(list(uids), dtype=str)
-    return names[np.lexsort((names, keys(names.tolist(), salt)))].tolist()
+    names = list(uids)
+    return [names[index] for index in order(names, salt=salt)]
 
 
 def backfill(uids: Collection[str], *, drawn: Set[str], salt: str = RANDOM) -> list[str]:
@@ -66,9 +77,9 @@ def backfill(uids: Collection[str], *, drawn: Set[str], salt: str = RANDOM) -> l
         drawn: what the random arm was served, whether or not still in the corpus.
         salt: the purpose.
     """
-    order = random_order(uids, salt=salt)
-    last = max((place for place, name in enumerate(order) if name in drawn), default=-1)
-    return [name for name in order[: last + 1] if name not in drawn]
+    ordered = random_order(uids, salt=salt)
+    last = max((place for place, name in enumerate(ordered) if name in drawn), default=-1)
+    return [name for name in ordered[: last + 1] if name not in drawn]
 
 
 def reserve_threshold(
