@@ -8,7 +8,7 @@ from attar.data.segments.cuts import Segmented
 from attar.data.segments.legal import legal
 from attar.errors import ConfigError, DataError
 from attar.methods.active_segmentation.annotators import Annotator
-from attar.methods.active_segmentation.arms import uid
+from attar.methods.active_segmentation.arms import random_order, reserve, uid
 from attar.methods.active_segmentation.drawing import DrawConfig
 from attar.methods.active_segmentation.events import Event
 from attar.methods.active_segmentation.labels import Label
@@ -154,24 +154,26 @@ def test_a_stale_test_set_keeps_the_old_truth():
 
 def test_new_text_below_the_threshold_is_served_first():
     first, more = GOLD[:60], GOLD[60:]
-    made = Replay.of(first, config=options(), minimum=10)
+    arms = {"random": options().arms["random"]}
+    made = Replay.of(first, config=options(arms=arms), minimum=10, union=False)
     event = Event(kind="corpus.add", after="s2")
     happening = Happening(batch=2, event=event, add=more)
-    replay(made, budgets={"random": 450, "active": 450}, happenings=[happening])
+    replay(made, budgets={"random": 900}, happenings=[happening])
     study = made.study
     assert study.snapshot == "s2"
     served = study.served("random")
     free = [n for n in study.sentences if n not in study.reserved]
-    from attar.methods.active_segmentation.arms import random_order
-
     assert set(served) == set(random_order(free)[: len(served)])
     assert len(study.sentences) == len(GOLD)
+    assert study.reserved == reserve(list(study.sentences), threshold=study.threshold)
+    assert len(study.reserved) > 10
+    assert {uid(row.text) for row in made.test()} == study.reserved
 
 
 def test_a_corpus_without_gold_is_refused():
     with pytest.raises(DataError, match="segmented as a whole, found none"):
         Replay.of([Segmented("กา", (), ())], config=options())
-    with pytest.raises(ConfigError, match="probability from 0 to 0.5"):
+    with pytest.raises(ConfigError, match="a probability from 0"):
         Annotator(flip=0.9)
 
 

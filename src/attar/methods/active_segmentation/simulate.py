@@ -25,6 +25,7 @@ from attar.methods.active_segmentation.study import (
     begin,
     draw,
     fit_arms,
+    grown,
     samples,
     test_set,
 )
@@ -144,16 +145,16 @@ class Replay:
         event = replace(happening.event, sequence=self.study.sequence)
         if event.kind == "guideline.change":
             event = replace(event, before=self.guideline)
-        for uid, row in _by_uid(happening.add).items():
-            if uid not in self.gold:
-                self.gold[uid], self.meta[uid] = row.cuts, row.meta
-        new = {uid: _sentence(uid, row) for uid, row in _by_uid(happening.add).items()}
-        self.study = replace(
-            self.study,
-            events=(*self.study.events, event),
-            sentences={**new, **self.study.sentences},
-            snapshot=event.after if new and event.after else self.study.snapshot,
-        )
+        self.study = replace(self.study, events=(*self.study.events, event))
+        if happening.add:
+            new = _by_uid(happening.add)
+            self.gold = {uid: row.cuts for uid, row in new.items()} | self.gold
+            self.meta = {uid: row.meta for uid, row in new.items()} | self.meta
+            self.study = grown(
+                self.study,
+                (_sentence(uid, row) for uid, row in new.items()),
+                snapshot=event.after or self.study.snapshot,
+            )
         if happening.rule is not None:
             self.gold = {
                 uid: cuts_of(happening.rule.rewrite(_tokens(self.study, uid, cuts)))
