@@ -13,7 +13,7 @@ from attar.methods.active_segmentation.drawing import DrawConfig
 from attar.methods.active_segmentation.events import Event
 from attar.methods.active_segmentation.labels import Label
 from attar.methods.active_segmentation.made_up import frequent_words, make_up
-from attar.methods.active_segmentation.measuring import measure
+from attar.methods.active_segmentation.measuring import costs, measure
 from attar.methods.active_segmentation.rules import join_prefix
 from attar.methods.active_segmentation.simulate import Happening, Replay, replay
 from attar.methods.active_segmentation.study import begin, draw, fit_arms, samples
@@ -198,3 +198,23 @@ def test_made_up_documents_have_words_of_their_own():
         for name in ("d0000", "d0001")
     )
     assert len(first & second) < 0.6 * min(len(first), len(second))
+
+
+def test_what_a_policy_asks_for_again_is_answered_and_paid_again():
+    rule = join_prefix(["การ", "ความ"])
+    event = Event(kind="guideline.change", after="g2", policy="relabel", query=r"\|(การ|ความ)\|")
+    made = Replay.of(GOLD, config=options(), minimum=20)
+    made.batch()
+    before = costs(made.study)["random"]
+    made.happen(Happening(batch=1, event=event, rule=rule))
+    old = {row.meta["id"] for row in samples(made.study)["random"]}
+    made.batch([])
+    again = [label.uid for label in made.study.labels if label.guideline == "g2"]
+    again = [name for name in again if name not in made.study.reserved]
+    assert set(again) == set(made.study.served("random")) - old
+    assert again
+    after = costs(made.study)["random"]
+    assert after.sentences == before.sentences + len(again)
+    assert after.seconds > before.seconds
+    truth = {tuple(rule.rewrite(row.tokens)) for row in GOLD}
+    assert {tuple(row.tokens) for row in samples(made.study)["random"]} <= truth

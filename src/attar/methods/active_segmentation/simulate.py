@@ -13,8 +13,8 @@ from attar.methods.active_segmentation.annotators import Annotator
 from attar.methods.active_segmentation.arms import uid as uid_of
 from attar.methods.active_segmentation.curves import Point
 from attar.methods.active_segmentation.drawing import Pick, Sentence
-from attar.methods.active_segmentation.events import Event
-from attar.methods.active_segmentation.labels import Label
+from attar.methods.active_segmentation.events import Event, relabelling
+from attar.methods.active_segmentation.labels import Label, answers
 from attar.methods.active_segmentation.measuring import measure
 from attar.methods.active_segmentation.rules import Rule
 from attar.methods.active_segmentation.segmenter import Segmenter
@@ -169,9 +169,10 @@ class Replay:
         Returns:
             What each arm spent, in the unit of its budget.
         """
+        self._relabel()
         spent = {}
         before = self.study  # all arms draw before anybody answers
-        for arm in arms or list(self.study.config.arms):
+        for arm in self.study.config.arms if arms is None else arms:
             drawn = draw(before, arm, models=self.models)
             self.study = replace(self.study, picks=(*self.study.picks, *drawn.picks))
             self.warnings += [w for w in drawn.warnings if w not in self.warnings]
@@ -202,6 +203,17 @@ class Replay:
         )
         self.points += found
         return found
+
+    def _relabel(self) -> None:
+        """Whole answers to what a policy asks for again, which come before anything new."""
+        wanted = relabelling(
+            answers(self.study.labels),
+            events=self.study.events,
+            texts={uid: sentence.text for uid, sentence in self.study.sentences.items()},
+            first=self.study.config.guideline,
+        )
+        picks = {pick.uid: pick for pick in reversed(self.study.picks)}
+        self._answer([replace(picks[uid], positions=None) for uid in wanted if uid in picks])
 
     def _answer(self, picks: Sequence[Pick]) -> None:
         """Step 4: answers to what nobody has answered under the guideline in force."""

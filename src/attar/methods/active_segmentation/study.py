@@ -204,8 +204,10 @@ def asked(study: Study, arm: str) -> dict[str, frozenset[int] | None]:
     for pick in study.picks:
         if pick.arm == arm and pick.uid in study.sentences:
             before = found.get(pick.uid, frozenset())
-            whole = pick.positions is None or before is None
-            found[pick.uid] = None if whole else before | {*pick.positions}
+            if pick.positions is None or before is None:
+                found[pick.uid] = None
+            else:
+                found[pick.uid] = before | {*pick.positions}
     return found
 
 
