@@ -1,6 +1,6 @@
 """What a change in the middle of a study does, and what its policies do about it.
 
-A guideline changes, and old labels are kept, rewritten by a rule, or dropped; and new text joins the
+A guideline changes, and old labels are kept, rewritten by a rule or dropped; new text joins the
 corpus. Figure: word F1 of the active arm's model with rewritten labels over that with new labels
 alone, one batch after the change. Every study is kept, and a second call goes on.
 """
