@@ -177,9 +177,7 @@ def scored(cut: Engine, rows: list[Segmented], known: set[str]) -> dict[str, flo
     }
 
 
-def raced(
-    engines: dict[str, Engine], rows: list[Segmented], *, rounds: int
-) -> dict[str, float]:
+def raced(engines: dict[str, Engine], rows: list[Segmented], *, rounds: int) -> dict[str, float]:
     """Characters a second of each engine, medians of rounds in turns; one text at a time for the
     peers, as they take them, and all at once for ours."""
     texts = [row.text for row in rows]
