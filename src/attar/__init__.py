@@ -41,6 +41,8 @@ if TYPE_CHECKING:
     from attar.measure.cost import cost_of as cost_of
     from attar.measure.model import CostConfig as CostConfig
     from attar.measure.model import cost as cost
+    from attar.methods.active_segmentation import Segmenter as Segmenter
+    from attar.methods.active_segmentation import SegmenterConfig as SegmenterConfig
     from attar.methods.autodistil import AutoDistilConfig as AutoDistilConfig
     from attar.methods.bonsai import BonsaiConfig as BonsaiConfig
     from attar.methods.bonsai import prune as prune
@@ -104,6 +106,8 @@ _HOMES = MappingProxyType(
         "cost_of": "attar.measure.cost",
         "CostConfig": "attar.measure.model",
         "cost": "attar.measure.model",
+        "Segmenter": "attar.methods.active_segmentation",
+        "SegmenterConfig": "attar.methods.active_segmentation",
         "AutoDistilConfig": "attar.methods.autodistil",
         "BonsaiConfig": "attar.methods.bonsai",
         "prune": "attar.methods.bonsai",
