@@ -14,7 +14,13 @@ from safetensors.numpy import load_file, save_file
 from attar.data.segments.cuts import tokens_of
 from attar.data.segments.legal import illegal
 from attar.errors import CompatibilityError, ConfigError, DataError
-from attar.methods.active_segmentation import Segmenter, SegmenterConfig, fit, segmenter
+from attar.methods.active_segmentation import (
+    Segmenter,
+    SegmenterConfig,
+    character_cnn,
+    fit,
+    segmenter,
+)
 from thai_words import WORDS, sentences
 
 PLAIN = SegmenterConfig(dictionary=None, hash_bits=12, iterations=30)
@@ -93,6 +99,14 @@ def test_a_long_line_is_cut_as_its_parts(made, kind):
     again = [cut - 100 * len(part) for cut in cuts if 100 <= cut / len(part) < 102]
     assert middle == again
     assert cuts == one.beliefs([long])[0].cuts
+
+
+def test_windows_of_a_network_overlap_by_what_matters(made, monkeypatch):
+    one, text = made["character-cnn"], "".join(WORDS) * 4
+    whole, vector = one.beliefs([text])[0].cut_probabilities, one.embed([text])
+    monkeypatch.setattr(character_cnn, "_WINDOW", 21)
+    np.testing.assert_allclose(one.beliefs([text])[0].cut_probabilities, whole, atol=1e-5)
+    np.testing.assert_allclose(one.embed([text]), vector, atol=1e-5)
 
 
 @pytest.mark.parametrize("kind", KINDS)
