@@ -12,7 +12,7 @@ from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 
 from attar.web import errors, metrics
-from attar.web.guards import BodyLimit, Hosts, Keys
+from attar.web.guards import BodyLimit, Hosts, Keys, SameOrigin
 from attar.web.metrics import RequestMetrics
 
 
@@ -26,6 +26,7 @@ class WebConfig:
         most_bytes: of a request.
         origins: web pages that may ask (CORS); none by default.
         hosts: names by which the server may be asked; none: any.
+        cookies: its pages log in with cookies, so requests of other sites' pages are refused.
     """
 
     keys: Sequence[str] = ()
@@ -33,6 +34,7 @@ class WebConfig:
     most_bytes: int = 4 * 2**20
     origins: Sequence[str] = ()
     hosts: Collection[str] = ()
+    cookies: bool = False
 
 
 def build(
@@ -60,6 +62,8 @@ def build(
         Middleware(Keys, keys=config.keys, open_paths=config.open_paths),
         Middleware(BodyLimit, most=config.most_bytes),
     ]
+    if config.cookies:
+        middleware.insert(2, Middleware(SameOrigin))
     if config.origins:  # before keys, as browsers ask without them first
         allowed = {"allow_origins": config.origins, "allow_methods": ["GET", "POST"]}
         middleware.insert(1, Middleware(CORSMiddleware, **allowed, allow_headers=["*"]))
