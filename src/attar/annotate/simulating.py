@@ -15,11 +15,12 @@ from attar.artefacts import write_text
 from attar.data.segments.cuts import Segmented
 from attar.data.segments.formats import read_segments
 from attar.errors import DataError, check_types, require
+from attar.methods.active_segmentation import PAPER
 from attar.methods.active_segmentation.annotators import Annotator
 from attar.methods.active_segmentation.config import SegmenterConfig
 from attar.methods.active_segmentation.curves import AXES, Point, difference, rows
 from attar.methods.active_segmentation.drawing import DrawConfig
-from attar.methods.active_segmentation.study import PAPER, UNION, StudyConfig
+from attar.methods.active_segmentation.study import UNION, StudyConfig
 from attar.methods.active_segmentation.simulate import Happening, Replay, replay
 from attar.recipes import configured
 from attar.recipes.verbs import takes_recipe
