@@ -188,7 +188,7 @@ def is_larger(file: Path, size: int) -> bool:
 
 
 @contextmanager
-def _opened(file: Path) -> Iterator[BinaryIO]:
+def opened(file: Path) -> Iterator[BinaryIO]:
     """A file to read, unpacked on the way.
 
     Raises:
@@ -205,13 +205,13 @@ def _opened(file: Path) -> Iterator[BinaryIO]:
 
 def _pieces(file: Path) -> Iterator[bytes]:
     """The bytes of a file, unpacked."""
-    with _opened(file) as source:
+    with opened(file) as source:
         while piece := source.read(PIECE):
-            _require_honest(file, source)
+            require_honest(file, source)
             yield piece
 
 
-def _require_honest(file: Path, source: BinaryIO) -> None:
+def require_honest(file: Path, source: BinaryIO) -> None:
     """Refuse a small file that never ends unpacking."""
     if not isinstance(source, gzip.GzipFile):
         return
@@ -234,10 +234,10 @@ def _check_table(file: Path, loader: str) -> None:
     if file.suffix.lower() == ".json" and not _has_rows(file):
         read_json(file, "the table")
     elif loader == "json":
-        with _opened(file) as source:
+        with opened(file) as source:
             rows = iter(lambda: source.readline(JSON_BYTES + 1), b"")
             for number, row in enumerate(rows, 1):
-                _require_honest(file, source)
+                require_honest(file, source)
                 _check_row(row, f"line {number} of {file}")
     elif _is_gzip(file):
         for _ in _pieces(file):
@@ -247,7 +247,7 @@ def _check_table(file: Path, loader: str) -> None:
 def _broken_line(file: Path) -> str:
     """Which line of JSON lines is none, or that there are only blank ones; empty where all are."""
     blank = True
-    with _opened(file) as source:
+    with opened(file) as source:
         for number, row in enumerate(source, 1):
             blank = blank and not row.strip()
             try:
@@ -259,7 +259,7 @@ def _broken_line(file: Path) -> str:
 
 def _has_rows(file: Path) -> bool:
     """Whether a JSON file has an object in its first line, as one of JSON lines has."""
-    with _opened(file) as source:
+    with opened(file) as source:
         first = source.readline(JSON_BYTES)
     try:
         return isinstance(json.loads(first), dict)
