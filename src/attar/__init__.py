@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     from attar.methods.active_segmentation.config import SegmenterConfig as SegmenterConfig
     from attar.methods.active_segmentation.drawing import DrawConfig as DrawConfig
     from attar.methods.active_segmentation.segmenter import Segmenter as Segmenter
-    from attar.methods.active_segmentation.simulate import SimulateConfig as SimulateConfig
+    from attar.annotate.config import SimulateConfig as SimulateConfig
     from attar.methods.autodistil import AutoDistilConfig as AutoDistilConfig
     from attar.methods.bonsai import BonsaiConfig as BonsaiConfig
     from attar.methods.bonsai import prune as prune
@@ -114,7 +114,7 @@ _HOMES = MappingProxyType(
         "SegmenterConfig": "attar.methods.active_segmentation.config",
         "DrawConfig": "attar.methods.active_segmentation.drawing",
         "Segmenter": "attar.methods.active_segmentation.segmenter",
-        "SimulateConfig": "attar.methods.active_segmentation.simulate",
+        "SimulateConfig": "attar.annotate.config",
         "AutoDistilConfig": "attar.methods.autodistil",
         "BonsaiConfig": "attar.methods.bonsai",
         "prune": "attar.methods.bonsai",

@@ -4,7 +4,7 @@ import csv
 import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from attar.artefacts import new_file
 from attar.errors import ConfigError
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 Row = Mapping[str, Any]
+Axis = Literal["sentences", "characters", "decisions", "words", "corrections", "seconds"]
 
 ENDINGS = (".png", ".svg", ".csv")
 _COLOURS = (BLUE, ORANGE, GREY, "#5a9e4b", "#9a63b8", "#b8863b")
@@ -79,7 +80,7 @@ def curves_picture(rows: Sequence[Row], *, svg: bool = False, **options: Any) ->
 def curves_figure(
     rows: Sequence[Row],
     *,
-    x: str = "characters",
+    x: Axis = "characters",
     metric: str = "word_f1",
     title: str | None = None,
     events: Sequence[tuple[float, str]] = (),

@@ -4,17 +4,18 @@ import json
 import logging
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
 from attar.annotate.changes import read_happenings
-from attar.annotate.charts import draw_curves, write_points
+from attar.annotate.config import SimulateConfig
+from attar.annotate.charts import write_curves
 from attar.artefacts import write_text
 from attar.data.segments.cuts import Segmented
 from attar.data.segments.formats import read_segments
-from attar.errors import DataError, check_types, require
+from attar.errors import DataError, require
 from attar.methods.active_segmentation import PAPER
 from attar.methods.active_segmentation.annotators import Annotator
 from attar.methods.active_segmentation.config import SegmenterConfig
@@ -30,52 +31,6 @@ from attar.report.record import Run
 logger = logging.getLogger(__name__)
 
 POINTS, CURVES = "points.csv", "curves.png"
-
-
-@dataclass(frozen=True, kw_only=True)
-class SimulateConfig:
-    """What is simulated."""
-
-    arms: tuple[str, ...] = ("random", "mnlp")
-    """Strategies that are compared; the first is what the others are measured against."""
-    seeds: int = 3
-    """Repetitions, with other random orders, mistakes and times."""
-    spend: int = 30_000
-    """Of each arm after the common start, in the unit of the budget."""
-    seed_sentences: int = 25
-    """First sentences of the random order, which all arms share."""
-    reserve_fraction: float = 0.02
-    """Share of the sentences that is kept for evaluation."""
-    reserve_minimum: int = 1000
-    """Sentences that are kept for evaluation, at least, up to a quarter of all."""
-    annotators: int = 1
-    """People who take turns."""
-    mistakes: float = 0.0
-    """Probability of a wrong answer at a true boundary and at the places next to it."""
-    prefill: bool = True
-    """Show people what the model thinks, so that they correct it; costs corrections, not labels."""
-    refits: int = 5
-    """Models that are fitted to resamples of what is labelled, for the training interval; each
-    costs a training at every point. 0: none."""
-    by: str | None = None
-    """What the data know of each sentence by which scores are given apart, such as document."""
-    events: Path | None = None
-    """YAML file with what changes on the way: a list, each with batch and kind."""
-    seed: int = 0
-    """Of everything random."""
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "arms", tuple(self.arms))
-        check_types(self)
-        distinct = len({*self.arms}) == len(self.arms) > 0
-        require(distinct, "arms", self.arms, "one strategy or more, each once")
-        for name in ("seeds", "spend", "annotators"):
-            require(getattr(self, name) >= 1, name, getattr(self, name), "at least 1")
-        for name in ("seed_sentences", "reserve_minimum", "refits", "seed"):
-            require(getattr(self, name) >= 0, name, getattr(self, name), "0 or more")
-        share = self.reserve_fraction
-        require(0 <= share < 1, "reserve_fraction", share, "at least 0 and below 1")
-        require(0 <= self.mistakes <= 0.5, "mistakes", self.mistakes, "between 0 and 0.5")
 
 
 @takes_recipe("annotate simulate")
@@ -130,7 +85,7 @@ def simulate(
         gold = list(read_segments(data, format=format))
         results = []
         for number in range(config.seeds):
-            kept = work.state_of(f"seed-{number}.json")
+            kept = work.sub_state(f"seed-{number}.json")
             if kept is not None and kept.is_file():
                 results.append(json.loads(kept.read_text(encoding="utf-8")))
                 continue
@@ -153,8 +108,8 @@ def simulate(
             "sentences": len(gold),
         }
         if work.path is not None:
-            write_points(work.run.details["points"], work.path / POINTS)
-            draw_curves(work.run.details["points"], work.path / CURVES, x=_axis(drawing))
+            for name in (POINTS, CURVES):
+                write_curves(work.run.details["points"], work.path / name, x=drawing.unit)
     return work.run
 
 
@@ -251,6 +206,3 @@ def _salted(config: DrawConfig, seed: int) -> DrawConfig:
     """With a random order of its own, for each seed but the first."""
     return replace(config, salt=f"{config.salt}-{seed}") if seed else config
 
-
-def _axis(config: DrawConfig) -> str:
-    return config.unit

@@ -10,6 +10,7 @@ from cyclopts import App, Group, Parameter
 from attar import annotate
 from attar.annotate import printing
 from attar.annotate.settings import Settings
+from attar.annotate.config import SimulateConfig
 from attar.cli.annotate_results import agree as agree
 from attar.cli.annotate_results import backup as backup
 from attar.cli.annotate_results import curve as curve
@@ -31,13 +32,12 @@ from attar.cli.output import (
     command,
     note,
     noun,
-    paired,
-    parse_list,
     require_target,
     show,
     show_or_write,
 )
 from attar.data.segments.streams import Offsets, OnPipe
+from attar.errors import ConfigError
 from attar.methods.active_segmentation.config import SegmenterConfig
 from attar.methods.active_segmentation.drawing import DrawConfig
 
@@ -46,9 +46,13 @@ File = Annotated[Path | None, Parameter(alias="-o")]
 _PROJECT = Group("Project options", sort_key=2)
 _DRAWING = Group("Drawing options", sort_key=3)
 _SEGMENTER = Group("Segmenter options", sort_key=4)
+_SERVING = Group("Serving options", sort_key=2)
+_SIMULATION = Group("Simulation options", sort_key=2)
 #: `--longest` is that of drawing, `--seed` that of the project
 _OF_PROJECT = re.compile(r"^(?!(longest|draw|segmenter)$)")
 _OF_SEGMENTER = re.compile(r"^(?!seed$)")
+#: the strategies of a simulation are its arms
+_OF_DRAWING = re.compile(r"^(?!strategy$)")
 
 
 def init(
@@ -252,6 +256,60 @@ def convert(
         data, output_file=output_file, format=format, to=to, on_pipe=on_pipe, offsets=offsets
     )
     show(f"{run.details['sentences']:,} sentences written to {output_file}")
+    for warning in run.details["warnings"]:
+        note(warning)
+    return ExitCode.DONE
+
+
+def simulate(
+    *,
+    data: str = "",
+    format: str | None = None,
+    output_dir: Output = None,
+    resume: bool = False,
+    json_to: Json = None,
+    overwrite: Overwrite = False,
+    recipe: Recipe = None,
+    config: Annotated[SimulateConfig, Parameter(name="*", group=_SIMULATION)] = SimulateConfig(),
+    drawing: Annotated[
+        DrawConfig, Parameter(name="*", group=_DRAWING, parse=_OF_DRAWING)
+    ] = DrawConfig(),
+    segmenter: Annotated[
+        SegmenterConfig, Parameter(name="*", group=_SEGMENTER, parse=_OF_SEGMENTER)
+    ] = SegmenterConfig(),
+) -> int:
+    """Replay a project on text whose words are known: the live code, with answers from a file.
+
+    Example: `attar annotate simulate --data gold.txt --format best -o my-simulation`
+
+    Parameters
+    ----------
+    data
+        Segmented text: a file, a folder of files, or a pattern such as 'corpus/*.txt'.
+    format
+        Its format. Default: told by names and contents.
+    output_dir
+        Write the record (attar.json), the points (points.csv) and the curves (curves.png) into
+        this folder, which must be new or empty.
+    resume
+        Continue an interrupted run in the same folder.
+    json_to
+        Write the record as JSON to this new file; `-` prints JSON instead of the table.
+    """
+    require_target(json_to, overwrite=overwrite)
+    if not data:
+        raise ConfigError("say what to replay: --data with segmented text")
+    run = annotate.simulate(
+        data,
+        format=format,
+        config=config,
+        drawing=drawing,
+        segmenter=segmenter,
+        output_dir=output_dir,
+        recipe=recipe,
+        resume=resume,
+    )
+    show_or_write(run.to_dict(), printing.simulate_text(run), target=json_to)
     for warning in run.details["warnings"]:
         note(warning)
     return ExitCode.DONE

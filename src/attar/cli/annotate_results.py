@@ -9,6 +9,7 @@ from cyclopts import Group, Parameter
 
 from attar import annotate
 from attar.annotate import printing
+from attar.annotate.charts import Axis
 from attar.cli.output import (
     ExitCode,
     Json,
@@ -21,9 +22,7 @@ from attar.cli.output import (
 )
 from attar.data.segments.streams import OnPipe
 from attar.errors import ConfigError
-from attar.methods.active_segmentation.config import Kind as SegmenterKind
 from attar.methods.active_segmentation.config import SegmenterConfig
-from attar.methods.active_segmentation.curves import Axis
 from attar.methods.active_segmentation.events import Kind, Policy
 
 File = Annotated[Path | None, Parameter(alias="-o")]
