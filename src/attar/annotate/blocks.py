@@ -9,7 +9,7 @@ import math
 import random
 from collections.abc import Sequence
 
-from sqlalchemy import Select, exists, func, select, text
+from sqlalchemy import Exists, Select, exists, func, select, text
 from sqlalchemy.orm import Session, aliased
 
 from attar.annotate.store import State
@@ -33,7 +33,7 @@ def new_block(session: Session, state: State, *, annotator: str, now: float) -> 
     size = settings.per_arm * len(arms)
     chosen: list[str] = []
 
-    def take(query: Select[tuple[str]], count: int) -> None:
+    def take(query: Select[str], count: int) -> None:
         if count > 0:
             fresh = query.where(Task.id.not_in(chosen)).limit(count)
             chosen.extend(session.scalars(fresh))
@@ -93,7 +93,7 @@ def warnings(session: Session, state: State) -> list[str]:
     return found
 
 
-def _free(annotator: str) -> Select[tuple[str]]:
+def _free(annotator: str) -> Select[str]:
     """Open tasks that this annotator has not had, and that too few have in an open block."""
     places = (
         select(func.count())
@@ -114,7 +114,7 @@ def _free(annotator: str) -> Select[tuple[str]]:
     )
 
 
-def _not_had(annotator: str) -> Select[tuple[str]]:
+def _not_had(annotator: str) -> Select[str]:
     """Open tasks for anybody, which this annotator has not answered."""
     mine, voided = aliased(Annotation), aliased(Annotation)
     undone = exists().where(voided.root == mine.root, voided.status == VOID)
@@ -127,7 +127,7 @@ def _not_had(annotator: str) -> Select[tuple[str]]:
     )
 
 
-def _in_other_blocks(annotator: str) -> "exists":
+def _in_other_blocks(annotator: str) -> Exists:
     return (
         exists()
         .where(BlockItem.task == Task.id, BlockItem.block == Block.id)

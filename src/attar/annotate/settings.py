@@ -48,7 +48,7 @@ class Settings:
     """New annotations after which the models are trained again; 0: only when asked to."""
     low_water: int = 40
     """Open tasks of an arm below which the next batch is drawn."""
-    longest: int = 2000
+    longest: int = 300
     """Characters of a sentence, at most; longer ones are not imported."""
     idle_seconds: float = 60.0
     """Gaps longer than this do not count as an annotator's time."""

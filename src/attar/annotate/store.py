@@ -116,6 +116,7 @@ class State:
     guideline: str
     sequence: int
     ranking: int | None
+    reserve: float | None
     paused: bool
 
 
@@ -130,6 +131,7 @@ def state_of(session: Session) -> State:
         guideline=row.guideline,
         sequence=row.sequence,
         ranking=row.ranking,
+        reserve=row.reserve,
         paused=row.paused,
     )
 
@@ -345,6 +347,7 @@ def _fill(project: Project, *, name: str, text: str, settings: Settings | None, 
                 guideline="g1",
                 sequence=0,
                 ranking=None,
+                reserve=None,
                 paused=False,
                 created=now,
             )

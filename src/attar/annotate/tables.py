@@ -36,7 +36,8 @@ class ProjectRow(Base):
 
     `revision` counts changes of settings and guideline, so that of two administrators who change
     them at once the second is told. `sequence` is the number of the last annotation. `ranking`
-    is the training run whose scores are in force.
+    is the training run whose scores are in force, `reserve` the key below which a sentence is kept
+    for evaluation.
     """
 
     __tablename__ = "project"
@@ -48,6 +49,7 @@ class ProjectRow(Base):
     guideline: Mapped[str]
     sequence: Mapped[int]
     ranking: Mapped[int | None]
+    reserve: Mapped[float | None]
     paused: Mapped[bool]
     created: Mapped[float]
 
@@ -257,8 +259,8 @@ class EventRow(Base):
     created: Mapped[float]
     kind: Mapped[str] = mapped_column(index=True)
     scope: Mapped[str]
-    before: Mapped[Json]
-    after: Mapped[Json]
+    before: Mapped[str]
+    after: Mapped[str]
     author: Mapped[str]
     note: Mapped[str]
     effective_seq: Mapped[int]

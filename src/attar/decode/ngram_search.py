@@ -6,22 +6,12 @@ text stands its last one. The functions are plain loops
 over arrays with positional parameters, as numba takes them.
 """
 
-from collections.abc import Callable
-from typing import Any
-
 import numpy as np
-from numba import njit
+
+from attar.compiled import compiled
 
 
-def _compiled(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Machine code, kept for the next process where there is a folder for it: it takes seconds."""
-    try:
-        return njit(nogil=True, cache=True)(function)
-    except RuntimeError:  # neither this package nor the user's cache can be written to
-        return njit(nogil=True)(function)
-
-
-@_compiled
+@compiled
 def _first(tokens, positions, low, high, back, token):
     """The first of `positions[low:high]` that has `token` or a larger one `back` places before."""
     while low < high:
@@ -37,7 +27,7 @@ def _first(tokens, positions, low, high, back, token):
     return low
 
 
-@_compiled
+@compiled
 def narrow(tokens, positions, starts, context, ranges):
     """Fill `ranges[i]` with where the positions after the last `i + 1` tokens lie, `(L, 2)`; a row
     stays as it is where there are none."""
@@ -57,7 +47,7 @@ def narrow(tokens, positions, starts, context, ranges):
         ranges[i, 0], ranges[i, 1] = low, high
 
 
-@_compiled
+@compiled
 def count(tokens, positions, starts, context, ranges, candidates, counts):
     """Add to `counts[i, c]` how often candidate c follows the last `i + 1` tokens, `(L, C)`, given
     the `ranges` of the context.

@@ -27,11 +27,11 @@ Counts = NDArray[np.float64]
 class Costs:
     """What the labels of an arm cost, on every axis."""
 
-    sentences: int = 0
-    characters: int = 0
-    decisions: int = 0
+    sentences: float = 0
+    characters: float = 0
+    decisions: float = 0
     """Legal offsets that were judged."""
-    words: int = 0
+    words: float = 0
     corrections: float = 0
     """Offsets that the annotators changed in what they were shown."""
     seconds: float = 0
@@ -196,9 +196,7 @@ def difference(
     count = min(len(point.refits) for point in (*first, *second))
     training = None
     if count > 1:
-        refits = [
-            np.array([point.refits[:count] for point in line]) for line in (first, second)
-        ]
+        refits = [np.array([point.refits[:count] for point in line]) for line in (first, second)]
         training = _t_width(gap(*refits), level)
     return Difference(float(value), test, training, axis, start, end)
 
@@ -227,7 +225,9 @@ def mean_height(
     return ((heights[1:] + heights[:-1]) / 2 * widths).sum(0) / (end - start)
 
 
-def cost_to_reach(points: Sequence[Point], value: float, *, axis: str = "characters") -> float | None:
+def cost_to_reach(
+    points: Sequence[Point], value: float, *, axis: str = "characters"
+) -> float | None:
     """What it costs to reach a word F1: on straight lines between the points of the closest curve
     that never falls (isotonic regression), so that one lucky point does not count as reached.
 
@@ -303,7 +303,7 @@ def points_of(rows: Iterable[Mapping[str, Any]]) -> list[Point]:
                 arm=str(row["arm"]),
                 epoch=int(row["epoch"]),
                 batch=int(row["batch"]),
-                costs=Costs(**costs),  # pyright: ignore[reportArgumentType]
+                costs=Costs(**costs),
                 scores=scores,
             )
         )
@@ -335,9 +335,7 @@ def _scores(line: Sequence[Point]) -> NDArray[np.float64]:
     return np.array([point.word_f1 for point in line])
 
 
-def _f1_resampled(
-    points: Sequence[Point], *, resamples: int, seed: int
-) -> NDArray[np.float64]:
+def _f1_resampled(points: Sequence[Point], *, resamples: int, seed: int) -> NDArray[np.float64]:
     """(P, R): word F1 of each point under the same R weights of the test sentences."""
     tables = [point.counts for point in points if point.counts is not None]
     if len(tables) < len(points) or len({len(table) for table in tables}) != 1:

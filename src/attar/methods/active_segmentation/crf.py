@@ -1,0 +1,112 @@
+"""The weights of a conditional random field of two states, from labels of which some may be
+unknown.
+
+Of a text x with labels y at the decided positions, the loss is -log P(y | x) = log Z - log Z_y,
+where Z_y sums over the segmentations that agree with y. With everything decided it is that of an
+ordinary CRF.
+
+Tsuboi, Kashima, Mori, Oda, Matsumoto: Training Conditional Random Fields Using Incomplete
+Annotations, COLING 2008.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from attar.data.segments.cuts import Segmented
+from attar.methods.active_segmentation.chain import Bytes, Floats, marginals
+from attar.methods.active_segmentation.config import SegmenterConfig
+from attar.methods.active_segmentation.dictionary import Dictionary
+from attar.methods.active_segmentation.features import Layout, feature_matrix, lay_out
+from attar.methods.active_segmentation.fitting import (
+    Indices,
+    Loss,
+    add_up,
+    compact,
+    constrained,
+    minimum,
+    permitted,
+    spread,
+)
+
+
+class Weights(NamedTuple):
+    """Of a linear segmenter.
+
+    Attributes:
+        used: the features that have a weight, increasing, `(F,)`.
+        values: their weights, `(F,)`.
+        transitions: A[y', y], `(2, 2)`.
+    """
+
+    used: NDArray[np.int64]
+    values: Floats
+    transitions: Floats
+
+
+def fit_crf(
+    rows: Sequence[Segmented],
+    *,
+    config: SegmenterConfig,
+    dictionary: Dictionary | None,
+    weights: Floats,
+) -> list[Weights]:
+    """Fit one CRF for each row of `weights`.
+
+    Args:
+        rows: sentences with cuts, all or some decided.
+        config: of the segmenter.
+        dictionary: or None.
+        weights: of the sentences, `(K, N)`.
+    """
+    texts = [row.text for row in rows]
+    layout = lay_out(texts)
+    matrix = feature_matrix(layout, dictionary=dictionary, bits=config.hash_bits)
+    used = compact(matrix, bits=config.hash_bits)
+    allowed = permitted(texts, layout, legal=config.legal)
+    agreeing = constrained(rows, layout, allowed=allowed)
+    found = []
+    for one in weights:
+        loss = chain_loss(
+            matrix, layout, allowed=allowed, agreeing=agreeing, weights=one, c2=config.c2
+        )
+        values = minimum(loss, size=len(used) + 4, iterations=config.iterations)
+        found.append(Weights(used, values[:-4], values[-4:].reshape(2, 2)))
+    return found
+
+
+def chain_loss(
+    matrix: Indices,
+    layout: Layout,
+    *,
+    allowed: Bytes,
+    agreeing: Bytes,
+    weights: Floats,
+    c2: float,
+) -> Loss:
+    """The loss and its gradient as a function of the weights of features and 4 of transitions.
+
+    Each weight of a feature is the difference of CRFsuite's two, of state 1 and of state 0. Those
+    are opposite where their penalty c2 (w_1^2 + w_0^2) is least, so that c2 w^2 / 2 is the same.
+    """
+    texts = {"starts": layout.starts, "stops": layout.stops}
+    of_row = np.zeros(layout.rows)
+    for start, stop, weight in zip(layout.starts, layout.stops, weights, strict=True):
+        of_row[start:stop] = weight
+
+    def loss(values: Floats) -> tuple[float, Floats]:
+        transitions = values[-4:].reshape(2, 2)
+        scores = np.zeros(layout.rows)
+        add_up(matrix, values, scores)
+        free = marginals(scores, transitions, allowed=allowed, **texts)
+        bound = marginals(scores, transitions, allowed=agreeing, **texts)
+        gradient = c2 * values
+        gradient[-4:] *= 2
+        penalty = values @ gradient / 2
+        spread((free.begin - bound.begin) * of_row, matrix, gradient)
+        gradient[-4:] += np.einsum("n,nij->ij", weights, free.pairs - bound.pairs).ravel()
+        return float(weights @ (free.log_z - bound.log_z) + penalty), gradient
+
+    return loss

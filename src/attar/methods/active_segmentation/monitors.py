@@ -1,0 +1,209 @@
+"""Numbers to watch while a study runs, and what they suggest. Advice only: nothing here stops it."""
+
+import math
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from attar.data.segments.cuts import Segmented
+from attar.data.segments.legal import legal
+from attar.methods.active_segmentation.beliefs import Beliefs
+from attar.methods.active_segmentation.labels import Label
+from attar.methods.active_segmentation.scores import binary_entropy
+
+#: share of changed cuts below which a model counts as stable, and how often in a row
+STABLE, TIMES = 0.002, 3
+#: of two distributions, in bits from 0 to 1, above which a batch is unlike the corpus
+UNLIKE = 0.1
+#: share of control offsets that an annotator should get right
+CONTROL = 0.95
+
+Level = Literal["fine", "look", "act"]
+
+
+@dataclass(frozen=True)
+class Advice:
+    """What a monitor says."""
+
+    monitor: str
+    value: float
+    level: Level
+    text: str
+
+
+def mean_uncertainty(beliefs: Iterable[Beliefs]) -> float:
+    """Binary entropy of a cut, in nats, over all offsets of a pool."""
+    found = [(binary_entropy(b.cut_probabilities).sum(), len(b.cut_probabilities)) for b in beliefs]
+    return float(sum(h for h, _ in found) / max(sum(n for _, n in found), 1))
+
+
+def change_rate(
+    before: Sequence[Sequence[int]], after: Sequence[Sequence[int]], *, texts: Sequence[str]
+) -> float:
+    """Share of legal offsets that two models decide differently, over the same texts."""
+    changed = sum(len(set(a) ^ set(b)) for a, b in zip(before, after, strict=True))
+    return changed / max(sum(len(legal(text)) for text in texts), 1)
+
+
+def stability(rates: Sequence[float]) -> Advice:
+    """Whether the last models agree.
+
+    Args:
+        rates: `change_rate` of each retraining, oldest first.
+    """
+    last = rates[-1] if rates else 1.0
+    stable = len(rates) >= TIMES and max(rates[-TIMES:]) < STABLE
+    text = (
+        f"the last {TIMES} retrainings changed fewer than {STABLE:.1%} of the cuts: more labels of "
+        "this kind may not be worth their cost"
+        if stable
+        else f"the last retraining changed {last:.2%} of the cuts"
+    )
+    return Advice("stability", last, "look" if stable else "fine", text)
+
+
+def divergence(batch: Iterable[str], corpus: Iterable[str]) -> float:
+    """How unlike two lists of names are, such as the genres or length groups of their sentences:
+    the Jensen-Shannon divergence in bits, 0 to 1.
+    """
+    counts = Counter(batch), Counter(corpus)
+    names = sorted(counts[0].keys() | counts[1].keys())
+    p, q = (np.array([c[name] for name in names], float) / max(c.total(), 1) for c in counts)
+    middle = (p + q) / 2
+
+    def against(one: NDArray[np.float64]) -> float:
+        seen = one > 0
+        return float((one[seen] * np.log2(one[seen] / middle[seen])).sum())
+
+    return (against(p) + against(q)) / 2
+
+
+def unlike(batch: Sequence[str], corpus: Sequence[str], *, of: str) -> Advice:
+    """Whether a batch is far from the corpus. An active one is meant to be; far from it for long,
+    it no longer teaches the common cases.
+
+    Args:
+        batch: a name for each sentence.
+        corpus: the same for the corpus.
+        of: what the names are, for the text.
+    """
+    value = divergence(batch, corpus)
+    far = value > UNLIKE
+    text = f"the last batch is {'unlike' if far else 'like'} the corpus in {of} ({value:.2f} bits)"
+    return Advice(f"divergence of {of}", value, "look" if far else "fine", text)
+
+
+def length_groups(lengths: Sequence[int], corpus: Sequence[int], *, groups: int = 5) -> list[str]:
+    """The group of each length, by quantiles of the corpus, as names for `divergence`."""
+    edges = np.quantile(np.asarray(corpus, float), np.linspace(0, 1, groups + 1)[1:-1])
+    return [str(group) for group in np.searchsorted(edges, lengths, side="left")]
+
+
+def correction_rate(labels: Iterable[Label]) -> float:
+    """Offsets that annotators changed, over those that they judged; of whole sentences the cuts
+    that they made stand for these, as a label does not hold its text."""
+    rows = [label for label in labels if label.corrections is not None]
+    judged = sum(len(r.cuts) + 1 if r.decided is None else len(r.decided) for r in rows)
+    return sum(row.corrections or 0 for row in rows) / max(judged, 1)
+
+
+def control_accuracy(labels: Iterable[Label], gold: Iterable[Segmented]) -> dict[str, float]:
+    """Share of legal offsets of control sentences that each annotator got right.
+
+    Args:
+        labels: answers, those to other sentences too.
+        gold: control sentences, whose `meta` has their `id`.
+    """
+    truth = {row.meta["id"]: row for row in gold}
+    right: Counter[str] = Counter()
+    seen: Counter[str] = Counter()
+    for label in labels:
+        if (row := truth.get(label.uid)) is None:
+            continue
+        places = {int(offset) for offset in legal(row.text)}
+        places &= places if label.decided is None else set(label.decided)
+        right[label.annotator] += len(places) - len(places & (set(label.cuts) ^ set(row.cuts)))
+        seen[label.annotator] += len(places)
+    return {name: right[name] / count for name, count in seen.items() if count}
+
+
+def controls(accuracy: dict[str, float]) -> list[Advice]:
+    """Who may need another look at the guideline."""
+    return [
+        Advice(
+            "control accuracy",
+            value,
+            "act" if value < CONTROL else "fine",
+            f"{name} got {value:.1%} of the control offsets right"
+            + ("; go through the guideline together" if value < CONTROL else ""),
+        )
+        for name, value in sorted(accuracy.items())
+    ]
+
+
+@dataclass(frozen=True)
+class PowerLaw:
+    """score = a - b * cost^(-c), with b and c above 0: a is what more labels lead to."""
+
+    a: float
+    b: float
+    c: float
+    residual: float
+    """Root of the mean squared distance from the points."""
+
+    def at(self, cost: float) -> float:
+        """The score that the curve has at a cost."""
+        return self.a - self.b * cost**-self.c
+
+    def cost_of(self, score: float) -> float | None:
+        """The cost at which the curve has a score; None: never."""
+        if score >= self.a:
+            return None
+        with np.errstate(over="ignore"):
+            found = float(np.float64(self.b / (self.a - score)) ** (1 / self.c))
+        return found if math.isfinite(found) else None
+
+
+def power_law(costs: Sequence[float], scores: Sequence[float]) -> PowerLaw | None:
+    """The inverse power law closest to a learning curve, by least squares.
+
+    For every exponent on a grid the best a and b are those of a line, so that nothing can get stuck.
+
+    Args:
+        costs: above 0.
+        scores: of the same points.
+
+    Returns:
+        None for fewer than four points of different costs, or a curve that does not rise.
+    """
+    x, y = np.asarray(costs, float), np.asarray(scores, float)
+    if len(np.unique(x)) < 4 or x.min() <= 0:
+        return None
+    scale = x.max()  # so that powers of large costs stay in range
+    best: PowerLaw | None = None
+    for c in np.geomspace(0.02, 3, 200):
+        z = (x / scale) ** -c
+        slope, a = np.polyfit(z, y, 1)
+        if slope >= 0:
+            continue
+        residual = float(np.sqrt(np.mean((a + slope * z - y) ** 2)))
+        if best is None or residual < best.residual:
+            best = PowerLaw(float(a), float(-slope * scale**c), float(c), residual)
+    return best
+
+
+def projection(costs: Sequence[float], scores: Sequence[float], *, arm: str) -> Advice | None:
+    """What twice the cost is expected to give; None while there are too few points."""
+    law = power_law(costs, scores)
+    if law is None:
+        return None
+    now, then = law.at(max(costs)), law.at(2 * max(costs))
+    text = (
+        f"at twice the cost so far the arm {arm} is expected at F1 {then:.3f} (now {now:.3f}; a "
+        f"curve through {len(costs)} points, not a promise)"
+    )
+    return Advice("projection", then, "fine", text)
