@@ -9,6 +9,8 @@ import pytest
 
 import annotating
 import browsing
+from attar.data.segments.legal import clusters as clusters_of
+from attar.data.segments.legal import legal
 
 pytestmark = pytest.mark.browser
 
@@ -64,14 +66,12 @@ EXPORTS = (
 
 
 def test_offsets_clusters_and_legal_places_are_those_of_the_server(page: Any) -> None:
-    from attar.data.segments import legal
-
     found = call(page, "return value.map(t => [points(t).length, clusters(t), legal(t)]);", TEXTS)
     for text, (length, clusters, places) in zip(TEXTS, found, strict=True):
         assert length == len(text)
-        assert [one["text"] for one in clusters] == legal.clusters(text), text
+        assert [one["text"] for one in clusters] == clusters_of(text), text
         assert all(text[one["start"] : one["end"]] == one["text"] for one in clusters)
-        assert places == list(legal.legal(text)), text
+        assert places == legal(text).tolist(), text
 
 
 def test_digests_are_those_of_the_server(page: Any) -> None:

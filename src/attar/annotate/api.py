@@ -111,7 +111,7 @@ def router(project: Project) -> APIRouter:
 
     @routes.post("/guideline/{version}/acknowledge", summary="Say that it was read")
     def acknowledge(version: str, visitor: AnyVisitor) -> dict[str, str]:
-        accounts.acknowledge(project, name=visitor.name, version=version)
+        accounts.acknowledge(project, annotator=visitor.name, guideline=version)
         return {"version": version}
 
     return routes

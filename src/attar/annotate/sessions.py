@@ -14,8 +14,6 @@ from attar.web.errors import ApiError
 
 COOKIE = "attar_session"
 CSRF_HEADER = "X-CSRF-Token"
-ROLES = ("annotator", "reviewer", "admin")
-"""Each may do what the ones before it may."""
 
 
 @dataclass(frozen=True)
@@ -28,8 +26,9 @@ class Visitor:
     csrf: str | None
 
     def may(self, role: str) -> bool:
-        """Whether a role's pages and routes are open to them."""
-        return ROLES.index(self.role) >= ROLES.index(role)
+        """Whether a role's pages and routes are open to them: each may do what those before it
+        may."""
+        return accounts.ROLES.index(self.role) >= accounts.ROLES.index(role)
 
 
 def visitor_of(request: Request) -> Visitor:
@@ -41,13 +40,13 @@ def visitor_of(request: Request) -> Visitor:
     project: Project = request.app.state.project
     kind, _, token = request.headers.get("authorization", "").partition(" ")
     if kind.lower() == "bearer":
-        user = accounts.user_of_token(project, token=token.strip())
-        return Visitor(user.name, user.role, user.language, None)
+        account = accounts.account_of_token(project, secret=token.strip())
+        return Visitor(account.name, account.role, account.language, None)
     secret = request.cookies.get(COOKIE)
     if not secret:
         raise Unauthenticated("nobody has logged in here; log in, or send an API token")
-    session = accounts.session_of(project, secret=secret)
-    return Visitor(session.user.name, session.user.role, session.user.language, session.csrf)
+    login = accounts.session_of(project, secret=secret)
+    return Visitor(login.account.name, login.account.role, login.account.language, login.csrf)
 
 
 def admit(request: Request, *, role: str, csrf: str | None = None) -> Visitor:

@@ -5,7 +5,7 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Any
 
-from fastapi import FastAPI
+from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse, PlainTextResponse
 from prometheus_client import CollectorRegistry
 from starlette.middleware import Middleware
@@ -44,6 +44,7 @@ def build(
     registry: CollectorRegistry,
     healthy: Callable[[], bool],
     lifespan: Callable[[Any], AbstractAsyncContextManager[None]] | None = None,
+    metrics_guard: Callable[[Request], object] = lambda request: None,
 ) -> FastAPI:
     """An application with `/healthz` and `/metrics`, on which every error is an error object.
 
@@ -53,6 +54,7 @@ def build(
         registry: of its metrics.
         healthy: whether it works.
         lifespan: what begins and ends with it.
+        metrics_guard: refuses, by an exception, who may not see the metrics.
     """
     from attar import __version__
 
@@ -87,7 +89,8 @@ def build(
         return JSONResponse({"status": "ok" if fine else "stopping"}, 200 if fine else 503)
 
     @app.get("/metrics", summary="Metrics in Prometheus' form", response_class=PlainTextResponse)
-    async def metrics_page() -> Any:
+    def metrics_page(request: Request) -> Any:
+        metrics_guard(request)
         return metrics.page(registry)
 
     return app

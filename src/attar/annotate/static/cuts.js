@@ -2,7 +2,7 @@
 
 import { legal, points } from "./points.js";
 
-/** All changes go through `set`, which notes how things were. */
+/** Every change can be taken back, one at a time. */
 export class Cuts {
   /**
    * `places` are the offsets the caret stops at; null: the legal ones. Offsets run from 1 to the
@@ -34,21 +34,24 @@ export class Cuts {
   /** Add the cut at an offset, or take it away; the caret goes there. */
   toggle(at = this.caret) {
     if (!this.#inside(at)) return false;
-    this.past.push({ at, caret: this.caret });
-    this.#turn(at);
+    this.past.push({ at, cuts: this.list });
+    if (!this.cuts.delete(at)) this.cuts.add(at);
     this.caret = at;
     return true;
   }
 
-  #turn(at) {
-    if (!this.cuts.delete(at)) this.cuts.add(at);
+  /** Put other cuts in place of these. */
+  take(cuts) {
+    this.past.push({ at: this.caret, cuts: this.list });
+    this.cuts = new Set(cuts.filter((at) => this.#inside(at)));
+    return true;
   }
 
   /** Take the last change back; tells whether there was one. */
   undo() {
     const last = this.past.pop();
     if (!last) return false;
-    this.#turn(last.at);
+    this.cuts = new Set(last.cuts);
     this.caret = last.at;
     return true;
   }

@@ -9,18 +9,20 @@ import { Guideline } from "./guideline.js";
 import { bind } from "./keys.js";
 import { Outbox } from "./outbox.js";
 import { clusters, points, unseen } from "./points.js";
-import { ask } from "./server.js";
+import { Proposals } from "./proposals.js";
+import { ask, newId } from "./server.js";
 import { Sheet, spelled } from "./sheet.js";
-import { make, parts, say } from "./words.js";
+import { parts, say } from "./words.js";
 
 const BEAT = 60_000; // milliseconds between signs of life for the lease
-const TRACE = 2000; // steps that are kept of one task
+const TRACE = 1000; // steps that are kept of one task
 
 const at = parts();
 const local = new Local(at.editor.dataset.user);
 const clock = new Clock();
 const sheet = new Sheet(at.sentence, { spoken: at.spoken, toggled: (place) => act("toggle", place) });
 const questions = new Questions(at.questions, { answered });
+const proposals = new Proposals(at.proposals, { taken: (cuts) => { act("take", cuts); place().focus(); } });
 const guideline = new Guideline(at, { acknowledged });
 const saves = new Autosave({ local, send: save, told: saved });
 const outbox = new Outbox(local, { sent, refused, waiting });
@@ -41,7 +43,7 @@ async function next({ keep = false } = {}) {
   locked = true;
   if (!keep) tell("error", "");
   try {
-    task = await ask("api/next");
+    task = await ask(at.editor.dataset.source);
   } catch (error) {
     return fail(error);
   }
@@ -69,6 +71,7 @@ function show() {
   at.sentence.hidden = Boolean(asked);
   at.questions.hidden = !asked;
   view().lay(state);
+  proposals.lay(task.text, task.answers ?? []);
   showUnseen();
   place().focus();
   tell("news", say(asked ? "editor.asked" : "editor.text", { text: spelled(task.text), count: asked?.length }));
@@ -138,7 +141,6 @@ async function submit() {
   clock.touch();
   locked = true;
   tell("error", "");
-  await saves.flush();
   const { cuts, decided, active_ms } = draftOf();
   const answer = { task: task.task, text_sha: sha256(task.text), guideline: task.guideline.version };
   await outbox.send({ ...answer, cuts, decided, active_ms, events: trace }, { draft: draftOf() });
@@ -177,7 +179,7 @@ async function undo() {
   const last = local.get("last") ?? (await latest());
   if (!last) return tell("error", say("editor.nothing_to_undo"));
   try {
-    await ask(`api/annotations/${last.id}/void`, { method: "POST" });
+    await ask(`api/annotations/${last.id}/void`, { method: "POST", body: { id: newId() } });
   } catch (error) {
     local.drop("last");
     return fail(error);
@@ -190,7 +192,7 @@ async function undo() {
 
 async function latest() {
   try {
-    const { items } = await ask("api/history?mine=1&limit=20");
+    const { items } = await ask("api/history?limit=20");
     return items.find((one) => one.undoable) ?? null;
   } catch {
     return null;
@@ -201,7 +203,7 @@ async function leave(kind, body) {
   if (locked) return;
   locked = true;
   try {
-    await ask(`api/tasks/${task.task}/${kind}`, { method: "POST", body: { ...body, active_ms: clock.ms } });
+    await ask(`api/tasks/${task.task}/${kind}`, { method: "POST", body: { id: newId(), active_ms: clock.ms, ...body } });
   } catch (error) {
     locked = false;
     return fail(error);
@@ -264,6 +266,7 @@ bind(at.sentence, {
   Home: () => act("end", -1),
   End: () => act("end", 1),
   "Ctrl+z": () => act("undo"),
+  ...Object.fromEntries(Array.from("123456789", (key, i) => [key, () => proposals.take(i)])),
 });
 bind(at.questions, {
   ...both,

@@ -1,6 +1,6 @@
 // Earlier answers, of which the latest can be taken back.
 
-import { ask } from "./server.js";
+import { ask, newId } from "./server.js";
 import { parts } from "./words.js";
 
 const at = parts();
@@ -9,7 +9,7 @@ for (const button of document.querySelectorAll("[data-void]")) {
   button.addEventListener("click", async () => {
     button.disabled = true;
     try {
-      await ask(`api/annotations/${button.dataset.void}/void`, { method: "POST" });
+      await ask(`api/annotations/${button.dataset.void}/void`, { method: "POST", body: { id: newId() } });
       location.assign("annotate");
     } catch (error) {
       button.disabled = false;
