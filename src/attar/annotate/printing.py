@@ -6,6 +6,12 @@ from typing import Any
 from attar.report.record import Run
 from attar.report.tables import Table
 
+_CONDITIONAL = (
+    "test ±: another evaluation set; training ±: other sentences of the same kind. For the active "
+    "arm the second takes what was selected as given."
+)
+_COSTS = ("sentences", "characters", "decisions", "corrections", "seconds")
+
 
 def score(value: float | None) -> str:
     """A share as people read it; a dash where there is none."""
@@ -19,13 +25,11 @@ def simulate_text(run: Run) -> str:
             str(row["arm"]),
             score(row["word_f1"]),
             score(row["spread"]),
-            *(f"{row[axis]:,.0f}" for axis in ("sentences", "characters", "decisions")),
-            *(f"{row[axis]:,.0f}" for axis in ("corrections", "seconds")),
+            *(f"{row[axis]:,.0f}" for axis in _COSTS),
         ]
         for row in run.details["summary"]
     ]
-    heads = ["arm", "word F1", "over seeds", "sentences", "characters", "decisions"]
-    lines = [Table([*heads, "corrections", "seconds"], rows).text()]
+    lines = [Table(["arm", "word F1", "over seeds", *_COSTS], rows).text()]
     for gap in run.details["differences"]:
         bounds = "; ".join(f"{low:+.4f} to {high:+.4f}" for low, high in gap["intervals"])
         lines.append(
@@ -35,15 +39,152 @@ def simulate_text(run: Run) -> str:
     return "\n".join(lines)
 
 
-def _lines(values: Mapping[str, Any]) -> list[tuple[str, str]]:
-    return [
-        (name.replace("_", " "), f"{value:,}" if isinstance(value, int) else str(value))
-        for name, value in values.items()
+def curve_text(run: Run) -> str:
+    """The points, and the difference of the arms."""
+    details = run.details
+    x, metric = details["x"], details["metric"]
+    rows = [
+        [
+            str(row["arm"]),
+            str(row["epoch"]),
+            str(row["batch"]),
+            f"{row[x]:,.0f}",
+            score(row.get(metric)),
+            score(row.get("test_half_width")) if metric == "word_f1" else "-",
+            score(row.get("training_half_width")) if metric == "word_f1" else "-",
+        ]
+        for row in details["points"]
     ]
+    shown = metric.replace("_", " ").replace("f1", "F1")
+    lines = [Table(["arm", "epoch", "batch", x, shown, "test ±", "training ±"], rows).text()]
+    if metric == "word_f1":
+        lines.append(_CONDITIONAL)
+    lines.append(_difference_text(details["difference"], x))
+    return "\n".join(lines)
 
 
-def _table(columns: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> str:
+def _difference_text(gap: Mapping[str, Any] | None, x: str) -> str:
+    if gap is None:
+        return "The arms cannot be compared yet: both need two measured points in this epoch."
+    low, high = gap["low"], gap["high"]
+    says = (
+        "it covers zero, so nothing is shown yet"
+        if low <= 0 <= high
+        else f"the {'active' if low > 0 else 'random'} arm is ahead"
+    )
+    whole = "" if gap["training"] is not None else ", without the training interval (--refits 5)"
+    return (
+        f"active over random at equal {x}: {gap['value']:+.4f} of word F1, {low:+.4f} to "
+        f"{high:+.4f}{whole}: {says}"
+    )
+
+
+def transfer_text(run: Run) -> str:
+    """What another segmenter learns from each sample."""
+    rows = [
+        [row["arm"], score(row["word_f1"]), score(row["low"]), score(row["high"])]
+        for row in run.details["points"]
+    ]
+    return Table(["trained on", "word F1", "from", "to"], rows).text()
+
+
+def import_text(run: Run) -> str:
+    """What an import brought."""
+    details = run.details
+    counts = ("new", "duplicate", "too_long", "refused", "reserved")
+    parts = [f"{details[name]:,} {name.replace('_', ' ')}" for name in counts if details[name]]
+    return f"snapshot {details['snapshot']}: {', '.join(parts) or 'nothing'}"
+
+
+def draw_text(run: Run) -> str:
+    """The batches that were drawn."""
+    columns = ("arm", "batch", "picks", "tasks", "spent")
+    return table(columns, run.details["batches"])
+
+
+def train_text(run: Run) -> str:
+    """How a training ended."""
+    job = run.details["job"]
+    if job["state"] == "queued":
+        return "The worker trains as soon as it can; attar annotate status says when."
+    scores = (job["result"] or {}).get("scores") or {}
+    if not scores:
+        return "Trained. Nothing is measured yet: no evaluation sentence is labelled."
+    rows = [[arm, score(found.get("word_f1"))] for arm, found in scores.items()]
+    return Table(["trained on", "word F1"], rows).text()
+
+
+def worker_text(run: Run) -> str:
+    """What a worker did."""
+    done = run.details["jobs"]
+    return f"{done} {'job' if done == 1 else 'jobs'} done"
+
+
+def status_text(run: Run) -> str:
+    """How far a project is."""
+    details = run.details
+    reserve = details["evaluation"]
+    lines = [
+        f"{details['name']}: guideline {details['guideline']}, "
+        f"{details['sentences']:,} sentences, {details['annotations']:,} annotations"
+        f"{', paused' if details['paused'] else ''}",
+        f"evaluation: {reserve['labelled']:,} of {reserve['reserved']:,} reserved sentences labelled",
+    ]
+    if details["flagged"]:
+        lines.append(f"flagged by annotators: {details['flagged']:,}")
+    lines += ["", table(("arm", "batches", "sentences", "labelled", "open"), details["arms"])]
+    if details["annotators"]:
+        lines += ["", table(("annotator", "submitted", "hours"), details["annotators"])]
+    if details["models"]:
+        lines += ["", *(f"model of {arm}: {path}" for arm, path in details["models"].items())]
+        lines.append(f"annotations since the corpus was scored: {details['since_scoring']:,}")
+    if job := details["last_job"]:
+        lines.append(f"last {job['kind']}: {job['state']} {job['error']}".rstrip())
+    lines += [f"look: {warning}" for warning in details["warnings"]]
+    return "\n".join(lines)
+
+
+def event_added_text(run: Run) -> str:
+    """What was logged."""
+    event = run.details["event"]
+    change = f" {event['before']} -> {event['after']}" if event["after"] else ""
+    return f"logged: {event['kind']}{change}, policy {event['policy']}"
+
+
+def events_text(run: Run) -> str:
+    """The log."""
+    rows = [
+        {**event, "time": event["time"][:16].replace("T", " "), "at": event["sequence"]}
+        for event in run.details["events"]
+    ]
+    return table(("time", "kind", "before", "after", "policy", "scope", "author", "note"), rows)
+
+
+def users_text(run: Run) -> str:
+    """Who may log in."""
+    return table(("name", "role", "active", "acknowledged"), run.details["users"])
+
+
+def upgrade_text(run: Run) -> str:
+    """What an upgrade did."""
+    details = run.details
+    if details["before"] == details["after"]:
+        return f"The tables are those of this version already ({details['after']})."
+    copy = f"; the database before it: {details['backup']}" if details["backup"] else ""
+    return f"The tables went from {details['before']} to {details['after']}{copy}"
+
+
+def table(columns: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> str:
+    """Rows under their columns; a dash where there is nothing."""
     return Table(
         [name.replace("_", " ") for name in columns],
-        [["-" if row.get(name) is None else str(row[name]) for name in columns] for row in rows],
+        [[_cell(row.get(name)) for name in columns] for row in rows],
     ).text()
+
+
+def _cell(value: object) -> str:
+    if value is None or value == "":
+        return "-"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return f"{value:,}" if isinstance(value, int) else str(value)

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from attar.annotate import corpus
 from attar.annotate.event import read_text
+from attar.annotate.overview import overview
 from attar.annotate.records import recorded
 from attar.annotate.settings import Settings
 from attar.annotate.store import create_project, open_project
@@ -105,3 +106,24 @@ def _told(options: DrawConfig | SegmenterConfig) -> dict[str, object]:
     """The options that are not the defaults."""
     usual = asdict(type(options)())
     return {name: value for name, value in asdict(options).items() if value != usual[name]}
+
+
+def status(project: str | Path) -> Run:
+    """How far a project is, and what needs attention.
+
+    Args:
+        project: its folder.
+
+    Returns:
+        The record: `details` has the corpus, the arms, the people and the models.
+
+    Raises:
+        ConfigError: there is no project.
+    """
+    with recorded("status", project=project) as run, open_project(project) as opened:
+        with opened.read() as session:
+            run.details = overview(session)
+        run.details["models"] = {
+            arm: str(opened.models / path) for arm, path in run.details["models"].items()
+        }
+    return run
