@@ -1,150 +1,105 @@
-"""The annotation service for tests: a small project, people, and the service over both."""
+"""An annotation project and its people, for tests."""
 
-import shutil
-import threading
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from importlib.resources import files
-from pathlib import Path
-from typing import Any
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
 
-from fastapi import FastAPI
-from fastapi.testclient import TestClient
-from prometheus_client import CollectorRegistry
+from sqlalchemy import select
 
-from attar.web import pages
-from attar.web.app import WebConfig
-from attar.web.running import Server
+from attar.annotate import answers, corpus, queue
+from attar.annotate.accounts import add_user
+from attar.annotate.answers import Answer, text_digest
+from attar.annotate.queue import Assignment
+from attar.annotate.settings import Settings
+from attar.annotate.store import Project, state_of
+from attar.annotate.tables import Annotation, SentenceRow
+from attar.annotate.tasks import NewTask, ask
+from attar.data.segments.cuts import Segmented
 
-STATIC = Path(str(files("attar"))) / "annotate" / "static"
-PASSWORD = "correct horse"
-PEOPLE = {"anna": "annotator", "boon": "annotator", "rita": "reviewer", "ada": "admin"}
-TEXTS = (
-    "การเปลี่ยนแปลงครั้งใหญ่",
-    "ฉันชอบกินข้าวผัดกุ้ง",
-    "เขาไปตลาดทุกวันเสาร์",
-    "วันนี้อากาศดีมาก😀เลย",
-    "น้ำแข็งละลาย\u200bหมดแล้ว",
-    "แมวสองตัวนอนหลับอยู่",
-)
-GUIDELINE = "Cut where a word begins.\nKeep names whole.\n"
+SYLLABLES = ("กา", "มา", "นี", "โต", "ปู", "ตา", "เท", "ไป", "ดี", "รู")
 
 
-@contextmanager
-def listening(app: Any) -> Iterator[str]:
-    """An application behind a socket, in a thread of this process; gives its URL."""
-    ready = threading.Event()
-    server = Server(app, host="127.0.0.1", port=0, grace=1, ready=lambda url: ready.set())
-    thread = threading.Thread(target=server.serve_until_stopped)
-    thread.start()
-    assert ready.wait(20)
-    yield server.url
-    server.should_exit = True
-    thread.join(20)
-    assert not thread.is_alive()
+@dataclass
+class Clock:
+    """Time that stands still until a test moves it."""
+
+    now: float = 1_000_000.0
+
+    def __call__(self) -> float:
+        return self.now
 
 
-def files_only() -> FastAPI:
-    """The scripts without a service behind them."""
-    app = FastAPI()
-    names = {f"/static/{file.name}": file.name for file in STATIC.iterdir()}
-    app.include_router(pages.router(STATIC, names))
-    return app
+class Maker(Protocol):
+    """Makes a project."""
+
+    def __call__(
+        self, settings: Settings | None = None, *, clock: Clock | None = None
+    ) -> Project: ...
 
 
-def make_project(
-    folder: Path,
-    *,
-    texts: Sequence[str] = TEXTS,
-    asked: Mapping[str, Sequence[int]] | None = None,
-    people: Mapping[str, str] = PEOPLE,
-    needed: int = 1,
-    read: bool = True,
-    **settings: Any,
-) -> Any:
-    """A project whose texts were drawn for both arms in turn, with a task for each.
+def sentences(count: int, *, words: int = 3) -> list[Segmented]:
+    """Different sentences, with words of two syllables, or one now and then."""
+    rows = []
+    for number in range(count):
+        digits = f"{number:0{2 * words}d}"
+        tokens = [
+            SYLLABLES[int(a)] + (SYLLABLES[int(b)] if b != "0" else "")
+            for a, b in zip(digits[::2], digits[1::2], strict=True)
+        ]
+        rows.append(Segmented.of(tokens))
+    return rows
 
-    Args:
-        folder: a new one.
-        texts: of the corpus.
-        asked: text -> the only offsets that are asked about.
-        people: name -> role; all have the same password.
-        needed: answers of each task.
-        read: they have read the guideline.
-        settings: of the project.
-    """
-    from attar.annotate import accounts, corpus
-    from attar.annotate.settings import Settings
-    from attar.annotate.store import create_project
-    from attar.annotate.tables import BatchRow, PickRow
-    from attar.annotate.tasks import NewTask, ask
-    from attar.data.segments.cuts import Segmented
-    from attar.methods.active_segmentation.arms import uid
 
-    own = Settings(**({"reserve_fraction": 0.0, "reserve_minimum": 0, "control_share": 0.0} | settings))
-    project = create_project(folder, guideline=GUIDELINE, settings=own, name="Thai words")
-    corpus.add(project, [Segmented(text, cuts=(), decided=()) for text in texts])
-    for name, role in people.items():
-        accounts.add_user(project, name=name, role=role, password=PASSWORD)
-        if read:
-            accounts.acknowledge(project, annotator=name, guideline="g1")
-    batch: dict[str, Any] = {"strategy": "secret-strategy", "model": "secret-model"}
-    batch |= {"snapshot": "s1", "pool_size": len(texts)}
-    with project.write() as session:
-        for arm in ("random", "active"):
-            made = BatchRow(arm=arm, number=0, settings={}, sequence=0, created=0.0, **batch)
-            session.add(made)
-        for i, text in enumerate(texts):
-            positions = (asked or {}).get(text)
-            task = NewTask(
-                uid(text),
-                "arm",
-                needed=needed,
-                order=i,
-                positions=None if positions is None else tuple(positions),
-            )
-            (name,) = ask(session, [task], seed=13, now=0.0)
-            pick: dict[str, Any] = {"sentence": uid(text), "task": name, "rank": i, "score": 0.987654}
-            arm = ("random", "active")[i % 2]
-            session.add(
-                PickRow(arm=arm, batch=0, probability=None, positions=positions, **pick, **batch)
-            )
+def filled(project: Project, count: int, *, users: Sequence[str] = ("ann", "bob")) -> Project:
+    """The same project, with a corpus and people."""
+    corpus.add(project, sentences(count))
+    for name in users:
+        add_user(project, name=name)
     return project
 
 
-@contextmanager
-def copied(project: Any, folder: Path) -> Iterator[Any]:
-    """A project like another, which stays as it is."""
-    from attar.annotate.store import open_project
-
-    shutil.copytree(project.folder, folder)
-    with open_project(folder) as copy:
-        yield copy
-
-
-def application(project: Any, **web: Any) -> FastAPI:
-    """The service over a project."""
-    from attar.annotate.app import application
-
-    config = WebConfig(**({"cookies": True} | web))
-    return application(project, web=config, registry=CollectorRegistry())
+def ask_all(project: Project, count: int | None = None, **options: Any) -> list[str]:
+    """A task of the kind arm about each sentence outside the reserve."""
+    with project.write() as session:
+        wanted = select(SentenceRow.uid).where(~SentenceRow.reserved)
+        names = session.scalars(wanted.order_by(SentenceRow.key_random).limit(count)).all()
+        tasks = [NewTask(uid, "arm", order=order, **options) for order, uid in enumerate(names)]
+        return ask(session, tasks, seed=state_of(session).seed, now=project.clock())
 
 
-@contextmanager
-def client(app: Any, name: str | None = None) -> Iterator[TestClient]:
-    """A browser's worth of client, logged in as somebody."""
-    where: dict[str, Any] = {"base_url": "http://localhost:8000", "follow_redirects": False}
-    with TestClient(app, raise_server_exceptions=False, **where) as made:
-        if name is not None:
-            log_in(made, name)
-        yield made
+def answer_to(task: Assignment, cuts: Sequence[int] = (2,), **changes: Any) -> Answer:
+    """An answer of somebody who cuts there."""
+    answer = Answer(
+        id=str(uuid.uuid4()),
+        task=task.task,
+        text_sha=text_digest(task.text),
+        cuts=tuple(cuts),
+        decided=task.positions,
+        guideline=task.guideline,
+        active_ms=1500,
+    )
+    return replace(answer, **changes)
 
 
-def log_in(client: TestClient, name: str, *, password: str = PASSWORD) -> Any:
-    """Log in as the page does; later requests carry the CSRF token."""
-    response = client.post("/login", data={"name": name, "password": password})
-    if response.status_code == 303:
-        page = client.get("/guideline").text
-        token = page.partition('name="csrf" content="')[2].partition('"')[0]
-        client.headers["x-csrf-token"] = token
-    return response
+def gold_of(project: Project, task: Assignment) -> tuple[int, ...]:
+    """The right cuts."""
+    with project.read() as session:
+        found = session.scalars(select(SentenceRow.gold).where(SentenceRow.text == task.text)).one()
+    return tuple(found)
+
+
+def annotate(project: Project, who: str, count: int = 10**6) -> int:
+    """Somebody answers what comes, as in gold; how many it was."""
+    for done in range(count):
+        task = queue.next_task(project, annotator=who)
+        if task is None:
+            return done
+        answers.submit(project, annotator=who, answer=answer_to(task, gold_of(project, task)))
+    return count
+
+
+def log_of(project: Project) -> list[Annotation]:
+    """All annotations."""
+    with project.read() as session:
+        return list(session.scalars(select(Annotation).order_by(Annotation.seq)))

@@ -10,31 +10,31 @@ from typing import Any
 import pytest
 from fastapi.testclient import TestClient
 
-import annotating
+import annotation_site
 from attar.annotate import accounts, events
 
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    project = annotating.make_project(tmp_path_factory.mktemp("projects") / "p")
+    project = annotation_site.make_project(tmp_path_factory.mktemp("projects") / "p")
     project.close()
     return project
 
 
 @pytest.fixture
 def project(made: Any, tmp_path: Path) -> Iterator[Any]:
-    with annotating.copied(made, tmp_path / "p") as project:
+    with annotation_site.copied(made, tmp_path / "p") as project:
         yield project
 
 
 @pytest.fixture
 def app(project: Any) -> Any:
-    return annotating.application(project)
+    return annotation_site.application(project)
 
 
 @pytest.fixture
 def anna(app: Any) -> Iterator[TestClient]:
-    with annotating.client(app, "anna") as client:
+    with annotation_site.client(app, "anna") as client:
         yield client
 
 
@@ -56,7 +56,7 @@ def message(response: Any) -> str:
 
 def test_a_text_is_given_answered_and_taken_back(anna: TestClient) -> None:
     given = anna.get("/api/next").json()
-    assert given["text"] in annotating.TEXTS
+    assert given["text"] in annotation_site.TEXTS
     assert given["guideline"] == {"version": "g1", "acknowledged": True}
     assert 0 < given["lease"]["seconds"] <= 1200
     assert anna.get("/api/next").json()["task"] == given["task"]  # the same until it is done
@@ -102,7 +102,7 @@ def test_a_lease_is_kept_by_signs_of_life(anna: TestClient, app: Any) -> None:
     given = anna.get("/api/next").json()
     beat = anna.post(f"/api/leases/{given['lease']['id']}/beat")
     assert beat.json()["guideline"] == "g1"
-    with annotating.client(app, "boon") as boon:
+    with annotation_site.client(app, "boon") as boon:
         assert boon.get("/api/next").json()["task"] != given["task"]
         stolen = boon.post(f"/api/leases/{given['lease']['id']}/beat")
         assert stolen.status_code == 403
@@ -166,7 +166,7 @@ def test_bad_requests_are_refused_in_one_sentence(anna: TestClient) -> None:
 
 
 def test_who_has_not_logged_in_gets_nothing(app: Any) -> None:
-    with annotating.client(app) as client:
+    with annotation_site.client(app) as client:
         for path in ("/api/next", "/api/history", "/api/guideline", "/metrics"):
             response = client.get(path)
             assert response.status_code == 401, path
@@ -182,7 +182,7 @@ def test_who_has_not_logged_in_gets_nothing(app: Any) -> None:
 
 def test_roles_open_their_own_doors_only(app: Any) -> None:
     for name, review, admin in (("anna", 403, 403), ("rita", 200, 403), ("ada", 200, 200)):
-        with annotating.client(app, name) as client:
+        with annotation_site.client(app, name) as client:
             assert client.get("/api/review/next").status_code == review
             for path in ("/metrics", "/dashboard", "/users", "/api/admin/status"):
                 assert client.get(path).status_code == admin, (name, path)
@@ -191,7 +191,7 @@ def test_roles_open_their_own_doors_only(app: Any) -> None:
 def test_a_request_needs_the_token_of_its_session(anna: TestClient, app: Any) -> None:
     task = anna.get("/api/next").json()["task"]
     good = anna.headers["x-csrf-token"]
-    with annotating.client(app, "boon") as boon:
+    with annotation_site.client(app, "boon") as boon:
         of_another = boon.headers["x-csrf-token"]
     for token in ("", "x", of_another, good[:-1], "\xe9"):
         headers = {"x-csrf-token": token.encode("latin-1")}
@@ -205,7 +205,7 @@ def test_a_request_needs_the_token_of_its_session(anna: TestClient, app: Any) ->
     ):
         response = anna.post(f"/api/tasks/{task}/skip", json=act(), headers=headers)
         assert response.json()["error"]["code"] == "cross_origin", headers
-        login = {"name": "boon", "password": annotating.PASSWORD}
+        login = {"name": "boon", "password": annotation_site.PASSWORD}
         assert anna.post("/login", data=login, headers=headers).status_code == 403
     fine = {"origin": "http://localhost:8000", "sec-fetch-site": "same-origin"}
     assert anna.post(f"/api/tasks/{task}/skip", json=act(), headers=fine).status_code == 200
@@ -213,7 +213,7 @@ def test_a_request_needs_the_token_of_its_session(anna: TestClient, app: Any) ->
 
 def test_scripts_use_tokens(app: Any, project: Any) -> None:
     secret = accounts.create_token(project, user="boon", label="a script")
-    with annotating.client(app) as client:
+    with annotation_site.client(app) as client:
         client.headers["authorization"] = f"Bearer {secret}"
         given = client.get("/api/next").json()
         assert client.post("/api/annotations", json=answer(given)).status_code == 201
@@ -225,8 +225,8 @@ def test_scripts_use_tokens(app: Any, project: Any) -> None:
 
 
 def test_logging_in_and_out(app: Any) -> None:
-    with annotating.client(app) as client:
-        wrong = annotating.log_in(client, "anna", password="guess")
+    with annotation_site.client(app) as client:
+        wrong = annotation_site.log_in(client, "anna", password="guess")
         assert (wrong.status_code, wrong.headers["content-type"]) == (401, "text/html; charset=utf-8")
         assert "the name or the password is wrong" in wrong.text
         assert "guess" not in wrong.text
@@ -236,7 +236,7 @@ def test_logging_in_and_out(app: Any) -> None:
             ("//page.example", "./"),
             ("", "./"),
         ):
-            form = {"name": "anna", "password": annotating.PASSWORD, "next": next}
+            form = {"name": "anna", "password": annotation_site.PASSWORD, "next": next}
             response = client.post("/login", data=form)
             assert response.headers["location"] == where
         cookie = response.headers["set-cookie"].lower()
@@ -252,10 +252,10 @@ def test_logging_in_and_out(app: Any) -> None:
 
 
 def test_guessing_is_slowed_down(app: Any) -> None:
-    with annotating.client(app) as client:
+    with annotation_site.client(app) as client:
         for _ in range(accounts.PER_PAIR):
-            assert annotating.log_in(client, "anna", password="guess").status_code == 401
-        held = annotating.log_in(client, "anna")
+            assert annotation_site.log_in(client, "anna", password="guess").status_code == 401
+        held = annotation_site.log_in(client, "anna")
         assert held.status_code == 429
         assert int(held.headers["retry-after"]) > 0
         assert "too many failed logins" in held.text

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-import annotating
+import annotation_site
 import browsing
 from attar.annotate import answers, events
 
@@ -26,7 +26,7 @@ def browser() -> Iterator[Any]:
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    project = annotating.make_project(tmp_path_factory.mktemp("projects") / "p")
+    project = annotation_site.make_project(tmp_path_factory.mktemp("projects") / "p")
     project.close()
     return project
 
@@ -35,13 +35,13 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Any:
 def project(made: Any, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Any]:
     """A copy of the project; or one of its own, with a mark `project`."""
     mark = request.node.get_closest_marker("project")
-    with annotating.copied(made, tmp_path / "p") as project:
+    with annotation_site.copied(made, tmp_path / "p") as project:
         yield project
 
 
 @pytest.fixture
 def url(project: Any) -> Iterator[str]:
-    with annotating.listening(annotating.application(project)) as url:
+    with annotation_site.listening(annotation_site.application(project)) as url:
         yield url
 
 
@@ -51,7 +51,7 @@ class Editor(browsing.Visit):
     def log_in(self, name: str = "anna") -> "Editor":
         self.page.goto(self.url)
         self.page.fill("input[name=name]", name)
-        self.page.fill("input[name=password]", annotating.PASSWORD)
+        self.page.fill("input[name=password]", annotation_site.PASSWORD)
         self.press("Enter")
         self.page.wait_for_url("**/annotate")
         self.ready()

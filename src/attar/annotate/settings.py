@@ -46,6 +46,17 @@ class Settings:
     """Share of tasks that begin without cuts, to see how far the model's bind people."""
     retrain_after: int = 50
     """New annotations after which the models are trained again; 0: only when asked to."""
+    retrain_characters: int = 0
+    """New characters of annotated sentences after which they are trained again; 0: they do not
+    count."""
+    retrain_hours: float = 0.0
+    """Hours after which they are trained again if there is any new annotation; 0: time does not
+    count."""
+    refits: int = 0
+    """Models fitted to resamples of each arm's sentences, for the training interval; 5 to 8 give an
+    idea of it, and take as many trainings."""
+    keep_runs: int = 5
+    """Training runs whose models stay on the disk."""
     low_water: int = 40
     """Open tasks of an arm below which the next batch is drawn."""
     longest: int = 300
@@ -61,9 +72,23 @@ class Settings:
         check_types(self)
         for name in ("lease_seconds", "beat_seconds", "idle_seconds"):
             require(getattr(self, name) > 0, name, getattr(self, name), "more than 0")
-        for name in ("per_arm", "overlap_annotators", "evaluation_annotators", "longest"):
+        for name in (
+            "per_arm",
+            "overlap_annotators",
+            "evaluation_annotators",
+            "longest",
+            "keep_runs",
+        ):
             require(getattr(self, name) >= 1, name, getattr(self, name), "at least 1")
-        for name in ("reserve_minimum", "seed_sentences", "retrain_after", "low_water"):
+        for name in (
+            "reserve_minimum",
+            "seed_sentences",
+            "retrain_after",
+            "retrain_characters",
+            "retrain_hours",
+            "refits",
+            "low_water",
+        ):
             require(getattr(self, name) >= 0, name, getattr(self, name), "0 or more")
         for name in (
             "overlap_share",

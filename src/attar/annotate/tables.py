@@ -314,19 +314,20 @@ class Score(Base):
 
 
 class MetricPoint(Base):
-    """A point of a learning curve."""
+    """A point of a learning curve: `counts` of each sentence of `test`, `(N, 3)`, make its
+    interval."""
 
     __tablename__ = "metric_point"
     id: Mapped[int] = mapped_column(primary_key=True)
     run: Mapped[int] = mapped_column(ForeignKey("job.id"), index=True)
     epoch: Mapped[int]
     arm: Mapped[str]
-    metric: Mapped[str]
-    value: Mapped[float]
-    low: Mapped[float | None]
-    high: Mapped[float | None]
+    batch: Mapped[int]
     costs: Mapped[Json]
-    details: Mapped[Json]
+    scores: Mapped[Json]
+    counts: Mapped[Json]
+    refits: Mapped[Json]
+    test: Mapped[Json]
 
 
 class User(Base):

@@ -1,4 +1,4 @@
-"""People made of gold labels, for simulations: they err near true cuts, and work takes them time."""
+"""People made of gold labels, for simulations: they err near true cuts, and work takes time."""
 
 import zlib
 from collections.abc import Sequence

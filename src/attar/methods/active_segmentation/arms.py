@@ -46,7 +46,8 @@ def keys(uids: Iterable[str], salt: str) -> NDArray[np.float64]:
         digest = start.copy()
         digest.update(name.encode())
         digests += digest.digest()[:8]
-    return (np.frombuffer(digests, dtype=">u8") >> np.uint64(11)) * 2.0**-53
+    bits = np.frombuffer(digests, dtype=">u8") >> np.uint64(11)
+    return bits.astype(np.float64) * 2.0**-53
 
 
 def order(uids: Sequence[str], *, salt: str = RANDOM) -> NDArray[np.intp]:

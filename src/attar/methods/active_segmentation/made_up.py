@@ -1,9 +1,9 @@
-"""Thai-looking text whose words are known because it was made of them, for demonstrations and tests.
+"""Text whose words are known because it was made of them, for demonstrations and tests.
 
-Words are drawn from pythainlp's list of word frequencies and laid one after another, by topic: each
-document prefers words of its own, as documents do. It means nothing and has no grammar, so scores on
-it say how the machinery works and nothing about Thai. Some words are left out of the dictionary that
-goes with it, as in real text the list knows not every name.
+Thai words are drawn from pythainlp's list of word frequencies and laid one after another, by topic:
+each document prefers words of its own, as documents do. It means nothing and has no grammar, so
+scores on it show how the machinery works and nothing about Thai. Some words are left out of the
+dictionary that goes with it, as in real text no list knows every name.
 """
 
 from collections.abc import Sequence

@@ -1,8 +1,9 @@
 """Step 7 of the protocol: what the models of a study score, over what their labels cost."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import astuple
+from types import MappingProxyType
 
 import numpy as np
 
@@ -15,6 +16,15 @@ from attar.methods.active_segmentation.curves import Costs, Point
 from attar.methods.active_segmentation.labels import Label, answers
 from attar.methods.active_segmentation.segmenter import Segmenter, fit
 from attar.methods.active_segmentation.study import UNION, Study, asked, fit_arms, samples
+
+METRICS: Mapping[str, Callable[[segmentation.Counts], float]] = MappingProxyType(
+    {
+        "word_f1": segmentation.word_f1,
+        "boundary_f1": segmentation.boundary_f1,
+        "exact_match": segmentation.exact_match,
+        "oov_recall": segmentation.oov_recall,
+    }
+)
 
 
 def costs(study: Study) -> dict[str, Costs]:
@@ -83,7 +93,7 @@ def measure(
         scores = _scores(counts)
         for value in sorted({str(row.meta.get(by, "")) for row in test}) if by else ():
             part = [c for c, row in zip(counts, test, strict=True) if row.meta.get(by, "") == value]
-            scores[f"word_f1[{value}]"] = segmentation.word_f1(part)
+            scores[f"word_f1[{value}]"] = segmentation.word_f1(segmentation.total(part))
         points.append(
             Point(
                 arm=name,
@@ -126,7 +136,7 @@ def refitted(
         kept = [(row, weight) for row, weight in zip(rows, weights, strict=True) if weight]
         if kept:
             model = fit([row for row, _ in kept], config=config, weights=[w for _, w in kept])
-            found.append(segmentation.word_f1(score(model, test)))
+            found.append(segmentation.word_f1(segmentation.total(score(model, test))))
     return tuple(found)
 
 
@@ -168,10 +178,8 @@ def transfer_check(
 
 def _scores(counts: Sequence[segmentation.Counts]) -> dict[str, float]:
     """By name."""
-    return {
-        "word_f1": segmentation.word_f1(counts),
-        "boundary_f1": segmentation.boundary_f1(counts),
-    }
+    all_of_them = segmentation.total(counts)
+    return {name: rate(all_of_them) for name, rate in METRICS.items()}
 
 
 def _work(text: str, labels: Sequence[Label], positions: frozenset[int] | None) -> Costs:

@@ -1,4 +1,4 @@
-"""Numbers to watch while a study runs, and what they suggest. Advice only: nothing here stops it."""
+"""Numbers to watch while a study runs, and what they suggest. Advice only: nothing stops it."""
 
 import math
 from collections import Counter
@@ -171,7 +171,8 @@ class PowerLaw:
 def power_law(costs: Sequence[float], scores: Sequence[float]) -> PowerLaw | None:
     """The inverse power law closest to a learning curve, by least squares.
 
-    For every exponent on a grid the best a and b are those of a line, so that nothing can get stuck.
+    For every exponent of a grid the best a and b are those of a line: no start, nothing to get
+    stuck in.
 
     Args:
         costs: above 0.

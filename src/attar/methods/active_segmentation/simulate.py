@@ -1,4 +1,4 @@
-"""A study replayed with gold labels in place of people, by the functions that the live service calls.
+"""A study replayed with gold labels in place of people, by the functions that a live one calls.
 
 What a replay cannot show is what live studies found to matter: that people differ, tire, learn, and
 that the task changes. Errors, time and changes can be put in, but are then as good as the guess.

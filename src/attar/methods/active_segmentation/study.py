@@ -1,5 +1,5 @@
-"""The protocol: two samples of one corpus, annotated at the same time, one drawn at random and one by
-what a model is unsure of, through every change of guideline, corpus and model.
+"""The protocol: two samples of one corpus, annotated at the same time, one drawn at random and one
+by what a model is unsure of, through every change of guideline, corpus and model.
 
     1. keep    a reserve for evaluation, by key; no arm is ever served from it       `reserved`
     2. seed    the first sentences of the random order belong to every arm           `draw`
@@ -56,7 +56,7 @@ class StudyConfig:
 
     arms: Mapping[str, DrawConfig] = ARMS
     """Name -> how it draws. The strategy `random` takes the smallest keys; see `arms`."""
-    segmenter: SegmenterConfig = SegmenterConfig()
+    segmenter: SegmenterConfig = field(default_factory=SegmenterConfig)
     guideline: str = "g1"
     """The version at the beginning; events name the later ones."""
     seed_sentences: int = 100
@@ -75,7 +75,7 @@ class StudyConfig:
 class Study:
     """All that happened so far."""
 
-    config: StudyConfig = StudyConfig()
+    config: StudyConfig = field(default_factory=StudyConfig)
     sentences: Mapping[str, Sentence] = field(default_factory=dict)
     """The corpus as it is now, by `uid`, the reserve with it."""
     reserved: frozenset[str] = frozenset()
