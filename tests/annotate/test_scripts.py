@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-import annotating
+import annotation_site
 import browsing
 from attar.data.segments.legal import clusters as clusters_of
 from attar.data.segments.legal import legal
@@ -29,7 +29,7 @@ TEXTS = (
 
 @pytest.fixture(scope="module")
 def page() -> Iterator[Any]:
-    with browsing.browser() as browser, annotating.listening(annotating.files_only()) as url:
+    with browsing.browser() as browser, annotation_site.listening(annotation_site.files_only()) as url:
         page = browser.new_page()
         page.goto(f"{url}/static/icon.svg")
         yield page
@@ -197,7 +197,7 @@ def test_the_clock_leaves_long_pauses_out(page: Any) -> None:
 
 def test_every_script_is_strict_about_what_it_needs() -> None:
     """No HTML is made of text, nothing is loaded from elsewhere, and no style stands in line."""
-    for file in annotating.STATIC.glob("*.js"):
+    for file in annotation_site.STATIC.glob("*.js"):
         script = file.read_text(encoding="utf-8")
         for forbidden in ("innerHTML", "http:", "https:", "eval(", ".style", "document.write"):
             assert forbidden not in script.replace("under https", "").replace(" https", ""), file

@@ -112,7 +112,7 @@ class Pages:
             visitor = visitor_of(request)
         except Unauthenticated:
             visitor = None
-        return self.page(request, "error", visitor=visitor, status=status, message=message)
+        return self.page(request, "error", visitor=visitor, status=status, code=status, message=message)
 
 
 def router(pages: Pages) -> APIRouter:
