@@ -8,7 +8,6 @@ layout.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -93,12 +92,14 @@ def features(layout: Layout, *, dictionary: Dictionary | None, bits: int) -> Ite
         yield _hashed(number, part, bits)
 
 
-def feature_matrix(layout: Layout, *, dictionary: Dictionary | None, bits: int) -> NDArray[Any]:
-    """The features of all rows, `(R, F)` int32."""
+def feature_matrix(
+    layout: Layout, *, dictionary: Dictionary | None, bits: int, rows: Rows | None = None
+) -> NDArray[np.int32]:
+    """The features of some rows, or of all, `(R, F)` int32."""
     count = 1 + len(CHARACTERS) + len(TYPES) + (4 if dictionary else 0)
-    matrix = np.empty((layout.rows, count), np.int32)
+    matrix = np.empty((layout.rows if rows is None else len(rows), count), np.int32)
     for number, found in enumerate(features(layout, dictionary=dictionary, bits=bits)):
-        matrix[:, number] = found
+        matrix[:, number] = found if rows is None else found[rows]
     return matrix
 
 

@@ -97,16 +97,14 @@ class LinearModel:
             "starts": layout.starts,
             "stops": layout.stops,
         }
-        scores = np.zeros(layout.rows)
-        add_up(matrix, self._table, scores)
+        scores = add_up(matrix, self._table)
         transitions = self.weights[0].transitions
         known = marginals(scores, transitions, **where)
         best = paths(scores, transitions, **where)
         entropy = entropies(known, scores, transitions, starts=layout.starts)
         probabilities = [known.begin]
         for bag in bags[:members]:
-            scores = np.zeros(layout.rows)
-            add_up(matrix, self._spread_out(bag), scores)
+            scores = add_up(matrix, self._spread_out(bag))
             probabilities.append(marginals(scores, bag.transitions, **where).begin)
         stacked = np.stack(probabilities)
         cuts = _cuts(best.states, layout)
@@ -149,9 +147,10 @@ class LinearModel:
     def tensors(self) -> Mapping[str, NDArray[Any]]:
         """Features that have a weight, their weights of the model and each bag, and transitions."""
         used = self.weights[0].used
+        order = np.argsort(used)
         return {
-            "features": used.astype(np.int32),
-            "weights": np.stack([one.values for one in self.weights]),
+            "features": used[order].astype(np.int32),
+            "weights": np.stack([one.values[order] for one in self.weights]),
             "transitions": np.stack([one.transitions for one in self.weights]),
         }
 
