@@ -1,5 +1,6 @@
 """Batches: what an arm draws becomes picks and tasks, whole or not at all."""
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 
@@ -18,6 +19,8 @@ from attar.methods.active_segmentation.picks import Draw, Pick, ScoreTable
 from attar.methods.active_segmentation.segmenter import Segmenter
 from attar.methods.active_segmentation.study import UNION, Study
 from attar.methods.active_segmentation.study import draw as draw_batch
+
+logger = logging.getLogger(__name__)
 
 _CHUNK = 500
 #: places in a batch, in the order of tasks
@@ -141,6 +144,16 @@ def refill(project: Project) -> list[DrawReport]:
         except Conflict:  # another process has done it
             continue
     return found
+
+
+def fill_queues(project: Project) -> None:
+    """`refill`, whose warnings go to the log; without a corpus there is nothing to do yet."""
+    try:
+        for report in refill(project):
+            for warning in report.warnings:
+                logger.warning("arm %s: %s", report.arm, warning)
+    except DataError as error:
+        logger.debug("%s", error)
 
 
 def open_tasks(session: Session, arm: str) -> int:

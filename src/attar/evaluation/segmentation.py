@@ -1,6 +1,7 @@
 """How well a text was cut into words: counts of each sentence, and rates of their sums."""
 
 from collections.abc import Container, Iterable, Sequence
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -145,5 +146,5 @@ def _words(text: str, cuts: Iterable[int], whitespace: bool) -> dict[tuple[int, 
         place = np.cumsum([0, *(not character.isspace() for character in text)]).tolist()
         text = "".join(text.split())
         ends = sorted({place[end] for end in ends})
-    pairs = zip(ends[:-1], ends[1:], strict=True)
-    return {(first, last): text[first:last] for first, last in pairs if last > first}
+    spans = pairwise(ends)
+    return {(first, last): text[first:last] for first, last in spans if last > first}

@@ -101,8 +101,9 @@ def _sum(scores, transitions, allowed, starts, stops, begin, pairs, log_z):
     factors = np.zeros((longest, 2))  # exp of the scores, the larger one being 1
     scales = np.zeros(longest)
     shift = transitions.max()
-    e00, e01 = np.exp(transitions[0, 0] - shift), np.exp(transitions[0, 1] - shift)
-    e10, e11 = np.exp(transitions[1, 0] - shift), np.exp(transitions[1, 1] - shift)
+    # never 0, so that some state can be reached at every row
+    each = np.exp(np.maximum(transitions - shift, -600.0))
+    e00, e01, e10, e11 = each[0, 0], each[0, 1], each[1, 0], each[1, 1]
     for text in range(len(starts)):
         first, length = starts[text], stops[text] - starts[text]
         if length == 0:

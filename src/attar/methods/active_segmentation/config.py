@@ -44,7 +44,7 @@ class SegmenterConfig:
     dictionary: str | None = "pythainlp"
     legal: bool = True
     c2: float = 0.1
-    iterations: int = 50
+    iterations: int = 100
     bags: int = 0
     seed: int = 0
     hash_bits: int = 20
@@ -64,8 +64,8 @@ class SegmenterConfig:
         require(self.epochs >= 1, "epochs", self.epochs, "at least 1")
         require(self.learning_rate > 0, "learning_rate", self.learning_rate, "above 0")
         require(0 <= self.dropout < 1, "dropout", self.dropout, "at least 0 and below 1")
-        own = self.solver == "own" or self.kind == "crf"
-        require(own, "solver", self.solver, f"own for the kind {self.kind}")
+        own = self.solver == "own" or (self.kind == "crf" and self.bags == 0)
+        require(own, "solver", self.solver, "own for other kinds than crf, and for bags")
         require(
             self.bags == 0 or self.kind != "character-cnn",
             "bags",

@@ -61,11 +61,10 @@ def fit_crf(
         dictionary: or None.
         weights: of the sentences, `(K, N)`.
     """
-    texts = [row.text for row in rows]
-    layout = lay_out(texts)
+    layout = lay_out([row.text for row in rows])
     matrix = feature_matrix(layout, dictionary=dictionary, bits=config.hash_bits)
     used = compact(matrix, bits=config.hash_bits)
-    allowed = permitted(texts, layout, legal=config.legal)
+    allowed = permitted(layout, legal=config.legal)
     agreeing = constrained(rows, layout, allowed=allowed)
     found = []
     for one in weights:

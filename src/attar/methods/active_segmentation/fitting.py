@@ -10,21 +10,19 @@ from attar.compiled import compiled
 from attar.data.segments.cuts import Segmented
 from attar.data.segments.legal import illegal
 from attar.methods.active_segmentation.chain import BEGIN, EITHER, INSIDE, Bytes, Floats
-from attar.methods.active_segmentation.features import Layout
+from attar.methods.active_segmentation.features import REACH, Layout
 
 Indices = NDArray[np.int32]
 Loss = Callable[[Floats], tuple[float, Floats]]
 
 
-def permitted(texts: Sequence[str], layout: Layout, *, legal: bool) -> Bytes:
+def permitted(layout: Layout, *, legal: bool) -> Bytes:
     """The states that a segmentation may have at each row, `(R,)`: a text begins with a word, and
     with `legal` no word begins at an illegal position."""
     allowed = np.full(layout.rows, EITHER, np.uint8)
-    for text, start in zip(texts, layout.starts.tolist(), strict=True):
-        if legal and len(text) > 1:
-            allowed[start + 1 : start + len(text)][illegal(text)] = INSIDE
-        if text:
-            allowed[start] = BEGIN
+    if legal:  # characters of a gap join no cluster
+        allowed[illegal(layout.text)[REACH - 1 :][: layout.rows]] = INSIDE
+    allowed[layout.starts[layout.starts < layout.stops]] = BEGIN
     return allowed
 
 

@@ -90,7 +90,7 @@ class LinearModel:
                 f"{members}; fit with SegmenterConfig(bags={members})"
             )
         layout = lay_out(texts)
-        allowed = permitted(texts, layout, legal=self.config.legal)
+        allowed = permitted(layout, legal=self.config.legal)
         matrix = self._matrix(layout)
         where: dict[str, Any] = {
             "allowed": allowed,
@@ -128,7 +128,7 @@ class LinearModel:
     def segment(self, texts: Sequence[str]) -> list[tuple[int, ...]]:
         """The cuts of the best segmentation of each text."""
         layout = lay_out(texts)
-        allowed = permitted(texts, layout, legal=self.config.legal)
+        allowed = permitted(layout, legal=self.config.legal)
         scores = np.zeros(layout.rows)
         bits = self.config.hash_bits
         for found in features(layout, dictionary=self.dictionary, bits=bits):

@@ -35,9 +35,8 @@ def fit_pointwise(
     weights: Floats,
 ) -> list[Weights]:
     """Fit one regression for each row of `weights`; arguments as of `fit_crf`."""
-    texts = [row.text for row in rows]
-    layout = lay_out(texts)
-    allowed = permitted(texts, layout, legal=config.legal)
+    layout = lay_out([row.text for row in rows])
+    allowed = permitted(layout, legal=config.legal)
     agreeing = constrained(rows, layout, allowed=allowed)
     decided = np.flatnonzero((allowed == EITHER) & (agreeing != EITHER))
     matrix = feature_matrix(layout, dictionary=dictionary, bits=config.hash_bits)[decided]

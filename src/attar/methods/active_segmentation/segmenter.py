@@ -11,7 +11,8 @@ from attar.errors import ConfigError, DataError, require
 from attar.methods.active_segmentation import files
 from attar.methods.active_segmentation.beliefs import Beliefs, Floats, Model
 from attar.methods.active_segmentation.config import SegmenterConfig
-from attar.methods.active_segmentation.crf import fit_crf
+from attar.methods.active_segmentation.crf import Weights, fit_crf
+from attar.methods.active_segmentation.crfsuite import fit_crfsuite
 from attar.methods.active_segmentation.dictionary import Dictionary, load_dictionary
 from attar.methods.active_segmentation.linear import LinearModel
 from attar.methods.active_segmentation.pointwise import fit_pointwise
@@ -144,15 +145,33 @@ def fit(
     dictionary = load_dictionary(config.dictionary)
     if config.kind == "character-cnn":
         raise ConfigError("not yet")
-    draws = [counted]
-    rng = np.random.default_rng(config.seed)
-    for _ in range(config.bags):
-        draws.append(counted * rng.multinomial(len(rows), np.full(len(rows), 1 / len(rows))))
-    fitted = {"crf": fit_crf, "pointwise": fit_pointwise}[config.kind](
-        rows, config=config, dictionary=dictionary, weights=np.stack(draws)
-    )
+    fitted = _linear(rows, config=config, dictionary=dictionary, weights=counted)
     model = LinearModel(config, dictionary=dictionary, weights=fitted)
     return Segmenter(config, model, dictionary=dictionary)
+
+
+def _linear(
+    rows: Sequence[Segmented],
+    *,
+    config: SegmenterConfig,
+    dictionary: Dictionary | None,
+    weights: Floats,
+) -> list[Weights]:
+    """The weights of a linear model and of its bags, each fitted to as many sentences, drawn with
+    replacement."""
+    if config.solver == "crfsuite":
+        same = bool((weights == 1).all())
+        require(same, "weights", weights.tolist(), "None or 1 each for the solver crfsuite")
+        return [fit_crfsuite(rows, config=config, dictionary=dictionary)]
+    rng = np.random.default_rng(config.seed)
+    draws = rng.multinomial(len(rows), np.full(len(rows), 1 / len(rows)), config.bags)
+    fit_all = fit_crf if config.kind == "crf" else fit_pointwise
+    return fit_all(
+        rows,
+        config=config,
+        dictionary=dictionary,
+        weights=np.concatenate([weights[None], draws * weights]),
+    )
 
 
 def _model(stored: files.Stored) -> Model:

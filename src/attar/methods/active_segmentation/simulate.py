@@ -178,14 +178,22 @@ class Replay:
         self._answer(self.study.picks[len(before.picks) :])
         return spent
 
-    def train(self, test: Sequence[Segmented] | None = None) -> list[Point]:
-        """Steps 5 to 7: fit the models, and measure them; returns the new points."""
+    def train(
+        self, arms: Sequence[str] | None = None, *, test: Sequence[Segmented] | None = None
+    ) -> list[Point]:
+        """Steps 5 to 7: fit the models, and measure them; returns the new points.
+
+        Args:
+            arms: those that have learned something, and the union with them; None: all.
+            test: other test sentences than the labelled reserve.
+        """
         rows = samples(self.study)
-        names = [name for name in rows if self.union or name != UNION]
-        self.models = fit_arms(self.study, rows=rows, only=names)
+        names = [*(arms or self.study.config.arms), *([UNION] if self.union else [])]
+        fitted = fit_arms(self.study, rows=rows, only=names)
+        self.models |= fitted
         found = measure(
             self.study,
-            self.models,
+            fitted,
             test=self.test() if test is None else test,
             rows=rows,
             refits=self.refits,
@@ -271,7 +279,7 @@ def replay(
                 left[arm] = left[arm] - spent[arm] if spent[arm] else 0
             if not any(spent.values()):
                 break
-        points = made.train()
+        points = made.train(arms)
         if report:
             report(made, points)
     return made

@@ -54,7 +54,7 @@ class StudyConfig:
         ConfigError: an arm has the name of the union, or there is none.
     """
 
-    arms: Mapping[str, DrawConfig] = ARMS
+    arms: Mapping[str, DrawConfig] = field(default_factory=lambda: ARMS)
     """Name -> how it draws. The strategy `random` takes the smallest keys; see `arms`."""
     segmenter: SegmenterConfig = field(default_factory=SegmenterConfig)
     guideline: str = "g1"

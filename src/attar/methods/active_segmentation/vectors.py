@@ -18,6 +18,8 @@ def ngram_vectors(texts: Sequence[str]) -> csr_array:
     """
     from sklearn.feature_extraction.text import HashingVectorizer  # slow to import
 
+    # half a surrogate pair has no bytes
+    whole = [text.encode("utf-8", "replace").decode() for text in texts]
     counter = HashingVectorizer(
         analyzer="char",
         ngram_range=(2, 5),
@@ -27,7 +29,7 @@ def ngram_vectors(texts: Sequence[str]) -> csr_array:
         alternate_sign=False,
         dtype=np.float32,
     )
-    return csr_array(counter.transform(texts))
+    return csr_array(counter.transform(whole))
 
 
 def projected(vectors: csr_array) -> NDArray[np.float32]:

@@ -1,0 +1,97 @@
+"""Training while people work, killed at every step."""
+
+import os
+import signal
+from pathlib import Path
+
+import pytest
+from sqlalchemy import func, select
+
+import processes
+from annotating import Maker, annotate, filled
+from attar.annotate import jobs, queue
+from attar.annotate.drawing import refill
+from attar.annotate.settings import Settings
+from attar.annotate.store import Project, open_project, state_of
+from attar.annotate.tables import ModelRow, Score
+from attar.annotate.training import STEPS
+from attar.errors import ConfigError
+
+QUICK = Settings(
+    reserve_fraction=0.1,
+    reserve_minimum=0,
+    seed_sentences=4,
+    per_arm=4,
+    retrain_after=0,
+    low_water=4,
+    draw={"budget": 60, "near_duplicates": None},
+    segmenter={"dictionary": None, "iterations": 5, "hash_bits": 10},
+)
+
+
+def begun(make: Maker, settings: Settings = QUICK) -> Project:
+    """A project with a few labels of each arm."""
+    project = filled(make(settings), 60)
+    refill(project)
+    assert annotate(project, "ann", 12) == 12
+    return project
+
+
+def test_a_run_puts_models_points_and_a_ranking_in_force(make: Maker) -> None:
+    project = begun(make)
+    asked = jobs.ask_for(project)
+    assert jobs.ask_for(project) == asked
+    assert jobs.work(project, once=True) == 1
+    (job,) = jobs.jobs(project)
+    assert (job.state, job.error) == ("done", "")
+    with project.read() as session:
+        assert state_of(session).ranking == job.id
+        models = session.scalars(select(ModelRow).order_by(ModelRow.arm)).all()
+        assert [model.arm for model in models] == ["active", "random", "union"]
+        assert session.scalar(select(func.count()).select_from(Score)) == 60
+    assert all((project.models / model.path / "config.json").is_file() for model in models)
+    task = queue.next_task(project, annotator="bob")
+    assert task
+    annotate(project, "bob", 10)
+
+
+def die_at(folder: Path, database: str | None, at: str) -> None:
+    """A worker that is killed when it comes to a step."""
+
+    def on_step(step: str) -> None:
+        if step == at:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    with open_project(folder, database=database) as project:
+        jobs.work(project, once=True, on_step=on_step)
+
+
+def test_kill_9_at_any_step_leaves_a_queue_that_can_be_served(make: Maker) -> None:
+    project = begun(make)
+    jobs.ask_for(project)
+    jobs.work(project, once=True)
+    url = None if project.sqlite else project.engine.url.render_as_string(hide_password=False)
+    for done, step in enumerate(STEPS, 1):
+        with project.read() as session:
+            before = state_of(session).ranking
+        jobs.ask_for(project)
+        worker = processes.start(die_at, project.folder, url, step)
+        worker.join()
+        assert worker.exitcode == -signal.SIGKILL
+        with project.read() as session:
+            now = state_of(session).ranking
+        assert (now == before) == (STEPS.index(step) <= STEPS.index("switch"))
+        assert queue.next_task(project, annotator="bob")
+        assert annotate(project, "bob", 1) == 1, f"the queue is empty after {step}"
+        assert jobs.work(project, once=True) == (now == before)
+        assert jobs.jobs(project)[0].state == "done"
+        assert not list(project.models.glob("*.partial"))
+
+
+def test_one_worker_is_enough(make: Maker) -> None:
+    project = begun(make)
+    with (
+        jobs._alone(project),
+        pytest.raises(ConfigError, match="another worker"),
+    ):
+        jobs.work(project, once=True)
