@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from attar import pipeline as pipeline
     from attar import supernet as supernet
     from attar import tokenizer as tokenizer
+    from attar.annotate.config import AnnotateServeConfig as AnnotateServeConfig
+    from attar.annotate.config import SimulateConfig as SimulateConfig
     from attar.annotate.settings import Settings as Settings
     from attar.budget import Budget as Budget
     from attar.budget import Cost as Cost
@@ -46,7 +48,6 @@ if TYPE_CHECKING:
     from attar.methods.active_segmentation.config import SegmenterConfig as SegmenterConfig
     from attar.methods.active_segmentation.drawing import DrawConfig as DrawConfig
     from attar.methods.active_segmentation.segmenter import Segmenter as Segmenter
-    from attar.annotate.config import SimulateConfig as SimulateConfig
     from attar.methods.autodistil import AutoDistilConfig as AutoDistilConfig
     from attar.methods.bonsai import BonsaiConfig as BonsaiConfig
     from attar.methods.bonsai import prune as prune
@@ -86,6 +87,8 @@ if TYPE_CHECKING:
 #: name -> module, and the name there where it is another
 _HOMES = MappingProxyType(
     {
+        "AnnotateServeConfig": "attar.annotate.config",
+        "SimulateConfig": "attar.annotate.config",
         "Settings": "attar.annotate.settings",
         "Budget": "attar.budget",
         "Cost": "attar.budget",
@@ -114,7 +117,6 @@ _HOMES = MappingProxyType(
         "SegmenterConfig": "attar.methods.active_segmentation.config",
         "DrawConfig": "attar.methods.active_segmentation.drawing",
         "Segmenter": "attar.methods.active_segmentation.segmenter",
-        "SimulateConfig": "attar.annotate.config",
         "AutoDistilConfig": "attar.methods.autodistil",
         "BonsaiConfig": "attar.methods.bonsai",
         "prune": "attar.methods.bonsai",

@@ -10,7 +10,7 @@ from prometheus_client import CollectorRegistry
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
-from attar.annotate import api
+from attar.annotate import admin, api, boards
 from attar.annotate import pages as own_pages
 from attar.annotate.refusals import Unauthenticated
 from attar.annotate.sessions import admit
@@ -57,7 +57,8 @@ def application(
     app.state.project = project
     made = own_pages.Pages(project)
     app.include_router(api.router(project))
-    app.include_router(own_pages.router(made))
+    for part in (admin.router(project), own_pages.router(made), boards.router(made)):
+        app.include_router(part)
     files = {f"/static/{file.name}": file.name for file in sorted(STATIC.iterdir())}
     app.include_router(pages.router(STATIC, files))
     for kind in (AttarError, ApiError, HTTPException):

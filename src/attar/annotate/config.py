@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from attar.errors import check_types, require
 
@@ -50,3 +51,31 @@ class SimulateConfig:
         share = self.reserve_fraction
         require(0 <= share < 1, "reserve_fraction", share, "at least 0 and below 1")
         require(0 <= self.mistakes <= 0.5, "mistakes", self.mistakes, "between 0 and 0.5")
+
+
+@dataclass(frozen=True, kw_only=True)
+class AnnotateServeConfig:
+    """How a project is served."""
+
+    host: str = "127.0.0.1"
+    """Address to listen at; 0.0.0.0 for other machines, behind a proxy with TLS."""
+    port: int = 8000
+    """Port to listen at; 0 takes one that is free."""
+    public_url: str | None = None
+    """The address that people type, such as https://annotate.example.org; requests under other
+    names are refused. Unset: names of this machine for itself, or, where other machines can
+    reach it, any."""
+    worker: bool | None = None
+    """Run the worker in a process beside. Unset: with SQLite, but not with PostgreSQL."""
+    max_body: int = 16 * 2**20
+    """Bytes of a request, at most."""
+    grace: float = 10.0
+    """Seconds that running requests may take to finish when the server is stopped."""
+
+    def __post_init__(self) -> None:
+        check_types(self)
+        require(0 <= self.port < 2**16, "port", self.port, "between 0 and 65535")
+        require(self.max_body >= 1, "max_body", self.max_body, "at least 1")
+        require(self.grace >= 0, "grace", self.grace, "0 or more")
+        fine = self.public_url is None or bool(urlsplit(self.public_url).hostname)
+        require(fine, "public_url", self.public_url, "an address such as https://example.org")

@@ -1,6 +1,7 @@
 """The pages for people, made on the server."""
 
 from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import parse_qsl, quote
 
@@ -59,6 +60,7 @@ class Pages:
             trim_blocks=True,
             lstrip_blocks=True,
         )
+        self._templates.filters["utc"] = _utc
 
     def words(self, request: Request, visitor: Visitor | None = None) -> Words:
         """In the language of the switch, else of the account, else of the browser."""
@@ -197,6 +199,11 @@ def router(pages: Pages) -> APIRouter:
         return response
 
     return routes
+
+
+def _utc(seconds: float) -> str:
+    """A time for people."""
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M")
 
 
 def to_login(request: Request) -> RedirectResponse:

@@ -10,7 +10,7 @@ from cyclopts import App, Group, Parameter
 from attar import annotate
 from attar.annotate import printing
 from attar.annotate.settings import Settings
-from attar.annotate.config import SimulateConfig
+from attar.annotate.config import AnnotateServeConfig, SimulateConfig
 from attar.cli.annotate_results import agree as agree
 from attar.cli.annotate_results import backup as backup
 from attar.cli.annotate_results import curve as curve
@@ -115,10 +115,9 @@ def import_(
     data: str,
     format: str | None = None,
     snapshot: str | None = None,
-    remove: Annotated[bool, Parameter(negative="")] = False,
     offsets: Offsets = "auto",
 ) -> int:
-    """Add text to a project, or take text out.
+    """Add text to a project.
 
     Example: `attar annotate import thai --data corpus.txt --snapshot 2026-w1`
 
@@ -130,13 +129,11 @@ def import_(
         Its format, such as lines or best. Default: told by name and contents.
     snapshot
         What this state of the corpus is called. Default: a number.
-    remove
-        Take these sentences out; their labels stay in the log and train no more.
     offsets
         What offsets in it count.
     """
     run = annotate.import_(
-        project, data=data, format=format, snapshot=snapshot, remove=remove, offsets=offsets
+        project, data=data, format=format, snapshot=snapshot, offsets=offsets
     )
     show(printing.import_text(run))
     for warning in run.details["warnings"]:
@@ -147,7 +144,9 @@ def import_(
 def serve(
     project: Path,
     *,
-    config: Annotated[ServeConfig, Parameter(name="*", group=_SERVING)] = ServeConfig(),
+    config: Annotated[
+        AnnotateServeConfig, Parameter(name="*", group=_SERVING)
+    ] = AnnotateServeConfig(),
 ) -> int:
     """Serve a project to annotators and admins until Ctrl-C. With SQLite, the worker runs beside.
 

@@ -1,0 +1,8 @@
+"""How far people agree about the same sentences."""
+
+from attar.annotate.store import Project
+
+
+def agreement(project: Project) -> list:
+    """Later."""
+    return []
