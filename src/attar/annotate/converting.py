@@ -55,8 +55,12 @@ def convert(
     return run
 
 
-def written_as(file: str | Path) -> str:
+def written_as(file: str | Path, *, option: str = "--to") -> str:
     """The format that a new file's name tells.
+
+    Args:
+        file: the file.
+        option: that says it otherwise.
 
     Raises:
         ConfigError: it tells none, or several.
@@ -66,4 +70,4 @@ def written_as(file: str | Path) -> str:
     if len(known) == 1:
         return known[0]
     which = " or ".join(known) if known else f"one of {', '.join(FORMATS)}"
-    raise ConfigError(f"cannot tell the format of {str(file)!r} by its name: give --to {which}")
+    raise ConfigError(f"cannot tell the format of {str(file)!r} by its name: give {option} {which}")

@@ -9,8 +9,9 @@ from attar.annotate import corpus
 from attar.annotate.changes import parse_changes, parse_rule
 from attar.annotate.events import change_guideline, events_of, log_event
 from attar.annotate.records import recorded
-from attar.annotate.settings import Settings
+from attar.annotate.settings import ARMS, Settings
 from attar.annotate.store import Project, change_settings, open_project, state_of
+from attar.annotate.tables import Arm
 from attar.errors import ConfigError, DataError, did_you_mean
 from attar.methods.active_segmentation.config import SegmenterConfig
 from attar.methods.active_segmentation.drawing import DrawConfig
@@ -122,9 +123,12 @@ def list(project: str | Path) -> Run:
     Raises:
         ConfigError: there is no project.
     """
-    with recorded("event list", project=project) as run, open_project(project) as opened:
-        with opened.read() as session:
-            run.details = {"events": [event.to_dict() for event in events_of(session)]}
+    with (
+        recorded("event list", project=project) as run,
+        open_project(project) as opened,
+        opened.read() as session,
+    ):
+        run.details = {"events": [event.to_dict() for event in events_of(session)]}
     return run
 
 
@@ -174,11 +178,22 @@ def changed(settings: Settings, changes: Mapping[str, Any]) -> Settings:
     return made
 
 
+def set_strategy(project: Project, strategy: str) -> None:
+    """Let the active arm choose so from now on; the random arm stays what it is."""
+    with project.write() as session:
+        row = session.get_one(Arm, ARMS[1])
+        row.settings = {**row.settings, "strategy": strategy}
+
+
 def _change(project: Project, changes: Mapping[str, Any]) -> None:
     with project.read() as session:
         state = state_of(session)
-    settings = changed(state.settings, changes)
-    change_settings(project, expected=state.revision, settings=settings)
+        strategy = {"strategy": session.get_one(Arm, ARMS[1]).settings.get("strategy", "mnlp")}
+    new = changed(state.settings, strategy | dict(changes))
+    chosen = str(new.draw["strategy"])
+    shared = {name: value for name, value in new.draw.items() if name != "strategy"}
+    change_settings(project, expected=state.revision, settings=replace(new, draw=shared))
+    set_strategy(project, chosen)
 
 
 def _remove(project: Project, scope: str, *, author: str, note: str) -> None:

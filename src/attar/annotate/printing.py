@@ -10,6 +10,7 @@ _CONDITIONAL = (
     "test ±: another evaluation set; training ±: other sentences of the same kind. For the active "
     "arm the second takes what was selected as given."
 )
+_NOT_YET = "The arms cannot be compared yet: both need two measured points in this epoch."
 _COSTS = ("sentences", "characters", "decisions", "corrections", "seconds")
 
 
@@ -59,22 +60,20 @@ def curve_text(run: Run) -> str:
     lines = [Table(["arm", "epoch", "batch", x, shown, "test ±", "training ±"], rows).text()]
     if metric == "word_f1":
         lines.append(_CONDITIONAL)
-    lines.append(_difference_text(details["difference"], x))
+    lines += [_gap_text(gap) for gap in details["differences"]] or [_NOT_YET]
     return "\n".join(lines)
 
 
-def _difference_text(gap: Mapping[str, Any] | None, x: str) -> str:
-    if gap is None:
-        return "The arms cannot be compared yet: both need two measured points in this epoch."
+def _gap_text(gap: Mapping[str, Any]) -> str:
     low, high = gap["low"], gap["high"]
     says = (
-        "it covers zero, so nothing is shown yet"
+        "it covers zero, so nothing is shown"
         if low <= 0 <= high
         else f"the {'active' if low > 0 else 'random'} arm is ahead"
     )
-    whole = "" if gap["training"] is not None else ", without the training interval (--refits 5)"
+    whole = "" if gap["training"] is not None else ", without the training interval"
     return (
-        f"active over random at equal {x}: {gap['value']:+.4f} of word F1, {low:+.4f} to "
+        f"active over random at equal {gap['axis']}: {gap['value']:+.4f} of word F1, {low:+.4f} to "
         f"{high:+.4f}{whole}: {says}"
     )
 
@@ -123,23 +122,28 @@ def worker_text(run: Run) -> str:
 def status_text(run: Run) -> str:
     """How far a project is."""
     details = run.details
-    reserve = details["evaluation"]
     lines = [
         f"{details['name']}: guideline {details['guideline']}, "
-        f"{details['sentences']:,} sentences, {details['annotations']:,} annotations"
+        f"snapshot {details['snapshot'] or '-'}, {details['sentences']:,} sentences, "
+        f"{details['annotations']:,} annotations"
         f"{', paused' if details['paused'] else ''}",
-        f"evaluation: {reserve['labelled']:,} of {reserve['reserved']:,} reserved sentences labelled",
+        f"evaluation: {details['evaluated']:,} of {details['reserved']:,} reserved sentences "
+        "labelled",
+        f"at work now: {details['at_work']}",
+        "",
+        table(("name", "drawn", "answered", "open"), details["arms"]),
     ]
-    if details["flagged"]:
-        lines.append(f"flagged by annotators: {details['flagged']:,}")
-    lines += ["", table(("arm", "batches", "sentences", "labelled", "open"), details["arms"])]
-    if details["annotators"]:
-        lines += ["", table(("annotator", "submitted", "hours"), details["annotators"])]
+    if details["people"]:
+        columns = ("name", "role", "answers", "skipped", "flagged", "hours")
+        people = [one | {"hours": f"{one['hours']:.2f}"} for one in details["people"]]
+        lines += ["", table(columns, people)]
     if details["models"]:
         lines += ["", *(f"model of {arm}: {path}" for arm, path in details["models"].items())]
-        lines.append(f"annotations since the corpus was scored: {details['since_scoring']:,}")
-    if job := details["last_job"]:
-        lines.append(f"last {job['kind']}: {job['state']} {job['error']}".rstrip())
+        lines.append(f"annotations since the corpus was scored: {details['staleness']:,}")
+    if details["jobs"]:
+        last = details["jobs"][0]
+        lines.append(f"last job: {last['kind']}, {last['state']} {last['error']}".rstrip())
+    lines += [f"{one['level']}: {one['text']}" for one in details["advice"]]
     lines += [f"look: {warning}" for warning in details["warnings"]]
     return "\n".join(lines)
 
@@ -172,6 +176,15 @@ def upgrade_text(run: Run) -> str:
         return f"The tables are those of this version already ({details['after']})."
     copy = f"; the database before it: {details['backup']}" if details["backup"] else ""
     return f"The tables went from {details['before']} to {details['after']}{copy}"
+
+
+def doctor_text(run: Run) -> str:
+    """What the checks found."""
+    rows = [
+        one | {"check": one["check"], "fine": "fine" if one["fine"] else "WRONG"}
+        for one in run.details["checks"]
+    ]
+    return table(("check", "fine", "text"), rows)
 
 
 def table(columns: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> str:

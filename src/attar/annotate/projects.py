@@ -1,17 +1,24 @@
 """The verbs `annotate init`, `import` and `status`."""
 
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 
+from sqlalchemy import select
+
 from attar.annotate import corpus
-from attar.annotate.event import read_text
+from attar.annotate.drawing import model_paths
+from attar.annotate.event import read_text, set_strategy
+from attar.annotate.events import events_of
 from attar.annotate.overview import overview
 from attar.annotate.records import recorded
 from attar.annotate.settings import Settings
 from attar.annotate.store import create_project, open_project
+from attar.annotate.tables import Snapshot
 from attar.data.segments.streams import Offsets
 from attar.methods.active_segmentation.config import SegmenterConfig
 from attar.methods.active_segmentation.drawing import DrawConfig
+from attar.methods.active_segmentation.events import Event
 from attar.report.record import Run
 
 
@@ -48,8 +55,10 @@ def init(
         MissingExtraError: the extra `annotate` is not installed.
     """
     text = "" if guideline is None else read_text(guideline)
+    draw = _told(drawing)
+    strategy = draw.pop("strategy", None)
     stored = replace(
-        config, draw={**_told(drawing), **config.draw}, segmenter={**_told(segmenter), **config.segmenter}
+        config, draw={**draw, **config.draw}, segmenter={**_told(segmenter), **config.segmenter}
     )
     with recorded("init", project=project, demo=demo, name=name, seed=seed) as run:
         run.seed = seed
@@ -57,15 +66,12 @@ def init(
             from attar.annotate.demo import make_demo
 
             run.details = make_demo(project, database=database, name=name, seed=seed)
-        else:
-            create_project(
-                project,
-                database=database,
-                name=name,
-                guideline=text,
-                settings=stored,
-                seed=seed,
-            ).close()
+            return run
+        with create_project(
+            project, database=database, name=name, guideline=text, settings=stored, seed=seed
+        ) as opened:
+            if strategy:
+                set_strategy(opened, str(strategy))
     return run
 
 
@@ -121,9 +127,24 @@ def status(project: str | Path) -> Run:
         ConfigError: there is no project.
     """
     with recorded("status", project=project) as run, open_project(project) as opened:
+        run.details = asdict(overview(opened))
         with opened.read() as session:
-            run.details = overview(session)
-        run.details["models"] = {
-            arm: str(opened.models / path) for arm, path in run.details["models"].items()
-        }
+            run.details["models"] = {
+                arm: str(opened.models / path) for arm, (_, path) in model_paths(session).items()
+            }
+            run.details["snapshots"] = list(
+                session.scalars(select(Snapshot.name).order_by(Snapshot.number))
+            )
+            events = events_of(session)
+        run.details["warnings"] = [*run.details["warnings"], *_unexplained(events)]
     return run
+
+
+def _unexplained(events: Sequence[Event]) -> list[str]:
+    return [
+        f"{event.kind} was noticed and nobody has said why: attar annotate event add --kind "
+        f"{event.kind} --note says it"
+        for place, event in enumerate(events)
+        if event.detected
+        and not any(later.kind == event.kind and later.note for later in events[place + 1 :])
+    ]

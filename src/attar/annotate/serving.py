@@ -44,27 +44,29 @@ def serve(project: str | Path, *, config: AnnotateServeConfig = AnnotateServeCon
         ConfigError: there is no project, or the address is taken.
         MissingExtraError: the extra `annotate` is not installed.
     """
-    with recorded("serve", project=project, **asdict(config)) as run:
-        with open_project(project) as opened:
-            beside = opened.sqlite if config.worker is None else config.worker
-            app = application(
-                opened,
-                web=WebConfig(most_bytes=config.max_body, hosts=_hosts(config), cookies=True),
-                registry=CollectorRegistry(),
-                beside=lambda: _worker(opened.folder) if beside else nullcontext(),
-            )
-            server = Server(
-                app,
-                host=config.host,
-                port=config.port,
-                grace=config.grace,
-                ready=lambda url: logger.info(
-                    "%s is served at %s; Ctrl-C stops it", project, config.public_url or url
-                ),
-            )
-            server.serve_until_stopped()
-            with opened.read() as session:
-                run.details = {"annotations": state_of(session).sequence}
+    with (
+        recorded("serve", project=project, **asdict(config)) as run,
+        open_project(project) as opened,
+    ):
+        beside = opened.sqlite if config.worker is None else config.worker
+        app = application(
+            opened,
+            web=WebConfig(most_bytes=config.max_body, hosts=_hosts(config), cookies=True),
+            registry=CollectorRegistry(),
+            beside=lambda: _worker(opened.folder) if beside else nullcontext(),
+        )
+        server = Server(
+            app,
+            host=config.host,
+            port=config.port,
+            grace=config.grace,
+            ready=lambda url: logger.info(
+                "%s is served at %s; Ctrl-C stops it", project, config.public_url or url
+            ),
+        )
+        server.serve_until_stopped()
+        with opened.read() as session:
+            run.details = {"annotations": state_of(session).sequence}
     return run
 
 

@@ -10,8 +10,8 @@ from statistics import mean, stdev
 from typing import Any
 
 from attar.annotate.changes import read_happenings
-from attar.annotate.config import SimulateConfig
 from attar.annotate.charts import write_curves
+from attar.annotate.config import SimulateConfig
 from attar.artefacts import write_text
 from attar.data.segments.cuts import Segmented
 from attar.data.segments.formats import read_segments
@@ -21,8 +21,8 @@ from attar.methods.active_segmentation.annotators import Annotator
 from attar.methods.active_segmentation.config import SegmenterConfig
 from attar.methods.active_segmentation.curves import AXES, Point, difference, rows
 from attar.methods.active_segmentation.drawing import DrawConfig
-from attar.methods.active_segmentation.study import UNION, StudyConfig
 from attar.methods.active_segmentation.simulate import Happening, Replay, replay
+from attar.methods.active_segmentation.study import UNION, StudyConfig
 from attar.recipes import configured
 from attar.recipes.verbs import takes_recipe
 from attar.report.artefact import artefact
@@ -205,4 +205,3 @@ def _differences(results: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
 def _salted(config: DrawConfig, seed: int) -> DrawConfig:
     """With a random order of its own, for each seed but the first."""
     return replace(config, salt=f"{config.salt}-{seed}") if seed else config
-

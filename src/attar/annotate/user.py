@@ -39,15 +39,17 @@ def add(
     """
     if password is None and not token:
         raise ConfigError("expected a password, or token=True for scripts; found neither")
-    with recorded("user add", project=project, name=name, role=role) as run:
-        with open_project(project) as opened:
-            known = {one.name: one for one in accounts.users(opened)}
-            account = known.get(name) if token else None
-            if account is None:
-                account = accounts.add_user(opened, name=name, role=role, password=password)
-            run.details = asdict(account)
-            if token:
-                run.details["token"] = accounts.create_token(opened, user=name)
+    with (
+        recorded("user add", project=project, name=name, role=role) as run,
+        open_project(project) as opened,
+    ):
+        known = {one.name: one for one in accounts.users(opened)}
+        account = known.get(name) if token else None
+        if account is None:
+            account = accounts.add_user(opened, name=name, role=role, password=password)
+        run.details = asdict(account)
+        if token:
+            run.details["token"] = accounts.create_token(opened, user=name)
     return run
 
 
@@ -64,9 +66,11 @@ def role(project: str | Path, name: str, *, role: str) -> Run:
         Unknown: there is no such account.
         Conflict: it is the last admin.
     """
-    with recorded("user role", project=project, name=name, role=role) as run:
-        with open_project(project) as opened:
-            run.details = asdict(accounts.change_user(opened, name=name, role=role))
+    with (
+        recorded("user role", project=project, name=name, role=role) as run,
+        open_project(project) as opened,
+    ):
+        run.details = asdict(accounts.change_user(opened, name=name, role=role))
     return run
 
 
@@ -82,7 +86,6 @@ def list(project: str | Path) -> Run:
     Raises:
         ConfigError: there is no project.
     """
-    with recorded("user list", project=project) as run:
-        with open_project(project) as opened:
-            run.details = {"users": [asdict(account) for account in accounts.users(opened)]}
+    with recorded("user list", project=project) as run, open_project(project) as opened:
+        run.details = {"users": [asdict(account) for account in accounts.users(opened)]}
     return run
