@@ -20,7 +20,7 @@ from attar.methods.active_segmentation.features import (
     lay_out,
 )
 from attar.methods.active_segmentation.fitting import add_up, permitted
-from attar.methods.active_segmentation.vectors import ngram_vectors, projected
+from attar.methods.active_segmentation.ngrams import embedded
 
 
 class LinearModel:
@@ -142,7 +142,7 @@ class LinearModel:
 
     def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """Hashed character 2- to 5-grams, projected to 256 numbers, `(N, 256)`."""
-        return projected(ngram_vectors(texts))
+        return embedded(texts)
 
     def tensors(self) -> Mapping[str, NDArray[Any]]:
         """Features that have a weight, their weights of the model and each bag, and transitions."""
