@@ -33,7 +33,7 @@ def begun(make: Maker, settings: Settings = QUICK) -> Project:
     """A project with a few labels of each arm."""
     project = filled(make(settings), 60)
     refill(project)
-    assert annotate(project, "ann", 12) == 12
+    assert annotate(project, "ann", 8) == 8
     return project
 
 
