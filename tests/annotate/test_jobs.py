@@ -71,7 +71,7 @@ def test_kill_9_at_any_step_leaves_a_queue_that_can_be_served(make: Maker) -> No
     jobs.ask_for(project)
     jobs.work(project, once=True)
     url = None if project.sqlite else project.engine.url.render_as_string(hide_password=False)
-    for done, step in enumerate(STEPS, 1):
+    for step in STEPS:
         with project.read() as session:
             before = state_of(session).ranking
         jobs.ask_for(project)

@@ -99,20 +99,37 @@ def add_user(
         if session.get(User, name) is not None:
             raise Conflict(f"there is an account {name!r} already; choose another name")
         now = project.clock()
-        row = User(
-            name=name,
-            role=role,
-            password=hashed,
-            active=True,
-            acknowledged=None,
-            language=language,
-            created=now,
+        row = add_account(
+            session, name=name, now=now, role=role, password=hashed, language=language
         )
-        session.add(row)
-        session.flush()
         if role == "annotator":
             add_event(session, Event(kind="annotator.join", scope=name, author=author), now=now)
         return _account(row)
+
+
+def add_account(
+    session: Session,
+    *,
+    name: str,
+    now: float,
+    role: str = "annotator",
+    password: str | None = None,
+    language: str = "en",
+    active: bool = True,
+) -> User:
+    """The row of a new account; `password` is a hash."""
+    row = User(
+        name=name,
+        role=role,
+        password=password,
+        active=active,
+        acknowledged=None,
+        language=language,
+        created=now,
+    )
+    session.add(row)
+    session.flush()
+    return row
 
 
 def users(project: Project) -> list[Account]:

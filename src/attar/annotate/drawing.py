@@ -212,7 +212,7 @@ def _tasks_of(
             Task.positions.is_(None),
             Task.state != CANCELLED,
         )
-        whole.update(session.execute(there).tuples().all())
+        whole.update({row.sentence: row.id for row in session.execute(there)})
     labelled = set(
         session.scalars(select(Task.id).where(Task.id.in_(whole.values()), Task.state == DONE))
     )

@@ -23,7 +23,7 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, OperationalError
 from sqlalchemy.orm import Session, sessionmaker
 
-from attar.annotate.migrations import head, revision_of, upgrade_schema
+from attar.annotate.migrations import head, known, revision_of, upgrade_schema
 from attar.annotate.refusals import Busy, Conflict
 from attar.annotate.settings import ARMS, Settings
 from attar.annotate.tables import Arm, Guideline, ProjectRow
@@ -216,7 +216,7 @@ def open_project(folder: str | Path, *, database: str | None = None) -> Project:
                 "make a new project with attar annotate init"
             )
         if found != head():
-            if found not in known_revisions():
+            if found not in known():
                 raise CompatibilityError(
                     f"the project in {str(project.folder)!r} was written by a newer version of "
                     f"Attar (schema {found}, this one knows {head()}); install that version"
@@ -312,13 +312,6 @@ def bump_revision(session: Session, *, expected: int) -> None:
             "somebody else has changed the settings or the guideline since you opened this page; "
             "reload it, look at what they changed and apply your change again"
         )
-
-
-def known_revisions() -> frozenset[str]:
-    """The revisions of the tables that this version can upgrade."""
-    from attar.annotate.migrations import revisions
-
-    return frozenset(revisions())
 
 
 def _fill(project: Project, *, name: str, text: str, settings: Settings | None, seed: int) -> None:

@@ -1,7 +1,7 @@
 """The steps of a training run and of scoring the past anew.
 
-Nothing that a run makes is in force before its last transaction, so it may be cut short anywhere and
-begun again.
+Nothing that a run makes is in force before its last transaction, so it may be cut short anywhere
+and begun again.
 """
 
 import shutil

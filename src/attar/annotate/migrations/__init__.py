@@ -26,6 +26,11 @@ def revisions() -> tuple[str, ...]:
     return tuple(one.revision for one in _scripts().walk_revisions())
 
 
+def known() -> frozenset[str]:
+    """The revisions that this version can upgrade."""
+    return frozenset(revisions())
+
+
 def revision_of(engine: Engine) -> str | None:
     """The revision of a database; None: it holds no project."""
     with engine.connect() as connection:
