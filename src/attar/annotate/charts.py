@@ -51,16 +51,16 @@ def write_curves(
     """
     require_ending(file)
     end = Path(file).suffix.lower()
-    labels = {"x_label": x, "y_label": metric.replace("_", " ").replace("f1", "F1")}
+    y = metric.replace("_", " ").replace("f1", "F1")
     with new_file(file) as out:
         if end == ".csv":
             out.write(points_csv(rows).encode())
         elif end == ".svg":
             lines = stretches(rows, x=x, metric=metric)
-            out.write(curve_plot(lines, marks=marks, **labels).encode())
+            out.write(curve_plot(lines, marks=marks, x_label=x, y_label=y).encode())
         else:
             lines = stretches(rows, x=x, metric=metric)
-            out.write(curve_picture(lines, marks=marks, **labels))
+            out.write(curve_picture(lines, marks=marks, x_label=x, y_label=y))
 
 
 def stretches(rows: Sequence[Row], *, x: Axis, metric: str = "word_f1") -> list[Stretch]:
@@ -69,21 +69,14 @@ def stretches(rows: Sequence[Row], *, x: Axis, metric: str = "word_f1") -> list[
     for row in rows:
         if row.get(metric) is not None:
             lines.setdefault((row["arm"], row.get("epoch"), row.get("seed")), []).append(row)
-    banded = metric == "word_f1"
-    return [
-        Stretch(
-            key[0],
-            [
-                (
-                    row[x],
-                    row[metric],
-                    *((row.get("low"), row.get("high")) if banded else (None,) * 2),
-                )
-                for row in sorted(line, key=lambda row: row[x])
-            ],
-        )
-        for key, line in lines.items()
-    ]
+    found = []
+    for (arm, *_), line in lines.items():
+        points = []
+        for row in sorted(line, key=lambda row: row[x]):
+            ends = (row.get("low"), row.get("high")) if metric == "word_f1" else (None, None)
+            points.append((float(row[x]), float(row[metric]), *ends))
+        found.append(Stretch(arm, points))
+    return found
 
 
 def points_csv(rows: Sequence[Row]) -> str:

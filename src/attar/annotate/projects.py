@@ -12,6 +12,7 @@ from attar.annotate.event import read_text, set_strategy
 from attar.annotate.events import events_of
 from attar.annotate.overview import overview
 from attar.annotate.records import recorded
+from attar.annotate.results import curve
 from attar.annotate.settings import Settings
 from attar.annotate.store import create_project, open_project
 from attar.annotate.tables import Snapshot
@@ -63,9 +64,14 @@ def init(
     with recorded("init", project=project, demo=demo, name=name, seed=seed) as run:
         run.seed = seed
         if demo:
-            from attar.annotate.demo import make_demo
+            from attar.annotate import demo as made
 
-            run.details = make_demo(project, database=database, name=name, seed=seed)
+            password = made.make_demo(project, database=database, name=name, seed=seed)
+            run.details = curve(project).details | {
+                "about": made.ABOUT,
+                "user": made.ADMIN,
+                "password": password,
+            }
             return run
         with create_project(
             project, database=database, name=name, guideline=text, settings=stored, seed=seed

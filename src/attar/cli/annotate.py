@@ -100,8 +100,10 @@ def init(
         segmenter=segmenter,
     )
     if demo:
-        show(f"{printing.curve_text(run)}\n\n{run.details['about']}")
+        details = run.details
+        show(f"{printing.curve_text(run)}\n\n{details['about']}")
         show(f"Look at it: {command('annotate', 'serve', project)}")
+        show(f"Log in as {details['user']} with the password {details['password']}")
         return ExitCode.DONE
     after = command("annotate", "import", project, "--data", "corpus.txt")
     show(f"Written to {project}. Next: {after}")
