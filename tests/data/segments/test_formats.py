@@ -119,7 +119,8 @@ def test_the_lossless_formats_lose_nothing(
 @pytest.mark.parametrize("name", sorted({*FORMATS} - {"lines", "datasets"}))
 def test_a_packed_file_is_the_same(name: str, tmp_path: Path) -> None:
     rows = [Segmented("ก 😰ข", (1, 2, 3)), Segmented("คง", ())]
-    plain, packed = path_for(tmp_path, name), path_for(tmp_path, name, packed=True)
+    (tmp_path / "packed").mkdir()
+    plain, packed = path_for(tmp_path, name), path_for(tmp_path / "packed", name, packed=True)
     write_segments(rows, plain, format=name)
     write_segments(rows, packed, format=name)
     assert gzip.decompress(packed.read_bytes()) == plain.read_bytes()
@@ -167,7 +168,7 @@ def test_a_folder_is_read_as_documents(tmp_path: Path) -> None:
 
 def test_one_function_converts(tmp_path: Path) -> None:
     source, output = tmp_path / "a.txt", tmp_path / "b.conllu"
-    source.write_bytes("\ufeffก||ข|\r\n ค|\r\n".encode())
+    source.write_bytes("\ufeffก||ข|\r\n |ค|\r\n".encode())
     report = convert(source, output, to_format="conllu")
     assert report.rows == 2
     assert [what.partition(":")[0] for what in report.warnings] == [

@@ -36,12 +36,13 @@ def text_beside(path: Path) -> Path:
 
 
 def read(path: Path, *, options: Options) -> Iterator[Segmented]:
-    """The sentences of a file of words; what lies between two words in the texts is a word, too.
+    """The sentences of a file of words; white space between two words in the texts is a word, too.
 
-    Without the file of texts, words are joined without anything between them, which is counted.
+    Where there is no text, or one of other words, the words are joined without anything between
+    them, which is counted.
 
     Raises:
-        DataError: <EOS> is missing, or the texts are of other sentences, or of other words.
+        DataError: <EOS> is missing, or the texts are of other sentences.
     """
     beside = text_beside(path)
     if not beside.is_file():
@@ -59,7 +60,10 @@ def read(path: Path, *, options: Options) -> Iterator[Segmented]:
                 f"{found.where if found else beside}, found {key[:40]!r}; give both files in one "
                 "order"
             )
-        yield Segmented.of(_between(words, text, found), meta={"id": key})
+        tokens = _between([word.text for word in words], text)
+        if tokens is None:
+            options.report.note("sentences whose text has other words", where=found.where)
+        yield Segmented.of(tokens or [word.text for word in words], meta={"id": key})
     if (rest := next(texts, None)) is not None and rest.text:
         raise DataError(f"expected the words of {rest.where} in {path}, found none; add them")
 
@@ -89,24 +93,16 @@ def _blocks(path: Path, report: Report) -> Iterator[tuple[Line, list[Line]]]:
         )
 
 
-def _between(words: list[Line], text: str, place: Line) -> Iterator[str]:
-    at = 0
-    for word in words:
-        start = text.find(word.text, at)
+def _between(words: list[str], text: str) -> list[str] | None:
+    """The words with the white space between them; None: the text has others."""
+    tokens, at = list[str](), 0
+    for word in [*words, ""]:
+        start = text.find(word, at) if word else len(text)
         if start < 0 or text[at:start].strip():
-            raise DataError(
-                f"expected the word {word.text!r} of {word.where} at offset {at} of the text in "
-                f"{place.where}, found {text[at : at + 20]!r}; correct one of them"
-            )
-        yield from filter(None, (text[at:start], word.text))
-        at = start + len(word.text)
-    if rest := text[at:]:
-        if rest.strip():
-            raise DataError(
-                f"expected the text in {place.where} to end with its last word, found "
-                f"{rest[:20]!r} after it; add the words"
-            )
-        yield rest
+            return None
+        tokens += filter(None, (text[at:start], word))
+        at = start + len(word)
+    return tokens
 
 
 # ------------------------------------------------------------------------------------------ writing
