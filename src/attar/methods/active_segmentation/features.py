@@ -86,7 +86,7 @@ def features(layout: Layout, *, dictionary: Dictionary | None, bits: int) -> Ite
             pattern = pattern << np.uint32(4) | kinds[REACH + at :][:rows]
         parts.append([pattern])
     if dictionary is not None:
-        begin, end, across = _words(layout, dictionary)
+        begin, end, across = word_lengths(layout, dictionary)
         parts += [[begin], [end], [across], [begin * np.uint32(LONGEST + 1) + end]]
     for number, part in enumerate(parts):
         yield _hashed(number, part, bits)
@@ -143,7 +143,7 @@ def _table() -> Codes:
 _TABLE = _table()
 
 
-def _words(layout: Layout, dictionary: Dictionary) -> tuple[Codes, Codes, Codes]:
+def word_lengths(layout: Layout, dictionary: Dictionary) -> tuple[Codes, Codes, Codes]:
     """At each row: characters of the longest word that begins there, that ends just before it, and
     that goes on across it, at most `LONGEST`; 0: none.
     """
