@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Sequence
+from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -69,13 +70,15 @@ class Reader:
 
     def beliefs(self, texts: Sequence[str], *, members: int = 0, seed: int = 0) -> list[Beliefs]:
         self.asked.append(len(texts))
-        return [self._belief(text, members, seed) for text in texts]
+        return [_of(text, members, seed) for text in texts]
 
     def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
         return ngram_vectors(texts, bits=6).toarray()
 
-    def _belief(self, text: str, members: int, seed: int) -> Beliefs:
-        digest = hashlib.blake2b(text.encode(), digest_size=8).digest()
-        generator = np.random.default_rng(int.from_bytes(digest))
-        p = np.where(illegal(text), 0.0, generator.beta(0.3, 0.3, max(0, len(text) - 1)))
-        return belief(p.tolist(), members=members, seed=int.from_bytes(digest) + seed)
+
+@cache
+def _of(text: str, members: int, seed: int) -> Beliefs:
+    digest = int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest())
+    drawn = np.random.default_rng(digest).beta(0.3, 0.3, max(0, len(text) - 1))
+    p = np.where(illegal(text), 0.0, drawn)
+    return belief(p.tolist(), members=members, seed=digest + seed)
