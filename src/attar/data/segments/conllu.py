@@ -162,7 +162,7 @@ def _aligned(words: list[_Word], text: str, first: Line) -> list[str]:
         if start < 0 or (gap and not gap.isspace()):
             raise DataError(
                 f"expected the words of # text in the sentence that begins in {first.where}, found "
-                f"{form or 'their end'!r} where the text has {text[at : at + 20]!r}; correct one"
+                f"{repr(form) if form else 'their end'} where the text has {text[at : at + 20]!r}; correct one"
             )
         tokens += [part for part in (gap, form) if part]
         at = start + len(form)
