@@ -68,15 +68,15 @@ def ask_all(project: Project, count: int | None = None, **options: Any) -> list[
         return ask(session, tasks, seed=state_of(session).seed, now=project.clock())
 
 
-def answer_to(task: Assignment, cuts: Sequence[int] = (2,), **changes: Any) -> Answer:
+def answer_to(given: Assignment, cuts: Sequence[int] = (2,), /, **changes: Any) -> Answer:
     """An answer of somebody who cuts there."""
     answer = Answer(
         id=str(uuid.uuid4()),
-        task=task.task,
-        text_sha=text_digest(task.text),
+        task=given.task,
+        text_sha=text_digest(given.text),
         cuts=tuple(cuts),
-        decided=task.positions,
-        guideline=task.guideline,
+        decided=given.positions,
+        guideline=given.guideline,
         active_ms=1500,
     )
     return replace(answer, **changes)

@@ -2,6 +2,7 @@
 
 import os
 import signal
+from multiprocessing.connection import Connection
 from pathlib import Path
 
 import pytest
@@ -33,7 +34,7 @@ def begun(make: Maker, settings: Settings = QUICK) -> Project:
     """A project with a few labels of each arm."""
     project = filled(make(settings), 60)
     refill(project)
-    assert annotate(project, "ann", 12) == 12
+    assert annotate(project, "ann", 8) == 8
     return project
 
 
@@ -66,26 +67,39 @@ def die_at(folder: Path, database: str | None, at: str) -> None:
         jobs.work(project, once=True, on_step=on_step)
 
 
+def nursery(orders: Connection, folder: Path, database: str | None) -> None:
+    """A process that has loaded everything, and makes a worker for each step it is told."""
+    while step := orders.recv():
+        worker = os.fork()
+        if not worker:
+            die_at(folder, database, step)
+            os._exit(0)
+        _, status = os.waitpid(worker, 0)
+        orders.send(os.waitstatus_to_exitcode(status))
+
+
 def test_kill_9_at_any_step_leaves_a_queue_that_can_be_served(make: Maker) -> None:
     project = begun(make)
     jobs.ask_for(project)
     jobs.work(project, once=True)
     url = None if project.sqlite else project.engine.url.render_as_string(hide_password=False)
+    here, there = processes.context().Pipe()
+    parent = processes.start(nursery, there, project.folder, url)
     for step in STEPS:
         with project.read() as session:
             before = state_of(session).ranking
         jobs.ask_for(project)
-        worker = processes.start(die_at, project.folder, url, step)
-        worker.join()
-        assert worker.exitcode == -signal.SIGKILL
+        here.send(step)
+        assert here.recv() == -signal.SIGKILL
         with project.read() as session:
             now = state_of(session).ranking
         assert (now == before) == (STEPS.index(step) <= STEPS.index("switch"))
-        assert queue.next_task(project, annotator="bob")
         assert annotate(project, "bob", 1) == 1, f"the queue is empty after {step}"
         assert jobs.work(project, once=True) == (now == before)
         assert jobs.jobs(project)[0].state == "done"
         assert not list(project.models.glob("*.partial"))
+    here.send("")
+    parent.join()
 
 
 def test_one_worker_is_enough(make: Maker) -> None:

@@ -160,7 +160,7 @@ def change_user(
     require(known, "language", language, f"one of {', '.join(LANGUAGES)}")
     hashed = None if password is None else _hash_password(password)
     with project.write() as session:
-        row = session.get(User, name, with_for_update=True)
+        row = session.get(User, name, with_for_update={"key_share": True})
         if row is None:
             raise Unknown(f"there is no account {name!r}")
         was_active = row.active

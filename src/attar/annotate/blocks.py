@@ -9,11 +9,20 @@ import math
 import random
 from collections.abc import Sequence
 
-from sqlalchemy import Exists, Select, exists, func, select, text
+from sqlalchemy import ColumnElement, Exists, Select, exists, func, select, text
 from sqlalchemy.orm import Session, aliased
 
 from attar.annotate.store import State
-from attar.annotate.tables import Annotation, Arm, Block, BlockItem, PickRow, SentenceRow, Task
+from attar.annotate.tables import (
+    Annotation,
+    Arm,
+    Block,
+    BlockItem,
+    Lease,
+    PickRow,
+    SentenceRow,
+    Task,
+)
 from attar.annotate.tasks import DONE, LABELS, OPEN, VOID, NewTask, ask
 
 #: of the lock on PostgreSQL that one annotator at a time holds while a block is put together
@@ -33,30 +42,26 @@ def new_block(session: Session, state: State, *, annotator: str, now: float) -> 
     size = settings.per_arm * len(arms)
     chosen: list[str] = []
 
-    def take(query: Select[str], count: int) -> None:
-        if count > 0:
-            fresh = query.where(Task.id.not_in(chosen)).limit(count)
-            chosen.extend(session.scalars(fresh))
+    def take(kinds: Sequence[str], count: int, *where: ColumnElement[bool] | Exists) -> None:
+        rows = list[tuple[int, str]]()
+        for kind in kinds:  # one at a time, so that an index gives the order
+            wanted = free.where(Task.kind == kind, Task.id.not_in(chosen), *where)
+            rows += [(order, name) for order, name in session.execute(wanted.limit(count))]
+        chosen.extend(name for _, name in sorted(rows)[:count])
 
     free = _free(annotator)
     for arm in arms:
         of_arm = exists().where(PickRow.task == Task.id, PickRow.arm == arm)
-        take(free.where(of_arm, Task.kind.in_(("arm", "overlap"))), settings.per_arm)
-    shares = {
-        "evaluation": settings.evaluation_share,
-        "relabel": settings.relabel_share,
-        "overlap": settings.overlap_share,
-    }
-    for kind, share in shares.items():
-        wanted = free.where(Task.kind == kind)
-        if kind == "overlap":  # those that somebody else has begun
-            wanted = wanted.where(_in_other_blocks(annotator))
-        take(wanted, math.ceil(share * size))
+        take(("arm", "overlap"), settings.per_arm, of_arm)
+    take(("evaluation",), math.ceil(settings.evaluation_share * size))
+    take(("relabel",), math.ceil(settings.relabel_share * size))
+    # those that somebody else has begun
+    take(("overlap",), math.ceil(settings.overlap_share * size), _in_other_blocks(annotator))
     if chosen:
         controls = math.ceil(settings.control_share * size)
         chosen += _controls(session, state, annotator=annotator, count=controls, now=now)
     else:
-        chosen += _left_by_others(session, annotator=annotator, count=size)
+        chosen += _left_by_others(session, annotator=annotator, count=size, now=now)
     if not chosen:
         return False
     last = session.scalar(select(func.max(Block.number)).where(Block.annotator == annotator))
@@ -93,8 +98,9 @@ def warnings(session: Session, state: State) -> list[str]:
     return found
 
 
-def _free(annotator: str) -> Select[str]:
-    """Open tasks that this annotator has not had, and that too few have in an open block."""
+def _free(annotator: str) -> Select[int, str]:
+    """Order and id of open tasks that this annotator has not had, and that wait in too few open
+    blocks."""
     places = (
         select(func.count())
         .select_from(BlockItem)
@@ -114,12 +120,12 @@ def _free(annotator: str) -> Select[str]:
     )
 
 
-def _not_had(annotator: str) -> Select[str]:
+def _not_had(annotator: str) -> Select[int, str]:
     """Open tasks for anybody, which this annotator has not answered."""
     mine, voided = aliased(Annotation), aliased(Annotation)
     undone = exists().where(voided.root == mine.root, voided.status == VOID)
     answered = exists().where(mine.task == Task.id, mine.annotator == annotator, ~undone)
-    return select(Task.id).where(
+    return select(Task.order, Task.id).where(
         Task.state == OPEN,
         Task.kind != "adjudicate",
         (Task.only_for.is_(None)) | (Task.only_for == annotator),
@@ -135,11 +141,18 @@ def _in_other_blocks(annotator: str) -> Exists:
     )
 
 
-def _left_by_others(session: Session, *, annotator: str, count: int) -> Sequence[str]:
+def _left_by_others(session: Session, *, annotator: str, count: int, now: float) -> Sequence[str]:
     """Tasks that wait in the blocks of others, who may never come back; leases still keep two
-    people from the same one."""
-    order = _not_had(annotator).order_by(Task.order, Task.id)
-    return session.scalars(order.limit(count)).all()
+    people from the same one, so what somebody is at now is left out."""
+    at_work = (
+        select(func.count())
+        .select_from(Lease)
+        .where(Lease.task == Task.id, Lease.annotator != annotator, Lease.expires > now)
+        .scalar_subquery()
+    )
+    order = _not_had(annotator).where(Task.live + at_work < Task.needed)
+    order = order.order_by(Task.order, Task.id)
+    return [name for _, name in session.execute(order.limit(count))]
 
 
 def _controls(

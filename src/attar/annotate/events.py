@@ -7,12 +7,14 @@ from sqlalchemy.orm import Session
 
 from attar.annotate.refusals import Conflict
 from attar.annotate.store import Project, State, bump_revision, state_of
-from attar.annotate.tables import EventRow, Guideline, ProjectRow
+from attar.annotate.tables import EventRow, Guideline, Job, ProjectRow
 from attar.errors import require
 from attar.methods.active_segmentation.events import Event, Policy
 from attar.methods.active_segmentation.rules import Rule
 
 _VERSION = 40
+#: state of a job that waits for the worker
+QUEUED = "queued"
 
 
 def log_event(project: Project, event: Event) -> Event:
@@ -72,7 +74,7 @@ def change_guideline(
     """Put a new guideline in force.
 
     Open editors are told when they submit; their drafts stay. What becomes of the labels before is
-    the policy's; see `migrating.apply_policy`.
+    the policy's: the worker does it, or `policies.apply_policy` at once.
 
     Args:
         project: the project.
@@ -121,7 +123,27 @@ def change_guideline(
         session.flush()
         session.execute(update(ProjectRow).values(guideline=version))
         add_event(session, event, now=now)
+        queue_job(session, "policy", reason=f"guideline {version}", now=now)
         return state_of(session)
+
+
+def queue_job(session: Session, kind: str, *, reason: str, now: float) -> Job:
+    """Add work for the worker, within a transaction."""
+    job = Job(
+        kind=kind,
+        state=QUEUED,
+        reason=reason,
+        step="",
+        sequence=None,
+        result=None,
+        error="",
+        asked=now,
+        started=None,
+        ended=None,
+    )
+    session.add(job)
+    session.flush()
+    return job
 
 
 def guideline_text(session: Session, version: str) -> str:

@@ -9,9 +9,10 @@ import contextlib
 import logging
 import shutil
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from types import MappingProxyType
 from typing import Any
 
 from filelock import FileLock, Timeout
@@ -19,16 +20,19 @@ from sqlalchemy import func, select, text, update
 from sqlalchemy.orm import Session
 
 from attar.annotate.drawing import fill_queues
+from attar.annotate.events import QUEUED, queue_job
+from attar.annotate.policies import apply_policy
 from attar.annotate.refusals import Busy
 from attar.annotate.store import Project, State, state_of
 from attar.annotate.tables import Annotation, Job, SentenceRow
 from attar.annotate.tasks import LABELS
 from attar.annotate.training import DONE, score_history, train_models
-from attar.errors import AttarError, ConfigError
+from attar.errors import AttarError, ConfigError, require
 
 logger = logging.getLogger(__name__)
 
-QUEUED, RUNNING, FAILED, ABANDONED = "queued", "running", "failed", "abandoned"
+_KINDS = ("train", "history", "policy")
+RUNNING, FAILED, ABANDONED = "running", "failed", "abandoned"
 #: of the lock on PostgreSQL that the worker holds
 _LOCK = 0x61747477
 #: times in a row that a job is taken up again after its worker was killed
@@ -57,15 +61,15 @@ def ask_for(project: Project, *, kind: str = "train", reason: str = "asked for")
 
     Args:
         project: the project.
-        kind: train, or history: score all batches so far under the guideline of today.
+        kind: train; history: score all batches so far under the guideline of today; policy: do what
+            the policies of changed guidelines ask for.
         reason: for the log.
     """
-    if kind not in ("train", "history"):
-        raise ConfigError(f"kind must be train or history; found {kind!r}")
+    require(kind in _KINDS, "kind", kind, f"one of {', '.join(_KINDS)}")
     with project.write() as session:
         waiting = session.scalar(select(Job).where(Job.kind == kind, Job.state == QUEUED))
         if waiting is None:
-            waiting = _new_job(session, kind, reason=reason, now=project.clock())
+            waiting = queue_job(session, kind, reason=reason, now=project.clock())
         return _info(waiting)
 
 
@@ -162,7 +166,7 @@ def _give_up_unfinished(project: Project) -> None:
             )
             if (waiting is None and set(last) != {ABANDONED}) or len(last) < _AGAIN:
                 reason = f"again: the worker of job {job.id} was killed"
-                _new_job(session, job.kind, reason=reason, now=project.clock())
+                queue_job(session, job.kind, reason=reason, now=project.clock())
     for left in project.models.glob("*.partial"):
         shutil.rmtree(left, ignore_errors=True)
 
@@ -176,7 +180,9 @@ def _queue_what_is_due(project: Project) -> None:
 
 def _due(session: Session, state: State, *, now: float) -> str:
     """Why the models should be trained again; empty: they should not."""
-    trained = select(Job).where(Job.kind == "train", Job.state.in_((DONE, FAILED, QUEUED)))
+    trained = select(Job).where(
+        Job.kind == "train", Job.state.in_((DONE, FAILED, QUEUED, ABANDONED))
+    )
     last = session.scalar(trained.order_by(Job.id.desc()).limit(1))
     if last is not None and last.state == QUEUED:
         return ""
@@ -213,6 +219,19 @@ def _take(project: Project) -> int | None:
         return job.id
 
 
+def _apply_policy(project: Project, job: int, *, step: Callable[[str], None]) -> None:
+    step("policy")
+    done = apply_policy(project)
+    with project.write() as session:
+        row = session.get_one(Job, job)
+        row.state, row.ended, row.result = DONE, project.clock(), asdict(done)
+
+
+_RUN: Mapping[str, Callable[..., None]] = MappingProxyType(
+    {"train": train_models, "history": score_history, "policy": _apply_policy}
+)
+
+
 def _run(project: Project, job: int, *, on_step: Callable[[str], None]) -> None:
     """Do a job; a mistake in it is its result, and the worker goes on."""
 
@@ -224,10 +243,7 @@ def _run(project: Project, job: int, *, on_step: Callable[[str], None]) -> None:
     try:
         with project.read() as session:
             kind = session.get_one(Job, job).kind
-        if kind == "train":
-            train_models(project, job, step=step)
-        else:
-            score_history(project, job, step=step)
+        _RUN[kind](project, job, step=step)
     except AttarError as error:
         logger.warning("job %d failed: %s", job, error)
         with project.write() as session:
@@ -239,24 +255,6 @@ def _run(project: Project, job: int, *, on_step: Callable[[str], None]) -> None:
             row.state, row.ended = FAILED, project.clock()
             row.error = f"{type(error).__name__}: {error}"[:2000]
         logger.exception("job %d failed", job)
-
-
-def _new_job(session: Session, kind: str, *, reason: str, now: float) -> Job:
-    job = Job(
-        kind=kind,
-        state=QUEUED,
-        reason=reason,
-        step="",
-        sequence=None,
-        result=None,
-        error="",
-        asked=now,
-        started=None,
-        ended=None,
-    )
-    session.add(job)
-    session.flush()
-    return job
 
 
 def _info(row: Job) -> JobInfo:

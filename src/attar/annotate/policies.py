@@ -184,6 +184,9 @@ def _import(project: Project, rows: Sequence, *, annotator: str) -> int:
             for uid, _, reserved in rows
         ]
         names = ask(session, tasks, seed=state.seed, now=now)
+        # all tasks before the number of the first annotation, as who answers does
+        held = select(Task).where(Task.id.in_(names)).order_by(Task.id)
+        session.execute(held.with_for_update(key_share=True))
         for (uid, gold, _), name in zip(rows, names, strict=True):
             task = session.get_one(Task, name)
             id = str(uuid.uuid5(uuid.NAMESPACE_OID, f"{name} {annotator}"))

@@ -29,6 +29,8 @@ from attar.data.segments.cuts import check
 from attar.errors import DataError
 
 REVIEWERS = ("reviewer", "admin")
+#: seconds between two leases of one person, at least
+_TICK = 1e-3
 
 
 @dataclass(frozen=True)
@@ -216,7 +218,7 @@ def lock_task(session: Session, task: str) -> Task:
     row = session.scalar(
         select(Task)
         .where(Task.id == task)
-        .with_for_update()
+        .with_for_update(key_share=True)
         .execution_options(populate_existing=True)
     )
     if row is None:
@@ -248,11 +250,12 @@ def give_lease(session: Session, task: Task, *, state: State, annotator: str, no
     if mine is not None and mine.expires > now:
         mine.expires = now + state.settings.lease_seconds
         return mine
+    latest = session.scalar(select(func.max(Lease.taken)).where(Lease.annotator == annotator))
     lease = Lease(
         id=uuid.uuid4().hex,
         task=task.id,
         annotator=annotator,
-        taken=now,
+        taken=max(now, (latest or 0) + _TICK),  # what was taken last comes back first
         expires=now + state.settings.lease_seconds,
     )
     session.add(lease)
@@ -321,7 +324,7 @@ def _first(session: Session, wanted, user: User, now: float) -> Task | None:
         ~answered,
         (Task.only_for.is_(None)) | (Task.only_for == user.name),
         Task.live + others < Task.needed,
-    ).with_for_update(of=Task, skip_locked=True)
+    ).with_for_update(of=Task, skip_locked=True, key_share=True)
     # between the look and the lock somebody may have taken it, so look again under the lock
     for name in session.scalars(free.limit(8)).all():
         task = lock_task(session, name)

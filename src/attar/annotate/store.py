@@ -413,7 +413,7 @@ def _named_errors() -> Iterator[None]:
         yield
     except OperationalError as error:
         reason = str(error.orig)
-        if "locked" in reason or "connection" in reason or "busy" in reason:
+        if any(word in reason for word in ("locked", "connection", "busy", "deadlock")):
             raise _busy() from error
         if "disk is full" in reason or "disk full" in reason:
             raise Busy(

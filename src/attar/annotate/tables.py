@@ -162,7 +162,7 @@ class Task(Base):
     order: Mapped[int]
     round: Mapped[str]
     created: Mapped[float]
-    __table_args__ = (Index("ix_task_queue", "state", "kind", "order"),)
+    __table_args__ = (Index("ix_task_queue", "kind", "state", "order", "id"),)
 
 
 class Block(Base):

@@ -260,7 +260,7 @@ def upgrade() -> None:
         sa.ForeignKeyConstraint(["sentence"], ["sentence.uid"], name=op.f("fk_task_sentence")),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_task")),
     )
-    op.create_index("ix_task_queue", "task", ["state", "kind", "order"], unique=False)
+    op.create_index("ix_task_queue", "task", ["kind", "state", "order", "id"], unique=False)
     op.create_index(op.f("ix_task_sentence"), "task", ["sentence"], unique=False)
     op.create_table(
         "annotation",
