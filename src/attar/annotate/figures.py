@@ -3,7 +3,7 @@
 import csv
 import io
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from attar.annotate.loading import load_study
@@ -14,6 +14,7 @@ from attar.methods.active_segmentation import curves
 from attar.methods.active_segmentation.curves import AXES, Point
 from attar.methods.active_segmentation.events import Event
 from attar.methods.active_segmentation.measuring import costs
+from attar.methods.active_segmentation.study import Study
 from attar.report.learning import Mark, Stretch, curve_picture
 
 SHOWN_AXES = ("characters", "decisions", "corrections", "seconds")
@@ -84,15 +85,20 @@ class Curves:
 
 def load_curves(project: Project) -> Curves:
     """The curves as the last training runs left them."""
-    points = load_points(project)
-    log = load_study(project).events if points else ()
+    return curves_of(load_points(project), load_study(project))
+
+
+def curves_of(points: Sequence[Point], study: Study) -> Curves:
+    """The curves of a study, of a project or read back from an export."""
+    log = study.events if points else ()
     marks: dict[int, Mapping[str, curves.Costs]] = {}
     at: dict[int, Mapping[str, curves.Costs]] = {}
     for place, event in list(enumerate(log))[-_MARKS:]:
         if not event.sequence:  # at the very beginning there is nothing to mark
             continue
         if event.sequence not in at:
-            at[event.sequence] = costs(load_study(project, upto=event.sequence))
+            before = (label for label in study.labels if label.sequence <= event.sequence)
+            at[event.sequence] = costs(replace(study, labels=tuple(before)))
         marks[place] = at[event.sequence]
     return Curves(points, curves.rows(points), log, marks)
 

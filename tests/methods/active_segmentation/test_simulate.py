@@ -8,12 +8,12 @@ from attar.data.segments.cuts import Segmented
 from attar.data.segments.legal import legal
 from attar.errors import ConfigError, DataError
 from attar.methods.active_segmentation.annotators import Annotator
-from attar.methods.active_segmentation.arms import uid
+from attar.methods.active_segmentation.arms import random_order, reserve, uid
 from attar.methods.active_segmentation.drawing import DrawConfig
 from attar.methods.active_segmentation.events import Event
 from attar.methods.active_segmentation.labels import Label
 from attar.methods.active_segmentation.made_up import frequent_words, make_up
-from attar.methods.active_segmentation.measuring import measure
+from attar.methods.active_segmentation.measuring import costs, measure
 from attar.methods.active_segmentation.rules import join_prefix
 from attar.methods.active_segmentation.simulate import Happening, Replay, replay
 from attar.methods.active_segmentation.study import begin, draw, fit_arms, samples
@@ -154,24 +154,26 @@ def test_a_stale_test_set_keeps_the_old_truth():
 
 def test_new_text_below_the_threshold_is_served_first():
     first, more = GOLD[:60], GOLD[60:]
-    made = Replay.of(first, config=options(), minimum=10)
+    arms = {"random": options().arms["random"]}
+    made = Replay.of(first, config=options(arms=arms), minimum=10, union=False)
     event = Event(kind="corpus.add", after="s2")
     happening = Happening(batch=2, event=event, add=more)
-    replay(made, budgets={"random": 450, "active": 450}, happenings=[happening])
+    replay(made, budgets={"random": 900}, happenings=[happening])
     study = made.study
     assert study.snapshot == "s2"
     served = study.served("random")
     free = [n for n in study.sentences if n not in study.reserved]
-    from attar.methods.active_segmentation.arms import random_order
-
     assert set(served) == set(random_order(free)[: len(served)])
     assert len(study.sentences) == len(GOLD)
+    assert study.reserved == reserve(list(study.sentences), threshold=study.threshold)
+    assert len(study.reserved) > 10
+    assert {uid(row.text) for row in made.test()} == study.reserved
 
 
 def test_a_corpus_without_gold_is_refused():
     with pytest.raises(DataError, match="segmented as a whole, found none"):
         Replay.of([Segmented("กา", (), ())], config=options())
-    with pytest.raises(ConfigError, match="probability from 0 to 0.5"):
+    with pytest.raises(ConfigError, match="a probability from 0"):
         Annotator(flip=0.9)
 
 
@@ -196,3 +198,23 @@ def test_made_up_documents_have_words_of_their_own():
         for name in ("d0000", "d0001")
     )
     assert len(first & second) < 0.6 * min(len(first), len(second))
+
+
+def test_what_a_policy_asks_for_again_is_answered_and_paid_again():
+    rule = join_prefix(["การ", "ความ"])
+    event = Event(kind="guideline.change", after="g2", policy="relabel", query=r"\|(การ|ความ)\|")
+    made = Replay.of(GOLD, config=options(), minimum=20)
+    made.batch()
+    before = costs(made.study)["random"]
+    made.happen(Happening(batch=1, event=event, rule=rule))
+    old = {row.meta["id"] for row in samples(made.study)["random"]}
+    made.batch([])
+    again = [label.uid for label in made.study.labels if label.guideline == "g2"]
+    again = [name for name in again if name not in made.study.reserved]
+    assert set(again) == set(made.study.served("random")) - old
+    assert again
+    after = costs(made.study)["random"]
+    assert after.sentences == before.sentences + len(again)
+    assert after.seconds > before.seconds
+    truth = {tuple(rule.rewrite(row.tokens)) for row in GOLD}
+    assert {tuple(row.tokens) for row in samples(made.study)["random"]} <= truth

@@ -8,7 +8,6 @@ layout.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -87,18 +86,20 @@ def features(layout: Layout, *, dictionary: Dictionary | None, bits: int) -> Ite
             pattern = pattern << np.uint32(4) | kinds[REACH + at :][:rows]
         parts.append([pattern])
     if dictionary is not None:
-        begin, end, across = _words(layout, dictionary)
+        begin, end, across = word_lengths(layout, dictionary)
         parts += [[begin], [end], [across], [begin * np.uint32(LONGEST + 1) + end]]
     for number, part in enumerate(parts):
         yield _hashed(number, part, bits)
 
 
-def feature_matrix(layout: Layout, *, dictionary: Dictionary | None, bits: int) -> NDArray[Any]:
-    """The features of all rows, `(R, F)` int32."""
+def feature_matrix(
+    layout: Layout, *, dictionary: Dictionary | None, bits: int, rows: Rows | None = None
+) -> NDArray[np.int32]:
+    """The features of some rows, or of all, `(R, F)` int32."""
     count = 1 + len(CHARACTERS) + len(TYPES) + (4 if dictionary else 0)
-    matrix = np.empty((layout.rows, count), np.int32)
+    matrix = np.empty((layout.rows if rows is None else len(rows), count), np.int32)
     for number, found in enumerate(features(layout, dictionary=dictionary, bits=bits)):
-        matrix[:, number] = found
+        matrix[:, number] = found if rows is None else found[rows]
     return matrix
 
 
@@ -142,7 +143,7 @@ def _table() -> Codes:
 _TABLE = _table()
 
 
-def _words(layout: Layout, dictionary: Dictionary) -> tuple[Codes, Codes, Codes]:
+def word_lengths(layout: Layout, dictionary: Dictionary) -> tuple[Codes, Codes, Codes]:
     """At each row: characters of the longest word that begins there, that ends just before it, and
     that goes on across it, at most `LONGEST`; 0: none.
     """

@@ -91,8 +91,9 @@ def measure(
         known = frozenset(token for row in rows[name] for token in row.tokens)
         counts = score(model, test, known=known)
         scores = _scores(counts)
-        for value in sorted({str(row.meta.get(by, "")) for row in test}) if by else ():
-            part = [c for c, row in zip(counts, test, strict=True) if row.meta.get(by, "") == value]
+        groups = [str(row.meta.get(by, "")) for row in test] if by else []
+        for value in sorted(set(groups)):
+            part = [one for one, group in zip(counts, groups, strict=True) if group == value]
             scores[f"word_f1[{value}]"] = segmentation.word_f1(segmentation.total(part))
         points.append(
             Point(
