@@ -1,7 +1,9 @@
 """The annotation service for tests: a small project, people, and the service over both."""
 
+import hashlib
 import shutil
 import threading
+import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib.resources import files
@@ -81,7 +83,9 @@ def make_project(
     from attar.data.segments.cuts import Segmented
     from attar.methods.active_segmentation.arms import uid
 
-    own = Settings(**({"reserve_fraction": 0.0, "reserve_minimum": 0, "control_share": 0.0} | settings))
+    own = Settings(
+        **({"reserve_fraction": 0.0, "reserve_minimum": 0, "control_share": 0.0} | settings)
+    )
     project = create_project(folder, guideline=GUIDELINE, settings=own, name="Thai words")
     corpus.add(project, [Segmented(text, cuts=(), decided=()) for text in texts])
     for name, role in people.items():
@@ -104,7 +108,12 @@ def make_project(
                 positions=None if positions is None else tuple(positions),
             )
             (name,) = ask(session, [task], seed=13, now=0.0)
-            pick: dict[str, Any] = {"sentence": uid(text), "task": name, "rank": i, "score": 0.987654}
+            pick: dict[str, Any] = {
+                "sentence": uid(text),
+                "task": name,
+                "rank": i,
+                "score": 0.987654,
+            }
             arm = ("random", "active")[i % 2]
             session.add(
                 PickRow(arm=arm, batch=0, probability=None, positions=positions, **pick, **batch)
@@ -148,3 +157,22 @@ def log_in(client: TestClient, name: str, *, password: str = PASSWORD) -> Any:
         token = page.partition('name="csrf" content="')[2].partition('"')[0]
         client.headers["x-csrf-token"] = token
     return response
+
+
+def answer(given: dict[str, Any], **changes: Any) -> dict[str, Any]:
+    """An answer to what `/api/next` gave, as the editor sends it."""
+    digest = hashlib.sha256(given["text"].encode()).hexdigest()
+    body = {"id": str(uuid.uuid4()), "task": given["task"], "text_sha": digest}
+    body |= {"cuts": [2], "guideline": given["guideline"]["version"], "active_ms": 1200}
+    body["events"] = [{"ms": 500, "kind": "toggle", "at": 2}]
+    return body | changes
+
+
+def answer_all(client: TestClient, cuts: Mapping[str, Sequence[int]]) -> int:
+    """Answer what comes, until nothing does; how many it was."""
+    count = 0
+    while (given := client.get("/api/next").json())["task"] is not None:
+        body = answer(given, cuts=list(cuts.get(given["text"], ())))
+        assert client.post("/api/annotations", json=body).status_code == 201
+        count += 1
+    return count

@@ -1,6 +1,8 @@
 """What administrators see and change: routes and pages."""
 
+import io
 import json
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -42,7 +44,7 @@ def test_the_state_of_the_project(ada: TestClient) -> None:
         ("random", 3, 3),
         ("active", 3, 3),
     ]
-    assert state["queue"] == [["arm", "open", 6]]
+    assert state["queue"] == {"arm": {"open": 6}}
     assert {one["name"] for one in state["people"]} == {"anna", "boon"}
 
 
@@ -135,6 +137,23 @@ def test_texts_are_imported(ada: TestClient, tmp_path: Path) -> None:
         assert said in message(refused)
         assert "attar-upload" not in message(refused)
     assert ada.post("/api/admin/import", content=b"x" * (5 * 2**20)).status_code == 413
+
+
+def test_labels_and_the_whole_project_are_exported(ada: TestClient) -> None:
+    with annotation_site.client(ada.app, "anna") as anna:
+        given = anna.get("/api/next").json()
+        anna.post("/api/annotations", json=annotation_site.answer(given))
+    plain = ada.get("/api/admin/export?format=jsonl&arm=")
+    (row,) = [json.loads(line) for line in plain.text.splitlines()]
+    assert (row["text"], row["cuts"]) == (given["text"], [2])
+    assert 'filename="labels-all.jsonl"' in plain.headers["content-disposition"]
+    whole = ada.get("/api/admin/export?format=project")
+    names = zipfile.ZipFile(io.BytesIO(whole.content)).namelist()
+    assert "project.json" in names
+    for query in ("format=word", "format=jsonl&arm=none"):
+        refused = ada.get(f"/api/admin/export?{query}")
+        assert refused.status_code == 400, query
+    assert anna.get("/api/admin/export").status_code in (401, 403)
 
 
 def test_curves_of_a_project_without_any(ada: TestClient) -> None:

@@ -1,6 +1,5 @@
 """The routes of the editor: what they give, what they refuse, and what they never tell."""
 
-import hashlib
 import json
 import uuid
 from collections.abc import Iterator
@@ -11,6 +10,7 @@ import pytest
 from fastapi.testclient import TestClient
 
 import annotation_site
+from annotation_site import answer
 from attar.annotate import accounts, events
 
 
@@ -36,14 +36,6 @@ def app(project: Any) -> Any:
 def anna(app: Any) -> Iterator[TestClient]:
     with annotation_site.client(app, "anna") as client:
         yield client
-
-
-def answer(given: dict[str, Any], **changes: Any) -> dict[str, Any]:
-    digest = hashlib.sha256(given["text"].encode()).hexdigest()
-    body = {"id": str(uuid.uuid4()), "task": given["task"], "text_sha": digest}
-    body |= {"cuts": [2], "guideline": given["guideline"]["version"], "active_ms": 1200}
-    body["events"] = [{"ms": 500, "kind": "toggle", "at": 2}]
-    return body | changes
 
 
 def act(**more: Any) -> dict[str, Any]:
@@ -227,7 +219,10 @@ def test_scripts_use_tokens(app: Any, project: Any) -> None:
 def test_logging_in_and_out(app: Any) -> None:
     with annotation_site.client(app) as client:
         wrong = annotation_site.log_in(client, "anna", password="guess")
-        assert (wrong.status_code, wrong.headers["content-type"]) == (401, "text/html; charset=utf-8")
+        assert (wrong.status_code, wrong.headers["content-type"]) == (
+            401,
+            "text/html; charset=utf-8",
+        )
         assert "the name or the password is wrong" in wrong.text
         assert "guess" not in wrong.text
         for next, where in (

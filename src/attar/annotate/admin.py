@@ -1,25 +1,33 @@
 """What administrators ask of the service: its state, events, arms, jobs, users, curves, files."""
 
 import re
+import shutil
 import tempfile
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query, Request, Response
+from fastapi.responses import FileResponse
 from pydantic import Field
+from starlette.background import BackgroundTask
 from starlette.concurrency import run_in_threadpool
 
-from attar.annotate import accounts, corpus, drawing, events, jobs
+from attar.annotate import accounts, corpus, drawing, events, export, jobs
 from attar.annotate.figures import SHOWN_AXES, load_curves
 from attar.annotate.overview import overview
 from attar.annotate.schemas import Body
 from attar.annotate.sessions import Admin
 from attar.annotate.store import Project
-from attar.errors import ConfigError, DataError
+from attar.data.segments.formats import FORMATS
+from attar.errors import ConfigError, DataError, require
 from attar.methods.active_segmentation.curves import AXES
 from attar.methods.active_segmentation.events import Event, Kind, Policy
 from attar.methods.active_segmentation.rules import Rule, RuleKind
+
+WHOLE = "project"
+"""The export that holds everything: history, events, batches, curves."""
+_FRESH = {"Cache-Control": "no-store"}
 
 Short = Annotated[str, Field(max_length=200)]
 Long = Annotated[str, Field(max_length=200_000)]
@@ -147,7 +155,23 @@ def router(project: Project) -> APIRouter:
     @routes.get("/curves.png", summary="A chart of them")
     def curves_png(visitor: Admin, axis: str = SHOWN_AXES[0]) -> Response:
         picture = load_curves(project).picture(axis=axis)
-        return Response(picture, media_type="image/png", headers={"Cache-Control": "no-store"})
+        return Response(picture, media_type="image/png", headers=_FRESH)
+
+    @routes.get("/export", summary="The labels in a format, or the whole project", response_model=None)
+    def export_labels(
+        visitor: Admin,
+        format: Annotated[str, Query(max_length=40)] = "jsonl",
+        arm: Annotated[str | None, Query(max_length=64)] = None,
+        guideline: Annotated[str | None, Query(max_length=40)] = None,
+    ) -> Response:
+        folder = Path(tempfile.mkdtemp(prefix="attar-export-"))
+        try:
+            file = _export(project, folder, format=format, arm=arm, guideline=guideline)
+        except BaseException:
+            shutil.rmtree(folder)
+            raise
+        gone = BackgroundTask(shutil.rmtree, folder)
+        return FileResponse(file, filename=file.name, background=gone, headers=_FRESH)
 
     @routes.post("/import", summary="Add texts to the corpus", status_code=201)
     async def add_texts(
@@ -210,6 +234,27 @@ def _import(
     return asdict(report)
 
 
+def _export(
+    project: Project, folder: Path, *, format: str, arm: str | None, guideline: str | None
+) -> Path:
+    """Write an export below a folder; of several files, an archive of them."""
+    name = re.sub(r"\W+", "-", f"labels-{arm or 'all'}").strip("-")
+    made = folder / name
+    if format == WHOLE:
+        export.export_project(project, output=made)
+    else:
+        known = FORMATS.get(format)
+        require(known is not None, "format", format, f"one of {', '.join((*FORMATS, WHOLE))}")
+        made.mkdir()
+        suffix = known.suffixes[0] if known and known.suffixes else ""
+        options = {"format": format, "arm": arm or None, "guideline": guideline or None}
+        export.export_labels(project, output=made / f"{name}{suffix}", **options)
+    files = [file for file in made.rglob("*") if file.is_file()]
+    if len(files) == 1 and format != WHOLE:
+        return files[0]
+    return Path(shutil.make_archive(str(folder / name), "zip", made))
+
+
 def _file(content: bytes, *, name: str, kind: str) -> Response:
-    headers = {"Content-Disposition": f'attachment; filename="{name}"', "Cache-Control": "no-store"}
+    headers = _FRESH | {"Content-Disposition": f'attachment; filename="{name}"'}
     return Response(content, media_type=kind, headers=headers)

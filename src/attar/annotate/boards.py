@@ -6,6 +6,7 @@ from fastapi import APIRouter, Request
 from fastapi.responses import HTMLResponse
 
 from attar.annotate import accounts, events
+from attar.annotate.admin import WHOLE
 from attar.annotate.agreeing import agreement
 from attar.annotate.figures import SHOWN_AXES, load_curves
 from attar.annotate.overview import Overview, overview
@@ -16,7 +17,14 @@ from attar.methods.active_segmentation.events import Kind, Policy
 from attar.methods.active_segmentation.rules import RuleKind
 
 #: kinds that have a form of their own, a button, or happen by themselves
-_ELSEWHERE = ("guideline.change", "corpus.add", "corpus.remove", "pause", "resume", "annotator.join")
+_ELSEWHERE = (
+    "guideline.change",
+    "corpus.add",
+    "corpus.remove",
+    "pause",
+    "resume",
+    "annotator.join",
+)
 
 
 def router(pages: Pages) -> APIRouter:
@@ -27,7 +35,7 @@ def router(pages: Pages) -> APIRouter:
     @routes.get("/dashboard")
     def dashboard(request: Request) -> HTMLResponse:
         visitor = admit(request, role="admin")
-        state, found = overview(project), load_curves(project)
+        found, state = load_curves(project), overview(project)
         with project.read() as session:
             log = events.events_of(session)
             text = events.guideline_text(session, state.guideline)
@@ -48,6 +56,7 @@ def router(pages: Pages) -> APIRouter:
             policies=sorted(get_args(Policy), reverse=True),
             rules=get_args(RuleKind),
             formats=list(FORMATS),
+            whole=WHOLE,
         )
 
     @routes.get("/users")
@@ -71,9 +80,9 @@ def _tiles(state: Overview) -> list[tuple[str, Any]]:
     return [
         ("annotations", state.annotations),
         ("staleness", state.staleness),
-        ("run", "–" if state.run is None else str(state.run)),
+        ("run", "-" if state.run is None else str(state.run)),
         ("guideline", state.guideline),
-        ("snapshot", state.snapshot or "–"),
+        ("snapshot", state.snapshot or "-"),
         ("sentences", state.sentences),
         ("reserved", state.reserved),
         ("evaluated", state.evaluated),

@@ -74,7 +74,7 @@ class Pages:
         template: str,
         *,
         visitor: Visitor | None = None,
-        status: int = 200,
+        http_status: int = 200,
         scripted: Sequence[str] = (),
         **values: Any,
     ) -> HTMLResponse:
@@ -84,12 +84,14 @@ class Pages:
             request: what was asked.
             template: its name, without `.html`.
             visitor: who asks.
-            status: of the response.
+            http_status: of the response.
             scripted: areas of the sentences that its scripts need.
             values: what the template shows.
         """
         words = self.words(request, visitor)
-        menu = [(path, name) for path, (name, role) in _MENU.items() if visitor and visitor.may(role)]
+        menu = [
+            (path, name) for path, (name, role) in _MENU.items() if visitor and visitor.may(role)
+        ]
         html = self._templates.get_template(f"{template}.html").render(
             t=words,
             language=words.language,
@@ -105,7 +107,7 @@ class Pages:
         )
         headers = policy(forms=True) | {"Vary": "Accept-Language, Cookie"}
         headers["Cache-Control"] = "no-store" if visitor else "no-cache"
-        return HTMLResponse(html, status, headers)
+        return HTMLResponse(html, http_status, headers)
 
     def error(self, request: Request, *, status: int, message: str) -> HTMLResponse:
         """A page that says what went wrong."""
@@ -114,7 +116,9 @@ class Pages:
             visitor = visitor_of(request)
         except Unauthenticated:
             visitor = None
-        return self.page(request, "error", visitor=visitor, status=status, code=status, message=message)
+        return self.page(
+            request, "error", visitor=visitor, http_status=status, code=status, message=message
+        )
 
 
 def router(pages: Pages) -> APIRouter:
@@ -145,9 +149,7 @@ def router(pages: Pages) -> APIRouter:
         items = past(project, annotator=visitor.name, limit=200)["items"]
         for item in items:
             item["words"] = tokens_of(item["text"], item["cuts"] or ())
-        return pages.page(
-            request, "history", visitor=visitor, scripted=("editor",), items=items
-        )
+        return pages.page(request, "history", visitor=visitor, scripted=("editor",), items=items)
 
     @routes.get("/guideline")
     def guideline(request: Request) -> HTMLResponse:
@@ -169,7 +171,12 @@ def router(pages: Pages) -> APIRouter:
             opened = await run_in_threadpool(accounts.log_in, project, **sent)
         except (Unauthenticated, Throttled) as refusal:
             page = pages.page(
-                request, "login", status=refusal.status, error=str(refusal), name=name, next=next
+                request,
+                "login",
+                http_status=refusal.status,
+                error=str(refusal),
+                name=name,
+                next=next,
             )
             if isinstance(refusal, Throttled):
                 page.headers["Retry-After"] = str(round(refusal.retry_after))

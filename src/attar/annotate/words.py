@@ -18,7 +18,7 @@ class Words:
     language: str
 
     def __call__(self, key: str, **values: object) -> str:
-        """The sentence for a key, with `{name}` replaced by values; a KeyError where there is none."""
+        """The sentence for a key, with `{name}` replaced by values. KeyError: there is none."""
         return texts(self.language)[key].format(**values)
 
     def under(self, *areas: str) -> dict[str, str]:
