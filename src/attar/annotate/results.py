@@ -109,7 +109,7 @@ def transfer(project: str | Path, *, segmenter: SegmenterConfig = SegmenterConfi
 def export(
     project: str | Path,
     *,
-    output: str | Path,
+    output: str | Path | None = None,
     format: str | None = None,
     arm: str | None = None,
     guideline: str | None = None,
@@ -121,7 +121,7 @@ def export(
 
     Args:
         project: its folder.
-        output: a new file for labels, or a new folder for everything.
+        output: must be given: a new file for labels, or a new folder for everything.
         format: of the file; None: told by its name.
         arm: only what it drew: random or active; None: all, the evaluation sentences with them.
         guideline: only labels that follow it; None: all, as events leave them.
@@ -135,6 +135,8 @@ def export(
         ConfigError: there is no project, no such arm or version or format, or the output is there.
         DataError: nothing is labelled yet, or the format cannot hold it.
     """
+    if output is None:
+        raise ConfigError("say where labels go: --output FILE, or for everything --output FOLDER")
     whole = format is None and not Path(output).suffix
     with (
         recorded("export", project=project, output=output, arm=arm, guideline=guideline) as run,
