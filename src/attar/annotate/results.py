@@ -6,6 +6,7 @@ from pathlib import Path
 
 from sqlalchemy import select
 
+from attar.annotate.agreeing import agreement
 from attar.annotate.charts import Axis, require_ending, write_curves
 from attar.annotate.converting import written_as
 from attar.annotate.exporting import export_project, labelled, read_export
@@ -172,7 +173,7 @@ def agree(project: str | Path, *, by: Sequence[str] = ("guideline",)) -> Run:
 
     Args:
         project: its folder.
-        by: what to tell apart.
+        by: what to tell apart: arm, guideline, annotators.
 
     Returns:
         The record: `details["groups"]` has a row for each.
@@ -181,7 +182,15 @@ def agree(project: str | Path, *, by: Sequence[str] = ("guideline",)) -> Run:
         ConfigError: there is no project, or nothing of that name to tell apart.
         DataError: no two people have labelled the same sentence.
     """
-    raise NotImplementedError
+    with recorded("agree", project=project, by=[*by]) as run, open_project(project) as opened:
+        found = agreement(opened, by=by)
+        if not found:
+            raise DataError(
+                "expected sentences that two people have labelled, found none; --overlap-share of "
+                "attar annotate init says how many are shared"
+            )
+        run.details = {"groups": [asdict(one) for one in found]}
+    return run
 
 
 def _measured(project: str | Path) -> tuple[Sequence[Point], Study]:

@@ -72,7 +72,7 @@ def agree(
     project
         Folder of a project.
     by
-        What to tell apart, separated by commas: arm, guideline, document, prefill, week.
+        What to tell apart, separated by commas: arm, guideline, annotators.
     json_to
         Write the record as JSON to this new file; `-` prints JSON instead of the table.
     """
