@@ -39,53 +39,27 @@ LEVELS = 5  # scores at which the ratio is printed besides
 GENRES = {"best": ("article", "news"), "wisesight": ("wisesight",)}
 
 
+FULL = {"pool": 4000, "test": 600, "queries": 5000, "batch": 500, "whole": 40000, "step": 2000}
+QUICK = {"pool": 500, "test": 150, "queries": 600, "batch": 300, "whole": 4000, "step": 1000}
+
+
 def settings(quick: bool) -> dict[str, Any]:
     """Sizes of a run."""
     if quick:
-        sizes = {
-            "pool": 600,
-            "test": 200,
-            "queries": 900,
-            "batch": 300,
-            "whole": 4000,
-            "step": 1000,
-        }
-        return sizes | {"replays": 4, "refits": 2, "seeds": [1]}
-    sizes = {"pool": 8000, "test": 600, "queries": 5000, "batch": 500, "whole": 50000, "step": 2000}
-    return sizes | {"replays": REPLAYS, "refits": 5, "seeds": [1, 2, 3]}
+        return QUICK | {"replays": 3, "refits": 2, "random": 6000, "seeds": [1]}
+    return FULL | {"replays": REPLAYS, "refits": 5, "random": 12000, "seeds": [1, 2, 3]}
 
 
 def cells(quick: bool) -> Iterator[dict[str, Any]]:
     """All studies: what is compared, where, with which seed."""
     seeds = settings(quick)["seeds"]
-    for seed in seeds:
-        yield {
-            "kind": "queries",
-            "corpus": "best",
-            "dictionary": "pythainlp",
-            "flip": 0,
-            "seed": seed,
-        }
+    asked = {"kind": "queries", "corpus": "best", "dictionary": "pythainlp", "flip": 0.0}
+    yield from ({**asked, "seed": seed} for seed in seeds)
     if not quick:
-        for seed in seeds:
-            yield {
-                "kind": "queries",
-                "corpus": "wisesight",
-                "dictionary": "pythainlp",
-                "flip": 0,
-                "seed": seed,
-            }
-        for changes in ({"dictionary": None}, {"flip": 0.02}):
-            yield {
-                "kind": "queries",
-                "corpus": "best",
-                "dictionary": "pythainlp",
-                "flip": 0,
-                "seed": 1,
-                **changes,
-            }
-        for seed in seeds:
-            yield {"kind": "whole sentences", "corpus": "best", "seed": seed}
+        yield from ({**asked, "corpus": "wisesight", "seed": seed} for seed in seeds)
+        yield {**asked, "dictionary": None, "seed": 1}
+        yield {**asked, "flip": 0.02, "seed": 1}
+        yield from ({"kind": "whole sentences", "corpus": "best", "seed": seed} for seed in seeds)
     for seed in range(settings(quick)["replays"]):
         yield {"kind": "two random arms", "corpus": "best", "seed": seed}
 
@@ -121,8 +95,8 @@ def queries(cell: dict[str, Any], args: Any) -> dict[str, Any]:
         annotators=[Annotator(flip=float(cell["flip"]))],
         union=False,
     )
-    budgets = dict.fromkeys(arms, sizes["queries"]) | {"random sentences": sizes["whole"]}
-    replay(made, budgets=budgets)
+    spent = {arm: sizes["queries"] for arm in arms} | {"random sentences": sizes["whole"]}
+    replay(made, budgets=spent)
     return {"points": rows(made.points), "test": len(made.test()), "warnings": made.warnings}
 
 
@@ -135,7 +109,7 @@ def whole_sentences(cell: dict[str, Any], args: Any) -> dict[str, Any]:
         "total entropy": DrawConfig(strategy="total_token_entropy", **drawn),
     }
     made = study(cell, args, arms=arms, refits=5)
-    replay(made, budgets=dict.fromkeys(arms, 30000))
+    replay(made, budgets={arm: 30000 for arm in arms})
     of = {arm: [point for point in made.points if point.arm == arm] for arm in arms}
     gaps = {
         f"{arm} - random": {
@@ -155,7 +129,7 @@ def two_random_arms(cell: dict[str, Any], args: Any) -> dict[str, Any]:
         for name in ("first", "second")
     }
     made = study(cell, args, arms=arms, refits=sizes["refits"])
-    replay(made, budgets=dict.fromkeys(arms, 8000 if args.quick else 16000))
+    replay(made, budgets={arm: sizes["random"] for arm in arms})
     first, second = ([p for p in made.points if p.arm == arm] for arm in arms)
     gap = difference(first, second)
     return {"difference": gap.to_dict(), "points": rows(made.points)}

@@ -8,10 +8,25 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Protocol
 
+from datasets import Dataset, DatasetDict
+
 from attar.artefacts import expanded
-from attar.data.segments import best, jsonl, raw
+from attar.data.segments import (
+    best,
+    character_tags,
+    conll2003,
+    conllu,
+    doccano,
+    hugging_face,
+    jsonl,
+    label_studio,
+    prodigy,
+    raw,
+    talpco,
+)
 from attar.data.segments.cuts import Segmented
 from attar.data.segments.guess import guess, suffix
+from attar.data.segments.hugging_face import is_data_set
 from attar.data.segments.streams import Offsets, OnPipe, Options, Report
 from attar.errors import ConfigError, DataError, did_you_mean
 
@@ -52,6 +67,15 @@ FORMATS: Mapping[str, Format] = MappingProxyType(
         "jsonl": Format(jsonl.read, jsonl.write, (".jsonl",)),
         "best": Format(best.read, best.write, (".txt", ".label")),
         "vistec": Format(best.read_vistec, best.write_vistec, (".txt",)),
+        "bio": Format(character_tags.read_bio, character_tags.write_bio, (".bio",)),
+        "bies": Format(character_tags.read_bies, character_tags.write_bies, (".bies",)),
+        "conllu": Format(conllu.read, conllu.write, (".conllu",)),
+        "conll2003": Format(conll2003.read, conll2003.write, (".conll",)),
+        "label-studio": Format(label_studio.read, label_studio.write, (".json",)),
+        "doccano": Format(doccano.read, doccano.write, (".jsonl",)),
+        "prodigy": Format(prodigy.read, prodigy.write, (".jsonl",)),
+        "talpco": Format(talpco.read, talpco.write, (".txt",)),
+        "datasets": Format(hugging_face.read, hugging_face.write, (".parquet",)),
         "lines": Format(raw.read, raw.write, (".txt",)),
     }
 )
@@ -59,7 +83,7 @@ FORMATS: Mapping[str, Format] = MappingProxyType(
 
 
 def read_segments(
-    source: str | Path,
+    source: str | Path | Dataset | DatasetDict,
     *,
     format: str | None = None,
     offsets: Offsets = "auto",
@@ -70,7 +94,7 @@ def read_segments(
     Where there are several files, the meta of each sentence names its own as `document`.
 
     Args:
-        source: files of one format, each also packed as .gz.
+        source: files of one format, each also packed as .gz; or a data set in memory.
         format: a name of `FORMATS`. None: told by names and contents.
         offsets: in what the offsets of a file count. auto: told by its texts.
         report: counts the sentences and what was tolerated. None: nobody asks.
@@ -82,8 +106,11 @@ def read_segments(
     if format is not None:
         _named(format)
     options = Options(offsets=offsets, report=Report() if report is None else report)
+    if isinstance(source, Dataset | DatasetDict):
+        rows = hugging_face.from_dataset(source, origin="the data set")
+        return _some(_counted(rows, None, "the data set", options.report), "the data set")
     files, root = _files(source, format)
-    return _read_all(files, root, format, options)
+    return _some(_read_all(files, root, format, options), str(source))
 
 
 def write_segments(
@@ -111,7 +138,15 @@ def write_segments(
         DataError: the format cannot hold a sentence.
     """
     options = Options(on_pipe, offsets, Report() if report is None else report)
-    _named(format).write(rows, expanded(path), options=options)
+    _named(format).write(_with_text(rows, options.report), expanded(path), options=options)
+
+
+def _with_text(rows: Iterable[Segmented], report: Report) -> Iterator[Segmented]:
+    for number, row in enumerate(rows, 1):
+        if row.text:
+            yield row
+        else:
+            report.note("empty texts that were left out", where=f"sentence {number}")
 
 
 def convert(
@@ -159,23 +194,36 @@ def _named(format: str) -> Format:
 def _read_all(
     files: list[Path], root: Path | None, format: str | None, options: Options
 ) -> Iterator[Segmented]:
-    report = options.report
-    before = report.rows
     for file in files:
         form = FORMATS[format or guess(file)]
-        for row in form.read(file, options=options):
-            if not row.text:
-                report.note("empty texts that were left out", where=str(file))
-                continue
-            if root is not None and "document" not in row.meta:
-                name = file.relative_to(root).as_posix()
-                row = replace(row, meta={**row.meta, "document": name})
-            report.rows += 1
-            yield row
+        name = file.relative_to(root).as_posix() if root else None
+        yield from _counted(form.read(file, options=options), name, str(file), options.report)
+
+
+def _counted(
+    rows: Iterator[Segmented], document: str | None, where: str, report: Report
+) -> Iterator[Segmented]:
+    """The sentences that have text, with the name of their document."""
+    before = report.rows
+    for row in rows:
+        if not row.text:
+            report.note("empty texts that were left out", where=where)
+            continue
+        if document is not None and "document" not in row.meta:
+            row = replace(row, meta={**row.meta, "document": document})
+        report.rows += 1
+        yield row
     if report.rows == before:
-        raise DataError(
-            f"expected sentences in {root or files[0]}, found none; give a file with text"
-        )
+        report.note("files without sentences", where=where)
+
+
+def _some(rows: Iterator[Segmented], where: str) -> Iterator[Segmented]:
+    """Refuse a source without any sentence."""
+    first = next(rows, None)
+    if first is None:
+        raise DataError(f"expected sentences in {where}, found none; give a file with text")
+    yield first
+    yield from rows
 
 
 def _files(source: str | Path, format: str | None) -> tuple[list[Path], Path | None]:
@@ -183,8 +231,10 @@ def _files(source: str | Path, format: str | None) -> tuple[list[Path], Path | N
     path = expanded(source)
     if path.is_file():
         return [path], None
+    if path.is_dir() and (format == "datasets" or (not format and is_data_set(path))):
+        return [path], None
     if path.is_dir():
-        known = {suffix for name, form in FORMATS.items() for suffix in form.suffixes}
+        known = {end for form in FORMATS.values() for end in form.suffixes}
         wanted = set(FORMATS[format].suffixes) if format else known
         found = [
             file

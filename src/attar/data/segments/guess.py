@@ -35,6 +35,8 @@ def guess(file: Path) -> str:
         DataError: the file cannot be read, or is not UTF-8.
     """
     end = suffix(file)
+    if file.is_dir():
+        return "datasets"
     if end in _BY_SUFFIX:
         return _BY_SUFFIX[end]
     head = [line.text for line in islice(lines(file, report=Report()), _HEAD)]

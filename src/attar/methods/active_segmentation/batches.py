@@ -19,17 +19,15 @@ Deviations (paper; here; why):
 """
 
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from attar.methods.active_segmentation.arms import keys
+from attar.methods.active_segmentation.beliefs import Beliefs
 from attar.methods.active_segmentation.features import features, lay_out
 from attar.methods.active_segmentation.ngrams import ngram_vectors
-
-if TYPE_CHECKING:
-    from attar.methods.active_segmentation.segmenter import Beliefs
 
 Array = NDArray[np.float64]
 
@@ -37,7 +35,7 @@ Array = NDArray[np.float64]
 _TEXTS = 5000
 
 
-def gradients(texts: Sequence[str], beliefs: "Sequence[Beliefs]", *, bits: int = 8) -> Array:
+def gradients(texts: Sequence[str], beliefs: Sequence[Beliefs], *, bits: int = 8) -> Array:
     """g = (1/n) sum_t (p_t - y_t) phi_t of each text, where y_t is 1 at the predicted cuts and
     phi_t the features of position t.
 
@@ -126,7 +124,7 @@ def densities(texts: Sequence[str]) -> Array:
     if not texts:
         return np.zeros(0)
     parts = [ngram_vectors(texts[start : start + _TEXTS]) for start in range(0, len(texts), _TEXTS)]
-    total = sum(np.asarray(part.sum(axis=0), np.float64).ravel() for part in parts)
+    total = sum(part.sum(axis=0, dtype=np.float64) for part in parts)
     return np.concatenate([part @ (total / len(texts)) for part in parts])
 
 

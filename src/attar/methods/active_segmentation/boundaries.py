@@ -10,7 +10,6 @@ from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,9 +17,7 @@ from numpy.typing import NDArray
 from attar.data.segments.legal import legal
 from attar.errors import require
 from attar.methods.active_segmentation.arms import uid
-
-if TYPE_CHECKING:
-    from attar.methods.active_segmentation.segmenter import Beliefs
+from attar.methods.active_segmentation.beliefs import Beliefs
 
 Array = NDArray[np.float64]
 
@@ -68,7 +65,7 @@ DEFAULT_LIMITS = Limits()
 
 def boundary_queries(
     texts: Sequence[str],
-    beliefs: "Sequence[Beliefs]",
+    beliefs: Sequence[Beliefs],
     *,
     budget: int,
     limits: Limits = DEFAULT_LIMITS,

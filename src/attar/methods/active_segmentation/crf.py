@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from attar.data.segments.cuts import Segmented
-from attar.methods.active_segmentation.chain import Bytes, Floats, marginals
+from attar.methods.active_segmentation.chain import EITHER, Bytes, Floats, marginals
 from attar.methods.active_segmentation.config import SegmenterConfig
 from attar.methods.active_segmentation.dictionary import Dictionary
 from attar.methods.active_segmentation.features import Layout, feature_matrix, lay_out
@@ -29,6 +29,7 @@ from attar.methods.active_segmentation.fitting import (
     minimum,
     permitted,
     spread,
+    tags_of,
 )
 
 
@@ -61,11 +62,13 @@ def fit_crf(
         dictionary: or None.
         weights: of the sentences, `(K, N)`.
     """
-    layout = lay_out([row.text for row in rows])
-    matrix = feature_matrix(layout, dictionary=dictionary, bits=config.hash_bits)
-    used = compact(matrix, bits=config.hash_bits)
+    layout = lay_out([row.text for row in rows], tags=tags_of(rows, config))
     allowed = permitted(layout, legal=config.legal)
     agreeing = constrained(rows, layout, allowed=allowed)
+    # elsewhere the score makes no difference
+    open_rows = np.flatnonzero(allowed == EITHER)
+    matrix = feature_matrix(layout, dictionary=dictionary, bits=config.hash_bits, rows=open_rows)
+    used = compact(matrix, bits=config.hash_bits)
     found = []
     for one in weights:
         loss = chain_loss(
@@ -89,23 +92,41 @@ def chain_loss(
 
     Each weight of a feature is the difference of CRFsuite's two, of state 1 and of state 0. Those
     are opposite where their penalty c2 (w_1^2 + w_0^2) is least, so that c2 w^2 / 2 is the same.
+
+    Args:
+        matrix: the features of the rows where both states are allowed, `(E, F)`.
+        layout: of the texts.
+        allowed: states at each row, `(R,)`.
+        agreeing: those of them that agree with the labels, `(R,)`.
+        weights: of the texts, `(N,)`.
+        c2: strength of the penalty.
     """
     texts = {"starts": layout.starts, "stops": layout.stops}
-    of_row = np.zeros(layout.rows)
-    for start, stop, weight in zip(layout.starts, layout.stops, weights, strict=True):
-        of_row[start:stop] = weight
+    open_rows = np.flatnonzero(allowed == EITHER)
+    of_row = weights[np.searchsorted(layout.starts, open_rows, side="right") - 1]
+    known = bool((agreeing[open_rows] != EITHER).all())
+    path = marginals(np.zeros(layout.rows), np.zeros((2, 2)), allowed=agreeing, **texts)
+    labels = path.begin[open_rows]
+
+    def agreement(scores: Floats, transitions: Floats) -> tuple[Floats, Floats, float]:
+        """Of the segmentations that agree: chances of a word, transitions, and log Z_y."""
+        if known:  # there is one
+            total = weights @ (path.pairs * transitions).sum((1, 2))
+            return labels, path.pairs, total + (of_row * scores[open_rows]) @ labels
+        bound = marginals(scores, transitions, allowed=agreeing, **texts)
+        return bound.begin[open_rows], bound.pairs, weights @ bound.log_z
 
     def loss(values: Floats) -> tuple[float, Floats]:
         transitions = values[-4:].reshape(2, 2)
         scores = np.zeros(layout.rows)
-        add_up(matrix, values, scores)
+        scores[open_rows] = add_up(matrix, values)
         free = marginals(scores, transitions, allowed=allowed, **texts)
-        bound = marginals(scores, transitions, allowed=agreeing, **texts)
+        begin, pairs, log_z = agreement(scores, transitions)
         gradient = c2 * values
         gradient[-4:] *= 2
         penalty = values @ gradient / 2
-        spread((free.begin - bound.begin) * of_row, matrix, gradient)
-        gradient[-4:] += np.einsum("n,nij->ij", weights, free.pairs - bound.pairs).ravel()
-        return float(weights @ (free.log_z - bound.log_z) + penalty), gradient
+        spread((free.begin[open_rows] - begin) * of_row, matrix, gradient)
+        gradient[-4:] += np.einsum("n,nij->ij", weights, free.pairs - pairs).ravel()
+        return float(weights @ free.log_z - log_z + penalty), gradient
 
     return loss

@@ -9,7 +9,6 @@ from collections.abc import Callable, Collection, Mapping, Sequence, Set
 from dataclasses import replace
 from functools import partial
 from types import MappingProxyType
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,10 +28,8 @@ from attar.methods.active_segmentation.ranking import (
     scored_by,
 )
 from attar.methods.active_segmentation.ranking import score_pool as score_pool
+from attar.methods.active_segmentation.segmenter import Segmenter
 from attar.methods.active_segmentation.walk import Walk, walk_of
-
-if TYPE_CHECKING:
-    from attar.methods.active_segmentation.segmenter import Segmenter
 
 Places = NDArray[np.intp]
 
@@ -93,7 +90,7 @@ def draw_active(
     pool: Sequence[Sentence],
     *,
     table: ScoreTable | None = None,
-    segmenter: "Segmenter | None" = None,
+    segmenter: Segmenter | None = None,
     model: str = "",
     drawn: Set[str],
     reserved: Set[str],

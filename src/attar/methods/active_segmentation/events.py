@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from types import MappingProxyType
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 from attar.data.segments.cuts import cuts_of, tokens_of
 from attar.errors import ConfigError, check_types, require
@@ -269,50 +269,51 @@ class Effect:
 
 
 _NONE = Effect("none", "none")
-EFFECTS: Mapping[Kind, Effect] = MappingProxyType(
-    {kind: _NONE for kind in get_args(Kind)}
-    | {
-        "corpus.add": Effect(
-            "scores of new text are high, so it is picked at once",
-            "no longer uniform until the new sentences below its threshold are labelled",
-            ("backfill", "rescore"),
-        ),
-        "corpus.remove": Effect(
-            "labels of removed sentences are no longer used",
-            "stays uniform: the removed sentences go from both",
-            ("rescore", "refit"),
-        ),
-        "guideline.change": Effect(
-            "uncertainty moves to the affected words, and old labels contradict new ones",
-            "old labels contradict new ones",
-            ("relabel test", "refit", "recompute", "rescore"),
-            ("migrate", "relabel", "tag", "drop", "keep"),
-        ),
-        "normaliser.change": Effect(
-            "offsets could move", "offsets could move", ("refit", "recompute", "rescore")
-        ),
-        "features.change": Effect(
-            "its sentences were picked for another model",
-            "none",
-            ("refit", "rescore", "check transfer"),
-        ),
-        "model.change": Effect(
-            "its sentences were picked for another model",
-            "none",
-            ("refit", "recompute", "rescore", "check transfer"),
-        ),
-        "hyper.change": Effect(
-            "its sentences were picked for another model", "none", ("refit", "rescore")
-        ),
-        "strategy.change": Effect("a mixture of two rules of selection", "none", ("new batch",)),
-        "prefill.change": Effect("corrections before and after differ", "the same"),
-        "evalset.change": Effect("none", "none", ("relabel test", "recompute")),
-        "annotator.join": Effect(
-            "their habits meet the hardest sentences",
-            "their habits meet average sentences",
-            ("train annotator", "raise overlap"),
-        ),
-        "annotator.leave": Effect("none", "none", (), ("keep", "drop")),
-        "tool.upgrade": Effect("unknown", "unknown", ("refit",)),
-    }
-)
+_EFFECTS: dict[Kind, Effect] = {
+    "corpus.add": Effect(
+        "scores of new text are high, so it is picked at once",
+        "no longer uniform until the new sentences below its threshold are labelled",
+        ("backfill", "rescore"),
+    ),
+    "corpus.remove": Effect(
+        "labels of removed sentences are no longer used",
+        "stays uniform: the removed sentences go from both",
+        ("rescore", "refit"),
+    ),
+    "guideline.change": Effect(
+        "uncertainty moves to the affected words, and old labels contradict new ones",
+        "old labels contradict new ones",
+        ("relabel test", "refit", "recompute", "rescore"),
+        ("migrate", "relabel", "tag", "drop", "keep"),
+    ),
+    "normaliser.change": Effect(
+        "offsets could move", "offsets could move", ("refit", "recompute", "rescore")
+    ),
+    "features.change": Effect(
+        "its sentences were picked for another model",
+        "none",
+        ("refit", "rescore", "check transfer"),
+    ),
+    "model.change": Effect(
+        "its sentences were picked for another model",
+        "none",
+        ("refit", "recompute", "rescore", "check transfer"),
+    ),
+    "hyper.change": Effect(
+        "its sentences were picked for another model", "none", ("refit", "rescore")
+    ),
+    "strategy.change": Effect("a mixture of two rules of selection", "none", ("new batch",)),
+    "prefill.change": Effect("corrections before and after differ", "the same"),
+    "evalset.change": Effect("none", "none", ("relabel test", "recompute")),
+    "annotator.join": Effect(
+        "their habits meet the hardest sentences",
+        "their habits meet average sentences",
+        ("train annotator", "raise overlap"),
+    ),
+    "annotator.leave": Effect("none", "none", (), ("keep", "drop")),
+    "tool.upgrade": Effect("unknown", "unknown", ("refit",)),
+    "annotator.train": _NONE,
+    "pause": _NONE,
+    "resume": _NONE,
+}
+EFFECTS: Mapping[Kind, Effect] = MappingProxyType(_EFFECTS)

@@ -10,6 +10,7 @@ from attar.compiled import compiled
 from attar.data.segments.cuts import Segmented
 from attar.data.segments.legal import illegal
 from attar.methods.active_segmentation.chain import BEGIN, EITHER, INSIDE, Bytes, Floats
+from attar.methods.active_segmentation.config import SegmenterConfig
 from attar.methods.active_segmentation.features import REACH, Layout
 
 Indices = NDArray[np.int32]
@@ -18,8 +19,10 @@ Loss = Callable[[Floats], tuple[float, Floats]]
 
 def permitted(layout: Layout, *, legal: bool) -> Bytes:
     """The states that a segmentation may have at each row, `(R,)`: a text begins with a word, and
-    with `legal` no word begins at an illegal position."""
-    allowed = np.full(layout.rows, EITHER, np.uint8)
+    with `legal` no word begins at an illegal position, nor between texts."""
+    edges = np.bincount(layout.starts, minlength=layout.rows + 1)
+    edges -= np.bincount(layout.stops, minlength=layout.rows + 1)
+    allowed = np.where(np.cumsum(edges[:-1]) > 0, EITHER, INSIDE).astype(np.uint8)
     if legal:  # characters of a gap join no cluster
         allowed[illegal(layout.text)[REACH - 1 :][: layout.rows]] = INSIDE
     allowed[layout.starts[layout.starts < layout.stops]] = BEGIN
@@ -43,13 +46,21 @@ def constrained(rows: Sequence[Segmented], layout: Layout, *, allowed: Bytes) ->
     return agreeing
 
 
+def tags_of(rows: Sequence[Segmented], config: SegmenterConfig) -> list[str] | None:
+    """The guideline of each row, where they are told apart; one without is of the present one."""
+    if config.tag is None:
+        return None
+    return [str(row.meta.get("guideline", config.tag)) for row in rows]
+
+
 def compact(matrix: Indices, *, bits: int) -> NDArray[np.int64]:
-    """Number the features from 0 by those that occur, in place; returns what each was before."""
-    seen = np.zeros(2**bits, bool)
-    numbers = np.zeros(2**bits, np.int32)
+    """Number the features from 0 by those that occur, frequent ones first, in place; returns what
+    each was before. Neighbours in memory are then used together."""
+    counts = np.zeros(2**bits, np.int64)
     for column in range(matrix.shape[1]):
-        seen[matrix[:, column]] = True
-    used = np.flatnonzero(seen)
+        counts += np.bincount(matrix[:, column], minlength=2**bits)
+    used = np.argsort(-counts, kind="stable")[: np.count_nonzero(counts)]
+    numbers = np.zeros(2**bits, np.int32)
     numbers[used] = np.arange(len(used), dtype=np.int32)
     for column in range(matrix.shape[1]):
         matrix[:, column] = numbers[matrix[:, column]]
@@ -63,13 +74,15 @@ def minimum(loss: Loss, *, size: int, iterations: int) -> Floats:
 
 
 @compiled
-def add_up(matrix, values, scores):
-    """Add the values of its features to each row's score."""
+def add_up(matrix, values):
+    """The sum of the values of each row's features, `(R,)`."""
+    sums = np.empty(len(matrix))
     for row in range(len(matrix)):
         total = 0.0
         for column in range(matrix.shape[1]):
             total += values[matrix[row, column]]
-        scores[row] += total
+        sums[row] = total
+    return sums
 
 
 @compiled

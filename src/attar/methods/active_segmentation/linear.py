@@ -8,8 +8,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from attar.errors import ConfigError, expect
-from attar.methods.active_segmentation.beliefs import Beliefs
-from attar.methods.active_segmentation.chain import Bytes, entropies, marginals, paths
+from attar.methods.active_segmentation.beliefs import (
+    Beliefs,
+    Chain,
+    beliefs_of,
+    best_cuts,
+)
 from attar.methods.active_segmentation.config import SegmenterConfig
 from attar.methods.active_segmentation.crf import Weights
 from attar.methods.active_segmentation.dictionary import Dictionary
@@ -20,7 +24,7 @@ from attar.methods.active_segmentation.features import (
     lay_out,
 )
 from attar.methods.active_segmentation.fitting import add_up, permitted
-from attar.methods.active_segmentation.vectors import ngram_vectors, projected
+from attar.methods.active_segmentation.ngrams import embedded
 
 
 class LinearModel:
@@ -89,91 +93,46 @@ class LinearModel:
                 f"expected at most {len(bags)} members, as many as bags were fitted, found "
                 f"{members}; fit with SegmenterConfig(bags={members})"
             )
-        layout = lay_out(texts)
+        layout = self._lay_out(texts)
+        matrix = feature_matrix(layout, dictionary=self.dictionary, bits=self.config.hash_bits)
+        chain = Chain(add_up(matrix, self._table), self.weights[0].transitions)
+        others = [
+            Chain(add_up(matrix, self._spread_out(bag)), bag.transitions) for bag in bags[:members]
+        ]
         allowed = permitted(layout, legal=self.config.legal)
-        matrix = self._matrix(layout)
-        where: dict[str, Any] = {
-            "allowed": allowed,
-            "starts": layout.starts,
-            "stops": layout.stops,
-        }
-        scores = np.zeros(layout.rows)
-        add_up(matrix, self._table, scores)
-        transitions = self.weights[0].transitions
-        known = marginals(scores, transitions, **where)
-        best = paths(scores, transitions, **where)
-        entropy = entropies(known, scores, transitions, starts=layout.starts)
-        probabilities = [known.begin]
-        for bag in bags[:members]:
-            scores = np.zeros(layout.rows)
-            add_up(matrix, self._spread_out(bag), scores)
-            probabilities.append(marginals(scores, bag.transitions, **where).begin)
-        stacked = np.stack(probabilities)
-        cuts = _cuts(best.states, layout)
-        found = []
-        for i, (start, stop) in enumerate(zip(layout.starts, layout.stops, strict=True)):
-            inner = stacked[:, start + 1 : stop]
-            found.append(
-                Beliefs(
-                    cuts=cuts[i],
-                    cut_probabilities=inner[0].copy(),
-                    log_probability=min(float(best.best[i] - known.log_z[i]), 0.0),
-                    second_log_probability=min(float(best.second[i] - known.log_z[i]), 0.0),
-                    entropy=float(entropy[i]),
-                    members=inner[1:].copy() if members else None,
-                )
-            )
-        return found
+        return beliefs_of(layout, chain, allowed=allowed, members=others)
 
     def segment(self, texts: Sequence[str]) -> list[tuple[int, ...]]:
         """The cuts of the best segmentation of each text."""
-        layout = lay_out(texts)
+        layout = self._lay_out(texts)
         allowed = permitted(layout, legal=self.config.legal)
         scores = np.zeros(layout.rows)
         bits = self.config.hash_bits
         for found in features(layout, dictionary=self.dictionary, bits=bits):
             scores += self._table[found]
-        states = paths(
-            scores,
-            self.weights[0].transitions,
-            allowed=allowed,
-            starts=layout.starts,
-            stops=layout.stops,
-        ).states
-        return _cuts(states, layout)
+        chain = Chain(scores, self.weights[0].transitions)
+        return best_cuts(layout, chain, allowed=allowed)
+
+    def _lay_out(self, texts: Sequence[str]) -> Layout:
+        """Texts, all with the tag of the present guideline if there are tags."""
+        tag = self.config.tag
+        return lay_out(texts, tags=None if tag is None else [tag] * len(texts))
 
     def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """Hashed character 2- to 5-grams, projected to 256 numbers, `(N, 256)`."""
-        return projected(ngram_vectors(texts))
+        return embedded(texts)
 
     def tensors(self) -> Mapping[str, NDArray[Any]]:
         """Features that have a weight, their weights of the model and each bag, and transitions."""
         used = self.weights[0].used
+        order = np.argsort(used)
         return {
-            "features": used.astype(np.int32),
-            "weights": np.stack([one.values for one in self.weights]),
+            "features": used[order].astype(np.int32),
+            "weights": np.stack([one.values[order] for one in self.weights]),
             "transitions": np.stack([one.transitions for one in self.weights]),
         }
-
-    def _matrix(self, layout: Layout) -> NDArray[Any]:
-        return feature_matrix(layout, dictionary=self.dictionary, bits=self.config.hash_bits)
 
     def _spread_out(self, weights: Weights) -> NDArray[np.float64]:
         table = np.zeros(2**self.config.hash_bits)
         table[weights.used] = weights.values
         return table
-
-
-def _cuts(states: Bytes, layout: Layout) -> list[tuple[int, ...]]:
-    """The offsets at which words begin in each text, without its start."""
-    begins = np.flatnonzero(states)
-    texts = np.searchsorted(layout.starts, begins, side="right") - 1
-    offsets = begins - layout.starts[texts]
-    inner = offsets > 0
-    offsets, texts = offsets[inner], texts[inner]
-    ends = np.searchsorted(texts, np.arange(len(layout.starts)), side="right")
-    listed = offsets.tolist()
-    return [
-        tuple(listed[first:last])
-        for first, last in zip([0, *ends[:-1].tolist()], ends.tolist(), strict=True)
-    ]

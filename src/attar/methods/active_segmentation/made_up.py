@@ -73,12 +73,10 @@ def make_up(
     shares = np.sqrt(counts)  # real frequencies would leave little but a few particles
     left_out = generator.random(len(vocabulary)) < unknown_share
     rows = []
-    for number in range(sentences):
-        if number % per_document == 0:
-            weights = _topic(shares, generator)
-        rows.append(
-            _sentence(vocabulary, weights, generator, document=f"d{number // per_document:04}")
-        )
+    for first in range(0, sentences, per_document):
+        weights, document = _topic(shares, generator), f"d{first // per_document:04}"
+        for _ in range(min(per_document, sentences - first)):
+            rows.append(_sentence(vocabulary, weights, generator, document=document))
     pairs = list(zip(vocabulary, left_out.tolist(), strict=True))
     return MadeUp(
         tuple(rows),

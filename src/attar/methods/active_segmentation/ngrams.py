@@ -4,10 +4,11 @@ Hashing features into a vector of fixed size: Weinberger et al. 2009, arXiv 0902
 """
 
 from collections.abc import Iterator, Sequence
+from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.sparse import csr_matrix
+from scipy.sparse import csr_array
 
 from attar.methods.active_segmentation.features import REACH, lay_out
 
@@ -19,10 +20,13 @@ SHORTEST, LONGEST = 2, 5
 #: characters of a shingle
 SHINGLE = 5
 
+#: columns of `embedded`, and of the vectors that it projects, as a power of two
+_WIDTH, _BITS = 256, 15
+
 _MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)
 
 
-def ngram_vectors(texts: Sequence[str], *, bits: int = 18) -> csr_matrix:
+def ngram_vectors(texts: Sequence[str], *, bits: int = 18) -> csr_array:
     """How often each character 2- to 5-gram occurs in each text, every row of length 1.
 
     Args:
@@ -45,7 +49,20 @@ def ngram_vectors(texts: Sequence[str], *, bits: int = 18) -> csr_matrix:
     values = counts / np.sqrt(squares)[owners].astype(np.float32)
     starts = np.searchsorted(owners, np.arange(len(texts) + 1))
     shape = (len(texts), 1 << bits)
-    return csr_matrix((values, columns.astype(np.int32), starts), shape=shape)
+    return csr_array((values, columns.astype(np.int32), starts), shape=shape)
+
+
+def embedded(texts: Sequence[str]) -> NDArray[np.float32]:
+    """`ngram_vectors` by a random matrix that is always the same, `(N, 256)`: distances are about
+    the same (Johnson & Lindenstrauss 1984).
+    """
+    return ngram_vectors(texts, bits=_BITS) @ _matrix()
+
+
+@cache
+def _matrix() -> NDArray[np.float32]:
+    made = np.random.default_rng(0).standard_normal((2**_BITS, _WIDTH), np.float32)
+    return made / np.float32(np.sqrt(_WIDTH))
 
 
 def shingles(texts: Sequence[str]) -> tuple[Hashes, Owners]:

@@ -2,14 +2,12 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from attar.errors import ConfigError, check_types, did_you_mean, require
 from attar.methods.active_segmentation.arms import RANDOM
+from attar.methods.active_segmentation.beliefs import Beliefs
 from attar.methods.active_segmentation.scores import SCORES, SIGNED
-
-if TYPE_CHECKING:
-    from attar.methods.active_segmentation.segmenter import Beliefs
 
 #: strategies that build a batch as a whole, out of a score or a segmenter's beliefs
 BATCHES = ("badge", "coreset", "density", "stochastic", "random")
@@ -85,7 +83,7 @@ class ScoreTable:
     """uid -> score, higher = ask sooner."""
     age: int = 0
     """Annotations submitted since."""
-    beliefs: Mapping[str, "Beliefs"] = field(default_factory=dict)
+    beliefs: Mapping[str, Beliefs] = field(default_factory=dict)
     """Of the sentences that the strategy may need them for; whatever is missing is computed."""
 
 

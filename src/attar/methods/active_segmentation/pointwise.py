@@ -24,6 +24,7 @@ from attar.methods.active_segmentation.fitting import (
     minimum,
     permitted,
     spread,
+    tags_of,
 )
 
 
@@ -35,11 +36,11 @@ def fit_pointwise(
     weights: Floats,
 ) -> list[Weights]:
     """Fit one regression for each row of `weights`; arguments as of `fit_crf`."""
-    layout = lay_out([row.text for row in rows])
+    layout = lay_out([row.text for row in rows], tags=tags_of(rows, config))
     allowed = permitted(layout, legal=config.legal)
     agreeing = constrained(rows, layout, allowed=allowed)
     decided = np.flatnonzero((allowed == EITHER) & (agreeing != EITHER))
-    matrix = feature_matrix(layout, dictionary=dictionary, bits=config.hash_bits)[decided]
+    matrix = feature_matrix(layout, dictionary=dictionary, bits=config.hash_bits, rows=decided)
     used = compact(matrix, bits=config.hash_bits)
     labels = (agreeing[decided] == BEGIN).astype(np.float64)
     sentence = np.searchsorted(layout.starts, decided, side="right") - 1
@@ -62,8 +63,7 @@ def point_loss(matrix: Indices, *, labels: Floats, weights: Floats, c2: float) -
     """
 
     def loss(values: Floats) -> tuple[float, Floats]:
-        scores = np.zeros(len(matrix))
-        add_up(matrix, values, scores)
+        scores = add_up(matrix, values)
         losses = np.logaddexp(0, scores)  # -log P(no word begins)
         gradient = c2 * values
         penalty = values @ gradient / 2

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator, Sequence, Set
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,11 +9,10 @@ from numpy.typing import NDArray
 from attar.errors import ConfigError, DataError, require
 from attar.methods.active_segmentation import batches
 from attar.methods.active_segmentation.arms import order
+from attar.methods.active_segmentation.beliefs import Beliefs
 from attar.methods.active_segmentation.picks import DrawConfig, ScoreTable, Sentence
 from attar.methods.active_segmentation.scores import ENSEMBLE, SCORES
-
-if TYPE_CHECKING:
-    from attar.methods.active_segmentation.segmenter import Beliefs, Segmenter
+from attar.methods.active_segmentation.segmenter import Segmenter
 
 Array = NDArray[np.float64]
 Places = NDArray[np.intp]
@@ -52,7 +50,7 @@ def scored_by(config: DrawConfig) -> str | None:
 def score_pool(
     pool: Sequence[Sentence],
     *,
-    segmenter: "Segmenter",
+    segmenter: Segmenter,
     model: str,
     reserved: Set[str],
     config: DrawConfig,
@@ -82,9 +80,10 @@ def score_pool(
             f"expected a strategy that scores sentences, found {config.strategy}; draw without a "
             "table"
         )
-    score = SCORES[config.base if strategy == "density" else strategy]
+    name = config.base if strategy == "density" else strategy
+    score = SCORES[name]
     members = 0
-    if score.__name__ in ENSEMBLE:
+    if name in ENSEMBLE:
         members = config.members or (10 if segmenter.config.kind == "character-cnn" else 5)
     needed = config.prefilter if config.strategy in ("badge", "boundaries") else 0
     values: dict[str, float] = {}
@@ -109,9 +108,7 @@ def score_pool(
     return ScoreTable(strategy, model, values, beliefs=_highest(kept, values, needed))
 
 
-def _highest(
-    kept: "dict[str, Beliefs]", values: dict[str, float], count: int
-) -> "dict[str, Beliefs]":
+def _highest(kept: dict[str, Beliefs], values: dict[str, float], count: int) -> dict[str, Beliefs]:
     """The beliefs of the sentences with the highest scores."""
     best = sorted(kept, key=values.__getitem__, reverse=True)[:count]
     return {name: kept[name] for name in best}
@@ -155,7 +152,7 @@ class Candidates:
         sentences: Sequence[Sentence],
         table: ScoreTable,
         *,
-        segmenter: "Segmenter | None",
+        segmenter: Segmenter | None,
         known: Sequence[Sentence],
         config: DrawConfig,
         seed: int,
@@ -189,9 +186,10 @@ class Candidates:
             ranks = self._perturbed(scored)
         best = scored[np.argsort(-ranks, kind="stable")]
         if self.config.strategy in ("badge", "coreset"):
-            some = np.sort(best[: self.config.prefilter])
+            count = max(1, self.config.prefilter // self.config.strata)
+            some = np.sort(best[:count])
             yield from (int(some[index]) for index in self._diverse(some, picked))
-            best = best[self.config.prefilter :]
+            best = best[count:]
         yield from best.tolist()
         yield from places[np.isnan(self.scores[places])].tolist()
 
@@ -222,7 +220,7 @@ class Candidates:
         best = scored[np.argsort(-self.scores[scored], kind="stable")][: self.config.prefilter]
         return [self.sentences[place] for place in np.sort(best)]
 
-    def beliefs(self, sentences: Sequence[Sentence]) -> "list[Beliefs]":
+    def beliefs(self, sentences: Sequence[Sentence]) -> list[Beliefs]:
         """Of some sentences, from the table as far as it has them."""
         missing = [one for one in sentences if one.uid not in self.table.beliefs]
         found = dict(self.table.beliefs)
@@ -247,7 +245,7 @@ class Candidates:
         centres = self._asked().embed([one.text for one in known]) if known else None
         return batches.k_centre(self._asked().embed(texts), centres=centres)
 
-    def _asked(self) -> "Segmenter":
+    def _asked(self) -> Segmenter:
         if self.segmenter is None:
             raise ConfigError(
                 "a batch by badge, coreset or boundaries expects the segmenter, found only its "

@@ -19,16 +19,13 @@ best segmentation and y2 the second best; the first character always begins a wo
 import math
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import entr
 
 from attar.errors import ConfigError
-
-if TYPE_CHECKING:
-    from attar.methods.active_segmentation.segmenter import Beliefs
+from attar.methods.active_segmentation.beliefs import Beliefs
 
 Array = NDArray[np.float64]
 
@@ -41,48 +38,48 @@ def binary_entropy(p: Array) -> Array:
     return entr(p) + entr(1 - p)
 
 
-def least_confidence(beliefs: "Beliefs") -> float:
+def least_confidence(beliefs: Beliefs) -> float:
     """1 - P(y*), from 0 to 1."""
     return -math.expm1(beliefs.log_probability)
 
 
-def margin(beliefs: "Beliefs") -> float:
+def margin(beliefs: Beliefs) -> float:
     """-(P(y*) - P(y2)), from -1 to 0."""
     return math.exp(beliefs.second_log_probability) - math.exp(beliefs.log_probability)
 
 
-def sequence_entropy(beliefs: "Beliefs") -> float:
+def sequence_entropy(beliefs: Beliefs) -> float:
     """H(Y) in nats."""
     return beliefs.entropy
 
 
-def mnlp(beliefs: "Beliefs") -> float:
+def mnlp(beliefs: Beliefs) -> float:
     """-log P(y*) / n, in nats per character."""
     return -beliefs.log_probability / _length(beliefs)
 
 
-def total_token_entropy(beliefs: "Beliefs") -> float:
+def total_token_entropy(beliefs: Beliefs) -> float:
     """Sum of h(p_t), in nats."""
     return float(binary_entropy(beliefs.cut_probabilities).sum())
 
 
-def mean_token_entropy(beliefs: "Beliefs") -> float:
+def mean_token_entropy(beliefs: Beliefs) -> float:
     """Sum of h(p_t) / n, in nats per character."""
     return total_token_entropy(beliefs) / _length(beliefs)
 
 
-def min_margin(beliefs: "Beliefs") -> float:
+def min_margin(beliefs: Beliefs) -> float:
     """-min |2 p_t - 1|, from -1 to 0."""
     return -float(np.abs(2 * beliefs.cut_probabilities - 1).min(initial=1.0))
 
 
-def topk_entropy(beliefs: "Beliefs") -> float:
+def topk_entropy(beliefs: Beliefs) -> float:
     """Mean of the three largest h(p_t), or of all where there are fewer, in nats."""
     entropies = binary_entropy(beliefs.cut_probabilities)
     return float(np.sort(entropies)[-TOP:].mean()) if len(entropies) else 0.0
 
 
-def bald(beliefs: "Beliefs") -> float:
+def bald(beliefs: Beliefs) -> float:
     """Mutual information between a cut and the member, in nats per character."""
     members = _members(beliefs)
     together = binary_entropy(members.mean(axis=0)).sum()
@@ -91,14 +88,14 @@ def bald(beliefs: "Beliefs") -> float:
     return max(0.0, float(together - apart)) / _length(beliefs)
 
 
-def vote_entropy(beliefs: "Beliefs") -> float:
+def vote_entropy(beliefs: Beliefs) -> float:
     """Entropy of the members' votes, cut or not, in nats per character."""
     votes = (_members(beliefs) > 0.5).mean(axis=0)
     return float(binary_entropy(votes).sum()) / _length(beliefs)
 
 
 #: by name
-SCORES: Mapping[str, Callable[["Beliefs"], float]] = MappingProxyType(
+SCORES: Mapping[str, Callable[[Beliefs], float]] = MappingProxyType(
     {
         score.__name__: score
         for score in (
@@ -121,11 +118,11 @@ SIGNED = frozenset({"margin", "min_margin"})
 ENSEMBLE = frozenset({"bald", "vote_entropy"})
 
 
-def _length(beliefs: "Beliefs") -> int:
+def _length(beliefs: Beliefs) -> int:
     return len(beliefs.cut_probabilities) + 1
 
 
-def _members(beliefs: "Beliefs") -> Array:
+def _members(beliefs: Beliefs) -> Array:
     """`(K, n - 1)`."""
     if beliefs.members is None:
         raise ConfigError(

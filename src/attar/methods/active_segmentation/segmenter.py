@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -144,7 +145,10 @@ def fit(
     counted = _checked(rows, weights)
     dictionary = load_dictionary(config.dictionary)
     if config.kind == "character-cnn":
-        raise ConfigError("not yet")
+        from attar.methods.active_segmentation.character_cnn import fit_network  # imports torch
+
+        network = fit_network(rows, config=config, dictionary=dictionary, weights=counted)
+        return Segmenter(config, network, dictionary=dictionary)
     fitted = _linear(rows, config=config, dictionary=dictionary, weights=counted)
     model = LinearModel(config, dictionary=dictionary, weights=fitted)
     return Segmenter(config, model, dictionary=dictionary)
@@ -175,8 +179,18 @@ def _linear(
 
 
 def _model(stored: files.Stored) -> Model:
+    """The model that some tensors are of.
+
+    Raises:
+        DataError: they are of none of this configuration.
+    """
+    kind: Any = LinearModel
+    if stored.config.kind == "character-cnn":
+        from attar.methods.active_segmentation.character_cnn import NetworkModel  # imports torch
+
+        kind = NetworkModel
     try:
-        return LinearModel.from_tensors(
+        return kind.from_tensors(
             stored.config, dictionary=stored.dictionary, tensors=stored.tensors
         )
     except DataError as error:

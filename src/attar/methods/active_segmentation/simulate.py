@@ -13,8 +13,8 @@ from attar.methods.active_segmentation.annotators import Annotator
 from attar.methods.active_segmentation.arms import uid as uid_of
 from attar.methods.active_segmentation.curves import Point
 from attar.methods.active_segmentation.drawing import Pick, Sentence
-from attar.methods.active_segmentation.events import Event
-from attar.methods.active_segmentation.labels import Label
+from attar.methods.active_segmentation.events import Event, relabelling
+from attar.methods.active_segmentation.labels import Label, answers
 from attar.methods.active_segmentation.measuring import measure
 from attar.methods.active_segmentation.rules import Rule
 from attar.methods.active_segmentation.segmenter import Segmenter
@@ -25,6 +25,7 @@ from attar.methods.active_segmentation.study import (
     begin,
     draw,
     fit_arms,
+    grown,
     samples,
     test_set,
 )
@@ -144,16 +145,16 @@ class Replay:
         event = replace(happening.event, sequence=self.study.sequence)
         if event.kind == "guideline.change":
             event = replace(event, before=self.guideline)
-        for uid, row in _by_uid(happening.add).items():
-            if uid not in self.gold:
-                self.gold[uid], self.meta[uid] = row.cuts, row.meta
-        new = {uid: _sentence(uid, row) for uid, row in _by_uid(happening.add).items()}
-        self.study = replace(
-            self.study,
-            events=(*self.study.events, event),
-            sentences={**new, **self.study.sentences},
-            snapshot=event.after if new and event.after else self.study.snapshot,
-        )
+        self.study = replace(self.study, events=(*self.study.events, event))
+        if happening.add:
+            new = _by_uid(happening.add)
+            self.gold = {uid: row.cuts for uid, row in new.items()} | self.gold
+            self.meta = {uid: row.meta for uid, row in new.items()} | self.meta
+            self.study = grown(
+                self.study,
+                (_sentence(uid, row) for uid, row in new.items()),
+                snapshot=event.after or self.study.snapshot,
+            )
         if happening.rule is not None:
             self.gold = {
                 uid: cuts_of(happening.rule.rewrite(_tokens(self.study, uid, cuts)))
@@ -168,9 +169,10 @@ class Replay:
         Returns:
             What each arm spent, in the unit of its budget.
         """
+        self._relabel()
         spent = {}
         before = self.study  # all arms draw before anybody answers
-        for arm in arms or list(self.study.config.arms):
+        for arm in self.study.config.arms if arms is None else arms:
             drawn = draw(before, arm, models=self.models)
             self.study = replace(self.study, picks=(*self.study.picks, *drawn.picks))
             self.warnings += [w for w in drawn.warnings if w not in self.warnings]
@@ -201,6 +203,17 @@ class Replay:
         )
         self.points += found
         return found
+
+    def _relabel(self) -> None:
+        """Whole answers to what a policy asks for again, which come before anything new."""
+        wanted = relabelling(
+            answers(self.study.labels),
+            events=self.study.events,
+            texts={uid: sentence.text for uid, sentence in self.study.sentences.items()},
+            first=self.study.config.guideline,
+        )
+        picks = {pick.uid: pick for pick in reversed(self.study.picks)}
+        self._answer([replace(picks[uid], positions=None) for uid in wanted if uid in picks])
 
     def _answer(self, picks: Sequence[Pick]) -> None:
         """Step 4: answers to what nobody has answered under the guideline in force."""

@@ -79,6 +79,9 @@ class Study:
     sentences: Mapping[str, Sentence] = field(default_factory=dict)
     """The corpus as it is now, by `uid`, the reserve with it."""
     reserved: frozenset[str] = frozenset()
+    """The sentences that are kept for evaluation."""
+    threshold: float = 0.0
+    """The key below which a sentence that joins the corpus is reserved, too."""
     picks: tuple[Pick, ...] = ()
     labels: tuple[Label, ...] = ()
     events: tuple[Event, ...] = ()
@@ -132,10 +135,22 @@ def begin(
         minimum: sentences that are reserved at least, see `arms.reserve_threshold`.
         snapshot: name of the state of the corpus.
     """
-    by_uid = {sentence.uid: sentence for sentence in sentences}
-    threshold = keys_of.reserve_threshold(list(by_uid), fraction=fraction, minimum=minimum)
-    kept = keys_of.reserve(list(by_uid), threshold=threshold)
-    return Study(config=config, sentences=by_uid, reserved=kept, snapshot=snapshot)
+    rows = list(sentences)
+    uids = [sentence.uid for sentence in rows]
+    threshold = keys_of.reserve_threshold(uids, fraction=fraction, minimum=minimum)
+    return grown(Study(config=config, threshold=threshold), rows, snapshot=snapshot)
+
+
+def grown(study: Study, sentences: Iterable[Sentence], *, snapshot: str) -> Study:
+    """A study with more text. What is there already stays as it is."""
+    new = {sentence.uid: sentence for sentence in sentences if sentence.uid not in study.sentences}
+    kept = keys_of.reserve(list(new), threshold=study.threshold)
+    return replace(
+        study,
+        sentences={**study.sentences, **new},
+        reserved=study.reserved | kept,
+        snapshot=snapshot,
+    )
 
 
 def draw(
@@ -189,8 +204,10 @@ def asked(study: Study, arm: str) -> dict[str, frozenset[int] | None]:
     for pick in study.picks:
         if pick.arm == arm and pick.uid in study.sentences:
             before = found.get(pick.uid, frozenset())
-            whole = pick.positions is None or before is None
-            found[pick.uid] = None if whole else before | {*pick.positions}
+            if pick.positions is None or before is None:
+                found[pick.uid] = None
+            else:
+                found[pick.uid] = before | {*pick.positions}
     return found
 
 
@@ -254,8 +271,15 @@ def fit_arms(
     """
     rows = samples(study) if rows is None else rows
     names = list(rows) if only is None else list(only)
-    options = config or study.config.segmenter
+    options = segmenter_config(study) if config is None else config
     return {name: fit(rows[name], config=options) for name in names if rows[name]}
+
+
+def segmenter_config(study: Study) -> SegmenterConfig:
+    """The study's options; after a change with the policy `tag`, with guidelines told apart."""
+    tagged = any(e.kind == "guideline.change" and e.policy == "tag" for e in study.events)
+    options = study.config.segmenter
+    return replace(options, tag=study.guidelines[-1]) if tagged else options
 
 
 def test_set(study: Study) -> list[Segmented]:
