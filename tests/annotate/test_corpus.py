@@ -6,7 +6,7 @@ from sqlalchemy import func, select
 from annotating import Maker, annotate, filled, sentences
 from attar.annotate import corpus, queue
 from attar.annotate.accounts import add_user
-from attar.annotate.doctor import examine, problems
+from attar.annotate.checks import examine, problems
 from attar.annotate.drawing import draw
 from attar.annotate.loading import load_study
 from attar.annotate.policies import import_answers

@@ -11,7 +11,7 @@ from annotating import Maker, annotate, filled
 from attar.annotate import jobs
 from attar.annotate.drawing import refill
 from attar.annotate.events import change_guideline
-from attar.annotate.export import export_labels, export_project, read_export
+from attar.annotate.exporting import export_labels, export_project, read_export
 from attar.annotate.loading import load_study
 from attar.annotate.points import load_points
 from attar.annotate.settings import Settings
