@@ -62,7 +62,14 @@ def apply_policy(project: Project) -> Applied:
         ]
         needed = state.settings.evaluation_annotators
         evaluation = [
-            NewTask(uid, "evaluation", needed=needed, order=place, round=state.guideline)
+            NewTask(
+                uid,
+                "evaluation",
+                needed=needed,
+                order=place,
+                prefill=False,
+                round=state.guideline,
+            )
             for place, uid in enumerate(stale)
         ]
         now = project.clock()
@@ -177,7 +184,7 @@ def _import(project: Project, rows: Sequence, *, annotator: str) -> int:
     with project.write() as session:
         state, now = state_of(session), project.clock()
         tasks = [
-            NewTask(uid, "evaluation", needed=state.settings.evaluation_annotators)
+            NewTask(uid, "evaluation", needed=state.settings.evaluation_annotators, prefill=False)
             if reserved
             else NewTask(uid, "import")
             for uid, _, reserved in rows
