@@ -7,10 +7,10 @@ from typing import Any
 
 from attar.annotate import corpus
 from attar.annotate.changes import parse_changes, parse_rule
-from attar.annotate.events import change_guideline, events_of, log_event
+from attar.annotate.events import change_guideline, change_settings, events_of, log_event
 from attar.annotate.records import recorded
 from attar.annotate.settings import ARMS, Settings
-from attar.annotate.store import Project, change_settings, open_project, state_of
+from attar.annotate.store import Project, open_project, state_of
 from attar.annotate.tables import Arm
 from attar.errors import ConfigError, DataError, did_you_mean
 from attar.methods.active_segmentation.config import SegmenterConfig
@@ -102,9 +102,9 @@ def add(
                 author=author,
                 note=note,
             )
-            if changes:
-                _change(opened, changes)
-            log_event(opened, event)
+            logged = _change(opened, changes, author=author, note=note) if changes else []
+            if kind not in logged:  # the store logs some changes by itself
+                log_event(opened, event)
         with opened.read() as session:
             run.details = {"event": events_of(session)[-1].to_dict()}
     return run
@@ -184,15 +184,21 @@ def set_strategy(project: Project, strategy: str) -> None:
         row.settings = {**row.settings, "strategy": strategy}
 
 
-def _change(project: Project, changes: Mapping[str, Any]) -> None:
+def _change(
+    project: Project, changes: Mapping[str, Any], *, author: str, note: str
+) -> Sequence[str]:
+    """Change settings; returns the kinds of the events that were logged with it."""
     with project.read() as session:
-        state = state_of(session)
+        state, before = state_of(session), len(events_of(session))
         strategy = {"strategy": session.get_one(Arm, ARMS[1]).settings.get("strategy", "mnlp")}
     new = changed(state.settings, strategy | dict(changes))
     chosen = str(new.draw["strategy"])
     shared = {name: value for name, value in new.draw.items() if name != "strategy"}
-    change_settings(project, expected=state.revision, settings=replace(new, draw=shared))
+    settings = replace(new, draw=shared)
+    change_settings(project, expected=state.revision, settings=settings, author=author, note=note)
     set_strategy(project, chosen)
+    with project.read() as session:
+        return [event.kind for event in events_of(session)[before:]]
 
 
 def _remove(project: Project, scope: str, *, author: str, note: str) -> None:
