@@ -157,7 +157,9 @@ def router(project: Project) -> APIRouter:
         picture = load_curves(project).picture(axis=axis)
         return Response(picture, media_type="image/png", headers=_FRESH)
 
-    @routes.get("/export", summary="The labels in a format, or the whole project", response_model=None)
+    @routes.get(
+        "/export", summary="The labels in a format, or the whole project", response_model=None
+    )
     def export_labels(
         visitor: Admin,
         format: Annotated[str, Query(max_length=40)] = "jsonl",

@@ -102,8 +102,9 @@ def add(
                 author=author,
                 note=note,
             )
-            logged = _change(opened, changes, author=author, note=note) if changes else []
-            if kind not in logged:  # the store logs some changes by itself
+            if changes:
+                _change(opened, changes, event)
+            else:
                 log_event(opened, event)
         with opened.read() as session:
             run.details = {"event": events_of(session)[-1].to_dict()}
@@ -184,21 +185,16 @@ def set_strategy(project: Project, strategy: str) -> None:
         row.settings = {**row.settings, "strategy": strategy}
 
 
-def _change(
-    project: Project, changes: Mapping[str, Any], *, author: str, note: str
-) -> Sequence[str]:
-    """Change settings; returns the kinds of the events that were logged with it."""
+def _change(project: Project, changes: Mapping[str, Any], event: Event) -> None:
     with project.read() as session:
-        state, before = state_of(session), len(events_of(session))
+        state = state_of(session)
         strategy = {"strategy": session.get_one(Arm, ARMS[1]).settings.get("strategy", "mnlp")}
     new = changed(state.settings, strategy | dict(changes))
     chosen = str(new.draw["strategy"])
     shared = {name: value for name, value in new.draw.items() if name != "strategy"}
-    settings = replace(new, draw=shared)
-    change_settings(project, expected=state.revision, settings=settings, author=author, note=note)
+    new = replace(new, draw=shared)
+    change_settings(project, expected=state.revision, settings=new, event=event)
     set_strategy(project, chosen)
-    with project.read() as session:
-        return [event.kind for event in events_of(session)[before:]]
 
 
 def _remove(project: Project, scope: str, *, author: str, note: str) -> None:
