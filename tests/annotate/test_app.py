@@ -116,7 +116,7 @@ def test_a_changed_guideline_must_be_read_first(anna: TestClient, project: Any) 
         {"kind": "added", "text": "Cut names apart."},
     ]
     assert anna.post("/api/guideline/g1/acknowledge").status_code == 409
-    assert anna.post("/api/guideline/g2/acknowledge").json() == {"version": "g2"}
+    assert anna.post("/api/guideline/g2/acknowledge").json()["acknowledged"]
     back = anna.get("/api/next").json()
     assert back["draft"]["cuts"] == [2]  # kept from the answer that was refused
     assert back["guideline"] == {"version": "g2", "acknowledged": True}

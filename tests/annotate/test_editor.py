@@ -232,7 +232,7 @@ def test_a_changed_guideline_is_read_and_the_cuts_stay(editor: Editor, project: 
         "Removed: Keep names whole.",
         "Added: Cut names apart.",
     ]
-    editor.press("Escape")
+    editor.press("Escape", "Escape", "Escape")
     assert dialog.is_visible()
     dialog.get_by_role("button").click()
     dialog.wait_for(state="hidden")
@@ -443,7 +443,7 @@ def test_administrators_work_by_buttons_and_forms(browser: Any, url: str, projec
         assert last.rule is not None
         assert last.rule.words == ("การ", "ความ")
         file = {"name": "new.txt", "mimeType": "text/plain", "buffer": "ข้อความใหม่\n".encode()}
-        page.get_by_label("File").set_input_files(file)
+        page.get_by_label("File", exact=True).set_input_files(file)
         page.get_by_label("Format").first.select_option("lines")
         page.get_by_role("button", name="Import").click()
         page.get_by_role("status").filter(has_text="1 new, 0 already there").wait_for()

@@ -7,17 +7,18 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Query, Request, Response
+from fastapi import APIRouter, Depends, Query, Request, Response
 from fastapi.responses import FileResponse
 from pydantic import Field
 from starlette.background import BackgroundTask
 from starlette.concurrency import run_in_threadpool
 
-from attar.annotate import accounts, corpus, drawing, events, export, jobs
+from attar.annotate import accounts, corpus, drawing, events, exporting, jobs
+from attar.annotate.agreeing import agreement
 from attar.annotate.figures import SHOWN_AXES, load_curves
 from attar.annotate.overview import overview
 from attar.annotate.schemas import Body
-from attar.annotate.sessions import Admin
+from attar.annotate.sessions import Admin, fresh
 from attar.annotate.store import Project
 from attar.data.segments.formats import FORMATS
 from attar.errors import ConfigError, DataError, require
@@ -90,7 +91,7 @@ class TokenBody(Body):
 
 def router(project: Project) -> APIRouter:
     """The routes of one project."""
-    routes = APIRouter(prefix="/api/admin")
+    routes = APIRouter(prefix="/api/admin", dependencies=[Depends(fresh)])
 
     @routes.get("/status", summary="How the project stands")
     def status(visitor: Admin) -> dict[str, Any]:
@@ -157,7 +158,16 @@ def router(project: Project) -> APIRouter:
         picture = load_curves(project).picture(axis=axis)
         return Response(picture, media_type="image/png", headers=_FRESH)
 
-    @routes.get("/export", summary="The labels in a format, or the whole project", response_model=None)
+    @routes.get("/agreement", summary="How far people agree")
+    def agree(
+        visitor: Admin,
+        by: Annotated[list[Short], Query(max_length=3)] = ["arm", "guideline"],  # noqa: B006
+    ) -> dict[str, Any]:
+        return {"items": [asdict(one) for one in agreement(project, by=by)]}
+
+    @routes.get(
+        "/export", summary="The labels in a format, or the whole project", response_model=None
+    )
     def export_labels(
         visitor: Admin,
         format: Annotated[str, Query(max_length=40)] = "jsonl",
@@ -241,14 +251,14 @@ def _export(
     name = re.sub(r"\W+", "-", f"labels-{arm or 'all'}").strip("-")
     made = folder / name
     if format == WHOLE:
-        export.export_project(project, output=made)
+        exporting.export_project(project, output=made)
     else:
         known = FORMATS.get(format)
         require(known is not None, "format", format, f"one of {', '.join((*FORMATS, WHOLE))}")
         made.mkdir()
         suffix = known.suffixes[0] if known and known.suffixes else ""
         options = {"format": format, "arm": arm or None, "guideline": guideline or None}
-        export.export_labels(project, output=made / f"{name}{suffix}", **options)
+        exporting.export_labels(project, output=made / f"{name}{suffix}", **options)
     files = [file for file in made.rglob("*") if file.is_file()]
     if len(files) == 1 and format != WHOLE:
         return files[0]

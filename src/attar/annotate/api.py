@@ -4,7 +4,7 @@ import random
 from datetime import UTC, datetime
 from typing import Any
 
-from fastapi import APIRouter, Query, Response
+from fastapi import APIRouter, Depends, Query, Response
 from sqlalchemy import func, select
 
 from attar.annotate import accounts, answers, guidelines, queue
@@ -15,6 +15,7 @@ from attar.annotate.schemas import (
     BeatOut,
     DraftBody,
     FlagBody,
+    GuidelineNow,
     GuidelineOut,
     HistoryOut,
     NextOut,
@@ -22,7 +23,7 @@ from attar.annotate.schemas import (
     ReviewOut,
     SavedOut,
 )
-from attar.annotate.sessions import AnyVisitor, Reviewer
+from attar.annotate.sessions import AnyVisitor, Reviewer, fresh
 from attar.annotate.store import Project, state_of
 from attar.annotate.tables import Annotation
 from attar.annotate.tasks import SUBMITTED
@@ -34,7 +35,7 @@ _PAGE = 200
 
 def router(project: Project) -> APIRouter:
     """The routes of one project."""
-    routes = APIRouter(prefix="/api")
+    routes = APIRouter(prefix="/api", dependencies=[Depends(fresh)])
 
     @routes.get("/next", summary="The next text to cut", response_model=NextOut)
     def next_text(visitor: AnyVisitor) -> dict[str, Any]:
@@ -109,10 +110,14 @@ def router(project: Project) -> APIRouter:
     def guideline(visitor: AnyVisitor) -> Any:
         return guidelines.reading(project, user=visitor.name)
 
-    @routes.post("/guideline/{version}/acknowledge", summary="Say that it was read")
-    def acknowledge(version: str, visitor: AnyVisitor) -> dict[str, str]:
+    @routes.post(
+        "/guideline/{version}/acknowledge",
+        summary="Say that it was read",
+        response_model=GuidelineNow,
+    )
+    def acknowledge(version: str, visitor: AnyVisitor) -> dict[str, Any]:
         accounts.acknowledge(project, annotator=visitor.name, guideline=version)
-        return {"version": version}
+        return {"version": version, "acknowledged": True}
 
     return routes
 

@@ -79,7 +79,7 @@ class Curves:
                 ratio = curves.saving(*arms, axis=axis)
             except DataError:
                 continue
-            found.append(gap.to_dict() | {"saving": ratio, "clear": not gap.covers_zero})
+            found.append(gap.to_dict() | {"saving": ratio, "covers_zero": gap.covers_zero})
         return found
 
 
