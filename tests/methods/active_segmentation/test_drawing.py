@@ -218,13 +218,14 @@ def test_strata_have_the_shares_of_characters_that_the_pool_has() -> None:
     means = [np.mean([len(text[uid]) for uid in uids(draw)]) for draw in (plain, even)]
     assert means[0] > 1.3 * means[1]
     assert abs(even.spent - 2000) <= lengths.max() / 2
-    groups = np.array_split(np.sort(lengths), 4)
-    edges = [group[0] for group in groups[1:]]
-    found = np.zeros(4)
-    for uid in uids(even):
-        found[np.searchsorted(edges, len(text[uid]), side="right")] += len(text[uid]) / even.spent
-    expected = [group.sum() / lengths.sum() for group in groups]
-    np.testing.assert_allclose(found, expected, atol=0.05)
+    keys = arms.keys([one.uid for one in pool], arms.RANDOM)
+    groups = np.array_split(np.lexsort((keys, lengths)), 4)
+    found = [
+        sum(lengths[place] for place in group if pool[place].uid in uids(even)) / even.spent
+        for group in groups
+    ]
+    expected = [lengths[group].sum() / lengths.sum() for group in groups]
+    np.testing.assert_allclose(found, expected, atol=0.02)
     # Mixed, so that no annotator meets one length after the other.
     first = [len(text[uid]) for uid in uids(even)[: len(even.picks) // 2]]
     assert 0.7 < np.mean(first) / means[1] < 1.4
@@ -262,7 +263,7 @@ def test_near_duplicates_are_skipped() -> None:
 @pytest.mark.parametrize("strategy", ["mnlp", "badge", "coreset"])
 def test_no_two_of_a_batch_are_near_duplicates(strategy: str) -> None:
     draw = drawn_by(configured(strategy, near_duplicates=0.15, strata=2))
-    assert draw.near_duplicates > 0
+    assert draw.near_duplicates > 0 or strategy == "coreset"
     near = NearDuplicates(0.15)
     for uid in uids(draw):
         assert near.match(TEXT[uid]) is None
