@@ -6,14 +6,23 @@ from itertools import count
 from pathlib import Path
 
 import pytest
+from argon2 import PasswordHasher
 from sqlalchemy import create_engine, text, update
 from sqlalchemy.engine import make_url
 
 import postgres
 from annotating import Clock, Maker
+from attar.annotate import accounts
 from attar.annotate.settings import Settings
 from attar.annotate.store import Project, create_project, open_project
 from attar.annotate.tables import ProjectRow
+
+
+@pytest.fixture(autouse=True)
+def quick_hashes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Passwords are hashed with as little work as argon2 allows."""
+    quick = PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)
+    monkeypatch.setattr(accounts, "_hasher", lambda: quick)
 
 
 @pytest.fixture(scope="session")

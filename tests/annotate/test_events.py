@@ -1,17 +1,20 @@
 """Changes around the annotators, and what becomes of their labels."""
 
+import uuid
+
 import pytest
 
 from annotating import Maker, annotate, answer_to, filled, log_of
 from attar.annotate import answers, queue
 from attar.annotate.doctor import examine, problems
 from attar.annotate.drawing import draw
-from attar.annotate.events import change_guideline, events_of, log_event
+from attar.annotate.events import change_guideline, change_settings, events_of, log_event
 from attar.annotate.loading import load_study
 from attar.annotate.policies import apply_policy
 from attar.annotate.refusals import Conflict
 from attar.annotate.settings import Settings
-from attar.annotate.store import Project, State, change_settings, state_of
+from attar.annotate.store import Project, State, state_of
+from attar.data.segments.cuts import tokens_of
 from attar.errors import ConfigError
 from attar.methods.active_segmentation.events import Event
 from attar.methods.active_segmentation.rules import Rule, join_prefix
@@ -52,6 +55,9 @@ def test_of_two_administrators_the_second_is_told(make: Maker) -> None:
             late()
     now = state(project)
     assert (now.settings.per_arm, now.guideline) == (7, "g1")
+    with project.read() as session:
+        kinds = [event.kind for event in events_of(session)]
+    assert kinds == ["hyper.change", "strategy.change"]
     change_guideline(project, version="g2", text="x", expected=now.revision)
     with pytest.raises(Conflict, match="already"):
         change_guideline(project, version="g1", text="x", expected=now.revision + 1)
@@ -91,16 +97,12 @@ def test_a_rule_rewrites_labels_once(make: Maker) -> None:
     machine = [row for row in log_of(project) if row.status == "migrated"]
     assert len({row.root for row in machine}) == len(machine) == 6
     # a person can still undo what was rewritten
-    import uuid
-
     answers.void(project, annotator="ann", annotation=machine[0].root, id=str(uuid.uuid4()))
     assert machine[0].sentence not in resolved(load_study(project))
     assert not list(problems(examine(project)))
 
 
 def _tokens(project: Project, uid: str) -> list[str]:
-    from attar.data.segments.cuts import tokens_of
-
     study = load_study(project)
     return tokens_of(study.sentences[uid].text, resolved(study)[uid].cuts)
 

@@ -15,7 +15,7 @@ from attar.annotate.export import export_labels, export_project, read_export
 from attar.annotate.loading import load_study
 from attar.annotate.points import load_points
 from attar.annotate.settings import Settings
-from attar.annotate.status import status_of
+from attar.annotate.standing import status_of
 from attar.annotate.store import Project
 from attar.data.segments.formats import read_segments
 from attar.errors import ConfigError, DataError

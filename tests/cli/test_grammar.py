@@ -127,6 +127,8 @@ LEFT_OUT: dict[str, set[str]] = {
     "pipeline search": set(SEARCHED),
     "draft evaluate": {"policy", "draft_tokens", "threshold"},
     "generate": {"k"},  # --drafts
+    "annotate init": {"draw"},  # options of their own
+    "annotate simulate": {"strategy"},  # --arms
 }
 
 

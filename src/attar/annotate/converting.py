@@ -14,7 +14,7 @@ from attar.report.record import Run
 def convert(
     data: str | Path,
     *,
-    output_file: str | Path,
+    output_file: str | Path | None = None,
     format: str | None = None,
     to: str | None = None,
     on_pipe: OnPipe = "error",
@@ -24,7 +24,7 @@ def convert(
 
     Args:
         data: a file, a folder of files, or a pattern such as `corpus/*.txt`.
-        output_file: where it goes; must not exist.
+        output_file: where it goes; must be given, and must not exist.
         format: of the data; None: told by names and contents.
         to: the format to write; None: told by the name of `output_file`.
         on_pipe: what is done about a `|` in a text, where the new format has bars between words:
@@ -36,10 +36,12 @@ def convert(
         The record: `details` has the number of `sentences`, and `warnings`.
 
     Raises:
-        ConfigError: a format is not known, or the file is there already.
+        ConfigError: no file is named, a format is not known, or the file is there already.
         DataError: the data cannot be read, or do not fit into the new format.
         MissingExtraError: a format needs a package that is not installed.
     """
+    if output_file is None:
+        raise ConfigError("say where the text goes: --output-file FILE")
     to = to or written_as(output_file)
     with recorded("convert", data=data, format=format, to=to, output_file=output_file) as run:
         report = convert_file(

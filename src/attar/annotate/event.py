@@ -16,7 +16,6 @@ from attar.errors import ConfigError, DataError, did_you_mean
 from attar.methods.active_segmentation.config import SegmenterConfig
 from attar.methods.active_segmentation.drawing import DrawConfig
 from attar.methods.active_segmentation.events import Event, Kind, Policy
-from attar.methods.active_segmentation.rules import Rule
 from attar.report.record import Run
 
 __all__ = ["add", "list"]
@@ -33,7 +32,7 @@ def add(
     guideline: str | Path | None = None,
     change: Sequence[str] | Mapping[str, Any] | None = None,
     policy: Policy = "keep",
-    rule: str | Rule | None = None,
+    rule: str | None = None,
     query: str | None = None,
     scope: str = "",
     author: str = "",
@@ -49,7 +48,7 @@ def add(
         guideline: a text file with the new guideline, of `guideline.change`.
         change: settings and their new values, `{"strategy": "margin"}` or `["strategy=margin"]`.
         policy: what becomes of labels under the old guideline.
-        rule: of the policy migrate; a `Rule`, or text such as `join_prefix:การ,ความ`.
+        rule: of the policy migrate, such as `join_prefix:การ,ความ`.
         query: of the policy relabel: a regular expression over the words, with bars between them
             and around them.
         scope: whom or what it concerns where that is not all: an annotator, an arm; of
@@ -65,7 +64,7 @@ def add(
         DataError: no sentence fits what is to be removed.
         Conflict: somebody else has changed the project in between.
     """
-    named = parse_rule(rule) if isinstance(rule, str) else rule
+    named = None if rule is None else parse_rule(rule)
     changes = parse_changes(change or ())
     with (
         recorded("event add", project=project, kind=kind, after=after, policy=policy) as run,

@@ -1,18 +1,30 @@
 """The log of what changed around the annotators, and what is done about it at once."""
 
+import json
+from collections.abc import Mapping
 from datetime import UTC, datetime
+from types import MappingProxyType
 
 from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
 
 from attar.annotate.refusals import Conflict
+from attar.annotate.settings import Settings
 from attar.annotate.store import Project, State, bump_revision, state_of
 from attar.annotate.tables import EventRow, Guideline, Job, ProjectRow
 from attar.errors import require
-from attar.methods.active_segmentation.events import Event, Policy
+from attar.methods.active_segmentation.events import Event, Kind, Policy
 from attar.methods.active_segmentation.rules import Rule
 
 _VERSION = 40
+#: settings whose change is an event
+_LOGGED: Mapping[Kind, tuple[str, ...]] = MappingProxyType(
+    {
+        "hyper.change": ("segmenter",),
+        "strategy.change": ("draw",),
+        "prefill.change": ("prefill", "prefill_none_share"),
+    }
+)
 #: state of a job that waits for the worker
 QUEUED = "queued"
 
@@ -57,6 +69,36 @@ def add_event(session: Session, event: Event, *, now: float) -> Event:
 def events_of(session: Session) -> tuple[Event, ...]:
     """The whole log, oldest first."""
     return tuple(_event(row) for row in session.scalars(select(EventRow).order_by(EventRow.id)))
+
+
+def change_settings(
+    project: Project, *, expected: int, settings: Settings, author: str = "", note: str = ""
+) -> State:
+    """Replace the settings; what changes for models, arms or annotators is logged.
+
+    Args:
+        project: the project.
+        expected: revision of the project that the new settings were made from.
+        settings: the new ones.
+        author: who changes them.
+        note: why.
+
+    Raises:
+        Conflict: somebody else has changed settings or guideline since.
+    """
+    with project.write() as session:
+        before, now = state_of(session).settings, project.clock()
+        bump_revision(session, expected=expected)
+        session.execute(update(ProjectRow).values(settings=settings.to_json()))
+        for kind, names in _LOGGED.items():
+            old, new = (
+                json.dumps({name: one.to_json()[name] for name in names}, sort_keys=True)
+                for one in (before, settings)
+            )
+            if old != new:
+                event = Event(kind=kind, before=old, after=new, author=author, note=note)
+                add_event(session, event, now=now)
+        return state_of(session)
 
 
 def change_guideline(

@@ -8,7 +8,7 @@ from attar.annotate.advice import advice
 from attar.annotate.corpus import latest_snapshot
 from attar.annotate.jobs import JobInfo, jobs
 from attar.annotate.loading import study_config
-from attar.annotate.status import status_of
+from attar.annotate.standing import status_of
 from attar.annotate.store import Project
 from attar.methods.active_segmentation.monitors import Advice
 

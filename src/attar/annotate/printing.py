@@ -87,6 +87,16 @@ def transfer_text(run: Run) -> str:
     return Table(["trained on", "word F1", "from", "to"], rows).text()
 
 
+def agree_text(run: Run) -> str:
+    """How far people agree, by group."""
+    figures = ("kappa", "alpha", "boundary_similarity", "word_f1")
+    rows = [
+        {**one["group"], "pairs": one["pairs"], **{name: score(one[name]) for name in figures}}
+        for one in run.details["groups"]
+    ]
+    return table((*run.details["groups"][0]["group"], "pairs", *figures), rows)
+
+
 def import_text(run: Run) -> str:
     """What an import brought."""
     details = run.details

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from sqlalchemy import select
 
+from attar.annotate.agreeing import agreement
 from attar.annotate.charts import Axis, require_ending, write_curves
 from attar.annotate.converting import written_as
 from attar.annotate.exporting import export_project, labelled, read_export
@@ -109,7 +110,7 @@ def transfer(project: str | Path, *, segmenter: SegmenterConfig = SegmenterConfi
 def export(
     project: str | Path,
     *,
-    output: str | Path,
+    output: str | Path | None = None,
     format: str | None = None,
     arm: str | None = None,
     guideline: str | None = None,
@@ -121,7 +122,7 @@ def export(
 
     Args:
         project: its folder.
-        output: a new file for labels, or a new folder for everything.
+        output: must be given: a new file for labels, or a new folder for everything.
         format: of the file; None: told by its name.
         arm: only what it drew: random or active; None: all, the evaluation sentences with them.
         guideline: only labels that follow it; None: all, as events leave them.
@@ -135,6 +136,8 @@ def export(
         ConfigError: there is no project, no such arm or version or format, or the output is there.
         DataError: nothing is labelled yet, or the format cannot hold it.
     """
+    if output is None:
+        raise ConfigError("say where labels go: --output FILE, or for everything --output FOLDER")
     whole = format is None and not Path(output).suffix
     with (
         recorded("export", project=project, output=output, arm=arm, guideline=guideline) as run,
@@ -170,7 +173,7 @@ def agree(project: str | Path, *, by: Sequence[str] = ("guideline",)) -> Run:
 
     Args:
         project: its folder.
-        by: what to tell apart.
+        by: what to tell apart: arm, guideline, annotators.
 
     Returns:
         The record: `details["groups"]` has a row for each.
@@ -179,7 +182,15 @@ def agree(project: str | Path, *, by: Sequence[str] = ("guideline",)) -> Run:
         ConfigError: there is no project, or nothing of that name to tell apart.
         DataError: no two people have labelled the same sentence.
     """
-    raise NotImplementedError
+    with recorded("agree", project=project, by=[*by]) as run, open_project(project) as opened:
+        found = agreement(opened, by=by)
+        if not found:
+            raise DataError(
+                "expected sentences that two people have labelled, found none; --overlap-share of "
+                "attar annotate init says how many are shared"
+            )
+        run.details = {"groups": [asdict(one) for one in found]}
+    return run
 
 
 def _measured(project: str | Path) -> tuple[Sequence[Point], Study]:

@@ -1,8 +1,6 @@
 """The verb `annotate serve`, and the worker beside it."""
 
 import logging
-import subprocess
-import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
@@ -13,9 +11,11 @@ from urllib.parse import urlsplit
 from prometheus_client import CollectorRegistry
 
 from attar.annotate.app import application
+from attar.annotate.beside import start_worker
 from attar.annotate.config import AnnotateServeConfig
 from attar.annotate.records import recorded
-from attar.annotate.store import open_project, state_of
+from attar.annotate.store import Project, open_project, state_of
+from attar.errors import ConfigError
 from attar.report.record import Run
 from attar.web.app import WebConfig
 from attar.web.running import Server
@@ -25,9 +25,8 @@ logger = logging.getLogger(__name__)
 _LOCAL = ("127.0.0.1", "localhost", "[::1]")
 #: addresses of all networks of a machine: it may be asked under any name
 _ANY = ("0.0.0.0", "::")
-#: seconds between a worker that ended and the next
+#: seconds between two looks at the worker
 _AGAIN = 5.0
-_WORKER = "from attar.annotate.working import work_beside; work_beside({!r})"
 
 
 def serve(project: str | Path, *, config: AnnotateServeConfig = AnnotateServeConfig()) -> Run:
@@ -53,7 +52,7 @@ def serve(project: str | Path, *, config: AnnotateServeConfig = AnnotateServeCon
             opened,
             web=WebConfig(most_bytes=config.max_body, hosts=_hosts(config), cookies=True),
             registry=CollectorRegistry(),
-            beside=lambda: _worker(opened.folder) if beside else nullcontext(),
+            beside=lambda: _worker(opened) if beside else nullcontext(),
         )
         server = Server(
             app,
@@ -71,21 +70,15 @@ def serve(project: str | Path, *, config: AnnotateServeConfig = AnnotateServeCon
 
 
 @contextmanager
-def _worker(folder: Path) -> Iterator[None]:
-    """A worker in a process of its own; one that ends is started again."""
+def _worker(project: Project) -> Iterator[None]:
+    """A worker in a process of its own; one that was killed is started again."""
     stopped = threading.Event()
-    running: list[subprocess.Popen[bytes]] = []
+    running = [start_worker(project)]
 
     def keep() -> None:
-        while not stopped.is_set():
-            process = subprocess.Popen(
-                [sys.executable, "-c", _WORKER.format(str(folder))],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.DEVNULL,
-            )
-            running[:] = [process]
-            process.wait()
-            stopped.wait(_AGAIN)
+        while not stopped.wait(_AGAIN):
+            if running[-1].poll() not in (None, ConfigError.exit_code):
+                running.append(start_worker(project))
 
     thread = threading.Thread(target=keep, daemon=True)
     thread.start()
@@ -93,12 +86,9 @@ def _worker(folder: Path) -> Iterator[None]:
         yield
     finally:
         stopped.set()
-        for process in running:
-            if process.stdin is not None:
-                process.stdin.close()  # it ends after the job at hand, which can be resumed
-            process.terminate()
-            process.wait()
-        thread.join(_AGAIN)
+        thread.join()
+        running[-1].terminate()  # the job at hand begins anew the next time
+        running[-1].wait()
 
 
 def _hosts(config: AnnotateServeConfig) -> set[str]:

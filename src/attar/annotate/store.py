@@ -278,23 +278,6 @@ def connect(folder: str | Path, *, database: str | None = None) -> Project:
     return project
 
 
-def change_settings(project: Project, *, expected: int, settings: Settings) -> State:
-    """Replace the settings.
-
-    Args:
-        project: the project.
-        expected: revision that the new settings were made from.
-        settings: the new ones.
-
-    Raises:
-        Conflict: somebody else has changed settings or guideline since.
-    """
-    with project.write() as session:
-        bump_revision(session, expected=expected)
-        session.execute(update(ProjectRow).values(settings=settings.to_json()))
-        return state_of(session)
-
-
 def bump_revision(session: Session, *, expected: int) -> None:
     """Count a change of settings or guideline.
 

@@ -15,7 +15,7 @@ from attar.annotate.events import add_event, events_of, guideline_text
 from attar.annotate.loading import study_of
 from attar.annotate.points import add_points
 from attar.annotate.store import Project, state_of
-from attar.annotate.tables import Job, ModelRow, ProjectRow, Score
+from attar.annotate.tables import Job, ModelRow, ProjectRow, Score, User
 from attar.errors import DataError
 from attar.methods.active_segmentation.curves import Point
 from attar.methods.active_segmentation.drawing import score_pool
@@ -40,6 +40,8 @@ def train_models(project: Project, run: int, *, step: Callable[[str], None]) -> 
         sequence = session.get_one(Job, run).sequence
         study = study_of(session, upto=sequence)
         now_text = guideline_text(session, state.guideline)
+        people = session.scalars(select(User.name).where(User.active, User.role == "annotator"))
+        annotators = tuple(people)
     rows = samples(study)
     step("fit")
     models = fit_arms(study, rows=rows)
@@ -56,7 +58,8 @@ def train_models(project: Project, run: int, *, step: Callable[[str], None]) -> 
     table = _ranking(study, models, run=run)
     _write_scores(project, run, study=study, models=models, table=table)
     step("switch")
-    found = _fingerprint(study, models, guideline=f"{state.guideline}\n{now_text}")
+    guideline = f"{state.guideline}\n{now_text}"
+    found = _fingerprint(study, models, guideline=guideline, annotators=annotators)
     names = [str(row.meta["id"]) for row in test]
     _switch(project, run, study=study, models=models, points=points, test=names, found=found)
     step("draw")
@@ -143,13 +146,15 @@ def _write_scores(
             )
 
 
-def _fingerprint(study: Study, models: dict[str, Segmenter], *, guideline: str) -> Fingerprint:
+def _fingerprint(
+    study: Study, models: dict[str, Segmenter], *, guideline: str, annotators: tuple[str, ...]
+) -> Fingerprint:
     dictionary = next(iter(models.values())).dictionary
     return Fingerprint.of(
         features=asdict(study.config.segmenter),
         guideline=guideline,
         corpus=study.sentences,
-        annotators={label.annotator for label in study.labels},
+        annotators=annotators,
         dictionary=() if dictionary is None else dictionary.words,
     )
 

@@ -1,25 +1,17 @@
 """The verbs `annotate draw`, `train` and `worker`."""
 
-import logging
-import os
-import sys
-import threading
 from dataclasses import asdict
 from pathlib import Path
 
 from sqlalchemy import select
 
 from attar.annotate import drawing, jobs
+from attar.annotate.beside import run_worker
 from attar.annotate.records import recorded
 from attar.annotate.store import open_project
 from attar.annotate.tables import Arm
 from attar.errors import AttarError, ConfigError, require
 from attar.report.record import Run
-
-logger = logging.getLogger(__name__)
-
-#: lower than that of what people wait for
-_NICE = 10
 
 
 def draw(project: str | Path, *, arm: str | None = None) -> Run:
@@ -89,30 +81,5 @@ def worker(project: str | Path, *, once: bool = False) -> Run:
         ConfigError: there is no project, or another worker is at work on it.
     """
     with recorded("worker", project=project, once=once) as run, open_project(project) as opened:
-        if not once:
-            _lower_priority()
-        run.details = {"jobs": jobs.work(opened, once=once)}
+        run.details = {"jobs": run_worker(opened, once=once)}
     return run
-
-
-def work_beside(folder: str) -> None:
-    """Be the worker of a server until that is gone, which closes the standard input."""
-    logging.basicConfig(level=logging.WARNING, stream=sys.stderr)
-    _lower_priority()
-    stop = threading.Event()
-
-    def watch() -> None:
-        sys.stdin.buffer.read()
-        stop.set()
-
-    threading.Thread(target=watch, daemon=True).start()
-    with open_project(folder) as opened:
-        try:
-            jobs.work(opened, stop=stop)
-        except ConfigError as error:  # somebody runs a worker by hand
-            logger.warning("%s", error)
-
-
-def _lower_priority() -> None:
-    if hasattr(os, "nice"):
-        os.nice(_NICE)

@@ -62,8 +62,6 @@ def convert(
     output_file
         The new file; must not exist.
     """
-    if output_file is None:
-        raise ConfigError("say where the text goes: -o FILE")
     run = annotate.convert(
         data, output_file=output_file, format=format, to=to, on_pipe=on_pipe, offsets=offsets
     )

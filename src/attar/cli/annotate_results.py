@@ -20,7 +20,6 @@ from attar.cli.output import (
     show_or_write,
 )
 from attar.data.segments.streams import OnPipe
-from attar.errors import ConfigError
 from attar.methods.active_segmentation.config import SegmenterConfig
 
 Role = Literal["admin", "reviewer", "annotator"]
@@ -73,7 +72,7 @@ def agree(
     project
         Folder of a project.
     by
-        What to tell apart, separated by commas: arm, guideline, document, prefill, week.
+        What to tell apart, separated by commas: arm, guideline, annotators.
     json_to
         Write the record as JSON to this new file; `-` prints JSON instead of the table.
     """
@@ -141,8 +140,6 @@ def export(
     on_pipe
         What is done about bars in a text, in formats with bars between words.
     """
-    if output is None:
-        raise ConfigError("say where the labels go: -o FILE, or a folder for everything: -o FOLDER")
     run = annotate.export(
         project,
         output=output,

@@ -159,3 +159,5 @@ def _names(node: ast.stmt) -> Iterator[str]:
             yield name
         case ast.Assign(targets=[ast.Name(id=name)]) | ast.AnnAssign(target=ast.Name(id=name)):
             yield name
+        case ast.Assign(targets=[ast.Tuple(elts=parts)]):
+            yield from (part.id for part in parts if isinstance(part, ast.Name))

@@ -5,9 +5,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.methods.active_segmentation.replays import QUICK, gold, options, sentence
 
+from attar.data.segments.cuts import cuts_of
 from attar.data.segments.legal import legal
 from attar.errors import ConfigError
 from attar.methods.active_segmentation.arms import random_order, uid
+from attar.methods.active_segmentation.config import SegmenterConfig
 from attar.methods.active_segmentation.drawing import DrawConfig, Pick
 from attar.methods.active_segmentation.events import Event
 from attar.methods.active_segmentation.labels import Label
@@ -20,6 +22,7 @@ from attar.methods.active_segmentation.measuring import (
     transfer_check,
 )
 from attar.methods.active_segmentation.rules import join_prefix
+from attar.methods.active_segmentation.segmenter import fit
 from attar.methods.active_segmentation.study import (
     UNION,
     Study,
@@ -234,3 +237,35 @@ def test_a_union_is_no_arm():
     with pytest.raises(ConfigError, match="arm must be one of random, active"):
         draw(start(), "other", models={})
     assert Study().epoch == 0
+
+
+@pytest.mark.parametrize("kind", ["crf", "pointwise"])
+def test_with_tags_each_guideline_is_predicted_by_its_own(kind):
+    rule = join_prefix(["การ", "ความ"])
+    old = [replace(row, meta={"guideline": "g1"}) for row in GOLD[:40]]
+    new = [
+        replace(row, cuts=cuts_of(rule.rewrite(row.tokens)), meta={"guideline": "g2"})
+        for row in GOLD[40:80]
+    ]
+    config = replace(QUICK, kind=kind, hash_bits=16, iterations=40)
+    test = GOLD[80:]
+    truth = {"g1": [r.cuts for r in test], "g2": [cuts_of(rule.rewrite(r.tokens)) for r in test]}
+
+    def errors(guideline, tag):
+        model = fit([*old, *new], config=replace(config, tag=tag))
+        found = model.segment([row.text for row in test])
+        return sum(len({*a} ^ {*b}) for a, b in zip(found, truth[guideline], strict=True))
+
+    for guideline in truth:
+        assert 3 * errors(guideline, guideline) < errors(guideline, None)
+
+
+def test_a_change_with_the_policy_tag_tells_guidelines_apart():
+    study = served(start())
+    event = Event(kind="guideline.change", before="g1", after="g2", policy="tag", sequence=9)
+    changed = answered(replace(study, events=(event,)), study.served("random")[:3], guideline="g2")
+    assert [row.meta["guideline"] for row in samples(changed)["random"]] == ["g2"] * 3 + ["g1"] * 5
+    assert {model.config.tag for model in fit_arms(changed).values()} == {"g2"}
+    assert {model.config.tag for model in fit_arms(study).values()} == {None}
+    with pytest.raises(ConfigError, match="tag must be None for a character CNN"):
+        SegmenterConfig(kind="character-cnn", tag="g2")

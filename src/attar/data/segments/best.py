@@ -31,6 +31,7 @@ _BEST = ("NER", "NE", "AB", "POEM")
 _VISTEC = (*_BEST, "ne", "msp")
 #: what stands for `|` and `<` where they are text
 _FULL_WIDTH = {"|": "\uff5c", "<": "\uff1c"}
+_LOST = "spans that the format cannot hold"
 
 
 def read(path: Path, *, options: Options) -> Iterator[Segmented]:
@@ -197,16 +198,20 @@ def _line(
         text = _tag(labels).sub(lambda found: _FULL_WIDTH["<"] + found[0][1:], text)
         changed = sum(a != b for a, b in zip(text, row.text, strict=True))
         options.report.note("characters written in full width", where=where, count=changed)
-    spans = [span for span in spans_in(row.meta, "spans") if span[2] in labels]
+    given = spans_in(row.meta, "spans")
+    spans = [span for span in given if span[2] in labels]
+    lost = len(given) - len(spans)
     values = {(start, end): value for start, end, value in spans_in(row.meta, "corrections")}
     line = _compose(text, row.cuts, spans, values)
     if "|" not in text and "<" not in line:
+        options.report.note(_LOST, where=where, count=lost)
         return line
     back = _parse(line.removeprefix("|"), labels)
     if back.spans != sorted(map(list, spans), key=_outer_first) or back.noted:
-        options.report.note("spans that the format cannot hold", where=where, count=len(spans))
+        lost = len(given)
         line = _compose(text, row.cuts, [], {})
         back = _parse(line.removeprefix("|"), labels)
+    options.report.note(_LOST, where=where, count=lost)
     if back.text != text or back.cuts != row.cuts:
         raise DataError(
             f"expected a sentence without | and tags for the format {name}, found one in {where}, "

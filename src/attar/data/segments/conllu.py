@@ -160,9 +160,10 @@ def _aligned(words: list[_Word], text: str, first: Line) -> list[str]:
         start = text.find(form, at) if form else len(text)
         gap = text[at:start]
         if start < 0 or (gap and not gap.isspace()):
+            found = repr(form) if form else "their end"
             raise DataError(
                 f"expected the words of # text in the sentence that begins in {first.where}, found "
-                f"{form or 'their end'!r} where the text has {text[at : at + 20]!r}; correct one"
+                f"{found} where the text has {text[at : at + 20]!r}; correct one"
             )
         tokens += [part for part in (gap, form) if part]
         at = start + len(form)

@@ -35,6 +35,9 @@ class SegmenterConfig:
         epochs: of the character CNN.
         learning_rate: of Adam.
         dropout: of the character CNN.
+        tag: the guideline to predict by, where sentences follow several: `meta["guideline"]` names
+            that of each, and what guidelines share and what is theirs alone are both learned. None:
+            guidelines are not told apart.
 
     Raises:
         ConfigError: a value is out of range, or some do not go together.
@@ -52,6 +55,7 @@ class SegmenterConfig:
     epochs: int = 20
     learning_rate: float = 1e-3
     dropout: float = 0.1
+    tag: str | None = None
 
     def __post_init__(self) -> None:
         check_types(self)
@@ -72,3 +76,5 @@ class SegmenterConfig:
             self.bags,
             "0 for a character CNN, whose members are passes with dropout",
         )
+        linear = self.tag is None or (self.kind != "character-cnn" and self.solver == "own")
+        require(linear, "tag", self.tag, "None for a character CNN and for the solver crfsuite")

@@ -29,6 +29,7 @@ from attar.methods.active_segmentation.fitting import (
     minimum,
     permitted,
     spread,
+    tags_of,
 )
 
 
@@ -61,7 +62,7 @@ def fit_crf(
         dictionary: or None.
         weights: of the sentences, `(K, N)`.
     """
-    layout = lay_out([row.text for row in rows])
+    layout = lay_out([row.text for row in rows], tags=tags_of(rows, config))
     allowed = permitted(layout, legal=config.legal)
     agreeing = constrained(rows, layout, allowed=allowed)
     # elsewhere the score makes no difference

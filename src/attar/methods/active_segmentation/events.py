@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from types import MappingProxyType
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 from attar.data.segments.cuts import cuts_of, tokens_of
 from attar.errors import ConfigError, check_types, require

@@ -10,6 +10,7 @@ from attar.compiled import compiled
 from attar.data.segments.cuts import Segmented
 from attar.data.segments.legal import illegal
 from attar.methods.active_segmentation.chain import BEGIN, EITHER, INSIDE, Bytes, Floats
+from attar.methods.active_segmentation.config import SegmenterConfig
 from attar.methods.active_segmentation.features import REACH, Layout
 
 Indices = NDArray[np.int32]
@@ -43,6 +44,13 @@ def constrained(rows: Sequence[Segmented], layout: Layout, *, allowed: Bytes) ->
         undecided = here == EITHER
         here[undecided] = label[undecided]
     return agreeing
+
+
+def tags_of(rows: Sequence[Segmented], config: SegmenterConfig) -> list[str] | None:
+    """The guideline of each row, where they are told apart; one without is of the present one."""
+    if config.tag is None:
+        return None
+    return [str(row.meta.get("guideline", config.tag)) for row in rows]
 
 
 def compact(matrix: Indices, *, bits: int) -> NDArray[np.int64]:

@@ -18,6 +18,7 @@ from attar.methods.active_segmentation.config import SegmenterConfig
 from attar.methods.active_segmentation.crf import Weights
 from attar.methods.active_segmentation.dictionary import Dictionary
 from attar.methods.active_segmentation.features import (
+    Layout,
     feature_matrix,
     features,
     lay_out,
@@ -92,7 +93,7 @@ class LinearModel:
                 f"expected at most {len(bags)} members, as many as bags were fitted, found "
                 f"{members}; fit with SegmenterConfig(bags={members})"
             )
-        layout = lay_out(texts)
+        layout = self._lay_out(texts)
         matrix = feature_matrix(layout, dictionary=self.dictionary, bits=self.config.hash_bits)
         chain = Chain(add_up(matrix, self._table), self.weights[0].transitions)
         others = [
@@ -103,7 +104,7 @@ class LinearModel:
 
     def segment(self, texts: Sequence[str]) -> list[tuple[int, ...]]:
         """The cuts of the best segmentation of each text."""
-        layout = lay_out(texts)
+        layout = self._lay_out(texts)
         allowed = permitted(layout, legal=self.config.legal)
         scores = np.zeros(layout.rows)
         bits = self.config.hash_bits
@@ -111,6 +112,11 @@ class LinearModel:
             scores += self._table[found]
         chain = Chain(scores, self.weights[0].transitions)
         return best_cuts(layout, chain, allowed=allowed)
+
+    def _lay_out(self, texts: Sequence[str]) -> Layout:
+        """Texts, all with the tag of the present guideline if there are tags."""
+        tag = self.config.tag
+        return lay_out(texts, tags=None if tag is None else [tag] * len(texts))
 
     def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """Hashed character 2- to 5-grams, projected to 256 numbers, `(N, 256)`."""

@@ -15,7 +15,14 @@ from attar.methods.active_segmentation.config import SegmenterConfig
 from attar.methods.active_segmentation.curves import Costs, Point
 from attar.methods.active_segmentation.labels import Label, answers
 from attar.methods.active_segmentation.segmenter import Segmenter, fit
-from attar.methods.active_segmentation.study import UNION, Study, asked, fit_arms, samples
+from attar.methods.active_segmentation.study import (
+    UNION,
+    Study,
+    asked,
+    fit_arms,
+    samples,
+    segmenter_config,
+)
 
 METRICS: Mapping[str, Callable[[segmentation.Counts], float]] = MappingProxyType(
     {
@@ -85,7 +92,7 @@ def measure(
     """
     rows = samples(study) if rows is None else rows
     paid = costs(study)
-    options = config or study.config.segmenter
+    options = segmenter_config(study) if config is None else config
     points = []
     for name, model in models.items():
         known = frozenset(token for row in rows[name] for token in row.tokens)

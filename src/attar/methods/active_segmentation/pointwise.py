@@ -24,6 +24,7 @@ from attar.methods.active_segmentation.fitting import (
     minimum,
     permitted,
     spread,
+    tags_of,
 )
 
 
@@ -35,7 +36,7 @@ def fit_pointwise(
     weights: Floats,
 ) -> list[Weights]:
     """Fit one regression for each row of `weights`; arguments as of `fit_crf`."""
-    layout = lay_out([row.text for row in rows])
+    layout = lay_out([row.text for row in rows], tags=tags_of(rows, config))
     allowed = permitted(layout, legal=config.legal)
     agreeing = constrained(rows, layout, allowed=allowed)
     decided = np.flatnonzero((allowed == EITHER) & (agreeing != EITHER))

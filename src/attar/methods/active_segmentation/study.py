@@ -271,8 +271,15 @@ def fit_arms(
     """
     rows = samples(study) if rows is None else rows
     names = list(rows) if only is None else list(only)
-    options = config or study.config.segmenter
+    options = segmenter_config(study) if config is None else config
     return {name: fit(rows[name], config=options) for name in names if rows[name]}
+
+
+def segmenter_config(study: Study) -> SegmenterConfig:
+    """The study's options; after a change with the policy `tag`, with guidelines told apart."""
+    tagged = any(e.kind == "guideline.change" and e.policy == "tag" for e in study.events)
+    options = study.config.segmenter
+    return replace(options, tag=study.guidelines[-1]) if tagged else options
 
 
 def test_set(study: Study) -> list[Segmented]:

@@ -27,7 +27,7 @@ def start_worker(project: Project) -> subprocess.Popen[bytes]:
     password = project.engine.url.password
     if password is not None:  # an argument could be read by every user of the machine
         environment["PGPASSWORD"] = str(password)
-    command = [sys.executable, "-m", "attar.annotate.worker", str(project.folder), str(os.getpid())]
+    command = [sys.executable, "-m", "attar.annotate.beside", str(project.folder), str(os.getpid())]
     return subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL)
 
 
