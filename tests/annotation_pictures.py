@@ -28,14 +28,16 @@ def main(project: str, output: str) -> None:
     """Take all of them."""
     folder = Path(output)
     folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory() as temporary, browsing.browser() as browser:
-        with annotation_site.opened(Path(project), Path(temporary) / "project") as copy:
-            prepare(copy)
-            app = annotation_site.application(copy)
-            with annotation_site.listening(app) as url:
-                for name, page in pictures(browser, url, copy):
-                    whole = name == "dashboard"
-                    save(folder / f"annotate-{name}.png", page.screenshot(full_page=whole))
+    with (
+        tempfile.TemporaryDirectory() as temporary,
+        annotation_site.opened(Path(project), Path(temporary) / "project") as copy,
+    ):
+        prepare(copy)
+        app = annotation_site.application(copy)
+        with browsing.browser() as browser, annotation_site.listening(app) as url:
+            for name, page in pictures(browser, url, copy):
+                whole = name == "dashboard"
+                save(folder / f"annotate-{name}.png", page.screenshot(full_page=whole))
 
 
 def prepare(project: Any) -> None:

@@ -19,6 +19,8 @@ from attar.annotate.schemas import (
     GuidelineOut,
     HistoryOut,
     NextOut,
+    PathId,
+    PathVersion,
     ReceiptOut,
     ReviewOut,
     SavedOut,
@@ -46,7 +48,7 @@ def router(project: Project) -> APIRouter:
         return _next(project, visitor.name)
 
     @routes.put("/drafts/{task}", summary="Save unfinished work", response_model=SavedOut)
-    def save_draft(task: str, body: DraftBody, visitor: AnyVisitor) -> dict[str, Any]:
+    def save_draft(task: PathId, body: DraftBody, visitor: AnyVisitor) -> dict[str, Any]:
         saved = queue.save_draft(
             project,
             annotator=visitor.name,
@@ -80,21 +82,21 @@ def router(project: Project) -> APIRouter:
         return receipt
 
     @routes.post("/annotations/{id}/void", summary="Undo an answer", response_model=ReceiptOut)
-    def void(id: str, body: ActBody, visitor: AnyVisitor) -> Any:
+    def void(id: PathId, body: ActBody, visitor: AnyVisitor) -> Any:
         return answers.void(project, annotator=visitor.name, annotation=id, id=body.id)
 
     @routes.post("/tasks/{task}/skip", summary="Leave a text to others", response_model=ReceiptOut)
-    def skip(task: str, body: ActBody, visitor: AnyVisitor) -> Any:
+    def skip(task: PathId, body: ActBody, visitor: AnyVisitor) -> Any:
         act = {"task": task, "id": body.id, "active_ms": body.active_ms}
         return answers.skip(project, annotator=visitor.name, **act)
 
     @routes.post("/tasks/{task}/flag", summary="Report a text", response_model=ReceiptOut)
-    def flag(task: str, body: FlagBody, visitor: AnyVisitor) -> Any:
+    def flag(task: PathId, body: FlagBody, visitor: AnyVisitor) -> Any:
         act = {"task": task, "id": body.id, "active_ms": body.active_ms, "note": body.note}
         return answers.flag(project, annotator=visitor.name, **act)
 
     @routes.post("/leases/{id}/beat", summary="A sign of life", response_model=BeatOut)
-    def beat(id: str, visitor: AnyVisitor) -> dict[str, Any]:
+    def beat(id: PathId, visitor: AnyVisitor) -> dict[str, Any]:
         lease = queue.beat(project, annotator=visitor.name, lease=id)
         return {"seconds": lease.expires - project.clock(), "guideline": _guideline(project)}
 
@@ -115,7 +117,7 @@ def router(project: Project) -> APIRouter:
         summary="Say that it was read",
         response_model=GuidelineNow,
     )
-    def acknowledge(version: str, visitor: AnyVisitor) -> dict[str, Any]:
+    def acknowledge(version: PathVersion, visitor: AnyVisitor) -> dict[str, Any]:
         accounts.acknowledge(project, annotator=visitor.name, guideline=version)
         return {"version": version, "acknowledged": True}
 

@@ -9,7 +9,7 @@ from typing import Any
 from attar.annotate.loading import load_study
 from attar.annotate.points import load_points
 from attar.annotate.store import Project
-from attar.errors import DataError
+from attar.errors import DataError, require
 from attar.methods.active_segmentation import curves
 from attar.methods.active_segmentation.curves import AXES, Point
 from attar.methods.active_segmentation.events import Event
@@ -40,6 +40,7 @@ class Curves:
         Raises:
             ConfigError: there is no such cost.
         """
+        require(axis in AXES, "axis", axis, f"one of {', '.join(AXES)}")
         found: list[Stretch] = []
         bands = {_key(row): (row.get("low"), row.get("high")) for row in self.rows}
         for line in curves.segments(self.points, axis=axis):
