@@ -392,7 +392,7 @@ def test_of_two_who_change_a_project_the_second_is_told(
     with pytest.raises(AttarError, match="somebody else has changed"):
         attar.annotate.event.add(tmp_path / "p", kind="strategy.change", change={"budget": 80})
     events = attar.annotate.event.list(tmp_path / "p").details["events"]
-    assert [one["after"] for one in events] == ['{"draw": {"budget": 70}}']
+    assert [one["after"] for one in events] == ["budget=70"]
 
 
 def test_errors_in_python_are_those_of_the_command_line() -> None:
