@@ -122,13 +122,18 @@ def make_project(
 
 
 @contextmanager
-def copied(project: Any, folder: Path) -> Iterator[Any]:
-    """A project like another, which stays as it is."""
+def opened(folder: Path, copy: Path) -> Iterator[Any]:
+    """A copy of a project, which stays as it is."""
     from attar.annotate.store import open_project
 
-    shutil.copytree(project.folder, folder)
-    with open_project(folder) as copy:
-        yield copy
+    shutil.copytree(folder, copy)
+    with open_project(copy) as project:
+        yield project
+
+
+def copied(project: Any, folder: Path) -> Any:
+    """The same of a project that was opened before."""
+    return opened(project.folder, folder)
 
 
 def application(project: Any, **web: Any) -> FastAPI:
@@ -176,3 +181,44 @@ def answer_all(client: TestClient, cuts: Mapping[str, Sequence[int]]) -> int:
         assert client.post("/api/annotations", json=body).status_code == 201
         count += 1
     return count
+
+
+def measure(project: Any) -> None:
+    """Two people answer everything, and training runs leave points: in each of two epochs two of
+    each arm, the active one ahead by a tenth."""
+    import numpy as np
+
+    from attar.annotate import answers, events, queue
+    from attar.annotate.points import add_points
+    from attar.annotate.tables import Job
+    from attar.methods.active_segmentation.curves import Costs, Point
+    from attar.methods.active_segmentation.events import Event
+
+    for name, cut in (("anna", 2), ("boon", 3)):
+        while (given := queue.next_task(project, annotator=name)) is not None:
+            body = answers.Answer(
+                id=str(uuid.uuid4()),
+                task=given.task,
+                text_sha=answers.text_digest(given.text),
+                cuts=(cut, 8),
+                guideline=given.guideline,
+                active_ms=60_000,
+            )
+            answers.submit(project, annotator=name, answer=body)
+    events.log_event(project, Event(kind="evalset.change", author="ada"))
+    tests = [f"test{i}" for i in range(40)]
+    for batch in range(4):
+        points = []
+        for arm, ahead in (("random", 0), ("active", 2)):
+            right = np.array([[10.0 + batch + ahead - i % 2, 20, 20] for i in range(40)])
+            score = float(right[:, 0].sum() / 800)
+            cost = 100 * (batch + 1)
+            costs = Costs(5 * (batch + 1), cost, cost, cost // 4, cost / 10, float(cost))
+            points.append(
+                Point(arm, costs, {"word_f1": score}, epoch=batch // 2, batch=batch, counts=right)
+            )
+        with project.write() as session:
+            job = Job(kind="train", state="done", reason="", step="", error="", asked=0.0)
+            session.add(job)
+            session.flush()
+            add_points(session, points, run=job.id, test=tests)

@@ -1,5 +1,6 @@
 """What administrators see and change: routes and pages."""
 
+import csv
 import io
 import json
 import zipfile
@@ -16,7 +17,8 @@ from attar.annotate import accounts
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    project = annotation_site.make_project(tmp_path_factory.mktemp("projects") / "p")
+    folder = tmp_path_factory.mktemp("projects") / "p"
+    project = annotation_site.make_project(folder, needed=2)
     project.close()
     return project
 
@@ -31,6 +33,15 @@ def project(made: Any, tmp_path: Path) -> Iterator[Any]:
 def ada(project: Any) -> Iterator[TestClient]:
     with annotation_site.client(annotation_site.application(project), "ada") as client:
         yield client
+
+
+@pytest.fixture
+def measured(made: Any, tmp_path: Path) -> Iterator[TestClient]:
+    """After three training runs, with answers of two people and a change of the evaluation set."""
+    with annotation_site.copied(made, tmp_path / "m") as project:
+        annotation_site.measure(project)
+        with annotation_site.client(annotation_site.application(project), "ada") as client:
+            yield client
 
 
 def message(response: Any) -> str:
@@ -163,3 +174,39 @@ def test_curves_of_a_project_without_any(ada: TestClient) -> None:
     png = ada.get("/api/admin/curves.png?axis=seconds")
     assert (png.headers["content-type"], png.content[:4]) == ("image/png", b"\x89PNG")
     assert ada.get("/api/admin/curves.png?axis=beauty").status_code == 400
+
+
+def test_curves_as_points_csv_picture_and_page(measured: TestClient) -> None:
+    found = measured.get("/api/admin/curves").json()
+    assert [(row["arm"], row["epoch"], row["batch"]) for row in found["points"]] == [
+        *((arm, 0, batch) for arm in ("active", "random") for batch in (0, 1)),
+        *((arm, 1, batch) for arm in ("active", "random") for batch in (2, 3)),
+    ]
+    assert all(row["low"] < row["word_f1"] < row["high"] for row in found["points"])
+    gaps = {gap["axis"]: gap for gap in found["differences"]}
+    assert gaps.keys() == {"characters", "decisions", "corrections", "seconds"}
+    assert gaps["characters"]["value"] == pytest.approx(0.1)
+    assert not gaps["characters"]["covers_zero"]
+    rows = list(csv.DictReader(io.StringIO(measured.get("/api/admin/curves.csv").text)))
+    assert [float(row["word_f1"]) for row in rows] == [row["word_f1"] for row in found["points"]]
+    pictures = {measured.get(f"/api/admin/curves.png?axis={axis}").content for axis in gaps}
+    assert len(pictures) == 4
+    page = measured.get("/dashboard").text
+    assert "active minus random, mean over equal cost: +0.1000" in page
+    assert page.count("<figure>") == 4
+    assert "evalset.change" in page
+
+
+def test_agreement_of_people(measured: TestClient) -> None:
+    rows = measured.get("/api/admin/agreement").json()["items"]
+    assert [row["group"] for row in rows] == [
+        {"arm": "active", "guideline": "g1"},
+        {"arm": "random", "guideline": "g1"},
+    ]
+    assert [row["pairs"] for row in rows] == [3, 3]
+    assert all(row["kappa"] < 1 for row in rows)
+    (by_names,) = measured.get("/api/admin/agreement?by=annotators").json()["items"]
+    assert by_names["group"] == {"annotators": "anna - boon"}
+    assert by_names["pairs"] == 6
+    assert measured.get("/api/admin/agreement?by=weather").status_code == 400
+    assert "No sentence has answers of two people yet." not in measured.get("/dashboard").text

@@ -116,7 +116,7 @@ def test_a_changed_guideline_must_be_read_first(anna: TestClient, project: Any) 
         {"kind": "added", "text": "Cut names apart."},
     ]
     assert anna.post("/api/guideline/g1/acknowledge").status_code == 409
-    assert anna.post("/api/guideline/g2/acknowledge").json() == {"version": "g2"}
+    assert anna.post("/api/guideline/g2/acknowledge").json()["acknowledged"]
     back = anna.get("/api/next").json()
     assert back["draft"]["cuts"] == [2]  # kept from the answer that was refused
     assert back["guideline"] == {"version": "g2", "acknowledged": True}
@@ -254,3 +254,37 @@ def test_guessing_is_slowed_down(app: Any) -> None:
         assert held.status_code == 429
         assert int(held.headers["retry-after"]) > 0
         assert "too many failed logins" in held.text
+
+
+def test_nothing_that_is_sent_makes_the_service_fail(anna: TestClient) -> None:
+    headers = {"content-type": "application/json"}
+    for name in ("%00", "%F0%9F%98%80", "a" * 300, "..%2f..%2fetc", "'--", "%ED%A0%80"):
+        for method, path in (
+            ("PUT", f"/api/drafts/{name}"),
+            ("POST", f"/api/tasks/{name}/skip"),
+            ("POST", f"/api/tasks/{name}/flag"),
+            ("POST", f"/api/annotations/{name}/void"),
+            ("POST", f"/api/leases/{name}/beat"),
+            ("POST", f"/api/guideline/{name}/acknowledge"),
+            ("GET", f"/static/{name}"),
+            ("GET", f"/{name}"),
+        ):
+            for body in ("{}", json.dumps(act(note="\ud800")), json.dumps(act(note="\0")), "[", ""):
+                sent = {"content": body, "headers": headers} if method != "GET" else {}
+                response = anna.request(method, path, **sent)
+                assert 400 <= response.status_code < 500, (method, path, body, response.text)
+    task = anna.get("/api/next").json()["task"]
+    for note in ("\ud800", "\0", "x" * 2001):
+        data = json.dumps(act(note=note))
+        refused = anna.post(f"/api/tasks/{task}/flag", content=data, headers=headers)
+        assert refused.status_code == 400, note[:5]
+    for form in (b"name=%00%ff&password=%00", b"&" * 100, b"\xff\xfe", b"a=1&" * 50):
+        form_type = {"content-type": "application/x-www-form-urlencoded"}
+        response = anna.post("/login", content=form, headers=form_type)
+        assert 400 <= response.status_code < 500, form[:20]
+    for cookie in ("", "x", "%00", "a" * 3000):
+        anna.cookies.clear()
+        asked = {"cookie": f"attar_session={cookie}", "accept-language": "\xff;q=\xff,th;q=9e999"}
+        sent = {name: value.encode("latin-1") for name, value in asked.items()}
+        response = anna.get("/annotate", headers=sent)  # pyright: ignore[reportArgumentType]
+        assert response.status_code == 401, cookie[:20]

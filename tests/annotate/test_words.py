@@ -3,11 +3,14 @@
 import re
 from pathlib import Path
 from string import Formatter
+from typing import get_args
 
 import pytest
 
 import annotation_site
 from attar.annotate.words import LANGUAGES, Words, pick, texts
+from attar.methods.active_segmentation.events import Policy
+from attar.methods.active_segmentation.rules import RuleKind
 
 ROOM = annotation_site.STATIC.parent
 #: keys that are put together where they are used
@@ -44,6 +47,8 @@ def test_every_sentence_that_is_asked_for_is_there_and_every_one_is_used() -> No
 def built(key: str, whole: str) -> bool:
     """Whether a key is put together of its area and a word that stands somewhere."""
     area, _, name = key.partition(".")
+    if name in (*get_args(RuleKind), *get_args(Policy)):
+        return area in ("policy", "rule")
     return area in BUILT and re.search(rf"""["'`]{name}["'`]""", whole) is not None
 
 

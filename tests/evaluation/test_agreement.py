@@ -195,7 +195,8 @@ def test_two_rounds_of_wisesight(shared_data: Path) -> None:
     same = [text for text in rounds[0] if text in rounds[1]]
     compared = total(compare(rounds[0][text], rounds[1][text]) for text in same)
     assert compared.texts == 159
-    assert (compared.positions, compared.differing) == (8277, 23)
+    # One of 8,277 that the rules for Thai allow lies inside an emoji.
+    assert (compared.positions, compared.differing) == (8276, 23)
     assert compared.observed == pytest.approx(0.9972, abs=5e-5)
     assert compared.kappa == pytest.approx(0.9944, abs=5e-5)
     assert compared.word_f1 == pytest.approx(0.9930, abs=5e-5)

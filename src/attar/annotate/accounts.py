@@ -163,13 +163,14 @@ def change_user(
         row = session.get(User, name, with_for_update={"key_share": True})
         if row is None:
             raise Unknown(f"there is no account {name!r}")
-        was_active = row.active
+        was_active, was_admin = row.active, row.active and row.role == "admin"
         row.role = role or row.role
         row.active = row.active if active is None else active
         row.language = language or row.language
         row.password = hashed or row.password
         session.flush()
-        _keep_an_admin(session)
+        if was_admin:
+            _keep_an_admin(session)
         if hashed or not row.active:
             session.execute(delete(SessionRow).where(SessionRow.user == name))
         if was_active and not row.active:
@@ -383,8 +384,7 @@ def _minutes(seconds: float) -> str:
 
 def _keep_an_admin(session: Session) -> None:
     admins = select(func.count()).select_from(User).where(User.role == "admin", User.active)
-    anybody = select(func.count()).select_from(User).where(User.role == "admin")
-    if session.scalar(anybody) and not session.scalar(admins):
+    if not session.scalar(admins):
         raise Conflict("this is the last open account of an administrator; open another one first")
 
 

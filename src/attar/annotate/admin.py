@@ -7,18 +7,22 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Query, Request, Response
+from fastapi import APIRouter, Depends, Query, Request, Response
+from fastapi import Path as PathParameter
 from fastapi.responses import FileResponse
 from pydantic import Field
+from sqlalchemy import select
 from starlette.background import BackgroundTask
 from starlette.concurrency import run_in_threadpool
 
-from attar.annotate import accounts, corpus, drawing, events, export, jobs
+from attar.annotate import accounts, corpus, drawing, events, exporting, jobs
+from attar.annotate.agreeing import agreement
 from attar.annotate.figures import SHOWN_AXES, load_curves
 from attar.annotate.overview import overview
-from attar.annotate.schemas import Body
-from attar.annotate.sessions import Admin
+from attar.annotate.schemas import NO_NUL, Body
+from attar.annotate.sessions import Admin, fresh
 from attar.annotate.store import Project
+from attar.annotate.tables import Arm
 from attar.data.segments.formats import FORMATS
 from attar.errors import ConfigError, DataError, require
 from attar.methods.active_segmentation.curves import AXES
@@ -29,9 +33,10 @@ WHOLE = "project"
 """The export that holds everything: history, events, batches, curves."""
 _FRESH = {"Cache-Control": "no-store"}
 
-Short = Annotated[str, Field(max_length=200)]
-Long = Annotated[str, Field(max_length=200_000)]
-Note = Annotated[str, Field(max_length=2000)]
+Short = Annotated[str, Field(max_length=200, pattern=NO_NUL)]
+Long = Annotated[str, Field(max_length=200_000, pattern=NO_NUL)]
+Note = Annotated[str, Field(max_length=2000, pattern=NO_NUL)]
+PathName = Annotated[str, PathParameter(pattern=r"^[\w.@+-]{1,64}$")]
 
 
 class RuleBody(Body):
@@ -90,7 +95,7 @@ class TokenBody(Body):
 
 def router(project: Project) -> APIRouter:
     """The routes of one project."""
-    routes = APIRouter(prefix="/api/admin")
+    routes = APIRouter(prefix="/api/admin", dependencies=[Depends(fresh)])
 
     @routes.get("/status", summary="How the project stands")
     def status(visitor: Admin) -> dict[str, Any]:
@@ -106,7 +111,7 @@ def router(project: Project) -> APIRouter:
         return _log(project, body, author=visitor.name)
 
     @routes.post("/arms/{arm}/draw", summary="Draw the next batch of an arm")
-    def draw(arm: str, visitor: Admin) -> Any:
+    def draw(arm: PathName, visitor: Admin) -> Any:
         return asdict(drawing.draw(project, arm=arm))
 
     @routes.get("/jobs", summary="The last training runs")
@@ -127,12 +132,12 @@ def router(project: Project) -> APIRouter:
         return asdict(made)
 
     @routes.patch("/users/{name}", summary="Change an account")
-    def change_user(name: str, body: UserChange, visitor: Admin) -> dict[str, Any]:
+    def change_user(name: PathName, body: UserChange, visitor: Admin) -> dict[str, Any]:
         sent = body.model_dump(exclude_unset=True)
         return asdict(accounts.change_user(project, name=name, author=visitor.name, **sent))
 
     @routes.post("/users/{name}/tokens", summary="A new token: shown this once", status_code=201)
-    def add_token(name: str, body: TokenBody, visitor: Admin) -> dict[str, str]:
+    def add_token(name: PathName, body: TokenBody, visitor: Admin) -> dict[str, str]:
         return {"token": accounts.create_token(project, user=name, **body.model_dump())}
 
     @routes.get("/tokens", summary="All tokens, without their secrets")
@@ -140,7 +145,7 @@ def router(project: Project) -> APIRouter:
         return {"items": [asdict(token) for token in accounts.tokens(project)]}
 
     @routes.delete("/tokens/{id}", summary="End a token", status_code=204)
-    def revoke(id: str, visitor: Admin) -> None:
+    def revoke(id: PathName, visitor: Admin) -> None:
         accounts.revoke_token(project, id=id)
 
     @routes.get("/curves", summary="The learning curves")
@@ -157,6 +162,13 @@ def router(project: Project) -> APIRouter:
         picture = load_curves(project).picture(axis=axis)
         return Response(picture, media_type="image/png", headers=_FRESH)
 
+    @routes.get("/agreement", summary="How far people agree")
+    def agree(
+        visitor: Admin,
+        by: Annotated[list[Short], Query(max_length=3)] = ["arm", "guideline"],  # noqa: B006
+    ) -> dict[str, Any]:
+        return {"items": [asdict(one) for one in agreement(project, by=by)]}
+
     @routes.get(
         "/export", summary="The labels in a format, or the whole project", response_model=None
     )
@@ -164,7 +176,7 @@ def router(project: Project) -> APIRouter:
         visitor: Admin,
         format: Annotated[str, Query(max_length=40)] = "jsonl",
         arm: Annotated[str | None, Query(max_length=64)] = None,
-        guideline: Annotated[str | None, Query(max_length=40)] = None,
+        guideline: Annotated[str | None, Query(max_length=40, pattern=NO_NUL)] = None,
     ) -> Response:
         folder = Path(tempfile.mkdtemp(prefix="attar-export-"))
         try:
@@ -181,7 +193,7 @@ def router(project: Project) -> APIRouter:
         visitor: Admin,
         name: Annotated[str, Query(max_length=200)] = "upload",
         format: Annotated[str | None, Query(max_length=40)] = None,
-        snapshot: Annotated[str | None, Query(max_length=100)] = None,
+        snapshot: Annotated[str | None, Query(max_length=100, pattern=NO_NUL)] = None,
     ) -> dict[str, Any]:
         body = await request.body()  # as much as the server takes, by `BodyLimit`
         sent = {"name": name, "format": format or None, "snapshot": snapshot or None}
@@ -243,14 +255,17 @@ def _export(
     name = re.sub(r"\W+", "-", f"labels-{arm or 'all'}").strip("-")
     made = folder / name
     if format == WHOLE:
-        export.export_project(project, output=made)
+        exporting.export_project(project, output=made)
     else:
         known = FORMATS.get(format)
         require(known is not None, "format", format, f"one of {', '.join((*FORMATS, WHOLE))}")
+        with project.read() as session:
+            arms = list(session.scalars(select(Arm.name)))
+        require(not arm or arm in arms, "arm", arm, f"one of {', '.join(arms)}")
         made.mkdir()
         suffix = known.suffixes[0] if known and known.suffixes else ""
         options = {"format": format, "arm": arm or None, "guideline": guideline or None}
-        export.export_labels(project, output=made / f"{name}{suffix}", **options)
+        exporting.export_labels(project, output=made / f"{name}{suffix}", **options)
     files = [file for file in made.rglob("*") if file.is_file()]
     if len(files) == 1 and format != WHOLE:
         return files[0]

@@ -4,7 +4,7 @@ import random
 from datetime import UTC, datetime
 from typing import Any
 
-from fastapi import APIRouter, Query, Response
+from fastapi import APIRouter, Depends, Query, Response
 from sqlalchemy import func, select
 
 from attar.annotate import accounts, answers, guidelines, queue
@@ -15,14 +15,17 @@ from attar.annotate.schemas import (
     BeatOut,
     DraftBody,
     FlagBody,
+    GuidelineNow,
     GuidelineOut,
     HistoryOut,
     NextOut,
+    PathId,
+    PathVersion,
     ReceiptOut,
     ReviewOut,
     SavedOut,
 )
-from attar.annotate.sessions import AnyVisitor, Reviewer
+from attar.annotate.sessions import AnyVisitor, Reviewer, fresh
 from attar.annotate.store import Project, state_of
 from attar.annotate.tables import Annotation
 from attar.annotate.tasks import SUBMITTED
@@ -34,7 +37,7 @@ _PAGE = 200
 
 def router(project: Project) -> APIRouter:
     """The routes of one project."""
-    routes = APIRouter(prefix="/api")
+    routes = APIRouter(prefix="/api", dependencies=[Depends(fresh)])
 
     @routes.get("/next", summary="The next text to cut", response_model=NextOut)
     def next_text(visitor: AnyVisitor) -> dict[str, Any]:
@@ -45,7 +48,7 @@ def router(project: Project) -> APIRouter:
         return _next(project, visitor.name)
 
     @routes.put("/drafts/{task}", summary="Save unfinished work", response_model=SavedOut)
-    def save_draft(task: str, body: DraftBody, visitor: AnyVisitor) -> dict[str, Any]:
+    def save_draft(task: PathId, body: DraftBody, visitor: AnyVisitor) -> dict[str, Any]:
         saved = queue.save_draft(
             project,
             annotator=visitor.name,
@@ -79,21 +82,21 @@ def router(project: Project) -> APIRouter:
         return receipt
 
     @routes.post("/annotations/{id}/void", summary="Undo an answer", response_model=ReceiptOut)
-    def void(id: str, body: ActBody, visitor: AnyVisitor) -> Any:
+    def void(id: PathId, body: ActBody, visitor: AnyVisitor) -> Any:
         return answers.void(project, annotator=visitor.name, annotation=id, id=body.id)
 
     @routes.post("/tasks/{task}/skip", summary="Leave a text to others", response_model=ReceiptOut)
-    def skip(task: str, body: ActBody, visitor: AnyVisitor) -> Any:
+    def skip(task: PathId, body: ActBody, visitor: AnyVisitor) -> Any:
         act = {"task": task, "id": body.id, "active_ms": body.active_ms}
         return answers.skip(project, annotator=visitor.name, **act)
 
     @routes.post("/tasks/{task}/flag", summary="Report a text", response_model=ReceiptOut)
-    def flag(task: str, body: FlagBody, visitor: AnyVisitor) -> Any:
+    def flag(task: PathId, body: FlagBody, visitor: AnyVisitor) -> Any:
         act = {"task": task, "id": body.id, "active_ms": body.active_ms, "note": body.note}
         return answers.flag(project, annotator=visitor.name, **act)
 
     @routes.post("/leases/{id}/beat", summary="A sign of life", response_model=BeatOut)
-    def beat(id: str, visitor: AnyVisitor) -> dict[str, Any]:
+    def beat(id: PathId, visitor: AnyVisitor) -> dict[str, Any]:
         lease = queue.beat(project, annotator=visitor.name, lease=id)
         return {"seconds": lease.expires - project.clock(), "guideline": _guideline(project)}
 
@@ -109,10 +112,14 @@ def router(project: Project) -> APIRouter:
     def guideline(visitor: AnyVisitor) -> Any:
         return guidelines.reading(project, user=visitor.name)
 
-    @routes.post("/guideline/{version}/acknowledge", summary="Say that it was read")
-    def acknowledge(version: str, visitor: AnyVisitor) -> dict[str, str]:
+    @routes.post(
+        "/guideline/{version}/acknowledge",
+        summary="Say that it was read",
+        response_model=GuidelineNow,
+    )
+    def acknowledge(version: PathVersion, visitor: AnyVisitor) -> dict[str, Any]:
         accounts.acknowledge(project, annotator=visitor.name, guideline=version)
-        return {"version": version}
+        return {"version": version, "acknowledged": True}
 
     return routes
 

@@ -16,6 +16,7 @@ from attar.data.segments.formats import FORMATS
 from attar.methods.active_segmentation.events import Kind, Policy
 from attar.methods.active_segmentation.rules import RuleKind
 
+_AGREED = ("kappa", "alpha", "boundary_similarity", "word_f1")
 #: kinds that have a form of their own, a button, or happen by themselves
 _ELSEWHERE = (
     "guideline.change",
@@ -50,6 +51,7 @@ def router(pages: Pages) -> APIRouter:
             gaps=found.verdicts(),
             axes=SHOWN_AXES,
             agreement=agreement(project),
+            agreed=_AGREED,
             events=log,
             guideline=text,
             kinds=[kind for kind in get_args(Kind) if kind not in _ELSEWHERE],

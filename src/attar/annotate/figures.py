@@ -9,7 +9,7 @@ from typing import Any
 from attar.annotate.loading import load_study
 from attar.annotate.points import load_points
 from attar.annotate.store import Project
-from attar.errors import DataError
+from attar.errors import DataError, require
 from attar.methods.active_segmentation import curves
 from attar.methods.active_segmentation.curves import AXES, Point
 from attar.methods.active_segmentation.events import Event
@@ -40,6 +40,7 @@ class Curves:
         Raises:
             ConfigError: there is no such cost.
         """
+        require(axis in AXES, "axis", axis, f"one of {', '.join(AXES)}")
         found: list[Stretch] = []
         bands = {_key(row): (row.get("low"), row.get("high")) for row in self.rows}
         for line in curves.segments(self.points, axis=axis):
@@ -79,7 +80,7 @@ class Curves:
                 ratio = curves.saving(*arms, axis=axis)
             except DataError:
                 continue
-            found.append(gap.to_dict() | {"saving": ratio, "clear": not gap.covers_zero})
+            found.append(gap.to_dict() | {"saving": ratio, "covers_zero": gap.covers_zero})
         return found
 
 

@@ -17,6 +17,7 @@ from attar.annotate.sessions import COOKIE, Visitor, admit, remember, visitor_of
 from attar.annotate.store import Project, state_of
 from attar.annotate.words import LANGUAGES, Words, pick
 from attar.data.segments.cuts import tokens_of
+from attar.web.errors import ApiError
 from attar.web.pages import policy
 
 LANGUAGE_COOKIE = "attar_language"
@@ -226,4 +227,8 @@ def _to(page: str) -> RedirectResponse:
 async def _form(request: Request) -> Mapping[str, str]:
     """The fields of a form of a page; of several of one name the last."""
     body = (await request.body()).decode("utf-8", "replace")
-    return dict(parse_qsl(body, keep_blank_values=True, max_num_fields=20))
+    try:
+        fields = parse_qsl(body, keep_blank_values=True, max_num_fields=20)
+    except ValueError:
+        raise ApiError(400, "the form has too many fields; reload the page") from None
+    return {name: value.replace("\0", "") for name, value in fields}

@@ -6,6 +6,7 @@ others answered.
 
 from typing import Annotated, Literal
 
+from fastapi import Path
 from pydantic import BaseModel, ConfigDict, Field
 
 from attar.annotate.answers import LONGEST_MS
@@ -16,8 +17,13 @@ _OFFSETS = 20_000
 Offset = Annotated[int, Field(strict=True, ge=0, le=2**31 - 1)]
 Offsets = Annotated[list[Offset], Field(max_length=_OFFSETS)]
 Milliseconds = Annotated[int, Field(strict=True, ge=0, le=LONGEST_MS)]
-Id = Annotated[str, Field(pattern=r"^[0-9a-zA-Z-]{1,64}$")]
-Version = Annotated[str, Field(min_length=1, max_length=200)]
+_ID = r"^[0-9a-zA-Z-]{1,64}$"
+Id = Annotated[str, Field(pattern=_ID)]
+PathId = Annotated[str, Path(pattern=_ID)]
+#: PostgreSQL stores no text with U+0000
+NO_NUL = r"^[^\x00]*$"
+Version = Annotated[str, Field(min_length=1, max_length=200, pattern=NO_NUL)]
+PathVersion = Annotated[str, Path(max_length=200, pattern=NO_NUL)]
 
 
 class Body(BaseModel):
@@ -67,7 +73,7 @@ class ActBody(Body):
 class FlagBody(ActBody):
     """What is wrong with a text."""
 
-    note: Annotated[str, Field(max_length=2000)] = ""
+    note: Annotated[str, Field(max_length=2000, pattern=NO_NUL)] = ""
 
 
 class GuidelineNow(BaseModel):

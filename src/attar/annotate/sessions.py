@@ -91,6 +91,12 @@ Reviewer = Annotated[Visitor, Depends(_reviewer)]
 Admin = Annotated[Visitor, Depends(_admin)]
 
 
+def fresh(response: Response) -> None:
+    """No browser or proxy keeps what one person was told."""
+    response.headers["Cache-Control"] = "no-store"
+    response.headers["X-Content-Type-Options"] = "nosniff"
+
+
 def remember(request: Request, response: Response, *, secret: str, seconds: float) -> None:
     """Give the browser its cookie: no script reads it, and other sites' forms do not carry it."""
     response.set_cookie(

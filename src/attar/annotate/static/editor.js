@@ -14,7 +14,7 @@ import { ask, newId } from "./server.js";
 import { Sheet, spelled } from "./sheet.js";
 import { parts, say } from "./words.js";
 
-const BEAT = 60_000; // milliseconds between signs of life for the lease
+const BEAT = 60; // seconds between signs of life for the lease, unless the server says
 const TRACE = 1000; // steps that are kept of one task
 
 const at = parts();
@@ -122,7 +122,10 @@ function act(kind, value, options) {
 }
 
 function announce(kind) {
-  if (task.candidates) return tell("news", say("editor.asked_at", { number: state.at + 1, count: task.candidates.length }));
+  if (task.candidates) {
+    const text = state.window(state.place).slice(0, 2).map(spelled).join(" | ");
+    return tell("news", say("editor.asked_at", { number: state.at + 1, count: task.candidates.length, text }));
+  }
   if (kind === "toggle" || kind === "undo") tell("news", say(state.has(state.caret) ? "editor.cut" : "editor.joined"));
 }
 
@@ -157,16 +160,17 @@ async function refused(error) {
   if (error.code === "guideline_changed") {
     await guideline.open();
     if (!task) return next();
-    task.guideline = { version: guideline.version, acknowledged: true };
+    task.guideline = { version: guideline.version ?? task.guideline.version, acknowledged: true };
     locked = false;
     return place().focus();
   }
   fail(error);
-  if (error.status === 409 || error.status === 404) {
+  if (error.status === 401) return;
+  if (!task || error.status === 409 || error.status === 404) {
     saves.end();
     return next({ keep: true });
   }
-  locked = !task;
+  locked = false;
 }
 
 function waiting(seconds) {
@@ -298,5 +302,8 @@ at.flagging.addEventListener("close", () => {
 for (const kind of ["keydown", "pointerdown", "pointermove", "scroll"]) {
   addEventListener(kind, () => clock.touch(), { passive: true });
 }
-setInterval(beat, BEAT);
+(async function pulse() {
+  await beat();
+  setTimeout(pulse, 1000 * (task?.lease?.beat_seconds ?? BEAT));
+})();
 start();

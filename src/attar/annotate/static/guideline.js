@@ -28,9 +28,11 @@ export class Guideline {
     parts.guidelinetitle.textContent = say(changed ? "guideline.changed" : "guideline.title", found);
     parts.guidelinetext.replaceChildren(...(changed ? found.diff.map(line) : [make("p", found.text)]));
     parts.understood.textContent = say(this.needed ? "guideline.understood" : "guideline.close");
-    parts.guideline.showModal();
-    parts.guidelinetext.scrollTop = 0;
-    await new Promise((done) => parts.guideline.addEventListener("close", done, { once: true }));
+    do { // a browser may close it in spite of us when Escape is pressed twice
+      parts.guideline.showModal();
+      parts.guidelinetext.scrollTop = 0;
+      await new Promise((done) => parts.guideline.addEventListener("close", done, { once: true }));
+    } while (this.needed);
   }
 
   async #close() {
