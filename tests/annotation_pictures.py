@@ -17,7 +17,8 @@ from typing import Any
 
 import annotation_site
 import browsing
-from attar.annotate import accounts, events
+from attar.annotate import accounts, drawing, events
+from attar.annotate.settings import ARMS
 from attar.annotate.store import state_of
 
 PASSWORD = secrets.token_urlsafe(12)
@@ -41,7 +42,9 @@ def main(project: str, output: str) -> None:
 
 
 def prepare(project: Any) -> None:
-    """People of our own, who have read the guideline."""
+    """People of our own, who have read the guideline, and something for them to do."""
+    for arm in ARMS:
+        drawing.draw(project, arm=arm)
     with project.read() as session:
         version = state_of(session).guideline
     for name, role in (("anna", "annotator"), ("ada", "admin")):
