@@ -14,7 +14,7 @@ from sqlalchemy import select
 from annotating import Clock, Maker, answer_to, ask_all, filled, log_of
 from attar.annotate import answers, queue
 from attar.annotate.accounts import add_user
-from attar.annotate.doctor import examine, problems
+from attar.annotate.checks import examine, problems
 from attar.annotate.events import change_guideline
 from attar.annotate.loading import load_study
 from attar.annotate.policies import ask_reviewers

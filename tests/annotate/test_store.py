@@ -11,8 +11,8 @@ from sqlalchemy import text
 
 from annotating import Maker, annotate, answer_to, ask_all, filled, log_of
 from attar.annotate import answers, queue
-from attar.annotate.backup import back_up, restore, upgrade
-from attar.annotate.doctor import examine, problems
+from attar.annotate.backups import back_up, restore, upgrade
+from attar.annotate.checks import examine, problems
 from attar.annotate.migrations import head
 from attar.annotate.refusals import Busy
 from attar.annotate.settings import Settings

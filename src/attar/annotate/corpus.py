@@ -287,7 +287,8 @@ def _reserve(session: Session, state: State) -> None:
 
 
 def _ask_evaluation(session: Session, state: State, *, snapshot: str, now: float) -> None:
-    """Questions about the reserved sentences of a snapshot, in the order of their keys."""
+    """Questions about the reserved sentences of a snapshot, in the order of their keys. They begin
+    without cuts: a test set that was corrected from a model's output flatters that model."""
     fresh = (
         select(SentenceRow.uid, SentenceRow.key_eval)
         .where(SentenceRow.reserved, SentenceRow.first_snapshot == snapshot)
@@ -295,7 +296,7 @@ def _ask_evaluation(session: Session, state: State, *, snapshot: str, now: float
     )
     needed = state.settings.evaluation_annotators
     tasks = [
-        NewTask(name, "evaluation", needed=needed, order=int(key * 2**30))
+        NewTask(name, "evaluation", needed=needed, order=int(key * 2**30), prefill=False)
         for name, key in session.execute(fresh)
     ]
     ask(session, tasks, seed=state.seed, now=now)

@@ -11,8 +11,9 @@ from pathlib import Path
 
 from attar.annotate import accounts, answers, corpus, drawing, jobs, queue
 from attar.annotate.answers import Answer, text_digest
+from attar.annotate.events import change_settings
 from attar.annotate.settings import ARMS, Settings
-from attar.annotate.store import Project, change_settings, create_project, state_of
+from attar.annotate.store import Project, create_project, state_of
 from attar.methods.active_segmentation.annotators import Annotator
 from attar.methods.active_segmentation.arms import uid
 from attar.methods.active_segmentation.made_up import make_up

@@ -7,10 +7,10 @@ from typing import Any
 
 from attar.annotate import corpus
 from attar.annotate.changes import parse_changes, parse_rule
-from attar.annotate.events import change_guideline, events_of, log_event
+from attar.annotate.events import change_guideline, change_settings, events_of, log_event
 from attar.annotate.records import recorded
 from attar.annotate.settings import ARMS, Settings
-from attar.annotate.store import Project, change_settings, open_project, state_of
+from attar.annotate.store import Project, open_project, state_of
 from attar.annotate.tables import Arm
 from attar.errors import ConfigError, DataError, did_you_mean
 from attar.methods.active_segmentation.config import SegmenterConfig
@@ -103,8 +103,9 @@ def add(
                 note=note,
             )
             if changes:
-                _change(opened, changes)
-            log_event(opened, event)
+                _change(opened, changes, event)
+            else:
+                log_event(opened, event)
         with opened.read() as session:
             run.details = {"event": events_of(session)[-1].to_dict()}
     return run
@@ -184,14 +185,15 @@ def set_strategy(project: Project, strategy: str) -> None:
         row.settings = {**row.settings, "strategy": strategy}
 
 
-def _change(project: Project, changes: Mapping[str, Any]) -> None:
+def _change(project: Project, changes: Mapping[str, Any], event: Event) -> None:
     with project.read() as session:
         state = state_of(session)
         strategy = {"strategy": session.get_one(Arm, ARMS[1]).settings.get("strategy", "mnlp")}
     new = changed(state.settings, strategy | dict(changes))
     chosen = str(new.draw["strategy"])
     shared = {name: value for name, value in new.draw.items() if name != "strategy"}
-    change_settings(project, expected=state.revision, settings=replace(new, draw=shared))
+    new = replace(new, draw=shared)
+    change_settings(project, expected=state.revision, settings=new, event=event)
     set_strategy(project, chosen)
 
 

@@ -72,32 +72,27 @@ def events_of(session: Session) -> tuple[Event, ...]:
 
 
 def change_settings(
-    project: Project, *, expected: int, settings: Settings, author: str = "", note: str = ""
+    project: Project, *, expected: int, settings: Settings, event: Event | None = None
 ) -> State:
-    """Replace the settings; what changes for models, arms or annotators is logged.
+    """Replace the settings. Once there are labels, what changes for models, arms or annotators is
+    logged.
 
     Args:
         project: the project.
         expected: revision of the project that the new settings were made from.
         settings: the new ones.
-        author: who changes them.
-        note: why.
+        event: goes into the log in place of what would be noted by itself.
 
     Raises:
         Conflict: somebody else has changed settings or guideline since.
     """
     with project.write() as session:
-        before, now = state_of(session).settings, project.clock()
+        before, now = state_of(session), project.clock()
         bump_revision(session, expected=expected)
         session.execute(update(ProjectRow).values(settings=settings.to_json()))
-        for kind, names in _LOGGED.items():
-            old, new = (
-                json.dumps({name: one.to_json()[name] for name in names}, sort_keys=True)
-                for one in (before, settings)
-            )
-            if old != new:
-                event = Event(kind=kind, before=old, after=new, author=author, note=note)
-                add_event(session, event, now=now)
+        noted = _noted(before.settings, settings) if before.sequence else []
+        for one in noted if event is None else [event]:
+            add_event(session, one, now=now)
         return state_of(session)
 
 
@@ -192,6 +187,19 @@ def guideline_text(session: Session, version: str) -> str:
     """The text of a guideline; empty where there is no such version."""
     row = session.get(Guideline, version)
     return "" if row is None else row.text
+
+
+def _noted(before: Settings, after: Settings) -> list[Event]:
+    """An event for each kind of change."""
+    found = []
+    for kind, names in _LOGGED.items():
+        old, new = (
+            json.dumps({name: one.to_json()[name] for name in names}, sort_keys=True)
+            for one in (before, after)
+        )
+        if old != new:
+            found.append(Event(kind=kind, before=old, after=new))
+    return found
 
 
 def _event(row: EventRow) -> Event:

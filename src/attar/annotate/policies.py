@@ -20,7 +20,7 @@ from attar.annotate.tables import Annotation, SentenceRow, Task, User
 from attar.annotate.tasks import DONE, MIGRATED, NewTask, ask, settle
 from attar.methods.active_segmentation.events import relabelling, revisions
 from attar.methods.active_segmentation.labels import Label, answers
-from attar.methods.active_segmentation.study import Study, resolved
+from attar.methods.active_segmentation.study import Study, current_labels, resolved
 
 #: annotations in one transaction
 CHUNK = 500
@@ -62,7 +62,14 @@ def apply_policy(project: Project) -> Applied:
         ]
         needed = state.settings.evaluation_annotators
         evaluation = [
-            NewTask(uid, "evaluation", needed=needed, order=place, round=state.guideline)
+            NewTask(
+                uid,
+                "evaluation",
+                needed=needed,
+                order=place,
+                prefill=False,
+                round=state.guideline,
+            )
             for place, uid in enumerate(stale)
         ]
         now = project.clock()
@@ -93,11 +100,10 @@ def ask_reviewers(project: Project) -> int:
 
 
 def _stale(study: Study, guideline: str) -> list[str]:
-    """Labelled evaluation sentences whose labels are older than the guideline in force."""
-    found = resolved(study)
-    return sorted(
-        uid for uid in study.reserved if uid in found and found[uid].guideline != guideline
-    )
+    """Labelled evaluation sentences of which no label follows the guideline in force."""
+    labelled = {label.uid for label in answers(study.labels)} & study.reserved
+    fresh = {label.uid for label in current_labels(study) if label.guideline == guideline}
+    return sorted(labelled - fresh)
 
 
 def _append(project: Project, labels: Sequence[Label]) -> None:
@@ -178,7 +184,7 @@ def _import(project: Project, rows: Sequence, *, annotator: str) -> int:
     with project.write() as session:
         state, now = state_of(session), project.clock()
         tasks = [
-            NewTask(uid, "evaluation", needed=state.settings.evaluation_annotators)
+            NewTask(uid, "evaluation", needed=state.settings.evaluation_annotators, prefill=False)
             if reserved
             else NewTask(uid, "import")
             for uid, _, reserved in rows

@@ -31,6 +31,8 @@ from attar.errors import DataError
 REVIEWERS = ("reviewer", "admin")
 #: seconds between two leases of one person, at least
 _TICK = 1e-3
+#: tasks that are looked at until one is free
+_AHEAD = 4
 
 
 @dataclass(frozen=True)
@@ -326,7 +328,7 @@ def _first(session: Session, wanted, user: User, now: float) -> Task | None:
         Task.live + others < Task.needed,
     ).with_for_update(of=Task, skip_locked=True, key_share=True)
     # between the look and the lock somebody may have taken it, so look again under the lock
-    for name in session.scalars(free.limit(8)).all():
+    for name in session.scalars(free.limit(_AHEAD)).all():
         task = lock_task(session, name)
         if has_slot(session, task, user.name, now) and not has_answered(session, task, user.name):
             return task
