@@ -56,9 +56,7 @@ def cells(quick: bool) -> Iterator[dict[str, Any]]:
 def begin(gold: list[Segmented], arms: dict[str, DrawConfig], *, seed: int, test: int) -> Replay:
     """A study before anything was drawn."""
     config = StudyConfig(arms=arms, segmenter=SegmenterConfig(), seed_sentences=30, seed=seed)
-    made = Replay.of(gold, config=config, fraction=0.0, minimum=test, union=False)
-    made.by = "genre"
-    return made
+    return Replay.of(gold, config=config, fraction=0.0, minimum=test, union=False, by="genre")
 
 
 def forked(made: Replay) -> Replay:
@@ -119,9 +117,8 @@ def corpus(cell: dict[str, Any], args: Any) -> dict[str, Any]:
     event = Event(kind="corpus.add", after="s2", note=f"{cell['added']} joins")
     made.happen(Happening(batch=0, event=event, add=added))
     # Another order from here on: uniform over what is left, as if nothing had been drawn before.
-    others = made.study.config.arms | {
-        "random without": replace(arms["random without"], salt=f"after {seed}")
-    }
+    other = replace(arms["random without"], salt=f"after {seed}")
+    others = {**arms, "random without": other}
     made.study = replace(made.study, config=replace(made.study.config, arms=others))
     batches = []
     for _ in range(sizes["after"]):

@@ -71,11 +71,12 @@ def main() -> None:
     best = scores["BEST"]
     figure = 100 * (best["crf"]["word_f1"] - best["newmm"]["word_f1"])
     ratio = speeds["crf"] / speeds["deepcut"]
-    away = ", ".join(
-        f"{100 * (scores[name]['crf']['word_f1'] - scores[name]['newmm']['word_f1']):+.1f} on {name}"
-        for name in sets
+    over = {
+        name: 100 * (found["crf"]["word_f1"] - found["newmm"]["word_f1"])
+        for name, found in scores.items()
         if name != "BEST"
-    )
+    }
+    away = ", ".join(f"{points:+.1f} on {name}" for name, points in over.items())
     line = {
         "claim": "segmenter",
         "figure": round(figure, 2),
@@ -177,9 +178,7 @@ def scored(cut: Engine, rows: list[Segmented], known: set[str]) -> dict[str, flo
     }
 
 
-def raced(
-    engines: dict[str, Engine], rows: list[Segmented], *, rounds: int
-) -> dict[str, float]:
+def raced(engines: dict[str, Engine], rows: list[Segmented], *, rounds: int) -> dict[str, float]:
     """Characters a second of each engine, medians of rounds in turns; one text at a time for the
     peers, as they take them, and all at once for ours."""
     texts = [row.text for row in rows]

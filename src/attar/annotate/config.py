@@ -2,17 +2,40 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 from urllib.parse import urlsplit
 
 from attar.errors import check_types, require
+
+#: `picks.STRATEGIES`, as a type
+Strategy = Literal[
+    "mnlp",
+    "least_confidence",
+    "margin",
+    "sequence_entropy",
+    "total_token_entropy",
+    "mean_token_entropy",
+    "min_margin",
+    "topk_entropy",
+    "bald",
+    "vote_entropy",
+    "badge",
+    "coreset",
+    "density",
+    "stochastic",
+    "random",
+    "boundaries",
+    "random_boundaries",
+]
 
 
 @dataclass(frozen=True, kw_only=True)
 class SimulateConfig:
     """What is simulated."""
 
-    arms: tuple[str, ...] = ("random", "mnlp")
-    """Strategies that are compared; the first is what the others are measured against."""
+    arms: tuple[Strategy, ...] = ("random", "mnlp")
+    """Strategies that are compared, separated by commas; the first is what the others are measured
+    against."""
     seeds: int = 3
     """Repetitions, with other random orders, mistakes and times."""
     spend: int = 30_000

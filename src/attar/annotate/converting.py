@@ -58,7 +58,7 @@ def convert(
 
 
 def written_as(file: str | Path, *, option: str = "--to") -> str:
-    """The format that a new file's name tells.
+    """The format that a new file's name tells: the one that is called so, else the only one.
 
     Args:
         file: the file.
@@ -69,7 +69,7 @@ def written_as(file: str | Path, *, option: str = "--to") -> str:
     """
     end = suffix(Path(file))
     known = [name for name, form in FORMATS.items() if end in form.suffixes]
-    if len(known) == 1:
-        return known[0]
+    if end[1:] in known or len(known) == 1:
+        return end[1:] if end[1:] in known else known[0]
     which = " or ".join(known) if known else f"one of {', '.join(FORMATS)}"
     raise ConfigError(f"cannot tell the format of {str(file)!r} by its name: give {option} {which}")

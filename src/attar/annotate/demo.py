@@ -14,6 +14,7 @@ from attar.annotate.answers import Answer, text_digest
 from attar.annotate.events import change_settings
 from attar.annotate.settings import ARMS, Settings
 from attar.annotate.store import Project, create_project, state_of
+from attar.artefacts import expanded
 from attar.methods.active_segmentation.annotators import Annotator
 from attar.methods.active_segmentation.arms import uid
 from attar.methods.active_segmentation.made_up import make_up
@@ -63,12 +64,12 @@ def make_demo(
     gold = {uid(row.text): row.cuts for row in made.rows}
     password = secrets.token_urlsafe(9)
     people = [Annotator(name=f"simulated-{number}", flip=0.01) for number in (1, 2, 3)]
+    words = expanded(folder).resolve() / WORDS
+    settings = replace(_SETTINGS, segmenter={"dictionary": str(words)})
     with create_project(
-        folder, database=database, name=name, guideline=GUIDELINE, settings=_SETTINGS, seed=seed
+        folder, database=database, name=name, guideline=GUIDELINE, settings=settings, seed=seed
     ) as project:
-        words = made.save_dictionary(project.folder.resolve() / WORDS)
-        settings = replace(_SETTINGS, segmenter={"dictionary": str(words)})
-        _change(project, settings)
+        made.save_dictionary(words)
         corpus.add(project, made.rows, snapshot="made-up")
         accounts.add_user(project, name=ADMIN, role="admin", password=password)
         for person in people:

@@ -153,7 +153,10 @@ def export(
             run.details = {"folder": str(output)}
             return run
         with opened.read() as session:
-            known = {"arm": select(Arm.name), "guideline": select(Guideline.version)}
+            known = {
+                "arm": select(Arm.name).order_by(Arm.number),
+                "guideline": select(Guideline.version).order_by(Guideline.number),
+            }
             for name, wanted in (("arm", arm), ("guideline", guideline)):
                 there = session.scalars(known[name]).all()
                 if wanted is not None and wanted not in there:

@@ -164,3 +164,18 @@ def test_an_axis_must_be_one_of_the_six():
     assert len(AXES) == 6
     with pytest.raises(ConfigError, match="axis must be one of sentences"):
         Costs().on("euros")
+
+
+def test_sentences_of_one_document_count_as_one():
+    generator = np.random.default_rng(0)
+    right = np.repeat((generator.random(40) < 0.8).astype(float), 10)
+    one = np.ones(400)
+    made = Point(
+        "a", Costs(), {"word_f1": right.mean()}, counts=np.stack([right, one, one], axis=1)
+    )
+    documents = [str(place // 10) for place in range(400)]
+    (alone,) = intervals([made])
+    (together,) = intervals([made], documents=documents)
+    assert together.test == pytest.approx(alone.test * math.sqrt(10), rel=0.15)
+    (same,) = intervals([made], documents=[str(1000 + place) for place in range(400)])
+    assert same == alone

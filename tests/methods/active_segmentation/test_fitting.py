@@ -22,6 +22,7 @@ from thai_words import WORDS, sentences
 
 PLAIN = SegmenterConfig(dictionary=None, hash_bits=12)
 POINT = replace(PLAIN, kind="pointwise")
+NETWORK = replace(PLAIN, kind="character-cnn", epochs=1)
 
 
 def partly(rows, *, seed=0):
@@ -88,7 +89,7 @@ def test_a_whole_sentence_is_one_whose_every_position_is_decided():
     assert (none == permitted(lay_out([row.text for row in rows]), legal=True)).all()
 
 
-@pytest.mark.parametrize("config", [PLAIN, POINT])
+@pytest.mark.parametrize("config", [PLAIN, POINT, NETWORK])
 def test_cuts_at_undecided_positions_mean_nothing(config):
     rows = partly(sentences(20))
     others = []

@@ -50,6 +50,13 @@ def test_cosines_of_vectors_are_those_of_counted_n_grams(texts: list[str]) -> No
             assert cosines[a, b] == pytest.approx(dot / norm if norm else 0, abs=1e-5)
 
 
+def test_no_texts_have_no_vectors() -> None:
+    assert ngram_vectors([]).shape == (0, 2**18)
+    assert embedded([]).shape == (0, 256)
+    assert ngram_vectors(["ก", ""]).nnz == 0
+    assert shingles([])[0].shape == (0,)
+
+
 def test_embedding_keeps_distances() -> None:
     texts = pools.texts(40)
     exact = ngram_vectors(texts, bits=15)

@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.methods.active_segmentation.replays import QUICK, gold, options, sentence
 
-from attar.data.segments.cuts import cuts_of
+from attar.data.segments.cuts import Segmented, cuts_of
 from attar.data.segments.legal import legal
 from attar.errors import ConfigError
 from attar.methods.active_segmentation.arms import random_order, uid
@@ -14,6 +14,7 @@ from attar.methods.active_segmentation.drawing import DrawConfig, Pick
 from attar.methods.active_segmentation.events import Event
 from attar.methods.active_segmentation.labels import Label
 from attar.methods.active_segmentation.measuring import (
+    changed_words_recall,
     costs,
     history,
     measure,
@@ -186,7 +187,8 @@ def test_models_are_measured_on_what_they_cost_and_scored():
     assert first.counts is not None
     right, predicted, true = first.counts.sum(0)
     assert first.word_f1 == pytest.approx(2 * right / (predicted + true))
-    assert {"word_f1[a]", "word_f1[b]", "oov_recall"} <= first.scores.keys()
+    more = {"word_f1[a]", "word_f1[b]", "oov_recall", "word_f1_without_spaces"}
+    assert more <= first.scores.keys()
     assert len(first.refits) == 2
     assert points[2].refits == ()
 
@@ -269,3 +271,12 @@ def test_a_change_with_the_policy_tag_tells_guidelines_apart():
     assert {model.config.tag for model in fit_arms(study).values()} == {None}
     with pytest.raises(ConfigError, match="tag must be None for a character CNN"):
         SegmenterConfig(kind="character-cnn", tag="g2")
+
+
+def test_changed_words_are_those_that_the_rule_is_about():
+    rule = join_prefix(["การ"])
+    row = Segmented.of(["การเมือง", "ดี", "มา"])
+    found = [cuts_of(["การเมือง", "ดี", "มา"]), cuts_of(["การ", "เมือง", "ดี", "มา"])]
+    assert changed_words_recall([row], found[:1], rule=rule) == 1
+    assert changed_words_recall([row], found[1:], rule=rule) == 0
+    assert changed_words_recall([Segmented.of(["มา"])], [()], rule=rule) == 0

@@ -111,10 +111,10 @@ def chain_loss(
     def agreement(scores: Floats, transitions: Floats) -> tuple[Floats, Floats, float]:
         """Of the segmentations that agree: chances of a word, transitions, and log Z_y."""
         if known:  # there is one
-            total = weights @ (path.pairs * transitions).sum((1, 2))
-            return labels, path.pairs, total + (of_row * scores[open_rows]) @ labels
+            chained = weights @ (path.pairs * transitions).sum((1, 2))
+            return labels, path.pairs, float(chained + (of_row * scores[open_rows]) @ labels)
         bound = marginals(scores, transitions, allowed=agreeing, **texts)
-        return bound.begin[open_rows], bound.pairs, weights @ bound.log_z
+        return bound.begin[open_rows], bound.pairs, float(weights @ bound.log_z)
 
     def loss(values: Floats) -> tuple[float, Floats]:
         transitions = values[-4:].reshape(2, 2)

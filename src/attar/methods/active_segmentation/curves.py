@@ -112,16 +112,29 @@ class Difference(Interval):
 
 
 def intervals(
-    points: Sequence[Point], *, level: float = 0.95, resamples: int = 1000, seed: int = 0
+    points: Sequence[Point],
+    *,
+    level: float = 0.95,
+    resamples: int = 1000,
+    seed: int = 0,
+    documents: Sequence[str] | None = None,
 ) -> list[Interval]:
     """The interval of each point's word F1. All points must be scored on the same sentences.
+
+    Args:
+        points: of one epoch.
+        level: of confidence.
+        resamples: of the test sentences.
+        seed: of these.
+        documents: of each test sentence, which is then drawn with all others of its document: they
+            are not independent. None: sentences are drawn by themselves.
 
     Raises:
         DataError: a point has no counts, or they are of other sentences.
     """
     if not points:
         return []
-    scores = _f1_resampled(points, resamples=resamples, seed=seed)
+    scores = _f1_resampled(points, resamples=resamples, seed=seed, documents=documents)
     return [
         Interval(
             point.word_f1,
@@ -153,6 +166,7 @@ def difference(
     level: float = 0.95,
     resamples: int = 1000,
     seed: int = 0,
+    documents: Sequence[str] | None = None,
 ) -> Difference:
     """How much higher one curve lies than another at equal cost, on average: the difference of the
     areas below them over the range that both cover, divided by its width.
@@ -167,6 +181,7 @@ def difference(
         level: of confidence.
         resamples: of the test sentences.
         seed: of these.
+        documents: see `intervals`.
 
     Raises:
         DataError: the points are of several epochs, or the curves have no costs in common.
@@ -191,7 +206,7 @@ def difference(
         return upper - mean_height(b, costs=_costs(second, axis), start=start, end=end)
 
     value = gap(_scores(first)[:, None], _scores(second)[:, None])[0]
-    drawn = _f1_resampled([*first, *second], resamples=resamples, seed=seed)
+    drawn = _f1_resampled([*first, *second], resamples=resamples, seed=seed, documents=documents)
     test = _half_width(gap(drawn[: len(first)], drawn[len(first) :]), level)
     count = min(len(point.refits) for point in (*first, *second))
     training = None
@@ -335,7 +350,9 @@ def _scores(line: Sequence[Point]) -> NDArray[np.float64]:
     return np.array([point.word_f1 for point in line])
 
 
-def _f1_resampled(points: Sequence[Point], *, resamples: int, seed: int) -> NDArray[np.float64]:
+def _f1_resampled(
+    points: Sequence[Point], *, resamples: int, seed: int, documents: Sequence[str] | None
+) -> NDArray[np.float64]:
     """(P, R): word F1 of each point under the same R weights of the test sentences."""
     tables = [point.counts for point in points if point.counts is not None]
     if len(tables) < len(points) or len({len(table) for table in tables}) != 1:
@@ -343,8 +360,14 @@ def _f1_resampled(points: Sequence[Point], *, resamples: int, seed: int) -> NDAr
             "expected points with counts of the same test sentences; measure all of them on one "
             "test set"
         )
-    weights = multinomial_weights(len(tables[0]), resamples=resamples, seed=seed)
-    drawn = np.stack(tables).transpose(0, 2, 1) @ weights.T  # (P, 3, R)
+    together = np.stack(tables).transpose(0, 2, 1)  # (P, 3, N)
+    if documents is not None:
+        _, place = np.unique(np.asarray(documents), return_inverse=True)
+        summed = np.zeros((*together.shape[:2], place.max(initial=-1) + 1))
+        np.add.at(summed, (slice(None), slice(None), place), together)
+        together = summed
+    weights = multinomial_weights(together.shape[2], resamples=resamples, seed=seed)
+    drawn = together @ weights.T  # (P, 3, R)
     return 2 * drawn[:, 0] / np.maximum(drawn[:, 1] + drawn[:, 2], 1)
 
 

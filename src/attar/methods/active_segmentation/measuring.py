@@ -3,6 +3,7 @@
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import astuple
+from itertools import pairwise
 from types import MappingProxyType
 
 import numpy as np
@@ -14,6 +15,7 @@ from attar.methods.active_segmentation.arms import keys
 from attar.methods.active_segmentation.config import SegmenterConfig
 from attar.methods.active_segmentation.curves import Costs, Point
 from attar.methods.active_segmentation.labels import Label, answers
+from attar.methods.active_segmentation.rules import Rule
 from attar.methods.active_segmentation.segmenter import Segmenter, fit
 from attar.methods.active_segmentation.study import (
     UNION,
@@ -28,6 +30,8 @@ METRICS: Mapping[str, Callable[[segmentation.Counts], float]] = MappingProxyType
     {
         "word_f1": segmentation.word_f1,
         "boundary_f1": segmentation.boundary_f1,
+        "boundary_precision": segmentation.boundary_precision,
+        "boundary_recall": segmentation.boundary_recall,
         "exact_match": segmentation.exact_match,
         "oov_recall": segmentation.oov_recall,
     }
@@ -93,11 +97,18 @@ def measure(
     rows = samples(study) if rows is None else rows
     paid = costs(study)
     options = segmenter_config(study) if config is None else config
+    rule = next((e.rule for e in reversed(study.events) if e.rule is not None), None)
     points = []
     for name, model in models.items():
         known = frozenset(token for row in rows[name] for token in row.tokens)
-        counts = score(model, test, known=known)
+        predicted = model.segment([row.text for row in test])
+        pairs = list(zip(test, predicted, strict=True))
+        counts = [segmentation.count(row, cuts, known=known) for row, cuts in pairs]
+        dense = [segmentation.count(row, cuts, whitespace=False) for row, cuts in pairs]
         scores = _scores(counts)
+        scores["word_f1_without_spaces"] = segmentation.word_f1(segmentation.total(dense))
+        if rule is not None:
+            scores["changed_words_recall"] = changed_words_recall(test, predicted, rule=rule)
         groups = [str(row.meta.get(by, "")) for row in test] if by else []
         for value in sorted(set(groups)):
             part = [one for one, group in zip(counts, groups, strict=True) if group == value]
@@ -118,15 +129,24 @@ def measure(
     return points
 
 
-def score(
-    model: Segmenter, test: Sequence[Segmented], *, known: frozenset[str] | None = None
-) -> list[segmentation.Counts]:
-    """The counts of each test sentence."""
-    predicted = model.segment([row.text for row in test])
-    return [
-        segmentation.count(row, cuts, known=known)
-        for row, cuts in zip(test, predicted, strict=True)
-    ]
+def changed_words_recall(
+    test: Sequence[Segmented], predicted: Sequence[Sequence[int]], *, rule: Rule
+) -> float:
+    """Share of the words found among those that a change of guideline is about: words with an
+    offset, inside or at an end, that its rule touches. 0 where there is none.
+    """
+    found = wanted = 0
+    for row, cuts in zip(test, predicted, strict=True):
+        touched = rule.touched(row.text)
+        spans = {s for s in _spans(row.cuts, len(row.text)) if touched & {*range(s[0], s[1] + 1)}}
+        found += len(spans & set(_spans(cuts, len(row.text))))
+        wanted += len(spans)
+    return found / wanted if wanted else 0.0
+
+
+def _spans(cuts: Sequence[int], length: int) -> list[tuple[int, int]]:
+    """Where words begin and end."""
+    return list(pairwise([0, *cuts, length]))
 
 
 def refitted(
@@ -144,7 +164,9 @@ def refitted(
         kept = [(row, weight) for row, weight in zip(rows, weights, strict=True) if weight]
         if kept:
             model = fit([row for row, _ in kept], config=config, weights=[w for _, w in kept])
-            found.append(segmentation.word_f1(segmentation.total(score(model, test))))
+            predicted = model.segment([row.text for row in test])
+            counts = map(segmentation.count, test, predicted)
+            found.append(segmentation.word_f1(segmentation.total(counts)))
     return tuple(found)
 
 

@@ -76,7 +76,11 @@ class Replay:
         config: StudyConfig,
         fraction: float = 0.02,
         minimum: int = 1000,
-        **options: "object",
+        annotators: Sequence[Annotator] = (Annotator(),),
+        prefill: bool = True,
+        union: bool = True,
+        refits: int = 0,
+        by: str | None = None,
     ) -> "Replay":
         """Step 1: a corpus of which all is known, with its reserve labelled.
 
@@ -85,7 +89,11 @@ class Replay:
             config: of the study.
             fraction: see `study.begin`.
             minimum: see `study.begin`.
-            options: the other attributes.
+            annotators: people who take turns.
+            prefill: see `Replay`.
+            union: see `Replay`.
+            refits: see `Replay`.
+            by: see `Replay`.
 
         Raises:
             DataError: no sentence is segmented as a whole.
@@ -107,7 +115,11 @@ class Replay:
             study=study,
             gold={uid: row.cuts for uid, row in known.items()},
             meta={uid: row.meta for uid, row in known.items()},
-            **options,  # pyright: ignore[reportArgumentType]
+            annotators=annotators,
+            prefill=prefill,
+            union=union,
+            refits=refits,
+            by=by,
         )
         made.label_test()
         return made
