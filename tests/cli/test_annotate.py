@@ -93,6 +93,9 @@ def test_a_project_from_init_to_curves(capsys: pytest.CaptureFixture[str]) -> No
     }
     assert typed("curve thai") == 0
     assert "without the training interval" in capsys.readouterr().out
+    assert typed("train thai --history") == 0
+    assert "6 points of the past" in capsys.readouterr().out
+    assert len(attar.annotate.curve("thai").details["points"]) == 6
     agreed = details("agree thai", capsys)["groups"]
     assert [one["kappa"] for one in agreed] == [1.0]
     assert len(details("transfer thai --kind pointwise --dictionary none", capsys)["points"]) == 3

@@ -116,6 +116,8 @@ def train_text(run: Run) -> str:
     job = run.details["job"]
     if job["state"] == "queued":
         return "The worker trains as soon as it can; attar annotate status says when."
+    if job["kind"] == "history":
+        return f"Trained. {job['result']['points']} points of the past were measured again."
     scores = (job["result"] or {}).get("scores") or {}
     if not scores:
         return "Trained. Nothing is measured yet: no evaluation sentence is labelled."

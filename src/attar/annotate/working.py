@@ -39,31 +39,38 @@ def draw(project: str | Path, *, arm: str | None = None) -> Run:
     return run
 
 
-def train(project: str | Path) -> Run:
+def train(project: str | Path, *, history: bool = False) -> Run:
     """Train on what is labelled now, measure, rank the corpus anew and draw; where a worker is at
     work it is asked to.
 
     Args:
         project: its folder.
+        history: then also train and measure all batches of the past again, under the guideline and
+            with the evaluation labels of today: the past of a new epoch.
 
     Returns:
-        The record: `details` has the `job`; its `state` is `queued` where a worker does it.
+        The record: `details` has the `job`, the last one; its `state` is `queued` where a worker
+        does it.
 
     Raises:
         ConfigError: there is no project.
         AttarError: the training failed; says why.
     """
-    with recorded("train", project=project) as run, open_project(project) as opened:
-        asked = jobs.ask_for(opened)
+    with (
+        recorded("train", project=project, history=history) as run,
+        open_project(project) as opened,
+    ):
+        asked = [jobs.ask_for(opened, kind=kind) for kind in ("train", "history")[: 1 + history]]
         try:
             jobs.work(opened, once=True)
         except ConfigError:  # another worker is there
-            run.details = {"job": asdict(asked)}
+            run.details = {"job": asdict(asked[-1])}
             return run
-        job = next(one for one in jobs.jobs(opened) if one.id == asked.id)
-        if job.state == jobs.FAILED:
-            raise AttarError(f"the training failed: {job.error}")
-        run.details = {"job": asdict(job)}
+        ended = {job.id: job for job in jobs.jobs(opened)}
+        for job in (ended[one.id] for one in asked):
+            if job.state == jobs.FAILED:
+                raise AttarError(f"the training failed: {job.error}")
+            run.details = {"job": asdict(job)}
     return run
 
 

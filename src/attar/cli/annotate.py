@@ -191,15 +191,17 @@ def draw(project: Path, *, arm: str | None = None) -> int:
     return ExitCode.DONE
 
 
-def train(project: Path) -> int:
+def train(project: Path, *, history: Annotated[bool, Parameter(negative="")] = False) -> int:
     """Train on what is labelled now, measure, and rank the corpus anew.
 
     Parameters
     ----------
     project
         Folder of a project.
+    history
+        Then also train and measure all batches of the past again, under the guideline of today.
     """
-    show(printing.train_text(annotate.train(project)))
+    show(printing.train_text(annotate.train(project, history=history)))
     return ExitCode.DONE
 
 
