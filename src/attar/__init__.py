@@ -11,12 +11,16 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from attar import annotate as annotate
     from attar import codec as codec
     from attar import draft as draft
     from attar import ngrams as ngrams
     from attar import pipeline as pipeline
     from attar import supernet as supernet
     from attar import tokenizer as tokenizer
+    from attar.annotate.config import AnnotateServeConfig as AnnotateServeConfig
+    from attar.annotate.config import SimulateConfig as SimulateConfig
+    from attar.annotate.settings import Settings as Settings
     from attar.budget import Budget as Budget
     from attar.budget import Cost as Cost
     from attar.checkpoint import load as load
@@ -41,8 +45,9 @@ if TYPE_CHECKING:
     from attar.measure.cost import cost_of as cost_of
     from attar.measure.model import CostConfig as CostConfig
     from attar.measure.model import cost as cost
-    from attar.methods.active_segmentation import Segmenter as Segmenter
-    from attar.methods.active_segmentation import SegmenterConfig as SegmenterConfig
+    from attar.methods.active_segmentation.config import SegmenterConfig as SegmenterConfig
+    from attar.methods.active_segmentation.drawing import DrawConfig as DrawConfig
+    from attar.methods.active_segmentation.segmenter import Segmenter as Segmenter
     from attar.methods.autodistil import AutoDistilConfig as AutoDistilConfig
     from attar.methods.bonsai import BonsaiConfig as BonsaiConfig
     from attar.methods.bonsai import prune as prune
@@ -82,6 +87,9 @@ if TYPE_CHECKING:
 #: name -> module, and the name there where it is another
 _HOMES = MappingProxyType(
     {
+        "AnnotateServeConfig": "attar.annotate.config",
+        "SimulateConfig": "attar.annotate.config",
+        "Settings": "attar.annotate.settings",
         "Budget": "attar.budget",
         "Cost": "attar.budget",
         "load": "attar.checkpoint",
@@ -106,8 +114,9 @@ _HOMES = MappingProxyType(
         "cost_of": "attar.measure.cost",
         "CostConfig": "attar.measure.model",
         "cost": "attar.measure.model",
-        "Segmenter": "attar.methods.active_segmentation",
-        "SegmenterConfig": "attar.methods.active_segmentation",
+        "SegmenterConfig": "attar.methods.active_segmentation.config",
+        "DrawConfig": "attar.methods.active_segmentation.drawing",
+        "Segmenter": "attar.methods.active_segmentation.segmenter",
         "AutoDistilConfig": "attar.methods.autodistil",
         "BonsaiConfig": "attar.methods.bonsai",
         "prune": "attar.methods.bonsai",
@@ -145,7 +154,7 @@ _HOMES = MappingProxyType(
         "pretrain": "attar.pretraining.pretrain",
     }
 )
-_NOUNS = ("codec", "draft", "ngrams", "pipeline", "supernet", "tokenizer")
+_NOUNS = ("annotate", "codec", "draft", "ngrams", "pipeline", "supernet", "tokenizer")
 __all__ = ["__version__", *_NOUNS, *_HOMES]  # pyright: ignore[reportUnsupportedDunderAll]
 
 

@@ -6,6 +6,7 @@ import re
 import typing
 from collections.abc import Callable, Iterator
 from importlib import import_module
+from keyword import iskeyword
 from pathlib import Path
 from typing import Annotated, Any, get_args, get_origin
 
@@ -26,6 +27,7 @@ from attar.report.record import Run
 
 #: objects, which no command line can take
 PYTHON_ONLY = {"tokenizer", "metric", "each", "stream", "config", "training", "decoding"}
+PYTHON_ONLY |= {"drawing", "segmenter", "password"}
 PYTHON_ONLY |= {"superposed", "distillation", "mixture", "compressor", "spactor", "compare"}
 #: what is said on paper: how results are printed, and shorter ways to say things in a shell
 COMMAND_ONLY = {"json_to", "overwrite", "stats", "prompt", "markdown"}
@@ -33,6 +35,9 @@ COMMAND_ONLY = {"json_to", "overwrite", "stats", "prompt", "markdown"}
 OTHERS = {"demo", "run", "recipe", "env", "compare"}
 CLOSED = {"init", "import", "train", "search", "evaluate", "encode", "decode", "compress"}
 CLOSED |= {"compare", "decompress", "serve", "draw", "status", "simulate", "export"}
+#: what running an annotation project needs besides
+CLOSED |= {"worker", "event", "curve", "agree", "transfer", "convert", "user"}
+CLOSED |= {"backup", "upgrade", "doctor"}
 
 
 def commands() -> Iterator[tuple[str, Callable[..., Any], Callable[..., Any]]]:
@@ -45,11 +50,21 @@ def commands() -> Iterator[tuple[str, Callable[..., Any], Callable[..., Any]]]:
             if name == "pretrain":  # in Python the name of the verb is taken
                 yield "pretrain compare", module.compare, attar.compare_objectives
             continue
-        app: App = module.app
-        for verb in app:
-            if not verb.startswith("-"):
-                function = app[verb].default_command
-                yield f"{name} {verb}", function, getattr(getattr(attar, name), verb)
+        yield from verbs_of(module.app, getattr(attar, name), name)
+
+
+def verbs_of(
+    app: App, called: Any, words: str
+) -> Iterator[tuple[str, Callable[..., Any], Callable[..., Any]]]:
+    """Those of a noun, or of a part of one."""
+    for verb in app:
+        if verb.startswith("-"):
+            continue
+        there = getattr(called, f"{verb}_" if iskeyword(verb) else verb)
+        if (function := app[verb].default_command) is None:
+            yield from verbs_of(app[verb], there, f"{words} {verb}")
+        else:
+            yield f"{words} {verb}", function, there
 
 
 VERBS = {words: (typed, called) for words, typed, called in commands()}
@@ -112,6 +127,8 @@ LEFT_OUT: dict[str, set[str]] = {
     "pipeline search": set(SEARCHED),
     "draft evaluate": {"policy", "draft_tokens", "threshold"},
     "generate": {"k"},  # --drafts
+    "annotate init": {"draw"},  # options of their own
+    "annotate simulate": {"strategy"},  # --arms
 }
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from attar.cli.app import COMMANDS, COMPARED, NOUNS, build_app, run
+from attar.cli.app import COMMANDS, COMPARED, NOUNS, PARTS, build_app, run
 
 #: for every command an option with a value that it does not take; none where there is none
 WRONG: dict[str, tuple[str, ...]] = {
@@ -44,6 +44,27 @@ WRONG: dict[str, tuple[str, ...]] = {
     "codec encode": ("codec", "--engine", "slurm"),
     "codec decode": ("codec", "--data", "latents", "--stages", "all"),
     "codec evaluate": ("codec", "--baselines", "jpeg,gif"),
+    "annotate init": ("project", "--unit", "words"),
+    "annotate import": ("project", "--data", "text", "--offsets", "bytes"),
+    "annotate serve": ("project", "--port", "http"),
+    "annotate worker": ("project", "--once", "maybe"),
+    "annotate draw": (),
+    "annotate train": (),
+    "annotate status": (),
+    "annotate curve": ("project", "--x", "euros"),
+    "annotate agree": (),
+    "annotate transfer": ("project", "--kind", "bert"),
+    "annotate export": ("project", "--on-pipe", "drop"),
+    "annotate convert": ("text", "--offsets", "bytes"),
+    "annotate simulate": ("--seeds", "few"),
+    "annotate backup": (),
+    "annotate upgrade": (),
+    "annotate doctor": (),
+    "annotate event add": ("project", "--kind", "guideline.changes"),
+    "annotate event list": (),
+    "annotate user add": ("project", "name", "--role", "boss"),
+    "annotate user role": ("project", "name", "--role", "boss"),
+    "annotate user list": (),
     "evaluate": ("model", "--split", "tests"),
     "cost": ("model", "--repeats", "0"),
     "compare": (),
@@ -82,8 +103,12 @@ def commands() -> Iterator[str]:
         if name not in NOUNS:
             yield name
             yield from (" ".join(words) for words in COMPARED if words[0] == name)
-        else:
-            yield from (f"{name} {verb}" for verb in app[name] if not verb.startswith("-"))
+            continue
+        for verb in app[name]:
+            if (name, verb) in PARTS:
+                yield from (f"{name} {verb} {one}" for one in app[name][verb] if one[0] != "-")
+            elif not verb.startswith("-"):
+                yield f"{name} {verb}"
 
 
 @pytest.fixture(scope="module")

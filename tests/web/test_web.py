@@ -148,3 +148,60 @@ def test_requests_are_counted_by_route(client: TestClient) -> None:
     for route, status in (("/echo", 200), ("/echo", 500), ("none", 404)):
         assert f'attar_http_requests_total{{route="{route}",status="{status}"}} 1.0' in text
     assert "somebody" not in text
+
+
+def test_requests_of_other_sites_pages_are_refused_where_cookies_log_in() -> None:
+    with client_of(cookies=True) as client:
+        for headers in (
+            {},  # a program
+            {"origin": "http://testserver"},
+            {"sec-fetch-site": "same-origin", "origin": "http://testserver"},
+            {"sec-fetch-site": "none"},
+        ):
+            assert client.post("/echo", json={}, headers=headers).is_success, headers
+        for headers in (
+            {"origin": "http://page.example"},
+            {"origin": "http://testserver.example"},
+            {"origin": "null"},
+            {"sec-fetch-site": "cross-site"},
+            {"sec-fetch-site": "same-site", "origin": "http://testserver"},
+        ):
+            response = client.post("/echo", json={}, headers=headers)
+            assert response.status_code == 403, headers
+            assert response.json()["error"]["code"] == "cross_origin"
+            assert client.get("/healthz", headers=headers).is_success  # reading changes nothing
+    with client_of() as client:
+        assert client.post("/echo", json={}, headers={"origin": "http://x"}).is_success
+
+
+def test_errors_bring_their_own_status_and_time_to_wait() -> None:
+    class Busy(DataError):
+        status, code, retry_after = 429, "busy", 1.2
+
+    app = build("t", config=WebConfig(), registry=CollectorRegistry(), healthy=lambda: True)
+
+    @app.get("/busy")
+    def busy() -> None:
+        raise Busy("wait a little")
+
+    with TestClient(app) as client:
+        response = client.get("/busy")
+    assert (response.status_code, response.headers["retry-after"]) == (429, "2")
+    assert response.json()["error"]["code"] == "busy"
+
+
+def test_metrics_may_be_guarded() -> None:
+    def guard(request: Any) -> None:
+        if request.headers.get("authorization") != "me":
+            raise ApiError(403, "not you")
+
+    app = build(
+        "t",
+        config=WebConfig(),
+        registry=CollectorRegistry(),
+        healthy=lambda: True,
+        metrics_guard=guard,
+    )
+    with TestClient(app) as client:
+        assert client.get("/metrics").status_code == 403
+        assert client.get("/metrics", headers={"authorization": "me"}).status_code == 200

@@ -45,6 +45,7 @@ COMMANDS = MappingProxyType(
         "tokenizer": "Make and use a tokenizer that a language model built (Equal-Info Windows).",
         "ngrams": "Count which tokens follow which in a text, for drafts without a forward pass.",
         "codec": "Make and use a codec: pictures or sound small, as models train on them (WaLLoC).",
+        "annotate": "Label text with people, and see whether choosing what they label pays.",
         "evaluate": "Perplexity, bits per byte, speed and benchmark tasks of a model.",
         "cost": "What a model costs: parameters, bytes, MACs, cache, latency.",
         "export": "Write a model for llama.cpp and Ollama (GGUF) or onnxruntime (ONNX).",
@@ -54,13 +55,19 @@ COMMANDS = MappingProxyType(
         "env": "Versions and hardware, for a bug report.",
     }
 )
-NOUNS = frozenset({"codec", "draft", "ngrams", "pipeline", "supernet", "tokenizer"})
+NOUNS = frozenset({"annotate", "codec", "draft", "ngrams", "pipeline", "supernet", "tokenizer"})
+#: parts of a noun that have verbs of their own
+PARTS = frozenset({("annotate", "event"), ("annotate", "user")})
 #: verbs with a sub-command
 COMPARED = frozenset({("pretrain", "compare")})
 _WITHOUT_RECIPE = frozenset(
     {"compare", "demo", "env", "export", "pipeline evaluate", "recipe", "supernet export"}
     | {"codec encode", "codec decode"}
     | {f"tokenizer {verb}" for verb in ("decode", "compress", "decompress")}
+    | {f"annotate {verb}" for verb in ("init", "import", "serve", "worker", "draw", "train")}
+    | {f"annotate {verb}" for verb in ("status", "curve", "agree", "transfer", "export", "convert")}
+    | {f"annotate {verb}" for verb in ("backup", "upgrade", "doctor", "event add", "event list")}
+    | {f"annotate user {verb}" for verb in ("add", "role", "list")}
 )
 #: the recipe of options that are not given, where a student of `attar distill` has a budget
 _OF_A_BUDGET = "compressor/default"
@@ -260,6 +267,8 @@ def _require_command(argv: Sequence[str]) -> None:
 def _command_words(tokens: Sequence[str]) -> tuple[str, ...]:
     """The words that name the command."""
     typed = tuple(token for token in tokens if not token.startswith("-"))
+    if typed[:2] in PARTS:
+        return typed[:3]
     return typed[: 2 if (typed[:1] and typed[0] in NOUNS) or typed[:2] in COMPARED else 1]
 
 

@@ -31,6 +31,8 @@ class ExitCode(IntEnum):
 
 Output = Annotated[Path | None, Parameter(alias="-o")]
 """Where a result goes."""
+File = Annotated[Path | None, Parameter(alias="-o")]
+"""A file where a result goes."""
 Json = Annotated[str | None, Parameter(name="--json", allow_leading_hyphen=True)]
 """A file for JSON, or `-`."""
 Overwrite = Annotated[

@@ -58,8 +58,12 @@ class _Signatures:
         """A function with the parameters of a command that does nothing; None where there is no
         such command, which is told later."""
         module = f"attar.cli.{command[0]}"
-        for name in (command[-1], f"{command[-1]}_file"):
+        word = "_".join(command[1:] or command)
+        for name in (word, f"{word}_file", f"{word}_"):
             node = _definitions(module).get(name)
+            if isinstance(node, ast.ImportFrom) and str(node.module).startswith("attar.cli."):
+                module = str(node.module)
+                node = _definitions(module).get(name)
             if isinstance(node, ast.FunctionDef):
                 node.body, node.decorator_list = node.body[:1], []  # its docstring
                 with suppress(NameError):
@@ -155,3 +159,5 @@ def _names(node: ast.stmt) -> Iterator[str]:
             yield name
         case ast.Assign(targets=[ast.Name(id=name)]) | ast.AnnAssign(target=ast.Name(id=name)):
             yield name
+        case ast.Assign(targets=[ast.Tuple(elts=parts)]):
+            yield from (part.id for part in parts if isinstance(part, ast.Name))

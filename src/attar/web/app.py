@@ -5,14 +5,14 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Any
 
-from fastapi import FastAPI
+from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse, PlainTextResponse
 from prometheus_client import CollectorRegistry
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 
 from attar.web import errors, metrics
-from attar.web.guards import BodyLimit, Hosts, Keys
+from attar.web.guards import BodyLimit, Hosts, Keys, SameOrigin
 from attar.web.metrics import RequestMetrics
 
 
@@ -26,6 +26,7 @@ class WebConfig:
         most_bytes: of a request.
         origins: web pages that may ask (CORS); none by default.
         hosts: names by which the server may be asked; none: any.
+        cookies: its pages log in with cookies, so requests of other sites' pages are refused.
     """
 
     keys: Sequence[str] = ()
@@ -33,6 +34,7 @@ class WebConfig:
     most_bytes: int = 4 * 2**20
     origins: Sequence[str] = ()
     hosts: Collection[str] = ()
+    cookies: bool = False
 
 
 def build(
@@ -42,6 +44,7 @@ def build(
     registry: CollectorRegistry,
     healthy: Callable[[], bool],
     lifespan: Callable[[Any], AbstractAsyncContextManager[None]] | None = None,
+    metrics_guard: Callable[[Request], object] = lambda request: None,
 ) -> FastAPI:
     """An application with `/healthz` and `/metrics`, on which every error is an error object.
 
@@ -51,6 +54,7 @@ def build(
         registry: of its metrics.
         healthy: whether it works.
         lifespan: what begins and ends with it.
+        metrics_guard: refuses, by an exception, who may not see the metrics.
     """
     from attar import __version__
 
@@ -60,6 +64,8 @@ def build(
         Middleware(Keys, keys=config.keys, open_paths=config.open_paths),
         Middleware(BodyLimit, most=config.most_bytes),
     ]
+    if config.cookies:
+        middleware.insert(2, Middleware(SameOrigin))
     if config.origins:  # before keys, as browsers ask without them first
         allowed = {"allow_origins": config.origins, "allow_methods": ["GET", "POST"]}
         middleware.insert(1, Middleware(CORSMiddleware, **allowed, allow_headers=["*"]))
@@ -83,7 +89,8 @@ def build(
         return JSONResponse({"status": "ok" if fine else "stopping"}, 200 if fine else 503)
 
     @app.get("/metrics", summary="Metrics in Prometheus' form", response_class=PlainTextResponse)
-    async def metrics_page() -> Any:
+    def metrics_page(request: Request) -> Any:
+        metrics_guard(request)
         return metrics.page(registry)
 
     return app

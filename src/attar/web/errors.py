@@ -1,6 +1,7 @@
 """Errors as clients of the OpenAI API expect them, and as people can read them."""
 
 import logging
+import math
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -20,6 +21,7 @@ _TYPES = {
     401: "authentication_error",
     403: "permission_error",
     404: "not_found_error",
+    409: "conflict_error",
     429: "rate_limit_error",
     500: "server_error",
     503: "server_error",
@@ -81,7 +83,9 @@ def error_body(
 
 
 def install(app: FastAPI) -> None:
-    """Answer every error with an error object."""
+    """Answer every error with an error object; that of an `AttarError` may have a status, a code
+    and a time to wait of its own.
+    """
 
     @app.exception_handler(ApiError)
     def _api(request: Request, error: ApiError) -> JSONResponse:
@@ -89,7 +93,10 @@ def install(app: FastAPI) -> None:
 
     @app.exception_handler(AttarError)
     def _attar(request: Request, error: AttarError) -> JSONResponse:
-        return JSONResponse(error_body(400, str(error)), 400)
+        status, code = getattr(error, "status", 400), getattr(error, "code", None)
+        wait = getattr(error, "retry_after", None)
+        headers = {} if wait is None else {"Retry-After": str(math.ceil(wait))}
+        return JSONResponse(error_body(status, str(error), code=code), status, headers)
 
     @app.exception_handler(RequestValidationError)
     def _invalid(request: Request, error: RequestValidationError) -> JSONResponse:

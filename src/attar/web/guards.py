@@ -75,6 +75,38 @@ class Hosts:
         await self._app(scope, receive, send)
 
 
+class SameOrigin:
+    """Refuses what a page of another origin makes a browser send, with the user's cookies.
+
+    Browsers say where a request that changes something comes from: in `Sec-Fetch-Site`, and in
+    `Origin`, whose host is compared with the one that was asked. Programs send neither.
+
+    Args:
+        app: what is behind.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Let a request through, or answer 403."""
+        changes = scope["type"] == "http" and scope["method"] not in ("GET", "HEAD", "OPTIONS")
+        if changes and not _same(Headers(scope=scope)):
+            message = "this request comes from a page of another site; use the server's own pages"
+            body = error_body(403, message, code="cross_origin")
+            await respond(send, 403, body=body)
+            return
+        await self._app(scope, receive, send)
+
+
+def _same(headers: Headers) -> bool:
+    site = headers.get("sec-fetch-site")
+    origin = headers.get("origin")
+    if site is not None:
+        return site in ("same-origin", "none")
+    return origin is None or origin.partition("://")[2].lower() == headers.get("host", "").lower()
+
+
 PATIENCE = 20.0
 """Seconds to wait for more of a body."""
 

@@ -14,15 +14,23 @@ _TYPES = {
 }
 """Said here, as what Python knows of them differs from machine to machine."""
 
-_HEADERS = {
-    "Cache-Control": "no-cache",  # a new version is seen at once
-    "Content-Security-Policy": (
-        "default-src 'none'; connect-src 'self'; img-src 'self'; script-src 'self'; "
-        "style-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
-    ),
-    "Referrer-Policy": "no-referrer",
-    "X-Content-Type-Options": "nosniff",
-}
+
+def policy(*, forms: bool = False) -> dict[str, str]:
+    """Headers under which a page loads nothing from elsewhere and is shown in no other page.
+
+    Args:
+        forms: it may send forms to its own server.
+    """
+    action = "'self'" if forms else "'none'"
+    return {
+        "Cache-Control": "no-cache",  # a new version is seen at once
+        "Content-Security-Policy": (
+            "default-src 'none'; connect-src 'self'; img-src 'self'; script-src 'self'; "
+            f"style-src 'self'; base-uri 'none'; form-action {action}; frame-ancestors 'none'"
+        ),
+        "Referrer-Policy": "no-referrer",
+        "X-Content-Type-Options": "nosniff",
+    }
 
 
 def router(folder: Path, files: Mapping[str, str]) -> APIRouter:
@@ -46,6 +54,6 @@ def router(folder: Path, files: Mapping[str, str]) -> APIRouter:
 
 def _sends(file: Path) -> Callable[[], Awaitable[FileResponse]]:
     async def page() -> FileResponse:
-        return FileResponse(file, media_type=_TYPES[file.suffix], headers=_HEADERS)
+        return FileResponse(file, media_type=_TYPES[file.suffix], headers=policy())
 
     return page

@@ -22,7 +22,7 @@ class SegmenterConfig:
             same without transitions, a logistic regression at each position; `character-cnn`: a
             small network of dilated convolutions.
         dictionary: `pythainlp`: the general word list of that package; a text file with a word in
-            each line; None: none.
+            each line; None, on the command line `none`: none.
         legal: whether cuts are predicted at legal positions alone, see `attar.data.segments.legal`.
             A cut elsewhere in the training data then counts as none.
         c2: strength of the L2 penalty, as CRFsuite counts it.
@@ -59,6 +59,8 @@ class SegmenterConfig:
 
     def __post_init__(self) -> None:
         check_types(self)
+        if self.dictionary == "none":  # as it is typed
+            object.__setattr__(self, "dictionary", None)
         require(self.dictionary != "", "dictionary", self.dictionary, "a name, a path or None")
         require(self.c2 >= 0, "c2", self.c2, "at least 0")
         require(self.iterations >= 1, "iterations", self.iterations, "at least 1")

@@ -1,0 +1,422 @@
+"""Who may do what: accounts, logins, sessions and tokens.
+
+Passwords are kept as argon2 hashes; of sessions and tokens only a hash of the secret is kept, so a
+stolen database lets nobody in. Failed logins are counted by name and address.
+"""
+
+import hashlib
+import re
+import secrets
+from dataclasses import dataclass
+from functools import cache
+
+from argon2 import PasswordHasher
+from argon2.exceptions import InvalidHashError, VerifyMismatchError
+from sqlalchemy import delete, func, select, update
+from sqlalchemy.orm import Session
+
+from attar.annotate.events import add_event
+from attar.annotate.refusals import Conflict, Forbidden, Throttled, Unauthenticated, Unknown
+from attar.annotate.store import Project, state_of
+from attar.annotate.tables import Lease, LoginFailure, SessionRow, Token, User
+from attar.errors import ConfigError, require
+from attar.methods.active_segmentation.events import Event
+
+ROLES = ("annotator", "reviewer", "admin")
+LANGUAGES = ("en", "th")
+#: seconds that a login lasts
+SESSION_SECONDS = 14 * 24 * 3600.0
+#: seconds in which failed logins are counted; how many one name may have from one address, one
+#: name from all addresses, and one address with all names
+WINDOW, PER_PAIR, PER_NAME, PER_ADDRESS = 900.0, 5, 50, 30
+#: characters of a password
+SHORTEST, LONGEST = 8, 1024
+TOKEN_PREFIX = "attar_"
+_NAME = re.compile(r"[\w.@+-]{1,64}")
+
+
+@dataclass(frozen=True)
+class Account:
+    """A user; `acknowledged` is the guideline that they have read."""
+
+    name: str
+    role: str
+    active: bool = True
+    acknowledged: str | None = None
+    language: str = "en"
+
+
+@dataclass(frozen=True)
+class Login:
+    """An open session: `secret` goes into a cookie, `csrf` into the pages."""
+
+    account: Account
+    secret: str
+    csrf: str
+    expires: float
+
+
+@dataclass(frozen=True)
+class TokenInfo:
+    """A token without its secret; `id` is the start of its hash."""
+
+    id: str
+    user: str
+    label: str
+    created: float
+    expires: float | None
+    revoked: bool
+
+
+def add_user(
+    project: Project,
+    *,
+    name: str,
+    role: str = "annotator",
+    password: str | None = None,
+    language: str = "en",
+    author: str = "",
+) -> Account:
+    """Open an account; that of an annotator is an event, for their habits weigh on the labels.
+
+    Args:
+        project: the project.
+        name: letters, digits, and . @ + - _.
+        role: one of `ROLES`.
+        password: None: the account can be used with tokens alone, until one is set.
+        language: of the pages.
+        author: who opens it.
+
+    Raises:
+        ConfigError: name, role or password cannot be used.
+        Conflict: there is an account of that name.
+    """
+    require(bool(_NAME.fullmatch(name)), "name", name, "1 to 64 letters, digits, or . @ + - _")
+    require(role in ROLES, "role", role, f"one of {', '.join(ROLES)}")
+    require(language in LANGUAGES, "language", language, f"one of {', '.join(LANGUAGES)}")
+    hashed = None if password is None else _hash_password(password)
+    with project.write() as session:
+        if session.get(User, name) is not None:
+            raise Conflict(f"there is an account {name!r} already; choose another name")
+        now = project.clock()
+        row = add_account(
+            session, name=name, now=now, role=role, password=hashed, language=language
+        )
+        if role == "annotator":
+            add_event(session, Event(kind="annotator.join", scope=name, author=author), now=now)
+        return _account(row)
+
+
+def add_account(
+    session: Session,
+    *,
+    name: str,
+    now: float,
+    role: str = "annotator",
+    password: str | None = None,
+    language: str = "en",
+    active: bool = True,
+) -> User:
+    """The row of a new account; `password` is a hash."""
+    row = User(
+        name=name,
+        role=role,
+        password=password,
+        active=active,
+        acknowledged=None,
+        language=language,
+        created=now,
+    )
+    session.add(row)
+    session.flush()
+    return row
+
+
+def users(project: Project) -> list[Account]:
+    """All accounts, by name."""
+    with project.read() as session:
+        return [_account(row) for row in session.scalars(select(User).order_by(User.name))]
+
+
+def change_user(
+    project: Project,
+    *,
+    name: str,
+    role: str | None = None,
+    password: str | None = None,
+    active: bool | None = None,
+    language: str | None = None,
+    author: str = "",
+) -> Account:
+    """Change an account; what is None stays. A new password, or closing it, ends its sessions.
+
+    Raises:
+        ConfigError: role or password cannot be used.
+        Unknown: there is no such account.
+        Conflict: it is the last open account of an administrator.
+    """
+    require(role is None or role in ROLES, "role", role, f"one of {', '.join(ROLES)}")
+    known = language is None or language in LANGUAGES
+    require(known, "language", language, f"one of {', '.join(LANGUAGES)}")
+    hashed = None if password is None else _hash_password(password)
+    with project.write() as session:
+        row = session.get(User, name, with_for_update={"key_share": True})
+        if row is None:
+            raise Unknown(f"there is no account {name!r}")
+        was_active, was_admin = row.active, row.active and row.role == "admin"
+        row.role = role or row.role
+        row.active = row.active if active is None else active
+        row.language = language or row.language
+        row.password = hashed or row.password
+        session.flush()
+        if was_admin:
+            _keep_an_admin(session)
+        if hashed or not row.active:
+            session.execute(delete(SessionRow).where(SessionRow.user == name))
+        if was_active and not row.active:
+            session.execute(delete(Lease).where(Lease.annotator == name))
+            event = Event(kind="annotator.leave", scope=name, author=author)
+            add_event(session, event, now=project.clock())
+        return _account(row)
+
+
+def log_in(project: Project, *, name: str, password: str, address: str = "") -> Login:
+    """Open a session.
+
+    Args:
+        project: the project.
+        name: of the account.
+        password: as typed.
+        address: that the request came from.
+
+    Raises:
+        Unauthenticated: name or password is wrong, or the account is closed.
+        Throttled: there were too many failed attempts; even the right password is not looked at.
+    """
+    marks = [f"pair {name[:64]} {address}", f"name {name[:64]}", f"address {address}"]
+    with project.read() as session:
+        now = project.clock()
+        for mark, most in zip(marks, (PER_PAIR, PER_NAME, PER_ADDRESS), strict=True):
+            _throttle(session, mark, most=most, now=now)
+        row = session.get(User, name)
+        stored = row.password if row is not None and row.active else None
+    # no name takes less time than a wrong password
+    fine = _fits(stored or _nobody(), password) and stored is not None
+    with project.write() as session:
+        now = project.clock()
+        if not fine:
+            session.execute(delete(LoginFailure).where(LoginFailure.at < now - WINDOW))
+            session.add_all(LoginFailure(who=mark, at=now) for mark in marks)
+        else:
+            session.execute(delete(LoginFailure).where(LoginFailure.who == marks[0]))
+            row = session.get(User, name)
+            if row is not None and stored and _hasher().check_needs_rehash(stored):
+                row.password = _hasher().hash(password)
+            if row is not None and row.active:
+                return _open_session(session, row, now)
+    raise Unauthenticated("the name or the password is wrong; try again, or ask an administrator")
+
+
+def session_of(project: Project, *, secret: str) -> Login:
+    """The session of a cookie.
+
+    Raises:
+        Unauthenticated: there is none, it has ended, or the account is closed.
+    """
+    with project.read() as session:
+        row = session.get(SessionRow, _digest(secret))
+        user = None if row is None else session.get(User, row.user)
+        if row is None or user is None or not user.active or row.expires <= project.clock():
+            raise Unauthenticated("your session has ended; log in again")
+        return Login(_account(user), secret, row.csrf, row.expires)
+
+
+def log_out(project: Project, *, secret: str) -> None:
+    """End a session; one that has ended may be ended again."""
+    with project.write() as session:
+        session.execute(delete(SessionRow).where(SessionRow.digest == _digest(secret)))
+
+
+def create_token(project: Project, *, user: str, label: str = "", days: float | None = None) -> str:
+    """A new token for scripts of a user: the secret, which is shown this once.
+
+    Args:
+        project: the project.
+        user: whose rights it has.
+        label: what it is for.
+        days: until it ends; None: it does not.
+
+    Raises:
+        Unknown: there is no such account.
+    """
+    require(days is None or days > 0, "days", days, "more than 0, or None")
+    require(len(label) <= 200 and "\0" not in label, "label", label, "at most 200 characters")
+    secret = TOKEN_PREFIX + secrets.token_urlsafe(32)
+    with project.write() as session:
+        if session.get(User, user) is None:
+            raise Unknown(f"there is no account {user!r}")
+        now = project.clock()
+        session.add(
+            Token(
+                digest=_digest(secret),
+                user=user,
+                label=label,
+                created=now,
+                expires=None if days is None else now + days * 86400,
+                revoked=False,
+            )
+        )
+    return secret
+
+
+def account_of_token(project: Project, *, secret: str) -> Account:
+    """Whose token this is.
+
+    Raises:
+        Unauthenticated: nobody's, or it has ended, was revoked, or the account is closed.
+    """
+    with project.read() as session:
+        row = session.get(Token, _digest(secret))
+        user = None if row is None else session.get(User, row.user)
+        ended = row is not None and row.expires is not None and row.expires <= project.clock()
+        if row is None or user is None or ended or row.revoked or not user.active:
+            raise Unauthenticated("this token is not valid; ask an administrator for another")
+        return _account(user)
+
+
+def tokens(project: Project, *, user: str | None = None) -> list[TokenInfo]:
+    """The tokens of a user, or of all, without their secrets."""
+    with project.read() as session:
+        wanted = select(Token).order_by(Token.created, Token.digest)
+        if user is not None:
+            wanted = wanted.where(Token.user == user)
+        return [
+            TokenInfo(t.digest[:12], t.user, t.label, t.created, t.expires, t.revoked)
+            for t in session.scalars(wanted)
+        ]
+
+
+def revoke_token(project: Project, *, id: str) -> None:
+    """End a token.
+
+    Args:
+        project: the project.
+        id: of its `TokenInfo`.
+
+    Raises:
+        Unknown: there is none.
+    """
+    with project.write() as session:
+        done = session.execute(
+            update(Token).where(func.substr(Token.digest, 1, 12) == id).values(revoked=True)
+        )
+        if not done.rowcount:  # pyright: ignore[reportAttributeAccessIssue]
+            raise Unknown(f"there is no token {id!r}")
+
+
+def acknowledge(project: Project, *, annotator: str, guideline: str) -> None:
+    """Note that somebody has read the guideline in force.
+
+    Raises:
+        Conflict: it is not the one in force any more.
+        Unknown: there is no such account.
+    """
+    with project.write() as session:
+        current = state_of(session).guideline
+        if guideline != current:
+            raise Conflict(
+                f"the guideline in force is {current}, not {guideline}; reload the page and read it"
+            )
+        row = session.get(User, annotator)
+        if row is None:
+            raise Unknown(f"there is no account {annotator!r}")
+        if row.acknowledged != guideline:
+            row.acknowledged = guideline
+            event = Event(
+                kind="annotator.train",
+                scope=annotator,
+                after=guideline,
+                author=annotator,
+                note="read the guideline",
+            )
+            add_event(session, event, now=project.clock())
+
+
+def require_role(account: Account, *roles: str) -> None:
+    """Refuse somebody whose role is none of these.
+
+    Raises:
+        Forbidden: so it is.
+    """
+    if account.role not in roles:
+        raise Forbidden(f"this needs the role {' or '.join(roles)}; yours is {account.role}")
+
+
+def _open_session(session: Session, user: User, now: float) -> Login:
+    session.execute(delete(SessionRow).where(SessionRow.expires <= now))
+    secret, csrf = secrets.token_urlsafe(32), secrets.token_urlsafe(32)
+    row = SessionRow(
+        digest=_digest(secret),
+        user=user.name,
+        csrf=csrf,
+        created=now,
+        expires=now + SESSION_SECONDS,
+    )
+    session.add(row)
+    return Login(_account(user), secret, csrf, row.expires)
+
+
+def _throttle(session: Session, mark: str, *, most: int, now: float) -> None:
+    recent = (LoginFailure.who == mark, LoginFailure.at > now - WINDOW)
+    times = session.scalars(select(LoginFailure.at).where(*recent).order_by(LoginFailure.at)).all()
+    if len(times) >= most:
+        wait = max(times[-most] + WINDOW - now, 1.0)
+        raise Throttled(
+            f"too many failed logins; wait {_minutes(wait)} and try again", retry_after=wait
+        )
+
+
+def _minutes(seconds: float) -> str:
+    """A waiting time in words."""
+    minutes = max(1, round(seconds / 60))
+    return "a minute" if minutes == 1 else f"{minutes} minutes"
+
+
+def _keep_an_admin(session: Session) -> None:
+    admins = select(func.count()).select_from(User).where(User.role == "admin", User.active)
+    if not session.scalar(admins):
+        raise Conflict("this is the last open account of an administrator; open another one first")
+
+
+def _hash_password(password: str) -> str:
+    if not SHORTEST <= len(password) <= LONGEST:
+        raise ConfigError(
+            f"expected a password of {SHORTEST} to {LONGEST} characters; found {len(password)}"
+        )
+    return _hasher().hash(password)
+
+
+def _fits(stored: str, password: str) -> bool:
+    try:
+        return len(password) <= LONGEST and _hasher().verify(stored, password)
+    except (VerifyMismatchError, InvalidHashError):
+        return False
+
+
+@cache
+def _hasher() -> PasswordHasher:
+    return PasswordHasher()
+
+
+@cache
+def _nobody() -> str:
+    """The hash of a password that nobody has."""
+    return _hasher().hash(secrets.token_urlsafe(32))
+
+
+def _digest(secret: str) -> str:
+    return hashlib.sha256(secret.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def _account(row: User) -> Account:
+    return Account(row.name, row.role, row.active, row.acknowledged, row.language)

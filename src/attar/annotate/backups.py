@@ -1,0 +1,155 @@
+"""Backups and upgrades.
+
+A backup is one file: a consistent copy of the SQLite database, taken while people work, and the
+models in force. A project on PostgreSQL is backed up with the tools of that database.
+"""
+
+import os
+import shutil
+import sqlite3
+import tempfile
+import time
+import zipfile
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+
+from attar.annotate.migrations import head, known, revision_of, upgrade_schema
+from attar.annotate.store import DATABASE_FILE, PROJECT_FILE, Project, connect
+from attar.artefacts import expanded, replacing, require_new_file, require_space
+from attar.errors import CompatibilityError, ConfigError, DataError
+
+_MODELS = "models"
+_BUFFER = 2**20
+
+
+@dataclass(frozen=True)
+class Upgrade:
+    """What an upgrade did: `backup` is the copy of before; None on PostgreSQL, and where there was
+    nothing to do."""
+
+    before: str
+    after: str
+    backup: Path | None
+
+
+def back_up(project: Project, *, output: str | Path | None = None) -> Path:
+    """Copy a project into one file, while people work.
+
+    Args:
+        project: on SQLite.
+        output: a new file; None: one in the project's `backups/`, named after the time.
+
+    Raises:
+        ConfigError: the project is on PostgreSQL, or the file is there already.
+        ResourceError: the disk has no room for it.
+    """
+    if not project.sqlite:
+        raise ConfigError(
+            "a project on PostgreSQL is backed up with pg_dump; copy the folder of the project, "
+            "which holds the models, beside it"
+        )
+    stamp = time.strftime("%Y%m%d-%H%M%S", time.gmtime(project.clock()))
+    final = expanded(output or project.folder / "backups" / f"{stamp}.zip")
+    require_new_file(final)
+    database = project.folder / DATABASE_FILE
+    files = [file for file in sorted(project.models.rglob("*")) if file.is_file()]
+    size = database.stat().st_size + sum(file.stat().st_size for file in files)
+    require_space(final.parent, needed=2 * size, what="the backup")
+    final.parent.mkdir(parents=True, exist_ok=True)
+    with (
+        tempfile.TemporaryDirectory(dir=final.parent, prefix=".backup-") as scratch,
+        replacing(final) as unfinished,
+    ):
+        copy = Path(scratch) / DATABASE_FILE
+        _copy_database(database, copy)
+        with zipfile.ZipFile(unfinished, "x", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
+            archive.write(copy, DATABASE_FILE)
+            archive.write(project.folder / PROJECT_FILE, PROJECT_FILE)
+            for file in files:
+                if not any(part.endswith(".partial") for part in file.parts):
+                    archive.write(file, file.relative_to(project.folder).as_posix())
+    return final
+
+
+def restore(backup: str | Path, folder: str | Path) -> Path:
+    """Unpack a backup into a new folder.
+
+    Raises:
+        ConfigError: the folder holds something.
+        DataError: this is no backup, or it is damaged.
+    """
+    final = expanded(folder)
+    if final.is_file() or (final.is_dir() and any(final.iterdir())):
+        raise ConfigError(f"expected a new or empty folder; {str(final)!r} is not: choose another")
+    partial = final.with_name(f".{final.name}.{os.getpid()}.partial")
+    try:
+        with zipfile.ZipFile(expanded(backup)) as archive:
+            for entry in archive.infolist():
+                _unpack(archive, entry, partial)
+        for name in (_MODELS, "exports", "backups"):
+            (partial / name).mkdir(parents=True, exist_ok=True)
+        if not (partial / PROJECT_FILE).is_file() or _damaged(partial / DATABASE_FILE):
+            raise DataError(f"{str(backup)!r} is no whole backup of a project; use another")
+        if final.is_dir():
+            final.rmdir()
+        partial.rename(final)
+    except (OSError, zipfile.BadZipFile, EOFError) as error:
+        raise DataError(
+            f"the backup {str(backup)!r} cannot be unpacked ({error}); use another"
+        ) from error
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    return final
+
+
+def upgrade(folder: str | Path, *, database: str | None = None) -> Upgrade:
+    """Bring a project to this version of Attar, after a backup where it is on SQLite; stop its
+    server first.
+
+    Raises:
+        ConfigError: there is no project.
+        CompatibilityError: it was written by a newer version.
+    """
+    with connect(folder, database=database) as project:
+        found = revision_of(project.engine)
+        if found is None:
+            raise ConfigError(
+                f"the database of {str(project.folder)!r} holds no project; restore a backup"
+            )
+        if found == head():
+            return Upgrade(found, found, None)
+        if found not in known():
+            raise CompatibilityError(
+                f"the project in {str(project.folder)!r} was written by a newer version of Attar "
+                f"(schema {found}, this one knows {head()}); install that version"
+            )
+        copy = back_up(project) if project.sqlite else None
+        upgrade_schema(project.engine)
+        return Upgrade(found, head(), copy)
+
+
+def _copy_database(database: Path, copy: Path) -> None:
+    """A consistent copy by SQLite itself; the write-ahead log is part of it."""
+    with closing(sqlite3.connect(database)) as source, closing(sqlite3.connect(copy)) as target:
+        source.backup(target)
+
+
+def _unpack(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, folder: Path) -> None:
+    """One file of a backup; a name that leads elsewhere is refused."""
+    place = (folder / entry.filename).resolve()
+    if not place.is_relative_to(folder.resolve()) or entry.is_dir():
+        raise DataError(f"the backup holds the name {entry.filename!r}, which none of ours does")
+    place.parent.mkdir(parents=True, exist_ok=True)
+    with archive.open(entry) as packed, place.open("wb") as out:
+        shutil.copyfileobj(packed, out, _BUFFER)
+
+
+def _damaged(database: Path) -> bool:
+    if not database.is_file():
+        return True
+    try:
+        with closing(sqlite3.connect(database)) as connection:
+            return connection.execute("PRAGMA integrity_check").fetchone() != ("ok",)
+    except sqlite3.DatabaseError:
+        return True

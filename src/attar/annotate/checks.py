@@ -1,0 +1,210 @@
+"""Whether what a project holds fits together."""
+
+import math
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session
+
+from attar.annotate.corpus import latest_snapshot
+from attar.annotate.events import events_of
+from attar.annotate.loading import study_config
+from attar.annotate.store import Project, state_of
+from attar.annotate.tables import (
+    Annotation,
+    Job,
+    Lease,
+    MetricPoint,
+    ModelRow,
+    PickRow,
+    Score,
+    SentenceRow,
+    Task,
+)
+from attar.annotate.tasks import CANCELLED, DONE, FLAG, FLAGGED, LABELS, OPEN, in_force
+from attar.data.segments.cuts import check
+from attar.errors import DataError
+from attar.methods.active_segmentation.arms import keys, random_order, uid
+from attar.methods.active_segmentation.events import epochs
+
+#: below this probability the keys of the random arm are called uneven
+_UNLIKELY = 1e-4
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One check: `fine` or not, and what was found."""
+
+    check: str
+    fine: bool
+    text: str
+
+
+def examine(project: Project) -> list[Finding]:
+    """All checks; nothing is changed."""
+    with project.read() as session:
+        return [
+            _texts(session),
+            _cuts(session),
+            _random_arm(session),
+            _keys(session),
+            _tasks(session),
+            _sequence(session),
+            _leases(session, project.clock()),
+            _models(project, session),
+            _epochs(session),
+        ]
+
+
+def _texts(session: Session) -> Finding:
+    """Names and lengths are those of the texts."""
+    wrong = sum(
+        uid(text) != name or len(text) != n
+        for name, text, n in session.execute(
+            select(SentenceRow.uid, SentenceRow.text, SentenceRow.n)
+        )
+    )
+    return _finding("texts", wrong, "sentences whose hash or length is not that of their text")
+
+
+def _cuts(session: Session) -> Finding:
+    """Every annotation fits its text."""
+    wrong = 0
+    stored = select(Annotation.cuts, Annotation.decided, SentenceRow.text).join(
+        SentenceRow, SentenceRow.uid == Annotation.sentence
+    )
+    for cuts, decided, text in session.execute(stored):
+        try:
+            check(text, cuts or ())
+            check(text, decided or ())
+            wrong += decided is not None and not {*(cuts or ())} <= {*decided}
+        except DataError:
+            wrong += 1
+    return _finding("cuts", wrong, "annotations whose cuts do not fit their text")
+
+
+def _random_arm(session: Session) -> Finding:
+    """The random arm is what comes first in the random order, but for what was left out as too
+    long, too short or too like another."""
+    wrong = list[str]()
+    for arm, config in study_config(session).arms.items():
+        if config.strategy != "random":
+            continue
+        there = {
+            name
+            for name, n in session.execute(
+                select(SentenceRow.uid, SentenceRow.n).where(
+                    ~SentenceRow.reserved, SentenceRow.removed.is_(None)
+                )
+            )
+            if config.shortest <= n <= config.longest
+        }
+        picked = select(PickRow.sentence).where(PickRow.arm == arm).distinct()
+        served = set(session.scalars(picked)) & there
+        if not served or config.near_duplicates is not None:
+            continue
+        first = random_order(there, salt=config.salt)[: len(served)]
+        if set(first) != served:
+            wrong.append(arm)
+    text = f"not the smallest keys: {', '.join(wrong)}" if wrong else "the smallest keys"
+    if not wrong and _grew(session):
+        text = "the smallest keys, or catching up with a corpus that grew"
+    return Finding("random arm", not wrong or _grew(session), text)
+
+
+def _grew(session: Session) -> bool:
+    """Whether the corpus changed since the random arm was last drawn."""
+    drawn = session.scalar(
+        select(PickRow.snapshot).where(PickRow.arm == "random").order_by(PickRow.id.desc()).limit(1)
+    )
+    return drawn is not None and drawn != latest_snapshot(session)
+
+
+def _keys(session: Session) -> Finding:
+    """Keys are uniform (Kolmogorov-Smirnov)."""
+    found = np.sort(keys(list(session.scalars(select(SentenceRow.uid))), "random"))
+    n = len(found)
+    if n < 10:
+        return Finding("keys", True, "too few sentences to tell")
+    steps = np.arange(n + 1) / n
+    distance = float(max((steps[1:] - found).max(), (found - steps[:-1]).max()))
+    chance = min(1.0, 2 * math.exp(-2 * n * distance * distance))
+    return Finding(
+        "keys",
+        chance > _UNLIKELY,
+        f"distance {distance:.4f} from uniform, probability {chance:.3f}",
+    )
+
+
+def _tasks(session: Session) -> Finding:
+    """What the queue keeps on each task is what its annotations say."""
+    by_task: dict[str, list[Annotation]] = {}
+    for row in session.scalars(select(Annotation)):
+        by_task.setdefault(row.task, []).append(row)
+    wrong = sum(
+        not _right(task, by_task.get(task.id, [])) for task in session.scalars(select(Task))
+    )
+    return _finding("tasks", wrong, "tasks whose state is not what their annotations say")
+
+
+def _right(task: Task, rows: list[Annotation]) -> bool:
+    acts = in_force(rows)
+    people = Counter(act.annotator for act in acts)
+    live = sum(act.status in LABELS for act in acts)
+    flagged = any(act.status == FLAG for act in acts)
+    state = DONE if live >= task.needed else FLAGGED if flagged else OPEN
+    fine = task.state in (state, CANCELLED) and task.live == live <= task.needed
+    return fine and all(count == 1 for count in people.values())
+
+
+def _sequence(session: Session) -> Finding:
+    """Annotations are numbered without gaps, and the project knows the last."""
+    numbers = list(session.scalars(select(Annotation.seq).order_by(Annotation.seq)))
+    fine = numbers == list(range(1, len(numbers) + 1)) and state_of(session).sequence == len(
+        numbers
+    )
+    return Finding("sequence", fine, f"{len(numbers)} annotations{'' if fine else ', with gaps'}")
+
+
+def _leases(session: Session, now: float) -> Finding:
+    """No lease on what is done, and none of somebody who has answered."""
+    gone = (
+        select(func.count())
+        .select_from(Lease)
+        .join(Task, Task.id == Lease.task)
+        .where(Lease.expires > now, Task.state.in_((DONE, CANCELLED)))
+    )
+    return _finding("leases", session.scalar(gone) or 0, "leases on tasks that are done")
+
+
+def _models(project: Project, session: Session) -> Finding:
+    """The models in force are there, and have scored the corpus."""
+    run = state_of(session).ranking
+    if run is None:
+        return Finding("models", True, "none trained yet")
+    paths = session.scalars(select(ModelRow.path).where(ModelRow.run == run))
+    lost = [path for path in paths if not (project.models / path / "config.json").is_file()]
+    scores = session.scalar(select(func.count()).where(Score.run == run))
+    if lost:
+        return Finding("models", False, f"missing folder: {', '.join(lost)}; train again")
+    return Finding("models", bool(scores), f"run {run}, {scores} sentences scored")
+
+
+def _epochs(session: Session) -> Finding:
+    """The points of curves lie in epochs that the log knows."""
+    known = {epoch.number for epoch in epochs(events_of(session))}
+    points = select(MetricPoint.epoch).join(Job, Job.id == MetricPoint.run).distinct()
+    lost = sorted(set(session.scalars(points)) - known)
+    return _finding("epochs", len(lost), "epochs of points that no event began")
+
+
+def _finding(check: str, wrong: int, what: str) -> Finding:
+    return Finding(check, not wrong, f"{wrong} {what}" if wrong else "fine")
+
+
+def problems(findings: list[Finding]) -> Iterator[Finding]:
+    """Those that are not fine."""
+    return (finding for finding in findings if not finding.fine)

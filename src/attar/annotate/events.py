@@ -1,0 +1,222 @@
+"""The log of what changed around the annotators, and what is done about it at once."""
+
+import json
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from types import MappingProxyType
+
+from sqlalchemy import func, select, update
+from sqlalchemy.orm import Session
+
+from attar.annotate.refusals import Conflict
+from attar.annotate.settings import Settings
+from attar.annotate.store import Project, State, bump_revision, state_of
+from attar.annotate.tables import EventRow, Guideline, Job, ProjectRow
+from attar.errors import require
+from attar.methods.active_segmentation.events import Event, Kind, Policy
+from attar.methods.active_segmentation.rules import Rule
+
+_VERSION = 40
+#: settings whose change is an event
+_LOGGED: Mapping[Kind, tuple[str, ...]] = MappingProxyType(
+    {
+        "hyper.change": ("segmenter",),
+        "strategy.change": ("draw",),
+        "prefill.change": ("prefill", "prefill_none_share"),
+    }
+)
+#: state of a job that waits for the worker
+QUEUED = "queued"
+
+
+def log_event(project: Project, event: Event) -> Event:
+    """Add an event to the log; its id, time and place among the annotations are set here. A pause
+    or a resumption takes effect at once.
+
+    Raises:
+        ConfigError: a guideline is changed by `change_guideline` alone.
+    """
+    require(event.kind != "guideline.change", "kind", event.kind, "another; use change_guideline")
+    with project.write() as session:
+        if event.kind in ("pause", "resume"):
+            session.execute(update(ProjectRow).values(paused=event.kind == "pause"))
+        return add_event(session, event, now=project.clock())
+
+
+def add_event(session: Session, event: Event, *, now: float) -> Event:
+    """Add an event within a transaction."""
+    row = EventRow(
+        created=now,
+        kind=event.kind,
+        scope=event.scope,
+        before=event.before,
+        after=event.after,
+        author=event.author,
+        note=event.note,
+        effective_seq=state_of(session).sequence,
+        policy=event.policy,
+        settings={
+            "rule": None if event.rule is None else event.rule.to_dict(),
+            "query": event.query,
+        },
+        detected=event.detected,
+    )
+    session.add(row)
+    session.flush()
+    return _event(row)
+
+
+def events_of(session: Session) -> tuple[Event, ...]:
+    """The whole log, oldest first."""
+    return tuple(_event(row) for row in session.scalars(select(EventRow).order_by(EventRow.id)))
+
+
+def change_settings(
+    project: Project, *, expected: int, settings: Settings, event: Event | None = None
+) -> State:
+    """Replace the settings. Once there are labels, what changes for models, arms or annotators is
+    logged.
+
+    Args:
+        project: the project.
+        expected: revision of the project that the new settings were made from.
+        settings: the new ones.
+        event: goes into the log in place of what would be noted by itself.
+
+    Raises:
+        Conflict: somebody else has changed settings or guideline since.
+    """
+    with project.write() as session:
+        before, now = state_of(session), project.clock()
+        bump_revision(session, expected=expected)
+        session.execute(update(ProjectRow).values(settings=settings.to_json()))
+        noted = _noted(before.settings, settings) if before.sequence else []
+        for one in noted if event is None else [event]:
+            add_event(session, one, now=now)
+        return state_of(session)
+
+
+def change_guideline(
+    project: Project,
+    *,
+    version: str,
+    text: str,
+    expected: int,
+    policy: Policy = "tag",
+    rule: Rule | None = None,
+    query: str | None = None,
+    author: str = "",
+    note: str = "",
+) -> State:
+    """Put a new guideline in force.
+
+    Open editors are told when they submit; their drafts stay. What becomes of the labels before is
+    the policy's: the worker does it, or `policies.apply_policy` at once.
+
+    Args:
+        project: the project.
+        version: a name that was never in force.
+        text: of the guideline.
+        expected: revision of the project that this change was made from.
+        policy: what becomes of the labels so far.
+        rule: of the policy `migrate`.
+        query: of the policy `relabel`; None: all.
+        author: who changes it.
+        note: why.
+
+    Raises:
+        ConfigError: the version cannot be used, or the policy lacks its rule.
+        Conflict: somebody else has changed settings or guideline since, or the version is taken.
+    """
+    fine = bool(version.strip()) and len(version) <= _VERSION and version.isprintable()
+    require(fine, "version", version, f"a name of at most {_VERSION} characters")
+    require("\0" not in text, "text", text, "text without the character U+0000")
+    with project.write() as session:
+        before, now = state_of(session), project.clock()
+        event = Event(
+            kind="guideline.change",
+            before=before.guideline,
+            after=version,
+            policy=policy,
+            rule=rule,
+            query=query,
+            author=author,
+            note=note,
+        )
+        bump_revision(session, expected=expected)
+        if session.get(Guideline, version) is not None:
+            raise Conflict(f"there is a guideline {version!r} already; give this one another name")
+        number = session.scalar(select(func.max(Guideline.number))) or 0
+        session.add(
+            Guideline(
+                version=version,
+                number=number + 1,
+                text=text,
+                rules=None if rule is None else rule.to_dict(),
+                author=author,
+                created=now,
+            )
+        )
+        session.flush()
+        session.execute(update(ProjectRow).values(guideline=version))
+        add_event(session, event, now=now)
+        queue_job(session, "policy", reason=f"guideline {version}", now=now)
+        return state_of(session)
+
+
+def queue_job(session: Session, kind: str, *, reason: str, now: float) -> Job:
+    """Add work for the worker, within a transaction."""
+    job = Job(
+        kind=kind,
+        state=QUEUED,
+        reason=reason,
+        step="",
+        sequence=None,
+        result=None,
+        error="",
+        asked=now,
+        started=None,
+        ended=None,
+    )
+    session.add(job)
+    session.flush()
+    return job
+
+
+def guideline_text(session: Session, version: str) -> str:
+    """The text of a guideline; empty where there is no such version."""
+    row = session.get(Guideline, version)
+    return "" if row is None else row.text
+
+
+def _noted(before: Settings, after: Settings) -> list[Event]:
+    """An event for each kind of change."""
+    found = []
+    for kind, names in _LOGGED.items():
+        old, new = (
+            json.dumps({name: one.to_json()[name] for name in names}, sort_keys=True)
+            for one in (before, after)
+        )
+        if old != new:
+            found.append(Event(kind=kind, before=old, after=new))
+    return found
+
+
+def _event(row: EventRow) -> Event:
+    stored = row.settings or {}
+    rule = stored.get("rule")
+    return Event(
+        kind=row.kind,  # pyright: ignore[reportArgumentType] - checked when it was logged
+        sequence=row.effective_seq,
+        before=row.before,
+        after=row.after,
+        policy=row.policy,  # pyright: ignore[reportArgumentType]
+        rule=None if rule is None else Rule.from_dict(rule),
+        query=stored.get("query"),
+        scope=row.scope,
+        id=str(row.id),
+        time=datetime.fromtimestamp(row.created, UTC).isoformat(),
+        author=row.author,
+        note=row.note,
+        detected=row.detected,
+    )

@@ -1,0 +1,424 @@
+"""A project: a folder, and the database that holds what people did.
+
+The folder holds `project.yaml` (which database), `attar.db` unless that is a PostgreSQL server,
+`models/`, `exports/` and `backups/`. SQLite takes one writer at a time: every write is one short
+transaction that begins with `BEGIN IMMEDIATE`, so two writers wait for each other instead of
+failing half-way. PostgreSQL locks rows.
+"""
+
+import os
+import shutil
+import sqlite3
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+from sqlalchemy import Engine, create_engine, event, inspect, select, text, update
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, OperationalError
+from sqlalchemy.orm import Session, sessionmaker
+
+from attar.annotate.migrations import head, known, revision_of, upgrade_schema
+from attar.annotate.refusals import Busy, Conflict
+from attar.annotate.settings import ARMS, Settings
+from attar.annotate.tables import Arm, Guideline, ProjectRow
+from attar.artefacts import expanded, make_folder
+from attar.errors import CompatibilityError, ConfigError, DataError
+
+PROJECT_FILE = "project.yaml"
+DATABASE_FILE = "attar.db"
+FORMAT = 1
+#: milliseconds that a writer waits for another
+BUSY_MS = 5000
+_FOLDERS = ("models", "exports", "backups")
+
+
+@dataclass(frozen=True)
+class Project:
+    """An open project.
+
+    Args:
+        folder: of its files.
+        engine: of its database.
+        clock: gives the time in seconds since 1970; another one in tests.
+    """
+
+    folder: Path
+    engine: Engine
+    clock: Callable[[], float] = time.time
+    _writer: threading.Lock = field(default_factory=threading.Lock, repr=False, compare=False)
+
+    @property
+    def sqlite(self) -> bool:
+        """Whether the database is a file of the folder."""
+        return self.engine.dialect.name == "sqlite"
+
+    @property
+    def models(self) -> Path:
+        """The folder of the trained segmenters."""
+        return self.folder / "models"
+
+    @contextmanager
+    def read(self) -> Iterator[Session]:
+        """A session that sees one state of the database and changes nothing.
+
+        Raises:
+            Busy: the database cannot be reached for now.
+        """
+        with _named_errors(), _sessions(self.engine)() as session:
+            if not self.sqlite:
+                session.execute(text("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY"))
+            yield session
+
+    @contextmanager
+    def write(self) -> Iterator[Session]:
+        """One transaction, which happens whole or not at all.
+
+        Raises:
+            Busy: others were writing for too long; nothing was changed.
+        """
+        held = self._writer if self.sqlite else None
+        if held is not None and not held.acquire(timeout=BUSY_MS / 1000):
+            raise _busy()
+        try:
+            with _named_errors(), _sessions(self.engine)() as session:
+                session.connection(execution_options={"attar_write": True})
+                yield session
+                session.commit()
+        finally:
+            if held is not None:
+                held.release()
+
+    def close(self) -> None:
+        """Give the connections back."""
+        self.engine.dispose()
+
+    def __enter__(self) -> "Project":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+@dataclass(frozen=True)
+class State:
+    """What the project row says: see `tables.ProjectRow`."""
+
+    name: str
+    seed: int
+    settings: Settings
+    revision: int
+    guideline: str
+    sequence: int
+    ranking: int | None
+    reserve: float | None
+    paused: bool
+
+
+def state_of(session: Session) -> State:
+    """The project's row, as a value."""
+    row = session.execute(select(ProjectRow)).scalar_one()
+    return State(
+        name=row.name,
+        seed=row.seed,
+        settings=Settings.from_json(row.settings),
+        revision=row.revision,
+        guideline=row.guideline,
+        sequence=row.sequence,
+        ranking=row.ranking,
+        reserve=row.reserve,
+        paused=row.paused,
+    )
+
+
+def next_sequence(session: Session) -> int:
+    """The number of the next annotation, without gaps: who asks holds the row until it commits."""
+    return session.execute(
+        update(ProjectRow).values(sequence=ProjectRow.sequence + 1).returning(ProjectRow.sequence)
+    ).scalar_one()
+
+
+def create_project(
+    folder: str | Path,
+    *,
+    database: str | None = None,
+    name: str | None = None,
+    guideline: str = "",
+    settings: Settings | None = None,
+    seed: int = 13,
+) -> Project:
+    """Make a project and open it.
+
+    Args:
+        folder: a new or an empty one.
+        database: URL of an empty PostgreSQL database; None: SQLite in the folder.
+        name: of the project; None: that of the folder.
+        guideline: text of the first guideline, `g1`.
+        settings: None: the defaults.
+        seed: of everything that is drawn; together with the texts it fixes the random arm.
+
+    Raises:
+        ConfigError: the folder or the database holds something, or cannot be used.
+    """
+    final = expanded(folder)
+    if final.is_file() or (final.is_dir() and any(final.iterdir())):
+        raise ConfigError(
+            f"expected a new or empty folder for the project; {str(final)!r} is not empty: choose "
+            "another"
+        )
+    url = _checked_url(database)
+    unfinished = final.with_name(f".{final.name}.{os.getpid()}.partial")
+    shutil.rmtree(unfinished, ignore_errors=True)
+    make_folder(unfinished, shown=final)
+    try:
+        for part in _FOLDERS:
+            (unfinished / part).mkdir()
+        about = {"format": FORMAT, "database": _shown_url(url) if url else DATABASE_FILE}
+        (unfinished / PROJECT_FILE).write_text(yaml.safe_dump(about), encoding="utf-8")
+        project = Project(unfinished, _engine(url or _sqlite_url(unfinished)))
+        try:
+            _fill(project, name=name or final.name, text=guideline, settings=settings, seed=seed)
+        finally:
+            project.close()
+        if final.is_dir():
+            final.rmdir()
+        unfinished.rename(final)
+    except BaseException:
+        shutil.rmtree(unfinished, ignore_errors=True)
+        raise
+    return open_project(final, database=database)
+
+
+def open_project(folder: str | Path, *, database: str | None = None) -> Project:
+    """Open a project.
+
+    Args:
+        folder: of the project.
+        database: URL of its PostgreSQL database, where `project.yaml` lacks the password; None:
+            what that file says.
+
+    Raises:
+        ConfigError: there is no project, its database cannot be opened, or it was made by an older
+            version and has to be upgraded.
+        CompatibilityError: it was made by a newer version.
+    """
+    project = connect(folder, database=database)
+    try:
+        found = revision_of(project.engine)
+        if found is None:
+            raise ConfigError(
+                f"the database of {str(project.folder)!r} holds no project; restore a backup, or "
+                "make a new project with attar annotate init"
+            )
+        if found != head():
+            if found not in known():
+                raise CompatibilityError(
+                    f"the project in {str(project.folder)!r} was written by a newer version of "
+                    f"Attar (schema {found}, this one knows {head()}); install that version"
+                )
+            raise ConfigError(
+                f"the project in {str(project.folder)!r} was written by an older version of Attar; "
+                f"run attar annotate upgrade {project.folder}, which backs it up first"
+            )
+    except BaseException:
+        project.close()
+        raise
+    return project
+
+
+def connect(folder: str | Path, *, database: str | None = None) -> Project:
+    """Open a project without looking at the version of its tables, as an upgrade does.
+
+    Raises:
+        ConfigError: there is no project, or its database cannot be opened.
+    """
+    place = expanded(folder)
+    file = place / PROJECT_FILE
+    try:
+        about = yaml.safe_load(file.read_text(encoding="utf-8"))
+        stored, version = str(about["database"]), int(about["format"])
+    except OSError:
+        raise ConfigError(
+            f"expected the folder of an annotation project; {str(place)!r} holds no "
+            f"{PROJECT_FILE}: check the path, or make one with attar annotate init"
+        ) from None
+    except (yaml.YAMLError, KeyError, TypeError, ValueError, UnicodeDecodeError):
+        raise ConfigError(
+            f"expected the keys format and database in {str(file)!r}; it is damaged: restore it "
+            "from a backup"
+        ) from None
+    if version > FORMAT:
+        raise CompatibilityError(
+            f"{str(file)!r} was written by a newer version of Attar; install that version"
+        )
+    url = _checked_url(database)
+    if stored != DATABASE_FILE:
+        url = url or stored
+    elif url is not None:
+        raise ConfigError(
+            f"the project in {str(place)!r} keeps its data in {DATABASE_FILE}; leave the URL out"
+        )
+    elif not (place / DATABASE_FILE).is_file():
+        raise ConfigError(
+            f"the database {str(place / DATABASE_FILE)!r} is missing; restore it from a backup"
+        )
+    project = Project(place, _engine(url or _sqlite_url(place)))
+    try:
+        with project.engine.connect() as connection:
+            connection.execute(text("SELECT 1"))
+            inspect(connection).get_table_names()
+    except DBAPIError as error:
+        project.close()
+        raise _cannot_open(place if url is None else _shown_url(url), error) from None
+    return project
+
+
+def bump_revision(session: Session, *, expected: int) -> None:
+    """Count a change of settings or guideline.
+
+    Raises:
+        Conflict: the revision is not the expected one any more.
+    """
+    done = session.execute(
+        update(ProjectRow)
+        .where(ProjectRow.revision == expected)
+        .values(revision=ProjectRow.revision + 1)
+        .returning(ProjectRow.revision)
+    ).scalar_one_or_none()
+    if done is None:
+        raise Conflict(
+            "somebody else has changed the settings or the guideline since you opened this page; "
+            "reload it, look at what they changed and apply your change again"
+        )
+
+
+def _fill(project: Project, *, name: str, text: str, settings: Settings | None, seed: int) -> None:
+    try:
+        if inspect(project.engine).get_table_names():
+            raise ConfigError(
+                "expected an empty database for the project; it holds tables: give another one"
+            )
+        upgrade_schema(project.engine)
+    except DBAPIError as error:
+        raise _cannot_open(_shown_url(str(project.engine.url)), error) from None
+    now = project.clock()
+    with project.write() as session:
+        session.add(
+            Guideline(version="g1", number=1, text=text, rules=None, author="", created=now)
+        )
+        for number, arm in enumerate(ARMS):
+            session.add(Arm(name=arm, number=number, settings={}))
+        session.add(
+            ProjectRow(
+                id=1,
+                name=name,
+                seed=seed,
+                settings=(settings or Settings()).to_json(),
+                revision=1,
+                guideline="g1",
+                sequence=0,
+                ranking=None,
+                reserve=None,
+                paused=False,
+                created=now,
+            )
+        )
+
+
+def _sqlite_url(folder: Path) -> str:
+    return f"sqlite:///{folder / DATABASE_FILE}"
+
+
+def _checked_url(database: str | None) -> str | None:
+    """A PostgreSQL URL, with the driver that the project uses.
+
+    Raises:
+        ConfigError: it is none.
+    """
+    if database is None:
+        return None
+    try:
+        url = make_url(database)
+    except ArgumentError:
+        url = None
+    if url is None or url.get_backend_name() not in ("postgresql", "postgres"):
+        raise ConfigError(
+            "expected the URL of a PostgreSQL database, such as "
+            f"postgresql://user@host/name; found {'one of another kind' if url else 'no URL'}: "
+            "leave it out for SQLite in the project's folder"
+        )
+    return url.set(drivername="postgresql+psycopg").render_as_string(hide_password=False)
+
+
+def _shown_url(url: str) -> str:
+    """Without the password, which is for `~/.pgpass` or PGPASSWORD."""
+    return make_url(url).set(password=None).render_as_string(hide_password=False)
+
+
+def _engine(url: str) -> Engine:
+    try:
+        if not url.startswith("sqlite"):
+            return create_engine(url, pool_pre_ping=True, pool_size=10, max_overflow=30)
+        engine = create_engine(url, connect_args={"timeout": BUSY_MS / 1000}, max_overflow=60)
+    except (ImportError, NoSuchModuleError):
+        raise ConfigError(
+            "a project on PostgreSQL needs the package psycopg; install it with "
+            "`pip install 'attar[annotate]'`"
+        ) from None
+
+    @event.listens_for(engine, "connect")
+    def prepare(connection: sqlite3.Connection, _: Any) -> None:
+        connection.isolation_level = None  # the driver would begin transactions of its own
+        for pragma in ("journal_mode=WAL", f"busy_timeout={BUSY_MS}", "foreign_keys=ON"):
+            connection.execute(f"PRAGMA {pragma}")
+        connection.execute("PRAGMA synchronous=FULL")  # what was answered survives a power cut
+
+    @event.listens_for(engine, "begin")
+    def begin(connection: Any) -> None:
+        writes = connection.get_execution_options().get("attar_write", False)
+        connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+
+    return engine
+
+
+def _sessions(engine: Engine) -> sessionmaker[Session]:
+    return sessionmaker(engine, expire_on_commit=False)
+
+
+@contextmanager
+def _named_errors() -> Iterator[None]:
+    try:
+        yield
+    except OperationalError as error:
+        reason = str(error.orig)
+        if any(word in reason for word in ("locked", "connection", "busy", "deadlock")):
+            raise _busy() from error
+        if "disk is full" in reason or "disk full" in reason:
+            raise Busy(
+                "the disk of the database is full, so nothing was saved; make room and send it "
+                "again"
+            ) from error
+        raise
+    except DBAPIError as error:
+        if "malformed" in str(error.orig) or "not a database" in str(error.orig):
+            raise DataError(
+                "the database is damaged; run attar annotate doctor, or restore a backup"
+            ) from error
+        raise
+
+
+def _busy() -> Busy:
+    return Busy("others were writing to the database for too long; nothing was lost: send it again")
+
+
+def _cannot_open(where: object, error: DBAPIError) -> ConfigError:
+    reason = str(error.orig).strip().split("\n")[0].rstrip(".")
+    return ConfigError(
+        f"the database {str(where)!r} cannot be opened ({reason}); check that it exists and that "
+        "you may read and write it"
+    )

@@ -1,0 +1,114 @@
+"""Accounts, logins, sessions and tokens."""
+
+import pytest
+from sqlalchemy import select
+
+from annotating import Clock, Maker
+from attar.annotate import accounts
+from attar.annotate.events import events_of
+from attar.annotate.refusals import Conflict, Forbidden, Throttled, Unauthenticated, Unknown
+from attar.annotate.tables import Base
+from attar.errors import ConfigError
+
+PASSWORD = "correct horse"
+
+
+def test_a_login_and_its_end(make: Maker) -> None:
+    clock = Clock()
+    project = make(clock=clock)
+    accounts.add_user(project, name="ann", role="admin", password=PASSWORD)
+    login = accounts.log_in(project, name="ann", password=PASSWORD)
+    again = accounts.session_of(project, secret=login.secret)
+    assert (again.account.role, again.csrf) == ("admin", login.csrf)
+    accounts.log_out(project, secret=login.secret)
+    accounts.log_out(project, secret=login.secret)
+    with pytest.raises(Unauthenticated, match="log in again"):
+        accounts.session_of(project, secret=login.secret)
+    login = accounts.log_in(project, name="ann", password=PASSWORD)
+    clock.now += accounts.SESSION_SECONDS
+    with pytest.raises(Unauthenticated):
+        accounts.session_of(project, secret=login.secret)
+    login = accounts.log_in(project, name="ann", password=PASSWORD)
+    accounts.change_user(project, name="ann", password="another one")
+    with pytest.raises(Unauthenticated):
+        accounts.session_of(project, secret=login.secret)
+
+
+def test_guessing_is_slowed_down(make: Maker) -> None:
+    clock = Clock()
+    project = make(clock=clock)
+    accounts.add_user(project, name="ann", password=PASSWORD)
+    for _ in range(accounts.PER_PAIR):
+        with pytest.raises(Unauthenticated):
+            accounts.log_in(project, name="ann", password="wrong horse", address="1")
+    with pytest.raises(Throttled, match="15 minutes") as caught:
+        accounts.log_in(project, name="ann", password=PASSWORD, address="1")
+    assert caught.value.retry_after == accounts.WINDOW
+    assert accounts.log_in(project, name="ann", password=PASSWORD, address="2")
+    clock.now += accounts.WINDOW + 1
+    assert accounts.log_in(project, name="ann", password=PASSWORD, address="1")
+
+
+def test_tokens(make: Maker) -> None:
+    clock = Clock()
+    project = make(clock=clock)
+    accounts.add_user(project, name="ann")
+    with pytest.raises(Unauthenticated):
+        accounts.log_in(project, name="ann", password=PASSWORD)  # it has none
+    secret = accounts.create_token(project, user="ann", label="script", days=1)
+    assert accounts.account_of_token(project, secret=secret).name == "ann"
+    (info,) = accounts.tokens(project, user="ann")
+    clock.now += 86400
+    with pytest.raises(Unauthenticated):
+        accounts.account_of_token(project, secret=secret)
+    secret = accounts.create_token(project, user="ann")
+    for one in accounts.tokens(project):
+        accounts.revoke_token(project, id=one.id)
+    with pytest.raises(Unauthenticated):
+        accounts.account_of_token(project, secret=secret)
+    with pytest.raises(Unknown):
+        accounts.revoke_token(project, id="0" * 12)
+    assert info.label == "script"
+
+
+def test_nothing_that_opens_a_door_is_stored(make: Maker) -> None:
+    project = make()
+    accounts.add_user(project, name="ann", password=PASSWORD)
+    secrets = [
+        PASSWORD,
+        accounts.log_in(project, name="ann", password=PASSWORD).secret,
+        accounts.create_token(project, user="ann"),
+    ]
+    with project.read() as session:
+        stored = "".join(
+            str(row)
+            for table in Base.metadata.sorted_tables
+            for row in session.execute(select(table))
+        )
+    assert not any(secret in stored for secret in secrets)
+
+
+def test_accounts_that_cannot_be(make: Maker) -> None:
+    project = make()
+    accounts.add_user(project, name="ann", role="admin")
+    with pytest.raises(Conflict, match="already"):
+        accounts.add_user(project, name="ann")
+    for bad in ({"name": "a b"}, {"name": ""}, {"role": "king"}, {"password": "short"}):
+        with pytest.raises(ConfigError):
+            accounts.add_user(project, **{"name": "bob", **bad})
+    for change in ({"active": False}, {"role": "annotator"}):
+        if change == {"active": False}:
+            with pytest.raises(Conflict, match="last open account"):
+                accounts.change_user(project, name="ann", active=False)
+    with pytest.raises(Unknown):
+        accounts.change_user(project, name="bob", role="admin")
+    account = accounts.add_user(project, name="bob")
+    with pytest.raises(Forbidden, match="needs the role admin"):
+        accounts.require_role(account, "admin")
+    accounts.acknowledge(project, annotator="bob", guideline="g1")
+    with pytest.raises(Conflict, match="in force"):
+        accounts.acknowledge(project, annotator="bob", guideline="g0")
+    accounts.change_user(project, name="bob", active=False)
+    with project.read() as session:
+        kinds = [event.kind for event in events_of(session)]
+    assert kinds == ["annotator.join", "annotator.train", "annotator.leave"]

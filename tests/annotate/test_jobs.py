@@ -1,0 +1,143 @@
+"""Training while people work, killed at every step."""
+
+import os
+import signal
+from dataclasses import replace
+from multiprocessing.connection import Connection
+from pathlib import Path
+
+import pytest
+from sqlalchemy import func, select, update
+
+import processes
+from annotating import Maker, annotate, filled
+from attar.annotate import jobs, queue
+from attar.annotate.drawing import refill
+from attar.annotate.events import events_of
+from attar.annotate.settings import Settings
+from attar.annotate.store import Project, open_project, state_of
+from attar.annotate.tables import ModelRow, ProjectRow, Score
+from attar.annotate.training import STEPS
+from attar.errors import ConfigError
+
+QUICK = Settings(
+    reserve_fraction=0.1,
+    reserve_minimum=0,
+    seed_sentences=4,
+    per_arm=4,
+    retrain_after=0,
+    low_water=4,
+    draw={"budget": 60, "near_duplicates": None},
+    segmenter={"dictionary": None, "iterations": 5, "hash_bits": 10},
+)
+
+
+def begun(make: Maker, settings: Settings = QUICK) -> Project:
+    """A project with a few labels of each arm."""
+    project = filled(make(settings), 60)
+    refill(project)
+    assert annotate(project, "ann", 8) == 8
+    return project
+
+
+def test_a_run_puts_models_points_and_a_ranking_in_force(make: Maker) -> None:
+    project = begun(make)
+    asked = jobs.ask_for(project)
+    assert jobs.ask_for(project) == asked
+    assert jobs.work(project, once=True) == 1
+    (job,) = jobs.jobs(project)
+    assert (job.state, job.error) == ("done", "")
+    with project.read() as session:
+        assert state_of(session).ranking == job.id
+        models = session.scalars(select(ModelRow).order_by(ModelRow.arm)).all()
+        assert [model.arm for model in models] == ["active", "random", "union"]
+        assert session.scalar(select(func.count()).select_from(Score)) == 60
+    assert all((project.models / model.path / "config.json").is_file() for model in models)
+    task = queue.next_task(project, annotator="bob")
+    assert task
+    annotate(project, "bob", 10)
+
+
+def test_a_job_is_due_by_itself_and_a_mistake_is_its_result(make: Maker) -> None:
+    project = filled(make(replace(QUICK, retrain_after=8)), 60)
+    jobs.ask_for(project)
+    assert jobs.work(project, once=True) == 1  # which also fills the queues
+    (failed,) = jobs.jobs(project)
+    assert failed.state == "failed"
+    assert "label some" in failed.error
+    assert annotate(project, "ann", 7) == 7
+    assert jobs.work(project, once=True) == 0
+    assert annotate(project, "ann", 1) == 1
+    assert jobs.work(project, once=True) == 1
+    assert jobs.jobs(project)[0].reason == "8 new annotations"
+    assert jobs.work(project, once=True) == 0
+
+
+def test_a_change_that_nobody_logged_is_noticed(make: Maker) -> None:
+    project = begun(make)
+    jobs.ask_for(project)
+    jobs.work(project, once=True)
+    other = replace(QUICK, segmenter={**QUICK.segmenter, "c2": 0.5})
+    with project.write() as session:
+        session.execute(update(ProjectRow).values(settings=other.to_json()))
+    for _ in range(2):
+        jobs.ask_for(project)
+        jobs.work(project, once=True)
+    with project.read() as session:
+        found = [event for event in events_of(session) if event.detected]
+    assert [event.kind for event in found] == ["features.change"]
+
+
+def die_at(folder: Path, database: str | None, at: str) -> None:
+    """A worker that is killed when it comes to a step."""
+
+    def on_step(step: str) -> None:
+        if step == at:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    with open_project(folder, database=database) as project:
+        jobs.work(project, once=True, on_step=on_step)
+
+
+def nursery(orders: Connection, folder: Path, database: str | None) -> None:
+    """A process that has loaded everything, and makes a worker for each step it is told."""
+    while step := orders.recv():
+        worker = os.fork()
+        if not worker:
+            die_at(folder, database, step)
+            os._exit(0)
+        _, status = os.waitpid(worker, 0)
+        orders.send(os.waitstatus_to_exitcode(status))
+
+
+def test_kill_9_at_any_step_leaves_a_queue_that_can_be_served(make: Maker) -> None:
+    project = begun(make)
+    jobs.ask_for(project)
+    jobs.work(project, once=True)
+    url = None if project.sqlite else project.engine.url.render_as_string(hide_password=False)
+    here, there = processes.context().Pipe()
+    parent = processes.start(nursery, there, project.folder, url)
+    for step in STEPS:
+        with project.read() as session:
+            before = state_of(session).ranking
+        jobs.ask_for(project)
+        here.send(step)
+        assert here.recv() == -signal.SIGKILL
+        with project.read() as session:
+            now = state_of(session).ranking
+        assert (now == before) == (STEPS.index(step) <= STEPS.index("switch"))
+        assert annotate(project, "bob", 1) == 1, f"the queue is empty after {step}"
+        assert jobs.work(project, once=True) == (now == before)
+        assert jobs.jobs(project)[0].state == "done"
+        assert not list(project.models.glob("*.partial"))
+    here.send("")
+    parent.join()
+
+
+def test_one_worker_is_enough(make: Maker) -> None:
+    project = begun(make)
+    with (
+        jobs._alone(project),
+        pytest.raises(ConfigError, match="another worker"),
+    ):
+        jobs.work(project, once=True)

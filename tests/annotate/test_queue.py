@@ -1,0 +1,117 @@
+"""Who gets what, and that nobody gets in another's way."""
+
+import uuid
+
+import pytest
+
+from annotating import Clock, Maker, answer_to, ask_all, filled
+from attar.annotate import answers, queue
+from attar.annotate.refusals import Conflict, Forbidden, Unknown
+from attar.annotate.settings import Settings
+
+NO_RESERVE = Settings(reserve_fraction=0.0, reserve_minimum=0, control_share=0.0)
+
+
+def test_a_task_goes_to_one_person_and_back_to_the_same(make: Maker) -> None:
+    project = filled(make(NO_RESERVE), 2)
+    ask_all(project, None)
+    first = queue.next_task(project, annotator="ann")
+    again = queue.next_task(project, annotator="ann")
+    other = queue.next_task(project, annotator="bob")
+    assert first
+    assert again
+    assert other
+    assert again.task == first.task
+    assert again.lease.id == first.lease.id
+    assert other.task != first.task
+    assert queue.next_task(project, annotator="bob") == other
+
+
+def test_a_lease_ends(make: Maker) -> None:
+    clock = Clock()
+    project = filled(make(NO_RESERVE, clock=clock), 1)
+    ask_all(project, None)
+    task = queue.next_task(project, annotator="ann")
+    assert task
+    assert queue.next_task(project, annotator="bob") is None
+    clock.now += 1199
+    queue.beat(project, annotator="ann", lease=task.lease.id)
+    clock.now += 1199
+    assert queue.next_task(project, annotator="bob") is None
+    clock.now += 2
+    taken = queue.next_task(project, annotator="bob")
+    assert taken
+    assert taken.task == task.task
+    with pytest.raises(Conflict, match="away for too long"):
+        queue.beat(project, annotator="ann", lease=task.lease.id)
+    with pytest.raises(Conflict, match="given to others"):
+        answers.submit(project, annotator="ann", answer=answer_to(task, [3]))
+    answers.submit(project, annotator="bob", answer=answer_to(taken))
+    answers.void(
+        project,
+        annotator="bob",
+        annotation=answers.history(project, annotator="bob")[0].id,
+        id=str(uuid.uuid4()),
+    )
+    queue.release(project, annotator="bob", task=task.task)
+    back = queue.next_task(project, annotator="ann")
+    assert back
+    assert back.draft
+    assert back.draft.cuts == (3,)  # what could not be accepted was kept
+
+
+def test_a_lease_that_ended_is_renewed_while_nobody_took_the_task(make: Maker) -> None:
+    clock = Clock()
+    project = filled(make(NO_RESERVE, clock=clock), 1)
+    ask_all(project, None)
+    task = queue.next_task(project, annotator="ann")
+    assert task
+    clock.now += 5000
+    assert queue.beat(project, annotator="ann", lease=task.lease.id).expires == clock.now + 1200
+    clock.now += 5000
+    assert answers.submit(project, annotator="ann", answer=answer_to(task)).created
+
+
+def test_drafts(make: Maker) -> None:
+    project = filled(make(NO_RESERVE), 2)
+    ask_all(project, None)
+    task = queue.next_task(project, annotator="ann")
+    assert task
+    assert task.draft is None
+    assert queue.save_draft(
+        project, annotator="ann", task=task.task, cuts=(2,), caret=3, active_ms=10
+    )
+    again = queue.next_task(project, annotator="ann")
+    assert again
+    assert again.draft
+    assert (again.draft.cuts, again.draft.caret, again.draft.active_ms) == ((2,), 3, 10)
+    with pytest.raises(Unknown):
+        queue.save_draft(project, annotator="bob", task=task.task, cuts=(2,))
+    answers.submit(project, annotator="ann", answer=answer_to(task))
+    assert not queue.save_draft(project, annotator="ann", task=task.task, cuts=(3,))
+
+
+def test_two_answers_are_given_by_two_people_who_do_not_see_each_other(make: Maker) -> None:
+    project = filled(make(NO_RESERVE), 1, users=("ann", "bob", "cat"))
+    ask_all(project, None, needed=2)
+    of_ann = queue.next_task(project, annotator="ann")
+    of_bob = queue.next_task(project, annotator="bob")
+    assert of_ann
+    assert of_bob
+    assert of_ann.task == of_bob.task
+    assert queue.next_task(project, annotator="cat") is None
+    answers.submit(project, annotator="ann", answer=answer_to(of_ann, [2]))
+    assert queue.next_task(project, annotator="cat") is None
+    assert queue.next_task(project, annotator="ann") is None
+    again = queue.next_task(project, annotator="bob")
+    assert again
+    assert (again.draft, again.cuts, again.answers) == (None, None, ())
+    answers.submit(project, annotator="bob", answer=answer_to(of_bob, [3]))
+    assert queue.next_task(project, annotator="cat") is None
+
+
+def test_who_is_not_there_gets_nothing(make: Maker) -> None:
+    project = filled(make(NO_RESERVE), 1)
+    with pytest.raises(Forbidden):
+        queue.next_task(project, annotator="nobody")
+    assert queue.next_task(project, annotator="ann") is None
