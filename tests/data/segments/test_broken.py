@@ -48,6 +48,12 @@ def read(tmp_path: Path) -> Read:
             {"spans": [[0, 1, "NE"]]},
             ["tags without >", "tags that close nothing"],
         ),
+        (
+            "<NE><AB>ก</NE>|ข</NE>|",
+            ["ก", "ข"],
+            {"spans": [[0, 1, "NE"]]},
+            ["tags that close nothing", "tags that are never closed"],
+        ),
         ("a<b|</NE|", ["a<b", "</NE"], {}, []),
         ("<ne>ก</ne>|", ["<ne>ก</ne>"], {}, []),
     ],

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 from datasets import Dataset, load_dataset, load_from_disk
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from tests.data.segments.made_up import AWKWARD, LINE_ENDS, PLAIN, known, lists
 
@@ -45,9 +45,18 @@ def there_and_back(rows: list[Segmented], name: str, folder: Path) -> list[Segme
     return list(read_segments(path, format=name))
 
 
+AT_THE_EDGES = [
+    Segmented("\ufeffก\ufeff", (1, 2)),
+    Segmented("  ก  ข  ", (1, 2, 3, 4, 5, 6, 7)),
+    Segmented(" ก\u2423\\ ", (2,)),
+    Segmented("#\u00a0\u3000😰", (1, 2)),
+]
+
+
 @pytest.mark.parametrize("name", ANY)
 @law
 @given(rows=lists(AWKWARD + LINE_ENDS))
+@example(rows=AT_THE_EDGES)
 def test_a_format_holds_any_text(name: str, rows: list[Segmented], tmp_path: Path) -> None:
     back = there_and_back(rows, name, tmp_path)
     assert [(row.text, row.cuts) for row in back] == [(row.text, row.cuts) for row in rows]
@@ -76,6 +85,11 @@ def test_a_format_without_room_refuses_what_is_undecided(name: str, tmp_path: Pa
 @pytest.mark.parametrize("name", NARROW)
 @law
 @given(rows=lists(AWKWARD + LINE_ENDS))
+@example(rows=[Segmented("<NE>ก", ())])
+@example(rows=[Segmented("ก</NE", (), meta={"spans": [[0, 1, "NE"]]})])
+@example(rows=[Segmented("ก|ข", (1, 2))])
+@example(rows=[Segmented("ก\r", ())])
+@example(rows=[Segmented("<EOS>", ())])
 def test_a_format_holds_a_text_exactly_or_refuses_it(
     name: str, rows: list[Segmented], tmp_path: Path
 ) -> None:
@@ -91,6 +105,7 @@ def test_a_format_holds_a_text_exactly_or_refuses_it(
 @pytest.mark.parametrize("name", NARROW)
 @law
 @given(rows=lists(PLAIN))
+@example(rows=AT_THE_EDGES)
 def test_a_format_refuses_no_more_than_it_must(
     name: str, rows: list[Segmented], tmp_path: Path
 ) -> None:
@@ -124,6 +139,7 @@ def test_a_packed_file_is_the_same(name: str, tmp_path: Path) -> None:
     write_segments(rows, plain, format=name)
     write_segments(rows, packed, format=name)
     assert gzip.decompress(packed.read_bytes()) == plain.read_bytes()
+    assert packed.read_bytes()[4:8] == bytes(4)  # no time, so that it is the same tomorrow
     back = list(read_segments(packed, format=name))
     assert [(row.text, row.cuts) for row in back] == [(row.text, row.cuts) for row in rows]
 

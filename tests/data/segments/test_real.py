@@ -53,10 +53,12 @@ def test_every_corpus_in_every_format(
 
 
 def test_the_texts_of_wisesight_are_those_of_its_raw_file(shared_data: Path) -> None:
-    rows = some_rows(shared_data, "wisesight")
-    raw = shared_data / "thai" / FILES["wisesight"][0].replace(".label", ".txt")
+    path, report = shared_data / "thai" / FILES["wisesight"][0], Report()
+    rows = list(read_segments(path, report=report))
+    raw = path.with_suffix(".txt")
     assert [row.text for row in rows] == raw.read_text(encoding="utf-8").split("\n")[:993]
     assert sum(len(row.tokens) for row in rows) == 22_730
+    assert report.counts == {"empty words that were dropped": 4}
 
 
 def test_the_words_of_universal_dependencies(shared_data: Path) -> None:
