@@ -27,6 +27,7 @@ from attar.methods.active_segmentation.config import SegmenterConfig
 from attar.methods.active_segmentation.curves import rows
 from attar.methods.active_segmentation.drawing import DrawConfig
 from attar.methods.active_segmentation.events import Event, Policy
+from attar.methods.active_segmentation.measuring import measure
 from attar.methods.active_segmentation.rules import join_prefix
 from attar.methods.active_segmentation.simulate import Happening, Replay
 from attar.methods.active_segmentation.study import StudyConfig, samples
@@ -91,7 +92,7 @@ def guideline(cell: dict[str, Any], args: Any) -> dict[str, Any]:
                 other.batch()
             if batch or policy != "drop":  # without a label there is no model
                 points = other.train()
-                old = other.train(test=stale)
+                old = measure(other.study, other.models, test=stale)
                 of_policy.append({"batch": batch, "points": rows(points), "stale": rows(old)})
         results[name] = of_policy
     return results

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from attar.errors import DataError, require
-from attar.evaluation.resampling import multinomial_weights
+from attar.evaluation.resampling import f1_of, interval, multinomial_weights, resampled
 
 AXES = ("sentences", "characters", "decisions", "words", "corrections", "seconds")
 Counts = NDArray[np.float64]
@@ -360,20 +360,13 @@ def _f1_resampled(
             "expected points with counts of the same test sentences; measure all of them on one "
             "test set"
         )
-    together = np.stack(tables).transpose(0, 2, 1)  # (P, 3, N)
-    if documents is not None:
-        _, place = np.unique(np.asarray(documents), return_inverse=True)
-        summed = np.zeros((*together.shape[:2], place.max(initial=-1) + 1))
-        np.add.at(summed, (slice(None), slice(None), place), together)
-        together = summed
-    weights = multinomial_weights(together.shape[2], resamples=resamples, seed=seed)
-    drawn = together @ weights.T  # (P, 3, R)
-    return 2 * drawn[:, 0] / np.maximum(drawn[:, 1] + drawn[:, 2], 1)
+    weights = multinomial_weights(len(tables[0]), resamples=resamples, seed=seed, groups=documents)
+    return np.stack([resampled(table, f1_of, weights=weights) for table in tables])
 
 
 def _half_width(drawn: NDArray[np.float64], level: float) -> float:
-    low, high = np.quantile(drawn, [(1 - level) / 2, (1 + level) / 2])
-    return float(high - low) / 2
+    low, high = interval(drawn, level=level)
+    return (high - low) / 2
 
 
 def _t_width(values: NDArray[np.float64], level: float) -> float:
