@@ -109,3 +109,21 @@ def test_a_reviewer_sees_answers_and_no_names(app: Any, tmp_path: Path) -> None:
     with annotation_site.client(app, "rita") as rita:
         assert json.loads(rita.get("/api/review/next").text)["answers"] == []
         assert "answers" not in rita.get("/api/next").json()
+
+
+def test_places_are_asked_about_in_an_order_that_says_nothing(tmp_path: Path) -> None:
+    asked = dict.fromkeys(annotation_site.TEXTS, (2, 3, 8))
+    people = {"anna": "annotator"}
+    orders = []
+    with (
+        annotation_site.make_project(tmp_path / "p", asked=asked, people=people) as project,
+        annotation_site.client(annotation_site.application(project), "anna") as anna,
+    ):
+        for _ in asked:
+            given = anna.get("/api/next").json()
+            assert anna.get("/api/next").json()["candidates"] == given["candidates"]
+            orders.append(tuple(given["candidates"]))
+            body = annotation_site.answer(given, cuts=[2], decided=[2, 3, 8])
+            assert anna.post("/api/annotations", json=body).status_code == 201
+    assert {tuple(sorted(order)) for order in orders} == {(2, 3, 8)}
+    assert len({*orders}) > 1

@@ -323,6 +323,7 @@ def test_a_reviewer_decides_between_answers_without_names(
             assert editor.text == TEXT
             lines = editor.page.locator("#proposals .words").all_inner_texts()
             assert sorted(lines) == ["กา|ร|เปลี่ยนแปลงครั้งใหญ่", "กา|รเปลี่|ยนแปลงครั้งใหญ่"]
+            assert editor.page.locator("#proposals b").count() == 2  # where they differ
             editor.press("2", "1")
             assert editor.words == lines[0].split("|")
             assert not {"anna", "boon"} & set(editor.page.inner_text("main").split())
@@ -432,8 +433,8 @@ def test_administrators_work_by_buttons_and_forms(browser: Any, url: str, projec
         page.get_by_text("Change the guideline", exact=True).first.click()
         page.get_by_label("Name of the new version").fill("g2")
         page.locator("#newguideline textarea[name=text]").fill("Anew.")
-        page.get_by_label("Old labels", exact=True).select_option("migrate")
-        page.get_by_label("Rule", exact=True).select_option("join_prefix")
+        page.locator("#newguideline select[name=policy]").select_option("migrate")
+        page.locator("#newguideline select[name='rule.kind']").select_option("join_prefix")
         page.get_by_label("Words of the rule").fill("การ, ความ")
         page.get_by_role("button", name="Change the guideline").click()
         page.get_by_role("status").filter(has_text="Logged.").wait_for()

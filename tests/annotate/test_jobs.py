@@ -2,19 +2,21 @@
 
 import os
 import signal
+from dataclasses import replace
 from multiprocessing.connection import Connection
 from pathlib import Path
 
 import pytest
-from sqlalchemy import func, select
+from sqlalchemy import func, select, update
 
 import processes
 from annotating import Maker, annotate, filled
 from attar.annotate import jobs, queue
 from attar.annotate.drawing import refill
+from attar.annotate.events import events_of
 from attar.annotate.settings import Settings
 from attar.annotate.store import Project, open_project, state_of
-from attar.annotate.tables import ModelRow, Score
+from attar.annotate.tables import ModelRow, ProjectRow, Score
 from attar.annotate.training import STEPS
 from attar.errors import ConfigError
 
@@ -54,6 +56,36 @@ def test_a_run_puts_models_points_and_a_ranking_in_force(make: Maker) -> None:
     task = queue.next_task(project, annotator="bob")
     assert task
     annotate(project, "bob", 10)
+
+
+def test_a_job_is_due_by_itself_and_a_mistake_is_its_result(make: Maker) -> None:
+    project = filled(make(replace(QUICK, retrain_after=8)), 60)
+    jobs.ask_for(project)
+    assert jobs.work(project, once=True) == 1  # which also fills the queues
+    (failed,) = jobs.jobs(project)
+    assert failed.state == "failed"
+    assert "label some" in failed.error
+    assert annotate(project, "ann", 7) == 7
+    assert jobs.work(project, once=True) == 0
+    assert annotate(project, "ann", 1) == 1
+    assert jobs.work(project, once=True) == 1
+    assert jobs.jobs(project)[0].reason == "8 new annotations"
+    assert jobs.work(project, once=True) == 0
+
+
+def test_a_change_that_nobody_logged_is_noticed(make: Maker) -> None:
+    project = begun(make)
+    jobs.ask_for(project)
+    jobs.work(project, once=True)
+    other = replace(QUICK, segmenter={**QUICK.segmenter, "c2": 0.5})
+    with project.write() as session:
+        session.execute(update(ProjectRow).values(settings=other.to_json()))
+    for _ in range(2):
+        jobs.ask_for(project)
+        jobs.work(project, once=True)
+    with project.read() as session:
+        found = [event for event in events_of(session) if event.detected]
+    assert [event.kind for event in found] == ["features.change"]
 
 
 def die_at(folder: Path, database: str | None, at: str) -> None:
