@@ -227,7 +227,8 @@ def test_columns_of_universal_dependencies(read: Read) -> None:
         + word("1", "a")
         + word("2", "b")
         + word("2.1", "x")
-        + word("3", "c"),
+        + word("3", "c")
+        + word("3.1", "y"),
         word("1", "ก ข", "Gloss=a|SpaceAfter=No") + word("2", "ค"),
         "# text = กข ค\n" + word("1", "ก") + word("2", "ข", "SpaceAfter=No") + word("3", "ค"),
         "# only a comment\n",
