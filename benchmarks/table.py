@@ -22,6 +22,7 @@ PICTURE = DOCS / "bonsai-quality.svg"
 PAGES = (
     README,
     DOCS / "results.md",
+    METHODS / "active_segmentation.md",
     METHODS / "autodistil.md",
     METHODS / "bonsai.md",
     METHODS / "distiller.md",
@@ -35,6 +36,7 @@ PAGES = (
 )
 #: pages whose benchmarks do not all begin with the method's name
 OWN = {
+    "active_segmentation": ("active", "annotate", "segmenter"),
     "distillspec": ("distillspec", "speculative"),
     "autodistil": ("autodistil", "supernet"),
     "equal_info": ("equal-info",),
