@@ -8,6 +8,7 @@ from tests.methods.active_segmentation.replays import QUICK, gold, options, sent
 from attar.data.segments.cuts import Segmented, cuts_of
 from attar.data.segments.legal import legal
 from attar.errors import ConfigError
+from attar.evaluation.segmentation import count, total, word_f1
 from attar.methods.active_segmentation.arms import random_order, uid
 from attar.methods.active_segmentation.config import SegmenterConfig
 from attar.methods.active_segmentation.drawing import DrawConfig, Pick
@@ -179,8 +180,11 @@ def test_the_test_set_is_the_labelled_reserve_and_tells_stale_labels():
 
 def test_models_are_measured_on_what_they_cost_and_scored():
     study = served(start())
-    test = [row for row in GOLD if uid(row.text) in study.reserved]
-    points = measure(study, fit_arms(study), test=test, refits=2, by="genre")
+    reserved = [row for row in GOLD if uid(row.text) in study.reserved]
+    rule = join_prefix(["การ"])  # what the models have never seen
+    test = [Segmented.of([*rule.rewrite(r.tokens), " ", "มา"], meta=r.meta) for r in reserved]
+    models = fit_arms(study)
+    points = measure(study, models, test=test, refits=2, by="genre")
     assert [p.arm for p in points] == ["random", "active", UNION]
     first = points[0]
     assert first.scores == points[1].scores  # the same seed
@@ -189,6 +193,11 @@ def test_models_are_measured_on_what_they_cost_and_scored():
     assert first.word_f1 == pytest.approx(2 * right / (predicted + true))
     more = {"word_f1[a]", "word_f1[b]", "oov_recall", "word_f1_without_spaces"}
     assert more <= first.scores.keys()
+    dense = [
+        count(row, cuts, whitespace=False)
+        for row, cuts in zip(test, models["random"].segment([r.text for r in test]), strict=True)
+    ]
+    assert first.scores["word_f1_without_spaces"] == word_f1(total(dense)) != first.word_f1
     assert len(first.refits) == 2
     assert points[2].refits == ()
 

@@ -82,7 +82,8 @@ def measure(
     by: str | None = None,
     config: SegmenterConfig | None = None,
 ) -> list[Point]:
-    """A point of each model's learning curve.
+    """A point of each model's learning curve, with the scores of `METRICS`, word F1 without spaces,
+    and after a change of guideline by a rule the recall of the words that the rule is about.
 
     Args:
         study: so far.
