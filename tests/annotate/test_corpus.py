@@ -1,5 +1,7 @@
 """Texts come in, are kept for evaluation, and go out."""
 
+from typing import Any
+
 import pytest
 from sqlalchemy import func, select
 
@@ -55,6 +57,27 @@ def test_an_import_and_its_repetition(make: Maker) -> None:
         assert session.scalar(reserved) == session.scalar(asked)
     assert not list(problems(examine(project)))
     assert load_study(project).snapshot == "second"
+
+
+def test_an_import_that_was_cut_short_goes_on(make: Maker, monkeypatch: pytest.MonkeyPatch) -> None:
+    project, write, calls = make(SMALL), corpus._write, []
+
+    def dies(*args: Any, **options: Any) -> None:
+        calls.append(args)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        write(*args, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(corpus, "CHUNK", 10)
+        patch.setattr(corpus, "_write", dies)
+        with pytest.raises(KeyboardInterrupt):
+            corpus.add(project, sentences(30), snapshot="first")
+    assert load_study(project).snapshot == ""
+    report = corpus.add(project, sentences(30), snapshot="first")
+    assert (report.new, report.duplicate) == (30, 0)
+    with project.read() as session:
+        assert set(session.scalars(select(SentenceRow.occurrences))) == {1}
 
 
 def test_the_random_arm_is_a_prefix_of_one_order(make: Maker) -> None:

@@ -5,7 +5,7 @@ import uuid
 import pytest
 
 from annotating import Maker, annotate, answer_to, filled, log_of
-from attar.annotate import answers, queue
+from attar.annotate import answers, policies, queue
 from attar.annotate.checks import examine, problems
 from attar.annotate.drawing import draw
 from attar.annotate.events import change_guideline, change_settings, events_of, log_event
@@ -16,7 +16,7 @@ from attar.annotate.settings import Settings
 from attar.annotate.store import Project, State, state_of
 from attar.data.segments.cuts import tokens_of
 from attar.errors import ConfigError
-from attar.methods.active_segmentation.events import Event
+from attar.methods.active_segmentation.events import Event, revisions
 from attar.methods.active_segmentation.rules import Rule, join_prefix
 from attar.methods.active_segmentation.study import resolved
 
@@ -96,6 +96,14 @@ def test_a_rule_rewrites_labels_once(make: Maker) -> None:
         assert len(found.cuts) < max(len(before[uid].cuts), 1)
     machine = [row for row in log_of(project) if row.status == "migrated"]
     assert len({row.root for row in machine}) == len(machine) == 6
+    # another process may do the same at the same time
+    study = load_study(project)
+    by_people = [label for label in study.labels if label.status != "migrated"]
+    texts = {uid: sentence.text for uid, sentence in study.sentences.items()}
+    again = revisions(by_people, events=study.events, texts=texts)
+    assert len(again) == 6
+    policies._append(project, again)
+    assert len(log_of(project)) == 12
     # a person can still undo what was rewritten
     answers.void(project, annotator="ann", annotation=machine[0].root, id=str(uuid.uuid4()))
     assert machine[0].sentence not in resolved(load_study(project))

@@ -52,11 +52,13 @@ def finished(make: Maker) -> Project:
 
 def test_an_export_gives_every_curve(make: Maker, tmp_path: Path) -> None:
     project = finished(make)
+    jobs.ask_for(project, kind="history")  # the past, scored anew in the epoch of today
+    jobs.work(project, once=True)
     folder = export_project(project, output=tmp_path / "out")
     study, points = read_export(folder)
     assert study == load_study(project)
     stored = load_points(project)
-    assert {point.epoch for point in stored} == {0, 1}
+    assert {point.epoch for point in stored} == {0, 1, 2}
     assert points == stored
     for mine, theirs in zip(points, stored, strict=True):
         np.testing.assert_array_equal(mine.counts, theirs.counts)

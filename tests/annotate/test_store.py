@@ -164,4 +164,4 @@ def test_backups_that_are_none(tmp_path: Path) -> None:
         with pytest.raises(DataError):
             restore(tmp_path / name, tmp_path / "new")
     assert not (tmp_path / "new").exists()
-    assert not (tmp_path.parent / "outside").exists()
+    assert not (tmp_path / "outside").exists()
