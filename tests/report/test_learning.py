@@ -2,7 +2,7 @@
 
 import re
 
-from attar.report.learning import Mark, Stretch, curve_picture, curve_plot
+from attar.report.learning import Mark, Stretch, curve_picture, curve_plot, ranges
 
 FIRST = Stretch("random", [(100.0, 0.7, 0.65, 0.75), (200.0, 0.8, 0.78, 0.82)])
 OTHER = Stretch("active", [(150.0, 0.72, None, None), (260.0, 0.83, 0.8, 0.86)])
@@ -30,6 +30,15 @@ def test_each_arm_is_named_once_and_each_mark_by_its_number() -> None:
     for name, count in (("random", 1), ("active", 1), ("7", 2), ("characters", 1), ("word F1", 1)):
         assert texts.count(name) == count, name
     assert "Thai words" in texts
+
+
+def test_marks_at_the_same_cost_are_one() -> None:
+    assert ranges([]) == ""
+    assert ranges([3, 1, 2, 2, 5]) == "1-3, 5"
+    assert ranges([7]) == "7"
+    marks = [Mark("random", 250.0, number) for number in (1, 2, 3)]
+    svg = curve_plot([FIRST], marks=marks, **LABELS)
+    assert re.findall(r">([^<>]+)</text>", svg).count("1-3") == 1
 
 
 def test_a_picture_is_a_png_and_the_same_on_every_run() -> None:

@@ -1,7 +1,9 @@
 """The application: pages for people, and an interface for them and for scripts."""
 
+import json
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractContextManager, asynccontextmanager, nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,15 +16,13 @@ from attar.annotate import admin, api, boards
 from attar.annotate import pages as own_pages
 from attar.annotate.refusals import Unauthenticated
 from attar.annotate.sessions import admit
-from attar.annotate.store import Project
+from attar.annotate.store import Project, state_of
 from attar.errors import AttarError
 from attar.web import pages
 from attar.web.app import WebConfig, build
 from attar.web.errors import ApiError
 
 STATIC = Path(__file__).parent / "static"
-MOST_BYTES = 16 * 2**20
-"""Of a request; larger corpora are imported on the command line."""
 
 
 def application(
@@ -36,7 +36,7 @@ def application(
 
     Args:
         project: an open one; the caller closes it.
-        web: who may ask, and how much. Its `cookies` are on whatever it says.
+        web: who may ask, and how much; its `cookies` are on in any case.
         registry: of the metrics.
         beside: what runs as long as the application does, such as a worker.
     """
@@ -48,7 +48,7 @@ def application(
 
     app = build(
         "Attar annotate",
-        config=web,
+        config=replace(web, cookies=True),
         registry=registry,
         healthy=lambda: _reachable(project),
         lifespan=lifespan,
@@ -68,8 +68,9 @@ def application(
 
 def _reachable(project: Project) -> bool:
     try:
-        with project.read():
-            return True
+        with project.read() as session:
+            state_of(session)
+        return True
     except AttarError:
         return False
 
@@ -91,6 +92,5 @@ def _in_html(made: own_pages.Pages, otherwise: Any) -> Any:
 
 
 def _sentence(response: Response) -> str:
-    import json
-
+    """What an error object says."""
     return json.loads(bytes(response.body))["error"]["message"]

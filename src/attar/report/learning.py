@@ -74,6 +74,17 @@ def png_of(figure: "Figure", *, dpi: int) -> bytes:
     return buffer.getvalue()
 
 
+def ranges(numbers: Sequence[int]) -> str:
+    """Numbers in short: 1-3, 5."""
+    found: list[list[int]] = []
+    for number in sorted({*numbers}):
+        if found and number == found[-1][1] + 1:
+            found[-1][1] = number
+        else:
+            found.append([number, number])
+    return ", ".join(str(a) if a == b else f"{a}-{b}" for a, b in found)
+
+
 def _curves(
     stretches: Sequence[Stretch],
     *,
@@ -105,17 +116,20 @@ def _curves(
             label=None if arm in named else label_of(arm),
         )
         named.add(arm)
+    at: dict[tuple[str, float], list[int]] = {}
     for arm, x, number in marks:
-        colour = styles[arm][1] if arm in styles else INK
+        at.setdefault((arm, x), []).append(number)
+    for (arm, x), numbers in at.items():
+        row, colour = (arms.index(arm), styles[arm][1]) if arm in styles else (0, INK)
         axes.axvline(x, color=colour, linewidth=0.8, linestyle=(0, (1, 2)))
         axes.annotate(
-            str(number),
+            ranges(numbers),
             (x, 1.0),
             xycoords=("data", "axes fraction"),
-            xytext=(0, 2),
+            xytext=(0, 2 + 7 * row),  # those of another arm may stand close by
             textcoords="offset points",
             ha="center",
-            fontsize=7,
+            fontsize=6,
             color=INK,
         )
     axes.set(xlabel=label_of(x_label), ylabel=label_of(y_label))

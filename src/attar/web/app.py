@@ -84,7 +84,7 @@ def build(
     errors.install(app)
 
     @app.get("/healthz", summary="Whether the server works")
-    async def healthz() -> JSONResponse:
+    def healthz() -> JSONResponse:  # in a thread: it may have to ask a database
         fine = healthy()
         return JSONResponse({"status": "ok" if fine else "stopping"}, 200 if fine else 503)
 
