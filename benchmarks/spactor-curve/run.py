@@ -6,6 +6,7 @@ training is kept, and a second call goes on.
 """
 
 import gzip
+import math
 import sys
 from pathlib import Path
 from typing import Any
@@ -111,17 +112,18 @@ def main() -> None:
         )
     arms = Run.load(out).details["arms"]
     rows = probe_means(arms)
-    print(f"{'arm':8} {'step':>5} {'EFLOPs':>8} {'seconds':>8} {'nats':>7} {'probes':>7}")
+    print(f"{'arm':8} {'step':>5} {'TFLOPs':>8} {'seconds':>8} {'nats':>7} {'probes':>7}")
     for arm, points in rows.items():
         for point in points:
             nats = sum(point["span_nats"]) / len(point["span_nats"])
             print(
-                f"{arm:8} {point['step']:5d} {point['flops'] / 1e18:8.4f} {point['seconds']:8.0f} "
+                f"{arm:8} {point['step']:5d} {point['flops'] / 1e12:8.2f} {point['seconds']:8.0f} "
                 f"{nats:7.3f} {100 * point['probes']:6.1f}%"
             )
     means = {arm: {"points": points} for arm, points in rows.items()}
     reached = crossings(means, "probes")
     share = reached["spactor"]["flops"]
+    by_loss = crossings(means, "span_nats")
     simple = baselines(tasks)
     guessed = sum(simple.values()) / len(simple)
     learned = rows["span"][-1]["probes"] > guessed  # otherwise there is nothing to be reached
@@ -142,13 +144,15 @@ def main() -> None:
         + ("SpacTor does not get there. " if share is None else "")
         + "Span loss at the end: "
         + ", ".join(f"{arm} {loss:.3f}" for arm, loss in losses.items())
-        + ". Probes at the end: "
+        + f"; SpacTor has the baseline's after {by_loss['spactor']['flops'] or math.nan:.2f} of "
+        + "its FLOPs. Probes at the end: "
         + ", ".join(f"{arm} {100 * p[-1]['probes']:.1f}%" for arm, p in rows.items()),
     }
     card = torch.cuda.get_device_name() if args.gpu else None
     details = {
         "arms": arms,
         "reached": reached,
+        "reached_span_loss": by_loss,
         "guessed": simple,
         "threads": torch.get_num_threads(),
     }
