@@ -330,7 +330,7 @@ def test_shared_data(shared_data: Path) -> None:
 
 
 def test_a_name_that_is_no_utf_8_is_told(tmp_path: Path) -> None:
-    name = os.fsdecode(b"caf\xe9.png")
+    name = os.fsdecode(b"na\xefve.png")
     Pillow.new("RGB", (4, 4)).save(tmp_path / "a.png")
     try:
         (tmp_path / "a.png").rename(tmp_path / name)
