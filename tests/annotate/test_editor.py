@@ -242,7 +242,7 @@ def test_a_changed_guideline_is_read_and_the_cuts_stay(editor: Editor, project: 
         "Added: Cut names apart.",
     ]
     editor.press("Escape", "Escape", "Escape")
-    assert dialog.is_visible()
+    dialog.wait_for()
     dialog.get_by_role("button").click()
     dialog.wait_for(state="hidden")
     assert editor.words == words

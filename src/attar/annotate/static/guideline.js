@@ -10,6 +10,9 @@ export class Guideline {
     parts.guideline.addEventListener("cancel", (event) => {
       if (this.needed) event.preventDefault(); // Escape is no acknowledgement
     });
+    parts.guideline.addEventListener("keydown", (event) => { // pressed twice, it would close all the same
+      if (this.needed && event.key === "Escape") event.preventDefault();
+    });
     parts.understood.addEventListener("click", () => this.#close());
   }
 
@@ -31,7 +34,10 @@ export class Guideline {
     do { // a browser may close it in spite of us when Escape is pressed twice
       parts.guideline.showModal();
       parts.guidelinetext.scrollTop = 0;
-      await new Promise((done) => parts.guideline.addEventListener("close", done, { once: true }));
+      await new Promise((done) => {
+        this.closed = done;
+        parts.guideline.addEventListener("close", done, { once: true });
+      });
     } while (this.needed);
   }
 
@@ -44,6 +50,7 @@ export class Guideline {
     }
     this.needed = false;
     this.parts.guideline.close();
+    this.closed(); // at once: the event comes later, and keys must not be lost until then
   }
 }
 
