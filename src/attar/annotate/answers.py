@@ -377,7 +377,10 @@ def _add(
     guideline: str | None = None,
 ) -> Receipt:
     prefill = None if draft is None else draft.prefill
-    shown = prefill is not None and act.cuts is not None
+    edits = None
+    if prefill is not None and act.cuts is not None:
+        changed = {*prefill} ^ {*act.cuts}
+        edits = len(changed if act.decided is None else changed & {*act.decided})
     row = Annotation(
         seq=next_sequence(session),
         id=act.id,
@@ -393,7 +396,7 @@ def _add(
         guideline=act.guideline or guideline,
         prefill=prefill,
         prefill_model=None if draft is None else draft.prefill_model,
-        edits=len({*(prefill or ())} ^ {*(act.cuts or ())}) if shown else None,
+        edits=edits,
         active_ms=act.active_ms,
         note=act.note,
         trace=list(act.trace),
