@@ -14,7 +14,7 @@ from attar.annotate.loading import load_study
 from attar.annotate.policies import import_answers
 from attar.annotate.refusals import Conflict
 from attar.annotate.settings import Settings
-from attar.annotate.store import Project
+from attar.annotate.store import Project, state_of
 from attar.annotate.tables import PickRow, SentenceRow, Task
 from attar.data.segments.cuts import Segmented
 from attar.errors import DataError
@@ -74,10 +74,31 @@ def test_an_import_that_was_cut_short_goes_on(make: Maker, monkeypatch: pytest.M
         with pytest.raises(KeyboardInterrupt):
             corpus.add(project, sentences(30), snapshot="first")
     assert load_study(project).snapshot == ""
+    with pytest.raises(DataError, match="import text"):  # it could be kept for evaluation
+        draw(project, arm="random")
     report = corpus.add(project, sentences(30), snapshot="first")
     assert (report.new, report.duplicate) == (30, 0)
     with project.read() as session:
         assert set(session.scalars(select(SentenceRow.occurrences))) == {1}
+    assert load_study(project).reserved
+
+
+def test_of_two_imports_at_once_both_follow_the_reserve(
+    make: Maker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project, seen = make(SMALL), corpus._seen
+
+    def meanwhile(*args: Any, **options: Any) -> Any:
+        monkeypatch.undo()
+        corpus.add(project, sentences(30))
+        return seen(*args, **options)
+
+    monkeypatch.setattr(corpus, "_seen", meanwhile)
+    corpus.add(project, sentences(90))
+    with project.read() as session:
+        threshold = state_of(session).reserve
+        kept = session.execute(select(SentenceRow.key_eval, SentenceRow.reserved)).all()
+    assert all(reserved == (key < threshold) for key, reserved in kept)
 
 
 def test_the_random_arm_is_a_prefix_of_one_order(make: Maker) -> None:

@@ -49,8 +49,11 @@ def draw(project: Project, *, arm: str) -> DrawReport:
         Conflict: somebody else drew the same batch at the same time.
     """
     with project.read() as session:
+        state = state_of(session)
+        if state.reserve is None:  # or what is kept for evaluation could be served
+            raise DataError("expected a corpus to draw from, found none; import text to the end")
         study = study_of(session)
-        table = score_table(session, state_of(session))
+        table = score_table(session, state)
         names = dict(model_paths(session))
     config = study.config.arms.get(arm)
     models, warnings = dict[str, Segmenter](), tuple[str, ...]()
