@@ -10,10 +10,11 @@ import pytest
 from sqlalchemy import func, select, update
 
 import processes
-from annotating import Maker, annotate, filled
-from attar.annotate import jobs, queue
+from annotating import Maker, annotate, filled, sentences
+from attar.annotate import corpus, jobs, queue, training
 from attar.annotate.drawing import refill
-from attar.annotate.events import events_of
+from attar.annotate.events import change_guideline, events_of
+from attar.annotate.refusals import Busy
 from attar.annotate.settings import Settings
 from attar.annotate.store import Project, open_project, state_of
 from attar.annotate.tables import ModelRow, ProjectRow, Score
@@ -71,6 +72,41 @@ def test_a_job_is_due_by_itself_and_a_mistake_is_its_result(make: Maker) -> None
     assert jobs.work(project, once=True) == 1
     assert jobs.jobs(project)[0].reason == "8 new annotations"
     assert jobs.work(project, once=True) == 0
+
+
+def test_a_run_in_force_stays_so_whatever_comes_after(
+    make: Maker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project = begun(make)
+
+    def busy(*_: object) -> None:
+        raise Busy("others were writing")
+
+    monkeypatch.setattr(training, "_clean", busy)
+    asked = jobs.ask_for(project)
+    jobs.work(project, once=True)
+    assert jobs.jobs(project)[0].state == "done"
+    with project.read() as session:
+        assert state_of(session).ranking == asked.id
+
+
+def test_what_is_logged_during_a_run_explains_the_next(make: Maker) -> None:
+    project = begun(make)
+    done = []
+
+    def on_step(step: str) -> None:
+        if step == "switch" and not done:
+            done.append(step)
+            with project.read() as session:
+                revision = state_of(session).revision
+            change_guideline(project, version="g2", text="new", expected=revision, policy="keep")
+            corpus.add(project, sentences(70))
+
+    for _ in range(2):
+        jobs.ask_for(project)
+        jobs.work(project, once=True, on_step=on_step)
+    with project.read() as session:
+        assert not [event for event in events_of(session) if event.detected]
 
 
 def test_a_change_that_nobody_logged_is_noticed(make: Maker) -> None:

@@ -11,7 +11,7 @@ from dataclasses import asdict
 from sqlalchemy import delete, select, update
 
 from attar.annotate.drawing import fill_queues
-from attar.annotate.events import add_event, events_of, guideline_text
+from attar.annotate.events import add_event, guideline_text
 from attar.annotate.loading import study_of
 from attar.annotate.points import add_points
 from attar.annotate.store import Project, state_of
@@ -173,11 +173,11 @@ def _switch(
     scores = {point.arm: dict(point.scores) for point in points}
     with project.write() as session:
         job, now = session.get_one(Job, run), project.clock()
-        log = events_of(session)
         last = session.scalar(select(ModelRow).order_by(ModelRow.run.desc()).limit(1))
         if last is not None:
             before = session.get_one(Job, last.run).result or {}
-            since = [event for event in log if int(event.id) > before.get("event", 0)]
+            known = before.get("event", 0)
+            since = [e for e in study.events if int(e.id) > known and not e.detected]
             stored = Fingerprint.from_dict(last.fingerprint)
             for event in detect(stored, found, logged=since, sequence=job.sequence or 0):
                 add_event(session, event, now=now)
@@ -199,7 +199,8 @@ def _switch(
         session.execute(update(ProjectRow).values(ranking=run))
         job.state, job.ended = DONE, now
         job.result = {
-            "event": max((int(event.id) for event in events_of(session)), default=0),
+            # what was logged since the run looked explains the next one
+            "event": max((int(event.id) for event in study.events), default=0),
             "test": len(test),
             "scores": scores,
         }
