@@ -115,8 +115,14 @@ def _append(project: Project, labels: Sequence[Label]) -> None:
                 select(Annotation).where(Annotation.seq.in_([label.origin for label in labels]))
             )
         }
+        # all tasks before the number of the first annotation, as who answers does
+        names = sorted({row.task for row in rows.values() if row.kind == "adjudicate"})
+        held = select(Task).where(Task.id.in_(names)).order_by(Task.id)
+        ruled = session.scalars(held.with_for_update(key_share=True)).all()
         for label in labels:
             _revise(session, rows[label.origin], label, now=now)
+        for task in ruled:
+            settle(session, task)
 
 
 def _revise(session: Session, old: Annotation, label: Label, *, now: float) -> None:
