@@ -2,6 +2,7 @@
 
 import os
 import signal
+import uuid
 from dataclasses import replace
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -11,11 +12,13 @@ from sqlalchemy import func, select, update
 
 import processes
 from annotating import Maker, annotate, filled, sentences
-from attar.annotate import corpus, jobs, queue, training
-from attar.annotate.drawing import refill
+from attar.annotate import answers, corpus, jobs, queue, training
+from attar.annotate.drawing import draw, model_paths, refill
+from attar.annotate.event import set_strategy
 from attar.annotate.events import change_guideline, events_of
 from attar.annotate.refusals import Busy
 from attar.annotate.settings import Settings
+from attar.annotate.standing import status_of
 from attar.annotate.store import Project, open_project, state_of
 from attar.annotate.tables import ModelRow, ProjectRow, Score
 from attar.annotate.training import STEPS
@@ -72,6 +75,31 @@ def test_a_job_is_due_by_itself_and_a_mistake_is_its_result(make: Maker) -> None
     assert jobs.work(project, once=True) == 1
     assert jobs.jobs(project)[0].reason == "8 new annotations"
     assert jobs.work(project, once=True) == 0
+
+
+def test_what_somebody_skipped_is_no_reason_to_draw_nothing(make: Maker) -> None:
+    project = filled(make(QUICK), 60, users=["ann"])
+    for _ in range(3):
+        refill(project)
+        while task := queue.next_task(project, annotator="ann"):
+            answers.skip(project, annotator="ann", task=task.task, id=str(uuid.uuid4()))
+    assert all(arm.batches == 3 for arm in status_of(project).arms)
+
+
+@pytest.mark.parametrize("strategy", ["boundaries", "badge"])
+def test_a_damaged_model_stops_nobody(make: Maker, strategy: str) -> None:
+    unit = "decisions" if strategy == "boundaries" else "characters"
+    draw_so = {**QUICK.draw, "unit": unit, "budget": 20}
+    project = begun(make, replace(QUICK, draw=draw_so))
+    set_strategy(project, strategy)
+    jobs.ask_for(project)
+    jobs.work(project, once=True)
+    with project.read() as session:
+        path = model_paths(session)["active"][1]
+    (project.models / path / "config.json").write_text("{")
+    report = draw(project, arm="active")
+    assert report.picks
+    assert "drawn without it" in report.warnings[0]
 
 
 def test_a_run_in_force_stays_so_whatever_comes_after(

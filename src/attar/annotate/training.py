@@ -23,7 +23,14 @@ from attar.methods.active_segmentation.fingerprints import Fingerprint, detect
 from attar.methods.active_segmentation.measuring import history, measure
 from attar.methods.active_segmentation.picks import ScoreTable
 from attar.methods.active_segmentation.segmenter import Segmenter
-from attar.methods.active_segmentation.study import UNION, Study, fit_arms, samples, test_set
+from attar.methods.active_segmentation.study import (
+    UNION,
+    Study,
+    fit_arms,
+    ranked_by,
+    samples,
+    test_set,
+)
 
 #: rows of scores in one transaction
 CHUNK = 500
@@ -98,12 +105,8 @@ def _save(project: Project, run: int, models: dict[str, Segmenter]) -> None:
 
 def _ranking(study: Study, models: dict[str, Segmenter], *, run: int) -> ScoreTable | None:
     """What the active arm's model thinks of the corpus; None: it has no labels yet."""
-    arm = next((name for name, c in study.config.arms.items() if c.strategy != "random"), None)
-    if arm is None:
-        return None
-    config = study.config.arms[arm]
-    scorer = arm if config.scorer == "own" else UNION
-    if scorer not in models:
+    config, scorer = ranked_by(study.config) or (None, "")
+    if config is None or scorer not in models:
         return None
     return score_pool(
         list(study.sentences.values()),
