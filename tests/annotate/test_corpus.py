@@ -3,7 +3,7 @@
 from typing import Any
 
 import pytest
-from sqlalchemy import func, select
+from sqlalchemy import delete, func, select
 
 from annotating import Maker, annotate, filled, sentences
 from attar.annotate import corpus, queue
@@ -121,7 +121,10 @@ def test_the_random_arm_is_a_prefix_of_one_order(make: Maker) -> None:
         else:
             mine &= pool
             assert set(random_order(pool)[: len(mine)]) == mine
-    assert not list(problems(examine(project)))
+        assert not list(problems(examine(project)))
+    with project.write() as session:
+        session.execute(delete(PickRow).where(PickRow.arm == "random", PickRow.batch == 0))
+    assert [finding.check for finding in problems(examine(project))] == ["random arm"]
 
 
 def test_what_leaves_is_not_asked_and_comes_back(make: Maker) -> None:

@@ -197,7 +197,7 @@ def draw(
 
 
 def ranked_by(config: StudyConfig) -> tuple[DrawConfig, str] | None:
-    """How the arm draws that a model ranks, and the name of that model; None: all draw by chance."""
+    """How the arm draws that a model ranks, and the name of that model; None: there is none."""
     found = next((item for item in config.arms.items() if item[1].strategy != "random"), None)
     if found is None:
         return None
