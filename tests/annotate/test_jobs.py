@@ -13,14 +13,17 @@ from sqlalchemy import func, select, update
 import processes
 from annotating import Maker, annotate, filled, sentences
 from attar.annotate import answers, corpus, jobs, queue, training
+from attar.annotate.accounts import add_user
 from attar.annotate.drawing import draw, model_paths, refill
 from attar.annotate.event import set_strategy
 from attar.annotate.events import change_guideline, events_of
+from attar.annotate.loading import load_study
 from attar.annotate.refusals import Busy
 from attar.annotate.settings import Settings
 from attar.annotate.standing import status_of
 from attar.annotate.store import Project, open_project, state_of
-from attar.annotate.tables import ModelRow, ProjectRow, Score
+from attar.annotate.tables import ModelRow, ProjectRow, Score, SentenceRow
+from attar.annotate.tasks import NewTask, ask
 from attar.annotate.training import STEPS
 from attar.errors import ConfigError
 
@@ -100,6 +103,37 @@ def test_a_damaged_model_stops_nobody(make: Maker, strategy: str) -> None:
     report = draw(project, arm="active")
     assert report.picks
     assert "drawn without it" in report.warnings[0]
+
+
+@pytest.mark.parametrize("positions", [None, (2, 4)])
+def test_after_a_run_reviewers_are_asked_where_people_differ(
+    make: Maker, positions: tuple[int, ...] | None
+) -> None:
+    project = begun(make)
+    with project.write() as session:
+        uid = session.scalars(select(SentenceRow.uid).where(~SentenceRow.reserved)).first()
+        assert uid
+        asked = NewTask(uid, "overlap", needed=2, order=-1, positions=positions)
+        (name,) = ask(session, [asked], seed=1, now=project.clock())
+    text = load_study(project).sentences[uid].text
+    for who, cuts in (("ann", (2,)), ("bob", (4,))):
+        answer = answers.Answer(
+            id=str(uuid.uuid4()),
+            task=name,
+            text_sha=answers.text_digest(text),
+            cuts=cuts,
+            decided=positions,
+            guideline="g1",
+        )
+        answers.submit(project, annotator=who, answer=answer)
+    add_user(project, name="rae", role="reviewer")
+    jobs.ask_for(project)
+    jobs.work(project, once=True)
+    task = queue.next_task(project, annotator="rae")
+    assert task
+    assert task.text == text
+    assert task.positions == positions
+    assert [one.cuts for one in task.answers] == [(2,), (4,)]
 
 
 def test_a_run_in_force_stays_so_whatever_comes_after(

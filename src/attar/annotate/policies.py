@@ -88,13 +88,21 @@ def ask_reviewers(project: Project) -> int:
     """
     with project.read() as session:
         study = study_of(session)
-        tied = sorted(uid for uid, found in resolved(study).items() if found.ties)
+    tied = {uid: found for uid, found in sorted(resolved(study).items()) if found.ties}
     with project.write() as session:
         state = state_of(session)
         before = set(session.scalars(select(Task.id).where(Task.kind == "adjudicate")))
         tasks = [
-            NewTask(uid, "adjudicate", order=place, prefill=False, round=state.guideline)
-            for place, uid in enumerate(tied)
+            NewTask(
+                uid,
+                "adjudicate",
+                order=place,
+                # where single offsets were asked about, nobody has looked at the others
+                positions=None if found.decided is None else found.ties,
+                prefill=False,
+                round=state.guideline,
+            )
+            for place, (uid, found) in enumerate(tied.items())
         ]
         return len(set(ask(session, tasks, seed=state.seed, now=project.clock())) - before)
 

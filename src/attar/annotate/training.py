@@ -14,6 +14,7 @@ from attar.annotate.drawing import fill_queues
 from attar.annotate.events import add_event, guideline_text
 from attar.annotate.loading import study_of
 from attar.annotate.points import add_points
+from attar.annotate.policies import ask_reviewers
 from attar.annotate.store import Project, state_of
 from attar.annotate.tables import Job, ModelRow, ProjectRow, Score, User
 from attar.errors import DataError
@@ -71,6 +72,7 @@ def train_models(project: Project, run: int, *, step: Callable[[str], None]) -> 
     _switch(project, run, study=study, models=models, points=points, test=names, found=found)
     step("draw")
     fill_queues(project)
+    ask_reviewers(project)
     step("clean")
     _clean(project)
 

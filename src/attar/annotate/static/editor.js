@@ -257,6 +257,7 @@ function tell(where, sentence) {
 
 // ---------------------------------------------------------------------------------------- events
 
+const numbers = Object.fromEntries(Array.from("123456789", (key, i) => [key, () => proposals.take(i)]));
 const both = { Enter: submit, u: undo, s: () => leave("skip", {}), f: flag, g: () => guideline.open() };
 bind(at.sentence, {
   ...both,
@@ -270,7 +271,7 @@ bind(at.sentence, {
   Home: () => act("end", -1),
   End: () => act("end", 1),
   "Ctrl+z": () => act("undo"),
-  ...Object.fromEntries(Array.from("123456789", (key, i) => [key, () => proposals.take(i)])),
+  ...numbers,
 });
 bind(at.questions, {
   ...both,
@@ -281,6 +282,7 @@ bind(at.questions, {
   ArrowRight: () => act("move", 1),
   ArrowDown: () => act("move", 1),
   "Ctrl+z": () => act("undo"),
+  ...numbers,
 });
 
 const click = (name, run) => at[name].addEventListener("click", async () => {
