@@ -185,6 +185,17 @@ def test_positions_that_were_asked_need_a_decision(make: Maker) -> None:
     answers.submit(project, annotator="ann", answer=answer_to(task, [2]))
 
 
+def test_a_whole_sentence_needs_a_whole_answer(make: Maker) -> None:
+    project = filled(make(PLAIN), 1)
+    ask_all(project)
+    task = given(project)
+    every = tuple(range(1, len(task.text)))
+    with pytest.raises(DataError, match="1 has none"):
+        answers.submit(project, annotator="ann", answer=answer_to(task, [2], decided=every[1:]))
+    answers.submit(project, annotator="ann", answer=answer_to(task, [2], decided=every))
+    assert [row.decided for row in resolved(load_study(project)).values()] == [None]
+
+
 def test_of_positions_only_what_was_asked_counts_as_corrected(make: Maker) -> None:
     project = filled(make(PLAIN), 1)
     ask_all(project, positions=(2, 3))
