@@ -1,5 +1,7 @@
 """Texts come in, are kept for evaluation, and go out."""
 
+import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -81,6 +83,17 @@ def test_an_import_that_was_cut_short_goes_on(make: Maker, monkeypatch: pytest.M
     with project.read() as session:
         assert set(session.scalars(select(SentenceRow.occurrences))) == {1}
     assert load_study(project).reserved
+
+
+def test_an_import_counts_offsets_as_it_is_told(make: Maker, tmp_path: Path) -> None:
+    project, file = make(SMALL), tmp_path / "labels.jsonl"
+    row = {"text": "😀กข", "label": [[0, 2, "W"], [2, 3, "W"], [3, 4, "W"]]}
+    file.write_text(json.dumps(row) + "\n", encoding="utf-8")
+    with pytest.raises(DataError, match="code points"):
+        corpus.add(project, file, format="doccano", offsets="codepoint")
+    corpus.add(project, file, format="doccano", offsets="utf16")
+    with project.read() as session:
+        assert session.scalars(select(SentenceRow.gold)).all() == [[1, 2]]
 
 
 def test_of_two_imports_at_once_both_follow_the_reserve(

@@ -20,7 +20,7 @@ from attar.annotate.tables import ProjectRow, SentenceRow, Snapshot, Task
 from attar.annotate.tasks import CANCELLED, NewTask, ask, settle
 from attar.data.segments.cuts import Segmented
 from attar.data.segments.formats import read_segments
-from attar.data.segments.streams import Report
+from attar.data.segments.streams import Offsets, Report
 from attar.errors import DataError
 from attar.methods.active_segmentation.arms import (
     EVALUATION,
@@ -66,6 +66,7 @@ def add(
     *,
     format: str | None = None,
     snapshot: str | None = None,
+    offsets: Offsets = "auto",
     author: str = "",
 ) -> AddReport:
     """Import texts. The first import sets the share that is kept for evaluation; later ones follow
@@ -77,6 +78,7 @@ def add(
             they are kept as gold, for simulated annotators.
         format: of the files; None: told by names and contents.
         snapshot: name for the state of the corpus after it; None: s1, s2, ...
+        offsets: what offsets in the files count.
         author: who imports.
 
     Raises:
@@ -85,7 +87,7 @@ def add(
     """
     report = Report()
     rows = (
-        read_segments(source, format=format, report=report)
+        read_segments(source, format=format, offsets=offsets, report=report)
         if isinstance(source, str | Path)
         else source
     )
