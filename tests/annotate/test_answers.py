@@ -22,7 +22,7 @@ from attar.annotate.queue import Assignment
 from attar.annotate.refusals import Conflict, Forbidden, Unknown
 from attar.annotate.settings import Settings
 from attar.annotate.store import Project, state_of
-from attar.annotate.tables import Adjudication, Task
+from attar.annotate.tables import Adjudication, Draft, Task
 from attar.annotate.tasks import replay
 from attar.errors import DataError
 from attar.methods.active_segmentation.study import resolved
@@ -183,6 +183,27 @@ def test_positions_that_were_asked_need_a_decision(make: Maker) -> None:
     with pytest.raises(DataError, match="3 has none"):
         answers.submit(project, annotator="ann", answer=answer_to(task, [2], decided=(2,)))
     answers.submit(project, annotator="ann", answer=answer_to(task, [2]))
+
+
+def test_a_whole_sentence_needs_a_whole_answer(make: Maker) -> None:
+    project = filled(make(PLAIN), 1)
+    ask_all(project)
+    task = given(project)
+    every = tuple(range(1, len(task.text)))
+    with pytest.raises(DataError, match="1 has none"):
+        answers.submit(project, annotator="ann", answer=answer_to(task, [2], decided=every[1:]))
+    answers.submit(project, annotator="ann", answer=answer_to(task, [2], decided=every))
+    assert [row.decided for row in resolved(load_study(project)).values()] == [None]
+
+
+def test_of_positions_only_what_was_asked_counts_as_corrected(make: Maker) -> None:
+    project = filled(make(PLAIN), 1)
+    ask_all(project, positions=(2, 3))
+    task = given(project)
+    with project.write() as session:
+        session.get_one(Draft, (task.task, "ann")).prefill = [2, 4]
+    answers.submit(project, annotator="ann", answer=answer_to(task, [3]))
+    assert log_of(project)[0].edits == 2
 
 
 def test_a_reviewer_decides_and_sees_the_answers(make: Maker) -> None:

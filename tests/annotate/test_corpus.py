@@ -1,9 +1,11 @@
 """Texts come in, are kept for evaluation, and go out."""
 
+import json
+from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import func, select
+from sqlalchemy import delete, func, select
 
 from annotating import Maker, annotate, filled, sentences
 from attar.annotate import corpus, queue
@@ -14,7 +16,7 @@ from attar.annotate.loading import load_study
 from attar.annotate.policies import import_answers
 from attar.annotate.refusals import Conflict
 from attar.annotate.settings import Settings
-from attar.annotate.store import Project
+from attar.annotate.store import Project, state_of
 from attar.annotate.tables import PickRow, SentenceRow, Task
 from attar.data.segments.cuts import Segmented
 from attar.errors import DataError
@@ -74,10 +76,42 @@ def test_an_import_that_was_cut_short_goes_on(make: Maker, monkeypatch: pytest.M
         with pytest.raises(KeyboardInterrupt):
             corpus.add(project, sentences(30), snapshot="first")
     assert load_study(project).snapshot == ""
+    with pytest.raises(DataError, match="import text"):  # it could be kept for evaluation
+        draw(project, arm="random")
     report = corpus.add(project, sentences(30), snapshot="first")
     assert (report.new, report.duplicate) == (30, 0)
     with project.read() as session:
         assert set(session.scalars(select(SentenceRow.occurrences))) == {1}
+    assert load_study(project).reserved
+
+
+def test_an_import_counts_offsets_as_it_is_told(make: Maker, tmp_path: Path) -> None:
+    project, file = make(SMALL), tmp_path / "labels.jsonl"
+    row = {"text": "😀กข", "label": [[0, 2, "W"], [2, 3, "W"], [3, 4, "W"]]}
+    file.write_text(json.dumps(row) + "\n", encoding="utf-8")
+    with pytest.raises(DataError, match="code points"):
+        corpus.add(project, file, format="doccano", offsets="codepoint")
+    corpus.add(project, file, format="doccano", offsets="utf16")
+    with project.read() as session:
+        assert session.scalars(select(SentenceRow.gold)).all() == [[1, 2]]
+
+
+def test_of_two_imports_at_once_both_follow_the_reserve(
+    make: Maker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project, seen = make(SMALL), corpus._seen
+
+    def meanwhile(*args: Any, **options: Any) -> Any:
+        monkeypatch.undo()
+        corpus.add(project, sentences(30))
+        return seen(*args, **options)
+
+    monkeypatch.setattr(corpus, "_seen", meanwhile)
+    corpus.add(project, sentences(90))
+    with project.read() as session:
+        threshold = state_of(session).reserve
+        kept = session.execute(select(SentenceRow.key_eval, SentenceRow.reserved)).all()
+    assert all(reserved == (key < threshold) for key, reserved in kept)
 
 
 def test_the_random_arm_is_a_prefix_of_one_order(make: Maker) -> None:
@@ -100,7 +134,10 @@ def test_the_random_arm_is_a_prefix_of_one_order(make: Maker) -> None:
         else:
             mine &= pool
             assert set(random_order(pool)[: len(mine)]) == mine
-    assert not list(problems(examine(project)))
+        assert not list(problems(examine(project)))
+    with project.write() as session:
+        session.execute(delete(PickRow).where(PickRow.arm == "random", PickRow.batch == 0))
+    assert [finding.check for finding in problems(examine(project))] == ["random arm"]
 
 
 def test_what_leaves_is_not_asked_and_comes_back(make: Maker) -> None:

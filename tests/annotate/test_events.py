@@ -1,6 +1,7 @@
 """Changes around the annotators, and what becomes of their labels."""
 
 import uuid
+from dataclasses import replace
 
 import pytest
 
@@ -130,6 +131,19 @@ def test_labels_in_question_are_asked_again(make: Maker) -> None:
     labels = [label for label in load_study(project).labels if label.guideline == "g2"]
     assert {label.uid for label in study.labels} <= {label.uid for label in labels}
     assert not list(problems(examine(project)))
+
+
+@pytest.mark.parametrize("other", [{"kind": "character-cnn"}, {"solver": "crfsuite"}])
+def test_guidelines_side_by_side_need_a_segmenter_that_tells_them_apart(
+    make: Maker, other: dict[str, str]
+) -> None:
+    project = make(replace(SMALL, segmenter=other))
+    now = state(project)
+    with pytest.raises(ConfigError, match="tells guidelines apart"):
+        change_guideline(project, version="g2", text="", expected=now.revision, policy="tag")
+    assert state(project) == now
+    with pytest.raises(ConfigError, match="refits"):
+        Settings(refits=5, segmenter={"solver": "crfsuite"})
 
 
 def test_a_rule_is_stored_as_it_is(make: Maker) -> None:

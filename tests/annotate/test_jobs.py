@@ -2,6 +2,7 @@
 
 import os
 import signal
+import uuid
 from dataclasses import replace
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -10,13 +11,19 @@ import pytest
 from sqlalchemy import func, select, update
 
 import processes
-from annotating import Maker, annotate, filled
-from attar.annotate import jobs, queue
-from attar.annotate.drawing import refill
-from attar.annotate.events import events_of
+from annotating import Maker, annotate, filled, sentences
+from attar.annotate import answers, corpus, jobs, queue, training
+from attar.annotate.accounts import add_user
+from attar.annotate.drawing import draw, model_paths, refill
+from attar.annotate.event import set_strategy
+from attar.annotate.events import change_guideline, events_of
+from attar.annotate.loading import load_study
+from attar.annotate.refusals import Busy
 from attar.annotate.settings import Settings
+from attar.annotate.standing import status_of
 from attar.annotate.store import Project, open_project, state_of
-from attar.annotate.tables import ModelRow, ProjectRow, Score
+from attar.annotate.tables import ModelRow, ProjectRow, Score, SentenceRow
+from attar.annotate.tasks import NewTask, ask
 from attar.annotate.training import STEPS
 from attar.errors import ConfigError
 
@@ -71,6 +78,97 @@ def test_a_job_is_due_by_itself_and_a_mistake_is_its_result(make: Maker) -> None
     assert jobs.work(project, once=True) == 1
     assert jobs.jobs(project)[0].reason == "8 new annotations"
     assert jobs.work(project, once=True) == 0
+
+
+def test_what_somebody_skipped_is_no_reason_to_draw_nothing(make: Maker) -> None:
+    project = filled(make(QUICK), 60, users=["ann"])
+    for _ in range(3):
+        refill(project)
+        while task := queue.next_task(project, annotator="ann"):
+            answers.skip(project, annotator="ann", task=task.task, id=str(uuid.uuid4()))
+    assert all(arm.batches == 3 for arm in status_of(project).arms)
+
+
+@pytest.mark.parametrize("strategy", ["boundaries", "badge"])
+def test_a_damaged_model_stops_nobody(make: Maker, strategy: str) -> None:
+    unit = "decisions" if strategy == "boundaries" else "characters"
+    draw_so = {**QUICK.draw, "unit": unit, "budget": 20}
+    project = begun(make, replace(QUICK, draw=draw_so))
+    set_strategy(project, strategy)
+    jobs.ask_for(project)
+    jobs.work(project, once=True)
+    with project.read() as session:
+        path = model_paths(session)["active"][1]
+    (project.models / path / "config.json").write_text("{")
+    report = draw(project, arm="active")
+    assert report.picks
+    assert "drawn without it" in report.warnings[0]
+
+
+@pytest.mark.parametrize("positions", [None, (2, 4)])
+def test_after_a_run_reviewers_are_asked_where_people_differ(
+    make: Maker, positions: tuple[int, ...] | None
+) -> None:
+    project = begun(make)
+    with project.write() as session:
+        uid = session.scalars(select(SentenceRow.uid).where(~SentenceRow.reserved)).first()
+        assert uid
+        asked = NewTask(uid, "overlap", needed=2, order=-1, positions=positions)
+        (name,) = ask(session, [asked], seed=1, now=project.clock())
+    text = load_study(project).sentences[uid].text
+    for who, cuts in (("ann", (2,)), ("bob", (4,))):
+        answer = answers.Answer(
+            id=str(uuid.uuid4()),
+            task=name,
+            text_sha=answers.text_digest(text),
+            cuts=cuts,
+            decided=positions,
+            guideline="g1",
+        )
+        answers.submit(project, annotator=who, answer=answer)
+    add_user(project, name="rae", role="reviewer")
+    jobs.ask_for(project)
+    jobs.work(project, once=True)
+    task = queue.next_task(project, annotator="rae")
+    assert task
+    assert task.text == text
+    assert task.positions == positions
+    assert [one.cuts for one in task.answers] == [(2,), (4,)]
+
+
+def test_a_run_in_force_stays_so_whatever_comes_after(
+    make: Maker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project = begun(make)
+
+    def busy(*_: object) -> None:
+        raise Busy("others were writing")
+
+    monkeypatch.setattr(training, "_clean", busy)
+    asked = jobs.ask_for(project)
+    jobs.work(project, once=True)
+    assert jobs.jobs(project)[0].state == "done"
+    with project.read() as session:
+        assert state_of(session).ranking == asked.id
+
+
+def test_what_is_logged_during_a_run_explains_the_next(make: Maker) -> None:
+    project = begun(make)
+    done = []
+
+    def on_step(step: str) -> None:
+        if step == "switch" and not done:
+            done.append(step)
+            with project.read() as session:
+                revision = state_of(session).revision
+            change_guideline(project, version="g2", text="new", expected=revision, policy="keep")
+            corpus.add(project, sentences(70))
+
+    for _ in range(2):
+        jobs.ask_for(project)
+        jobs.work(project, once=True, on_step=on_step)
+    with project.read() as session:
+        assert not [event for event in events_of(session) if event.detected]
 
 
 def test_a_change_that_nobody_logged_is_noticed(make: Maker) -> None:

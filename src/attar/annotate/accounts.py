@@ -160,7 +160,10 @@ def change_user(
     require(known, "language", language, f"one of {', '.join(LANGUAGES)}")
     hashed = None if password is None else _hash_password(password)
     with project.write() as session:
-        row = session.get(User, name, with_for_update={"key_share": True})
+        # two administrators who close each other's accounts at once wait for each other
+        held = select(User).where((User.role == "admin") | (User.name == name)).order_by(User.name)
+        session.scalars(held.with_for_update(key_share=True)).all()
+        row = session.get(User, name)
         if row is None:
             raise Unknown(f"there is no account {name!r}")
         was_active, was_admin = row.active, row.active and row.role == "admin"

@@ -303,7 +303,7 @@ def _accept(session: Session, act: _Act, *, now: float) -> Receipt | AttarError:
     draft = session.get(Draft, (task.id, act.annotator))
     if act.cuts is not None:
         check_answer(text, cuts=act.cuts, decided=act.decided)
-        _check_asked(task, act)
+        _check_asked(task, act, length=len(text))
         draft = draft or _empty_draft(task, act.annotator, now)
         session.add(draft)
         keep_draft(draft, cuts=act.cuts, decided=act.decided, now=now)
@@ -339,10 +339,11 @@ def _accept(session: Session, act: _Act, *, now: float) -> Receipt | AttarError:
     return receipt
 
 
-def _check_asked(task: Task, act: _Act) -> None:
-    if task.positions is None:
+def _check_asked(task: Task, act: _Act, *, length: int) -> None:
+    if task.positions is None and act.decided is None:
         return
-    left = sorted({*task.positions} - {*(act.decided or ())})
+    asked = range(1, length) if task.positions is None else task.positions
+    left = sorted({*asked} - {*(act.decided or ())})
     if left:
         raise DataError(
             f"expected a decision on every offset that was asked about; {left[0]} has none"
@@ -377,7 +378,10 @@ def _add(
     guideline: str | None = None,
 ) -> Receipt:
     prefill = None if draft is None else draft.prefill
-    shown = prefill is not None and act.cuts is not None
+    edits = None
+    if prefill is not None and act.cuts is not None:
+        changed = {*prefill} ^ {*act.cuts}
+        edits = len(changed if act.decided is None else changed & {*act.decided})
     row = Annotation(
         seq=next_sequence(session),
         id=act.id,
@@ -393,7 +397,7 @@ def _add(
         guideline=act.guideline or guideline,
         prefill=prefill,
         prefill_model=None if draft is None else draft.prefill_model,
-        edits=len({*(prefill or ())} ^ {*(act.cuts or ())}) if shown else None,
+        edits=edits,
         active_ms=act.active_ms,
         note=act.note,
         trace=list(act.trace),

@@ -9,12 +9,12 @@ import numpy as np
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from attar.annotate.corpus import latest_snapshot
 from attar.annotate.events import events_of
 from attar.annotate.loading import study_config
 from attar.annotate.store import Project, state_of
 from attar.annotate.tables import (
     Annotation,
+    BatchRow,
     Job,
     Lease,
     MetricPoint,
@@ -22,12 +22,13 @@ from attar.annotate.tables import (
     PickRow,
     Score,
     SentenceRow,
+    Snapshot,
     Task,
 )
 from attar.annotate.tasks import CANCELLED, DONE, FLAG, FLAGGED, LABELS, OPEN, in_force
 from attar.data.segments.cuts import check
 from attar.errors import DataError
-from attar.methods.active_segmentation.arms import keys, random_order, uid
+from attar.methods.active_segmentation.arms import key, keys, uid
 from attar.methods.active_segmentation.events import epochs
 
 #: below this probability the keys of the random arm are called uneven
@@ -87,40 +88,40 @@ def _cuts(session: Session) -> Finding:
 
 
 def _random_arm(session: Session) -> Finding:
-    """The random arm is what comes first in the random order, but for what was left out as too
-    long, too short or too like another."""
+    """Every batch of the random arm took the smallest keys: no sentence that was there at the time
+    and was never served has a smaller one, but for those that were too long or too short."""
+    config = study_config(session)
+    numbers = {name: n for name, n in session.execute(select(Snapshot.name, Snapshot.number))}
+    there = session.execute(
+        select(SentenceRow.uid, SentenceRow.n, SentenceRow.last_snapshot).where(
+            ~SentenceRow.reserved, SentenceRow.removed.is_(None)
+        )
+    ).all()
     wrong = list[str]()
-    for arm, config in study_config(session).arms.items():
-        if config.strategy != "random":
+    for arm, options in config.arms.items():
+        if options.strategy != "random":
             continue
-        there = {
-            name
-            for name, n in session.execute(
-                select(SentenceRow.uid, SentenceRow.n).where(
-                    ~SentenceRow.reserved, SentenceRow.removed.is_(None)
-                )
-            )
-            if config.shortest <= n <= config.longest
+        batches = {
+            row.number: row for row in session.scalars(select(BatchRow).where(BatchRow.arm == arm))
         }
-        picked = select(PickRow.sentence).where(PickRow.arm == arm).distinct()
-        served = set(session.scalars(picked)) & there
-        if not served or config.near_duplicates is not None:
-            continue
-        first = random_order(there, salt=config.salt)[: len(served)]
-        if set(first) != served:
-            wrong.append(arm)
+        last = dict[int, float]()
+        served = set[str]()
+        picks = select(PickRow.batch, PickRow.sentence).where(PickRow.arm == arm)
+        for batch, name in session.execute(picks).all():
+            served.add(name)
+            last[batch] = max(last.get(batch, 0.0), key(name, options.salt))
+        left = [row for row in there if row.uid not in served]
+        for row, own in zip(left, keys([row.uid for row in left], options.salt), strict=True):
+            passed = [
+                batches[batch]
+                for batch, largest in last.items()
+                if own < largest and numbers[row.last_snapshot] <= numbers[batches[batch].snapshot]
+            ]
+            if any(b.settings["shortest"] <= row.n <= b.settings["longest"] for b in passed):
+                wrong.append(arm)
+                break
     text = f"not the smallest keys: {', '.join(wrong)}" if wrong else "the smallest keys"
-    if not wrong and _grew(session):
-        text = "the smallest keys, or catching up with a corpus that grew"
-    return Finding("random arm", not wrong or _grew(session), text)
-
-
-def _grew(session: Session) -> bool:
-    """Whether the corpus changed since the random arm was last drawn."""
-    drawn = session.scalar(
-        select(PickRow.snapshot).where(PickRow.arm == "random").order_by(PickRow.id.desc()).limit(1)
-    )
-    return drawn is not None and drawn != latest_snapshot(session)
+    return Finding("random arm", not wrong, text)
 
 
 def _keys(session: Session) -> Finding:

@@ -16,11 +16,11 @@ from sqlalchemy.orm import Session
 from attar.annotate.events import add_event
 from attar.annotate.refusals import Conflict
 from attar.annotate.store import Project, State, state_of
-from attar.annotate.tables import PickRow, ProjectRow, SentenceRow, Snapshot, Task
+from attar.annotate.tables import ProjectRow, SentenceRow, Snapshot, Task
 from attar.annotate.tasks import CANCELLED, NewTask, ask, settle
 from attar.data.segments.cuts import Segmented
 from attar.data.segments.formats import read_segments
-from attar.data.segments.streams import Report
+from attar.data.segments.streams import Offsets, Report
 from attar.errors import DataError
 from attar.methods.active_segmentation.arms import (
     EVALUATION,
@@ -66,6 +66,7 @@ def add(
     *,
     format: str | None = None,
     snapshot: str | None = None,
+    offsets: Offsets = "auto",
     author: str = "",
 ) -> AddReport:
     """Import texts. The first import sets the share that is kept for evaluation; later ones follow
@@ -77,6 +78,7 @@ def add(
             they are kept as gold, for simulated annotators.
         format: of the files; None: told by names and contents.
         snapshot: name for the state of the corpus after it; None: s1, s2, ...
+        offsets: what offsets in the files count.
         author: who imports.
 
     Raises:
@@ -85,7 +87,7 @@ def add(
     """
     report = Report()
     rows = (
-        read_segments(source, format=format, report=report)
+        read_segments(source, format=format, offsets=offsets, report=report)
         if isinstance(source, str | Path)
         else source
     )
@@ -99,7 +101,7 @@ def add(
         )
     name = _begin(project, snapshot, source="" if not isinstance(source, str | Path) else source)
     for part in _parts(list(seen.rows)):
-        _write(project, part, seen=seen, snapshot=name, reserve=state.reserve)
+        _write(project, part, seen=seen, snapshot=name)
     return _finish(project, name, seen=seen, report=report, author=author)
 
 
@@ -195,12 +197,11 @@ def _unfinished(session: Session, source: str) -> str | None:
     return session.scalar(wanted.order_by(Snapshot.number.desc()).limit(1)) if source else None
 
 
-def _write(
-    project: Project, names: list[str], *, seen: _Seen, snapshot: str, reserve: float | None
-) -> None:
+def _write(project: Project, names: list[str], *, seen: _Seen, snapshot: str) -> None:
     """Store some of the texts; what this import has stored before stays as it is."""
     random, evaluation = keys(names, RANDOM).tolist(), keys(names, EVALUATION).tolist()
     with project.write() as session:
+        reserve = state_of(session).reserve  # another import may have set it meanwhile
         there = {
             row.uid: row
             for row in session.scalars(select(SentenceRow).where(SentenceRow.uid.in_(names)))
@@ -274,8 +275,6 @@ def _finish(project: Project, name: str, *, seen: _Seen, report: Report, author:
 
 def _reserve(session: Session, state: State) -> None:
     """Set the share that is kept for evaluation, once."""
-    if session.scalar(select(func.count()).select_from(PickRow)):
-        return
     settings = state.settings
     threshold = reserve_threshold(
         list(session.scalars(select(SentenceRow.uid))),

@@ -4,20 +4,20 @@ import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 
-from sqlalchemy import func, select
+from sqlalchemy import exists, func, select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
-from attar.annotate.loading import study_of
+from attar.annotate.loading import study_config, study_of
 from attar.annotate.refusals import Conflict
 from attar.annotate.store import Project, State, state_of
-from attar.annotate.tables import Arm, BatchRow, ModelRow, PickRow, Score, Task
-from attar.annotate.tasks import CANCELLED, DONE, OPEN, NewTask, ask
+from attar.annotate.tables import Annotation, Arm, BatchRow, ModelRow, PickRow, Score, Task
+from attar.annotate.tasks import CANCELLED, DONE, OPEN, SKIPPED, NewTask, ask
 from attar.errors import DataError
 from attar.methods.active_segmentation.arms import key
 from attar.methods.active_segmentation.picks import Draw, Pick, ScoreTable
 from attar.methods.active_segmentation.segmenter import Segmenter
-from attar.methods.active_segmentation.study import UNION, Study
+from attar.methods.active_segmentation.study import UNION, Study, ranked_by
 from attar.methods.active_segmentation.study import draw as draw_batch
 
 logger = logging.getLogger(__name__)
@@ -49,8 +49,11 @@ def draw(project: Project, *, arm: str) -> DrawReport:
         Conflict: somebody else drew the same batch at the same time.
     """
     with project.read() as session:
+        state = state_of(session)
+        if state.reserve is None:  # or what is kept for evaluation could be served
+            raise DataError("expected a corpus to draw from, found none; import text to the end")
         study = study_of(session)
-        table = score_table(session, state_of(session))
+        table = score_table(session, state)
         names = dict(model_paths(session))
     config = study.config.arms.get(arm)
     models, warnings = dict[str, Segmenter](), tuple[str, ...]()
@@ -63,6 +66,8 @@ def draw(project: Project, *, arm: str) -> DrawReport:
                 models[wanted] = Segmenter.from_pretrained(project.models / path)
         except DataError as error:  # damaged or deleted: people go on working
             warnings = (f"{error}; drawn without it",)
+            if config.strategy in ("badge", "coreset", "boundaries"):  # which need more than scores
+                table = None
     found = draw_batch(study, arm, models=models, table=table, model=name)
     report = store_draw(project, found, study=study, arm=arm)
     return DrawReport(**{**asdict(report), "warnings": warnings + found.warnings})
@@ -135,7 +140,7 @@ def refill(project: Project) -> list[DrawReport]:
         low = [
             arm
             for arm in session.scalars(select(Arm.name).order_by(Arm.number))
-            if open_tasks(session, arm) < state.settings.low_water
+            if open_tasks(session, arm, untried=True) < state.settings.low_water
         ]
     found = []
     for arm in low:
@@ -156,13 +161,22 @@ def fill_queues(project: Project) -> None:
         logger.debug("%s", error)
 
 
-def open_tasks(session: Session, arm: str) -> int:
-    """How many tasks of an arm wait for an answer."""
+def open_tasks(session: Session, arm: str, *, untried: bool = False) -> int:
+    """How many tasks of an arm wait for an answer.
+
+    Args:
+        session: a transaction.
+        arm: its name.
+        untried: without those that somebody skipped, which the same person is not asked again.
+    """
     wanted = (
         select(func.count(Task.id.distinct()))
         .join(PickRow, PickRow.task == Task.id)
         .where(PickRow.arm == arm, Task.state == OPEN)
     )
+    if untried:
+        skip = exists().where(Annotation.task == Task.id, Annotation.status == SKIPPED)
+        wanted = wanted.where(~skip)
     return session.scalar(wanted) or 0
 
 
@@ -177,7 +191,8 @@ def score_table(session: Session, state: State) -> ScoreTable | None:
     ).all()
     if not rows:
         return None
-    model = dict(model_paths(session)).get("active", ("", ""))[0]
+    ranked = ranked_by(study_config(session))
+    model = model_paths(session).get(ranked[1], ("", ""))[0] if ranked else ""
     return ScoreTable(
         strategy=rows[0].strategy,
         model=model,

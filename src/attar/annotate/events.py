@@ -12,7 +12,8 @@ from attar.annotate.refusals import Conflict
 from attar.annotate.settings import Settings
 from attar.annotate.store import Project, State, bump_revision, state_of
 from attar.annotate.tables import EventRow, Guideline, Job, ProjectRow
-from attar.errors import require
+from attar.errors import ConfigError, require
+from attar.methods.active_segmentation.config import SegmenterConfig
 from attar.methods.active_segmentation.events import Event, Kind, Policy
 from attar.methods.active_segmentation.rules import Rule
 
@@ -125,7 +126,8 @@ def change_guideline(
         note: why.
 
     Raises:
-        ConfigError: the version cannot be used, or the policy lacks its rule.
+        ConfigError: the version cannot be used, the policy lacks its rule, or the segmenter cannot
+            tell guidelines apart.
         Conflict: somebody else has changed settings or guideline since, or the version is taken.
     """
     fine = bool(version.strip()) and len(version) <= _VERSION and version.isprintable()
@@ -133,6 +135,8 @@ def change_guideline(
     require("\0" not in text, "text", text, "text without the character U+0000")
     with project.write() as session:
         before, now = state_of(session), project.clock()
+        if policy == "tag":
+            _require_tags(SegmenterConfig(**before.settings.segmenter))
         event = Event(
             kind="guideline.change",
             before=before.guideline,
@@ -162,6 +166,20 @@ def change_guideline(
         add_event(session, event, now=now)
         queue_job(session, "policy", reason=f"guideline {version}", now=now)
         return state_of(session)
+
+
+def _require_tags(segmenter: SegmenterConfig) -> None:
+    """Refuse labels of several guidelines side by side where training would fail on them.
+
+    Raises:
+        ConfigError: so it is.
+    """
+    if segmenter.kind == "character-cnn" or segmenter.solver != "own":
+        raise ConfigError(
+            "the policy tag needs a segmenter that tells guidelines apart, a crf or pointwise one "
+            f"with the solver own; this project has {segmenter.kind} with {segmenter.solver}: take "
+            "the policy migrate, relabel, drop or keep"
+        )
 
 
 def queue_job(session: Session, kind: str, *, reason: str, now: float) -> Job:

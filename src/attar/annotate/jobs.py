@@ -164,7 +164,7 @@ def _give_up_unfinished(project: Project) -> None:
             waiting = session.scalar(
                 select(Job.id).where(Job.kind == job.kind, Job.state == QUEUED)
             )
-            if (waiting is None and set(last) != {ABANDONED}) or len(last) < _AGAIN:
+            if waiting is None and (set(last) != {ABANDONED} or len(last) < _AGAIN):
                 reason = f"again: the worker of job {job.id} was killed"
                 queue_job(session, job.kind, reason=reason, now=project.clock())
     for left in project.models.glob("*.partial"):
@@ -246,15 +246,19 @@ def _run(project: Project, job: int, *, on_step: Callable[[str], None]) -> None:
         _RUN[kind](project, job, step=step)
     except AttarError as error:
         logger.warning("job %d failed: %s", job, error)
-        with project.write() as session:
-            row = session.get_one(Job, job)
-            row.state, row.error, row.ended = FAILED, str(error), project.clock()
+        _note_failure(project, job, str(error))
     except Exception as error:
-        with project.write() as session:
-            row = session.get_one(Job, job)
-            row.state, row.ended = FAILED, project.clock()
-            row.error = f"{type(error).__name__}: {error}"[:2000]
         logger.exception("job %d failed", job)
+        _note_failure(project, job, f"{type(error).__name__}: {error}"[:2000])
+
+
+def _note_failure(project: Project, job: int, error: str) -> None:
+    """Keep why a job failed; one whose results are in force by then stays done."""
+    with project.write() as session:
+        row = session.get_one(Job, job)
+        row.error = error
+        if row.state == RUNNING:
+            row.state, row.ended = FAILED, project.clock()
 
 
 def _info(row: Job) -> JobInfo:

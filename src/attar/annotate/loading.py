@@ -133,6 +133,7 @@ def _label(row: Annotation, *, parent: int) -> Label:
         corrections=row.edits,
         status=status,
         parent=parent if row.status in (VOID, MIGRATED) else None,
+        by_reviewer=row.kind == "adjudicate" and row.status == MIGRATED,
     )
 
 

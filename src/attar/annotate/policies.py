@@ -88,13 +88,21 @@ def ask_reviewers(project: Project) -> int:
     """
     with project.read() as session:
         study = study_of(session)
-        tied = sorted(uid for uid, found in resolved(study).items() if found.ties)
+    tied = {uid: found for uid, found in sorted(resolved(study).items()) if found.ties}
     with project.write() as session:
         state = state_of(session)
         before = set(session.scalars(select(Task.id).where(Task.kind == "adjudicate")))
         tasks = [
-            NewTask(uid, "adjudicate", order=place, prefill=False, round=state.guideline)
-            for place, uid in enumerate(tied)
+            NewTask(
+                uid,
+                "adjudicate",
+                order=place,
+                # where single offsets were asked about, nobody has looked at the others
+                positions=None if found.decided is None else found.ties,
+                prefill=False,
+                round=state.guideline,
+            )
+            for place, (uid, found) in enumerate(tied.items())
         ]
         return len(set(ask(session, tasks, seed=state.seed, now=project.clock())) - before)
 
@@ -115,8 +123,14 @@ def _append(project: Project, labels: Sequence[Label]) -> None:
                 select(Annotation).where(Annotation.seq.in_([label.origin for label in labels]))
             )
         }
+        # all tasks before the number of the first annotation, as who answers does
+        names = sorted({row.task for row in rows.values() if row.kind == "adjudicate"})
+        held = select(Task).where(Task.id.in_(names)).order_by(Task.id)
+        ruled = session.scalars(held.with_for_update(key_share=True)).all()
         for label in labels:
             _revise(session, rows[label.origin], label, now=now)
+        for task in ruled:
+            settle(session, task)
 
 
 def _revise(session: Session, old: Annotation, label: Label, *, now: float) -> None:

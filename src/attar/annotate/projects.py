@@ -109,7 +109,7 @@ def import_(
     with recorded("import", project=project, data=data, format=format, snapshot=snapshot) as run:
         run.data = str(data)
         with open_project(project) as opened:
-            report = corpus.add(opened, data, format=format, snapshot=snapshot)
+            report = corpus.add(opened, data, format=format, snapshot=snapshot, offsets=offsets)
         run.details = asdict(report)
     return run
 

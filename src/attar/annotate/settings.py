@@ -106,6 +106,9 @@ class Settings:
             f"less than lease_seconds ({self.lease_seconds})",
         )
 
+        weighed = self.refits == 0 or self.segmenter.get("solver", "own") == "own"
+        require(weighed, "refits", self.refits, "0 with the solver crfsuite, which weighs nothing")
+
     def to_json(self) -> dict[str, Any]:
         """As it is stored."""
         return asdict(self)

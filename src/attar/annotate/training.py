@@ -11,9 +11,10 @@ from dataclasses import asdict
 from sqlalchemy import delete, select, update
 
 from attar.annotate.drawing import fill_queues
-from attar.annotate.events import add_event, events_of, guideline_text
+from attar.annotate.events import add_event, guideline_text
 from attar.annotate.loading import study_of
 from attar.annotate.points import add_points
+from attar.annotate.policies import ask_reviewers
 from attar.annotate.store import Project, state_of
 from attar.annotate.tables import Job, ModelRow, ProjectRow, Score, User
 from attar.errors import DataError
@@ -23,7 +24,14 @@ from attar.methods.active_segmentation.fingerprints import Fingerprint, detect
 from attar.methods.active_segmentation.measuring import history, measure
 from attar.methods.active_segmentation.picks import ScoreTable
 from attar.methods.active_segmentation.segmenter import Segmenter
-from attar.methods.active_segmentation.study import UNION, Study, fit_arms, samples, test_set
+from attar.methods.active_segmentation.study import (
+    UNION,
+    Study,
+    fit_arms,
+    ranked_by,
+    samples,
+    test_set,
+)
 
 #: rows of scores in one transaction
 CHUNK = 500
@@ -64,6 +72,7 @@ def train_models(project: Project, run: int, *, step: Callable[[str], None]) -> 
     _switch(project, run, study=study, models=models, points=points, test=names, found=found)
     step("draw")
     fill_queues(project)
+    ask_reviewers(project)
     step("clean")
     _clean(project)
 
@@ -98,12 +107,8 @@ def _save(project: Project, run: int, models: dict[str, Segmenter]) -> None:
 
 def _ranking(study: Study, models: dict[str, Segmenter], *, run: int) -> ScoreTable | None:
     """What the active arm's model thinks of the corpus; None: it has no labels yet."""
-    arm = next((name for name, c in study.config.arms.items() if c.strategy != "random"), None)
-    if arm is None:
-        return None
-    config = study.config.arms[arm]
-    scorer = arm if config.scorer == "own" else UNION
-    if scorer not in models:
+    config, scorer = ranked_by(study.config) or (None, "")
+    if config is None or scorer not in models:
         return None
     return score_pool(
         list(study.sentences.values()),
@@ -173,11 +178,11 @@ def _switch(
     scores = {point.arm: dict(point.scores) for point in points}
     with project.write() as session:
         job, now = session.get_one(Job, run), project.clock()
-        log = events_of(session)
         last = session.scalar(select(ModelRow).order_by(ModelRow.run.desc()).limit(1))
         if last is not None:
             before = session.get_one(Job, last.run).result or {}
-            since = [event for event in log if int(event.id) > before.get("event", 0)]
+            known = before.get("event", 0)
+            since = [e for e in study.events if int(e.id) > known and not e.detected]
             stored = Fingerprint.from_dict(last.fingerprint)
             for event in detect(stored, found, logged=since, sequence=job.sequence or 0):
                 add_event(session, event, now=now)
@@ -199,7 +204,8 @@ def _switch(
         session.execute(update(ProjectRow).values(ranking=run))
         job.state, job.ended = DONE, now
         job.result = {
-            "event": max((int(event.id) for event in events_of(session)), default=0),
+            # what was logged since the run looked explains the next one
+            "event": max((int(event.id) for event in study.events), default=0),
             "test": len(test),
             "scores": scores,
         }

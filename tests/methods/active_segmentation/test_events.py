@@ -18,7 +18,7 @@ from attar.methods.active_segmentation.events import (
     under_events,
 )
 from attar.methods.active_segmentation.fingerprints import Fingerprint, detect
-from attar.methods.active_segmentation.labels import Label
+from attar.methods.active_segmentation.labels import Label, resolve
 from attar.methods.active_segmentation.rules import join_prefix
 
 TEXTS = {"a": "การเมืองดี", "b": "รักดี"}
@@ -61,6 +61,34 @@ def test_revisions_that_were_logged_are_not_made_again():
     assert revisions([*OLD, *logged], events=[event], texts=TEXTS) == []
     applied = under_events([*OLD, *logged], events=[event], texts=TEXTS)
     assert words(applied) == words(under_events(OLD, events=[event], texts=TEXTS))
+
+
+def test_a_second_rule_rewrites_what_the_first_made():
+    first = change("migrate", rule=join_prefix(["การ"]))
+    second = Event(
+        kind="guideline.change",
+        before="g2",
+        after="g3",
+        sequence=2,
+        policy="migrate",
+        rule=join_prefix(["การเมือง"]),
+    )
+    made = revisions(OLD, events=[first], texts=TEXTS)
+    log = [*OLD, *(replace(x, sequence=10 + place) for place, x in enumerate(made))]
+    again = revisions(log, events=[first, second], texts=TEXTS)
+    assert words(again) == {("a", "g3"): ["การเมืองดี"], ("b", "g3"): ["รัก", "ดี"]}
+    assert [x.parent for x in again] == [1, 2]
+    log += [replace(x, sequence=20 + place) for place, x in enumerate(again)]
+    assert not revisions(log, events=[first, second], texts=TEXTS)
+    assert len(under_events(log, events=[first, second], texts=TEXTS)) == 2
+
+
+def test_the_decision_of_a_reviewer_outlives_a_rule():
+    event = change("migrate", rule=join_prefix(["การ"]))
+    people = [replace(OLD[1], annotator=name, sequence=s) for s, name in enumerate("xy", 1)]
+    ruling = replace(OLD[1], cuts=(), annotator="z", sequence=3, status="adjudicated")
+    found = under_events([*people, ruling], events=[replace(event, sequence=3)], texts=TEXTS)
+    assert resolve(found, length=len(TEXTS["b"]), guidelines=["g1", "g2"]).cuts == ()
 
 
 def test_relabel_asks_for_what_the_query_finds_until_it_is_answered():

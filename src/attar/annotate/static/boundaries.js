@@ -44,6 +44,15 @@ export class Boundaries {
     return true;
   }
 
+  /** Answer all places as other cuts have them. */
+  take(cuts) {
+    for (const place of this.candidates) {
+      this.at = this.candidates.indexOf(place);
+      this.answer(cuts.includes(place));
+    }
+    return true;
+  }
+
   /** Take the last answer back; tells whether there was one. */
   undo() {
     const last = this.past.pop();

@@ -111,11 +111,11 @@ function showUnseen() {
 function act(kind, value, options) {
   if (locked) return;
   clock.touch();
-  const was = state.caret ?? state.at;
+  const was = state.caret ?? state.at, asked = state.place;
   const done = state[kind](value, options);
   const moved = (state.caret ?? state.at) !== was;
   if (done === false || (done === undefined && !moved)) return;
-  if (done && trace.length < TRACE) trace.push({ ms: clock.ms, kind, at: state.caret ?? state.place });
+  if (done && trace.length < TRACE) trace.push({ ms: clock.ms, kind, at: state.caret ?? asked });
   view().show();
   saves.note();
   announce(kind);
@@ -206,12 +206,19 @@ async function latest() {
 async function leave(kind, body) {
   if (locked) return;
   locked = true;
+  const id = newId(), left = task.task, draft = draftOf();
   try {
-    await ask(`api/tasks/${task.task}/${kind}`, { method: "POST", body: { id: newId(), active_ms: clock.ms, ...body } });
+    await ask(`api/tasks/${left}/${kind}`, { method: "POST", body: { id, active_ms: draft.active_ms, ...body } });
   } catch (error) {
+    fail(error);
+    if (error.status === 409 || error.status === 404) { // stored before, or given to others
+      saves.end();
+      return next({ keep: true });
+    }
     locked = false;
-    return fail(error);
+    return;
   }
+  local.set("last", { id, task: left, draft });
   saves.end();
   await next();
 }
@@ -257,6 +264,7 @@ function tell(where, sentence) {
 
 // ---------------------------------------------------------------------------------------- events
 
+const numbers = Object.fromEntries(Array.from("123456789", (key, i) => [key, () => proposals.take(i)]));
 const both = { Enter: submit, u: undo, s: () => leave("skip", {}), f: flag, g: () => guideline.open() };
 bind(at.sentence, {
   ...both,
@@ -270,7 +278,7 @@ bind(at.sentence, {
   Home: () => act("end", -1),
   End: () => act("end", 1),
   "Ctrl+z": () => act("undo"),
-  ...Object.fromEntries(Array.from("123456789", (key, i) => [key, () => proposals.take(i)])),
+  ...numbers,
 });
 bind(at.questions, {
   ...both,
@@ -281,6 +289,7 @@ bind(at.questions, {
   ArrowRight: () => act("move", 1),
   ArrowDown: () => act("move", 1),
   "Ctrl+z": () => act("undo"),
+  ...numbers,
 });
 
 const click = (name, run) => at[name].addEventListener("click", async () => {

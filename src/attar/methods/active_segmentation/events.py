@@ -165,8 +165,9 @@ def under_events(
     events = _in_order(events)
     order = guidelines(events, first=first)
     rows = [label for label in labels if label.uid in texts]
-    logged = {label.parent for label in rows if label.status == "migrated"}
-    rows = [label for label in rows if label.sequence not in logged]
+    # of a label that was rewritten more than once the last revision counts
+    last = {label.origin: label.sequence for label in rows if label.status == "migrated"}
+    rows = [label for label in rows if last.get(label.origin, label.sequence) == label.sequence]
     for event in events:
         if event.kind == "annotator.leave" and event.policy == "drop":
             rows = [row for row in rows if row.annotator != event.scope]
@@ -184,9 +185,10 @@ def revisions(
 ) -> list[Label]:
     """The machine revisions that the log of labels lacks yet, in order: what is to be appended."""
     rows = list(labels)
-    logged = {row.sequence for row in rows if row.status == "migrated"}
+    logged = {(row.sequence, row.guideline) for row in rows if row.status == "migrated"}
     made = under_events(rows, events=events, texts=texts, first=first)
-    return [row for row in made if row.status == "migrated" and row.sequence not in logged]
+    found = [row for row in made if row.status == "migrated"]
+    return [row for row in found if (row.sequence, row.guideline) not in logged]
 
 
 def relabelling(
@@ -220,7 +222,13 @@ def migrated(label: Label, rule: Rule, *, guideline: str, text: str) -> Label:
     """The machine revision of a label. Of one that is not whole, what the rule touches goes, for
     the words around it are not known.
     """
-    changed = replace(label, guideline=guideline, status="migrated", parent=label.origin)
+    changed = replace(
+        label,
+        guideline=guideline,
+        status="migrated",
+        parent=label.origin,
+        by_reviewer=label.by_reviewer or label.status == "adjudicated",
+    )
     if label.decided is None:
         return replace(changed, cuts=cuts_of(rule.rewrite(tokens_of(text, label.cuts))))
     kept = tuple(sorted(set(label.decided) - rule.touched(text)))

@@ -36,6 +36,8 @@ class Label:
     status: Status = "submitted"
     parent: int | None = None
     """The `sequence` of the label that this one undoes (void) or rewrites (migrated)."""
+    by_reviewer: bool = False
+    """Whether this rewrites the decision of a reviewer, and so is one."""
 
     @property
     def origin(self) -> int:
@@ -129,7 +131,7 @@ def _under_one_guideline(
     latest, ruled = unknown, unknown
     for label in labels:
         said = votes(label, length=length)
-        if label.status == "adjudicated":
+        if label.status == "adjudicated" or label.by_reviewer:
             ruled = np.where(said >= 0, said, ruled)
         else:
             before = of_each.get(label.annotator, unknown)

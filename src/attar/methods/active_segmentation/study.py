@@ -196,6 +196,15 @@ def draw(
     )
 
 
+def ranked_by(config: StudyConfig) -> tuple[DrawConfig, str] | None:
+    """How the arm draws that a model ranks, and the name of that model; None: there is none."""
+    found = next((item for item in config.arms.items() if item[1].strategy != "random"), None)
+    if found is None:
+        return None
+    arm, options = found
+    return options, arm if options.scorer == "own" else UNION
+
+
 def asked(study: Study, arm: str) -> dict[str, frozenset[int] | None]:
     """The offsets of each sentence that an arm asked about, in the order of its picks; None: all of
     them. Sentences that left the corpus are not among them.
