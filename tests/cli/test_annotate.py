@@ -288,7 +288,7 @@ MISTAKES = {
     "import thai --data utf16.txt": r"UTF-8",
     "import thai --data raw.txt --snapshot w1": r"a snapshot 'w1' already",
     "draw thai --arm best": r"arm must be one of random, active",
-    "draw empty": r"found none; import text first",
+    "draw empty": r"found none; import text",
     "train empty": r"the training failed: expected labelled sentences",
     "status raw.txt": r"expected the folder of an annotation project; 'raw\.txt'",
     "curve empty": r"found none: label evaluation sentences",

@@ -6,7 +6,6 @@ import { parts } from "./words.js";
 const at = parts();
 
 for (const button of document.querySelectorAll("[data-void]")) {
-  button.disabled = false; // as it is until there is somebody to listen
   button.addEventListener("click", async () => {
     button.disabled = true;
     try {

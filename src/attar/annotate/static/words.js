@@ -15,7 +15,8 @@ export function make(name, content = "", attributes = {}) {
   return element;
 }
 
-/** The elements of the page by their ids. */
+/** The elements of the page by their ids; what was clicked before there is a script would be lost. */
 export function parts() {
+  document.querySelector("main").inert = false;
   return Object.fromEntries([...document.querySelectorAll("[id]")].map((one) => [one.id, one]));
 }
