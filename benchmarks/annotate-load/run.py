@@ -1,0 +1,240 @@
+"""Does the annotation service keep every answer while everything around it crashes?
+
+Figure: tasks lost or doubled by 50 annotators, with the server and the worker killed ten times.
+"""
+
+import argparse
+import asyncio
+import os
+import statistics
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).resolve().parent
+sys.path[:0] = [str(HERE.parent), str(HERE.parents[1] / "tests")]
+
+import postgres
+from annotators import Annotator, Journal
+from audit import audit, progress, step
+from common import finish, parse
+from service import Service, running
+
+from attar.annotate import accounts, corpus, drawing
+from attar.annotate.settings import ARMS, Settings
+from attar.annotate.store import Project, create_project
+from attar.methods.active_segmentation.made_up import make_up
+
+SEED = 13
+#: milliseconds that an answer may take, of 95 in a hundred
+SOON_MS = 200.0
+
+
+@dataclass(frozen=True)
+class Setting:
+    """How much is asked."""
+
+    annotators: int = 50
+    sentences: int = 9700  # with control items it is 10,000 tasks
+    reserve: int = 400
+    kills: int = 10
+    pause: float = 2.5
+    lease: float = 20.0
+    budget: int = 60_000
+    low_water: int = 900
+    retrain_after: int = 300
+    limit: float = 1500.0
+
+
+QUICK = Setting(
+    annotators=8,
+    sentences=120,
+    reserve=20,
+    kills=1,
+    pause=0.15,
+    lease=6.0,
+    budget=2500,
+    low_water=30,
+    retrain_after=20,
+    limit=25.0,
+)
+
+
+def main() -> None:
+    parser = parse(__doc__ or "")
+    parser.add_argument("--only", choices=("sqlite", "postgresql"), help="one of the databases")
+    args = parser.parse_args()
+    setting = QUICK if args.quick else Setting()
+    found: dict[str, dict[str, Any]] = {}
+    if args.only != "postgresql":
+        found["sqlite"] = trial(setting, url=None)
+    if args.only != "sqlite" and not args.quick:
+        if reason := postgres.missing():
+            print(f"postgresql is left out: {reason}")
+        else:
+            with postgres.server(durable=True) as url:
+                found["postgresql"] = trial(setting, url=url)
+    report(args, setting, found=found)
+
+
+def trial(setting: Setting, *, url: str | None) -> dict[str, Any]:
+    """One run on one database."""
+    with tempfile.TemporaryDirectory() as folder, project(Path(folder), setting, url=url) as made:
+        opened, gold, tokens = made
+        # on PostgreSQL the worker is a process of its own, as `attar annotate serve` has it
+        with running(opened.folder, beside=url is None) as service:
+            crowd = [
+                Annotator(
+                    name,
+                    token,
+                    url=service.url,
+                    gold=gold,
+                    pause=setting.pause,
+                    lease=setting.lease,
+                    seed=SEED,
+                )
+                for name, token in tokens.items()
+            ]
+            began = time.perf_counter()
+            happened = asyncio.run(load(crowd, setting, project=opened, service=service))
+            seconds = time.perf_counter() - began
+        told = audit(opened, [one.journal for one in crowd])
+        log = service.log.read_text(encoding="utf-8")
+        return {
+            **told,
+            **happened,
+            **times([one.journal for one in crowd]),
+            "seconds": seconds,
+            "tracebacks": log.count("Traceback"),
+            "log": log[-1500:] if "Traceback" in log else "",
+        }
+
+
+@contextmanager
+def project(
+    folder: Path, setting: Setting, *, url: str | None
+) -> Iterator[tuple[Project, dict[str, tuple[int, ...]], dict[str, str]]]:
+    """A project with a corpus and two first batches, its gold labels, and a token for each
+    annotator."""
+    made = make_up(setting.sentences, seed=SEED)
+    words = made.save_dictionary(folder / "words.txt")
+    settings = Settings(
+        lease_seconds=setting.lease,
+        beat_seconds=setting.lease / 4,
+        reserve_minimum=setting.reserve,
+        seed_sentences=min(100, setting.sentences // 10),
+        retrain_after=setting.retrain_after,
+        low_water=setting.low_water,
+        draw={"budget": setting.budget, "near_duplicates": None},
+        segmenter={"dictionary": str(words), "iterations": 15, "hash_bits": 18},
+    )
+    with create_project(folder / "project", database=url, settings=settings, seed=SEED) as opened:
+        corpus.add(opened, made.rows)
+        names = [f"annotator-{number:02}" for number in range(setting.annotators)]
+        for name in names:
+            accounts.add_user(opened, name=name)
+        tokens = {name: accounts.create_token(opened, user=name) for name in names}
+        for arm in ARMS:
+            drawing.draw(opened, arm=arm)
+        yield opened, {row.text: row.cuts for row in made.rows}, tokens
+
+
+async def load(
+    crowd: Sequence[Annotator], setting: Setting, *, project: Project, service: Service
+) -> dict[str, Any]:
+    """Everybody works until nothing is left, while the server and the worker are killed."""
+    over, began = asyncio.Event(), time.perf_counter()
+    people = [asyncio.create_task(one.work(over)) for one in crowd]
+    plan: list[Callable[[], Any]] = [service.kill_server, service.kill_worker] * setting.kills
+    places = [(n + 0.5) / len(plan) * setting.sentences for n in range(len(plan))]
+    restarts, steps, workers, quiet = list[float](), Counter[str](), 0, 0.0
+    killed = 0
+    while time.perf_counter() - began < setting.limit:
+        done, left = await asyncio.to_thread(progress, project)
+        if killed < len(plan) and done >= places[killed]:
+            at = await asyncio.to_thread(step, project)
+            result = await asyncio.to_thread(plan[killed])
+            if plan[killed] == service.kill_server:
+                restarts.append(result)
+            else:
+                workers += result
+                steps[at] += 1
+            killed += 1
+        quiet = 0.0 if left or done < setting.sentences else quiet + 1
+        if quiet > 3 and killed == len(plan):
+            break
+        await asyncio.sleep(1)
+        if any(one.done() for one in people):
+            break
+    over.set()
+    await asyncio.gather(*people)
+    return {
+        "servers_killed": len(restarts),
+        "workers_killed": workers,
+        "worker_was_at": dict(steps),
+        "restart_seconds": statistics.mean(restarts) if restarts else None,
+    }
+
+
+def times(journals: Sequence[Journal]) -> dict[str, Any]:
+    """How long things took, and what came back."""
+    statuses = sum((one.statuses for one in journals), Counter[int]())
+    submits = [1000 * s for one in journals for s in one.latencies]
+    waits = [1000 * s for one in journals for s in one.waits]
+    nexts = [1000 * s for one in journals for s in one.nexts]
+    return {
+        "submit_p50_ms": statistics.median(submits),
+        "submit_p95_ms": p95(submits),
+        "receipt_p95_ms": p95(waits),
+        "next_p50_ms": statistics.median(nexts),
+        "next_p95_ms": p95(nexts),
+        "away": sum(one.away for one in journals),
+        "statuses": {str(status): count for status, count in sorted(statuses.items())},
+        "errors": sum(n for status, n in statuses.items() if status >= 500 and status != 503),
+    }
+
+
+def p95(values: Sequence[float]) -> float:
+    return statistics.quantiles(values, n=20)[-1]
+
+
+def report(
+    args: argparse.Namespace, setting: Setting, *, found: dict[str, dict[str, Any]]
+) -> None:
+    """Print what was found, and the claim as the last line."""
+    for name, one in found.items():
+        print(name, {key: value for key, value in one.items() if key != "log"})
+    wrong = ("lost", "doubled", "not_idempotent", "unknown", "gaps", "doctor", "errors", "failed")
+    figure = sum(one["lost"] + one["doubled"] for one in found.values())
+    latencies = {name: one["submit_p95_ms"] for name, one in found.items()}
+    enough = all(
+        one["trained"] and one["servers_killed"] == one["workers_killed"] == setting.kills
+        for one in found.values()
+    )
+    soon = all(ms < SOON_MS for ms in latencies.values())
+    tasks, kills = sum(one["tasks"] for one in found.values()), len(found) * setting.kills
+    line = {
+        "claim": "annotate-load",
+        "figure": figure,
+        "unit": f"tasks lost or doubled of {tasks}, server and worker killed {kills} times each",
+        "baseline": "none",
+        "ratio": None,
+        "target": 0,
+        "ok": soon and enough and not any(one[what] for one in found.values() for what in wrong),
+        **{what: sum(one[what] for one in found.values()) for what in wrong},
+        "submit_p95_ms": latencies,
+        "submit_p50_ms": {name: one["submit_p50_ms"] for name, one in found.items()},
+        "note": "submit p95: " + ", ".join(f"{ms:.0f} ms on {n}" for n, ms in latencies.items()),
+    }
+    details = {"setting": asdict(setting), "runs": found, "load_average": os.getloadavg()}
+    finish(__file__, line, details, args)
+
+
+if __name__ == "__main__":
+    main()
