@@ -59,7 +59,7 @@ class Journal:
     """What one annotator saw."""
 
     sent: list[Sent] = field(default_factory=list)
-    latencies: list[float] = field(default_factory=list)  # seconds, of submits that were stored
+    submits: list[tuple[float, float]] = field(default_factory=list)  # when, and seconds; stored
     waits: list[float] = field(default_factory=list)  # from the first attempt to the receipt
     nexts: list[float] = field(default_factory=list)
     statuses: Counter[int] = field(default_factory=Counter)  # 0: no answer
@@ -177,7 +177,7 @@ class Annotator:
             await self._breathe()
         (sent.replies if body is None else sent.forged).append(reply.status_code)
         if reply.status_code in STORED and body is None:
-            self.journal.latencies.append(took)
+            self.journal.submits.append((began, took))
             sent.receipts.add(json.dumps(reply.json(), sort_keys=True))
 
     async def _ask(

@@ -9,7 +9,7 @@ from sqlalchemy import func, select
 from attar.annotate.checks import examine, problems
 from attar.annotate.store import Project, state_of
 from attar.annotate.tables import Annotation, Job, Task
-from attar.annotate.tasks import CANCELLED, LABELS, OPEN, in_force
+from attar.annotate.tasks import CANCELLED, DONE, LABELS, OPEN, in_force
 
 
 def audit(project: Project, journals: Sequence[Journal]) -> dict[str, int]:
@@ -65,11 +65,13 @@ def audit(project: Project, journals: Sequence[Journal]) -> dict[str, int]:
     }
 
 
-def progress(project: Project) -> tuple[int, int]:
-    """How many tasks are done, and how many are open."""
+def progress(project: Project) -> tuple[int, int, int]:
+    """How many tasks are done, and how many are open; how many jobs the worker has done."""
     with project.read() as session:
-        found = dict(session.execute(select(Task.state, func.count()).group_by(Task.state)).all())
-    return found.get("done", 0), found.get(OPEN, 0)
+        rows = session.execute(select(Task.state, func.count()).group_by(Task.state)).all()
+        trained = session.scalar(select(func.count()).where(Job.state == DONE))
+    found = {state: count for state, count in rows}
+    return found.get(DONE, 0), found.get(OPEN, 0), trained or 0
 
 
 def step(project: Project) -> str:

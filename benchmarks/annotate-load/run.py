@@ -17,15 +17,15 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-HERE = Path(__file__).resolve().parent
-sys.path[:0] = [str(HERE.parent), str(HERE.parents[1] / "tests")]
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tests"))
 
-import postgres
 from annotators import Annotator, Journal
 from audit import audit, progress, step
 from common import finish, parse
 from service import Service, running
 
+import postgres
 from attar.annotate import accounts, corpus, drawing
 from attar.annotate.settings import ARMS, Settings
 from attar.annotate.store import Project, create_project
@@ -62,7 +62,7 @@ QUICK = Setting(
     budget=2500,
     low_water=30,
     retrain_after=20,
-    limit=25.0,
+    limit=30.0,
 )
 
 
@@ -108,8 +108,8 @@ def trial(setting: Setting, *, url: str | None) -> dict[str, Any]:
         log = service.log.read_text(encoding="utf-8")
         return {
             **told,
-            **happened,
-            **times([one.journal for one in crowd]),
+            **{key: value for key, value in happened.items() if key != "down"},
+            **times([one.journal for one in crowd], down=happened["down"]),
             "seconds": seconds,
             "tracebacks": log.count("Traceback"),
             "log": log[-1500:] if "Traceback" in log else "",
@@ -128,7 +128,7 @@ def project(
         lease_seconds=setting.lease,
         beat_seconds=setting.lease / 4,
         reserve_minimum=setting.reserve,
-        seed_sentences=min(100, setting.sentences // 10),
+        seed_sentences=setting.sentences // 6,
         retrain_after=setting.retrain_after,
         low_water=setting.low_water,
         draw={"budget": setting.budget, "near_duplicates": None},
@@ -153,21 +153,22 @@ async def load(
     people = [asyncio.create_task(one.work(over)) for one in crowd]
     plan: list[Callable[[], Any]] = [service.kill_server, service.kill_worker] * setting.kills
     places = [(n + 0.5) / len(plan) * setting.sentences for n in range(len(plan))]
-    restarts, steps, workers, quiet = list[float](), Counter[str](), 0, 0.0
+    down, steps, workers, quiet = list[tuple[float, float]](), Counter[str](), 0, 0
     killed = 0
     while time.perf_counter() - began < setting.limit:
-        done, left = await asyncio.to_thread(progress, project)
+        done, left, trained = await asyncio.to_thread(progress, project)
         if killed < len(plan) and done >= places[killed]:
             at = await asyncio.to_thread(step, project)
+            since = time.perf_counter()
             result = await asyncio.to_thread(plan[killed])
             if plan[killed] == service.kill_server:
-                restarts.append(result)
+                down.append((since, time.perf_counter()))
             else:
                 workers += result
                 steps[at] += 1
             killed += 1
-        quiet = 0.0 if left or done < setting.sentences else quiet + 1
-        if quiet > 3 and killed == len(plan):
+        quiet = 0 if left or done < setting.sentences else quiet + 1
+        if quiet > 2 and killed == len(plan) and trained:
             break
         await asyncio.sleep(1)
         if any(one.done() for one in people):
@@ -175,23 +176,31 @@ async def load(
     over.set()
     await asyncio.gather(*people)
     return {
-        "servers_killed": len(restarts),
+        "servers_killed": len(down),
         "workers_killed": workers,
         "worker_was_at": dict(steps),
-        "restart_seconds": statistics.mean(restarts) if restarts else None,
+        "down": down,
     }
 
 
-def times(journals: Sequence[Journal]) -> dict[str, Any]:
-    """How long things took, and what came back."""
+def times(journals: Sequence[Journal], *, down: Sequence[tuple[float, float]]) -> dict[str, Any]:
+    """How long things took, and what came back. Submits that began while the server was down stand
+    apart: `receipt` counts from the first attempt, restarts included."""
     statuses = sum((one.statuses for one in journals), Counter[int]())
-    submits = [1000 * s for one in journals for s in one.latencies]
+    submits = [
+        1000 * took
+        for one in journals
+        for began, took in one.submits
+        if not any(since <= began <= until for since, until in down)
+    ]
     waits = [1000 * s for one in journals for s in one.waits]
     nexts = [1000 * s for one in journals for s in one.nexts]
     return {
         "submit_p50_ms": statistics.median(submits),
         "submit_p95_ms": p95(submits),
+        "submits_timed": len(submits),
         "receipt_p95_ms": p95(waits),
+        "restart_seconds": statistics.mean(b - a for a, b in down) if down else None,
         "next_p50_ms": statistics.median(nexts),
         "next_p95_ms": p95(nexts),
         "away": sum(one.away for one in journals),
@@ -204,9 +213,7 @@ def p95(values: Sequence[float]) -> float:
     return statistics.quantiles(values, n=20)[-1]
 
 
-def report(
-    args: argparse.Namespace, setting: Setting, *, found: dict[str, dict[str, Any]]
-) -> None:
+def report(args: argparse.Namespace, setting: Setting, *, found: dict[str, dict[str, Any]]) -> None:
     """Print what was found, and the claim as the last line."""
     for name, one in found.items():
         print(name, {key: value for key, value in one.items() if key != "log"})
