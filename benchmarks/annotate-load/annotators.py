@@ -211,4 +211,4 @@ class Annotator:
                 writer.transport.abort()
 
     async def _breathe(self) -> None:
-        await asyncio.sleep(self._rng.uniform(0.2, 0.6))
+        await asyncio.sleep(self._rng.uniform(0.5, 1.5))

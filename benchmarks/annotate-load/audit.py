@@ -12,12 +12,17 @@ from attar.annotate.tables import Annotation, Job, Task
 from attar.annotate.tasks import CANCELLED, DONE, LABELS, OPEN, in_force
 
 
-def audit(project: Project, journals: Sequence[Journal]) -> dict[str, int]:
+def audit(project: Project, journals: Sequence[Journal], *, drained: bool) -> dict[str, int]:
     """What is wrong, and how much there was of it.
 
+    Args:
+        project: after the run.
+        journals: of all annotators.
+        drained: nobody was given anything any more, so that a task that is still open is lost.
+
     Returns:
-        `lost`: answers with a receipt that are not stored as they were sent, and tasks that are
-        still open. `doubled`: answers that are stored twice, more answers to a task than it needs,
+        `lost`: answers with a receipt that are not stored as they were sent, and such tasks.
+        `doubled`: answers that are stored twice, more answers to a task than it needs,
         two of one person, and tasks that ask what another asks. `not_idempotent`: answers that were
         sent again, and not to the same effect. `unknown`: stored answers that nobody sent.
     """
@@ -49,7 +54,8 @@ def audit(project: Project, journals: Sequence[Journal]) -> dict[str, int]:
     for finding in wrong:
         print(f"doctor: {finding.check}: {finding.text}")
     return {
-        "lost": missing + still,
+        "lost": missing + (still if drained else 0),
+        "open": still,
         "doubled": doubled,
         "not_idempotent": sum(not one.idempotent for one in sent.values()),
         "unknown": sum(id not in sent for id in stored),
