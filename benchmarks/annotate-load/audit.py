@@ -81,10 +81,10 @@ def progress(project: Project) -> tuple[int, int, int]:
 
 
 def step(project: Project) -> str:
-    """What the worker is at."""
+    """What the worker is at; empty: nothing."""
     with project.read() as session:
         job = session.scalar(select(Job).where(Job.state == "running").limit(1))
-    return "nothing" if job is None else job.step
+    return "" if job is None else job.step
 
 
 def _same(sent: Sent, row: Annotation | None) -> bool:
