@@ -254,6 +254,9 @@ def report(args: argparse.Namespace, setting: Setting, *, found: dict[str, dict[
     notes = [f"submit p95 {ms:.0f} ms on {name}" for name, ms in latencies.items()]
     if left:
         notes.append(f"when time was up {left} tasks were open, which does not count as lost")
+    cores = os.cpu_count() or 1
+    if (busy := max(one["load_average"][1] for one in found.values())) > 2 * cores:
+        notes.append(f"beside other work (load {busy:.0f} on {cores} processors)")
     if args.only or not args.quick:
         notes += [f"{name} was left out" for name in DATABASES if name not in found]
     line = {
