@@ -69,6 +69,7 @@ AT_LEAST = (
 )
 #: what is judged by its figure, not by a ratio
 BY_FIGURE = (
+    "annotate-load",
     "autodistil-rank",
     "autodistil-students",
     "bonsai-latency",

@@ -34,8 +34,9 @@ def missing() -> str | None:
 
 
 @contextmanager
-def server() -> Iterator[str]:
-    """A fresh server; gives the URL of its database, and leaves nothing behind."""
+def server(*, durable: bool = False) -> Iterator[str]:
+    """A fresh server; gives the URL of its database, and leaves nothing behind. A durable one waits
+    for the disk at each commit, as real ones do."""
     where = programs()
     assert where is not None
     home = Path(tempfile.mkdtemp(prefix="pg-", dir="/tmp"))  # a socket's path must be short
@@ -57,7 +58,8 @@ def server() -> Iterator[str]:
 
     try:
         call("initdb", "-U", "attar", "-A", "trust", "--no-sync", "-E", "UTF8", "--locale=C")
-        options = f"-k {home} -c listen_addresses='' -c fsync=off -c shared_buffers=16MB"
+        fsync = "on" if durable else "off"
+        options = f"-k {home} -c listen_addresses='' -c fsync={fsync} -c shared_buffers=16MB"
         call("pg_ctl", "-w", "-l", str(home / "log"), "-o", options, "start")
         try:
             yield f"postgresql+psycopg://attar@/postgres?host={home}"
