@@ -11,7 +11,7 @@ from attar.annotate import answers, corpus, queue
 from attar.annotate.accounts import add_user
 from attar.annotate.answers import Answer, text_digest
 from attar.annotate.queue import Assignment
-from attar.annotate.settings import Settings
+from attar.annotate.settings import AnnotateConfig
 from attar.annotate.store import Project, state_of
 from attar.annotate.tables import Annotation, SentenceRow
 from attar.annotate.tasks import NewTask, ask
@@ -34,7 +34,7 @@ class Maker(Protocol):
     """Makes a project."""
 
     def __call__(
-        self, settings: Settings | None = None, *, clock: Clock | None = None
+        self, settings: AnnotateConfig | None = None, *, clock: Clock | None = None
     ) -> Project: ...
 
 

@@ -76,14 +76,14 @@ def make_project(
         settings: of the project.
     """
     from attar.annotate import accounts, corpus
-    from attar.annotate.settings import Settings
+    from attar.annotate.settings import AnnotateConfig
     from attar.annotate.store import create_project
     from attar.annotate.tables import BatchRow, PickRow
     from attar.annotate.tasks import NewTask, ask
     from attar.data.segments.cuts import Segmented
     from attar.methods.active_segmentation.arms import uid
 
-    own = Settings(
+    own = AnnotateConfig(
         **({"reserve_fraction": 0.0, "reserve_minimum": 0, "control_share": 0.0} | settings)
     )
     project = create_project(folder, guideline=GUIDELINE, settings=own, name="Thai words")

@@ -29,7 +29,7 @@ from service import Service, running
 
 import postgres
 from attar.annotate import accounts, corpus, drawing
-from attar.annotate.settings import ARMS, Settings
+from attar.annotate.settings import ARMS, AnnotateConfig
 from attar.annotate.store import Project, create_project
 from attar.methods.active_segmentation.made_up import make_up
 
@@ -138,7 +138,7 @@ def project(
     annotator."""
     made = make_up(setting.sentences, seed=SEED)
     words = made.save_dictionary(folder / "words.txt")
-    settings = Settings(
+    settings = AnnotateConfig(
         lease_seconds=setting.lease,
         beat_seconds=setting.lease / 4,
         reserve_minimum=setting.reserve,

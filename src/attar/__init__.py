@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from attar import tokenizer as tokenizer
     from attar.annotate.config import AnnotateServeConfig as AnnotateServeConfig
     from attar.annotate.config import SimulateConfig as SimulateConfig
-    from attar.annotate.settings import Settings as Settings
+    from attar.annotate.settings import AnnotateConfig as AnnotateConfig
     from attar.budget import Budget as Budget
     from attar.budget import Cost as Cost
     from attar.checkpoint import load as load
@@ -89,7 +89,7 @@ _HOMES = MappingProxyType(
     {
         "AnnotateServeConfig": "attar.annotate.config",
         "SimulateConfig": "attar.annotate.config",
-        "Settings": "attar.annotate.settings",
+        "AnnotateConfig": "attar.annotate.settings",
         "Budget": "attar.budget",
         "Cost": "attar.budget",
         "load": "attar.checkpoint",

@@ -13,7 +13,7 @@ from sqlalchemy.engine import make_url
 import postgres
 from annotating import Clock, Maker
 from attar.annotate import accounts
-from attar.annotate.settings import Settings
+from attar.annotate.settings import AnnotateConfig
 from attar.annotate.store import Project, create_project, open_project
 from attar.annotate.tables import ProjectRow
 
@@ -69,7 +69,7 @@ def make(
     opened: list[Project] = []
     numbers = count()
 
-    def create(settings: Settings | None = None, *, clock: Clock | None = None) -> Project:
+    def create(settings: AnnotateConfig | None = None, *, clock: Clock | None = None) -> Project:
         folder, database = tmp_path / f"project{next(numbers)}", blank[1]
         shutil.copytree(blank[0], folder)
         if database is not None:

@@ -20,14 +20,16 @@ from attar.annotate.loading import load_study
 from attar.annotate.policies import ask_reviewers
 from attar.annotate.queue import Assignment
 from attar.annotate.refusals import Conflict, Forbidden, Unknown
-from attar.annotate.settings import Settings
+from attar.annotate.settings import AnnotateConfig
 from attar.annotate.store import Project, state_of
 from attar.annotate.tables import Adjudication, Draft, Task
 from attar.annotate.tasks import replay
 from attar.errors import DataError
 from attar.methods.active_segmentation.study import resolved
 
-PLAIN = Settings(reserve_fraction=0.0, reserve_minimum=0, control_share=0.0, overlap_share=0.0)
+PLAIN = AnnotateConfig(
+    reserve_fraction=0.0, reserve_minimum=0, control_share=0.0, overlap_share=0.0
+)
 
 
 def given(project: Project, who: str = "ann") -> Assignment:

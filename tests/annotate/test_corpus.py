@@ -15,7 +15,7 @@ from attar.annotate.drawing import draw
 from attar.annotate.loading import load_study
 from attar.annotate.policies import import_answers
 from attar.annotate.refusals import Conflict
-from attar.annotate.settings import Settings
+from attar.annotate.settings import AnnotateConfig
 from attar.annotate.store import Project, state_of
 from attar.annotate.tables import PickRow, SentenceRow, Task
 from attar.data.segments.cuts import Segmented
@@ -23,7 +23,7 @@ from attar.errors import DataError
 from attar.methods.active_segmentation.arms import backfill, random_order
 from attar.methods.active_segmentation.study import test_set as labelled_reserve
 
-SMALL = Settings(
+SMALL = AnnotateConfig(
     reserve_fraction=0.2,
     reserve_minimum=0,
     seed_sentences=5,

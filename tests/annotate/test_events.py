@@ -13,7 +13,7 @@ from attar.annotate.events import change_guideline, change_settings, events_of, 
 from attar.annotate.loading import load_study
 from attar.annotate.policies import apply_policy
 from attar.annotate.refusals import Conflict
-from attar.annotate.settings import Settings
+from attar.annotate.settings import AnnotateConfig
 from attar.annotate.store import Project, State, state_of
 from attar.data.segments.cuts import tokens_of
 from attar.errors import ConfigError
@@ -21,7 +21,7 @@ from attar.methods.active_segmentation.events import Event, revisions
 from attar.methods.active_segmentation.rules import Rule, join_prefix
 from attar.methods.active_segmentation.study import resolved
 
-SMALL = Settings(
+SMALL = AnnotateConfig(
     reserve_fraction=0.2,
     reserve_minimum=0,
     seed_sentences=5,
@@ -47,9 +47,9 @@ def labelled(make: Maker) -> Project:
 def test_of_two_administrators_the_second_is_told(make: Maker) -> None:
     project = labelled(make)
     seen = state(project)
-    change_settings(project, expected=seen.revision, settings=Settings(per_arm=7))
+    change_settings(project, expected=seen.revision, settings=AnnotateConfig(per_arm=7))
     for late in (
-        lambda: change_settings(project, expected=seen.revision, settings=Settings()),
+        lambda: change_settings(project, expected=seen.revision, settings=AnnotateConfig()),
         lambda: change_guideline(project, version="g2", text="", expected=seen.revision),
     ):
         with pytest.raises(Conflict, match="somebody else has changed"):
@@ -143,7 +143,7 @@ def test_guidelines_side_by_side_need_a_segmenter_that_tells_them_apart(
         change_guideline(project, version="g2", text="", expected=now.revision, policy="tag")
     assert state(project) == now
     with pytest.raises(ConfigError, match="refits"):
-        Settings(refits=5, segmenter={"solver": "crfsuite"})
+        AnnotateConfig(refits=5, segmenter={"solver": "crfsuite"})
 
 
 def test_a_rule_is_stored_as_it_is(make: Maker) -> None:

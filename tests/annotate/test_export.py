@@ -14,7 +14,7 @@ from attar.annotate.events import change_guideline
 from attar.annotate.exporting import export_labels, export_project, read_export
 from attar.annotate.loading import load_study
 from attar.annotate.points import load_points
-from attar.annotate.settings import Settings
+from attar.annotate.settings import AnnotateConfig
 from attar.annotate.standing import status_of
 from attar.annotate.store import Project
 from attar.data.segments.formats import read_segments
@@ -23,7 +23,7 @@ from attar.methods.active_segmentation.curves import rows
 from attar.methods.active_segmentation.measuring import history
 from attar.methods.active_segmentation.study import test_set as labelled_reserve
 
-SETTINGS = Settings(
+SETTINGS = AnnotateConfig(
     reserve_fraction=0.2,
     reserve_minimum=0,
     seed_sentences=5,

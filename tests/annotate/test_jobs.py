@@ -19,7 +19,7 @@ from attar.annotate.event import set_strategy
 from attar.annotate.events import change_guideline, events_of
 from attar.annotate.loading import load_study
 from attar.annotate.refusals import Busy
-from attar.annotate.settings import Settings
+from attar.annotate.settings import AnnotateConfig
 from attar.annotate.standing import status_of
 from attar.annotate.store import Project, open_project, state_of
 from attar.annotate.tables import ModelRow, ProjectRow, Score, SentenceRow
@@ -27,7 +27,7 @@ from attar.annotate.tasks import NewTask, ask
 from attar.annotate.training import STEPS
 from attar.errors import ConfigError
 
-QUICK = Settings(
+QUICK = AnnotateConfig(
     reserve_fraction=0.1,
     reserve_minimum=0,
     seed_sentences=4,
@@ -39,7 +39,7 @@ QUICK = Settings(
 )
 
 
-def begun(make: Maker, settings: Settings = QUICK) -> Project:
+def begun(make: Maker, settings: AnnotateConfig = QUICK) -> Project:
     """A project with a few labels of each arm."""
     project = filled(make(settings), 60)
     refill(project)

@@ -7,9 +7,9 @@ import pytest
 from annotating import Clock, Maker, answer_to, ask_all, filled
 from attar.annotate import answers, queue
 from attar.annotate.refusals import Conflict, Forbidden, Unknown
-from attar.annotate.settings import Settings
+from attar.annotate.settings import AnnotateConfig
 
-NO_RESERVE = Settings(reserve_fraction=0.0, reserve_minimum=0, control_share=0.0)
+NO_RESERVE = AnnotateConfig(reserve_fraction=0.0, reserve_minimum=0, control_share=0.0)
 
 
 def test_a_task_goes_to_one_person_and_back_to_the_same(make: Maker) -> None:

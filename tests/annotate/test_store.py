@@ -15,12 +15,12 @@ from attar.annotate.backups import back_up, restore, upgrade
 from attar.annotate.checks import examine, problems
 from attar.annotate.migrations import head
 from attar.annotate.refusals import Busy
-from attar.annotate.settings import Settings
+from attar.annotate.settings import AnnotateConfig
 from attar.annotate.store import create_project, next_sequence, open_project, state_of
 from attar.annotate.tables import Base
 from attar.errors import CompatibilityError, ConfigError, DataError
 
-PLAIN = Settings(reserve_fraction=0.0, reserve_minimum=0)
+PLAIN = AnnotateConfig(reserve_fraction=0.0, reserve_minimum=0)
 
 
 def test_the_migrations_make_the_tables(make: Maker) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 from attar.annotate import accounts, answers, corpus, drawing, jobs, queue
 from attar.annotate.answers import Answer, text_digest
 from attar.annotate.events import change_settings
-from attar.annotate.settings import ARMS, Settings
+from attar.annotate.settings import ARMS, AnnotateConfig
 from attar.annotate.store import Project, create_project, state_of
 from attar.artefacts import expanded
 from attar.methods.active_segmentation.annotators import Annotator
@@ -31,7 +31,7 @@ WORDS = "words.txt"
 _SENTENCES, _RESERVED, _ROUNDS = 1000, 150, 5
 #: characters of a batch; what else the demo does otherwise than a new project
 _BUDGET = 1500
-_SETTINGS = Settings(
+_SETTINGS = AnnotateConfig(
     reserve_minimum=_RESERVED,
     seed_sentences=25,
     evaluation_share=0.5,
@@ -81,7 +81,7 @@ def make_demo(
             jobs.ask_for(project, reason="the demo")
             jobs.work(project, once=True)
             logger.info("round %d of %d: %d answers", number, _ROUNDS, count)
-        usual = Settings()
+        usual = AnnotateConfig()
         _change(
             project,
             replace(settings, low_water=usual.low_water, retrain_after=usual.retrain_after),
@@ -127,7 +127,7 @@ def _label(
     return count
 
 
-def _change(project: Project, settings: Settings) -> None:
+def _change(project: Project, settings: AnnotateConfig) -> None:
     with project.read() as session:
         expected = state_of(session).revision
     change_settings(project, expected=expected, settings=settings)

@@ -9,7 +9,7 @@ from attar.annotate import corpus
 from attar.annotate.changes import parse_changes, parse_rule
 from attar.annotate.events import change_guideline, change_settings, events_of, log_event
 from attar.annotate.records import recorded
-from attar.annotate.settings import ARMS, Settings
+from attar.annotate.settings import ARMS, AnnotateConfig
 from attar.annotate.store import Project, open_project, state_of
 from attar.annotate.tables import Arm
 from attar.errors import ConfigError, DataError, did_you_mean
@@ -150,13 +150,13 @@ def read_text(file: str | Path) -> str:
         ) from None
 
 
-def changed(settings: Settings, changes: Mapping[str, Any]) -> Settings:
+def changed(settings: AnnotateConfig, changes: Mapping[str, Any]) -> AnnotateConfig:
     """Settings with some new values, wherever each has its place.
 
     Raises:
         ConfigError: there is no such setting, or it cannot have the value.
     """
-    own = {one.name for one in fields(Settings)} - {*_HOLDERS}
+    own = {one.name for one in fields(AnnotateConfig)} - {*_HOLDERS}
     holders = {
         name: key for key, kind in _HOLDERS.items() for name in (f.name for f in fields(kind))
     }

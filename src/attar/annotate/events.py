@@ -9,7 +9,7 @@ from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
 
 from attar.annotate.refusals import Conflict
-from attar.annotate.settings import Settings
+from attar.annotate.settings import AnnotateConfig
 from attar.annotate.store import Project, State, bump_revision, state_of
 from attar.annotate.tables import EventRow, Guideline, Job, ProjectRow
 from attar.errors import ConfigError, require
@@ -73,7 +73,7 @@ def events_of(session: Session) -> tuple[Event, ...]:
 
 
 def change_settings(
-    project: Project, *, expected: int, settings: Settings, event: Event | None = None
+    project: Project, *, expected: int, settings: AnnotateConfig, event: Event | None = None
 ) -> State:
     """Replace the settings. Once there are labels, what changes for models, arms or annotators is
     logged.
@@ -207,7 +207,7 @@ def guideline_text(session: Session, version: str) -> str:
     return "" if row is None else row.text
 
 
-def _noted(before: Settings, after: Settings) -> list[Event]:
+def _noted(before: AnnotateConfig, after: AnnotateConfig) -> list[Event]:
     """An event for each kind of change."""
     found = []
     for kind, names in _LOGGED.items():

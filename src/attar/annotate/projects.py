@@ -13,7 +13,7 @@ from attar.annotate.events import events_of
 from attar.annotate.overview import overview
 from attar.annotate.records import recorded
 from attar.annotate.results import curve
-from attar.annotate.settings import Settings
+from attar.annotate.settings import AnnotateConfig
 from attar.annotate.store import create_project, open_project
 from attar.annotate.tables import Snapshot
 from attar.data.segments.streams import Offsets
@@ -31,7 +31,7 @@ def init(
     name: str | None = None,
     guideline: str | Path | None = None,
     seed: int = 13,
-    config: Settings = Settings(),
+    config: AnnotateConfig = AnnotateConfig(),
     drawing: DrawConfig = DrawConfig(),
     segmenter: SegmenterConfig = SegmenterConfig(),
 ) -> Run:

@@ -10,7 +10,7 @@ ARMS = ("random", "active")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Settings:
+class AnnotateConfig:
     """The settings of a project; those of drawing and of the segmenter are plain JSON, which
     `DrawConfig` and `SegmenterConfig` check."""
 
@@ -114,7 +114,7 @@ class Settings:
         return asdict(self)
 
     @classmethod
-    def from_json(cls, stored: Mapping[str, Any]) -> "Settings":
+    def from_json(cls, stored: Mapping[str, Any]) -> "AnnotateConfig":
         """What was stored.
 
         Raises:

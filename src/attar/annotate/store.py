@@ -25,7 +25,7 @@ from sqlalchemy.orm import Session, sessionmaker
 
 from attar.annotate.migrations import head, known, revision_of, upgrade_schema
 from attar.annotate.refusals import Busy, Conflict
-from attar.annotate.settings import ARMS, Settings
+from attar.annotate.settings import ARMS, AnnotateConfig
 from attar.annotate.tables import Arm, Guideline, ProjectRow
 from attar.artefacts import expanded, make_folder
 from attar.errors import CompatibilityError, ConfigError, DataError
@@ -111,7 +111,7 @@ class State:
 
     name: str
     seed: int
-    settings: Settings
+    settings: AnnotateConfig
     revision: int
     guideline: str
     sequence: int
@@ -126,7 +126,7 @@ def state_of(session: Session) -> State:
     return State(
         name=row.name,
         seed=row.seed,
-        settings=Settings.from_json(row.settings),
+        settings=AnnotateConfig.from_json(row.settings),
         revision=row.revision,
         guideline=row.guideline,
         sequence=row.sequence,
@@ -149,7 +149,7 @@ def create_project(
     database: str | None = None,
     name: str | None = None,
     guideline: str = "",
-    settings: Settings | None = None,
+    settings: AnnotateConfig | None = None,
     seed: int = 13,
 ) -> Project:
     """Make a project and open it.
@@ -297,7 +297,9 @@ def bump_revision(session: Session, *, expected: int) -> None:
         )
 
 
-def _fill(project: Project, *, name: str, text: str, settings: Settings | None, seed: int) -> None:
+def _fill(
+    project: Project, *, name: str, text: str, settings: AnnotateConfig | None, seed: int
+) -> None:
     try:
         if inspect(project.engine).get_table_names():
             raise ConfigError(
@@ -318,7 +320,7 @@ def _fill(project: Project, *, name: str, text: str, settings: Settings | None, 
                 id=1,
                 name=name,
                 seed=seed,
-                settings=(settings or Settings()).to_json(),
+                settings=(settings or AnnotateConfig()).to_json(),
                 revision=1,
                 guideline="g1",
                 sequence=0,

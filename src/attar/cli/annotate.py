@@ -10,7 +10,7 @@ from cyclopts import App, Group, Parameter
 from attar import annotate
 from attar.annotate import printing
 from attar.annotate.config import AnnotateServeConfig
-from attar.annotate.settings import Settings
+from attar.annotate.settings import AnnotateConfig
 from attar.cli.annotate_log import event_add as event_add
 from attar.cli.annotate_log import event_list as event_list
 from attar.cli.annotate_log import user_add as user_add
@@ -61,8 +61,8 @@ def init(
     guideline: Path | None = None,
     seed: int = 13,
     config: Annotated[
-        Settings, Parameter(name="*", group=_PROJECT, parse=_OF_PROJECT)
-    ] = Settings(),
+        AnnotateConfig, Parameter(name="*", group=_PROJECT, parse=_OF_PROJECT)
+    ] = AnnotateConfig(),
     drawing: Annotated[DrawConfig, Parameter(name="*", group=_DRAWING)] = DrawConfig(),
     segmenter: Annotated[
         SegmenterConfig, Parameter(name="*", group=_SEGMENTER, parse=_OF_SEGMENTER)
