@@ -39,7 +39,6 @@ from attar.methods.active_segmentation.picks import DrawConfig, Pick, Sentence
 from attar.methods.active_segmentation.study import Study, StudyConfig, resolved
 
 FORMAT = 1
-FILES = ("sentences", "annotations", "labels", "picks", "events", "points")
 
 
 def export_project(project: Project, *, output: str | Path) -> Path:

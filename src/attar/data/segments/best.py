@@ -58,7 +58,7 @@ def write(rows: Iterable[Segmented], path: Path, *, options: Options) -> None:
     Raises:
         DataError: a sentence holds `|`, a tag or a line end, or is not segmented.
     """
-    _write(rows, path, "best", _BEST, options)
+    _write(rows, path, name="best", labels=_BEST, options=options)
 
 
 def write_vistec(rows: Iterable[Segmented], path: Path, *, options: Options) -> None:
@@ -67,7 +67,7 @@ def write_vistec(rows: Iterable[Segmented], path: Path, *, options: Options) -> 
     Raises:
         DataError: a sentence holds `|`, a tag or a line end, or is not segmented.
     """
-    _write(rows, path, "vistec", _VISTEC, options)
+    _write(rows, path, name="vistec", labels=_VISTEC, options=options)
 
 
 @dataclass
@@ -178,7 +178,7 @@ def _read(path: Path, labels: tuple[str, ...], report: Report) -> Iterator[Segme
 
 
 def _write(
-    rows: Iterable[Segmented], path: Path, name: str, labels: tuple[str, ...], options: Options
+    rows: Iterable[Segmented], path: Path, *, name: str, labels: tuple[str, ...], options: Options
 ) -> None:
     with writing(path) as out:
         for number, row in enumerate(rows, 1):

@@ -4,7 +4,7 @@ They differ behind the first character beyond U+FFFF, such as an emoji. Which th
 the text that a span covers, where the file gives it, or else by which of the two makes sense.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 from typing import Literal
@@ -73,7 +73,8 @@ class Counting:
             for s in spans
         ]
         as_units = [span for span in moved if _fits(span, text)]
-        unit: Unit = self._told(spans, as_points, as_units, text, where)
+        fit: dict[Unit, list[Span]] = {"codepoint": as_points, "utf16": as_units}
+        unit: Unit = self._told(spans, fit, text=text, where=where)
         if unit == "utf16":
             self._report.note(_NOTE, where=where)
             return as_units
@@ -82,12 +83,11 @@ class Counting:
     def _told(
         self,
         spans: Sequence[Span],
-        as_points: list[Span],
-        as_units: list[Span],
+        fit: Mapping[Unit, list[Span]],
+        *,
         text: str,
         where: str,
     ) -> Unit:
-        fit: dict[Unit, list[Span]] = {"codepoint": as_points, "utf16": as_units}
         possible: list[Unit] = [
             unit
             for unit in _UNITS
@@ -95,7 +95,7 @@ class Counting:
         ]
         if not possible:
             raise _misfit(spans, text, _NAMES[self._offsets], where)
-        if len(possible) == 2 and as_points != as_units:
+        if len(possible) == 2 and fit["codepoint"] != fit["utf16"]:
             possible = [unit for unit in possible if _tiles(fit[unit], text)] or possible
             if len(possible) == 2:
                 raise DataError(

@@ -9,7 +9,7 @@ are reported, and the root of the sum of their squares.
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from itertools import pairwise
 from typing import Any
 
@@ -323,11 +323,6 @@ def points_of(rows: Iterable[Mapping[str, Any]]) -> list[Point]:
             )
         )
     return found
-
-
-def relabelled(points: Iterable[Point], *, epoch: int) -> list[Point]:
-    """The same points as another epoch's, after their history was scored anew."""
-    return [replace(point, epoch=epoch) for point in points]
 
 
 def _by_cost(points: Sequence[Point], axis: str) -> list[Point]:
