@@ -19,13 +19,13 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from common import finish, parse
-from pythainlp import word_tokenize
 
 from attar import artefacts
 from attar.data.segments.cuts import Segmented
 from attar.data.segments.formats import read_segments
 from attar.evaluation.segmentation import Counts, count, oov_recall, total, word_f1
 from attar.methods.active_segmentation import Segmenter, SegmenterConfig, fit
+from attar.methods.active_segmentation.engines import load_engine
 
 TARGET, FASTER = 8.0, 10.0
 HELD_OUT = 0.05
@@ -148,22 +148,8 @@ def trained(rows: list[Segmented], *, kind: Any, quick: bool) -> tuple[Segmenter
 
 def peer(name: str) -> Engine:
     """An engine of pythainlp, as cuts."""
-
-    def cut(texts: list[str]) -> list[list[int]]:
-        return [located(text, word_tokenize(text, engine=name)) for text in texts]
-
-    return cut
-
-
-def located(text: str, tokens: list[str]) -> list[int]:
-    """Where tokens begin and end; some engines change a text, or leave white space out."""
-    edges, at = set[int](), 0
-    for token in tokens:
-        place = text.find(token, at)
-        if place >= 0:
-            at = place + len(token)
-            edges |= {place, at}
-    return sorted(edges - {0, len(text)})
+    engine = load_engine(name)
+    return lambda texts: [engine(text) for text in texts]
 
 
 def scored(cut: Engine, rows: list[Segmented], known: set[str]) -> dict[str, float]:

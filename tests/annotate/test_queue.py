@@ -3,11 +3,14 @@
 import uuid
 
 import pytest
+from sqlalchemy import select
 
 from annotating import Clock, Maker, answer_to, ask_all, filled
 from attar.annotate import answers, queue
 from attar.annotate.refusals import Conflict, Forbidden, Unknown
 from attar.annotate.settings import AnnotateConfig
+from attar.annotate.tables import Draft, Task
+from attar.methods.active_segmentation.engines import load_engine
 
 NO_RESERVE = AnnotateConfig(reserve_fraction=0.0, reserve_minimum=0, control_share=0.0)
 
@@ -115,3 +118,21 @@ def test_who_is_not_there_gets_nothing(make: Maker) -> None:
     with pytest.raises(Forbidden):
         queue.next_task(project, annotator="nobody")
     assert queue.next_task(project, annotator="ann") is None
+
+
+def test_before_there_is_a_model_an_engine_suggests(make: Maker) -> None:
+    project = filled(make(AnnotateConfig(cold_start="newmm", evaluation_share=0)), 6)
+    asked, bare = ask_all(project, 2)
+    with project.write() as session:
+        session.get_one(Task, bare).prefill = False
+    given = {}
+    for name in ("ann", "bob"):
+        task = queue.next_task(project, annotator=name)
+        assert task is not None
+        given[task.task] = task
+    assert given[asked].cuts == load_engine("newmm")(given[asked].text)
+    assert given[bare].cuts is None
+    with project.read() as session:
+        assert (
+            session.scalars(select(Draft).where(Draft.task == asked)).one().prefill_model == "newmm"
+        )

@@ -14,6 +14,7 @@ from attar.annotate.store import Project, State, bump_revision, state_of
 from attar.annotate.tables import EventRow, Guideline, Job, ProjectRow
 from attar.errors import ConfigError, require
 from attar.methods.active_segmentation.config import SegmenterConfig
+from attar.methods.active_segmentation.engines import load_engine
 from attar.methods.active_segmentation.events import Event, Kind, Policy
 from attar.methods.active_segmentation.rules import Rule
 
@@ -23,7 +24,7 @@ _LOGGED: Mapping[Kind, tuple[str, ...]] = MappingProxyType(
     {
         "hyper.change": ("segmenter",),
         "strategy.change": ("draw",),
-        "prefill.change": ("prefill", "prefill_none_share"),
+        "prefill.change": ("prefill", "prefill_none_share", "cold_start"),
     }
 )
 #: state of a job that waits for the worker
@@ -85,8 +86,11 @@ def change_settings(
         event: goes into the log in place of what would be noted by itself.
 
     Raises:
+        ConfigError: the engine for the cold start is not installed.
         Conflict: somebody else has changed settings or guideline since.
     """
+    if settings.cold_start is not None:
+        load_engine(settings.cold_start)
     with project.write() as session:
         before, now = state_of(session), project.clock()
         bump_revision(session, expected=expected)

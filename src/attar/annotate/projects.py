@@ -19,6 +19,7 @@ from attar.annotate.tables import Snapshot
 from attar.data.segments.streams import Offsets
 from attar.methods.active_segmentation.config import SegmenterConfig
 from attar.methods.active_segmentation.drawing import DrawConfig
+from attar.methods.active_segmentation.engines import load_engine
 from attar.methods.active_segmentation.events import Event
 from attar.report.record import Run
 
@@ -73,6 +74,8 @@ def init(
                 "password": password,
             }
             return run
+        if config.cold_start is not None:
+            load_engine(config.cold_start)  # says now what is not installed
         with create_project(
             project, database=database, name=name, guideline=text, settings=stored, seed=seed
         ) as opened:

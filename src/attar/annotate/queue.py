@@ -4,6 +4,7 @@ A task is leased to one person at a time for each answer that it needs; a lease 
 of life ends, and the task goes to the next. Whoever asks again gets the same task back.
 """
 
+import logging
 import uuid
 from dataclasses import dataclass
 
@@ -26,7 +27,10 @@ from attar.annotate.tables import (
 )
 from attar.annotate.tasks import FLAGGED, LABELS, OPEN, VOID, in_force
 from attar.data.segments.cuts import check
-from attar.errors import DataError
+from attar.errors import AttarError, DataError
+from attar.methods.active_segmentation.engines import load_engine
+
+logger = logging.getLogger(__name__)
 
 REVIEWERS = ("reviewer", "admin")
 #: seconds between two leases of one person, at least
@@ -341,7 +345,7 @@ def _assignment(
     text = _text(session, task)
     draft = session.get(Draft, (task.id, user.name))
     if draft is None:
-        cuts, model = _prefill(session, task, state)
+        cuts, model = _prefill(session, task, text=text, state=state)
         draft = Draft(
             task=task.id,
             annotator=user.name,
@@ -375,12 +379,28 @@ def _assignment(
     )
 
 
-def _prefill(session: Session, task: Task, state: State) -> tuple[list[int] | None, str | None]:
-    """The cuts of the model in force, and its run's name; None: the task begins without any."""
-    if not (task.prefill and state.settings.prefill) or state.ranking is None:
+def _prefill(
+    session: Session, task: Task, *, text: str, state: State
+) -> tuple[list[int] | None, str | None]:
+    """The cuts of the model in force, and its run's name; before there is one, those of the engine
+    for the cold start; None: the task begins without any."""
+    if not (task.prefill and state.settings.prefill):
         return None, None
+    if state.ranking is None:
+        return _first_cuts(text, state.settings.cold_start)
     score = session.get(Score, (state.ranking, task.sentence))
     return (None, None) if score is None else (score.cuts, str(state.ranking))
+
+
+def _first_cuts(text: str, engine: str | None) -> tuple[list[int] | None, str | None]:
+    """The cuts of an engine, and its name."""
+    if engine is None:
+        return None, None
+    try:
+        return list(load_engine(engine)(text)), engine
+    except AttarError as error:  # not installed here: people go on working
+        logger.warning("%s; tasks begin without cuts", error)
+        return None, None
 
 
 def _answers(session: Session, task: Task) -> tuple[Others, ...]:

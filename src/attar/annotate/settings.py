@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 from attar.errors import DataError, check_types, require
+from attar.methods.active_segmentation.engines import ENGINES
 
 ARMS = ("random", "active")
 
@@ -44,6 +45,9 @@ class AnnotateConfig:
     """Show the cuts of the model in force, for annotators to correct."""
     prefill_none_share: float = 0.05
     """Share of tasks that begin without cuts, to see how far the model's bind people."""
+    cold_start: str | None = None
+    """An engine of PyThaiNLP, such as newmm or deepcut, whose cuts are shown as long as there is no
+    model. Unset: people begin without any, and are not bound to the guideline of another."""
     retrain_after: int = 50
     """New annotations after which the models are trained again; 0: only when asked to."""
     retrain_characters: int = 0
@@ -106,6 +110,8 @@ class AnnotateConfig:
             f"less than lease_seconds ({self.lease_seconds})",
         )
 
+        known = self.cold_start is None or self.cold_start in ENGINES
+        require(known, "cold_start", self.cold_start, f"one of {', '.join(ENGINES)}, or none")
         weighed = self.refits == 0 or self.segmenter.get("solver", "own") == "own"
         require(weighed, "refits", self.refits, "0 with the solver crfsuite, which weighs nothing")
 
