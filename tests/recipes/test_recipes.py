@@ -9,7 +9,8 @@ import pytest
 
 import attar
 import scene
-from attar import completion
+from attar import annotate, completion
+from attar.annotate import printing
 from attar.cli import codec, distill, draft, generate, heal, pretrain, prune, supernet
 from attar.cli import tokenizer as tokenizer_verbs
 from attar.codec.config import CodecConfig
@@ -36,7 +37,9 @@ SUPERNETS = sorted(
 COMPRESSORS = sorted(name for name in recipes() if name.startswith("compressor/"))
 #: for two: shape and training, and the first stage
 FIRST_STAGES = sorted(name for name in recipes() if name.startswith("spactor/"))
-ALL = sorted({*recipes()} - {*DRAFTS, *SUPERNETS, *COMPRESSORS, *FIRST_STAGES})
+#: for three: what is simulated, how batches are drawn, and what is trained
+SIMULATIONS = sorted(name for name in recipes() if name.startswith("active_segmentation/"))
+ALL = sorted({*recipes()} - {*DRAFTS, *SUPERNETS, *COMPRESSORS, *FIRST_STAGES, *SIMULATIONS})
 
 
 def config_class(name: str) -> type:
@@ -202,6 +205,34 @@ def test_a_recipe_of_two_stages_is_read_alike(name: str, monkeypatch: pytest.Mon
         assert usual == value, key
 
 
+@pytest.mark.parametrize("name", SIMULATIONS)
+def test_a_recipe_of_a_simulation_is_read_alike(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[dict[str, Any]] = []
+
+    def capture(data: Any, **options: Any) -> Run:
+        seen.append(options)
+        return Run("captured", details={"warnings": []})
+
+    verb = annotate.simulate
+    monkeypatch.setattr(annotate, "simulate", capture)
+    monkeypatch.setattr(printing, "simulate_text", lambda _: "")
+    typed = ["--data", "gold.txt", "-o", "x"]
+    assert run(["annotate", "simulate", "--config", name, *typed]) == 0
+    assert run(["run", name, *typed]) == 0
+    assert seen[0] == seen[1]
+    options = read_recipe(name)
+    assert options.pop("verb") == "annotate simulate"
+    given = {"data": "gold.txt", "output_dir": "x"}
+    called = completed(verb, options, given=given, source=name)
+    for key in ("config", "drawing", "segmenter"):
+        assert seen[0][key] == called[key], key
+    for key, value in options.items():
+        parts = [seen[0][part] for part in ("config", "drawing", "segmenter")]
+        holder = next(part for part in parts if hasattr(part, key))
+        read = getattr(holder, key)
+        assert (list(read) if isinstance(read, tuple) else read) == value, key
+
+
 @pytest.mark.parametrize("name", ALL)
 def test_values_have_the_type_of_their_field(name: str) -> None:
     options = read_recipe(name)
@@ -246,7 +277,7 @@ def test_numbers_are_read_as_on_the_command_line(
     assert (read, type(read)) == (value, type(value))
 
 
-@pytest.mark.parametrize("name", [*ALL, *DRAFTS, *FIRST_STAGES])
+@pytest.mark.parametrize("name", [*ALL, *DRAFTS, *FIRST_STAGES, *SIMULATIONS])
 def test_it_says_what_it_gives(name: str) -> None:
     assert recipes()[name].read_text(encoding="utf-8").startswith("# ")
 
