@@ -45,6 +45,8 @@ OWN = {
 }
 #: for the others less is better
 AT_LEAST = (
+    "active-boundary",
+    "active-events",
     "autodistil-rank",
     "autodistil-students",
     "bonsai-speed",
@@ -58,6 +60,7 @@ AT_LEAST = (
     "export",
     "mos-gap",
     "mos-translation",
+    "segmenter",
     "serve-load",
     "speculative-llm",
     "speculative-speed",
@@ -78,6 +81,7 @@ BY_FIGURE = (
     "mos-gap",
     "mos-translation",
     "ngram-store",
+    "segmenter",
     "serve-fuzz",
     "walloc-learning",
     "walloc-rd",
