@@ -23,7 +23,6 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import torch
-import yaml
 from common import finish, kept_rows, parse
 from compressing import (
     Answers,
@@ -45,9 +44,7 @@ from attar import artefacts, checkpoint
 from attar.conversion.export import export
 from attar.data.labelled.load import load_labelled
 from attar.data.labelled.task import Task
-from attar.data.vocabulary import learn
 from attar.distillation.config import CompressorConfig
-from attar.errors import BudgetError, ConfigError
 from attar.evaluation.flips import agreement, chance_level, kept, kept_above_chance
 from attar.methods.distiller.config import DistillConfig
 from attar.recipes import configured
@@ -84,12 +81,6 @@ class Job:
     def rows(self) -> tuple[Any, Task]:
         """Documents and task."""
         return load_labelled(rows_of(self.name, self.data, self.most))
-
-    @cached_property
-    def largest_vocabulary(self) -> int:
-        """Entries that its texts are enough for, at most as many as the teacher has."""
-        texts = texts_of(self.rows[0]["train"])
-        return learn(texts, self.teacher[0].config.vocab_size, kind="bpe")[0].get_vocab_size()
 
     @property
     def context(self) -> int:
@@ -140,40 +131,6 @@ def _planned(job: Job, system: str, budget: float, **options: Any) -> Path:
     return job.distil(folder, budget=f"bytes<={budget}MB", compressor=chosen)
 
 
-def uniform(job: Job, budget: float) -> Path:
-    """The teacher's shape, each width times the largest factor within the budget, and a tokenizer
-    of its own."""
-    folder = job.folder("uniform", budget)
-    whole = job.teacher[0].config
-    for percent in range(60, 1, -1):
-        factor = percent / 100
-        heads = max(1, round(whole.num_attention_heads * factor))
-        size = max(1, round(whole.hidden_size * factor / heads))
-        shape = {
-            "vocab_size": min(max(300, round(whole.vocab_size * factor)), job.largest_vocabulary),
-            "num_attention_heads": heads,
-            "hidden_size": heads * size,
-            "intermediate_size": max(1, round(whole.intermediate_size * factor)),
-            "num_hidden_layers": max(1, round(whole.num_hidden_layers * factor)),
-        }
-        width, neurons = shape["hidden_size"], shape["intermediate_size"]
-        layer = 4 * width**2 + 2 * width * neurons
-        if shape["vocab_size"] * width + shape["num_hidden_layers"] * layer > 1e6 * budget:
-            continue  # its matrices alone are too large
-        space = job.home / "spaces" / f"{percent}.yaml"
-        space.parent.mkdir(parents=True, exist_ok=True)
-        space.write_text(yaml.safe_dump(shape), encoding="utf-8")
-        try:
-            return job.distil(
-                folder,
-                budget=f"bytes<={budget}MB",
-                compressor=CompressorConfig(storage="int8", space=str(space)),
-            )
-        except (BudgetError, ConfigError):  # too large, or a smaller one was interrupted
-            continue
-    raise SystemExit(f"no factor of the teacher takes {budget} MB")
-
-
 def hard(job: Job, budget: float) -> Path:
     """The planned shape, from the labels alone."""
     return job.distil(
@@ -203,7 +160,7 @@ def answers(job: Job, system: str, budget: float, *, threads: int = 1) -> tuple[
         "planned float32": lambda: planned(job, budget, "float32"),
         "least operations": lambda: _planned(job, system, budget, objective="-flops"),
         "probed": lambda: _planned(job, system, budget, objective="pareto", plans=5, probe=PROBE),
-        "uniform": lambda: uniform(job, budget),
+        "uniform": lambda: _planned(job, system, budget, objective="uniform"),
         "hard labels": lambda: hard(job, budget),
     }
     folder = make[system]()

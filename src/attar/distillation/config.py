@@ -24,7 +24,8 @@ class CompressorConfig:
     """Shapes to choose from: default, up to 12 layers, with fine steps at the small end; published,
     10.9 million; or a YAML file."""
     objective: Objective = "flops"
-    """flops: the shape that computes most within the budget, as published; -flops and latency:
+    """flops: the shape that computes most within the budget, as published; uniform: the teacher's,
+    with layers, widths and vocabulary shrunk alike; -flops and latency:
     the one that computes least, or is fastest here, of those that use 95% of the bytes; pareto:
     shapes that no other beats in what they compute, how fast they are and how much they read."""
     search: Method | None = None

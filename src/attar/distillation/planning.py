@@ -7,7 +7,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from transformers import PreTrainedModel, PreTrainedTokenizerFast, RobertaForSequenceClassification
+from transformers import (
+    PretrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerFast,
+    RobertaForSequenceClassification,
+)
 
 from attar.budget import Budget, Cost
 from attar.data.reading import VocabularyFacts, vocabulary_facts
@@ -15,11 +20,12 @@ from attar.data.vocabulary import train_vocabulary
 from attar.distillation import formats
 from attar.distillation.config import BYTES_PER_PARAMETER, CompressorConfig
 from attar.distillation.material import Material
-from attar.errors import BudgetError
+from attar.errors import BudgetError, ConfigError
 from attar.heads import head_options
 from attar.measure.cost import cost_of
 from attar.measure.timing import measure
 from attar.methods.compressor import (
+    EncoderShape,
     EncoderSpace,
     Limits,
     PlanConfig,
@@ -94,12 +100,15 @@ class Planner:
         costs = self.costs(facts)
         if self._is_timed(asked):
             costs = self._timed(space, costs, limits=limits)
+        teacher = self.material.teacher.config
+        objective = self.options.objective
         config = PlanConfig(
-            objective=self.options.objective,
+            objective=objective,
             method=self.options.search,
             cost_model=self.options.cost_model,
             count=self.options.plans,
             seed=self.seed,
+            teacher=shape_of(teacher) if objective == "uniform" else None,
         )
         while True:
             # 1. Search with what tokenizers and files take as far as it is known.
@@ -223,6 +232,30 @@ class Planner:
         with torch.random.fork_rng():
             torch.manual_seed(self.seed)
             return RobertaForSequenceClassification(config)
+
+
+def shape_of(config: PretrainedConfig) -> EncoderShape:
+    """A teacher's shape. Neurons have several names in transformers, and where none is known they
+    are four times the width, as in nearly all encoders.
+
+    Raises:
+        ConfigError: it has no such shape.
+    """
+    names = ("intermediate_size", "hidden_dim", "ffn_dim", "d_ff", "d_inner")
+    neurons = (getattr(config, name, None) for name in names)
+    try:
+        return EncoderShape(
+            vocab_size=config.vocab_size,
+            num_attention_heads=config.num_attention_heads,
+            hidden_size=config.hidden_size,
+            intermediate_size=next(filter(None, neurons), 4 * config.hidden_size),
+            num_hidden_layers=config.num_hidden_layers,
+        )
+    except AttributeError as error:
+        raise ConfigError(
+            f"the objective uniform expects a teacher that is one encoder, found a config of "
+            f"{config.model_type} without {error.name}; take another objective, such as flops"
+        ) from None
 
 
 def shapes_to_time(

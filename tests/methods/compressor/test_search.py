@@ -42,6 +42,8 @@ def milliseconds(shapes: ShapeArrays) -> Array:
     return shapes.num_hidden_layers * (0.1 + 1e-3 * width)
 
 
+TEACHER = EncoderShape(500, 4, 64, 200, 5)
+OBJECTIVES = ("flops", "-flops", "latency", "uniform")
 COSTS = StudentCosts(
     outputs=3,
     tokenizer_bytes=lambda vocabulary: 1000.5 + 20 * vocabulary,
@@ -75,32 +77,71 @@ def usual() -> list[tuple[EncoderShape, ShapeCosts]]:
     ]
 
 
+def left(shape: EncoderShape) -> float:
+    """The smallest share of the teacher, but for what is as large as the space has."""
+    shares = {
+        name: value / TEACHER.to_dict()[name]
+        for name, value in shape.to_dict().items()
+        if name != "num_attention_heads"
+    }
+    most = dict(
+        zip(EncoderShape.__dataclass_fields__, (axis[-1] for axis in SPACE.axes), strict=True)
+    )
+    return min(max(s, 1) if shape.to_dict()[n] == most[n] else s for n, s in shares.items())
+
+
+def test_uniform_shrinks_the_teacher_alike() -> None:
+    space = replace(
+        SPACE,
+        vocab_size=tuple(range(300, 3001, 100)),
+        num_attention_heads=(1,),
+        hidden_size=tuple(range(16, 401, 8)),
+        intermediate_size=tuple(range(16, 1601, 16)),
+        num_hidden_layers=tuple(range(1, 13)),
+    )
+    teacher = EncoderShape(3000, 1, 400, 1600, 12)
+    config = PlanConfig(objective="uniform", teacher=teacher, count=1)
+    quarter = EncoderShape(750, 1, 100, 400, 3)
+    limit = float(COSTS.of(ShapeArrays.of([quarter]), space).bytes.max())
+    (plan,) = search_shapes(space, Limits(bytes=limit), costs=COSTS, config=config)
+    assert 0.22 < plan.fitness <= 0.25
+    assert "of its layers, widths and vocabulary" in plan.why
+    (whole,) = search_shapes(space, Limits(bytes=1e9), costs=COSTS, config=config)
+    assert whole.shape == teacher
+    with pytest.raises(ConfigError, match="teacher must be a shape"):
+        PlanConfig(objective="uniform")
+
+
 def within(limit: float, *, floor: float = 0.0) -> list[tuple[EncoderShape, ShapeCosts]]:
     return [row for row in usual() if floor <= float(row[1].bytes.max()) <= limit]
 
 
 @settings(max_examples=40, deadline=None)
-@given(st.sampled_from(BYTES), st.floats(0.9, 1.1), st.sampled_from(["flops", "-flops", "latency"]))
+@given(st.sampled_from(BYTES), st.floats(0.9, 1.1), st.sampled_from(OBJECTIVES))
 def test_no_encoder_of_the_space_is_better_and_none_overruns_the_budget(
     size: float, factor: float, objective: Any
 ) -> None:
     limit = max(size * factor, BYTES[0])
     most = max(float(costs.bytes.max()) for _, costs in within(limit))
-    floor = 0.0 if objective == "flops" else 0.95 * (limit if most >= 0.95 * limit else most)
+    floor = (
+        0.0
+        if objective in ("flops", "uniform")
+        else 0.95 * (limit if most >= 0.95 * limit else most)
+    )
     rows = within(limit, floor=floor)
-    keys: dict[str, Callable[[ShapeCosts], float]] = {
-        "flops": lambda costs: -float(costs.macs.max()),
-        "-flops": lambda costs: float(costs.macs.max()),
-        "latency": lambda costs: float(np.max(costs.milliseconds or 0)),
+    keys: dict[str, Callable[[EncoderShape, ShapeCosts], float]] = {
+        "flops": lambda _, costs: -float(costs.macs.max()),
+        "-flops": lambda _, costs: float(costs.macs.max()),
+        "latency": lambda _, costs: float(np.max(costs.milliseconds or 0)),
+        "uniform": lambda shape, _: -left(shape),
     }
-    rows.sort(key=lambda row: (keys[objective](row[1]), -float(row[1].bytes.max()), row[0]))
+    rows.sort(key=lambda row: (keys[objective](*row), -float(row[1].bytes.max()), row[0]))
     ranked: dict[tuple[int, ...], EncoderShape] = {}
     for shape, _ in rows:
         key = tuple(value for name, value in shape.to_dict().items() if name != "vocab_size")
         ranked.setdefault(key, shape)
-    plans = search_shapes(
-        SPACE, Limits(bytes=limit), costs=COSTS, config=PlanConfig(objective=objective)
-    )
+    config = PlanConfig(objective=objective, teacher=TEACHER)
+    plans = search_shapes(SPACE, Limits(bytes=limit), costs=COSTS, config=config)
     assert [plan.shape for plan in plans] == list(ranked.values())[:5]
     assert all(plan.bytes <= limit for plan in plans)
 

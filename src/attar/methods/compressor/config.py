@@ -6,13 +6,14 @@ from typing import Literal, get_args
 
 from attar.errors import require
 from attar.methods.compressor.costs import ShapeCosts
-from attar.methods.compressor.space import ShapeArrays
+from attar.methods.compressor.space import EncoderShape, ShapeArrays
 from attar.search.statistics import Array
 
-Objective = Literal["flops", "-flops", "latency", "pareto"]
-"""`flops`: the most compute within the limits, as published. `-flops`, `latency`: the least compute
-or time among the students that use at least 95% of the budget. `pareto`: students of which no other
-has as much compute, takes as little time and reads as much."""
+Objective = Literal["flops", "uniform", "-flops", "latency", "pareto"]
+"""`flops`: the most compute within the limits, as published. `uniform`: the teacher's shape with
+layers, widths and vocabulary shrunk alike, as little as the limits allow. `-flops`, `latency`: the
+least compute or time among the students that use at least 95% of the budget. `pareto`: students of
+which no other has as much compute, takes as little time and reads as much."""
 Score = Callable[[ShapeArrays, ShapeCosts], Array]
 """An objective of one's own, on arrays; the higher, the better; minus infinity leaves one out."""
 Method = Literal["exact", "ga", "nsga2"]
@@ -39,6 +40,7 @@ class PlanConfig:
             aims at a size and may end above it.
         count: how many students.
         seed: of `ga` and `nsga2`.
+        teacher: the shape that `uniform` shrinks.
 
     Raises:
         ConfigError: a value is out of its range, or two do not go together.
@@ -50,6 +52,7 @@ class PlanConfig:
     hard: bool = True
     count: int = 5
     seed: int = 0
+    teacher: EncoderShape | None = None
 
     def __post_init__(self) -> None:
         objective = self.objective
@@ -69,5 +72,7 @@ class PlanConfig:
         fine = not published or objective == "flops"
         require(fine, "objective", objective, "flops with cost_model paper")
         require(self.hard or published, "hard", self.hard, "true unless cost_model is paper")
+        fine = objective != "uniform" or self.teacher is not None
+        require(fine, "teacher", None, "a shape for the objective uniform")
         fine = self.method != "ga" or objective != "pareto"
         require(fine, "method", self.method, "exact or nsga2 for the objective pareto")

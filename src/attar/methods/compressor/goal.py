@@ -1,5 +1,6 @@
 """What a search of students looks for, as functions of arrays of shapes."""
 
+import functools
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -123,12 +124,26 @@ class Goal:
         elif objective == "latency":
             assert costs.milliseconds is not None
             scores = -costs.milliseconds
+        elif objective == "uniform":
+            scores = self._smallest_share(shapes)
         else:
             scores = costs.macs / (-1e9 if objective == "-flops" else 1e9)
         over = self.limits.excess(costs)
         if self.floor is not None:
             over = np.maximum(over, 1 - self._used(costs) / self.floor)
         return scores, over
+
+    def _smallest_share(self, shapes: ShapeArrays) -> Array:
+        """The share of the teacher that is left in that of layers, widths and vocabulary of which
+        the least is left; what is as large as the space has holds no shape back."""
+        teacher = self.config.teacher
+        assert teacher is not None
+        shares = []
+        for name in ("vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers"):
+            values, most = getattr(shapes, name), getattr(self.space, name)[-1]
+            share = values / getattr(teacher, name)
+            shares.append(np.where(values == most, np.maximum(share, 1.0), share))
+        return np.asarray(functools.reduce(np.minimum, shares))
 
     def _judge_as_published(self, shapes: ShapeArrays) -> tuple[Array, Array]:
         assert self.limits.bytes is not None

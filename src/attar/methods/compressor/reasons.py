@@ -71,6 +71,9 @@ def _reason(goal: Goal, shape: EncoderShape, *, scores: Array, at: int) -> str:
         best, by, unit, suffix = "the highest score", "score", digits, ""
     elif objective == "flops":
         best, by = "the most compute", "compute"
+    elif objective == "uniform":
+        best, by = "the teacher's shape, shrunk least", "how little the teacher's shape is shrunk"
+        unit, suffix = "{:.1%}".format, " of its layers, widths and vocabulary, or more"
     elif objective == "-flops":
         best, by, more = f"the least compute {cheap}", f"least compute {cheap}", False
     else:
@@ -80,8 +83,10 @@ def _reason(goal: Goal, shape: EncoderShape, *, scores: Array, at: int) -> str:
     place = best if at == 0 else f"number {at + 1} by {by}"
     if at > 0:
         gap = f"{unit(float(scores[0] - scores[at]))} {'less' if more else 'more'} than the first"
+        gap = gap if scores[at] != scores[0] else "as much as the first, but of fewer bytes"
     elif len(scores) > 1:
         gap = f"{unit(float(scores[0] - scores[1]))} {'more' if more else 'less'} than the next"
+        gap = gap if scores[1] != scores[0] else "as much as the next, which takes fewer bytes"
     else:
         gap = "and no other is left"
     return f"{place} {within}: {unit(score)}{suffix}, {gap}"
