@@ -1,5 +1,5 @@
 """Write the measured results into the documents, from the committed result files: the tables of
-`docs/results.md` and of the pages of the methods, and the picture of the README.
+`docs/results.md` and of the pages of the methods, and pictures.
 
 Run it after a benchmark: `make results`. The tests check that the documents agree.
 """
@@ -12,13 +12,14 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-from picture import picture
+from picture import learning, pruning
 
 HERE = Path(__file__).resolve().parent
 README = HERE.parent / "README.md"
 DOCS = HERE.parent / "docs"
 METHODS = DOCS / "methods"
-PICTURE = DOCS / "bonsai-quality.svg"
+#: pictures in the folder of the documents, by the benchmark that they show
+PICTURES = {"bonsai-quality": pruning, "walloc-learning": learning}
 PAGES = (
     README,
     DOCS / "results.md",
@@ -339,12 +340,16 @@ def filled(page: Path) -> str:
     return text
 
 
-def drawn() -> str:
-    """The picture of the README."""
-    return picture(results()["bonsai-quality"])
+def drawn() -> dict[Path, str]:
+    """The pictures of what is measured, by file."""
+    found = results()
+    return {
+        DOCS / f"{name}.svg": draw(found[name]) for name, draw in PICTURES.items() if name in found
+    }
 
 
 if __name__ == "__main__":
-    PICTURE.write_text(drawn(), encoding="utf-8")
+    for file, text in drawn().items():
+        file.write_text(text, encoding="utf-8")
     for page in PAGES:
         page.write_text(filled(page), encoding="utf-8")
