@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from attar import artefacts
-from attar.errors import ConfigError, DataError
+from attar.errors import ConfigError, DataError, ResourceError
 
 
 def test_who_has_no_home_is_asked_for_a_folder(monkeypatch):
@@ -171,3 +171,53 @@ def test_output_folders_that_cannot_be_are_refused_before_the_work(tmp_path):
         ):
             raise AssertionError("work began")
     assert sorted(p.name for p in tmp_path.iterdir()) == ["nothing", "round"]
+
+
+def fill(folder):
+    with artefacts.new_folder(folder) as unfinished:
+        (unfinished / "made.txt").write_text("whole")
+        assert not (folder / "made.txt").exists()
+
+
+def test_a_new_folder_appears_whole_also_behind_a_link_or_where_it_is_mounted(
+    tmp_path, monkeypatch
+):
+    (tmp_path / "real").mkdir()
+    link = tmp_path / "link"
+    link.symlink_to("real")
+    fill(link)
+    assert (tmp_path / "real" / "made.txt").read_text() == "whole"
+    assert link.is_symlink()
+    here = tmp_path / "here"
+    here.mkdir()
+    monkeypatch.chdir(here)
+    fill(pathlib.Path())
+    assert (here / "made.txt").exists()
+    volume = tmp_path / "volume"
+    volume.mkdir()
+
+    def busy(self):
+        raise OSError(errno.EBUSY, "busy")
+
+    monkeypatch.setattr(pathlib.Path, "rmdir", busy)
+    fill(volume)
+    assert [entry.name for entry in volume.iterdir()] == ["made.txt"]
+    assert not list(tmp_path.glob(".*"))
+
+
+def test_a_new_folder_that_fails_leaves_nothing(tmp_path):
+    with pytest.raises(DataError), artefacts.new_folder(tmp_path / "new") as unfinished:
+        (unfinished / "made.txt").write_text("half")
+        raise DataError("broken")
+    assert not list(tmp_path.iterdir())
+    with pytest.raises(ResourceError, match="disk is full"), artefacts.new_folder(tmp_path / "new"):
+        raise OSError(errno.ENOSPC, "no space")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_new_folder_replaces_nothing(tmp_path):
+    (tmp_path / "file").touch()
+    (tmp_path / "dangling").symlink_to("nowhere")
+    for name, message in {"": "not empty", "file": "is a file", "dangling": "a link to"}.items():
+        with pytest.raises(ConfigError, match=message), artefacts.new_folder(tmp_path / name):
+            pass

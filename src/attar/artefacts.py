@@ -115,15 +115,7 @@ def workspace(
             f"the run in {str(final)!r} is finished, so there is nothing to resume; choose "
             "another folder to run it again"
         )
-    if final.is_file():
-        raise ConfigError(
-            f"expected a new or empty output folder; {str(final)!r} is a file: choose another place"
-        )
-    if final.is_dir() and any(final.iterdir()):
-        raise ConfigError(
-            f"expected a new or empty output folder; {str(final)!r} is not empty: choose another "
-            "or empty it"
-        )
+    _require_empty(final)
     noted, above = partial / "state" / SETTINGS_FILE, list[Path]()
     plain = json.loads(json.dumps(settings, sort_keys=True, default=str))
     resuming = partial.exists()
@@ -163,6 +155,8 @@ def workspace(
                 raise KeyboardInterrupt(kept) from error
             raise
         _put_in_place(partial, final)
+        if (final / "state").exists():  # until now: a kill in between leaves a whole artefact
+            shutil.rmtree(final / "state")
 
 
 @contextmanager
@@ -214,6 +208,52 @@ def _places(folder: Path) -> tuple[Path, Path]:
     return final, partial
 
 
+def _require_empty(folder: Path) -> None:
+    """Refuse what is neither absent nor an empty folder.
+
+    Raises:
+        ConfigError: says what is there.
+    """
+    if folder.is_file():
+        raise ConfigError(
+            f"expected a new or empty folder; {str(folder)!r} is a file: choose another place"
+        )
+    if folder.is_dir() and any(folder.iterdir()):
+        raise ConfigError(
+            f"expected a new or empty folder; {str(folder)!r} is not empty: choose another or "
+            "empty it"
+        )
+
+
+@contextmanager
+def new_folder(path: str | Path) -> Iterator[Path]:
+    """Fill a folder beside the final one, whose place it takes when the block ends well; a block
+    that fails leaves nothing. There is nothing to resume: for that see `workspace`.
+
+    Args:
+        path: the final folder, or a link to it; must be absent or empty.
+
+    Raises:
+        ConfigError: the folder holds something, or cannot be made.
+        ResourceError: the disk is full.
+    """
+    final, _ = _places(expanded(path))
+    _require_empty(final)
+    unfinished = final.with_name(f".{final.name}.{os.getpid()}.partial")
+    make_folder(unfinished, shown=final)
+    try:
+        yield unfinished
+        _put_in_place(unfinished, final)
+    except OSError as error:
+        if not disk_is_full(error):
+            raise
+        raise ResourceError(
+            f"writing {str(final)!r} stopped, as the disk is full; make room and try again"
+        ) from error
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
+
+
 def _put_in_place(partial: Path, final: Path) -> None:
     """Make an unfinished folder the final one, which is absent or empty."""
     try:
@@ -230,7 +270,6 @@ def _put_in_place(partial: Path, final: Path) -> None:
         shutil.rmtree(partial)
         return
     partial.rename(final)
-    shutil.rmtree(final / "state")  # after the rename: a kill in between leaves a whole artefact
 
 
 def _same_settings(before: dict[str, Any], now: dict[str, Any], partial: Path) -> None:

@@ -4,7 +4,6 @@ A backup is one file: a consistent copy of the SQLite database, taken while peop
 models in force. A project on PostgreSQL is backed up with the tools of that database.
 """
 
-import os
 import shutil
 import sqlite3
 import tempfile
@@ -16,7 +15,14 @@ from pathlib import Path
 
 from attar.annotate.migrations import head, known, revision_of, upgrade_schema
 from attar.annotate.store import DATABASE_FILE, PROJECT_FILE, Project, connect
-from attar.artefacts import expanded, replacing, require_new_file, require_space
+from attar.artefacts import (
+    disk_is_full,
+    expanded,
+    new_folder,
+    replacing,
+    require_new_file,
+    require_space,
+)
 from attar.errors import CompatibilityError, ConfigError, DataError
 
 _MODELS = "models"
@@ -79,28 +85,22 @@ def restore(backup: str | Path, folder: str | Path) -> Path:
         ConfigError: the folder holds something.
         DataError: this is no backup, or it is damaged.
     """
-    final = expanded(folder)
-    if final.is_file() or (final.is_dir() and any(final.iterdir())):
-        raise ConfigError(f"expected a new or empty folder; {str(final)!r} is not: choose another")
-    partial = final.with_name(f".{final.name}.{os.getpid()}.partial")
-    try:
-        with zipfile.ZipFile(expanded(backup)) as archive:
-            for entry in archive.infolist():
-                _unpack(archive, entry, partial)
+    with new_folder(folder) as unfinished:
+        try:
+            with zipfile.ZipFile(expanded(backup)) as archive:
+                for entry in archive.infolist():
+                    _unpack(archive, entry, unfinished)
+        except (OSError, zipfile.BadZipFile, EOFError) as error:
+            if disk_is_full(error):
+                raise
+            raise DataError(
+                f"the backup {str(backup)!r} cannot be unpacked ({error}); use another"
+            ) from error
         for name in (_MODELS, "exports", "backups"):
-            (partial / name).mkdir(parents=True, exist_ok=True)
-        if not (partial / PROJECT_FILE).is_file() or _damaged(partial / DATABASE_FILE):
+            (unfinished / name).mkdir(parents=True, exist_ok=True)
+        if not (unfinished / PROJECT_FILE).is_file() or _damaged(unfinished / DATABASE_FILE):
             raise DataError(f"{str(backup)!r} is no whole backup of a project; use another")
-        if final.is_dir():
-            final.rmdir()
-        partial.rename(final)
-    except (OSError, zipfile.BadZipFile, EOFError) as error:
-        raise DataError(
-            f"the backup {str(backup)!r} cannot be unpacked ({error}); use another"
-        ) from error
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
-    return final
+    return expanded(folder)
 
 
 def upgrade(folder: str | Path, *, database: str | None = None) -> Upgrade:

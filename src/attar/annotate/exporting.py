@@ -9,8 +9,6 @@ points.jsonl       the learning curves, with the counts that make their interval
 """
 
 import json
-import os
-import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -25,11 +23,11 @@ from attar.annotate.loading import study_of
 from attar.annotate.points import points_of
 from attar.annotate.store import Project, state_of
 from attar.annotate.tables import Annotation, Guideline, SentenceRow
-from attar.artefacts import disk_is_full, expanded, make_folder
+from attar.artefacts import expanded, new_folder
 from attar.data.segments.cuts import Segmented
 from attar.data.segments.formats import write_segments
 from attar.data.segments.streams import OnPipe
-from attar.errors import ConfigError, DataError, ResourceError
+from attar.errors import DataError
 from attar.foreign import parse_json, read_json
 from attar.methods.active_segmentation.config import SegmenterConfig
 from attar.methods.active_segmentation.curves import Costs, Point
@@ -48,24 +46,9 @@ def export_project(project: Project, *, output: str | Path) -> Path:
         ConfigError: the folder holds something.
         ResourceError: the disk is full.
     """
-    final = expanded(output)
-    if final.is_file() or (final.is_dir() and any(final.iterdir())):
-        raise ConfigError(f"expected a new or empty folder; {str(final)!r} is not: choose another")
-    partial = final.with_name(f".{final.name}.{os.getpid()}.partial")
-    make_folder(partial, shown=final)
-    try:
-        with project.read() as session:
-            _write_all(session, partial)
-        if final.is_dir():
-            final.rmdir()
-        partial.rename(final)
-    except OSError as error:
-        if not disk_is_full(error):
-            raise
-        raise ResourceError(f"writing {str(final)!r} stopped, as the disk is full") from error
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
-    return final
+    with new_folder(output) as unfinished, project.read() as session:
+        _write_all(session, unfinished)
+    return expanded(output)
 
 
 def read_export(folder: str | Path) -> tuple[Study, list[Point]]:
