@@ -126,7 +126,7 @@ def table(page: Path, found: dict[str, dict[str, Any]]) -> str:
 
 
 def highlights(found: dict[str, dict[str, Any]]) -> str:
-    """The five results of the README, in plain words."""
+    """Results of the README, in plain words."""
     quality, pipelines = found["bonsai-quality"], found["distiller-pipelines"]
     decoding, learning = found["speculative-speed"], found["equal-info-learn"]
     speed, coding = found["bonsai-speed"], found["equal-info-speed"]

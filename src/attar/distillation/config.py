@@ -23,11 +23,11 @@ class CompressorConfig:
     space: str = "default"
     """Shapes to choose from: default, up to 12 layers, with fine steps at the small end; published,
     10.9 million; or a YAML file."""
-    objective: Objective = "flops"
-    """flops: the shape that computes most within the budget, as published; uniform: the teacher's,
-    with layers, widths and vocabulary shrunk alike; -flops and latency:
-    the one that computes least, or is fastest here, of those that use 95% of the bytes; pareto:
-    shapes that no other beats in what they compute, how fast they are and how much they read."""
+    objective: Objective = "uniform"
+    """uniform: the teacher's shape, with layers, widths and vocabulary shrunk alike; flops: the
+    shape that computes most within the budget, as published; -flops and latency: the one that
+    computes least, or is fastest here, of those that use 95% of the bytes; pareto: shapes that no
+    other beats in what they compute, how fast they are and how much they read."""
     search: Method | None = None
     """exact looks at every shape; ga is the published genetic algorithm, nsga2 another for
     pareto, for spaces too large for that. Default: exact below 50 million shapes."""

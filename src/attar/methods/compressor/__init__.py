@@ -21,8 +21,9 @@ Deviations (paper and official code; here; why):
 - Parameters: one layer of the head counted twice, and 514 positions whatever the context; exactly
   those of the model, with a table of positions of context + 2 rows.
 - Space: at most 8 heads, steps of 1000 entries; finer at the small end by default.
-- Most compute at a size is a weak sign of quality: `-flops` and `latency` search the other end, and
-  `pareto` what lies between.
+- Most compute at a size is a weak sign of quality: `uniform` shrinks the teacher's shape alike in
+  everything, which is what `attar distill` does by default; `-flops` and `latency` search the other
+  end, and `pareto` what lies between.
 """
 
 from attar.methods.compressor.config import CostModel as CostModel
