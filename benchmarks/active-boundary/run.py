@@ -35,6 +35,7 @@ from attar.methods.active_segmentation.study import StudyConfig
 
 TARGET = 3.0
 REPLAYS = 40
+ALIKE = "two random arms"
 LEVELS = 5  # scores at which the ratio is printed besides
 GENRES = {"best": ("article", "news"), "wisesight": ("wisesight",)}
 
@@ -61,7 +62,7 @@ def cells(quick: bool) -> Iterator[dict[str, Any]]:
         yield {**asked, "flip": 0.02, "seed": 1}
         yield from ({"kind": "whole sentences", "corpus": "best", "seed": seed} for seed in seeds)
     for seed in range(settings(quick)["replays"]):
-        yield {"kind": "two random arms", "corpus": "best", "seed": seed}
+        yield {"kind": ALIKE, "corpus": "best", "seed": seed}
 
 
 def corpus(cell: dict[str, Any], args: Any) -> list[Segmented]:
@@ -156,7 +157,7 @@ def study(cell: dict[str, Any], args: Any, *, arms: dict[str, DrawConfig], refit
 RUNS = {
     "queries": queries,
     "whole sentences": whole_sentences,
-    "two random arms": two_random_arms,
+    ALIKE: two_random_arms,
 }
 
 
@@ -211,7 +212,7 @@ def main() -> None:
         one for one in queried if one["corpus"] == "best" and one["dictionary"] and not one["flip"]
     ]
     ratio = statistics.mean(one["ratio"] for one in main_cells)
-    gaps = [one["difference"] for one in found["two random arms"]]
+    gaps = [one["difference"] for one in found[ALIKE]]
     called = [gap["low"] > 0 or gap["high"] < 0 for gap in gaps]
     test_only = [abs(gap["value"]) > gap["test"] for gap in gaps]
     print(
@@ -224,6 +225,11 @@ def main() -> None:
                 f"{a} {100 * g['value']:+.2f} +- {100 * g['both']:.2f}" for a, g in by_axis.items()
             )
             print(f"seed {one['seed']}, {name}: {'; '.join(cells_)}")
+    touched = [
+        [round(number) for number in list(one["at"].values())[-1]["touched"]] for one in main_cells
+    ]
+    second = [one["ratio"] for one in queried if one["corpus"] == "wisesight"]
+    reading = statistics.mean(queries / whole for queries, whole in touched)
     line = {
         "claim": "active-boundary",
         "figure": round(statistics.mean(one["f1"] for one in main_cells), 4),
@@ -233,18 +239,17 @@ def main() -> None:
         "target": TARGET,
         "ok": bool(ratio >= TARGET and sum(called) <= 0.05 * len(gaps)),
         "ratios": [round(one["ratio"], 2) for one in main_cells],
-        "second_domain": [
-            round(one["ratio"], 2) for one in queried if one["corpus"] == "wisesight"
-        ],
-        "sentences_touched": [
-            [round(number) for number in list(one["at"].values())[-1]["touched"]]
-            for one in main_cells
-        ],
+        "second_domain": [round(one, 2) for one in second],
+        "sentences_touched": touched,
         "two_random_arms_called_different": f"{sum(called)} of {len(gaps)}",
         "by_the_test_interval_alone": sum(test_only),
+        "note": f"the queries look into {reading:.1f} times as many sentences; ratio on "
+        f"Wisesight {', '.join(f'{one:.1f}' for one in second)}; of {len(gaps)} pairs of random "
+        f"arms {sum(called)} were called different, by the test interval alone {sum(test_only)}.",
         "seeds": settings(args.quick)["seeds"],
     }
-    finish(__file__, line, {"queries": queried, **found}, args)
+    alike = [{name: v for name, v in one.items() if name != "points"} for one in found[ALIKE]]
+    finish(__file__, line, {**found, "queries": queried, ALIKE: alike}, args)
 
 
 def table(queried: list[dict[str, Any]]) -> None:
