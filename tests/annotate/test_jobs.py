@@ -212,11 +212,14 @@ def nursery(orders: Connection, folder: Path, database: str | None) -> None:
         orders.send(os.waitstatus_to_exitcode(status))
 
 
-def test_kill_9_at_any_step_leaves_a_queue_that_can_be_served(make: Maker) -> None:
+def test_kill_9_at_any_step_leaves_a_queue_that_can_be_served(
+    make: Maker, request: pytest.FixtureRequest
+) -> None:
     project = begun(make)
     jobs.ask_for(project)
     url = None if project.sqlite else project.engine.url.render_as_string(hide_password=False)
     here, there = processes.context().Pipe()
+    request.addfinalizer(here.close)  # which ends the nursery where the test fails
     parent = processes.start(nursery, there, project.folder, url)
     assert here.recv() == 0
     for step in STEPS:
