@@ -27,10 +27,11 @@ demo-llm: $(SMOLLM2) ## chat with a real model, draft for it, prune it, heal it,
 serve-llm: $(SMOLLM2) ## serve a real model at http://127.0.0.1:8000, with a page to try it on
 	$(BIN)/attar serve "$${LLM:-$$($(BIN)/python benchmarks/smollm2.py)}" --name SmolLM2-135M-Instruct
 
-# Two test processes, one thread each: the arithmetic of tiny models gains nothing from more.
+# Two test processes, one thread each: the arithmetic of tiny models gains nothing from more. What
+# is compiled is kept, whatever the environment says: every process of the tests loads it again.
 test: lint ## lint, types, layers, spelling and all tests
 	MPLBACKEND=Agg TOKENIZERS_PARALLELISM=false OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 HF_HUB_OFFLINE=1 \
-	$(BIN)/python -m pytest -n 2 -q $(PYTEST_ARGS)
+	PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n 2 -q $(PYTEST_ARGS)
 	! command -v nvidia-smi >/dev/null || HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -q -m gpu
 
 lint: $(STAMP) ## check style, types, layers and spelling

@@ -54,7 +54,13 @@ VOCAB = 142  # of the tokenizer, and two rows that no token has
 def t5(*, tied: bool = True, seed: int = 0) -> PreTrainedModel:
     """A random T5 without dropout, whose output table is its input table, or its own."""
     model = tiny.encoder_decoder(
-        "t5", seed=seed, vocab_size=VOCAB, eos_token_id=1, dropout_rate=0.0
+        "t5",
+        seed=seed,
+        num_layers=2,
+        num_decoder_layers=1,
+        vocab_size=VOCAB,
+        eos_token_id=1,
+        dropout_rate=0.0,
     )
     if not tied:
         head: Any = model

@@ -1,13 +1,15 @@
 """Projects for tests: the same on SQLite and on a PostgreSQL server of the tests' own."""
 
 import shutil
+import sqlite3
 from collections.abc import Callable, Iterator
 from itertools import count
 from pathlib import Path
+from typing import Any
 
 import pytest
 from argon2 import PasswordHasher
-from sqlalchemy import create_engine, text, update
+from sqlalchemy import Pool, create_engine, event, text, update
 from sqlalchemy.engine import make_url
 
 import postgres
@@ -18,11 +20,26 @@ from attar.annotate.store import Project, create_project, open_project
 from attar.annotate.tables import ProjectRow
 
 
-@pytest.fixture(autouse=True)
-def quick_hashes(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture(autouse=True, scope="module")
+def quick_hashes() -> Iterator[None]:
     """Passwords are hashed with as little work as argon2 allows."""
     quick = PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)
-    monkeypatch.setattr(accounts, "_hasher", lambda: quick)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(accounts, "_hasher", lambda: quick)
+        yield
+
+
+def no_sync(connection: Any, *_: Any) -> None:
+    if isinstance(connection, sqlite3.Connection):
+        connection.execute("PRAGMA synchronous=OFF")
+
+
+@pytest.fixture(autouse=True, scope="module")
+def no_waiting_for_the_disk() -> Iterator[None]:
+    """A commit costs milliseconds where it waits; that only matters when the power fails."""
+    event.listen(Pool, "checkout", no_sync)
+    yield
+    event.remove(Pool, "checkout", no_sync)
 
 
 @pytest.fixture(scope="session")

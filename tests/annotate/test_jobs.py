@@ -198,7 +198,11 @@ def die_at(folder: Path, database: str | None, at: str) -> None:
 
 
 def nursery(orders: Connection, folder: Path, database: str | None) -> None:
-    """A process that has loaded everything, and makes a worker for each step it is told."""
+    """A process that has done a job, so that nothing is left to load or to compile, and makes a
+    worker for each step it is told.
+    """
+    die_at(folder, database, "nowhere")
+    orders.send(0)
     while step := orders.recv():
         worker = os.fork()
         if not worker:
@@ -208,13 +212,16 @@ def nursery(orders: Connection, folder: Path, database: str | None) -> None:
         orders.send(os.waitstatus_to_exitcode(status))
 
 
-def test_kill_9_at_any_step_leaves_a_queue_that_can_be_served(make: Maker) -> None:
+def test_kill_9_at_any_step_leaves_a_queue_that_can_be_served(
+    make: Maker, request: pytest.FixtureRequest
+) -> None:
     project = begun(make)
     jobs.ask_for(project)
-    jobs.work(project, once=True)
     url = None if project.sqlite else project.engine.url.render_as_string(hide_password=False)
     here, there = processes.context().Pipe()
+    request.addfinalizer(here.close)  # which ends the nursery where the test fails
     parent = processes.start(nursery, there, project.folder, url)
+    assert here.recv() == 0
     for step in STEPS:
         with project.read() as session:
             before = state_of(session).ranking

@@ -4,8 +4,6 @@ import re
 from pathlib import Path
 from typing import Any
 
-from huggingface_hub import ModelCard, hf_hub_download
-
 from attar import artefacts
 
 #: a licence of its own is told in three keys
@@ -32,6 +30,9 @@ def inherited(parent: str | None) -> dict[str, Any]:
     """
     if not parent:
         return {}
+    # the command line imports this module, and the Hub's takes as long as all the rest of it
+    from huggingface_hub import ModelCard
+
     on_hub = parent.partition(":")[0] if is_hub_id(parent) else None
     try:
         text = _file(parent, on_hub).read_text(encoding="utf-8")
@@ -48,6 +49,8 @@ def inherited(parent: str | None) -> dict[str, Any]:
 def _file(parent: str, on_hub: str | None) -> Path:
     """The card of a model of the Hub, of a folder, or of the folder that a file was read into."""
     if on_hub:
+        from huggingface_hub import hf_hub_download
+
         return Path(hf_hub_download(on_hub, "README.md", etag_timeout=_SECONDS))
     path = Path(parent)
     return (artefacts.kept_form(path) if path.is_file() else path) / "README.md"

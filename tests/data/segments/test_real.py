@@ -1,5 +1,6 @@
 """Published files, read and written in every format."""
 
+from functools import cache
 from itertools import islice
 from pathlib import Path
 
@@ -18,12 +19,18 @@ FILES = {
 }
 
 
+@cache
+def read(path: Path, count: int) -> list[Segmented]:
+    """The first sentences of a file, which every format is tried on."""
+    return list(islice(read_segments(path), count))
+
+
 def some_rows(shared_data: Path, name: str, *, limit: int | None = None) -> list[Segmented]:
     file, count = FILES[name]
     path = shared_data / "thai" / file
     if not path.is_file():
         pytest.skip(f"{file} is not in the shared data")
-    return list(islice(read_segments(path), limit or count))
+    return read(path, count)[:limit]
 
 
 def require_same(rows: list[Segmented], name: str, folder: Path) -> None:

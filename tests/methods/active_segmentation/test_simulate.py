@@ -181,7 +181,11 @@ def test_made_up_text_is_cut_where_its_words_meet_and_partly_unknown():
     made = make_up(60, seed=1)
     known, unknown = set(made.dictionary), set(made.unknown)
     assert known.isdisjoint(unknown)
-    assert known | unknown == {word for word, _ in frequent_words(4000)}
+    frequent = frequent_words(4000)
+    assert known | unknown == {word for word, _ in frequent}
+    assert frequent == sorted(frequent, key=lambda pair: (-pair[1], pair[0]))
+    assert frequent[0][1] > 100 * frequent[-1][1]
+    assert frequent[:9] == frequent_words(9)
     tokens = [token for row in made.rows for token in row.tokens if token != " "]
     assert set(tokens) <= known | unknown
     assert 0.05 < np.mean([token in unknown for token in tokens]) < 0.3

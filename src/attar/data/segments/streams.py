@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from attar.artefacts import new_file
 from attar.data.files import opened, require_honest
@@ -66,8 +66,7 @@ class Options:
     report: Report = field(default_factory=Report)
 
 
-@dataclass(frozen=True)
-class Line:
+class Line(NamedTuple):
     """A line of a file without its end, and where it stands."""
 
     text: str
@@ -87,27 +86,27 @@ def lines(file: Path, *, report: Report) -> Iterator[Line]:
         DataError: it cannot be read, is not UTF-8, or has a line of more than 32 MB.
     """
     with opened(file) as source:
-        for number, row in enumerate(iter(lambda: source.readline(JSON_BYTES + 1), b""), 1):
+        rows = iter(lambda: source.readline(JSON_BYTES + 1), b"")
+        for number, row in enumerate(rows, 1):
             require_honest(file, source)
-            where = f"line {number} of {file}"
             if len(row) > JSON_BYTES:
                 raise DataError(
                     f"expected lines of at most {JSON_BYTES:,} bytes, found a longer one in "
-                    f"{where}; break it, one sentence a line"
+                    f"line {number} of {file}; break it, one sentence a line"
                 )
             if number == 1 and row.startswith(codecs.BOM_UTF8):
-                report.note("byte order marks that were dropped", where=where)
+                report.note("byte order marks that were dropped", where=f"line 1 of {file}")
                 row = row[len(codecs.BOM_UTF8) :]
             row = row.removesuffix(b"\n")
             if row.endswith(b"\r"):
-                report.note("lines that end in CR LF", where=where)
+                report.note("lines that end in CR LF", where=f"line {number} of {file}")
                 row = row[:-1]
             try:
                 yield Line(row.decode(), number, file)
             except UnicodeDecodeError as error:
                 raise DataError(
-                    f"expected UTF-8 text in {where}, found byte 0x{row[error.start]:02x}; convert "
-                    "the file to UTF-8"
+                    f"expected UTF-8 text in line {number} of {file}, found byte "
+                    f"0x{row[error.start]:02x}; convert the file to UTF-8"
                 ) from None
 
 

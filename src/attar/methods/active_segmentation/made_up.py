@@ -8,7 +8,7 @@ dictionary that goes with it, as in real text no list knows every name.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import accumulate
+from itertools import accumulate, islice
 from pathlib import Path
 
 import numpy as np
@@ -98,8 +98,9 @@ def frequent_words(count: int) -> list[tuple[str, int]]:
         raise MissingExtraError(
             "made-up text needs pythainlp for its words; install it with: pip install 'attar[thai]'"
         ) from None
-    fitting = [(word, int(n)) for word, n in tnc.word_freqs() if len(word) > 1 and _fits(word)]
-    return sorted(fitting, key=lambda pair: (-pair[1], pair[0]))[:count]
+    ordered = sorted(tnc.word_freqs(), key=lambda pair: (-int(pair[1]), pair[0]))
+    fitting = ((word, int(n)) for word, n in ordered if len(word) > 1 and _fits(word))
+    return list(islice(fitting, count))
 
 
 def _fits(word: str) -> bool:

@@ -104,7 +104,9 @@ class Pipeline:
 
         Two pipelines that train alike are equal in this form.
         """
-        return Pipeline(**self.active())
+        active = self.active()
+        same = all(getattr(self, f.name) == active.get(f.name, f.default) for f in fields(self))
+        return self if same else Pipeline(**active)
 
     def to_dict(self) -> dict[str, Any]:
         """All choices as JSON values."""
