@@ -7,8 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from annotating import Maker, annotate, filled
-from attar.annotate import jobs
+from annotating import Maker, annotate, sentences
+from attar.annotate import corpus, jobs
+from attar.annotate.accounts import add_user
 from attar.annotate.drawing import refill
 from attar.annotate.events import change_guideline
 from attar.annotate.exporting import export_labels, export_project, read_export
@@ -38,7 +39,16 @@ SETTINGS = AnnotateConfig(
 
 def finished(make: Maker) -> Project:
     """Two rounds of labels and training, with a change of guideline between them."""
-    project = filled(make(SETTINGS), 40)
+    project = make(SETTINGS)
+    parts = [f"d{place // 5}" if place < 30 else "" for place in range(40)]
+    corpus.add(
+        project,
+        [
+            replace(row, meta={"document": name})
+            for row, name in zip(sentences(40), parts, strict=True)
+        ],
+    )
+    add_user(project, name="ann")
     refill(project)
     for name in ("g2", "g3"):
         assert annotate(project, "ann", 9) == 9
@@ -62,13 +72,23 @@ def test_an_export_gives_every_curve(make: Maker, tmp_path: Path) -> None:
     assert points == stored
     for mine, theirs in zip(points, stored, strict=True):
         np.testing.assert_array_equal(mine.counts, theirs.counts)
+        of = [study.sentences[uid].document for uid in theirs.test]
+        assert list(mine.documents) == of
+        assert len({*of}) < len(of)
     assert rows(points) == rows(stored)
+    assert rows(points) != rows([replace(point, documents=()) for point in points])
     # and not only the numbers: training again on the files gives the last of them
     last = replace(study, events=study.events)
     again = history(last, test=labelled_reserve(last))
     assert {point.arm for point in again} == {"active", "random", "union"}
     with pytest.raises(ConfigError, match="empty folder"):
         export_project(project, output=folder)
+    old = [json.loads(line) for line in (folder / "points.jsonl").read_text().splitlines()]
+    for row in old:  # as they were before they named documents
+        del row["documents"]
+    (folder / "points.jsonl").write_text("".join(json.dumps(row) + "\n" for row in old))
+    apart = read_export(folder)[1]
+    assert rows(apart) == rows([replace(point, documents=()) for point in points])
     (folder / "picks.jsonl").write_text('{"uid": 3}\n')
     with pytest.raises(DataError, match="damaged"):
         read_export(folder)

@@ -25,8 +25,8 @@ from attar.annotate.store import Project
 from attar.annotate.tables import Arm
 from attar.data.segments.formats import FORMATS
 from attar.errors import ConfigError, DataError, require
-from attar.methods.active_segmentation.curves import AXES
 from attar.methods.active_segmentation.events import Event, Kind, Policy
+from attar.methods.active_segmentation.points import AXES
 from attar.methods.active_segmentation.rules import Rule, RuleKind
 
 WHOLE = "project"

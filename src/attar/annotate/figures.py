@@ -11,9 +11,9 @@ from attar.annotate.points import load_points
 from attar.annotate.store import Project
 from attar.errors import DataError, require
 from attar.methods.active_segmentation import curves
-from attar.methods.active_segmentation.curves import AXES, Point
 from attar.methods.active_segmentation.events import Event
 from attar.methods.active_segmentation.measuring import costs
+from attar.methods.active_segmentation.points import AXES, Costs, Point
 from attar.methods.active_segmentation.study import Study
 from attar.report.learning import Mark, Stretch, curve_picture
 
@@ -31,7 +31,7 @@ class Curves:
     points: Sequence[Point]
     rows: Sequence[Mapping[str, Any]]
     events: Sequence[Event]
-    marks: Mapping[int, Mapping[str, curves.Costs]]
+    marks: Mapping[int, Mapping[str, Costs]]
     """Place of an event in `events` -> what each arm had cost when it happened."""
 
     def picture(self, *, axis: str, title: str | None = None) -> bytes:
@@ -72,7 +72,7 @@ class Curves:
         newest epoch that has both, with its interval."""
         found: list[dict[str, Any]] = []
         epoch = max((point.epoch for point in self.points), default=0)
-        now = [point for point in self.points if point.epoch == epoch]
+        now = [p for p in self.points if p.epoch == epoch and p.counts is not None]
         arms = [[point for point in now if point.arm == arm] for arm in ("active", "random")]
         for axis in SHOWN_AXES:
             try:
@@ -92,8 +92,8 @@ def load_curves(project: Project) -> Curves:
 def curves_of(points: Sequence[Point], study: Study) -> Curves:
     """The curves of a study, of a project or read back from an export."""
     log = study.events if points else ()
-    marks: dict[int, Mapping[str, curves.Costs]] = {}
-    at: dict[int, Mapping[str, curves.Costs]] = {}
+    marks: dict[int, Mapping[str, Costs]] = {}
+    at: dict[int, Mapping[str, Costs]] = {}
     for place, event in list(enumerate(log))[-_MARKS:]:
         if not event.sequence:  # at the very beginning there is nothing to mark
             continue

@@ -20,8 +20,9 @@ from attar.data.segments.formats import write_segments
 from attar.data.segments.streams import OnPipe, Report
 from attar.errors import ConfigError, DataError, did_you_mean
 from attar.methods.active_segmentation.config import SegmenterConfig
-from attar.methods.active_segmentation.curves import Point, rows
+from attar.methods.active_segmentation.curves import rows
 from attar.methods.active_segmentation.measuring import transfer_check
+from attar.methods.active_segmentation.points import Point
 from attar.methods.active_segmentation.study import Study, test_set
 from attar.report.learning import Mark
 from attar.report.record import Run

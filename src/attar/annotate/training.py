@@ -18,11 +18,11 @@ from attar.annotate.policies import ask_reviewers
 from attar.annotate.store import Project, state_of
 from attar.annotate.tables import Job, ModelRow, ProjectRow, Score, User
 from attar.errors import DataError
-from attar.methods.active_segmentation.curves import Point
 from attar.methods.active_segmentation.drawing import score_pool
 from attar.methods.active_segmentation.fingerprints import Fingerprint, detect
 from attar.methods.active_segmentation.measuring import history, measure
 from attar.methods.active_segmentation.picks import ScoreTable
+from attar.methods.active_segmentation.points import Point
 from attar.methods.active_segmentation.segmenter import Segmenter
 from attar.methods.active_segmentation.study import (
     UNION,
@@ -68,8 +68,7 @@ def train_models(project: Project, run: int, *, step: Callable[[str], None]) -> 
     step("switch")
     guideline = f"{state.guideline}\n{now_text}"
     found = _fingerprint(study, models, guideline=guideline, annotators=annotators)
-    names = [str(row.meta["id"]) for row in test]
-    _switch(project, run, study=study, models=models, points=points, test=names, found=found)
+    _switch(project, run, study=study, models=models, points=points, found=found)
     step("draw")
     fill_queues(project)
     ask_reviewers(project)
@@ -90,7 +89,7 @@ def score_history(project: Project, run: int, *, step: Callable[[str], None]) ->
     points = history(study, test=test, refits=refits)
     step("switch")
     with project.write() as session:
-        add_points(session, points, run=run, test=[str(row.meta["id"]) for row in test])
+        add_points(session, points, run=run)
         row = session.get_one(Job, run)
         row.state, row.ended, row.result = DONE, project.clock(), {"points": len(points)}
 
@@ -171,7 +170,6 @@ def _switch(
     study: Study,
     models: dict[str, Segmenter],
     points: list[Point],
-    test: list[str],
     found: Fingerprint,
 ) -> None:
     """Put a run in force, in one transaction."""
@@ -200,13 +198,13 @@ def _switch(
             )
             for arm in models
         )
-        add_points(session, points, run=run, test=test)
+        add_points(session, points, run=run)
         session.execute(update(ProjectRow).values(ranking=run))
         job.state, job.ended = DONE, now
         job.result = {
             # what was logged since the run looked explains the next one
             "event": max((int(event.id) for event in study.events), default=0),
-            "test": len(test),
+            "test": len(points[0].test) if points else 0,
             "scores": scores,
         }
 

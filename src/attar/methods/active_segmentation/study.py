@@ -293,11 +293,13 @@ def segmenter_config(study: Study) -> SegmenterConfig:
 
 def test_set(study: Study) -> list[Segmented]:
     """The labelled sentences of the reserve. `meta` has the guideline of each, which tells stale
-    ones: until they are relabelled they measure yesterday's task.
+    ones: until they are relabelled they measure yesterday's task; and its document.
     """
-    said = resolved(study)
+    said, of = resolved(study), study.sentences
     return [
-        Segmented(study.sentences[uid].text, found.cuts, None, _meta(uid, found))
+        Segmented(
+            of[uid].text, found.cuts, None, {**_meta(uid, found), "document": of[uid].document}
+        )
         for uid, found in said.items()
         if uid in study.reserved and found.decided is None
     ]
