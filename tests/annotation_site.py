@@ -6,6 +6,7 @@ import threading
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -214,8 +215,8 @@ def measure(project: Any) -> None:
             score = float(right[:, 0].sum() / 800)
             cost = 100 * (batch + 1)
             costs = Costs(5 * (batch + 1), cost, cost, cost // 4, cost / 10, float(cost))
-            at = {"epoch": batch // 2, "batch": batch}
-            points.append(Point(arm, costs, {"word_f1": score}, **at, counts=right, test=tests))
+            made = Point(arm, costs, {"word_f1": score}, counts=right, test=tests)
+            points.append(replace(made, epoch=batch // 2, batch=batch))
         with project.write() as session:
             job = Job(kind="train", state="done", reason="", step="", error="", asked=0.0)
             session.add(job)

@@ -439,6 +439,10 @@ def test_administrators_work_by_buttons_and_forms(browser: Any, url: str, projec
         page.wait_for_url("**/dashboard")
         page.get_by_role("button", name="Train now").click()
         page.get_by_role("status").filter(has_text="Training was asked for.").wait_for()
+        page.get_by_text("Log an event", exact=True).first.click()
+        page.locator("#event select[name=kind]").select_option("evalset.change")
+        told = page.locator("#event [data-explains] p:visible")
+        assert [one.get_attribute("data-value") for one in told.all()] == ["evalset.change"]
         page.get_by_text("Change the guideline", exact=True).first.click()
         page.get_by_label("Name of the new version").fill("g2")
         page.locator("#newguideline textarea[name=text]").fill("Anew.")

@@ -14,9 +14,9 @@ from attar.annotate.drawing import refill
 from attar.annotate.events import change_guideline
 from attar.annotate.exporting import export_labels, export_project, read_export
 from attar.annotate.loading import load_study
+from attar.annotate.overview import overview
 from attar.annotate.points import load_points
 from attar.annotate.settings import AnnotateConfig
-from attar.annotate.standing import status_of
 from attar.annotate.store import Project
 from attar.data.segments.formats import read_segments
 from attar.errors import ConfigError, DataError
@@ -55,7 +55,7 @@ def finished(make: Maker) -> Project:
         jobs.ask_for(project)
         jobs.work(project, once=True)
         assert all(job.state == "done" for job in jobs.jobs(project))
-        revision = status_of(project).state.revision
+        revision = overview(project).revision
         change_guideline(project, version=name, text="", expected=revision, policy="keep")
     return project
 
@@ -81,6 +81,7 @@ def test_an_export_gives_every_curve(make: Maker, tmp_path: Path) -> None:
     last = replace(study, events=study.events)
     again = history(last, test=labelled_reserve(last))
     assert {point.arm for point in again} == {"active", "random", "union"}
+    assert {point.documents for point in again} == {points[-1].documents}
     with pytest.raises(ConfigError, match="empty folder"):
         export_project(project, output=folder)
     old = [json.loads(line) for line in (folder / "points.jsonl").read_text().splitlines()]
@@ -110,10 +111,10 @@ def test_labels_in_a_format(make: Maker, tmp_path: Path) -> None:
     export_labels(project, output=tmp_path / "test.txt", format="best", reserve="only")
     reserved = list(read_segments(tmp_path / "test.txt", format="best"))
     assert {row.text for row in reserved}.isdisjoint(row.text for row in mine)
-    status = status_of(project)
-    assert [(arm.name, arm.labelled > 0) for arm in status.arms] == [
+    status = overview(project)
+    assert [(arm.name, arm.answered > 0) for arm in status.arms] == [
         ("random", True),
         ("active", True),
     ]
-    assert status.people[0].submitted == 18
-    assert status.stale == 0
+    assert status.people[0].answers == 18
+    assert status.staleness == 0

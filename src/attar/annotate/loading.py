@@ -86,9 +86,11 @@ def study_config(session: Session) -> StudyConfig:
     )
 
 
-def labels_of(session: Session, *, upto: int | None = None) -> list[Label]:
-    """The annotations as labels, by `sequence`. Control items are left out: they measure people."""
-    wanted = select(Annotation).where(Annotation.kind != "control").order_by(Annotation.seq)
+def labels_of(session: Session, *, upto: int | None = None, control: bool = False) -> list[Label]:
+    """The annotations as labels, by `sequence`, without the answers to control items, which measure
+    people; or, with `control`, these alone."""
+    kind = Annotation.kind == "control" if control else Annotation.kind != "control"
+    wanted = select(Annotation).where(kind).order_by(Annotation.seq)
     if upto is not None:
         wanted = wanted.where(Annotation.seq <= upto)
     rows = session.scalars(wanted).all()

@@ -5,7 +5,7 @@ and begun again.
 """
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 
 from sqlalchemy import delete, select, update
@@ -21,6 +21,7 @@ from attar.errors import DataError
 from attar.methods.active_segmentation.drawing import score_pool
 from attar.methods.active_segmentation.fingerprints import Fingerprint, detect
 from attar.methods.active_segmentation.measuring import history, measure
+from attar.methods.active_segmentation.monitors import change_rate
 from attar.methods.active_segmentation.picks import ScoreTable
 from attar.methods.active_segmentation.points import Point
 from attar.methods.active_segmentation.segmenter import Segmenter
@@ -64,11 +65,12 @@ def train_models(project: Project, run: int, *, step: Callable[[str], None]) -> 
     _save(project, run, models)
     step("score")
     table = _ranking(study, models, run=run)
-    _write_scores(project, run, study=study, models=models, table=table)
+    changed = _write_scores(project, run, study=study, models=models, table=table)
+    figures = {"uncertainty": table and table.uncertainty, "changed": changed}
     step("switch")
     guideline = f"{state.guideline}\n{now_text}"
     found = _fingerprint(study, models, guideline=guideline, annotators=annotators)
-    _switch(project, run, study=study, models=models, points=points, found=found)
+    _switch(project, run, study=study, models=models, points=points, found=found, figures=figures)
     step("draw")
     fill_queues(project)
     ask_reviewers(project)
@@ -127,13 +129,30 @@ def _write_scores(
     study: Study,
     models: dict[str, Segmenter],
     table: ScoreTable | None,
-) -> None:
-    """Scores and best cuts under the number of the run, some at a time: nobody reads them yet."""
+) -> float | None:
+    """Scores and best cuts under the number of the run, some at a time: nobody reads them yet.
+
+    Returns:
+        The share of cuts that the run in force decides differently, see `change_rate`; None: there
+        is none.
+    """
     shown = models.get(UNION) or next(iter(models.values()))
     uids = sorted(study.sentences)
+    pairs = list[tuple[str, Sequence[int], Sequence[int]]]()
     for start in range(0, len(uids), CHUNK):
         part = uids[start : start + CHUNK]
         cuts = shown.segment([study.sentences[uid].text for uid in part])
+        with project.read() as session:
+            now = select(ProjectRow.ranking).scalar_subquery()
+            old = select(Score.sentence, Score.cuts).where(Score.run == now)
+            before = {
+                uid: cuts for uid, cuts in session.execute(old.where(Score.sentence.in_(part)))
+            }
+        pairs += [
+            (study.sentences[uid].text, before[uid], after)
+            for uid, after in zip(part, cuts, strict=True)
+            if uid in before
+        ]
         with project.write() as session:
             session.execute(
                 Score.__table__.insert(),  # pyright: ignore[reportAttributeAccessIssue]
@@ -148,6 +167,8 @@ def _write_scores(
                     for uid, of_it in zip(part, cuts, strict=True)
                 ],
             )
+    texts, *both = zip(*pairs, strict=True) if pairs else ((), (), ())
+    return change_rate(*both, texts=texts) if pairs else None
 
 
 def _fingerprint(
@@ -171,6 +192,7 @@ def _switch(
     models: dict[str, Segmenter],
     points: list[Point],
     found: Fingerprint,
+    figures: Mapping[str, float | None],
 ) -> None:
     """Put a run in force, in one transaction."""
     scores = {point.arm: dict(point.scores) for point in points}
@@ -206,6 +228,7 @@ def _switch(
             "event": max((int(event.id) for event in study.events), default=0),
             "test": len(points[0].test) if points else 0,
             "scores": scores,
+            "monitors": dict(figures),
         }
 
 

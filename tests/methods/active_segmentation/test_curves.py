@@ -14,7 +14,6 @@ from attar.methods.active_segmentation.curves import (
     points_of,
     rows,
     saving,
-    segments,
 )
 from attar.methods.active_segmentation.intervals import FEW_DOCUMENTS, Interval, intervals
 from attar.methods.active_segmentation.points import AXES, Costs, Point, comparable
@@ -77,11 +76,10 @@ def test_curves_are_compared_where_both_have_costs():
         difference(ours[:2], other[1:])
 
 
-def test_curves_of_different_epochs_are_never_compared_or_joined():
+def test_curves_of_different_epochs_are_never_compared():
     old, new = curve([0.5, 0.6]), curve([0.7, 0.8], epoch=1)
     with pytest.raises(DataError, match="one epoch"):
         difference(old, [*new, point(900, 0.9, epoch=1)][:1] + old[:1])
-    assert [len({p.epoch for p in line}) for line in segments([*old, *new])] == [1, 1]
 
 
 def test_a_lucky_point_does_not_count_as_reached():
@@ -212,6 +210,20 @@ def test_few_documents_never_make_a_score_surer(count):
     few = replace(made, documents=tuple(f"d{place % count}" for place in range(400)))
     (alone,), (together,) = intervals([made]), intervals([few])
     assert together.test >= alone.test > 0
+    alike = noisy([f"d{place // 40}" for place in range(400)])  # ten documents
+    (alone,), (together,) = intervals([without_documents(alike)]), intervals([alike])
+    assert together.test > 3 * alone.test
+    other = noisy(alike.documents, seed=1)
+    lines = [[one, replace(one, costs=Costs(*[200] * 6))] for one in (alike, other)]
+    plain = [[without_documents(point) for point in line] for line in lines]
+    assert difference(*lines).test > 2 * difference(*plain).test > 0
+
+
+def test_sentences_of_unknown_documents_are_drawn_by_themselves():
+    known = [f"d{place // 4}" for place in range(120)]
+    made = noisy([*known, *(f"u{place}" for place in range(60))])
+    unknown = replace(made, documents=(*known, *[""] * 60))
+    assert intervals([unknown]) == intervals([made])
 
 
 def test_documents_must_be_those_of_the_test_sentences():
@@ -235,7 +247,7 @@ def part_of(point, places):
 def test_points_are_compared_on_the_test_sentences_that_they_share():
     whole = noisy([f"d{place // 3}" for place in range(30)])
     late, turned = replace(whole, epoch=1), part_of(whole, [*range(30)][::-1])
-    some, few = part_of(whole, [*range(18)]), part_of(whole, [*range(4)])
+    some, few = part_of(whole, [*range(18)]), part_of(whole, [*range(10)])
     few = replace(few, scores={"word_f1": 0.0})
     assert comparable([whole, late]) == [whole, late]
     found = comparable([few, some, turned, whole, late])

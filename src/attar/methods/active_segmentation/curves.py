@@ -35,19 +35,6 @@ class Difference(Interval):
     end: float
 
 
-def segments(points: Iterable[Point], *, axis: str = "characters") -> list[list[Point]]:
-    """The lines of a chart: the points of one arm and one epoch each, by cost. Scores of different
-    epochs are of different things and never joined.
-    """
-    found: dict[tuple[str, int], list[Point]] = {}
-    for point in points:
-        found.setdefault((point.arm, point.epoch), []).append(point)
-    return [
-        sorted(line, key=lambda point: (point.costs.on(axis), point.batch))
-        for _, line in sorted(found.items(), key=lambda item: item[0][1])
-    ]
-
-
 def difference(
     ours: Sequence[Point],
     other: Sequence[Point],

@@ -85,6 +85,8 @@ class ScoreTable:
     """Annotations submitted since."""
     beliefs: Mapping[str, Beliefs] = field(default_factory=dict)
     """Of the sentences that the strategy may need them for; whatever is missing is computed."""
+    uncertainty: float | None = None
+    """`monitors.mean_uncertainty` of the pool; None: not measured."""
 
 
 @dataclass(frozen=True)
