@@ -33,19 +33,25 @@ class Told:
     text: str
 
 
-def told(project: Project, words: Words | None = None) -> list[Told]:
-    """What all monitors say that have something to look at; `words`: None: in English."""
+def told(project: Project, words: Words | None = None, *, study: Study | None = None) -> list[Told]:
+    """What all monitors say that have something to look at.
+
+    Args:
+        project: the project.
+        words: of a language; None: English.
+        study: what the project holds, if it is at hand.
+    """
     words = words or Words("en")
     return [
         Told(one.monitor, one.about, one.value, one.level, sentence_of(one, words))
-        for one in advice(project)
+        for one in advice(project, study=study)
     ]
 
 
-def advice(project: Project) -> list[Advice]:
+def advice(project: Project, *, study: Study | None = None) -> list[Advice]:
     """All monitors that have something to look at."""
     with project.read() as session:
-        study = study_of(session)
+        study = study or study_of(session)
         points = [point for point in points_of(session) if point.epoch == study.epoch]
         now = study.guidelines[-1]
         controls = answers(labels_of(session, control=True))

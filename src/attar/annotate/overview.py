@@ -13,12 +13,15 @@ from attar.annotate.blocks import warnings
 from attar.annotate.corpus import latest_snapshot
 from attar.annotate.drawing import open_tasks, staleness
 from attar.annotate.jobs import JobInfo, jobs
-from attar.annotate.loading import study_config
+from attar.annotate.loading import load_study
 from attar.annotate.store import Project, state_of
 from attar.annotate.tables import Annotation, BatchRow, Lease, PickRow, SentenceRow, Task
 from attar.annotate.tasks import LABELS, VOID
 from attar.annotate.words import Words
+from attar.methods.active_segmentation.labels import answers
 from attar.methods.active_segmentation.picks import DrawConfig
+from attar.methods.active_segmentation.study import Study
+from attar.methods.active_segmentation.times import Pace, paces, typical
 
 
 @dataclass(frozen=True)
@@ -46,6 +49,11 @@ class Work:
     flagged: int = 0
     hours: float = 0.0
     corrections: int = 0
+    pace: Pace | None = None
+    """What their answers take; None: there are too few, or too much alike, to tell."""
+    typical: float | None = None
+    """Seconds that the mean sentence of all would take them, so that people who had other sentences
+    can be compared."""
 
 
 @dataclass(frozen=True)
@@ -77,11 +85,11 @@ class Overview:
 
 def overview(project: Project, words: Words | None = None) -> Overview:
     """Look at a project; `words`: the language of the advice, None: English."""
-    accounts, last, advice = users(project), jobs(project, limit=8), told(project, words)
+    accounts, last, study = users(project), jobs(project, limit=8), load_study(project)
+    advice = told(project, words, study=study)
     there = SentenceRow.removed.is_(None)
     with project.read() as session:
         state = state_of(session)
-        arms = study_config(session).arms
         evaluated = (
             select(func.count(Task.sentence.distinct()))
             .join(SentenceRow, SentenceRow.uid == Task.sentence)
@@ -101,9 +109,9 @@ def overview(project: Project, words: Words | None = None) -> Overview:
             at_work=session.scalar(leases.where(Lease.expires > project.clock())) or 0,
             run=state.ranking,
             staleness=state.sequence if state.ranking is None else staleness(session, state),
-            arms=[_arm(session, name, config) for name, config in arms.items()],
+            arms=[_arm(session, name, config) for name, config in study.config.arms.items()],
             queue=_queue(session),
-            people=_people(session, accounts),
+            people=_people(session, accounts, study=study),
             jobs=last,
             advice=advice,
             warnings=warnings(session, state),
@@ -131,8 +139,12 @@ def _queue(session: Session) -> dict[str, dict[str, int]]:
     return found
 
 
-def _people(session: Session, accounts: Sequence[Account]) -> list[Work]:
+def _people(session: Session, accounts: Sequence[Account], *, study: Study) -> list[Work]:
     """Those who have done something, and annotators who may."""
+    labels = answers(study.labels)
+    texts = {uid: sentence.text for uid, sentence in study.sentences.items()}
+    of_each = paces(labels, texts=texts)
+    characters, corrections = typical(labels, texts=texts)
     void = select(Annotation.root).where(Annotation.status == VOID)
 
     def of(*states: str):
@@ -152,14 +164,17 @@ def _people(session: Session, accounts: Sequence[Account]) -> list[Work]:
     )
     done: dict[str, dict[str, Any]] = {
         name: {
-            "answers": answers,
+            "answers": submitted,
             "skipped": skipped,
             "flagged": flagged,
             "hours": ms / 3_600_000,
             "corrections": edits,
         }
-        for name, answers, skipped, flagged, ms, edits in rows
+        for name, submitted, skipped, flagged, ms, edits in rows
     }
+    for name, pace in of_each.items():
+        seconds = pace.sentence(characters=characters, corrections=corrections)
+        done.get(name, {}).update(pace=pace, typical=seconds)
     return [
         Work(user.name, user.role, **done.get(user.name, {}))
         for user in accounts
