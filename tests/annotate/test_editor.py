@@ -433,6 +433,25 @@ def test_everything_can_be_read_by_day_and_by_night(editor: Editor, project: Any
     assert [one for one in seen.values() if one.contrast < 4.5] == []
 
 
+def test_places_where_the_model_is_unsure_are_marked(browser: Any, url: str) -> None:
+    def unsure(route: Any) -> None:
+        given = route.fetch()
+        route.fulfill(response=given, json=given.json() | {"doubts": [2]})
+
+    with browser.new_context() as context:
+        page = context.new_page()
+        editor = Editor(page, url).log_in("anna")
+        assert page.locator(".gap.doubt").count() == 0
+        assert page.locator("#doubts").is_hidden()
+        page.route("**/api/next", unsure)
+        page.reload()
+        editor.ready()
+        (marked,) = page.locator(".gap.doubt").all()
+        assert marked.get_attribute("id") == "gap-2"
+        assert marked.get_attribute("aria-label").endswith(", the model is unsure")
+        assert page.locator("#doubts").is_visible()
+
+
 def test_administrators_work_by_buttons_and_forms(browser: Any, url: str, project: Any) -> None:
     with browser.new_context() as context:
         page = Editor(context.new_page(), url).log_in("ada").page

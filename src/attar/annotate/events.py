@@ -24,7 +24,12 @@ _LOGGED: Mapping[Kind, tuple[str, ...]] = MappingProxyType(
     {
         "hyper.change": ("segmenter",),
         "strategy.change": ("draw",),
-        "prefill.change": ("prefill", "prefill_none_share", "cold_start"),
+        "prefill.change": (
+            "prefill",
+            "prefill_none_share",
+            "cold_start",
+            "show_doubts",
+        ),
     }
 )
 #: state of a job that waits for the worker
@@ -86,9 +91,11 @@ def change_settings(
         event: goes into the log in place of what would be noted by itself.
 
     Raises:
-        ConfigError: the engine for the cold start is not installed.
+        ConfigError: they would tell annotators how a sentence was scored, or the engine for the cold
+            start is not installed.
         Conflict: somebody else has changed settings or guideline since.
     """
+    settings.require_blind()
     if settings.cold_start is not None:
         load_engine(settings.cold_start)
     with project.write() as session:

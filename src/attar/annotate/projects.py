@@ -62,6 +62,7 @@ def init(
     stored = replace(
         config, draw={**draw, **config.draw}, segmenter={**_told(segmenter), **config.segmenter}
     )
+    stored.require_blind()
     with recorded("init", project=project, demo=demo, name=name, seed=seed) as run:
         run.seed = seed
         if demo:

@@ -303,7 +303,8 @@ class ModelRow(Base):
 
 
 class Score(Base):
-    """What a run's model thinks of a sentence: how much it wants it asked, and its best cuts."""
+    """What a run's model thinks of a sentence: how much it wants it asked, its best cuts, and the
+    offsets where it is unsure (None: not noted)."""
 
     __tablename__ = "score"
     run: Mapped[int] = mapped_column(ForeignKey("job.id"), primary_key=True)
@@ -311,6 +312,7 @@ class Score(Base):
     strategy: Mapped[str]
     value: Mapped[float | None]
     cuts: Mapped[Json]
+    doubts: Mapped[Json]
 
 
 class MetricPoint(Base):

@@ -21,7 +21,7 @@ from attar.errors import DataError
 from attar.methods.active_segmentation.drawing import score_pool
 from attar.methods.active_segmentation.fingerprints import Fingerprint, detect
 from attar.methods.active_segmentation.measuring import history, measure
-from attar.methods.active_segmentation.monitors import change_rate
+from attar.methods.active_segmentation.monitors import change_rate, doubtful
 from attar.methods.active_segmentation.picks import ScoreTable
 from attar.methods.active_segmentation.points import Point
 from attar.methods.active_segmentation.segmenter import Segmenter
@@ -65,7 +65,8 @@ def train_models(project: Project, run: int, *, step: Callable[[str], None]) -> 
     _save(project, run, models)
     step("score")
     table = _ranking(study, models, run=run)
-    changed = _write_scores(project, run, study=study, models=models, table=table)
+    doubts = state.settings.show_doubts
+    changed = _write_scores(project, run, study=study, models=models, table=table, doubts=doubts)
     figures = {"uncertainty": table and table.uncertainty, "changed": changed}
     step("switch")
     guideline = f"{state.guideline}\n{now_text}"
@@ -129,8 +130,10 @@ def _write_scores(
     study: Study,
     models: dict[str, Segmenter],
     table: ScoreTable | None,
+    doubts: bool = False,
 ) -> float | None:
-    """Scores and best cuts under the number of the run, some at a time: nobody reads them yet.
+    """Scores and best cuts under the number of the run, some at a time: nobody reads them yet; with
+    `doubts` also the places where the model is unsure.
 
     Returns:
         The share of cuts that the run in force decides differently, see `change_rate`; None: there
@@ -141,7 +144,10 @@ def _write_scores(
     pairs = list[tuple[str, Sequence[int], Sequence[int]]]()
     for start in range(0, len(uids), CHUNK):
         part = uids[start : start + CHUNK]
-        cuts = shown.segment([study.sentences[uid].text for uid in part])
+        texts = [study.sentences[uid].text for uid in part]
+        beliefs = shown.beliefs(texts) if doubts else []
+        cuts = [b.cuts for b in beliefs] if doubts else shown.segment(texts)
+        unsure = [doubtful(b) for b in beliefs] if doubts else [None] * len(part)
         with project.read() as session:
             now = select(ProjectRow.ranking).scalar_subquery()
             old = select(Score.sentence, Score.cuts).where(Score.run == now)
@@ -163,8 +169,9 @@ def _write_scores(
                         "strategy": table.strategy if table else "",
                         "value": table.values.get(uid) if table else None,
                         "cuts": list(of_it),
+                        "doubts": at,
                     }
-                    for uid, of_it in zip(part, cuts, strict=True)
+                    for uid, of_it, at in zip(part, cuts, unsure, strict=True)
                 ],
             )
     texts, *both = zip(*pairs, strict=True) if pairs else ((), (), ())

@@ -22,6 +22,9 @@ UNLIKE = 0.1
 #: share of control offsets that an annotator should get right
 CONTROL = 0.95
 
+#: probability against what a model proposes from which it counts as unsure
+DOUBT = 0.2
+
 Level = Literal["fine", "look", "act"]
 
 
@@ -54,6 +57,12 @@ def mean_uncertainty(beliefs: Iterable[Beliefs]) -> float:
     """Binary entropy of a cut, in nats, over all offsets of a pool."""
     found = [(binary_entropy(b.cut_probabilities).sum(), len(b.cut_probabilities)) for b in beliefs]
     return float(sum(h for h, _ in found) / max(sum(n for _, n in found), 1))
+
+
+def doubtful(beliefs: Beliefs) -> list[int]:
+    """The offsets at which a cut, or none, has a probability of at least `DOUBT` against it."""
+    p = beliefs.cut_probabilities
+    return (np.flatnonzero(np.minimum(p, 1 - p) >= DOUBT) + 1).tolist()
 
 
 def change_rate(
