@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from sqlalchemy import select, text, update
@@ -50,14 +51,17 @@ def train(project: Project) -> None:
 def test_they_are_refused_while_arms_are_compared(tmp_path: Path) -> None:
     assert not AnnotateConfig().show_doubts
     for scorer in ("own", "union"):
-        init = {"config": AnnotateConfig(show_doubts=True), "drawing": DrawConfig(scorer=scorer)}
+        init: Any = {
+            "config": AnnotateConfig(show_doubts=True),
+            "drawing": DrawConfig(scorer=scorer),
+        }
         if scorer == "own":
             with pytest.raises(ConfigError, match="show_doubts must be off while the arms"):
                 attar.annotate.init(tmp_path / scorer, **init)
             assert not (tmp_path / scorer).exists()
         else:
             attar.annotate.init(tmp_path / scorer, **init)
-    back = {"kind": "strategy.change", "change": {"scorer": "own"}}
+    back: Any = {"kind": "strategy.change", "change": {"scorer": "own"}}
     with pytest.raises(ConfigError, match="show_doubts must be off while the arms"):
         attar.annotate.event.add(tmp_path / "union", **back)
     attar.annotate.event.add(tmp_path / "union", **back | {"change": {"show_doubts": False}})

@@ -23,13 +23,8 @@ _VERSION = 40
 _LOGGED: Mapping[Kind, tuple[str, ...]] = MappingProxyType(
     {
         "hyper.change": ("segmenter",),
-        "strategy.change": ("draw",),
-        "prefill.change": (
-            "prefill",
-            "prefill_none_share",
-            "cold_start",
-            "show_doubts",
-        ),
+        "strategy.change": ("draw", "longest"),
+        "prefill.change": ("prefill", "prefill_none_share", "cold_start", "show_doubts"),
     }
 )
 #: state of a job that waits for the worker

@@ -69,7 +69,10 @@ def study_config(session: Session) -> StudyConfig:
     arms = {
         row.name: _options(
             DrawConfig,
-            {"strategy": ARMS[row.name].strategy if row.name in ARMS else "mnlp"}
+            {
+                "strategy": ARMS[row.name].strategy if row.name in ARMS else "mnlp",
+                "longest": state.settings.longest,
+            }
             | dict(state.settings.draw)
             | dict(row.settings or {}),
             what=f"options of the arm {row.name}",

@@ -67,7 +67,7 @@ class AnnotateConfig:
     low_water: int = 40
     """Open tasks of an arm below which the next batch is drawn."""
     longest: int = 300
-    """Characters of a sentence, at most; longer ones are not imported."""
+    """Characters of a sentence, at most; longer ones are neither imported nor drawn."""
     idle_seconds: float = 60.0
     """Gaps longer than this do not count as an annotator's time."""
     draw: Mapping[str, Any] = field(default_factory=dict)
