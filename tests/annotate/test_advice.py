@@ -5,9 +5,9 @@ from dataclasses import replace
 import pytest
 from sqlalchemy import select
 
-from annotating import Maker, annotate, answer_to, sentences
+from annotating import Maker, annotate, answer_to, log_of, sentences
 from attar.annotate import answers, corpus, jobs, queue
-from attar.annotate.accounts import add_user
+from attar.annotate.accounts import acknowledge, add_user
 from attar.annotate.advice import told
 from attar.annotate.drawing import refill
 from attar.annotate.events import change_guideline
@@ -121,3 +121,11 @@ def test_people_and_batches_are_watched_in_either_language(make: Maker) -> None:
     rule = join_prefix(["กา"])
     change_guideline(project, version="g2", text="", expected=revision, policy="migrate", rule=rule)
     assert "controls" not in {one.monitor for one in told(project)}  # nobody was asked under g2
+    revision = overview(project).revision
+    change_guideline(project, version="g3", text="", expected=revision, policy="keep")
+    add_user(project, name="cat")
+    acknowledge(project, annotator="cat", guideline="g3")
+    while (given := queue.next_task(project, annotator="cat")) is not None:
+        answers.submit(project, annotator="cat", answer=answer_to(given, ()))
+    assert "cat" in {row.annotator for row in log_of(project) if row.kind == "control"}
+    assert "controls" not in {one.monitor for one in told(project)}  # g3 has no right answers yet

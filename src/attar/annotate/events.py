@@ -86,8 +86,8 @@ def change_settings(
         event: goes into the log in place of what would be noted by itself.
 
     Raises:
-        ConfigError: they would tell annotators how a sentence was scored, or the engine for the cold
-            start is not installed.
+        ConfigError: they would tell annotators how a sentence was scored, or the engine for the
+            cold start is not installed.
         Conflict: somebody else has changed settings or guideline since.
     """
     settings.require_blind()

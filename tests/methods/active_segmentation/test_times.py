@@ -70,6 +70,19 @@ def test_people_are_told_apart_where_one_had_the_easy_sentences():
     assert 0.1 < found["slow"].spread < 0.4
 
 
+def test_errors_count_as_shares_of_the_time_that_was_to_be_expected():
+    labels = work(Annotator(name="a", spread=0.3))
+    (pace,) = paces(labels, texts=TEXTS).values()
+    parts = np.array([pace.each, pace.character, pace.correction], float)
+    assert (parts > 0).all()
+    sizes = np.array([[1, len(TEXTS[row.uid]), row.corrections] for row in labels], float)
+    fitted = sizes @ parts
+    errors = np.array([row.seconds for row in labels], float) / fitted - 1
+    slope = (errors / fitted) @ sizes  # of the weighted squares: 0 at their minimum
+    assert np.abs(slope).max() < 1e-3 * np.abs(errors / fitted).sum()
+    assert pace.spread == pytest.approx(np.sqrt(np.mean(errors**2)))
+
+
 def test_what_the_answers_do_not_tell_is_not_told():
     (row,) = paces(work(Annotator(name="a"), prefill=False), texts=TEXTS).values()
     assert (row.correction, row.position) == (None, None)
