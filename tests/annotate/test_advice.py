@@ -3,18 +3,18 @@
 from dataclasses import replace
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import select, update
 
 from annotating import Maker, annotate, answer_to, log_of, sentences
 from attar.annotate import answers, corpus, jobs, queue
 from attar.annotate.accounts import acknowledge, add_user
 from attar.annotate.advice import told
-from attar.annotate.drawing import refill
+from attar.annotate.drawing import draw, refill
 from attar.annotate.events import change_guideline
 from attar.annotate.overview import overview
 from attar.annotate.settings import AnnotateConfig
 from attar.annotate.store import Project
-from attar.annotate.tables import Score
+from attar.annotate.tables import BatchRow, PickRow, ProjectRow, Score
 from attar.annotate.words import Words
 from attar.methods.active_segmentation.drawing import score_pool
 from attar.methods.active_segmentation.monitors import change_rate, mean_uncertainty
@@ -35,9 +35,9 @@ SETTINGS = AnnotateConfig(
 )
 
 
-def begun(make: Maker) -> Project:
+def begun(make: Maker, settings: AnnotateConfig = SETTINGS) -> Project:
     """Labels of each arm and of the reserve; a third of the lines repeat another one."""
-    project = make(SETTINGS)
+    project = make(settings)
     rows = [
         replace(row, meta={"document": f"{'news' if at % 2 else 'novel'}/{at // 4}"})
         for at, row in enumerate(sentences(40))
@@ -129,3 +129,28 @@ def test_people_and_batches_are_watched_in_either_language(make: Maker) -> None:
         answers.submit(project, annotator="cat", answer=answer_to(given, ()))
     assert "cat" in {row.annotator for row in log_of(project) if row.kind == "control"}
     assert "controls" not in {one.monitor for one in told(project)}  # g3 has no right answers yet
+
+
+def test_what_a_batch_left_out_is_watched(make: Maker) -> None:
+    strict = {**SETTINGS.draw, "near_duplicates": 0.45}
+    project = begun(make, replace(SETTINGS, draw=strict))
+    assert "near_duplicates" not in {one.monitor for one in told(project)}  # in the common start
+    train(project)
+    for arm in ("random", "active"):
+        draw(project, arm=arm)
+    with project.read() as session:
+        last = select(BatchRow).where(BatchRow.number > 0).order_by(BatchRow.id.desc())
+        batches = {row.arm: row for row in session.scalars(last).all()[::-1]}
+        active = batches["active"]
+        picked = select(PickRow).where(PickRow.arm == "active", PickRow.batch == active.number)
+        count = len(session.scalars(picked).all())
+        skipped = active.near_duplicates
+    assert skipped
+    assert batches["random"].near_duplicates is None
+    (one,) = [one for one in told(project) if one.monitor == "near_duplicates"]
+    assert (one.about, one.value) == ("active", pytest.approx(skipped / (skipped + count)))
+    store = replace(SETTINGS, draw={**SETTINGS.draw, "near_duplicates": None})
+    with project.write() as session:
+        session.execute(update(ProjectRow).values(settings=store.to_json()))
+    draw(project, arm="active")
+    assert "near_duplicates" not in {one.monitor for one in told(project)}  # nobody looked

@@ -139,6 +139,7 @@ def test_an_older_project_is_upgraded_and_keeps_its_ranking(make: Maker) -> None
     train(project)
     with project.write() as session:
         session.execute(text("ALTER TABLE score DROP COLUMN doubts"))
+        session.execute(text("ALTER TABLE batch DROP COLUMN near_duplicates"))
         session.execute(text("UPDATE alembic_version SET version_num = '0001'"))
     url = None if project.sqlite else project.engine.url.render_as_string(hide_password=False)
     with pytest.raises(ConfigError, match="older version"):

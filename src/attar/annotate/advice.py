@@ -4,13 +4,13 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import select
+from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from attar.annotate.loading import labels_of, study_of
 from attar.annotate.points import points_of
 from attar.annotate.store import Project
-from attar.annotate.tables import Job, Task
+from attar.annotate.tables import BatchRow, Job, PickRow, Task
 from attar.annotate.words import Words
 from attar.data.segments.cuts import Segmented
 from attar.methods.active_segmentation import monitors
@@ -57,7 +57,7 @@ def advice(project: Project, *, study: Study | None = None) -> list[Advice]:
         controls = answers(labels_of(session, control=True))
         tested = [label for label in controls if label.guideline == now]
         asked = set(session.scalars(select(Task.sentence).where(Task.kind == "control")))
-        found = _of_models(session)
+        found = [*_of_models(session), *_near_duplicates(session)]
     labels = answers(study.labels)
     known = [row for row in current_labels(study) if row.uid in asked and row.guideline == now]
     found += [
@@ -89,6 +89,24 @@ def _of_models(session: Session) -> list[Advice]:
     return [
         *([monitors.uncertainty(unsure)] if unsure else []),
         *([monitors.stability(changed)] if changed else []),
+    ]
+
+
+def _near_duplicates(session: Session) -> list[Advice]:
+    """What the last batch of each arm left out."""
+    last = select(BatchRow.arm, func.max(BatchRow.number).label("number")).group_by(BatchRow.arm)
+    of_it = last.subquery()
+    here = (BatchRow.arm == of_it.c.arm) & (BatchRow.number == of_it.c.number)
+    picked = (
+        select(func.count())
+        .where(PickRow.arm == BatchRow.arm, PickRow.batch == BatchRow.number)
+        .scalar_subquery()
+    )
+    rows = select(BatchRow.arm, BatchRow.near_duplicates, picked).join(of_it, here)
+    return [
+        monitors.near_duplicates(skipped, count, arm=arm)
+        for arm, skipped, count in session.execute(rows.order_by(BatchRow.id))
+        if skipped is not None
     ]
 
 

@@ -109,7 +109,8 @@ class Arm(Base):
 
 
 class BatchRow(Base):
-    """What was drawn for an arm at one time."""
+    """What was drawn for an arm at one time; `near_duplicates` were left out of it (None: nobody
+    looked for any)."""
 
     __tablename__ = "batch"
     id: Mapped[int] = mapped_column(primary_key=True)
@@ -120,6 +121,7 @@ class BatchRow(Base):
     snapshot: Mapped[str]
     settings: Mapped[Json]
     pool_size: Mapped[int]
+    near_duplicates: Mapped[int | None]
     sequence: Mapped[int]
     created: Mapped[float]
     __table_args__ = (UniqueConstraint("arm", "number"),)

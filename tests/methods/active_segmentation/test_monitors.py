@@ -15,6 +15,7 @@ from attar.methods.active_segmentation.monitors import (
     duplicates,
     length_groups,
     mean_uncertainty,
+    near_duplicates,
     power_law,
     projection,
     stability,
@@ -57,6 +58,9 @@ def test_uncertainty_is_largest_at_a_half():
 def test_repeated_lines_are_counted_beyond_the_first():
     assert duplicates([1, 1, 3]).value == pytest.approx(2 / 5)
     assert duplicates([1, 1]).value == 0
+    assert near_duplicates(3, 1, arm="a").value == pytest.approx(3 / 4)
+    assert [near_duplicates(n, 4, arm="a").level for n in (0, 4, 5)] == ["fine", "fine", "look"]
+    assert near_duplicates(0, 0, arm="a").value == 0
     assert uncertainty([0.3, 0.2, 0.1]).more == {"first": 0.3}
 
 

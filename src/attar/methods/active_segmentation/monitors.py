@@ -19,6 +19,8 @@ from attar.methods.active_segmentation.scores import binary_entropy
 STABLE, TIMES = 0.002, 3
 #: of two distributions, in bits from 0 to 1, above which a batch is unlike the corpus
 UNLIKE = 0.1
+#: share of near duplicates in what a batch came upon, above which a corpus repeats itself
+REPEATING = 0.5
 #: share of control offsets that an annotator should get right
 CONTROL = 0.95
 
@@ -34,6 +36,7 @@ Monitor = Literal[
     "lengths",
     "sources",
     "duplicates",
+    "near_duplicates",
     "corrections",
     "controls",
     "projection",
@@ -102,6 +105,13 @@ def duplicates(occurrences: Iterable[int]) -> Advice:
     counts = list(occurrences)
     lines = sum(counts)
     return Advice("duplicates", (lines - len(counts)) / max(lines, 1))
+
+
+def near_duplicates(skipped: int, picked: int, *, arm: str) -> Advice:
+    """Share of the sentences that an arm's last batch came upon that read almost like one that it
+    has: what is asked next is said again and again."""
+    share = skipped / max(skipped + picked, 1)
+    return Advice("near_duplicates", share, "look" if share > REPEATING else "fine", arm)
 
 
 def divergence(batch: Iterable[str], corpus: Iterable[str]) -> float:

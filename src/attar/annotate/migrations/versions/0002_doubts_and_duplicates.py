@@ -1,4 +1,4 @@
-"""Where a model is unsure, beside the cuts that it proposes."""
+"""Where a model is unsure, beside its cuts; near duplicates that a batch left out."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -10,5 +10,6 @@ depends_on = None
 
 
 def upgrade() -> None:
-    """Add the column."""
+    """Add the columns."""
     op.add_column("score", sa.Column("doubts", sa.JSON(none_as_null=True), nullable=True))
+    op.add_column("batch", sa.Column("near_duplicates", sa.Integer(), nullable=True))
