@@ -15,7 +15,7 @@ from attar.annotate.sessions import admit
 from attar.annotate.words import Words
 from attar.data.segments.formats import FORMATS
 from attar.methods.active_segmentation.effects import EFFECTS
-from attar.methods.active_segmentation.events import Kind, Policy
+from attar.methods.active_segmentation.events import Kind
 from attar.methods.active_segmentation.rules import RuleKind
 
 _AGREED = ("kappa", "alpha", "boundary_similarity", "word_f1")
@@ -59,7 +59,7 @@ def router(pages: Pages) -> APIRouter:
             guideline=text,
             effects={kind: _effect(kind, words) for kind in get_args(Kind)},
             kinds=[kind for kind in get_args(Kind) if kind not in _ELSEWHERE],
-            policies=sorted(get_args(Policy), reverse=True),
+            policies=EFFECTS["guideline.change"].policies,
             rules=get_args(RuleKind),
             formats=list(FORMATS),
             whole=WHOLE,

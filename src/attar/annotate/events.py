@@ -14,6 +14,7 @@ from attar.annotate.store import Project, State, bump_revision, state_of
 from attar.annotate.tables import EventRow, Guideline, Job, ProjectRow
 from attar.errors import ConfigError, require
 from attar.methods.active_segmentation.config import SegmenterConfig
+from attar.methods.active_segmentation.effects import EFFECTS
 from attar.methods.active_segmentation.engines import load_engine
 from attar.methods.active_segmentation.events import Event, Kind, Policy
 from attar.methods.active_segmentation.rules import Rule
@@ -36,9 +37,13 @@ def log_event(project: Project, event: Event) -> Event:
     or a resumption takes effect at once.
 
     Raises:
-        ConfigError: a guideline is changed by `change_guideline` alone.
+        ConfigError: a guideline is changed by `change_guideline` alone; or the policy means nothing
+            for this kind of event.
     """
     require(event.kind != "guideline.change", "kind", event.kind, "another; use change_guideline")
+    fitting = EFFECTS[event.kind].policies
+    what = f"{' or '.join(fitting)} for {event.kind}"
+    require(event.policy in fitting, "policy", event.policy, what)
     with project.write() as session:
         if event.kind in ("pause", "resume"):
             session.execute(update(ProjectRow).values(paused=event.kind == "pause"))
