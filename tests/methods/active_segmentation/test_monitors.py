@@ -12,6 +12,7 @@ from attar.methods.active_segmentation.monitors import (
     controls,
     correction_rate,
     divergence,
+    doubtful,
     duplicates,
     length_groups,
     mean_uncertainty,
@@ -53,6 +54,11 @@ def test_uncertainty_is_largest_at_a_half():
     assert mean_uncertainty([beliefs([0.5]), beliefs([0.5, 0.5])]) == pytest.approx(np.log(2))
     assert mean_uncertainty([beliefs([0.0, 1.0])]) == 0
     assert mean_uncertainty([]) == 0
+
+
+def test_a_model_is_unsure_where_either_answer_may_be_right():
+    p = np.array([0.0, 0.19, 0.2, 0.5, 0.79, 0.81, 1.0])
+    assert doubtful(Beliefs((), p, 0.0, 0.0, 0.0)) == [3, 4, 5]
 
 
 def test_repeated_lines_are_counted_beyond_the_first():

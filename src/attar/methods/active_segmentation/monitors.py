@@ -23,7 +23,6 @@ UNLIKE = 0.1
 REPEATING = 0.5
 #: share of control offsets that an annotator should get right
 CONTROL = 0.95
-
 #: probability against what a model proposes from which it counts as unsure
 DOUBT = 0.2
 
