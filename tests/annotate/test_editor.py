@@ -434,9 +434,11 @@ def test_everything_can_be_read_by_day_and_by_night(editor: Editor, project: Any
 
 
 def test_places_where_the_model_is_unsure_are_marked(browser: Any, url: str) -> None:
+    doubts = [2]
+
     def unsure(route: Any) -> None:
         given = route.fetch()
-        route.fulfill(response=given, json=given.json() | {"doubts": [2]})
+        route.fulfill(response=given, json=given.json() | {"doubts": doubts})
 
     with browser.new_context() as context:
         page = context.new_page()
@@ -450,6 +452,10 @@ def test_places_where_the_model_is_unsure_are_marked(browser: Any, url: str) -> 
         assert marked.get_attribute("id") == "gap-2"
         assert marked.get_attribute("aria-label").endswith(", the model is unsure")
         assert page.locator("#doubts").is_visible()
+        doubts.clear()
+        page.reload()
+        editor.ready()
+        assert page.locator("#doubts").is_hidden()
 
 
 def test_administrators_work_by_buttons_and_forms(browser: Any, url: str, project: Any) -> None:
