@@ -6,6 +6,7 @@ import threading
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -191,8 +192,8 @@ def measure(project: Any) -> None:
     from attar.annotate import answers, events, queue
     from attar.annotate.points import add_points
     from attar.annotate.tables import Job
-    from attar.methods.active_segmentation.curves import Costs, Point
     from attar.methods.active_segmentation.events import Event
+    from attar.methods.active_segmentation.points import Costs, Point
 
     for name, cut in (("anna", 2), ("boon", 3)):
         while (given := queue.next_task(project, annotator=name)) is not None:
@@ -206,7 +207,7 @@ def measure(project: Any) -> None:
             )
             answers.submit(project, annotator=name, answer=body)
     events.log_event(project, Event(kind="evalset.change", author="ada"))
-    tests = [f"test{i}" for i in range(40)]
+    tests = tuple(f"test{i}" for i in range(40))
     for batch in range(4):
         points = []
         for arm, ahead in (("random", 0), ("active", 2)):
@@ -214,11 +215,10 @@ def measure(project: Any) -> None:
             score = float(right[:, 0].sum() / 800)
             cost = 100 * (batch + 1)
             costs = Costs(5 * (batch + 1), cost, cost, cost // 4, cost / 10, float(cost))
-            points.append(
-                Point(arm, costs, {"word_f1": score}, epoch=batch // 2, batch=batch, counts=right)
-            )
+            made = Point(arm, costs, {"word_f1": score}, counts=right, test=tests)
+            points.append(replace(made, epoch=batch // 2, batch=batch))
         with project.write() as session:
             job = Job(kind="train", state="done", reason="", step="", error="", asked=0.0)
             session.add(job)
             session.flush()
-            add_points(session, points, run=job.id, test=tests)
+            add_points(session, points, run=job.id)

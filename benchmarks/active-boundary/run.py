@@ -22,14 +22,9 @@ from attar import artefacts
 from attar.data.segments import Segmented
 from attar.methods.active_segmentation.annotators import Annotator
 from attar.methods.active_segmentation.config import SegmenterConfig
-from attar.methods.active_segmentation.curves import (
-    Point,
-    cost_to_reach,
-    difference,
-    points_of,
-    rows,
-)
+from attar.methods.active_segmentation.curves import cost_to_reach, difference, points_of, rows
 from attar.methods.active_segmentation.drawing import DrawConfig
+from attar.methods.active_segmentation.points import Point
 from attar.methods.active_segmentation.simulate import Replay, replay
 from attar.methods.active_segmentation.study import StudyConfig
 

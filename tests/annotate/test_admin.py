@@ -66,6 +66,16 @@ def test_pages_of_an_empty_and_of_a_running_project(ada: TestClient) -> None:
         assert "secret-strategy" not in page.text
 
 
+def test_what_an_event_does_is_said_where_it_is_logged(ada: TestClient) -> None:
+    page = ada.get("/dashboard").text
+    for kind in ("model.change", "tool.upgrade", "annotator.leave"):
+        assert f'<p data-value="{kind}">Active arm: ' in page
+    assert "Active arm: its sentences were picked for another model. Random arm: no effect." in page
+    assert "What to do: label the evaluation sentences again" in page  # of a new guideline
+    ada.cookies.set("attar_language", "th")
+    assert "กลุ่มแบบจำลอง: ประโยคในกลุ่มถูกเลือกไว้สำหรับแบบจำลองอื่น" in ada.get("/dashboard").text
+
+
 def test_events_and_the_guideline(ada: TestClient) -> None:
     logged = ada.post("/api/admin/events", json={"kind": "tool.upgrade", "note": "0.3"})
     assert logged.status_code == 201

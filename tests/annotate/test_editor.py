@@ -433,12 +433,41 @@ def test_everything_can_be_read_by_day_and_by_night(editor: Editor, project: Any
     assert [one for one in seen.values() if one.contrast < 4.5] == []
 
 
+def test_places_where_the_model_is_unsure_are_marked(browser: Any, url: str) -> None:
+    doubts = [2]
+
+    def unsure(route: Any) -> None:
+        given = route.fetch()
+        route.fulfill(response=given, json=given.json() | {"doubts": doubts})
+
+    with browser.new_context() as context:
+        page = context.new_page()
+        editor = Editor(page, url).log_in("anna")
+        assert page.locator(".gap.doubt").count() == 0
+        assert page.locator("#doubts").is_hidden()
+        page.route("**/api/next", unsure)
+        page.reload()
+        editor.ready()
+        (marked,) = page.locator(".gap.doubt").all()
+        assert marked.get_attribute("id") == "gap-2"
+        assert marked.get_attribute("aria-label").endswith(", the model is unsure")
+        assert page.locator("#doubts").is_visible()
+        doubts.clear()
+        page.reload()
+        editor.ready()
+        assert page.locator("#doubts").is_hidden()
+
+
 def test_administrators_work_by_buttons_and_forms(browser: Any, url: str, project: Any) -> None:
     with browser.new_context() as context:
         page = Editor(context.new_page(), url).log_in("ada").page
         page.wait_for_url("**/dashboard")
         page.get_by_role("button", name="Train now").click()
         page.get_by_role("status").filter(has_text="Training was asked for.").wait_for()
+        page.get_by_text("Log an event", exact=True).first.click()
+        page.locator("#event select[name=kind]").select_option("evalset.change")
+        told = page.locator("#event [data-explains] p:visible")
+        assert [one.get_attribute("data-value") for one in told.all()] == ["evalset.change"]
         page.get_by_text("Change the guideline", exact=True).first.click()
         page.get_by_label("Name of the new version").fill("g2")
         page.locator("#newguideline textarea[name=text]").fill("Anew.")

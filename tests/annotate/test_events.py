@@ -64,6 +64,8 @@ def test_of_two_administrators_the_second_is_told(make: Maker) -> None:
         change_guideline(project, version="g1", text="x", expected=now.revision + 1)
     with pytest.raises(ConfigError, match="change_guideline"):
         log_event(project, Event(kind="guideline.change", after="g3"))
+    with pytest.raises(ConfigError, match=r"policy must be keep or drop for annotator\.leave"):
+        log_event(project, Event(kind="annotator.leave", scope="ann", policy="tag"))
     assert state(project).guideline == "g2"
 
 

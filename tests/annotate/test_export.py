@@ -7,15 +7,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from annotating import Maker, annotate, filled
-from attar.annotate import jobs
+from annotating import Maker, annotate, sentences
+from attar.annotate import corpus, jobs
+from attar.annotate.accounts import add_user
 from attar.annotate.drawing import refill
 from attar.annotate.events import change_guideline
 from attar.annotate.exporting import export_labels, export_project, read_export
 from attar.annotate.loading import load_study
+from attar.annotate.overview import overview
 from attar.annotate.points import load_points
 from attar.annotate.settings import AnnotateConfig
-from attar.annotate.standing import status_of
 from attar.annotate.store import Project
 from attar.data.segments.formats import read_segments
 from attar.errors import ConfigError, DataError
@@ -38,14 +39,23 @@ SETTINGS = AnnotateConfig(
 
 def finished(make: Maker) -> Project:
     """Two rounds of labels and training, with a change of guideline between them."""
-    project = filled(make(SETTINGS), 40)
+    project = make(SETTINGS)
+    parts = [f"d{place // 5}" if place < 30 else "" for place in range(40)]
+    corpus.add(
+        project,
+        [
+            replace(row, meta={"document": name})
+            for row, name in zip(sentences(40), parts, strict=True)
+        ],
+    )
+    add_user(project, name="ann")
     refill(project)
     for name in ("g2", "g3"):
         assert annotate(project, "ann", 9) == 9
         jobs.ask_for(project)
         jobs.work(project, once=True)
         assert all(job.state == "done" for job in jobs.jobs(project))
-        revision = status_of(project).state.revision
+        revision = overview(project).revision
         change_guideline(project, version=name, text="", expected=revision, policy="keep")
     return project
 
@@ -62,13 +72,24 @@ def test_an_export_gives_every_curve(make: Maker, tmp_path: Path) -> None:
     assert points == stored
     for mine, theirs in zip(points, stored, strict=True):
         np.testing.assert_array_equal(mine.counts, theirs.counts)
+        of = [study.sentences[uid].document for uid in theirs.test]
+        assert list(mine.documents) == of
+        assert len({*of}) < len(of)
     assert rows(points) == rows(stored)
+    assert rows(points) != rows([replace(point, documents=()) for point in points])
     # and not only the numbers: training again on the files gives the last of them
     last = replace(study, events=study.events)
     again = history(last, test=labelled_reserve(last))
     assert {point.arm for point in again} == {"active", "random", "union"}
+    assert {point.documents for point in again} == {points[-1].documents}
     with pytest.raises(ConfigError, match="empty folder"):
         export_project(project, output=folder)
+    old = [json.loads(line) for line in (folder / "points.jsonl").read_text().splitlines()]
+    for row in old:  # as they were before they named documents
+        del row["documents"]
+    (folder / "points.jsonl").write_text("".join(json.dumps(row) + "\n" for row in old))
+    apart = read_export(folder)[1]
+    assert rows(apart) == rows([replace(point, documents=()) for point in points])
     (folder / "picks.jsonl").write_text('{"uid": 3}\n')
     with pytest.raises(DataError, match="damaged"):
         read_export(folder)
@@ -90,10 +111,10 @@ def test_labels_in_a_format(make: Maker, tmp_path: Path) -> None:
     export_labels(project, output=tmp_path / "test.txt", format="best", reserve="only")
     reserved = list(read_segments(tmp_path / "test.txt", format="best"))
     assert {row.text for row in reserved}.isdisjoint(row.text for row in mine)
-    status = status_of(project)
-    assert [(arm.name, arm.labelled > 0) for arm in status.arms] == [
+    status = overview(project)
+    assert [(arm.name, arm.answered > 0) for arm in status.arms] == [
         ("random", True),
         ("active", True),
     ]
-    assert status.people[0].submitted == 18
-    assert status.stale == 0
+    assert status.people[0].answers == 18
+    assert status.staleness == 0

@@ -18,9 +18,9 @@ from attar.annotate.drawing import draw, model_paths, refill
 from attar.annotate.event import set_strategy
 from attar.annotate.events import change_guideline, events_of
 from attar.annotate.loading import load_study
+from attar.annotate.overview import overview
 from attar.annotate.refusals import Busy
 from attar.annotate.settings import AnnotateConfig
-from attar.annotate.standing import status_of
 from attar.annotate.store import Project, open_project, state_of
 from attar.annotate.tables import ModelRow, ProjectRow, Score, SentenceRow
 from attar.annotate.tasks import NewTask, ask
@@ -86,7 +86,7 @@ def test_what_somebody_skipped_is_no_reason_to_draw_nothing(make: Maker) -> None
         refill(project)
         while task := queue.next_task(project, annotator="ann"):
             answers.skip(project, annotator="ann", task=task.task, id=str(uuid.uuid4()))
-    assert all(arm.batches == 3 for arm in status_of(project).arms)
+    assert all(arm.batches == 3 for arm in overview(project).arms)
 
 
 @pytest.mark.parametrize("strategy", ["boundaries", "badge"])

@@ -9,7 +9,9 @@ import pytest
 
 import annotation_site
 from attar.annotate.words import LANGUAGES, Words, pick, texts
+from attar.methods.active_segmentation.effects import Action, Change
 from attar.methods.active_segmentation.events import Policy
+from attar.methods.active_segmentation.monitors import Monitor
 from attar.methods.active_segmentation.rules import RuleKind
 
 ROOM = annotation_site.STATIC.parent
@@ -49,7 +51,21 @@ def built(key: str, whole: str) -> bool:
     area, _, name = key.partition(".")
     if name in (*get_args(RuleKind), *get_args(Policy)):
         return area in ("policy", "rule")
+    if area == "monitor":
+        return name.rpartition("_")[0] in get_args(Monitor)
+    if area in ("effect", "action"):
+        return name in get_args(Change if area == "effect" else Action)
     return area in BUILT and re.search(rf"""["'`]{name}["'`]""", whole) is not None
+
+
+def test_every_effect_and_every_advice_has_its_sentence() -> None:
+    for area, names in (("effect", get_args(Change)), ("action", get_args(Action))):
+        assert {key for key in texts("en") if key.startswith(f"{area}.")} == {
+            f"{area}.{name}" for name in names
+        }
+    assert {key.rpartition("_")[0] for key in texts("en") if key.startswith("monitor.")} == {
+        f"monitor.{name}" for name in get_args(Monitor)
+    }
 
 
 @pytest.mark.parametrize(

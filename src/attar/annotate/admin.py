@@ -17,6 +17,7 @@ from starlette.concurrency import run_in_threadpool
 
 from attar.annotate import accounts, corpus, drawing, events, exporting, jobs
 from attar.annotate.agreeing import agreement
+from attar.annotate.charts import points_csv
 from attar.annotate.figures import SHOWN_AXES, load_curves
 from attar.annotate.overview import overview
 from attar.annotate.schemas import NO_NUL, Body
@@ -25,8 +26,8 @@ from attar.annotate.store import Project
 from attar.annotate.tables import Arm
 from attar.data.segments.formats import FORMATS
 from attar.errors import ConfigError, DataError, require
-from attar.methods.active_segmentation.curves import AXES
 from attar.methods.active_segmentation.events import Event, Kind, Policy
+from attar.methods.active_segmentation.points import AXES
 from attar.methods.active_segmentation.rules import Rule, RuleKind
 
 WHOLE = "project"
@@ -155,11 +156,13 @@ def router(project: Project) -> APIRouter:
 
     @routes.get("/curves.csv", summary="Their points as CSV")
     def curves_csv(visitor: Admin) -> Response:
-        return _file(load_curves(project).csv().encode(), name="curves.csv", kind="text/csv")
+        return _file(
+            points_csv(load_curves(project).rows).encode(), name="curves.csv", kind="text/csv"
+        )
 
     @routes.get("/curves.png", summary="A chart of them")
     def curves_png(visitor: Admin, axis: str = SHOWN_AXES[0]) -> Response:
-        picture = load_curves(project).picture(axis=axis)
+        picture = load_curves(project).picture(axis)
         return Response(picture, media_type="image/png", headers=_FRESH)
 
     @routes.get("/agreement", summary="How far people agree")

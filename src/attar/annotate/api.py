@@ -157,7 +157,7 @@ def _next(project: Project, annotator: str) -> dict[str, Any]:
     if given is None:
         read = guidelines.reading(project, user=annotator)
         now = {"version": read.version, "acknowledged": read.acknowledged}
-        nothing = dict.fromkeys(("task", "candidates", "cuts", "draft", "lease"))
+        nothing = dict.fromkeys(("task", "candidates", "cuts", "doubts", "draft", "lease"))
         return {**nothing, "text": "", "guideline": now, "done": done, "answers": []}
     candidates = None if given.positions is None else list(given.positions)
     if candidates is not None:  # neither by score nor by place
@@ -168,6 +168,7 @@ def _next(project: Project, annotator: str) -> dict[str, Any]:
         "text": given.text,
         "candidates": candidates,
         "cuts": given.cuts,
+        "doubts": given.doubts,
         "draft": given.draft,
         "guideline": {"version": given.guideline, "acknowledged": given.acknowledged},
         "lease": {

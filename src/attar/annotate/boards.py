@@ -12,8 +12,10 @@ from attar.annotate.figures import SHOWN_AXES, load_curves
 from attar.annotate.overview import Overview, overview
 from attar.annotate.pages import Pages
 from attar.annotate.sessions import admit
+from attar.annotate.words import Words
 from attar.data.segments.formats import FORMATS
-from attar.methods.active_segmentation.events import Kind, Policy
+from attar.methods.active_segmentation.effects import EFFECTS
+from attar.methods.active_segmentation.events import Kind
 from attar.methods.active_segmentation.rules import RuleKind
 
 _AGREED = ("kappa", "alpha", "boundary_similarity", "word_f1")
@@ -36,7 +38,8 @@ def router(pages: Pages) -> APIRouter:
     @routes.get("/dashboard")
     def dashboard(request: Request) -> HTMLResponse:
         visitor = admit(request, role="admin")
-        found, state = load_curves(project), overview(project)
+        words = pages.words(request, visitor)
+        found, state = load_curves(project), overview(project, words)
         with project.read() as session:
             log = events.events_of(session)
             text = events.guideline_text(session, state.guideline)
@@ -54,8 +57,9 @@ def router(pages: Pages) -> APIRouter:
             agreed=_AGREED,
             events=log,
             guideline=text,
+            effects={kind: _effect(kind, words) for kind in get_args(Kind)},
             kinds=[kind for kind in get_args(Kind) if kind not in _ELSEWHERE],
-            policies=sorted(get_args(Policy), reverse=True),
+            policies=EFFECTS["guideline.change"].policies,
             rules=get_args(RuleKind),
             formats=list(FORMATS),
             whole=WHOLE,
@@ -75,6 +79,18 @@ def router(pages: Pages) -> APIRouter:
         )
 
     return routes
+
+
+def _effect(kind: Kind, words: Words) -> str:
+    """What an event of a kind does to the arms, and what to do then."""
+    effect = EFFECTS[kind]
+    said = words(
+        "dashboard.effect",
+        active=words(f"effect.{effect.active}"),
+        random=words(f"effect.{effect.random}"),
+    )
+    actions = "; ".join(words(f"action.{name}") for name in effect.actions)
+    return " ".join([said, words("dashboard.then", actions=actions)]) if actions else said
 
 
 def _tiles(state: Overview) -> list[tuple[str, Any]]:

@@ -1,4 +1,4 @@
-"""Learning curves from plain rows, in a file."""
+"""Learning curves from plain rows: as a picture, and in a file."""
 
 import csv
 import io
@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from attar.artefacts import new_file
 from attar.errors import ConfigError
+from attar.methods.active_segmentation.points import AXES
 from attar.report.learning import Mark, Stretch, curve_picture, curve_plot
 
 Row = Mapping[str, Any]
@@ -51,19 +52,25 @@ def write_curves(
     """
     require_ending(file)
     end = Path(file).suffix.lower()
-    y = metric.replace("_", " ").replace("f1", "F1")
     with new_file(file) as out:
         if end == ".csv":
             out.write(points_csv(rows).encode())
         elif end == ".svg":
-            lines = stretches(rows, x=x, metric=metric)
-            out.write(curve_plot(lines, marks=marks, x_label=x, y_label=y).encode())
+            drawn = stretches(rows, x=x, metric=metric)
+            out.write(curve_plot(drawn, marks=marks, x_label=x, y_label=_label(metric)).encode())
         else:
-            lines = stretches(rows, x=x, metric=metric)
-            out.write(curve_picture(lines, marks=marks, x_label=x, y_label=y))
+            out.write(picture(rows, x=x, metric=metric, marks=marks))
 
 
-def stretches(rows: Sequence[Row], *, x: Axis, metric: str = "word_f1") -> list[Stretch]:
+def picture(
+    rows: Sequence[Row], *, x: str, metric: str = "word_f1", marks: Sequence[Mark] = ()
+) -> bytes:
+    """Curves as a PNG file; see `write_curves`."""
+    drawn = stretches(rows, x=x, metric=metric)
+    return curve_picture(drawn, marks=marks, x_label=x, y_label=_label(metric))
+
+
+def stretches(rows: Sequence[Row], *, x: str, metric: str = "word_f1") -> list[Stretch]:
     """A line for each arm, epoch and seed; the intervals are those of word F1 alone."""
     lines: dict[tuple[Any, ...], list[Row]] = {}
     for row in rows:
@@ -72,7 +79,7 @@ def stretches(rows: Sequence[Row], *, x: Axis, metric: str = "word_f1") -> list[
     found = []
     for (arm, *_), line in lines.items():
         points = []
-        for row in sorted(line, key=lambda row: row[x]):
+        for row in sorted(line, key=lambda row: (row[x], row.get("batch", 0))):
             ends = (row.get("low"), row.get("high")) if metric == "word_f1" else (None, None)
             points.append((float(row[x]), float(row[metric]), *ends))
         found.append(Stretch(arm, points))
@@ -81,9 +88,15 @@ def stretches(rows: Sequence[Row], *, x: Axis, metric: str = "word_f1") -> list[
 
 def points_csv(rows: Sequence[Row]) -> str:
     """The points as CSV, one a line, with all columns that any of them has."""
-    columns = list(dict.fromkeys(name for row in rows for name in row))
+    first = [name for name in ("seed",) if any(name in row for row in rows)]
+    columns = dict.fromkeys([*first, "arm", "epoch", "batch", *AXES])
+    columns |= dict.fromkeys(name for row in rows for name in row)
     text = io.StringIO(newline="")
-    table = csv.DictWriter(text, columns, restval="", lineterminator="\n")
+    table = csv.DictWriter(text, list(columns), restval="", lineterminator="\n")
     table.writeheader()
     table.writerows(rows)
     return text.getvalue()
+
+
+def _label(metric: str) -> str:
+    return metric.replace("_", " ").replace("f1", "F1")

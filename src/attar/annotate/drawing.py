@@ -100,6 +100,7 @@ def store_draw(project: Project, found: Draw, *, study: Study, arm: str) -> Draw
                     snapshot=first.snapshot,
                     settings=config,
                     pool_size=first.pool_size,
+                    near_duplicates=found.near_duplicates,
                     sequence=state.sequence,
                     created=now,
                 )

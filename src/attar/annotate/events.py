@@ -14,6 +14,7 @@ from attar.annotate.store import Project, State, bump_revision, state_of
 from attar.annotate.tables import EventRow, Guideline, Job, ProjectRow
 from attar.errors import ConfigError, require
 from attar.methods.active_segmentation.config import SegmenterConfig
+from attar.methods.active_segmentation.effects import EFFECTS
 from attar.methods.active_segmentation.engines import load_engine
 from attar.methods.active_segmentation.events import Event, Kind, Policy
 from attar.methods.active_segmentation.rules import Rule
@@ -23,8 +24,8 @@ _VERSION = 40
 _LOGGED: Mapping[Kind, tuple[str, ...]] = MappingProxyType(
     {
         "hyper.change": ("segmenter",),
-        "strategy.change": ("draw",),
-        "prefill.change": ("prefill", "prefill_none_share", "cold_start"),
+        "strategy.change": ("draw", "longest"),
+        "prefill.change": ("prefill", "prefill_none_share", "cold_start", "show_doubts"),
     }
 )
 #: state of a job that waits for the worker
@@ -36,9 +37,13 @@ def log_event(project: Project, event: Event) -> Event:
     or a resumption takes effect at once.
 
     Raises:
-        ConfigError: a guideline is changed by `change_guideline` alone.
+        ConfigError: a guideline is changed by `change_guideline` alone; or the policy means nothing
+            for this kind of event.
     """
     require(event.kind != "guideline.change", "kind", event.kind, "another; use change_guideline")
+    fitting = EFFECTS[event.kind].policies
+    what = f"{' or '.join(fitting)} for {event.kind}"
+    require(event.policy in fitting, "policy", event.policy, what)
     with project.write() as session:
         if event.kind in ("pause", "resume"):
             session.execute(update(ProjectRow).values(paused=event.kind == "pause"))
@@ -86,9 +91,11 @@ def change_settings(
         event: goes into the log in place of what would be noted by itself.
 
     Raises:
-        ConfigError: the engine for the cold start is not installed.
+        ConfigError: they would tell annotators how a sentence was scored, or the engine for the
+            cold start is not installed.
         Conflict: somebody else has changed settings or guideline since.
     """
+    settings.require_blind()
     if settings.cold_start is not None:
         load_engine(settings.cold_start)
     with project.write() as session:

@@ -5,7 +5,7 @@ sentences.jsonl    the corpus, native format; the words on which the labels agre
 annotations.jsonl  every act of every person, as stored
 picks.jsonl        what was drawn, and why
 events.jsonl       the log
-points.jsonl       the learning curves, with the counts that make their intervals
+points.jsonl       the learning curves, with the counts and documents that make their intervals
 """
 
 import json
@@ -30,10 +30,10 @@ from attar.data.segments.streams import OnPipe
 from attar.errors import DataError
 from attar.foreign import parse_json, read_json
 from attar.methods.active_segmentation.config import SegmenterConfig
-from attar.methods.active_segmentation.curves import Costs, Point
 from attar.methods.active_segmentation.events import Event
 from attar.methods.active_segmentation.labels import Label
 from attar.methods.active_segmentation.picks import DrawConfig, Pick, Sentence
+from attar.methods.active_segmentation.points import Costs, Point
 from attar.methods.active_segmentation.study import Study, StudyConfig, resolved
 
 FORMAT = 1
@@ -244,6 +244,7 @@ def _fields(point: Point) -> dict[str, Any]:
         "costs": asdict(point.costs),
         "scores": dict(point.scores),
         "counts": None if point.counts is None else point.counts.astype(int).tolist(),
+        "documents": list(point.documents),
         "refits": list(point.refits),
     }
 
@@ -257,6 +258,7 @@ def _point(row: Mapping[str, Any]) -> Point:
         costs=Costs(**row["costs"]),
         scores=row["scores"],
         counts=None if counts is None else np.array(counts, float).reshape(-1, 3),
+        documents=tuple(row.get("documents", ())),  # which earlier exports lack
         refits=tuple(row["refits"]),
     )
 

@@ -69,7 +69,10 @@ def study_config(session: Session) -> StudyConfig:
     arms = {
         row.name: _options(
             DrawConfig,
-            {"strategy": ARMS[row.name].strategy if row.name in ARMS else "mnlp"}
+            {
+                "strategy": ARMS[row.name].strategy if row.name in ARMS else "mnlp",
+                "longest": state.settings.longest,
+            }
             | dict(state.settings.draw)
             | dict(row.settings or {}),
             what=f"options of the arm {row.name}",
@@ -86,9 +89,11 @@ def study_config(session: Session) -> StudyConfig:
     )
 
 
-def labels_of(session: Session, *, upto: int | None = None) -> list[Label]:
-    """The annotations as labels, by `sequence`. Control items are left out: they measure people."""
-    wanted = select(Annotation).where(Annotation.kind != "control").order_by(Annotation.seq)
+def labels_of(session: Session, *, upto: int | None = None, control: bool = False) -> list[Label]:
+    """The annotations as labels, by `sequence`, without the answers to control items, which measure
+    people; or, with `control`, these alone."""
+    kind = Annotation.kind == "control" if control else Annotation.kind != "control"
+    wanted = select(Annotation).where(kind).order_by(Annotation.seq)
     if upto is not None:
         wanted = wanted.where(Annotation.seq <= upto)
     rows = session.scalars(wanted).all()

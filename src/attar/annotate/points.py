@@ -1,15 +1,15 @@
 """Points of learning curves in the store."""
 
-from collections.abc import Sequence
-from dataclasses import asdict, replace
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import asdict
 
 import numpy as np
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from attar.annotate.store import Project
-from attar.annotate.tables import Job, MetricPoint
-from attar.methods.active_segmentation.curves import Costs, Point
+from attar.annotate.tables import Job, MetricPoint, SentenceRow
+from attar.methods.active_segmentation.points import Costs, Point, comparable
 
 
 def load_points(project: Project) -> list[Point]:
@@ -19,35 +19,29 @@ def load_points(project: Project) -> list[Point]:
 
 
 def points_of(session: Session) -> list[Point]:
-    """`load_points` within a transaction.
-
-    The evaluation sentences become more while people label them. Within an epoch the points count
-    those that all of them have in common, so that they can be compared; a point that was scored on
-    fewer than half of the newest's keeps its score, but has no counts.
+    """`load_points` within a transaction. Within an epoch the points count the evaluation sentences
+    that they have in common, see `comparable`.
     """
     done = select(MetricPoint).join(Job, Job.id == MetricPoint.run).where(Job.state == "done")
     latest = dict[tuple[int, str, int], MetricPoint]()
     for row in session.scalars(done.order_by(MetricPoint.run, MetricPoint.id)):
         latest[row.epoch, row.arm, row.batch] = row
-    found = list[Point]()
-    for epoch in sorted({key[0] for key in latest}):
-        rows = [row for key, row in latest.items() if key[0] == epoch]
-        newest = max(rows, key=lambda row: row.run)
-        enough = [row for row in rows if 2 * len(row.test) >= len(newest.test)]
-        common = set(newest.test).intersection(*(row.test for row in enough))
-        found += [_point(row, common if row in enough else None) for row in rows]
+    of = documents_of(session, {uid for row in latest.values() for uid in row.test})
+    rows = sorted(latest.values(), key=lambda row: (row.run, row.id))
+    found = comparable([_point(row, of) for row in rows])
     return sorted(found, key=lambda point: (point.epoch, point.arm, point.batch))
 
 
-def add_points(session: Session, points: Sequence[Point], *, run: int, test: Sequence[str]) -> None:
-    """Store points.
+def documents_of(session: Session, sentences: Collection[str]) -> dict[str, str]:
+    """The document of each evaluation sentence, also of those that left the corpus."""
+    if not sentences:
+        return {}
+    kept = select(SentenceRow.uid, SentenceRow.document).where(SentenceRow.reserved)
+    return {uid: name for uid, name in session.execute(kept) if uid in sentences}
 
-    Args:
-        session: a transaction.
-        points: of one run.
-        run: its number.
-        test: uid of each evaluation sentence, as in the counts.
-    """
+
+def add_points(session: Session, points: Sequence[Point], *, run: int) -> None:
+    """Store points of one run, within a transaction."""
     session.add_all(
         MetricPoint(
             run=run,
@@ -58,26 +52,22 @@ def add_points(session: Session, points: Sequence[Point], *, run: int, test: Seq
             scores=dict(point.scores),
             counts=None if point.counts is None else point.counts.astype(int).tolist(),
             refits=list(point.refits),
-            test=list(test),
+            test=list(point.test),
         )
         for point in points
     )
 
 
-def _point(row: MetricPoint, common: set[str] | None) -> Point:
-    point = Point(
+def _point(row: MetricPoint, documents: Mapping[str, str]) -> Point:
+    names = tuple(documents.get(uid, "") for uid in row.test)
+    return Point(
         arm=row.arm,
         costs=Costs(**row.costs),
         scores=row.scores,
         epoch=row.epoch,
         batch=row.batch,
+        counts=None if row.counts is None else np.array(row.counts, float).reshape(-1, 3),
+        documents=names if any(names) else (),
         refits=tuple(row.refits),
+        test=tuple(row.test),
     )
-    if row.counts is None or not common:
-        return point
-    where = [place for place, uid in enumerate(row.test) if uid in common]
-    order = sorted(where, key=lambda place: row.test[place])
-    counts = np.array(row.counts, float).reshape(-1, 3)[order]
-    right, predicted, gold = counts.sum(axis=0)
-    f1 = 2 * right / (predicted + gold) if predicted + gold else 0.0
-    return replace(point, counts=counts, scores={**point.scores, "word_f1": float(f1)})

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 from sqlalchemy import select
 
@@ -60,8 +61,12 @@ def init(
     draw = _told(drawing)
     strategy = draw.pop("strategy", None)
     stored = replace(
-        config, draw={**draw, **config.draw}, segmenter={**_told(segmenter), **config.segmenter}
+        config,
+        longest=draw.pop("longest", config.longest),  # one limit, of imports and draws
+        draw={**draw, **config.draw},
+        segmenter={**_told(segmenter), **config.segmenter},
     )
+    stored.require_blind()
     with recorded("init", project=project, demo=demo, name=name, seed=seed) as run:
         run.seed = seed
         if demo:
@@ -117,7 +122,7 @@ def import_(
     return run
 
 
-def _told(options: DrawConfig | SegmenterConfig) -> dict[str, object]:
+def _told(options: DrawConfig | SegmenterConfig) -> dict[str, Any]:
     """The options that are not the defaults."""
     usual = asdict(type(options)())
     return {name: value for name, value in asdict(options).items() if value != usual[name]}

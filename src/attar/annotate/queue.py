@@ -77,6 +77,8 @@ class Assignment:
         text: of the sentence.
         positions: offsets that are asked about; None: all.
         cuts: that the editor begins with; None: none are shown.
+        doubts: offsets where the model that proposed these is unsure; None: the project does not
+            show them.
         draft: what the same person saved before; comes before `cuts`.
         guideline: version that the answer must name.
         acknowledged: whether this person has read that version.
@@ -88,6 +90,7 @@ class Assignment:
     text: str
     positions: tuple[int, ...] | None
     cuts: tuple[int, ...] | None
+    doubts: tuple[int, ...] | None
     draft: DraftInfo | None
     guideline: str
     acknowledged: bool
@@ -371,6 +374,7 @@ def _assignment(
         text=text,
         positions=_tuple(task.positions),
         cuts=_tuple(draft.prefill),
+        doubts=_doubts(session, draft, state),
         draft=None if draft.cuts is None else kept,
         guideline=state.guideline,
         acknowledged=user.acknowledged == state.guideline,
@@ -401,6 +405,16 @@ def _first_cuts(text: str, engine: str | None) -> tuple[list[int] | None, str | 
     except AttarError as error:  # not installed here: people go on working
         logger.warning("%s; tasks begin without cuts", error)
         return None, None
+
+
+def _doubts(session: Session, draft: Draft, state: State) -> tuple[int, ...] | None:
+    """Where the model in force is unsure; None: this is not shown, or the cuts are another's."""
+    shown = state.settings.show_doubts and not state.settings.comparing
+    if not shown or draft.prefill_model != str(state.ranking):
+        return None
+    sentence = select(Task.sentence).where(Task.id == draft.task).scalar_subquery()
+    wanted = select(Score.doubts).where(Score.run == state.ranking, Score.sentence == sentence)
+    return _tuple(session.scalar(wanted))
 
 
 def _answers(session: Session, task: Task) -> tuple[Others, ...]:

@@ -20,10 +20,10 @@ from attar.data.segments.formats import write_segments
 from attar.data.segments.streams import OnPipe, Report
 from attar.errors import ConfigError, DataError, did_you_mean
 from attar.methods.active_segmentation.config import SegmenterConfig
-from attar.methods.active_segmentation.curves import Point, rows
+from attar.methods.active_segmentation.curves import rows
 from attar.methods.active_segmentation.measuring import transfer_check
+from attar.methods.active_segmentation.points import Point
 from attar.methods.active_segmentation.study import Study, test_set
-from attar.report.learning import Mark
 from attar.report.record import Run
 
 #: what tells an export from a project
@@ -67,14 +67,7 @@ def curve(
             "events": [event.to_dict() for event in found.events],
         }
         if output_file is not None:
-            arms = {point.arm for point in points}
-            marks = [
-                Mark(arm, spent.on(x), place + 1)
-                for place, by_arm in found.marks.items()
-                for arm, spent in by_arm.items()
-                if arm in arms
-            ]
-            write_curves(found.rows, output_file, x=x, metric=metric, marks=marks)
+            write_curves(found.rows, output_file, x=x, metric=metric, marks=found.marks_on(x))
     return run
 
 

@@ -102,12 +102,14 @@ class DraftOut(BaseModel):
 
 class NextOut(BaseModel):
     """A text to cut. `task` is None where there is nothing to do for now; `candidates` are the only
-    offsets that are asked about, in the order to ask in, or None for all."""
+    offsets that are asked about, in the order to ask in, or None for all; `doubts` where the model
+    is unsure of the cuts, or None where the project does not show it."""
 
     task: str | None
     text: str
     candidates: list[int] | None
     cuts: list[int] | None
+    doubts: list[int] | None
     draft: DraftOut | None
     guideline: GuidelineNow
     lease: LeaseOut | None

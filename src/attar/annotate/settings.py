@@ -43,6 +43,9 @@ class AnnotateConfig:
     """First sentences of the random order, which belong to both arms."""
     prefill: bool = True
     """Show the cuts of the model in force, for annotators to correct."""
+    show_doubts: bool = False
+    """Mark the places in the shown cuts where the model is unsure. That tells how a sentence was
+    scored, so only where arms are not compared: with the scorer union."""
     prefill_none_share: float = 0.05
     """Share of tasks that begin without cuts, to see how far the model's bind people."""
     cold_start: str | None = None
@@ -64,7 +67,7 @@ class AnnotateConfig:
     low_water: int = 40
     """Open tasks of an arm below which the next batch is drawn."""
     longest: int = 300
-    """Characters of a sentence, at most; longer ones are not imported."""
+    """Characters of a sentence, at most; longer ones are neither imported nor drawn."""
     idle_seconds: float = 60.0
     """Gaps longer than this do not count as an annotator's time."""
     draw: Mapping[str, Any] = field(default_factory=dict)
@@ -114,6 +117,22 @@ class AnnotateConfig:
         require(known, "cold_start", self.cold_start, f"one of {', '.join(ENGINES)}, or none")
         weighed = self.refits == 0 or self.segmenter.get("solver", "own") == "own"
         require(weighed, "refits", self.refits, "0 with the solver crfsuite, which weighs nothing")
+
+    @property
+    def comparing(self) -> bool:
+        """Whether the arms are independent samples, each ranked by its own model: then nothing that
+        people are shown may tell them how a sentence was scored."""
+        return self.draw.get("scorer", "own") == "own"
+
+    def require_blind(self) -> None:
+        """Refuse what would tell annotators how a sentence was scored.
+
+        Raises:
+            ConfigError: doubts are shown while arms are compared.
+        """
+        expected = "off while the arms are compared, which is so unless the scorer is union"
+        blind = not (self.show_doubts and self.comparing)
+        require(blind, "show_doubts", self.show_doubts, expected)
 
     def to_json(self) -> dict[str, Any]:
         """As it is stored."""

@@ -109,7 +109,8 @@ class Arm(Base):
 
 
 class BatchRow(Base):
-    """What was drawn for an arm at one time."""
+    """What was drawn for an arm at one time; `near_duplicates` were left out of it (None: nobody
+    looked for any)."""
 
     __tablename__ = "batch"
     id: Mapped[int] = mapped_column(primary_key=True)
@@ -120,6 +121,7 @@ class BatchRow(Base):
     snapshot: Mapped[str]
     settings: Mapped[Json]
     pool_size: Mapped[int]
+    near_duplicates: Mapped[int | None]
     sequence: Mapped[int]
     created: Mapped[float]
     __table_args__ = (UniqueConstraint("arm", "number"),)
@@ -303,7 +305,8 @@ class ModelRow(Base):
 
 
 class Score(Base):
-    """What a run's model thinks of a sentence: how much it wants it asked, and its best cuts."""
+    """What a run's model thinks of a sentence: how much it wants it asked, its best cuts, and the
+    offsets where it is unsure (None: not noted)."""
 
     __tablename__ = "score"
     run: Mapped[int] = mapped_column(ForeignKey("job.id"), primary_key=True)
@@ -311,6 +314,7 @@ class Score(Base):
     strategy: Mapped[str]
     value: Mapped[float | None]
     cuts: Mapped[Json]
+    doubts: Mapped[Json]
 
 
 class MetricPoint(Base):

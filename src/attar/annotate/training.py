@@ -5,7 +5,7 @@ and begun again.
 """
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 
 from sqlalchemy import delete, select, update
@@ -18,11 +18,12 @@ from attar.annotate.policies import ask_reviewers
 from attar.annotate.store import Project, state_of
 from attar.annotate.tables import Job, ModelRow, ProjectRow, Score, User
 from attar.errors import DataError
-from attar.methods.active_segmentation.curves import Point
 from attar.methods.active_segmentation.drawing import score_pool
 from attar.methods.active_segmentation.fingerprints import Fingerprint, detect
 from attar.methods.active_segmentation.measuring import history, measure
+from attar.methods.active_segmentation.monitors import change_rate, doubtful
 from attar.methods.active_segmentation.picks import ScoreTable
+from attar.methods.active_segmentation.points import Point
 from attar.methods.active_segmentation.segmenter import Segmenter
 from attar.methods.active_segmentation.study import (
     UNION,
@@ -64,12 +65,13 @@ def train_models(project: Project, run: int, *, step: Callable[[str], None]) -> 
     _save(project, run, models)
     step("score")
     table = _ranking(study, models, run=run)
-    _write_scores(project, run, study=study, models=models, table=table)
+    doubts = state.settings.show_doubts
+    changed = _write_scores(project, run, study=study, models=models, table=table, doubts=doubts)
+    figures = {"uncertainty": table and table.uncertainty, "changed": changed}
     step("switch")
     guideline = f"{state.guideline}\n{now_text}"
     found = _fingerprint(study, models, guideline=guideline, annotators=annotators)
-    names = [str(row.meta["id"]) for row in test]
-    _switch(project, run, study=study, models=models, points=points, test=names, found=found)
+    _switch(project, run, study=study, models=models, points=points, found=found, figures=figures)
     step("draw")
     fill_queues(project)
     ask_reviewers(project)
@@ -90,7 +92,7 @@ def score_history(project: Project, run: int, *, step: Callable[[str], None]) ->
     points = history(study, test=test, refits=refits)
     step("switch")
     with project.write() as session:
-        add_points(session, points, run=run, test=[str(row.meta["id"]) for row in test])
+        add_points(session, points, run=run)
         row = session.get_one(Job, run)
         row.state, row.ended, row.result = DONE, project.clock(), {"points": len(points)}
 
@@ -128,13 +130,35 @@ def _write_scores(
     study: Study,
     models: dict[str, Segmenter],
     table: ScoreTable | None,
-) -> None:
-    """Scores and best cuts under the number of the run, some at a time: nobody reads them yet."""
+    doubts: bool = False,
+) -> float | None:
+    """Scores and best cuts under the number of the run, some at a time: nobody reads them yet; with
+    `doubts` also the places where the model is unsure.
+
+    Returns:
+        The share of cuts that the run in force decides differently, see `change_rate`; None: there
+        is none.
+    """
     shown = models.get(UNION) or next(iter(models.values()))
     uids = sorted(study.sentences)
+    pairs = list[tuple[str, Sequence[int], Sequence[int]]]()
     for start in range(0, len(uids), CHUNK):
         part = uids[start : start + CHUNK]
-        cuts = shown.segment([study.sentences[uid].text for uid in part])
+        texts = [study.sentences[uid].text for uid in part]
+        beliefs = shown.beliefs(texts) if doubts else []
+        cuts = [b.cuts for b in beliefs] if doubts else shown.segment(texts)
+        unsure = [doubtful(b) for b in beliefs] if doubts else [None] * len(part)
+        with project.read() as session:
+            now = select(ProjectRow.ranking).scalar_subquery()
+            old = select(Score.sentence, Score.cuts).where(Score.run == now)
+            before = {
+                uid: cuts for uid, cuts in session.execute(old.where(Score.sentence.in_(part)))
+            }
+        pairs += [
+            (study.sentences[uid].text, before[uid], after)
+            for uid, after in zip(part, cuts, strict=True)
+            if uid in before
+        ]
         with project.write() as session:
             session.execute(
                 Score.__table__.insert(),  # pyright: ignore[reportAttributeAccessIssue]
@@ -145,10 +169,13 @@ def _write_scores(
                         "strategy": table.strategy if table else "",
                         "value": table.values.get(uid) if table else None,
                         "cuts": list(of_it),
+                        "doubts": at,
                     }
-                    for uid, of_it in zip(part, cuts, strict=True)
+                    for uid, of_it, at in zip(part, cuts, unsure, strict=True)
                 ],
             )
+    texts, *both = zip(*pairs, strict=True) if pairs else ((), (), ())
+    return change_rate(*both, texts=texts) if pairs else None
 
 
 def _fingerprint(
@@ -171,8 +198,8 @@ def _switch(
     study: Study,
     models: dict[str, Segmenter],
     points: list[Point],
-    test: list[str],
     found: Fingerprint,
+    figures: Mapping[str, float | None],
 ) -> None:
     """Put a run in force, in one transaction."""
     scores = {point.arm: dict(point.scores) for point in points}
@@ -200,14 +227,15 @@ def _switch(
             )
             for arm in models
         )
-        add_points(session, points, run=run, test=test)
+        add_points(session, points, run=run)
         session.execute(update(ProjectRow).values(ranking=run))
         job.state, job.ended = DONE, now
         job.result = {
             # what was logged since the run looked explains the next one
             "event": max((int(event.id) for event in study.events), default=0),
-            "test": len(test),
+            "test": len(points[0].test) if points else 0,
             "scores": scores,
+            "monitors": dict(figures),
         }
 
 

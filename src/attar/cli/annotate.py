@@ -45,11 +45,9 @@ _DRAWING = Group("Drawing options", sort_key=3)
 _SEGMENTER = Group("Segmenter options", sort_key=4)
 _SERVING = Group("Serving options", sort_key=2)
 _SIMULATION = Group("Simulation options", sort_key=2)
-#: `--longest` is that of drawing, `--seed` that of the project
+#: `--longest` is that of drawing, of which the project takes it; `--seed` that of the project
 _OF_PROJECT = re.compile(r"^(?!(longest|draw|segmenter)$)")
 _OF_SEGMENTER = re.compile(r"^(?!seed$)")
-#: the strategies of a simulation are its arms
-_OF_DRAWING = re.compile(r"^(?!strategy$)")
 
 
 def init(

@@ -1,25 +1,22 @@
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from attar.errors import ConfigError, DataError
 from attar.methods.active_segmentation.curves import (
-    AXES,
-    Costs,
-    Interval,
-    Point,
     cost_to_reach,
     difference,
-    intervals,
     mean_height,
     points_of,
     rows,
     saving,
-    segments,
 )
+from attar.methods.active_segmentation.intervals import FEW_DOCUMENTS, Interval, intervals
+from attar.methods.active_segmentation.points import AXES, Costs, Point, comparable
 
 
 def point(cost, f1, *, arm="a", epoch=0, batch=0, refits=(), test=200):
@@ -79,11 +76,10 @@ def test_curves_are_compared_where_both_have_costs():
         difference(ours[:2], other[1:])
 
 
-def test_curves_of_different_epochs_are_never_compared_or_joined():
+def test_curves_of_different_epochs_are_never_compared():
     old, new = curve([0.5, 0.6]), curve([0.7, 0.8], epoch=1)
     with pytest.raises(DataError, match="one epoch"):
         difference(old, [*new, point(900, 0.9, epoch=1)][:1] + old[:1])
-    assert [len({p.epoch for p in line}) for line in segments([*old, *new])] == [1, 1]
 
 
 def test_a_lucky_point_does_not_count_as_reached():
@@ -166,16 +162,102 @@ def test_an_axis_must_be_one_of_the_six():
         Costs().on("euros")
 
 
-def test_sentences_of_one_document_count_as_one():
+def noisy(documents, *, seed=0, shift=0.0, arm="a", cost=100):
+    """A point whose sentences go right or wrong by whole documents."""
+    generator = np.random.default_rng(seed)
+    luck = {name: generator.random() < 0.8 for name in dict.fromkeys(documents)}
+    right = np.array([10.0 * luck[name] + shift for name in documents])
+    ten = np.full(len(documents), 10.0)
+    counts = np.stack([right, ten, ten], axis=1)
+    made = Point(arm, Costs(*[cost] * 6), {"word_f1": right.mean() / 10}, counts=counts)
+    return replace(made, documents=tuple(documents), test=tuple(map(str, range(len(documents)))))
+
+
+def without_documents(point):
+    return replace(point, documents=())
+
+
+@settings(max_examples=20)
+@given(count=st.integers(FEW_DOCUMENTS, 60), repeated=st.integers(4, 12))
+def test_sentences_of_one_document_count_as_one(count, repeated):
+    made = noisy([f"d{place // repeated}" for place in range(count * repeated)])
+    (alone,), (together,) = intervals([without_documents(made)]), intervals([made])
+    assert together.test == pytest.approx(alone.test * math.sqrt(repeated), rel=0.25)
+    again = replace(noisy([f"d{place // repeated}" for place in range(count * repeated)], seed=1))
+    ours, other = [made, replace(made, costs=Costs(*[200] * 6))], [again]
+    other.append(replace(again, costs=Costs(*[200] * 6)))
+    plain = [[without_documents(point) for point in line] for line in (ours, other)]
+    assert difference(ours, other).test > 1.3 * difference(*plain).test
+
+
+@settings(max_examples=6)
+@given(f1s=scores, names=st.sampled_from(["", "d"]))
+def test_where_no_two_sentences_share_a_document_nothing_changes(f1s, names):
+    ours, other = curve(f1s), curve(f1s[::-1], arm="b")
+    apart = tuple(names and f"{names}{place}" for place in range(200))
+    with_names = [[replace(point, documents=apart) for point in line] for line in (ours, other)]
+    assert intervals(with_names[0]) == intervals(ours)
+    assert difference(*with_names) == difference(ours, other)
+    assert rows(with_names[0]) == rows(ours)
+
+
+@pytest.mark.parametrize("count", [1, 2, 5])
+def test_few_documents_never_make_a_score_surer(count):
     generator = np.random.default_rng(0)
-    right = np.repeat((generator.random(40) < 0.8).astype(float), 10)
+    right = (generator.random(400) < 0.8).astype(float)
     one = np.ones(400)
-    made = Point(
-        "a", Costs(), {"word_f1": right.mean()}, counts=np.stack([right, one, one], axis=1)
+    made = Point("a", Costs(), {"word_f1": right.mean()}, counts=np.stack([right, one, one], 1))
+    few = replace(made, documents=tuple(f"d{place % count}" for place in range(400)))
+    (alone,), (together,) = intervals([made]), intervals([few])
+    assert together.test >= alone.test > 0
+    alike = noisy([f"d{place // 40}" for place in range(400)])  # ten documents
+    (alone,), (together,) = intervals([without_documents(alike)]), intervals([alike])
+    assert together.test > 3 * alone.test
+    other = noisy(alike.documents, seed=1)
+    lines = [[one, replace(one, costs=Costs(*[200] * 6))] for one in (alike, other)]
+    plain = [[without_documents(point) for point in line] for line in lines]
+    assert difference(*lines).test > 2 * difference(*plain).test > 0
+
+
+def test_sentences_of_unknown_documents_are_drawn_by_themselves():
+    known = [f"d{place // 4}" for place in range(120)]
+    made = noisy([*known, *(f"u{place}" for place in range(60))])
+    unknown = replace(made, documents=(*known, *[""] * 60))
+    assert intervals([unknown]) == intervals([made])
+
+
+def test_documents_must_be_those_of_the_test_sentences():
+    made = noisy(["a", "b", "b"])
+    for wrong in (("a", "b"), ("b", "b", "a")):
+        with pytest.raises(DataError, match="same test sentences"):
+            intervals([made, replace(made, documents=wrong)])
+
+
+def part_of(point, places):
+    """A point as if only these of its test sentences had been there."""
+    assert point.counts is not None
+    return replace(
+        point,
+        counts=point.counts[places],
+        documents=tuple(point.documents[place] for place in places),
+        test=tuple(point.test[place] for place in places),
     )
-    documents = [str(place // 10) for place in range(400)]
-    (alone,) = intervals([made])
-    (together,) = intervals([made], documents=documents)
-    assert together.test == pytest.approx(alone.test * math.sqrt(10), rel=0.15)
-    (same,) = intervals([made], documents=[str(1000 + place) for place in range(400)])
-    assert same == alone
+
+
+def test_points_are_compared_on_the_test_sentences_that_they_share():
+    whole = noisy([f"d{place // 3}" for place in range(30)])
+    late, turned = replace(whole, epoch=1), part_of(whole, [*range(30)][::-1])
+    some, few = part_of(whole, [*range(18)]), part_of(whole, [*range(10)])
+    few = replace(few, scores={"word_f1": 0.0})
+    assert comparable([whole, late]) == [whole, late]
+    found = comparable([few, some, turned, whole, late])
+    assert (found[0].counts, found[0].word_f1) == (None, 0.0)
+    assert found[4] is late
+    wanted = part_of(whole, [whole.test.index(uid) for uid in sorted(some.test)])
+    assert wanted.counts is not None
+    right, predicted, gold = wanted.counts.sum(axis=0)
+    for point in found[1:4]:
+        assert (point.test, point.documents) == (wanted.test, wanted.documents)
+        np.testing.assert_array_equal(point.counts, wanted.counts)  # pyright: ignore[reportArgumentType]
+        assert point.word_f1 == pytest.approx(2 * right / (predicted + gold))
+    assert len(rows(found)) == 5

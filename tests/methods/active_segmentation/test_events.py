@@ -1,4 +1,5 @@
 from dataclasses import replace
+from typing import get_args
 
 import pytest
 from hypothesis import given
@@ -6,11 +7,12 @@ from hypothesis import strategies as st
 
 from attar.data.segments.cuts import cuts_of, tokens_of
 from attar.errors import ConfigError
+from attar.methods.active_segmentation.effects import EFFECTS
 from attar.methods.active_segmentation.events import (
-    EFFECTS,
     EPOCH_KINDS,
     Event,
-    epoch_of,
+    Kind,
+    Policy,
     epochs,
     guidelines,
     relabelling,
@@ -137,11 +139,15 @@ def test_only_some_kinds_begin_an_epoch():
     ]
     found = epochs(events)
     assert [e.event.kind for e in found if e.event] == [k for k in EFFECTS if k in EPOCH_KINDS]
-    assert epoch_of(events, 1) == 0
-    assert epoch_of(events, 1000) == len(EPOCH_KINDS)
-    first = found[1]
-    assert epoch_of(events, first.first) == 0
-    assert epoch_of(events, first.first + 1) == 1
+    assert [e.number for e in found] == [*range(len(EPOCH_KINDS) + 1)]
+    assert [e.first for e in found[1:]] == [e.event.sequence for e in found if e.event]
+
+
+def test_every_kind_of_event_has_an_effect_and_every_policy_a_use():
+    assert EFFECTS.keys() == {*get_args(Kind)}
+    assert {*EFFECTS["guideline.change"].policies} == {*get_args(Policy)}
+    for effect in EFFECTS.values():
+        assert "keep" in effect.policies
 
 
 def test_an_event_survives_its_log():

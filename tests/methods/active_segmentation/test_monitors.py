@@ -12,11 +12,15 @@ from attar.methods.active_segmentation.monitors import (
     controls,
     correction_rate,
     divergence,
+    doubtful,
+    duplicates,
     length_groups,
     mean_uncertainty,
+    near_duplicates,
     power_law,
     projection,
     stability,
+    uncertainty,
     unlike,
 )
 
@@ -33,8 +37,8 @@ def test_divergence_is_a_symmetric_distance_from_zero_to_one(batch, corpus):
 
 def test_batches_that_share_nothing_with_the_corpus_are_a_bit_away():
     assert divergence(["a"], ["b"]) == pytest.approx(1)
-    assert unlike(["a"], ["b"], of="genre").level == "look"
-    assert unlike(["a", "b"], ["a", "b"] * 9, of="genre").level == "fine"
+    assert unlike(["a"], ["b"], of="sources", arm="active").level == "look"
+    assert unlike(["a", "b"], ["a", "b"] * 9, of="sources", arm="active").level == "fine"
 
 
 def test_length_groups_are_even_over_the_corpus():
@@ -52,11 +56,24 @@ def test_uncertainty_is_largest_at_a_half():
     assert mean_uncertainty([]) == 0
 
 
+def test_a_model_is_unsure_where_either_answer_may_be_right():
+    p = np.array([0.0, 0.19, 0.2, 0.5, 0.79, 0.81, 1.0])
+    assert doubtful(Beliefs((), p, 0.0, 0.0, 0.0)) == [3, 4, 5]
+
+
+def test_repeated_lines_are_counted_beyond_the_first():
+    assert duplicates([1, 1, 3]).value == pytest.approx(2 / 5)
+    assert duplicates([1, 1]).value == 0
+    assert near_duplicates(3, 1, arm="a").value == pytest.approx(3 / 4)
+    assert [near_duplicates(n, 4, arm="a").level for n in (0, 4, 5)] == ["fine", "fine", "look"]
+    assert near_duplicates(0, 0, arm="a").value == 0
+    assert uncertainty([0.3, 0.2, 0.1]).more == {"first": 0.3}
+
+
 def test_changed_cuts_are_counted_over_legal_offsets():
     assert change_rate([(1, 2)], [(2, 3)], texts=["กกกกก"]) == pytest.approx(2 / 4)
     assert stability([0.01, 0.001, 0.001, 0.001]).level == "look"
     assert stability([0.001, 0.01, 0.001]).level == "fine"
-    assert stability([]).level == "fine"
 
 
 @given(a=st.floats(0.5, 1), b=st.floats(0.5, 3), c=st.floats(0.1, 1), n=st.integers(4, 8))

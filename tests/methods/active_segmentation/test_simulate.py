@@ -9,11 +9,13 @@ from attar.data.segments.legal import legal
 from attar.errors import ConfigError, DataError
 from attar.methods.active_segmentation.annotators import Annotator
 from attar.methods.active_segmentation.arms import random_order, reserve, uid
+from attar.methods.active_segmentation.curves import rows
 from attar.methods.active_segmentation.drawing import DrawConfig
 from attar.methods.active_segmentation.events import Event
 from attar.methods.active_segmentation.labels import Label
 from attar.methods.active_segmentation.made_up import frequent_words, make_up
 from attar.methods.active_segmentation.measuring import costs, measure
+from attar.methods.active_segmentation.points import comparable
 from attar.methods.active_segmentation.rules import join_prefix
 from attar.methods.active_segmentation.simulate import Happening, Replay, replay
 from attar.methods.active_segmentation.study import begin, draw, fit_arms, samples
@@ -153,7 +155,8 @@ def test_a_stale_test_set_keeps_the_old_truth():
 
 
 def test_new_text_below_the_threshold_is_served_first():
-    first, more = GOLD[:60], GOLD[60:]
+    of = [replace(row, meta={"document": f"d{place // 4}"}) for place, row in enumerate(GOLD)]
+    first, more = of[:60], of[60:]
     arms = {"random": options().arms["random"]}
     made = Replay.of(first, config=options(arms=arms), minimum=10, union=False)
     event = Event(kind="corpus.add", after="s2")
@@ -168,6 +171,12 @@ def test_new_text_below_the_threshold_is_served_first():
     assert study.reserved == reserve(list(study.sentences), threshold=study.threshold)
     assert len(study.reserved) > 10
     assert {uid(row.text) for row in made.test()} == study.reserved
+    named = {sentence.uid: sentence.document for sentence in study.sentences.values()}
+    for point in made.points:
+        assert point.documents == tuple(named[name] for name in point.test)
+    assert len({point.test for point in made.points}) == 2  # the test set has grown
+    assert len({point.test for point in comparable(made.points)}) == 1
+    assert all("low" in row for row in rows(comparable(made.points)))
 
 
 def test_a_corpus_without_gold_is_refused():

@@ -6,10 +6,11 @@ import { legal, points } from "./points.js";
 export class Cuts {
   /**
    * `places` are the offsets the caret stops at; null: the legal ones. Offsets run from 1 to the
-   * length less 1.
+   * length less 1. `doubts` are those where a model is unsure.
    */
-  constructor(text, { cuts = [], caret = null, places = null } = {}) {
+  constructor(text, { cuts = [], caret = null, places = null, doubts = null } = {}) {
     this.text = text;
+    this.doubts = doubts ?? [];
     this.length = points(text).length;
     this.places = places ?? legal(text);
     this.cuts = new Set(cuts.filter((at) => this.#inside(at)));

@@ -79,5 +79,15 @@ for (const button of document.querySelectorAll("button[data-token]")) {
   });
 }
 
+// what the chosen option means: of several paragraphs, that of its value
+for (const box of document.querySelectorAll("[data-explains]")) {
+  const field = box.closest("form").elements[box.dataset.explains];
+  const show = () => {
+    for (const part of box.children) part.hidden = part.dataset.value !== field.value;
+  };
+  field.addEventListener("change", show);
+  show();
+}
+
 at.news.textContent = sessionStorage.getItem(SAID) ?? "";
 sessionStorage.removeItem(SAID);

@@ -63,8 +63,9 @@ function show() {
     const answers = (begun.decided ?? []).map((place) => [place, begun.cuts.includes(place)]);
     state = new Boundaries(task.text, { candidates: asked, answers, at: asked.indexOf(begun.caret) });
   } else {
-    state = new Cuts(task.text, begun);
+    state = new Cuts(task.text, { ...begun, doubts: task.doubts });
   }
+  at.doubts.hidden = Boolean(asked) || !task.doubts?.length;
   [trace, locked] = [[], false];
   clock.start(begun.active_ms ?? 0);
   saves.begin(task.task, draftOf);

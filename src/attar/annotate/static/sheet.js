@@ -46,6 +46,10 @@ export class Sheet {
       "aria-label": label });
     gap.classList.toggle("inner", inner);
     gap.classList.toggle("unusual", !this.state.places.includes(at));
+    if (this.state.doubts?.includes(at)) {
+      gap.classList.add("doubt");
+      gap.setAttribute("aria-label", `${label}, ${say("editor.doubt")}`);
+    }
     this.gaps.set(at, gap);
     return gap;
   }

@@ -7,99 +7,23 @@ sentences. For an arm whose sentences a model chose, the second is conditional o
 are reported, and the root of the sum of their squares.
 """
 
-import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from itertools import pairwise
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from attar.errors import DataError, require
-from attar.evaluation.resampling import f1_of, interval, multinomial_weights, resampled
-
-AXES = ("sentences", "characters", "decisions", "words", "corrections", "seconds")
-Counts = NDArray[np.float64]
-
-
-@dataclass(frozen=True)
-class Costs:
-    """What the labels of an arm cost, on every axis."""
-
-    sentences: float = 0
-    characters: float = 0
-    decisions: float = 0
-    """Legal offsets that were judged."""
-    words: float = 0
-    corrections: float = 0
-    """Offsets that the annotators changed in what they were shown."""
-    seconds: float = 0
-
-    def on(self, axis: str) -> float:
-        """One of them.
-
-        Raises:
-            ConfigError: no such axis.
-        """
-        require(axis in AXES, "axis", axis, f"one of {', '.join(AXES)}")
-        return float(getattr(self, axis))
-
-
-@dataclass(frozen=True)
-class Point:
-    """One model of one arm."""
-
-    arm: str
-    costs: Costs
-    scores: Mapping[str, float]
-    """By metric, between 0 and 1; `word_f1` among them."""
-    epoch: int = 0
-    batch: int = 0
-    counts: Counts | None = field(default=None, compare=False, repr=False)
-    """(N, 3): right, predicted and gold words of each test sentence."""
-    refits: tuple[float, ...] = ()
-    """Word F1 of models that were fitted to resamples of the annotated sentences."""
-
-    @property
-    def word_f1(self) -> float:
-        """The score that intervals are about."""
-        return self.scores["word_f1"]
-
-
-@dataclass(frozen=True)
-class Interval:
-    """A number and how far the truth may lie from it, at a level of confidence."""
-
-    value: float
-    test: float
-    """Half of the width that the choice of test sentences gives."""
-    training: float | None
-    """Half of the width that the choice of annotated sentences gives; None: not measured."""
-
-    @property
-    def both(self) -> float:
-        """The root of the sum of their squares."""
-        return math.hypot(self.test, self.training or 0.0)
-
-    @property
-    def low(self) -> float:
-        """Its lower end."""
-        return self.value - self.both
-
-    @property
-    def high(self) -> float:
-        """Its upper end."""
-        return self.value + self.both
-
-    @property
-    def covers_zero(self) -> bool:
-        """Whether it says nothing about the sign."""
-        return self.low <= 0 <= self.high
-
-    def to_dict(self) -> dict[str, float | None]:
-        """Plain JSON."""
-        return asdict(self) | {"both": self.both, "low": self.low, "high": self.high}
+from attar.errors import DataError
+from attar.methods.active_segmentation.intervals import (
+    Interval,
+    f1_resampled,
+    half_width,
+    intervals,
+    t_width,
+)
+from attar.methods.active_segmentation.points import AXES, Costs, Point
 
 
 @dataclass(frozen=True)
@@ -111,53 +35,6 @@ class Difference(Interval):
     end: float
 
 
-def intervals(
-    points: Sequence[Point],
-    *,
-    level: float = 0.95,
-    resamples: int = 1000,
-    seed: int = 0,
-    documents: Sequence[str] | None = None,
-) -> list[Interval]:
-    """The interval of each point's word F1. All points must be scored on the same sentences.
-
-    Args:
-        points: of one epoch.
-        level: of confidence.
-        resamples: of the test sentences.
-        seed: of these.
-        documents: of each test sentence, which is then drawn with all others of its document: they
-            are not independent. None: sentences are drawn by themselves.
-
-    Raises:
-        DataError: a point has no counts, or they are of other sentences.
-    """
-    if not points:
-        return []
-    scores = _f1_resampled(points, resamples=resamples, seed=seed, documents=documents)
-    return [
-        Interval(
-            point.word_f1,
-            _half_width(drawn, level),
-            _t_width(np.array(point.refits), level) if len(point.refits) > 1 else None,
-        )
-        for point, drawn in zip(points, scores, strict=True)
-    ]
-
-
-def segments(points: Iterable[Point], *, axis: str = "characters") -> list[list[Point]]:
-    """The lines of a chart: the points of one arm and one epoch each, by cost. Scores of different
-    epochs are of different things and never joined.
-    """
-    found: dict[tuple[str, int], list[Point]] = {}
-    for point in points:
-        found.setdefault((point.arm, point.epoch), []).append(point)
-    return [
-        sorted(line, key=lambda point: (point.costs.on(axis), point.batch))
-        for _, line in sorted(found.items(), key=lambda item: item[0][1])
-    ]
-
-
 def difference(
     ours: Sequence[Point],
     other: Sequence[Point],
@@ -166,13 +43,13 @@ def difference(
     level: float = 0.95,
     resamples: int = 1000,
     seed: int = 0,
-    documents: Sequence[str] | None = None,
 ) -> Difference:
     """How much higher one curve lies than another at equal cost, on average: the difference of the
     areas below them over the range that both cover, divided by its width.
 
     Both intervals are of the difference itself: every resample weighs the same test sentences for
-    all points, and the k-th refits of all points share the k-th resample.
+    all points, by whole documents where these are known, and the k-th refits of all points share
+    the k-th resample.
 
     Args:
         ours: points of one arm and one epoch, two at least.
@@ -181,7 +58,6 @@ def difference(
         level: of confidence.
         resamples: of the test sentences.
         seed: of these.
-        documents: see `intervals`.
 
     Raises:
         DataError: the points are of several epochs, or the curves have no costs in common.
@@ -206,13 +82,13 @@ def difference(
         return upper - mean_height(b, costs=_costs(second, axis), start=start, end=end)
 
     value = gap(_scores(first)[:, None], _scores(second)[:, None])[0]
-    drawn = _f1_resampled([*first, *second], resamples=resamples, seed=seed, documents=documents)
-    test = _half_width(gap(drawn[: len(first)], drawn[len(first) :]), level)
+    draws = f1_resampled([*first, *second], resamples=resamples, seed=seed)
+    test = max(half_width(gap(d[: len(first)], d[len(first) :]), level) for d in draws)
     count = min(len(point.refits) for point in (*first, *second))
     training = None
     if count > 1:
         refits = [np.array([point.refits[:count] for point in line]) for line in (first, second)]
-        training = _t_width(gap(*refits), level)
+        training = t_width(gap(*refits), level)
     return Difference(float(value), test, training, axis, start, end)
 
 
@@ -343,30 +219,3 @@ def _costs(line: Sequence[Point], axis: str) -> NDArray[np.float64]:
 
 def _scores(line: Sequence[Point]) -> NDArray[np.float64]:
     return np.array([point.word_f1 for point in line])
-
-
-def _f1_resampled(
-    points: Sequence[Point], *, resamples: int, seed: int, documents: Sequence[str] | None
-) -> NDArray[np.float64]:
-    """(P, R): word F1 of each point under the same R weights of the test sentences."""
-    tables = [point.counts for point in points if point.counts is not None]
-    if len(tables) < len(points) or len({len(table) for table in tables}) != 1:
-        raise DataError(
-            "expected points with counts of the same test sentences; measure all of them on one "
-            "test set"
-        )
-    weights = multinomial_weights(len(tables[0]), resamples=resamples, seed=seed, groups=documents)
-    return np.stack([resampled(table, f1_of, weights=weights) for table in tables])
-
-
-def _half_width(drawn: NDArray[np.float64], level: float) -> float:
-    low, high = interval(drawn, level=level)
-    return (high - low) / 2
-
-
-def _t_width(values: NDArray[np.float64], level: float) -> float:
-    """Half-width for a standard deviation that is known from few refits."""
-    from scipy.stats import t
-
-    spread = float(np.std(values, ddof=1))
-    return float(t.ppf((1 + level) / 2, len(values) - 1)) * spread

@@ -215,7 +215,8 @@ def _sentences(candidates: Candidates, pick: Callable[..., Pick]) -> Draw:
         for rank, one in enumerate(_mixed(groups))
     )
     warnings = (*candidates.warnings, *_used_up(walk.spent, config, all_seen=after is None))
-    return Draw(picks, walk.spent, warnings, walk.skipped)
+    skipped = None if config.near_duplicates is None else walk.skipped
+    return Draw(picks, walk.spent, warnings, skipped)
 
 
 def _mixed(groups: Sequence[Sequence[Drawn]]) -> list[Drawn]:

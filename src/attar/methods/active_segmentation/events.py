@@ -7,7 +7,6 @@ after it are not of the same thing, and no line joins them.
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
-from types import MappingProxyType
 from typing import Any, Literal
 
 from attar.data.segments.cuts import cuts_of, tokens_of
@@ -119,11 +118,6 @@ def epochs(events: Iterable[Event]) -> list[Epoch]:
             continue
         found.append(Epoch(len(found), event.sequence, event))
     return found
-
-
-def epoch_of(events: Iterable[Event], sequence: int) -> int:
-    """The number of the epoch that a label falls into."""
-    return max((e.number for e in epochs(events) if e.number and e.first < sequence), default=0)
 
 
 def guidelines(events: Iterable[Event], *, first: str = "g1") -> list[str]:
@@ -248,80 +242,3 @@ def _kept(label: Label, event: Event, text: str) -> Label | None:
 
 def _in_order(events: Iterable[Event]) -> list[Event]:
     return sorted(events, key=lambda event: event.sequence)
-
-
-Action = Literal[
-    "backfill",
-    "rescore",
-    "refit",
-    "recompute",
-    "relabel test",
-    "check transfer",
-    "train annotator",
-    "raise overlap",
-    "new batch",
-]
-
-
-@dataclass(frozen=True)
-class Effect:
-    """What an event does to the two kinds of arm, and what is done about it unless told otherwise.
-
-    The actions are advice that the service follows or shows; `policies` are those that make sense.
-    """
-
-    active: str
-    random: str
-    actions: tuple[Action, ...] = ()
-    policies: tuple[Policy, ...] = ("keep",)
-
-
-_NONE = Effect("none", "none")
-_EFFECTS: dict[Kind, Effect] = {
-    "corpus.add": Effect(
-        "scores of new text are high, so it is picked at once",
-        "no longer uniform until the new sentences below its threshold are labelled",
-        ("backfill", "rescore"),
-    ),
-    "corpus.remove": Effect(
-        "labels of removed sentences are no longer used",
-        "stays uniform: the removed sentences go from both",
-        ("rescore", "refit"),
-    ),
-    "guideline.change": Effect(
-        "uncertainty moves to the affected words, and old labels contradict new ones",
-        "old labels contradict new ones",
-        ("relabel test", "refit", "recompute", "rescore"),
-        ("migrate", "relabel", "tag", "drop", "keep"),
-    ),
-    "normaliser.change": Effect(
-        "offsets could move", "offsets could move", ("refit", "recompute", "rescore")
-    ),
-    "features.change": Effect(
-        "its sentences were picked for another model",
-        "none",
-        ("refit", "rescore", "check transfer"),
-    ),
-    "model.change": Effect(
-        "its sentences were picked for another model",
-        "none",
-        ("refit", "recompute", "rescore", "check transfer"),
-    ),
-    "hyper.change": Effect(
-        "its sentences were picked for another model", "none", ("refit", "rescore")
-    ),
-    "strategy.change": Effect("a mixture of two rules of selection", "none", ("new batch",)),
-    "prefill.change": Effect("corrections before and after differ", "the same"),
-    "evalset.change": Effect("none", "none", ("relabel test", "recompute")),
-    "annotator.join": Effect(
-        "their habits meet the hardest sentences",
-        "their habits meet average sentences",
-        ("train annotator", "raise overlap"),
-    ),
-    "annotator.leave": Effect("none", "none", (), ("keep", "drop")),
-    "tool.upgrade": Effect("unknown", "unknown", ("refit",)),
-    "annotator.train": _NONE,
-    "pause": _NONE,
-    "resume": _NONE,
-}
-EFFECTS: Mapping[Kind, Effect] = MappingProxyType(_EFFECTS)

@@ -12,9 +12,10 @@ from attar.data.segments.cuts import Segmented
 from attar.data.segments.legal import legal
 from attar.evaluation import segmentation
 from attar.methods.active_segmentation.arms import keys
+from attar.methods.active_segmentation.arms import uid as uid_of
 from attar.methods.active_segmentation.config import SegmenterConfig
-from attar.methods.active_segmentation.curves import Costs, Point
 from attar.methods.active_segmentation.labels import Label, answers
+from attar.methods.active_segmentation.points import Costs, Point
 from attar.methods.active_segmentation.rules import Rule
 from attar.methods.active_segmentation.segmenter import Segmenter, fit
 from attar.methods.active_segmentation.study import (
@@ -88,7 +89,8 @@ def measure(
     Args:
         study: so far.
         models: of `fit_arms`.
-        test: labelled sentences that no arm was served, as `study.test_set` gives them.
+        test: labelled sentences that no arm was served, as `study.test_set` gives them; the
+            `document` in their `meta`, where there is one, says which belong together.
         rows: the study's `samples`, if they are at hand.
         refits: models fitted to resamples of each arm's sentences, for the training interval; 0:
             none. Five to eight give an idea of it, and cost as many trainings.
@@ -99,6 +101,8 @@ def measure(
     paid = costs(study)
     options = segmenter_config(study) if config is None else config
     rule = next((e.rule for e in reversed(study.events) if e.rule is not None), None)
+    uids = tuple(uid_of(row.text) for row in test)
+    documents = tuple(str(row.meta.get("document") or "") for row in test)
     points = []
     for name, model in models.items():
         known = frozenset(token for row in rows[name] for token in row.tokens)
@@ -122,6 +126,8 @@ def measure(
                 epoch=study.epoch,
                 batch=max((pick.batch for pick in study.picks), default=0),
                 counts=np.array([(c.tp, c.predicted, c.gold) for c in counts], float),
+                documents=documents if any(documents) else (),
+                test=uids,
                 refits=refitted(rows[name], test=test, config=options, count=refits)
                 if name != UNION
                 else (),

@@ -2,8 +2,8 @@
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
@@ -19,26 +19,52 @@ from attar.methods.active_segmentation.scores import binary_entropy
 STABLE, TIMES = 0.002, 3
 #: of two distributions, in bits from 0 to 1, above which a batch is unlike the corpus
 UNLIKE = 0.1
+#: share of near duplicates in what a batch came upon, above which a corpus repeats itself
+REPEATING = 0.5
 #: share of control offsets that an annotator should get right
 CONTROL = 0.95
+#: probability against what a model proposes from which it counts as unsure
+DOUBT = 0.2
 
 Level = Literal["fine", "look", "act"]
 
 
+Monitor = Literal[
+    "uncertainty",
+    "stability",
+    "lengths",
+    "sources",
+    "duplicates",
+    "near_duplicates",
+    "corrections",
+    "controls",
+    "projection",
+]
+
+
 @dataclass(frozen=True)
 class Advice:
-    """What a monitor says."""
+    """What a monitor says: figures, which the service puts into a sentence."""
 
-    monitor: str
+    monitor: Monitor
     value: float
-    level: Level
-    text: str
+    level: Level = "fine"
+    about: str = ""
+    """The arm or the annotator; empty: the whole project."""
+    more: Mapping[str, float] = field(default_factory=dict)
+    """Other figures, by name."""
 
 
 def mean_uncertainty(beliefs: Iterable[Beliefs]) -> float:
     """Binary entropy of a cut, in nats, over all offsets of a pool."""
     found = [(binary_entropy(b.cut_probabilities).sum(), len(b.cut_probabilities)) for b in beliefs]
     return float(sum(h for h, _ in found) / max(sum(n for _, n in found), 1))
+
+
+def doubtful(beliefs: Beliefs) -> list[int]:
+    """The offsets at which a cut, or none, has a probability of at least `DOUBT` against it."""
+    p = beliefs.cut_probabilities
+    return (np.flatnonzero(np.minimum(p, 1 - p) >= DOUBT) + 1).tolist()
 
 
 def change_rate(
@@ -49,21 +75,42 @@ def change_rate(
     return changed / max(sum(len(legal(text)) for text in texts), 1)
 
 
-def stability(rates: Sequence[float]) -> Advice:
-    """Whether the last models agree.
+def uncertainty(values: Sequence[float]) -> Advice:
+    """How unsure the model is of the pool, and how unsure the first one was.
 
     Args:
-        rates: `change_rate` of each retraining, oldest first.
+        values: `mean_uncertainty` after each training, oldest first; one at least.
     """
-    last = rates[-1] if rates else 1.0
+    return Advice("uncertainty", values[-1], more={"first": values[0]})
+
+
+def stability(rates: Sequence[float]) -> Advice:
+    """Whether the last models agree: then more labels of this kind may not be worth their cost.
+
+    Args:
+        rates: `change_rate` of each retraining, oldest first; one at least.
+    """
     stable = len(rates) >= TIMES and max(rates[-TIMES:]) < STABLE
-    text = (
-        f"the last {TIMES} retrainings changed fewer than {STABLE:.1%} of the cuts: more labels of "
-        "this kind may not be worth their cost"
-        if stable
-        else f"the last retraining changed {last:.2%} of the cuts"
-    )
-    return Advice("stability", last, "look" if stable else "fine", text)
+    more = {"times": TIMES, "limit": STABLE}
+    return Advice("stability", rates[-1], "look" if stable else "fine", more=more)
+
+
+def duplicates(occurrences: Iterable[int]) -> Advice:
+    """Share of the lines of the corpus that repeat another one; they are asked about once.
+
+    Args:
+        occurrences: of each distinct sentence.
+    """
+    counts = list(occurrences)
+    lines = sum(counts)
+    return Advice("duplicates", (lines - len(counts)) / max(lines, 1))
+
+
+def near_duplicates(skipped: int, picked: int, *, arm: str) -> Advice:
+    """Share of the sentences that an arm's last batch came upon that read almost like one that it
+    has: what is asked next is said again and again."""
+    share = skipped / max(skipped + picked, 1)
+    return Advice("near_duplicates", share, "look" if share > REPEATING else "fine", arm)
 
 
 def divergence(batch: Iterable[str], corpus: Iterable[str]) -> float:
@@ -82,19 +129,20 @@ def divergence(batch: Iterable[str], corpus: Iterable[str]) -> float:
     return (against(p) + against(q)) / 2
 
 
-def unlike(batch: Sequence[str], corpus: Sequence[str], *, of: str) -> Advice:
+def unlike(
+    batch: Sequence[str], corpus: Sequence[str], *, of: Literal["lengths", "sources"], arm: str
+) -> Advice:
     """Whether a batch is far from the corpus. An active one is meant to be; far from it for long,
     it no longer teaches the common cases.
 
     Args:
         batch: a name for each sentence.
         corpus: the same for the corpus.
-        of: what the names are, for the text.
+        of: what the names are.
+        arm: whose batch it is.
     """
     value = divergence(batch, corpus)
-    far = value > UNLIKE
-    text = f"the last batch is {'unlike' if far else 'like'} the corpus in {of} ({value:.2f} bits)"
-    return Advice(f"divergence of {of}", value, "look" if far else "fine", text)
+    return Advice(of, value, "look" if value > UNLIKE else "fine", arm)
 
 
 def length_groups(lengths: Sequence[int], corpus: Sequence[int], *, groups: int = 5) -> list[str]:
@@ -134,13 +182,7 @@ def control_accuracy(labels: Iterable[Label], gold: Iterable[Segmented]) -> dict
 def controls(accuracy: dict[str, float]) -> list[Advice]:
     """Who may need another look at the guideline."""
     return [
-        Advice(
-            "control accuracy",
-            value,
-            "act" if value < CONTROL else "fine",
-            f"{name} got {value:.1%} of the control offsets right"
-            + ("; go through the guideline together" if value < CONTROL else ""),
-        )
+        Advice("controls", value, "act" if value < CONTROL else "fine", name)
         for name, value in sorted(accuracy.items())
     ]
 
@@ -202,9 +244,5 @@ def projection(costs: Sequence[float], scores: Sequence[float], *, arm: str) -> 
     law = power_law(costs, scores)
     if law is None:
         return None
-    now, then = law.at(max(costs)), law.at(2 * max(costs))
-    text = (
-        f"at twice the cost so far the arm {arm} is expected at F1 {then:.3f} (now {now:.3f}; a "
-        f"curve through {len(costs)} points, not a promise)"
-    )
-    return Advice("projection", then, "fine", text)
+    more = {"now": law.at(max(costs)), "points": len(costs)}
+    return Advice("projection", law.at(2 * max(costs)), about=arm, more=more)

@@ -67,8 +67,8 @@ class Draw:
     """Characters or decisions of the batch, in the unit of the budget."""
     warnings: tuple[str, ...] = ()
     """Sentences to show: that a ranking was missing or too old, or the pool was used up."""
-    near_duplicates: int = 0
-    """Sentences skipped because another one reads almost the same."""
+    near_duplicates: int | None = None
+    """Sentences skipped because another one reads almost the same; None: nobody looked for any."""
 
 
 @dataclass(frozen=True)
@@ -85,6 +85,8 @@ class ScoreTable:
     """Annotations submitted since."""
     beliefs: Mapping[str, Beliefs] = field(default_factory=dict)
     """Of the sentences that the strategy may need them for; whatever is missing is computed."""
+    uncertainty: float | None = None
+    """`monitors.mean_uncertainty` of the pool; None: not measured."""
 
 
 @dataclass(frozen=True)

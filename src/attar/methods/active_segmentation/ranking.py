@@ -10,6 +10,7 @@ from attar.errors import ConfigError, DataError, require
 from attar.methods.active_segmentation import batches
 from attar.methods.active_segmentation.arms import order
 from attar.methods.active_segmentation.beliefs import Beliefs
+from attar.methods.active_segmentation.monitors import mean_uncertainty
 from attar.methods.active_segmentation.picks import DrawConfig, ScoreTable, Sentence
 from attar.methods.active_segmentation.scores import ENSEMBLE, SCORES
 from attar.methods.active_segmentation.segmenter import Segmenter
@@ -88,12 +89,14 @@ def score_pool(
     needed = config.prefilter if config.strategy in ("badge", "boundaries") else 0
     values: dict[str, float] = {}
     kept: dict[str, Beliefs] = {}
+    unsure, offsets = 0.0, 0
     for start in range(0, len(sentences), chunk):
         some = sentences[start : start + chunk]
         texts = [sentence.text for sentence in some]
-        for sentence, belief in zip(
-            some, segmenter.beliefs(texts, members=members, seed=seed), strict=True
-        ):
+        found = segmenter.beliefs(texts, members=members, seed=seed)
+        count = sum(len(belief.cut_probabilities) for belief in found)
+        unsure, offsets = unsure + mean_uncertainty(found) * count, offsets + count
+        for sentence, belief in zip(some, found, strict=True):
             values[sentence.uid] = score(belief)
             if needed:
                 kept[sentence.uid] = belief
@@ -105,7 +108,13 @@ def score_pool(
             one.uid: values[one.uid] * float(weight)
             for one, weight in zip(sentences, density, strict=True)
         }
-    return ScoreTable(strategy, model, values, beliefs=_highest(kept, values, needed))
+    return ScoreTable(
+        strategy,
+        model,
+        values,
+        beliefs=_highest(kept, values, needed),
+        uncertainty=unsure / offsets if offsets else None,
+    )
 
 
 def _highest(kept: dict[str, Beliefs], values: dict[str, float], count: int) -> dict[str, Beliefs]:

@@ -11,11 +11,11 @@ from attar.data.segments.cuts import Segmented, cuts_of, tokens_of
 from attar.errors import DataError
 from attar.methods.active_segmentation.annotators import Annotator
 from attar.methods.active_segmentation.arms import uid as uid_of
-from attar.methods.active_segmentation.curves import Point
 from attar.methods.active_segmentation.drawing import Pick, Sentence
 from attar.methods.active_segmentation.events import Event, relabelling
 from attar.methods.active_segmentation.labels import Label, answers
 from attar.methods.active_segmentation.measuring import measure
+from attar.methods.active_segmentation.points import Point
 from attar.methods.active_segmentation.rules import Rule
 from attar.methods.active_segmentation.segmenter import Segmenter
 from attar.methods.active_segmentation.study import (

@@ -256,7 +256,7 @@ def samples(study: Study) -> dict[str, list[Segmented]]:
         found[arm] = [row for row in rows if row is not None]
     everything = dict.fromkeys(pick.uid for pick in study.picks)
     found[UNION] = [
-        Segmented(study.sentences[uid].text, of_it.cuts, of_it.decided, _meta(uid, of_it))
+        Segmented(study.sentences[uid].text, of_it.cuts, of_it.decided, _meta(study, uid, of_it))
         for uid in everything
         if (of_it := said.get(uid))
     ]
@@ -293,12 +293,11 @@ def segmenter_config(study: Study) -> SegmenterConfig:
 
 def test_set(study: Study) -> list[Segmented]:
     """The labelled sentences of the reserve. `meta` has the guideline of each, which tells stale
-    ones: until they are relabelled they measure yesterday's task.
+    ones: until they are relabelled they measure yesterday's task; and its document.
     """
-    said = resolved(study)
     return [
-        Segmented(study.sentences[uid].text, found.cuts, None, _meta(uid, found))
-        for uid, found in said.items()
+        Segmented(study.sentences[uid].text, found.cuts, None, _meta(study, uid, found))
+        for uid, found in resolved(study).items()
         if uid in study.reserved and found.decided is None
     ]
 
@@ -329,7 +328,7 @@ def _row(
     study: Study, uid: str, found: Resolved, positions: frozenset[int] | None
 ) -> Segmented | None:
     """What an arm learns from a sentence; None: nothing yet."""
-    text, meta = study.sentences[uid].text, _meta(uid, found)
+    text, meta = study.sentences[uid].text, _meta(study, uid, found)
     if positions is None:
         return Segmented(text, found.cuts, None, meta) if found.decided is None else None
     known = positions if found.decided is None else positions & {*found.decided}
@@ -339,8 +338,9 @@ def _row(
     return Segmented(text, cuts, tuple(sorted(known)), meta)
 
 
-def _meta(uid: str, found: Resolved) -> dict[str, str]:
-    return {"id": uid, "guideline": found.guideline}
+def _meta(study: Study, uid: str, found: Resolved) -> dict[str, str]:
+    document = study.sentences[uid].document
+    return {"id": uid, "guideline": found.guideline, "document": document}
 
 
 def _texts(study: Study) -> dict[str, str]:
