@@ -9,16 +9,17 @@ import re
 import secrets
 from dataclasses import dataclass
 from functools import cache
+from typing import Any
 
 from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerifyMismatchError
-from sqlalchemy import delete, func, select, update
+from sqlalchemy import Row, bindparam, delete, func, select, update
 from sqlalchemy.orm import Session
 
 from attar.annotate.events import add_event
 from attar.annotate.refusals import Conflict, Forbidden, Throttled, Unauthenticated, Unknown
 from attar.annotate.store import Project, state_of
-from attar.annotate.tables import Lease, LoginFailure, SessionRow, Token, User
+from attar.annotate.tables import Lease, LoginFailure, SessionRow, Token, User, table
 from attar.errors import ConfigError, require
 from attar.methods.active_segmentation.events import Event
 
@@ -32,6 +33,17 @@ WINDOW, PER_PAIR, PER_NAME, PER_ADDRESS = 900.0, 5, 50, 30
 #: characters of a password
 SHORTEST, LONGEST = 8, 1024
 TOKEN_PREFIX = "attar_"
+_USERS, _SESSIONS, _TOKENS = (table(kind) for kind in (User, SessionRow, Token))
+_OF_SESSION = (
+    select(_USERS, _SESSIONS.c.csrf, _SESSIONS.c.expires)
+    .join(_SESSIONS, _SESSIONS.c.user == _USERS.c.name)
+    .where(_SESSIONS.c.digest == bindparam("digest"))
+)
+_OF_TOKEN = (
+    select(_USERS, _TOKENS.c.expires, _TOKENS.c.revoked)
+    .join(_TOKENS, _TOKENS.c.user == _USERS.c.name)
+    .where(_TOKENS.c.digest == bindparam("digest"))
+)
 _NAME = re.compile(r"[\w.@+-]{1,64}")
 
 
@@ -227,11 +239,10 @@ def session_of(project: Project, *, secret: str) -> Login:
         Unauthenticated: there is none, it has ended, or the account is closed.
     """
     with project.read() as session:
-        row = session.get(SessionRow, _digest(secret))
-        user = None if row is None else session.get(User, row.user)
-        if row is None or user is None or not user.active or row.expires <= project.clock():
-            raise Unauthenticated("your session has ended; log in again")
-        return Login(_account(user), secret, row.csrf, row.expires)
+        row = session.execute(_OF_SESSION, {"digest": _digest(secret)}).one_or_none()
+    if row is None or not row.active or row.expires <= project.clock():
+        raise Unauthenticated("your session has ended; log in again")
+    return Login(_account(row), secret, row.csrf, row.expires)
 
 
 def log_out(project: Project, *, secret: str) -> None:
@@ -279,12 +290,11 @@ def account_of_token(project: Project, *, secret: str) -> Account:
         Unauthenticated: nobody's, or it has ended, was revoked, or the account is closed.
     """
     with project.read() as session:
-        row = session.get(Token, _digest(secret))
-        user = None if row is None else session.get(User, row.user)
-        ended = row is not None and row.expires is not None and row.expires <= project.clock()
-        if row is None or user is None or ended or row.revoked or not user.active:
-            raise Unauthenticated("this token is not valid; ask an administrator for another")
-        return _account(user)
+        row = session.execute(_OF_TOKEN, {"digest": _digest(secret)}).one_or_none()
+    ended = row is not None and row.expires is not None and row.expires <= project.clock()
+    if row is None or ended or row.revoked or not row.active:
+        raise Unauthenticated("this token is not valid; ask an administrator for another")
+    return _account(row)
 
 
 def tokens(project: Project, *, user: str | None = None) -> list[TokenInfo]:
@@ -421,5 +431,5 @@ def _digest(secret: str) -> str:
     return hashlib.sha256(secret.encode("utf-8", "surrogatepass")).hexdigest()
 
 
-def _account(row: User) -> Account:
+def _account(row: User | Row[Any]) -> Account:
     return Account(row.name, row.role, row.active, row.acknowledged, row.language)

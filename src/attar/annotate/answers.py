@@ -8,26 +8,20 @@ import hashlib
 import json
 import uuid
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import bindparam, insert, select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
-from attar.annotate.queue import (
-    active_user,
-    check_answer,
-    give_lease,
-    has_answered,
-    has_slot,
-    keep_draft,
-    lock_task,
-)
-from attar.annotate.refusals import Conflict, Forbidden, Unknown
+from attar.annotate.drafts import change_draft, draft_of, end_draft, new_draft
+from attar.annotate.leases import Held, Person, end_lease, give_lease, held, hold, person_of
+from attar.annotate.queue import check_answer
+from attar.annotate.refusals import Conflict, Forbidden, GuidelineChanged, Unknown
 from attar.annotate.store import Project, next_sequence, state_of
-from attar.annotate.tables import Annotation, Draft, Lease, SentenceRow, Task
-from attar.annotate.tasks import FLAG, SKIPPED, SUBMITTED, VOID, settle
+from attar.annotate.tables import Annotation, Guideline, SentenceRow, table
+from attar.annotate.tasks import FLAG, REVIEWERS, SKIPPED, SUBMITTED, VOID, settle
 from attar.errors import AttarError, DataError
 
 #: milliseconds of one task, characters of a note and of the JSON of a trace, at most
@@ -96,12 +90,14 @@ def submit(project: Project, *, annotator: str, answer: Answer) -> Receipt:
 
     Raises:
         DataError: id, cuts or decided positions are not valid.
-        Conflict: the id was used for something else; the text or the guideline has changed; the
-            task was given to others meanwhile; or this person has answered it. The cuts are kept as
-            a draft.
-        Unknown: there is no such task.
+        Conflict: the id was used for something else; the text has changed; the task was given to
+            others meanwhile; or this person has answered it.
+        GuidelineChanged: it has, or this person has not read it.
+        Unknown: there is no such task, or it was never given to this person.
         Forbidden: no such account, or the task is for somebody else.
         Busy: the database was busy; send it again.
+
+    What a conflict keeps out stays as a draft.
     """
     _check_id(answer.id)
     if len(json.dumps(answer.trace, default=str)) > TRACE:
@@ -162,32 +158,30 @@ def void(project: Project, *, annotator: str, annotation: str, id: str) -> Recei
         if found.annotator != annotator:
             raise Forbidden("only who made an annotation can undo it")
         state, now = state_of(session), project.clock()
-        active_user(session, annotator)
-        task = lock_task(session, found.task)
+        person = person_of(session, annotator)
+        task = hold(session, found.task, annotator=annotator, now=now)
         line = session.scalars(
             select(Annotation).where(Annotation.root == found.root).order_by(Annotation.seq)
         ).all()
+        last = line[-1]
         act = _Act(id=id, task=task.id, annotator=annotator, status=VOID, guideline=found.guideline)
-        act = act.with_parent(root=found.root, parent=line[-1].id)
+        act = replace(act, root=found.root, parent=last.id)
         if (before := _stored(session, act)) is not None:
             return before
         if any(one.status == VOID for one in line):
             raise Conflict("this annotation has been undone already; reload the page")
-        receipt = _add(session, act, task=task, sentence=found.sentence, now=now)
-        settle(session, task)
-        last = line[-1]
-        draft = session.get(Draft, (task.id, annotator)) or _empty_draft(task, annotator, now)
-        draft.prefill, draft.prefill_model = found.prefill, found.prefill_model
-        draft.active_ms = found.active_ms
-        if last.cuts is not None:
-            keep_draft(
-                draft,
-                cuts=tuple(last.cuts),
-                decided=None if last.decided is None else tuple(last.decided),
-                now=now,
-            )
-        session.add(draft)
-        if has_slot(session, task, annotator, now):
+        common = {"task": task, "person": person, "guideline": found.guideline}
+        receipt = _add(session, act, now=now, **common)
+        settle(session, task.id)
+        draft = draft_of(session, task.id, annotator=annotator)
+        shown = {"prefill": found.prefill, "prefill_model": found.prefill_model}
+        if draft is None:
+            new_draft(session, task.id, annotator=annotator, now=now, **shown)
+        kept = {"cuts": last.cuts, "decided": last.decided} if last.cuts is not None else {}
+        spent = {"active_ms": found.active_ms, "saved": now}
+        change_draft(session, task.id, annotator=annotator, **shown, **kept, **spent)
+        task = hold(session, task.id, annotator=annotator, now=now)
+        if task.free:
             give_lease(session, task, state=state, annotator=annotator, now=now)
         return receipt
 
@@ -237,6 +231,16 @@ def history(
     ]
 
 
+_ACTS = table(Annotation)
+_KNOWN = select(_ACTS.c.id, _ACTS.c.task, _ACTS.c.seq, _ACTS.c.status, _ACTS.c.digest).where(
+    _ACTS.c.id == bindparam("act")
+)
+_GUIDELINE = select(table(Guideline).c.text).where(
+    table(Guideline).c.version == bindparam("version")
+)
+_INSERT = insert(_ACTS)
+
+
 @dataclass(frozen=True, kw_only=True)
 class _Act:
     """An act before it is stored."""
@@ -254,10 +258,6 @@ class _Act:
     note: str = ""
     active_ms: int = 0
     trace: Sequence[Mapping[str, Any]] = ()
-
-    def with_parent(self, *, root: str, parent: str) -> "_Act":
-        """The same, as a revision."""
-        return _Act(**{**self.__dict__, "root": root, "parent": parent})
 
     @property
     def digest(self) -> str:
@@ -284,65 +284,78 @@ def _store(project: Project, act: _Act) -> Receipt:
 
 def _accept(session: Session, act: _Act, *, now: float) -> Receipt | AttarError:
     """Store an act, or keep its cuts as a draft and say why."""
+    task = held(session, act.task, annotator=act.annotator, now=now)
+    # only now, as the same may have been stored while this waited for the task
     if (before := _stored(session, act)) is not None:
         return before
-    state = state_of(session)
-    user = active_user(session, act.annotator)
-    task = lock_task(session, act.task)
-    if (before := _stored(session, act)) is not None:  # stored while this waited for the lock
-        return before
-    text = session.scalars(select(SentenceRow.text).where(SentenceRow.uid == task.sentence)).one()
+    if task is None:
+        raise Unknown(f"there is no task {act.task!r}; ask for the next one")
+    state, person = state_of(session), person_of(session, act.annotator)
     if task.only_for not in (None, act.annotator) or (
-        task.kind == "adjudicate" and user.role == "annotator"
+        task.kind == "adjudicate" and person.role not in REVIEWERS
     ):
         raise Forbidden("this task is for somebody else; ask for the next one")
-    if act.text_sha is not None and act.text_sha != text_digest(text):
+    if act.text_sha is not None and act.text_sha != text_digest(task.text):
         return Conflict(
             "the text that you saw is not the one that is stored; reload the page and try again"
         )
-    draft = session.get(Draft, (task.id, act.annotator))
     if act.cuts is not None:
-        check_answer(text, cuts=act.cuts, decided=act.decided)
-        _check_asked(task, act, length=len(text))
-        draft = draft or _empty_draft(task, act.annotator, now)
-        session.add(draft)
-        keep_draft(draft, cuts=act.cuts, decided=act.decided, now=now)
-    if has_answered(session, task, act.annotator):
+        check_answer(task.text, cuts=act.cuts, decided=act.decided)
+        _check_asked(task, act)
+    if task.answered:
         return Conflict("you have answered this task already; undo that answer to change it")
-    if act.guideline is not None and act.guideline != state.guideline:
-        return Conflict(
-            f"the guideline has changed from {act.guideline} to {state.guideline} while you "
-            "worked; your draft is kept: read what changed, look at your cuts again and submit"
-        )
-    if not has_slot(session, task, act.annotator, now):
-        return Conflict(
-            "you were away for too long, and the task was given to others or withdrawn; your "
-            "draft is kept: ask for the next task"
-        )
+    draft = draft_of(session, task.id, annotator=act.annotator)
+    if draft is None:
+        raise Unknown("this task was not given to you; ask for the next one")
+    if why := _refusal(session, act, task=task, person=person, guideline=state.guideline):
+        if act.cuts is not None:
+            kept = {"cuts": act.cuts, "decided": act.decided, "saved": now}
+            change_draft(session, task.id, annotator=act.annotator, **kept)
+        return why
     receipt = _add(
         session,
         act,
         task=task,
-        sentence=task.sentence,
+        person=person,
         now=now,
-        draft=draft,
         guideline=state.guideline,
+        prefill=draft.prefill,
+        prefill_model=draft.prefill_model,
     )
-    session.flush()
-    lease = session.scalar(
-        select(Lease).where(Lease.task == task.id, Lease.annotator == act.annotator)
-    )
-    for gone in (lease, draft):
-        if gone is not None:
-            session.delete(gone)
-    settle(session, task)
+    end_lease(session, task.id, annotator=act.annotator, now=now)
+    end_draft(session, task.id, annotator=act.annotator)
+    settle(session, task.id)
     return receipt
 
 
-def _check_asked(task: Task, act: _Act, *, length: int) -> None:
+def _refusal(
+    session: Session, act: _Act, *, task: Held, person: Person, guideline: str
+) -> Conflict | None:
+    """Why an act comes too late; None: it does not."""
+    if act.guideline is not None and act.guideline != guideline:
+        return GuidelineChanged(
+            f"the guideline has changed from {act.guideline} to {guideline} while you worked; "
+            "your draft is kept: read what changed, look at your cuts again and submit"
+        )
+    unread = act.cuts is not None and person.acknowledged != guideline
+    # there is nothing to read in one without text
+    if unread and session.execute(_GUIDELINE, {"version": guideline}).scalar_one().strip():
+        return GuidelineChanged(
+            f"you have not read the guideline {guideline} yet; your draft is kept: read it, look "
+            "at your cuts again and submit"
+        )
+    if not task.free:
+        return Conflict(
+            "you were away for too long, and the task was given to others or withdrawn; your "
+            "draft is kept: ask for the next task"
+        )
+    return None
+
+
+def _check_asked(task: Held, act: _Act) -> None:
     if task.positions is None and act.decided is None:
         return
-    asked = range(1, length) if task.positions is None else task.positions
+    asked = range(1, len(task.text)) if task.positions is None else task.positions
     left = sorted({*asked} - {*(act.decided or ())})
     if left:
         raise DataError(
@@ -356,11 +369,10 @@ def _stored(session: Session, act: _Act) -> Receipt | None:
     Raises:
         Conflict: its id is there, but for something else.
     """
-    row = session.scalar(select(Annotation).where(Annotation.id == act.id))
+    row = session.execute(_KNOWN, {"act": act.id}).one_or_none()
     if row is None:
         return None
-    same = row.digest == act.digest
-    if not same:
+    if row.digest != act.digest:
         raise Conflict(
             f"the id {act.id} was used for another answer; make a new one for each answer"
         )
@@ -371,56 +383,45 @@ def _add(
     session: Session,
     act: _Act,
     *,
-    task: Task,
-    sentence: str,
+    task: Held,
+    person: Person,
     now: float,
-    draft: Draft | None = None,
-    guideline: str | None = None,
+    guideline: str,
+    prefill: Sequence[int] | None = None,
+    prefill_model: str | None = None,
 ) -> Receipt:
-    prefill = None if draft is None else draft.prefill
     edits = None
     if prefill is not None and act.cuts is not None:
         changed = {*prefill} ^ {*act.cuts}
         edits = len(changed if act.decided is None else changed & {*act.decided})
-    row = Annotation(
-        seq=next_sequence(session),
-        id=act.id,
-        task=task.id,
-        sentence=sentence,
-        annotator=act.annotator,
-        root=act.root or act.id,
-        parent=act.parent,
-        kind=task.kind,
-        status=act.status,
-        cuts=None if act.cuts is None else list(act.cuts),
-        decided=None if act.decided is None else list(act.decided),
-        guideline=act.guideline or guideline,
-        prefill=prefill,
-        prefill_model=None if draft is None else draft.prefill_model,
-        edits=edits,
-        active_ms=act.active_ms,
-        note=act.note,
-        trace=list(act.trace),
-        digest=act.digest,
-        created=now,
+    seq = next_sequence(session)
+    session.execute(
+        _INSERT,
+        {
+            "seq": seq,
+            "id": act.id,
+            "task": task.id,
+            "sentence": task.sentence,
+            "annotator": person.name,
+            "role": person.role,
+            "root": act.root or act.id,
+            "parent": act.parent,
+            "kind": task.kind,
+            "status": act.status,
+            "cuts": act.cuts,
+            "decided": act.decided,
+            "guideline": guideline,
+            "prefill": prefill,
+            "prefill_model": prefill_model,
+            "edits": edits,
+            "active_ms": act.active_ms,
+            "note": act.note,
+            "trace": act.trace,
+            "digest": act.digest,
+            "created": now,
+        },
     )
-    session.add(row)
-    session.flush()
-    return Receipt(row.id, row.task, row.seq, row.status, created=True)
-
-
-def _empty_draft(task: Task, annotator: str, now: float) -> Draft:
-    return Draft(
-        task=task.id,
-        annotator=annotator,
-        cuts=None,
-        decided=None,
-        caret=None,
-        active_ms=0,
-        prefill=None,
-        prefill_model=None,
-        saved=now,
-    )
+    return Receipt(act.id, task.id, seq, act.status, created=True)
 
 
 def _check_id(id: str) -> None:

@@ -130,7 +130,7 @@ def _append(project: Project, labels: Sequence[Label]) -> None:
         for label in labels:
             _revise(session, rows[label.origin], label, now=now)
         for task in ruled:
-            settle(session, task)
+            settle(session, task.id)
 
 
 def _revise(session: Session, old: Annotation, label: Label, *, now: float) -> None:
@@ -151,6 +151,7 @@ def _revise(session: Session, old: Annotation, label: Label, *, now: float) -> N
             task=old.task,
             sentence=old.sentence,
             annotator=old.annotator,
+            role=old.role,
             root=old.root,
             parent=last.id if last else old.id,
             kind=old.kind,
@@ -221,6 +222,7 @@ def _import(project: Project, rows: Sequence, *, annotator: str) -> int:
                     task=name,
                     sentence=uid,
                     annotator=annotator,
+                    role="annotator",
                     root=id,
                     parent=None,
                     kind=task.kind,
@@ -239,5 +241,5 @@ def _import(project: Project, rows: Sequence, *, annotator: str) -> int:
                 )
             )
             session.flush()
-            settle(session, task)
+            settle(session, task.id)
     return new
