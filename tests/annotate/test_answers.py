@@ -339,3 +339,33 @@ def test_a_state_that_does_not_follow_is_found_and_mended(make: Maker) -> None:
     with project.write() as session:
         assert replay(session) == 2
     assert derived(project) == right
+
+
+def test_a_reviewer_settles_a_flag_and_the_others_go_on(make: Maker) -> None:
+    """An answer of an annotator who was at it meanwhile settles nothing."""
+    project = filled(make(PLAIN), 1, users=("ann", "bob", "cat", "dan"))
+    add_user(project, name="rae", role="reviewer")
+    ask_all(project, needed=3)
+    of_ann, of_bob = given(project), given(project, "bob")
+
+    def state() -> tuple[str, int]:
+        with project.read() as session:
+            (task,) = session.scalars(select(Task))
+            return task.state, task.live
+
+    flag = {"id": str(uuid.uuid4()), "note": "cut off"}
+    answers.flag(project, annotator="bob", task=of_bob.task, **flag)
+    answers.submit(project, annotator="ann", answer=answer_to(of_ann))
+    assert state() == ("flagged", 1)
+    assert queue.next_task(project, annotator="cat") is None
+    ruled = answers.submit(project, annotator="rae", answer=answer_to(given(project, "rae")))
+    assert state() == ("open", 2)
+    assert given(project, "cat").task == of_ann.task
+    undo = {"annotation": ruled.id, "id": str(uuid.uuid4())}
+    answers.void(project, annotator="rae", **undo)
+    assert state() == ("flagged", 1)
+    answers.submit(project, annotator="rae", answer=answer_to(given(project, "rae")))
+    of_cat = given(project, "cat")
+    answers.flag(project, annotator="cat", task=of_cat.task, id=str(uuid.uuid4()))
+    assert state() == ("flagged", 2)  # a new flag waits for a reviewer again
+    assert not list(problems(examine(project)))
