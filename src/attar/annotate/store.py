@@ -10,10 +10,11 @@ import os
 import shutil
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import yaml
 from sqlalchemy import Engine, inspect, select, text, update
@@ -40,6 +41,8 @@ from attar.errors import CompatibilityError, ConfigError, DataError
 
 PROJECT_FILE = "project.yaml"
 FORMAT = 1
+#: seconds between two attempts to begin a transaction: at first, and at most
+_PAUSE, _LONGEST_PAUSE = 0.1, 5.0
 _FOLDERS = ("models", "exports", "backups")
 
 
@@ -51,11 +54,14 @@ class Project:
         folder: of its files.
         engine: of its database.
         clock: gives the time in seconds since 1970; another one in tests.
+        patience: seconds for which a transaction that cannot begin is tried again, besides what
+            the database waits by itself; a worker has more of it than a request.
     """
 
     folder: Path
     engine: Engine
     clock: Callable[[], float] = time.time
+    patience: float = 0.0
     _writer: threading.Lock = field(default_factory=threading.Lock, repr=False, compare=False)
 
     @property
@@ -75,7 +81,7 @@ class Project:
         Raises:
             Busy: the database cannot be reached for now.
         """
-        with _named_errors(), Session(self.engine, expire_on_commit=False) as session:
+        with named_errors(), self._begun({}) as session:
             if not self.sqlite:
                 session.execute(_ONE_STATE)
             yield session
@@ -97,9 +103,7 @@ class Project:
         if held is not None and not held.acquire(timeout=BUSY_MS / 1000):
             raise _busy()
         try:
-            with _named_errors(), Session(self.engine, expire_on_commit=False) as session:
-                options = {WRITES: True, DURABLE: durable}
-                session.connection(execution_options=options)
+            with named_errors(), self._begun({WRITES: True, DURABLE: durable}) as session:
                 if not (durable or self.sqlite):
                     session.execute(_SOON)
                 yield session
@@ -107,6 +111,24 @@ class Project:
         finally:
             if held is not None:
                 held.release()
+
+    def _begun(self, options: Mapping[str, Any]) -> Session:
+        """A session whose transaction has begun; the caller ends it."""
+        pause, until = _PAUSE, time.monotonic() + self.patience
+        while True:
+            session = Session(self.engine, expire_on_commit=False)
+            try:
+                session.connection(execution_options=options)
+                return session
+            except OperationalError as error:
+                session.close()
+                if not _is_busy(error) or time.monotonic() + pause > until:
+                    raise
+            except BaseException:
+                session.close()
+                raise
+            time.sleep(pause)
+            pause = min(2 * pause, _LONGEST_PAUSE)
 
     def close(self) -> None:
         """Give the connections back."""
@@ -354,12 +376,18 @@ def _fill(
 
 
 @contextmanager
-def _named_errors() -> Iterator[None]:
+def named_errors() -> Iterator[None]:
+    """What a database refuses becomes one of our own errors, where it has a name.
+
+    Raises:
+        Busy: the same may succeed later.
+        DataError: the file is damaged.
+    """
     try:
         yield
     except OperationalError as error:
         reason = str(error.orig)
-        if any(word in reason for word in ("locked", "connection", "busy", "deadlock")):
+        if _is_busy(error):
             raise _busy() from error
         if "disk is full" in reason or "disk full" in reason:
             raise Busy(
@@ -373,6 +401,11 @@ def _named_errors() -> Iterator[None]:
                 "the database is damaged; run attar annotate doctor, or restore a backup"
             ) from error
         raise
+
+
+def _is_busy(error: OperationalError) -> bool:
+    """Whether the same may succeed later."""
+    return any(word in str(error.orig) for word in ("locked", "connection", "busy", "deadlock"))
 
 
 def _busy() -> Busy:
