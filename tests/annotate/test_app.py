@@ -51,6 +51,7 @@ def test_a_text_is_given_answered_and_taken_back(anna: TestClient) -> None:
     assert given["text"] in annotation_site.TEXTS
     assert given["guideline"] == {"version": "g1", "acknowledged": True}
     assert 0 < given["lease"]["seconds"] <= 1200
+    assert (given["lease"]["beat_seconds"], given["lease"]["idle_seconds"]) == (60, 60)
     assert anna.get("/api/next").json()["task"] == given["task"]  # the same until it is done
     body = answer(given)
     first = anna.post("/api/annotations", json=body)

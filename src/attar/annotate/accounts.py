@@ -103,7 +103,7 @@ def add_user(
         ConfigError: name, role or password cannot be used.
         Conflict: there is an account of that name.
     """
-    require(bool(_NAME.fullmatch(name)), "name", name, "1 to 64 letters, digits, or . @ + - _")
+    check_name(name)
     require(role in ROLES, "role", role, f"one of {', '.join(ROLES)}")
     require(language in LANGUAGES, "language", language, f"one of {', '.join(LANGUAGES)}")
     hashed = None if password is None else _hash_password(password)
@@ -117,6 +117,15 @@ def add_user(
         if role == "annotator":
             add_event(session, Event(kind="annotator.join", scope=name, author=author), now=now)
         return _account(row)
+
+
+def check_name(name: str) -> None:
+    """Refuse what cannot be the name of an account.
+
+    Raises:
+        ConfigError: so it is.
+    """
+    require(bool(_NAME.fullmatch(name)), "name", name, "1 to 64 letters, digits, or . @ + - _")
 
 
 def add_account(

@@ -174,6 +174,7 @@ def _next(project: Project, annotator: str) -> dict[str, Any]:
             "id": lease.id,
             "seconds": lease.expires - project.clock(),
             "beat_seconds": lease.beat_seconds,
+            "idle_seconds": lease.idle_seconds,
         },
         "done": done,
         "answers": given.answers,

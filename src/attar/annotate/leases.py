@@ -29,11 +29,18 @@ _TICK = 1e-3
 
 @dataclass(frozen=True)
 class LeaseInfo:
-    """A lease: until `expires` (seconds since 1970) nobody else gets the task."""
+    """A lease: until `expires` (seconds since 1970) nobody else gets the task; pauses of more than
+    `idle_seconds` are not work."""
 
     id: str
     expires: float
     beat_seconds: float
+    idle_seconds: float
+
+    @classmethod
+    def of(cls, id: str, expires: float, *, state: State) -> "LeaseInfo":
+        """A lease, by the settings of its project."""
+        return cls(id, expires, state.settings.beat_seconds, state.settings.idle_seconds)
 
 
 @dataclass(frozen=True)
@@ -174,7 +181,7 @@ def give_lease(
     until = now + state.settings.lease_seconds
     if task.lease is not None and task.at_work(now):
         session.execute(_EXTEND, which | {"until": until})
-        return LeaseInfo(task.lease, until, state.settings.beat_seconds)
+        return LeaseInfo.of(task.lease, until, state=state)
     session.execute(_END, which)
     latest = session.scalar(_LATEST, which) or 0
     lease = {
@@ -185,7 +192,7 @@ def give_lease(
         "expires": until,
     }
     session.execute(_TAKE, lease)
-    return LeaseInfo(lease["id"], until, state.settings.beat_seconds)
+    return LeaseInfo.of(lease["id"], until, state=state)
 
 
 def end_lease(session: Session, task: str, *, annotator: str, now: float) -> None:

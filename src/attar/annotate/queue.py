@@ -161,7 +161,7 @@ def beat(project: Project, *, annotator: str, lease: str) -> LeaseInfo:
             )
         until = now + state.settings.lease_seconds
         extend_lease(session, held.id, annotator=annotator, until=until)
-        return LeaseInfo(lease, until, state.settings.beat_seconds)
+        return LeaseInfo.of(lease, until, state=state)
 
 
 def save_draft(

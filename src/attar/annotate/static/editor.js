@@ -66,7 +66,7 @@ function show() {
     state = new Cuts(task.text, begun);
   }
   [trace, locked] = [[], false];
-  clock.start(begun.active_ms ?? 0);
+  clock.start(begun.active_ms ?? 0, 1000 * task.lease.idle_seconds);
   saves.begin(task.task, draftOf);
   at.sentence.hidden = Boolean(asked);
   at.questions.hidden = !asked;
