@@ -296,7 +296,7 @@ MISTAKES = {
     "curve thai -o curve.pdf": r"ends in \.png, \.svg or \.csv; found 'curve\.pdf'",
     "curve thai -o raw.txt": r"ends in",
     "agree empty": r"two people have labelled, found none",
-    "agree thai --by week": r"week",
+    "agree thai --by weather": r"weather",
     "transfer empty": r"label some first",
     "export thai": r"say where labels go",
     "export thai -o x.jsonl --arm best": r"arm must be one of random, active; found 'best'",

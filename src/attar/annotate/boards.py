@@ -25,6 +25,7 @@ _ELSEWHERE = (
     "pause",
     "resume",
     "annotator.join",
+    "account.change",
 )
 
 
@@ -38,7 +39,7 @@ def router(pages: Pages) -> APIRouter:
         visitor = admit(request, role="admin")
         found, state = load_curves(project), overview(project)
         with project.read() as session:
-            log = events.events_of(session)
+            log = events.events_of(session, accounts=True)
             text = events.guideline_text(session, state.guideline)
         return pages.page(
             request,

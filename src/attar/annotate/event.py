@@ -129,7 +129,7 @@ def list(project: str | Path) -> Run:
         open_project(project) as opened,
         opened.read() as session,
     ):
-        run.details = {"events": [event.to_dict() for event in events_of(session)]}
+        run.details = {"events": [event.to_dict() for event in events_of(session, accounts=True)]}
     return run
 
 

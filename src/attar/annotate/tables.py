@@ -335,7 +335,7 @@ class MetricPoint(Base):
 
 class User(Base):
     """Somebody who may log in; `role` is admin, reviewer or annotator. `acknowledged` is the
-    guideline that they have read."""
+    guideline that they have read; `language` is empty where they want that of their browser."""
 
     __tablename__ = "user"
     name: Mapped[str] = mapped_column(primary_key=True)

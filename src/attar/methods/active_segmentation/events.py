@@ -29,6 +29,7 @@ Kind = Literal[
     "annotator.join",
     "annotator.leave",
     "annotator.train",
+    "account.change",
     "tool.upgrade",
     "pause",
     "resume",
@@ -321,6 +322,7 @@ _EFFECTS: dict[Kind, Effect] = {
     "annotator.leave": Effect("none", "none", (), ("keep", "drop")),
     "tool.upgrade": Effect("unknown", "unknown", ("refit",)),
     "annotator.train": _NONE,
+    "account.change": _NONE,
     "pause": _NONE,
     "resume": _NONE,
 }
