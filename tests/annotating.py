@@ -9,7 +9,8 @@ from sqlalchemy import select
 
 from attar.annotate import answers, corpus, queue
 from attar.annotate.accounts import acknowledge, add_user
-from attar.annotate.answers import Answer, text_digest
+from attar.annotate.acts import text_digest
+from attar.annotate.answers import Answer
 from attar.annotate.queue import Assignment
 from attar.annotate.refusals import GuidelineChanged
 from attar.annotate.settings import AnnotateConfig

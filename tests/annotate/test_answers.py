@@ -353,8 +353,8 @@ def test_a_reviewer_settles_a_flag_and_the_others_go_on(make: Maker) -> None:
             (task,) = session.scalars(select(Task))
             return task.state, task.live
 
-    flag = {"id": str(uuid.uuid4()), "note": "cut off"}
-    answers.flag(project, annotator="bob", task=of_bob.task, **flag)
+    flag = str(uuid.uuid4())
+    answers.flag(project, annotator="bob", task=of_bob.task, id=flag, note="cut off")
     answers.submit(project, annotator="ann", answer=answer_to(of_ann))
     assert state() == ("flagged", 1)
     assert queue.next_task(project, annotator="cat") is None

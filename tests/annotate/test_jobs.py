@@ -18,6 +18,7 @@ import processes
 from annotating import Maker, annotate, filled, sentences
 from attar.annotate import answers, corpus, jobs, queue, store, training
 from attar.annotate.accounts import add_user
+from attar.annotate.acts import text_digest
 from attar.annotate.drafts import new_draft
 from attar.annotate.drawing import draw, model_paths, refill
 from attar.annotate.event import set_strategy
@@ -125,7 +126,7 @@ def test_after_a_run_reviewers_are_asked_where_people_differ(
         answer = answers.Answer(
             id=str(uuid.uuid4()),
             task=name,
-            text_sha=answers.text_digest(text),
+            text_sha=text_digest(text),
             cuts=cuts,
             decided=positions,
             guideline="g1",

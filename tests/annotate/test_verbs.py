@@ -1,4 +1,4 @@
-"""Every verb that needs a project, on PostgreSQL; the other tests of the command line use SQLite."""
+"""Every verb that needs a project, on PostgreSQL: other tests of the command line use SQLite."""
 
 import io
 import shlex

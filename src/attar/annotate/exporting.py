@@ -211,7 +211,7 @@ def _write_all(session: Session, folder: Path) -> None:
     _write(folder, "annotations", (_act(row) for row in acts))
     _write(folder, "labels", (asdict(label) for label in study.labels))
     _write(folder, "picks", (asdict(pick) for pick in study.picks))
-    _write(folder, "events", (event.to_dict() for event in events_of(session, accounts=True)))
+    _write(folder, "events", (event.to_dict() for event in events_of(session)))
     _write(folder, "points", (_fields(point) for point in points_of(session)))
 
 
