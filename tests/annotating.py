@@ -8,9 +8,11 @@ from typing import Any, Protocol
 from sqlalchemy import select
 
 from attar.annotate import answers, corpus, queue
-from attar.annotate.accounts import add_user
-from attar.annotate.answers import Answer, text_digest
+from attar.annotate.accounts import acknowledge, add_user
+from attar.annotate.acts import text_digest
+from attar.annotate.answers import Answer
 from attar.annotate.queue import Assignment
+from attar.annotate.refusals import GuidelineChanged
 from attar.annotate.settings import AnnotateConfig
 from attar.annotate.store import Project, state_of
 from attar.annotate.tables import Annotation, SentenceRow
@@ -95,7 +97,12 @@ def annotate(project: Project, who: str, count: int = 10**6) -> int:
         task = queue.next_task(project, annotator=who)
         if task is None:
             return done
-        answers.submit(project, annotator=who, answer=answer_to(task, gold_of(project, task)))
+        answer = answer_to(task, gold_of(project, task))
+        try:
+            answers.submit(project, annotator=who, answer=answer)
+        except GuidelineChanged:  # there is something to read
+            acknowledge(project, annotator=who, guideline=task.guideline)
+            answers.submit(project, annotator=who, answer=answer)
     return count
 
 

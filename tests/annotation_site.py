@@ -189,7 +189,7 @@ def measure(project: Any) -> None:
     each arm, the active one ahead by a tenth."""
     import numpy as np
 
-    from attar.annotate import answers, events, queue
+    from attar.annotate import acts, answers, events, queue
     from attar.annotate.points import add_points
     from attar.annotate.tables import Job
     from attar.methods.active_segmentation.events import Event
@@ -200,7 +200,7 @@ def measure(project: Any) -> None:
             body = answers.Answer(
                 id=str(uuid.uuid4()),
                 task=given.task,
-                text_sha=answers.text_digest(given.text),
+                text_sha=acts.text_digest(given.text),
                 cuts=(cut, 8),
                 guideline=given.guideline,
                 active_ms=60_000,

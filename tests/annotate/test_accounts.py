@@ -1,14 +1,18 @@
 """Accounts, logins, sessions and tokens."""
 
+import contextlib
+from typing import Any
+
 import pytest
 from sqlalchemy import select
 
 from annotating import Clock, Maker
 from attar.annotate import accounts
-from attar.annotate.events import events_of
-from attar.annotate.refusals import Conflict, Forbidden, Throttled, Unauthenticated, Unknown
+from attar.annotate.events import events_of, log_event
+from attar.annotate.refusals import Conflict, Throttled, Unauthenticated, Unknown
 from attar.annotate.tables import Base
 from attar.errors import ConfigError
+from attar.methods.active_segmentation.events import Event
 
 PASSWORD = "correct horse"
 
@@ -47,6 +51,61 @@ def test_guessing_is_slowed_down(make: Maker) -> None:
     assert accounts.log_in(project, name="ann", password=PASSWORD, address="2")
     clock.now += accounts.WINDOW + 1
     assert accounts.log_in(project, name="ann", password=PASSWORD, address="1")
+
+
+def test_many_guesses_at_once_are_not_all_looked_at(
+    make: Maker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each counts before its slow hash is made, so that those that wait for theirs count, too."""
+    project = make()
+    accounts.add_user(project, name="ann", password=PASSWORD)
+    looked_at = list[str]()
+
+    def slow(stored: str, password: str) -> bool:
+        looked_at.append(password)
+        with contextlib.suppress(Unauthenticated, Throttled):  # another one comes in meanwhile
+            accounts.log_in(project, name="ann", password=password + "!", address="1")
+        return False
+
+    monkeypatch.setattr(accounts, "_fits", slow)
+    with pytest.raises(Unauthenticated):
+        accounts.log_in(project, name="ann", password="wrong", address="1")
+    assert len(looked_at) == accounts.PER_PAIR
+
+
+def test_a_login_that_works_leaves_no_mark(make: Maker) -> None:
+    project = make()
+    accounts.add_user(project, name="ann", password=PASSWORD)
+    for _ in range(accounts.PER_ADDRESS + 1):
+        accounts.log_in(project, name="ann", password=PASSWORD, address="1")
+
+
+def test_what_happens_to_accounts_is_logged(make: Maker) -> None:
+    project = make()
+    accounts.add_user(project, name="ann", role="reviewer", author="ada")
+    common: dict[str, Any] = {"name": "ann", "author": "ada"}
+    accounts.change_user(project, role="annotator", password=PASSWORD, **common)
+    accounts.change_user(project, language="th", **common)
+    secret = accounts.create_token(project, user="ann", label="script", author="ada")
+    (token,) = accounts.tokens(project)
+    accounts.revoke_token(project, id=token.id, author="ada")
+    accounts.change_user(project, active=False, **common)
+    accounts.change_user(project, active=True, **common)
+    with project.read() as session:
+        assert [event.kind for event in events_of(session)] == ["annotator.leave"]
+        log = [e for e in events_of(session, accounts=True) if e.kind == "account.change"]
+    assert {(event.scope, event.author) for event in log} == {("ann", "ada")}
+    assert [(event.before, event.after, event.note) for event in log] == [
+        ("", "reviewer", "opened"),
+        ("reviewer", "annotator", "role, new password"),
+        ("", "", f"token {token.id} made script"),
+        ("", "", f"token {token.id} ended"),
+        ("annotator", "annotator", "closed"),
+        ("annotator", "annotator", "opened"),
+    ]
+    assert not any(secret in event.note for event in log)
+    with pytest.raises(ConfigError, match="by itself"):
+        log_event(project, Event(kind="account.change", scope="ann"))
 
 
 def test_tokens(make: Maker) -> None:
@@ -102,9 +161,7 @@ def test_accounts_that_cannot_be(make: Maker) -> None:
                 accounts.change_user(project, name="ann", active=False)
     with pytest.raises(Unknown):
         accounts.change_user(project, name="bob", role="admin")
-    account = accounts.add_user(project, name="bob")
-    with pytest.raises(Forbidden, match="needs the role admin"):
-        accounts.require_role(account, "admin")
+    accounts.add_user(project, name="bob")
     accounts.acknowledge(project, annotator="bob", guideline="g1")
     with pytest.raises(Conflict, match="in force"):
         accounts.acknowledge(project, annotator="bob", guideline="g0")

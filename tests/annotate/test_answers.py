@@ -13,13 +13,13 @@ from sqlalchemy import select
 
 from annotating import Clock, Maker, answer_to, ask_all, filled, log_of
 from attar.annotate import answers, queue
-from attar.annotate.accounts import add_user
+from attar.annotate.accounts import acknowledge, add_user
 from attar.annotate.checks import examine, problems
 from attar.annotate.events import change_guideline
 from attar.annotate.loading import load_study
 from attar.annotate.policies import ask_reviewers
 from attar.annotate.queue import Assignment
-from attar.annotate.refusals import Conflict, Forbidden, Unknown
+from attar.annotate.refusals import Conflict, Forbidden, GuidelineChanged, Unknown
 from attar.annotate.settings import AnnotateConfig
 from attar.annotate.store import Project, state_of
 from attar.annotate.tables import Adjudication, Draft, Task
@@ -100,6 +100,9 @@ def test_what_is_refused_stays_as_a_draft(make: Maker) -> None:
     assert back.draft
     assert (back.task, back.draft.cuts, back.guideline) == (task.task, (3,), "g2")
     assert not back.acknowledged
+    with pytest.raises(GuidelineChanged, match="not read the guideline g2"):
+        answers.submit(project, annotator="ann", answer=replace(late, guideline="g2"))
+    acknowledge(project, annotator="ann", guideline="g2")
     assert answers.submit(project, annotator="ann", answer=replace(late, guideline="g2")).created
 
 
@@ -118,6 +121,25 @@ def test_who_may_not(make: Maker) -> None:
         answers.void(project, annotator="ann", annotation=done.id, id=str(uuid.uuid4()))
     with pytest.raises(Unknown):
         answers.void(project, annotator="bob", annotation="x", id=str(uuid.uuid4()))
+
+
+def test_a_task_that_was_not_given_is_not_taken(make: Maker) -> None:
+    """Who guesses the name of a task, or heard it from somebody, can do nothing with it."""
+    project = filled(make(PLAIN), 1)
+    ask_all(project)
+    clock = project.clock
+    assert isinstance(clock, Clock)
+    task = given(project)
+    clock.now += 5000  # it would be free by now
+    id = str(uuid.uuid4())
+    with pytest.raises(Unknown, match="not given to you"):
+        answers.submit(project, annotator="bob", answer=answer_to(task))
+    with pytest.raises(Unknown, match="not given to you"):
+        answers.skip(project, annotator="bob", task=task.task, id=id)
+    with pytest.raises(Unknown, match="not given to you"):
+        answers.flag(project, annotator="bob", task=task.task, id=id)
+    assert not log_of(project)
+    assert answers.submit(project, annotator="ann", answer=answer_to(task)).created
 
 
 def test_undo_restores(make: Maker) -> None:
@@ -317,3 +339,33 @@ def test_a_state_that_does_not_follow_is_found_and_mended(make: Maker) -> None:
     with project.write() as session:
         assert replay(session) == 2
     assert derived(project) == right
+
+
+def test_a_reviewer_settles_a_flag_and_the_others_go_on(make: Maker) -> None:
+    """An answer of an annotator who was at it meanwhile settles nothing."""
+    project = filled(make(PLAIN), 1, users=("ann", "bob", "cat", "dan"))
+    add_user(project, name="rae", role="reviewer")
+    ask_all(project, needed=3)
+    of_ann, of_bob = given(project), given(project, "bob")
+
+    def state() -> tuple[str, int]:
+        with project.read() as session:
+            (task,) = session.scalars(select(Task))
+            return task.state, task.live
+
+    flag = str(uuid.uuid4())
+    answers.flag(project, annotator="bob", task=of_bob.task, id=flag, note="cut off")
+    answers.submit(project, annotator="ann", answer=answer_to(of_ann))
+    assert state() == ("flagged", 1)
+    assert queue.next_task(project, annotator="cat") is None
+    ruled = answers.submit(project, annotator="rae", answer=answer_to(given(project, "rae")))
+    assert state() == ("open", 2)
+    assert given(project, "cat").task == of_ann.task
+    undo = {"annotation": ruled.id, "id": str(uuid.uuid4())}
+    answers.void(project, annotator="rae", **undo)
+    assert state() == ("flagged", 1)
+    answers.submit(project, annotator="rae", answer=answer_to(given(project, "rae")))
+    of_cat = given(project, "cat")
+    answers.flag(project, annotator="cat", task=of_cat.task, id=str(uuid.uuid4()))
+    assert state() == ("flagged", 2)  # a new flag waits for a reviewer again
+    assert not list(problems(examine(project)))

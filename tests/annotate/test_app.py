@@ -51,6 +51,7 @@ def test_a_text_is_given_answered_and_taken_back(anna: TestClient) -> None:
     assert given["text"] in annotation_site.TEXTS
     assert given["guideline"] == {"version": "g1", "acknowledged": True}
     assert 0 < given["lease"]["seconds"] <= 1200
+    assert (given["lease"]["beat_seconds"], given["lease"]["idle_seconds"]) == (60, 60)
     assert anna.get("/api/next").json()["task"] == given["task"]  # the same until it is done
     body = answer(given)
     first = anna.post("/api/annotations", json=body)
@@ -288,3 +289,15 @@ def test_nothing_that_is_sent_makes_the_service_fail(anna: TestClient) -> None:
         sent = {name: value.encode("latin-1") for name, value in asked.items()}
         response = anna.get("/annotate", headers=sent)  # pyright: ignore[reportArgumentType]
         assert response.status_code == 401, cookie[:20]
+
+
+def test_an_account_has_the_language_that_was_chosen_for_it(app: Any, project: Any) -> None:
+    """And otherwise that of the browser."""
+    from attar.annotate.accounts import change_user
+
+    for chosen, shown in ((None, "th"), ("en", "en"), ("th", "th")):
+        if chosen:
+            change_user(project, name="anna", language=chosen)
+        with annotation_site.client(app, "anna") as anna:
+            page = anna.get("/guideline", headers={"accept-language": "th"}).text
+        assert f'<html lang="{shown}"' in page

@@ -19,7 +19,7 @@ from attar.annotate.settings import AnnotateConfig
 from attar.annotate.store import Project, state_of
 from attar.annotate.tables import PickRow, SentenceRow, Task
 from attar.data.segments.cuts import Segmented
-from attar.errors import DataError
+from attar.errors import ConfigError, DataError
 from attar.methods.active_segmentation.arms import backfill, random_order
 from attar.methods.active_segmentation.study import test_set as labelled_reserve
 
@@ -162,8 +162,11 @@ def test_what_leaves_is_not_asked_and_comes_back(make: Maker) -> None:
 def test_words_that_are_known_are_answers(make: Maker) -> None:
     project = make(SMALL)
     corpus.add(project, sentences(30))
-    assert import_answers(project, annotator="gold") == 30
-    assert import_answers(project, annotator="gold") == 0
+    assert import_answers(project, annotator="gold", snapshot="s0") == 0
+    assert import_answers(project, annotator="gold", snapshot="s1") == 30
+    assert import_answers(project, annotator="gold", snapshot="s1") == 0
+    with pytest.raises(ConfigError, match="name"):
+        import_answers(project, annotator="no name", snapshot="s1")
     study = load_study(project)
     assert len(labelled_reserve(study)) == len(study.reserved)
     report = draw(project, arm="random")

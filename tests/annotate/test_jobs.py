@@ -3,17 +3,23 @@
 import os
 import signal
 import uuid
+from contextlib import suppress
 from dataclasses import replace
 from multiprocessing.connection import Connection
 from pathlib import Path
+from typing import Any
 
 import pytest
-from sqlalchemy import func, select, update
+from sqlalchemy import func, select, text, update
+from sqlalchemy.exc import OperationalError
+from sqlalchemy.orm import Session
 
 import processes
 from annotating import Maker, annotate, filled, sentences
-from attar.annotate import answers, corpus, jobs, queue, training
+from attar.annotate import answers, corpus, jobs, queue, store, training
 from attar.annotate.accounts import add_user
+from attar.annotate.acts import text_digest
+from attar.annotate.drafts import new_draft
 from attar.annotate.drawing import draw, model_paths, refill
 from attar.annotate.event import set_strategy
 from attar.annotate.events import change_guideline, events_of
@@ -120,11 +126,14 @@ def test_after_a_run_reviewers_are_asked_where_people_differ(
         answer = answers.Answer(
             id=str(uuid.uuid4()),
             task=name,
-            text_sha=answers.text_digest(text),
+            text_sha=text_digest(text),
             cuts=cuts,
             decided=positions,
             guideline="g1",
         )
+        with project.write() as session:
+            given = {"now": project.clock(), "prefill": None, "prefill_model": None}
+            new_draft(session, name, annotator=who, **given)
         answers.submit(project, annotator=who, answer=answer)
     add_user(project, name="rae", role="reviewer")
     jobs.ask_for(project)
@@ -146,7 +155,7 @@ def test_a_run_in_force_stays_so_whatever_comes_after(
 
     monkeypatch.setattr(training, "_clean", busy)
     asked = jobs.ask_for(project)
-    jobs.work(project, once=True)
+    jobs.work(project, once=True, pause=0)
     assert jobs.jobs(project)[0].state == "done"
     with project.read() as session:
         assert state_of(session).ranking == asked.id
@@ -246,3 +255,73 @@ def test_one_worker_is_enough(make: Maker) -> None:
         pytest.raises(ConfigError, match="another worker"),
     ):
         jobs.work(project, once=True)
+
+
+def test_a_busy_database_fails_no_job(make: Maker, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is begun again, a few times."""
+    project = begun(make)
+    jobs.ask_for(project)
+    switch, left = training._switch, [2]
+
+    def busy(*args: Any, **options: Any) -> None:
+        left[0] -= 1
+        if left[0] >= 0:
+            raise Busy("others were writing")
+        switch(*args, **options)
+
+    monkeypatch.setattr(training, "_switch", busy)
+    assert jobs.work(project, once=True, pause=0) == 1
+    states = [(job.state, job.error) for job in jobs.jobs(project)]
+    assert states == [("done", ""), ("abandoned", ""), ("abandoned", "")]
+    jobs.ask_for(project)
+    left[0] = 100
+    jobs.work(project, once=True, pause=0)
+    last = jobs.jobs(project)[:4]
+    assert [job.state for job in last] == ["abandoned"] * 3 + ["done"]
+    assert "3 times in a row" in last[0].error
+
+
+def test_a_worker_waits_for_its_turn_longer_than_a_request(
+    make: Maker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project = make()
+    begin, left, slept = Session.connection, [3], list[float]()
+
+    def connection(self: Session, *args: Any, **options: Any) -> Any:
+        left[0] -= 1
+        if left[0] >= 0:
+            raise OperationalError("BEGIN IMMEDIATE", None, Exception("database is locked"))
+        return begin(self, *args, **options)
+
+    monkeypatch.setattr(Session, "connection", connection)
+    monkeypatch.setattr(store.time, "sleep", slept.append)
+    with pytest.raises(Busy), project.write():
+        pass
+    left[0] = 3
+    with replace(project, patience=60.0).write() as session:
+        assert state_of(session).sequence == 0
+    assert slept == [0.1, 0.2, 0.4]
+
+
+def test_a_worker_notices_that_it_lost_its_place(make: Maker) -> None:
+    """On PostgreSQL the place belongs to a connection, which ends with the server."""
+    project = make()
+    if project.sqlite:
+        return
+    end = text("SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory'")
+    with jobs._alone(project) as keep_place:
+        keep_place()
+        for _ in range(2):
+            with project.engine.connect() as connection:
+                connection.execute(end)
+            with pytest.raises(Busy):
+                keep_place()
+            with suppress(Busy):  # taken again by the second look at the latest
+                keep_place()
+            keep_place()
+        with project.engine.connect() as connection:
+            connection.execute(end)
+        with jobs._alone(project), pytest.raises(ConfigError, match="another worker"):
+            with suppress(Busy):
+                keep_place()
+            keep_place()

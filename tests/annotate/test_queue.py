@@ -56,7 +56,7 @@ def test_a_lease_ends(make: Maker) -> None:
         annotation=answers.history(project, annotator="bob")[0].id,
         id=str(uuid.uuid4()),
     )
-    queue.release(project, annotator="bob", task=task.task)
+    clock.now += 1201
     back = queue.next_task(project, annotator="ann")
     assert back
     assert back.draft

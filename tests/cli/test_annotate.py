@@ -296,7 +296,7 @@ MISTAKES = {
     "curve thai -o curve.pdf": r"ends in \.png, \.svg or \.csv; found 'curve\.pdf'",
     "curve thai -o raw.txt": r"ends in",
     "agree empty": r"two people have labelled, found none",
-    "agree thai --by week": r"week",
+    "agree thai --by weather": r"weather",
     "transfer empty": r"label some first",
     "export thai": r"say where labels go",
     "export thai -o x.jsonl --arm best": r"arm must be one of random, active; found 'best'",
@@ -403,3 +403,27 @@ def test_errors_in_python_are_those_of_the_command_line() -> None:
         attar.annotate.export("empty", output="x.jsonl")
     with pytest.raises(AttributeError, match="no attribute 'sever'"):
         attar.annotate.sever  # noqa: B018 # pyright: ignore[reportAttributeAccessIssue]
+
+
+def test_labels_of_before_come_along(
+    there: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert typed(f"init {tmp_path / 'new'} {SMALL}") == 0
+    capsys.readouterr()
+    assert typed(f"import {tmp_path / 'new'} --data gold.txt --annotator old") == 0
+    assert "60 new, 12 reserved, 60 answers" in capsys.readouterr().out
+    assert typed(f"import {tmp_path / 'new'} --data raw.txt --annotator old") == 0
+    assert "answers" not in capsys.readouterr().out
+    assert typed(f"doctor {tmp_path / 'new'}") == 0
+
+
+def test_a_segmenter_that_cannot_learn_from_boundaries_is_refused_at_once(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    new = tmp_path / "new"
+    assert typed(f"init {new} --strategy boundaries --unit decisions --solver crfsuite") == 2
+    assert "expected the solver own for the strategy boundaries" in capsys.readouterr().err
+    assert not new.exists()
+    assert typed(f"init {new} --strategy boundaries --unit decisions") == 0
+    assert typed(f"event add {new} --kind hyper.change --change solver=crfsuite") == 2
+    assert "expected the solver own for the strategy boundaries" in capsys.readouterr().err

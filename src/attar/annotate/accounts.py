@@ -9,16 +9,17 @@ import re
 import secrets
 from dataclasses import dataclass
 from functools import cache
+from typing import Any
 
 from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerifyMismatchError
-from sqlalchemy import delete, func, select, update
+from sqlalchemy import Row, bindparam, delete, func, select, update
 from sqlalchemy.orm import Session
 
-from attar.annotate.events import add_event
-from attar.annotate.refusals import Conflict, Forbidden, Throttled, Unauthenticated, Unknown
+from attar.annotate.events import ACCOUNT, add_event
+from attar.annotate.refusals import Conflict, Throttled, Unauthenticated, Unknown
 from attar.annotate.store import Project, state_of
-from attar.annotate.tables import Lease, LoginFailure, SessionRow, Token, User
+from attar.annotate.tables import Lease, LoginFailure, SessionRow, Token, User, table
 from attar.errors import ConfigError, require
 from attar.methods.active_segmentation.events import Event
 
@@ -32,6 +33,19 @@ WINDOW, PER_PAIR, PER_NAME, PER_ADDRESS = 900.0, 5, 50, 30
 #: characters of a password
 SHORTEST, LONGEST = 8, 1024
 TOKEN_PREFIX = "attar_"
+#: digits of a token's hash that name it
+_SHOWN = 12
+_USERS, _SESSIONS, _TOKENS = (table(kind) for kind in (User, SessionRow, Token))
+_OF_SESSION = (
+    select(_USERS, _SESSIONS.c.csrf, _SESSIONS.c.expires)
+    .join(_SESSIONS, _SESSIONS.c.user == _USERS.c.name)
+    .where(_SESSIONS.c.digest == bindparam("digest"))
+)
+_OF_TOKEN = (
+    select(_USERS, _TOKENS.c.expires, _TOKENS.c.revoked)
+    .join(_TOKENS, _TOKENS.c.user == _USERS.c.name)
+    .where(_TOKENS.c.digest == bindparam("digest"))
+)
 _NAME = re.compile(r"[\w.@+-]{1,64}")
 
 
@@ -43,7 +57,7 @@ class Account:
     role: str
     active: bool = True
     acknowledged: str | None = None
-    language: str = "en"
+    language: str | None = None
 
 
 @dataclass(frozen=True)
@@ -74,7 +88,7 @@ def add_user(
     name: str,
     role: str = "annotator",
     password: str | None = None,
-    language: str = "en",
+    language: str | None = None,
     author: str = "",
 ) -> Account:
     """Open an account; that of an annotator is an event, for their habits weigh on the labels.
@@ -84,16 +98,17 @@ def add_user(
         name: letters, digits, and . @ + - _.
         role: one of `ROLES`.
         password: None: the account can be used with tokens alone, until one is set.
-        language: of the pages.
+        language: of the pages; None: that of the browser.
         author: who opens it.
 
     Raises:
         ConfigError: name, role or password cannot be used.
         Conflict: there is an account of that name.
     """
-    require(bool(_NAME.fullmatch(name)), "name", name, "1 to 64 letters, digits, or . @ + - _")
+    check_name(name)
     require(role in ROLES, "role", role, f"one of {', '.join(ROLES)}")
-    require(language in LANGUAGES, "language", language, f"one of {', '.join(LANGUAGES)}")
+    known = language is None or language in LANGUAGES
+    require(known, "language", language, f"one of {', '.join(LANGUAGES)}")
     hashed = None if password is None else _hash_password(password)
     with project.write() as session:
         if session.get(User, name) is not None:
@@ -102,9 +117,19 @@ def add_user(
         row = add_account(
             session, name=name, now=now, role=role, password=hashed, language=language
         )
+        _log(session, name, after=role, author=author, note="opened", now=now)
         if role == "annotator":
             add_event(session, Event(kind="annotator.join", scope=name, author=author), now=now)
         return _account(row)
+
+
+def check_name(name: str) -> None:
+    """Refuse what cannot be the name of an account.
+
+    Raises:
+        ConfigError: so it is.
+    """
+    require(bool(_NAME.fullmatch(name)), "name", name, "1 to 64 letters, digits, or . @ + - _")
 
 
 def add_account(
@@ -114,7 +139,7 @@ def add_account(
     now: float,
     role: str = "annotator",
     password: str | None = None,
-    language: str = "en",
+    language: str | None = None,
     active: bool = True,
 ) -> User:
     """The row of a new account; `password` is a hash."""
@@ -124,7 +149,7 @@ def add_account(
         password=password,
         active=active,
         acknowledged=None,
-        language=language,
+        language=language or "",
         created=now,
     )
     session.add(row)
@@ -167,6 +192,7 @@ def change_user(
         if row is None:
             raise Unknown(f"there is no account {name!r}")
         was_active, was_admin = row.active, row.active and row.role == "admin"
+        was = row.role
         row.role = role or row.role
         row.active = row.active if active is None else active
         row.language = language or row.language
@@ -174,6 +200,15 @@ def change_user(
         session.flush()
         if was_admin:
             _keep_an_admin(session)
+        done = {
+            "role": row.role != was,
+            "new password": hashed is not None,
+            "opened": row.active and not was_active,
+            "closed": was_active and not row.active,
+        }
+        if note := ", ".join(what for what, so in done.items() if so):
+            now = project.clock()
+            _log(session, name, before=was, after=row.role, author=author, note=note, now=now)
         if hashed or not row.active:
             session.execute(delete(SessionRow).where(SessionRow.user == name))
         if was_active and not row.active:
@@ -197,26 +232,26 @@ def log_in(project: Project, *, name: str, password: str, address: str = "") -> 
         Throttled: there were too many failed attempts; even the right password is not looked at.
     """
     marks = [f"pair {name[:64]} {address}", f"name {name[:64]}", f"address {address}"]
-    with project.read() as session:
+    with project.write() as session:
         now = project.clock()
+        session.execute(delete(LoginFailure).where(LoginFailure.at <= now - WINDOW))
         for mark, most in zip(marks, (PER_PAIR, PER_NAME, PER_ADDRESS), strict=True):
             _throttle(session, mark, most=most, now=now)
+        # counts as failed until it is known: of many at once only as many as may are looked at
+        tries = [LoginFailure(who=mark, at=now) for mark in marks]
+        session.add_all(tries)
         row = session.get(User, name)
         stored = row.password if row is not None and row.active else None
     # no name takes less time than a wrong password
-    fine = _fits(stored or _nobody(), password) and stored is not None
-    with project.write() as session:
-        now = project.clock()
-        if not fine:
-            session.execute(delete(LoginFailure).where(LoginFailure.at < now - WINDOW))
-            session.add_all(LoginFailure(who=mark, at=now) for mark in marks)
-        else:
-            session.execute(delete(LoginFailure).where(LoginFailure.who == marks[0]))
+    if _fits(stored or _nobody(), password) and stored is not None:
+        with project.write() as session:
+            mine = LoginFailure.id.in_([one.id for one in tries])
+            session.execute(delete(LoginFailure).where(mine | (LoginFailure.who == marks[0])))
             row = session.get(User, name)
-            if row is not None and stored and _hasher().check_needs_rehash(stored):
+            if row is not None and _hasher().check_needs_rehash(stored):
                 row.password = _hasher().hash(password)
             if row is not None and row.active:
-                return _open_session(session, row, now)
+                return _open_session(session, row, project.clock())
     raise Unauthenticated("the name or the password is wrong; try again, or ask an administrator")
 
 
@@ -227,11 +262,10 @@ def session_of(project: Project, *, secret: str) -> Login:
         Unauthenticated: there is none, it has ended, or the account is closed.
     """
     with project.read() as session:
-        row = session.get(SessionRow, _digest(secret))
-        user = None if row is None else session.get(User, row.user)
-        if row is None or user is None or not user.active or row.expires <= project.clock():
-            raise Unauthenticated("your session has ended; log in again")
-        return Login(_account(user), secret, row.csrf, row.expires)
+        row = session.execute(_OF_SESSION, {"digest": _digest(secret)}).one_or_none()
+    if row is None or not row.active or row.expires <= project.clock():
+        raise Unauthenticated("your session has ended; log in again")
+    return Login(_account(row), secret, row.csrf, row.expires)
 
 
 def log_out(project: Project, *, secret: str) -> None:
@@ -240,7 +274,9 @@ def log_out(project: Project, *, secret: str) -> None:
         session.execute(delete(SessionRow).where(SessionRow.digest == _digest(secret)))
 
 
-def create_token(project: Project, *, user: str, label: str = "", days: float | None = None) -> str:
+def create_token(
+    project: Project, *, user: str, label: str = "", days: float | None = None, author: str = ""
+) -> str:
     """A new token for scripts of a user: the secret, which is shown this once.
 
     Args:
@@ -248,6 +284,7 @@ def create_token(project: Project, *, user: str, label: str = "", days: float | 
         user: whose rights it has.
         label: what it is for.
         days: until it ends; None: it does not.
+        author: who makes it.
 
     Raises:
         Unknown: there is no such account.
@@ -269,6 +306,8 @@ def create_token(project: Project, *, user: str, label: str = "", days: float | 
                 revoked=False,
             )
         )
+        note = f"token {_digest(secret)[:_SHOWN]} made {label}".strip()
+        _log(session, user, author=author, note=note, now=now)
     return secret
 
 
@@ -279,12 +318,11 @@ def account_of_token(project: Project, *, secret: str) -> Account:
         Unauthenticated: nobody's, or it has ended, was revoked, or the account is closed.
     """
     with project.read() as session:
-        row = session.get(Token, _digest(secret))
-        user = None if row is None else session.get(User, row.user)
-        ended = row is not None and row.expires is not None and row.expires <= project.clock()
-        if row is None or user is None or ended or row.revoked or not user.active:
-            raise Unauthenticated("this token is not valid; ask an administrator for another")
-        return _account(user)
+        row = session.execute(_OF_TOKEN, {"digest": _digest(secret)}).one_or_none()
+    ended = row is not None and row.expires is not None and row.expires <= project.clock()
+    if row is None or ended or row.revoked or not row.active:
+        raise Unauthenticated("this token is not valid; ask an administrator for another")
+    return _account(row)
 
 
 def tokens(project: Project, *, user: str | None = None) -> list[TokenInfo]:
@@ -294,27 +332,28 @@ def tokens(project: Project, *, user: str | None = None) -> list[TokenInfo]:
         if user is not None:
             wanted = wanted.where(Token.user == user)
         return [
-            TokenInfo(t.digest[:12], t.user, t.label, t.created, t.expires, t.revoked)
+            TokenInfo(t.digest[:_SHOWN], t.user, t.label, t.created, t.expires, t.revoked)
             for t in session.scalars(wanted)
         ]
 
 
-def revoke_token(project: Project, *, id: str) -> None:
+def revoke_token(project: Project, *, id: str, author: str = "") -> None:
     """End a token.
 
     Args:
         project: the project.
         id: of its `TokenInfo`.
+        author: who ends it.
 
     Raises:
         Unknown: there is none.
     """
     with project.write() as session:
-        done = session.execute(
-            update(Token).where(func.substr(Token.digest, 1, 12) == id).values(revoked=True)
-        )
-        if not done.rowcount:  # pyright: ignore[reportAttributeAccessIssue]
+        wanted = update(Token).where(func.substr(Token.digest, 1, _SHOWN) == id)
+        user = session.scalar(wanted.values(revoked=True).returning(Token.user))
+        if user is None:
             raise Unknown(f"there is no token {id!r}")
+        _log(session, user, author=author, note=f"token {id} ended", now=project.clock())
 
 
 def acknowledge(project: Project, *, annotator: str, guideline: str) -> None:
@@ -345,14 +384,12 @@ def acknowledge(project: Project, *, annotator: str, guideline: str) -> None:
             add_event(session, event, now=project.clock())
 
 
-def require_role(account: Account, *roles: str) -> None:
-    """Refuse somebody whose role is none of these.
-
-    Raises:
-        Forbidden: so it is.
-    """
-    if account.role not in roles:
-        raise Forbidden(f"this needs the role {' or '.join(roles)}; yours is {account.role}")
+def _log(
+    session: Session, name: str, *, note: str, author: str, now: float, before: str = "", after=""
+) -> None:
+    """Write what happened to an account into the log."""
+    event = Event(kind=ACCOUNT, scope=name, before=before, after=after, note=note, author=author)
+    add_event(session, event, now=now)
 
 
 def _open_session(session: Session, user: User, now: float) -> Login:
@@ -421,5 +458,5 @@ def _digest(secret: str) -> str:
     return hashlib.sha256(secret.encode("utf-8", "surrogatepass")).hexdigest()
 
 
-def _account(row: User) -> Account:
-    return Account(row.name, row.role, row.active, row.acknowledged, row.language)
+def _account(row: User | Row[Any]) -> Account:
+    return Account(row.name, row.role, row.active, row.acknowledged, row.language or None)

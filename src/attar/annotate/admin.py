@@ -75,7 +75,7 @@ class UserBody(Body):
     name: Annotated[str, Field(min_length=1, max_length=64)]
     role: Literal["annotator", "reviewer", "admin"] = "annotator"
     password: Annotated[str, Field(max_length=1024)] | None = None
-    language: Literal["en", "th"] = "en"
+    language: Literal["en", "th"] | None = None
 
 
 class UserChange(Body):
@@ -105,7 +105,9 @@ def router(project: Project) -> APIRouter:
     @routes.get("/events", summary="The log of what changed")
     def log(visitor: Admin) -> dict[str, Any]:
         with project.read() as session:
-            return {"items": [event.to_dict() for event in events.events_of(session)]}
+            return {
+                "items": [event.to_dict() for event in events.events_of(session, accounts=True)]
+            }
 
     @routes.post("/events", summary="Log a change", status_code=201)
     def add_event(body: EventBody, visitor: Admin) -> dict[str, Any]:
@@ -139,7 +141,11 @@ def router(project: Project) -> APIRouter:
 
     @routes.post("/users/{name}/tokens", summary="A new token: shown this once", status_code=201)
     def add_token(name: PathName, body: TokenBody, visitor: Admin) -> dict[str, str]:
-        return {"token": accounts.create_token(project, user=name, **body.model_dump())}
+        return {
+            "token": accounts.create_token(
+                project, user=name, author=visitor.name, **body.model_dump()
+            )
+        }
 
     @routes.get("/tokens", summary="All tokens, without their secrets")
     def tokens(visitor: Admin) -> dict[str, Any]:
@@ -147,7 +153,7 @@ def router(project: Project) -> APIRouter:
 
     @routes.delete("/tokens/{id}", summary="End a token", status_code=204)
     def revoke(id: PathName, visitor: Admin) -> None:
-        accounts.revoke_token(project, id=id)
+        accounts.revoke_token(project, id=id, author=visitor.name)
 
     @routes.get("/curves", summary="The learning curves")
     def curves(visitor: Admin) -> dict[str, Any]:

@@ -5,10 +5,10 @@ from datetime import UTC, datetime
 from typing import Any
 
 from fastapi import APIRouter, Depends, Query, Response
-from sqlalchemy import func, select
+from sqlalchemy import bindparam, func, select
 
 from attar.annotate import accounts, answers, guidelines, queue
-from attar.annotate.refusals import Conflict
+from attar.annotate.refusals import GuidelineChanged
 from attar.annotate.schemas import (
     ActBody,
     AnswerBody,
@@ -33,6 +33,11 @@ from attar.web.errors import ApiError
 
 #: acts on one page of a history, at most
 _PAGE = 200
+_DONE = (
+    select(func.count())
+    .select_from(Annotation)
+    .where(Annotation.annotator == bindparam("me"), Annotation.status == SUBMITTED)
+)
 
 
 def router(project: Project) -> APIRouter:
@@ -74,10 +79,8 @@ def router(project: Project) -> APIRouter:
         )
         try:
             receipt = answers.submit(project, annotator=visitor.name, answer=answer)
-        except Conflict as refusal:
-            if body.guideline != _guideline(project):
-                raise ApiError(409, str(refusal), code="guideline_changed") from refusal
-            raise
+        except GuidelineChanged as refusal:
+            raise ApiError(409, str(refusal), code="guideline_changed") from refusal
         response.status_code = 201 if receipt.created else 200
         return receipt
 
@@ -150,10 +153,7 @@ def past(
 def _next(project: Project, annotator: str) -> dict[str, Any]:
     given = queue.next_task(project, annotator=annotator)
     with project.read() as session:
-        mine = select(func.count()).select_from(Annotation)
-        done = session.scalar(
-            mine.where(Annotation.annotator == annotator, Annotation.status == SUBMITTED)
-        )
+        done = session.scalar(_DONE, {"me": annotator})
     if given is None:
         read = guidelines.reading(project, user=annotator)
         now = {"version": read.version, "acknowledged": read.acknowledged}
@@ -175,6 +175,7 @@ def _next(project: Project, annotator: str) -> dict[str, Any]:
             "id": lease.id,
             "seconds": lease.expires - project.clock(),
             "beat_seconds": lease.beat_seconds,
+            "idle_seconds": lease.idle_seconds,
         },
         "done": done,
         "answers": given.answers,

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from attar.annotate.migrations import head, known, revision_of, upgrade_schema
 from attar.annotate.store import DATABASE_FILE, PROJECT_FILE, Project, connect
+from attar.annotate.tasks import replay
 from attar.artefacts import (
     disk_is_full,
     expanded,
@@ -126,6 +127,8 @@ def upgrade(folder: str | Path, *, database: str | None = None) -> Upgrade:
             )
         copy = back_up(project) if project.sqlite else None
         upgrade_schema(project.engine)
+        with project.write() as session:
+            replay(session)  # what follows from the log may follow by another rule now
         return Upgrade(found, head(), copy)
 
 

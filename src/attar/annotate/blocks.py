@@ -9,8 +9,19 @@ import math
 import random
 from collections.abc import Sequence
 
-from sqlalchemy import ColumnElement, Exists, Select, exists, func, select, text
-from sqlalchemy.orm import Session, aliased
+from sqlalchemy import (
+    ColumnElement,
+    Exists,
+    ScalarSelect,
+    Select,
+    bindparam,
+    exists,
+    func,
+    insert,
+    select,
+    text,
+)
+from sqlalchemy.orm import Session
 
 from attar.annotate.store import State
 from attar.annotate.tables import (
@@ -18,15 +29,92 @@ from attar.annotate.tables import (
     Arm,
     Block,
     BlockItem,
-    Lease,
     PickRow,
     SentenceRow,
     Task,
+    table,
 )
-from attar.annotate.tasks import DONE, LABELS, OPEN, VOID, NewTask, ask
+from attar.annotate.tasks import DONE, LABELS, OPEN, NewTask, answered, ask, at_work
 
 #: of the lock on PostgreSQL that one annotator at a time holds while a block is put together
 _LOCK = 0x61747461
+
+
+_TASKS, _PICKS, _BLOCKS, _ITEMS, _ACTS, _TEXTS = (
+    table(kind) for kind in (Task, PickRow, Block, BlockItem, Annotation, SentenceRow)
+)
+_ME, _MOST = bindparam("me"), bindparam("most")
+_ARMS = select(Arm.name).order_by(Arm.number)
+_LAST = select(func.max(_BLOCKS.c.number)).where(_BLOCKS.c.annotator == _ME)
+_NEW = insert(_BLOCKS).returning(_BLOCKS.c.id)
+
+
+def _places() -> ScalarSelect[int]:
+    """In how many open blocks a task waits."""
+    return (
+        select(func.count())
+        .select_from(_ITEMS.join(_BLOCKS, _BLOCKS.c.id == _ITEMS.c.block))
+        .where(_ITEMS.c.task == _TASKS.c.id, _BLOCKS.c.open)
+        .scalar_subquery()
+    )
+
+
+def _in_blocks(*where: ColumnElement[bool]) -> Exists:
+    return exists().where(_ITEMS.c.task == _TASKS.c.id, _ITEMS.c.block == _BLOCKS.c.id, *where)
+
+
+#: order and id of open tasks for anybody which this person has not answered
+_NOT_HAD = (
+    select(_TASKS.c.order, _TASKS.c.id)
+    .where(
+        _TASKS.c.state == OPEN,
+        (_TASKS.c.only_for.is_(None)) | (_TASKS.c.only_for == _ME),
+        ~answered(_TASKS.c.id, by=_ME),
+    )
+    .order_by(_TASKS.c.order, _TASKS.c.id)
+    .limit(_MOST)
+)
+#: of one kind, those that wait in too few open blocks
+_FREE = _NOT_HAD.where(
+    _TASKS.c.kind == bindparam("kind"),
+    _TASKS.c.id.not_in(bindparam("chosen", expanding=True)),
+    _TASKS.c.live < _TASKS.c.needed,
+    _places() < _TASKS.c.needed,
+    ~_in_blocks(_BLOCKS.c.annotator == _ME, _BLOCKS.c.open),
+)
+_OF_ARM = _FREE.where(
+    exists().where(_PICKS.c.task == _TASKS.c.id, _PICKS.c.arm == bindparam("arm"))
+)
+_BEGUN = _FREE.where(_in_blocks(_BLOCKS.c.annotator != _ME))
+#: tasks that wait in the blocks of others, who may never come back; leases still keep two people
+#: from the same one, so what somebody is at now is left out
+_LEFT = _NOT_HAD.where(
+    _TASKS.c.kind != "adjudicate",
+    _TASKS.c.live + at_work(_TASKS.c.id, besides=_ME, now=bindparam("now")) < _TASKS.c.needed,
+)
+_CONTROL = _TASKS.alias()
+#: evaluation sentences that others have labelled
+_CONTROLS = (
+    select(_TASKS.c.sentence)
+    .join(_TEXTS, _TEXTS.c.uid == _TASKS.c.sentence)
+    .where(
+        _TASKS.c.kind == "evaluation",
+        _TASKS.c.state == DONE,
+        _TEXTS.c.removed.is_(None),
+        ~exists().where(
+            _CONTROL.c.sentence == _TASKS.c.sentence,
+            _CONTROL.c.kind == "control",
+            _CONTROL.c.only_for == _ME,
+        ),
+        ~exists().where(
+            _ACTS.c.sentence == _TASKS.c.sentence,
+            _ACTS.c.annotator == _ME,
+            _ACTS.c.status.in_(LABELS),
+        ),
+    )
+    .order_by(_TASKS.c.order, _TASKS.c.sentence)
+    .limit(_MOST)
+)
 
 
 def new_block(session: Session, state: State, *, annotator: str, now: float) -> bool:
@@ -38,42 +126,40 @@ def new_block(session: Session, state: State, *, annotator: str, now: float) -> 
     if session.get_bind().dialect.name == "postgresql":
         session.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _LOCK})
     settings = state.settings
-    arms = list(session.scalars(select(Arm.name).order_by(Arm.number)))
+    arms = list(session.scalars(_ARMS))
     size = settings.per_arm * len(arms)
     chosen: list[str] = []
 
-    def take(kinds: Sequence[str], count: int, *where: ColumnElement[bool] | Exists) -> None:
+    def take(wanted: Select[int, str], kinds: Sequence[str], count: int, arm: str = "") -> None:
         rows = list[tuple[int, str]]()
         for kind in kinds:  # one at a time, so that an index gives the order
-            wanted = free.where(Task.kind == kind, Task.id.not_in(chosen), *where)
-            rows += [(order, name) for order, name in session.execute(wanted.limit(count))]
+            which = {"me": annotator, "kind": kind, "arm": arm, "most": count, "chosen": chosen}
+            rows += [(order, name) for order, name in session.execute(wanted, which)]
         chosen.extend(name for _, name in sorted(rows)[:count])
 
-    free = _free(annotator)
     for arm in arms:
-        of_arm = exists().where(PickRow.task == Task.id, PickRow.arm == arm)
-        take(("arm", "overlap"), settings.per_arm, of_arm)
-    take(("evaluation",), math.ceil(settings.evaluation_share * size))
-    take(("relabel",), math.ceil(settings.relabel_share * size))
+        take(_OF_ARM, ("arm", "overlap"), settings.per_arm, arm)
+    take(_FREE, ("evaluation",), math.ceil(settings.evaluation_share * size))
+    take(_FREE, ("relabel",), math.ceil(settings.relabel_share * size))
     # those that somebody else has begun
-    take(("overlap",), math.ceil(settings.overlap_share * size), _in_other_blocks(annotator))
+    take(_BEGUN, ("overlap",), math.ceil(settings.overlap_share * size))
     if chosen:
         controls = math.ceil(settings.control_share * size)
         chosen += _controls(session, state, annotator=annotator, count=controls, now=now)
     else:
-        chosen += _left_by_others(session, annotator=annotator, count=size, now=now)
+        which = {"me": annotator, "now": now, "most": size}
+        chosen += [name for _, name in session.execute(_LEFT, which)]
     if not chosen:
         return False
-    last = session.scalar(select(func.max(Block.number)).where(Block.annotator == annotator))
+    last = session.scalar(_LAST, {"me": annotator})
     number = 0 if last is None else last + 1
     random.Random(f"{state.seed}/{annotator}/{number}").shuffle(chosen)
-    block = Block(annotator=annotator, number=number, open=True, created=now)
-    session.add(block)
-    session.flush()
-    session.add_all(
-        BlockItem(block=block.id, position=place, task=name) for place, name in enumerate(chosen)
+    block = {"annotator": annotator, "number": number, "open": True, "created": now}
+    made = session.execute(_NEW, block).scalar_one()
+    session.execute(
+        insert(_ITEMS),
+        [{"block": made, "position": place, "task": name} for place, name in enumerate(chosen)],
     )
-    session.flush()
     return True
 
 
@@ -98,92 +184,15 @@ def warnings(session: Session, state: State) -> list[str]:
     return found
 
 
-def _free(annotator: str) -> Select[int, str]:
-    """Order and id of open tasks that this annotator has not had, and that wait in too few open
-    blocks."""
-    places = (
-        select(func.count())
-        .select_from(BlockItem)
-        .join(Block, Block.id == BlockItem.block)
-        .where(BlockItem.task == Task.id, Block.open)
-        .scalar_subquery()
-    )
-    mine = (
-        exists()
-        .where(BlockItem.task == Task.id, BlockItem.block == Block.id)
-        .where(Block.annotator == annotator, Block.open)
-    )
-    return (
-        _not_had(annotator)
-        .where(Task.live < Task.needed, places < Task.needed, ~mine)
-        .order_by(Task.order, Task.id)
-    )
-
-
-def _not_had(annotator: str) -> Select[int, str]:
-    """Open tasks for anybody, which this annotator has not answered."""
-    mine, voided = aliased(Annotation), aliased(Annotation)
-    undone = exists().where(voided.root == mine.root, voided.status == VOID)
-    answered = exists().where(mine.task == Task.id, mine.annotator == annotator, ~undone)
-    return select(Task.order, Task.id).where(
-        Task.state == OPEN,
-        Task.kind != "adjudicate",
-        (Task.only_for.is_(None)) | (Task.only_for == annotator),
-        ~answered,
-    )
-
-
-def _in_other_blocks(annotator: str) -> Exists:
-    return (
-        exists()
-        .where(BlockItem.task == Task.id, BlockItem.block == Block.id)
-        .where(Block.annotator != annotator)
-    )
-
-
-def _left_by_others(session: Session, *, annotator: str, count: int, now: float) -> Sequence[str]:
-    """Tasks that wait in the blocks of others, who may never come back; leases still keep two
-    people from the same one, so what somebody is at now is left out."""
-    at_work = (
-        select(func.count())
-        .select_from(Lease)
-        .where(Lease.task == Task.id, Lease.annotator != annotator, Lease.expires > now)
-        .scalar_subquery()
-    )
-    order = _not_had(annotator).where(Task.live + at_work < Task.needed)
-    order = order.order_by(Task.order, Task.id)
-    return [name for _, name in session.execute(order.limit(count))]
-
-
 def _controls(
     session: Session, state: State, *, annotator: str, count: int, now: float
 ) -> list[str]:
     """Control items for one annotator: evaluation sentences that others have labelled."""
     if not count:
         return []
-    asked, mine = aliased(Task), aliased(Annotation)
-    known = (
-        select(Task.sentence)
-        .join(SentenceRow, SentenceRow.uid == Task.sentence)
-        .where(
-            Task.kind == "evaluation",
-            Task.state == DONE,
-            SentenceRow.removed.is_(None),
-            ~exists().where(
-                asked.sentence == Task.sentence,
-                asked.kind == "control",
-                asked.only_for == annotator,
-            ),
-            ~exists().where(
-                mine.sentence == Task.sentence,
-                mine.annotator == annotator,
-                mine.status.in_(LABELS),
-            ),
-        )
-        .order_by(Task.order, Task.sentence)
-        .limit(count)
-    )
+    which = {"me": annotator, "most": count}
     tasks = [
-        NewTask(uid, "control", only_for=annotator, prefill=False) for uid in session.scalars(known)
+        NewTask(uid, "control", only_for=annotator, prefill=False)
+        for uid in session.scalars(_CONTROLS, which)
     ]
     return ask(session, tasks, seed=state.seed, now=now)

@@ -27,6 +27,7 @@ _ELSEWHERE = (
     "pause",
     "resume",
     "annotator.join",
+    "account.change",
 )
 
 
@@ -41,7 +42,7 @@ def router(pages: Pages) -> APIRouter:
         words = pages.words(request, visitor)
         found, state = load_curves(project), overview(project, words)
         with project.read() as session:
-            log = events.events_of(session)
+            log = events.events_of(session, accounts=True)
             text = events.guideline_text(session, state.guideline)
         return pages.page(
             request,

@@ -25,7 +25,7 @@ from attar.annotate.tables import (
     Snapshot,
     Task,
 )
-from attar.annotate.tasks import CANCELLED, DONE, FLAG, FLAGGED, LABELS, OPEN, in_force
+from attar.annotate.tasks import CANCELLED, DONE, in_force, standing
 from attar.data.segments.cuts import check
 from attar.errors import DataError
 from attar.methods.active_segmentation.arms import key, keys, uid
@@ -152,11 +152,8 @@ def _tasks(session: Session) -> Finding:
 
 
 def _right(task: Task, rows: list[Annotation]) -> bool:
-    acts = in_force(rows)
-    people = Counter(act.annotator for act in acts)
-    live = sum(act.status in LABELS for act in acts)
-    flagged = any(act.status == FLAG for act in acts)
-    state = DONE if live >= task.needed else FLAGGED if flagged else OPEN
+    people = Counter(act.annotator for act in in_force(rows))
+    live, state = standing(rows, needed=task.needed)
     fine = task.state in (state, CANCELLED) and task.live == live <= task.needed
     return fine and all(count == 1 for count in people.values())
 

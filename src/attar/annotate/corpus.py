@@ -17,7 +17,7 @@ from attar.annotate.events import add_event
 from attar.annotate.refusals import Conflict
 from attar.annotate.store import Project, State, state_of
 from attar.annotate.tables import ProjectRow, SentenceRow, Snapshot, Task
-from attar.annotate.tasks import CANCELLED, NewTask, ask, settle
+from attar.annotate.tasks import CANCELLED, OPEN, NewTask, ask, settle
 from attar.data.segments.cuts import Segmented
 from attar.data.segments.formats import read_segments
 from attar.data.segments.streams import Offsets, Report
@@ -241,8 +241,8 @@ def _ask_again(session: Session, sentence: str) -> None:
     """Open the tasks of a sentence that came back."""
     back = select(Task).where(Task.sentence == sentence, Task.state == CANCELLED)
     for task in session.scalars(back).all():
-        task.state = "open"
-        settle(session, task)
+        task.state = OPEN
+        settle(session, task.id)
 
 
 def _finish(project: Project, name: str, *, seen: _Seen, report: Report, author: str) -> AddReport:

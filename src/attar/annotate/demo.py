@@ -10,7 +10,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from attar.annotate import accounts, answers, corpus, drawing, jobs, queue
-from attar.annotate.answers import Answer, text_digest
+from attar.annotate.acts import text_digest
+from attar.annotate.answers import Answer
 from attar.annotate.events import change_settings
 from attar.annotate.settings import ARMS, AnnotateConfig
 from attar.annotate.store import Project, create_project, state_of

@@ -16,6 +16,7 @@ from attar.errors import ConfigError, DataError, did_you_mean
 from attar.methods.active_segmentation.config import SegmenterConfig
 from attar.methods.active_segmentation.drawing import DrawConfig
 from attar.methods.active_segmentation.events import Event, Kind, Policy
+from attar.methods.active_segmentation.study import StudyConfig
 from attar.report.record import Run
 
 __all__ = ["add", "list"]
@@ -128,7 +129,7 @@ def list(project: str | Path) -> Run:
         open_project(project) as opened,
         opened.read() as session,
     ):
-        run.details = {"events": [event.to_dict() for event in events_of(session)]}
+        run.details = {"events": [event.to_dict() for event in events_of(session, accounts=True)]}
     return run
 
 
@@ -185,6 +186,16 @@ def set_strategy(project: Project, strategy: str) -> None:
         row.settings = {**row.settings, "strategy": strategy}
 
 
+def check_fit(settings: AnnotateConfig, *, strategy: str) -> None:
+    """Refuse a segmenter that cannot learn from what the active arm asks.
+
+    Raises:
+        ConfigError: so it is.
+    """
+    drawing = DrawConfig(**{**settings.draw, "strategy": strategy})
+    StudyConfig(arms={ARMS[1]: drawing}, segmenter=SegmenterConfig(**settings.segmenter))
+
+
 def _change(project: Project, changes: Mapping[str, Any], event: Event) -> None:
     with project.read() as session:
         state = state_of(session)
@@ -193,6 +204,7 @@ def _change(project: Project, changes: Mapping[str, Any], event: Event) -> None:
     chosen = str(new.draw["strategy"])
     shared = {name: value for name, value in new.draw.items() if name != "strategy"}
     new = replace(new, draw=shared)
+    check_fit(new, strategy=chosen)
     change_settings(project, expected=state.revision, settings=new, event=event)
     set_strategy(project, chosen)
 

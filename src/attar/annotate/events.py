@@ -30,6 +30,8 @@ _LOGGED: Mapping[Kind, tuple[str, ...]] = MappingProxyType(
 )
 #: state of a job that waits for the worker
 QUEUED = "queued"
+#: of what happens to accounts and tokens
+ACCOUNT = "account.change"
 
 
 def log_event(project: Project, event: Event) -> Event:
@@ -37,9 +39,10 @@ def log_event(project: Project, event: Event) -> Event:
     or a resumption takes effect at once.
 
     Raises:
-        ConfigError: a guideline is changed by `change_guideline` alone; or the policy means nothing
-            for this kind of event.
+        ConfigError: a guideline is changed by `change_guideline` alone; what happens to accounts is
+            logged by itself; or the policy means nothing for this kind of event.
     """
+    require(event.kind != ACCOUNT, "kind", event.kind, "another; this one is logged by itself")
     require(event.kind != "guideline.change", "kind", event.kind, "another; use change_guideline")
     fitting = EFFECTS[event.kind].policies
     what = f"{' or '.join(fitting)} for {event.kind}"
@@ -73,9 +76,15 @@ def add_event(session: Session, event: Event, *, now: float) -> Event:
     return _event(row)
 
 
-def events_of(session: Session) -> tuple[Event, ...]:
-    """The whole log, oldest first."""
-    return tuple(_event(row) for row in session.scalars(select(EventRow).order_by(EventRow.id)))
+def events_of(session: Session, *, accounts: bool = False) -> tuple[Event, ...]:
+    """What changed around the annotators, oldest first.
+
+    Args:
+        session: a transaction.
+        accounts: also who opened or changed which account or token, which no label depends on.
+    """
+    rows = session.scalars(select(EventRow).order_by(EventRow.id))
+    return tuple(_event(row) for row in rows if accounts or row.kind != ACCOUNT)
 
 
 def change_settings(

@@ -11,19 +11,20 @@ import shutil
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from types import MappingProxyType
 from typing import Any
 
 from filelock import FileLock, Timeout
 from sqlalchemy import func, select, text, update
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
 from attar.annotate.drawing import fill_queues
 from attar.annotate.events import QUEUED, queue_job
 from attar.annotate.policies import apply_policy
 from attar.annotate.refusals import Busy
-from attar.annotate.store import Project, State, state_of
+from attar.annotate.store import Project, State, named_errors, state_of
 from attar.annotate.tables import Annotation, Job, SentenceRow
 from attar.annotate.tasks import LABELS
 from attar.annotate.training import DONE, score_history, train_models
@@ -35,8 +36,19 @@ _KINDS = ("train", "history", "policy")
 RUNNING, FAILED, ABANDONED = "running", "failed", "abandoned"
 #: of the lock on PostgreSQL that the worker holds
 _LOCK = 0x61747477
-#: times in a row that a job is taken up again after its worker was killed
+#: times in a row that a job is taken up again after it was cut short
 _AGAIN = 3
+#: seconds for which each of its transactions may wait
+PATIENCE = 60.0
+
+
+_TAKE_PLACE = text("SELECT pg_try_advisory_lock(:key)")
+_HAS_PLACE = text(
+    "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND objid = :key AND granted "
+    "AND pid = pg_backend_pid() AND database = "
+    "(SELECT oid FROM pg_database WHERE datname = current_database())"
+)
+_LEAVE_PLACE = text("SELECT pg_advisory_unlock(:key)")
 
 
 @dataclass(frozen=True)
@@ -102,22 +114,39 @@ def work(
 
     Raises:
         ConfigError: another worker is at work on the project.
+        Busy: with `once`, the database stayed busy.
     """
     stop = stop or threading.Event()
-    done = 0
-    with _alone(project):
+    project = replace(project, patience=PATIENCE)
+    done = busy = 0
+    with _alone(project) as keep_place:
+
+        def begin_step(name: str) -> None:
+            keep_place()
+            on_step(name)
+
         _give_up_unfinished(project)
         while not stop.is_set():
             try:
+                keep_place()
+                if busy:
+                    _give_up_unfinished(project)
                 _queue_what_is_due(project)
                 fill_queues(project)
                 job = _take(project)
                 if job is not None:
-                    _run(project, job, on_step=on_step)
+                    _run(project, job, on_step=begin_step)
                     done += 1
-                    continue
+                busy = 0
             except Busy as error:
+                busy += 1
                 logger.warning("%s", error)
+                if once and busy > _AGAIN:
+                    raise
+                stop.wait(pause * 2 ** min(busy, 5))
+                continue
+            if job is not None:
+                continue
             if once:
                 break
             stop.wait(pause)
@@ -125,8 +154,12 @@ def work(
 
 
 @contextmanager
-def _alone(project: Project) -> Iterator[None]:
+def _alone(project: Project) -> Iterator[Callable[[], None]]:
     """Be the only worker; a kill gives the place back at once.
+
+    Yields:
+        A function that makes sure of the place. It raises Busy if the connection that kept it was
+        lost: somebody else may have been at work in between.
 
     Raises:
         ConfigError: there is another.
@@ -142,19 +175,33 @@ def _alone(project: Project) -> Iterator[None]:
             raise taken from None
         with contextlib.closing(contextlib.ExitStack()) as stack:
             stack.callback(lock.release)
-            yield
+            yield lambda: None
         return
     with project.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
-        if not connection.scalar(text("SELECT pg_try_advisory_lock(:key)"), {"key": _LOCK}):
-            raise taken
+
+        def take() -> None:
+            if not connection.scalar(_TAKE_PLACE, {"key": _LOCK}):
+                raise taken
+
+        def keep() -> None:
+            with named_errors():
+                connection.rollback()  # a lost connection is made anew only after that
+                if connection.scalar(_HAS_PLACE, {"key": _LOCK}):
+                    return
+                take()
+            raise Busy("the worker lost its connection to the database; what it was at begins anew")
+
+        take()
         try:
-            yield
+            yield keep
         finally:
-            connection.execute(text("SELECT pg_advisory_unlock(:key)"), {"key": _LOCK})
+            with contextlib.suppress(DBAPIError):  # what is lost is given back
+                connection.execute(_LEAVE_PLACE, {"key": _LOCK})
 
 
 def _give_up_unfinished(project: Project) -> None:
-    """What a killed worker left: its jobs are queued again, its half-made models deleted."""
+    """What was cut short, as its worker was killed or the database was away: its jobs are queued
+    again, its half-made models deleted."""
     with project.write() as session:
         for job in session.scalars(select(Job).where(Job.state == RUNNING)).all():
             job.state, job.ended = ABANDONED, project.clock()
@@ -164,8 +211,10 @@ def _give_up_unfinished(project: Project) -> None:
             waiting = session.scalar(
                 select(Job.id).where(Job.kind == job.kind, Job.state == QUEUED)
             )
-            if waiting is None and (set(last) != {ABANDONED} or len(last) < _AGAIN):
-                reason = f"again: the worker of job {job.id} was killed"
+            if set(last) == {ABANDONED} and len(last) == _AGAIN:
+                job.error = f"cut short {_AGAIN} times in a row; it is not taken up again by itself"
+            elif waiting is None:
+                reason = f"again: job {job.id} was cut short"
                 queue_job(session, job.kind, reason=reason, now=project.clock())
     for left in project.models.glob("*.partial"):
         shutil.rmtree(left, ignore_errors=True)
@@ -233,7 +282,11 @@ _RUN: Mapping[str, Callable[..., None]] = MappingProxyType(
 
 
 def _run(project: Project, job: int, *, on_step: Callable[[str], None]) -> None:
-    """Do a job; a mistake in it is its result, and the worker goes on."""
+    """Do a job; a mistake in it is its result, and the worker goes on.
+
+    Raises:
+        Busy: the database was, for longer than a worker waits.
+    """
 
     def step(name: str) -> None:
         with project.write() as session:
@@ -244,6 +297,8 @@ def _run(project: Project, job: int, *, on_step: Callable[[str], None]) -> None:
         with project.read() as session:
             kind = session.get_one(Job, job).kind
         _RUN[kind](project, job, step=step)
+    except Busy:  # nothing is in force yet, so it can be begun again
+        raise
     except AttarError as error:
         logger.warning("job %d failed: %s", job, error)
         _note_failure(project, job, str(error))

@@ -80,6 +80,6 @@ def doctor(project: str | Path) -> Run:
         found = checks.examine(opened)
         run.details = {
             "checks": [asdict(finding) for finding in found],
-            "fine": all(finding.fine for finding in found),
+            "fine": not any(checks.problems(found)),
         }
     return run

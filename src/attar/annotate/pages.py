@@ -65,8 +65,7 @@ class Pages:
 
     def words(self, request: Request, visitor: Visitor | None = None) -> Words:
         """In the language of the switch, else of the account, else of the browser."""
-        own = visitor.language if visitor and visitor.language != "en" else None
-        wishes = (request.cookies.get(LANGUAGE_COOKIE), own)
+        wishes = (request.cookies.get(LANGUAGE_COOKIE), visitor and visitor.language)
         return Words(pick(wishes, accepted=request.headers.get("accept-language", "")))
 
     def page(

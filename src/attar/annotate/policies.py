@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from attar.annotate.accounts import add_account
+from attar.annotate.accounts import add_account, check_name
 from attar.annotate.loading import study_of
 from attar.annotate.store import Project, next_sequence, state_of
 from attar.annotate.tables import Annotation, SentenceRow, Task, User
@@ -130,7 +130,7 @@ def _append(project: Project, labels: Sequence[Label]) -> None:
         for label in labels:
             _revise(session, rows[label.origin], label, now=now)
         for task in ruled:
-            settle(session, task)
+            settle(session, task.id)
 
 
 def _revise(session: Session, old: Annotation, label: Label, *, now: float) -> None:
@@ -151,6 +151,7 @@ def _revise(session: Session, old: Annotation, label: Label, *, now: float) -> N
             task=old.task,
             sentence=old.sentence,
             annotator=old.annotator,
+            role=old.role,
             root=old.root,
             parent=last.id if last else old.id,
             kind=old.kind,
@@ -171,20 +172,28 @@ def _revise(session: Session, old: Annotation, label: Label, *, now: float) -> N
     session.flush()
 
 
-def import_answers(project: Project, *, annotator: str) -> int:
-    """Take the words that came with the corpus as answers of somebody, under the guideline in
-    force: of evaluation sentences for the test, of others for the arms that draw them.
+def import_answers(project: Project, *, annotator: str, snapshot: str) -> int:
+    """Take the words that came with a snapshot of the corpus as answers of somebody, under the
+    guideline in force: of evaluation sentences for the test, of others for the arms that draw them.
 
     Returns:
-        How many are new.
+        How many are new; a sentence that has all the answers it needs gets none.
+
+    Raises:
+        ConfigError: the name cannot be that of an account.
     """
+    check_name(annotator)
     with project.write() as session:
         if session.get(User, annotator) is None:
             add_account(session, name=annotator, now=project.clock(), active=False)
     with project.read() as session:
         rows = session.execute(
             select(SentenceRow.uid, SentenceRow.gold, SentenceRow.reserved)
-            .where(SentenceRow.gold.is_not(None), SentenceRow.removed.is_(None))
+            .where(
+                SentenceRow.gold.is_not(None),
+                SentenceRow.removed.is_(None),
+                SentenceRow.last_snapshot == snapshot,
+            )
             .order_by(SentenceRow.uid)
         ).all()
     return sum(
@@ -221,6 +230,7 @@ def _import(project: Project, rows: Sequence, *, annotator: str) -> int:
                     task=name,
                     sentence=uid,
                     annotator=annotator,
+                    role="annotator",
                     root=id,
                     parent=None,
                     kind=task.kind,
@@ -239,5 +249,5 @@ def _import(project: Project, rows: Sequence, *, annotator: str) -> int:
                 )
             )
             session.flush()
-            settle(session, task)
+            settle(session, task.id)
     return new

@@ -100,8 +100,8 @@ def agree_text(run: Run) -> str:
 def import_text(run: Run) -> str:
     """What an import brought."""
     details = run.details
-    counts = ("new", "duplicate", "too_long", "refused", "reserved")
-    parts = [f"{details[name]:,} {name.replace('_', ' ')}" for name in counts if details[name]]
+    counts = ("new", "duplicate", "too_long", "refused", "reserved", "answers")
+    parts = [f"{details[name]:,} {name.replace('_', ' ')}" for name in counts if details.get(name)]
     return f"snapshot {details['snapshot']}: {', '.join(parts) or 'nothing'}"
 
 

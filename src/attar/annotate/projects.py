@@ -9,9 +9,10 @@ from sqlalchemy import select
 
 from attar.annotate import corpus
 from attar.annotate.drawing import model_paths
-from attar.annotate.event import read_text, set_strategy
+from attar.annotate.event import check_fit, read_text, set_strategy
 from attar.annotate.events import events_of
 from attar.annotate.overview import overview
+from attar.annotate.policies import import_answers
 from attar.annotate.records import recorded
 from attar.annotate.results import curve
 from attar.annotate.settings import AnnotateConfig
@@ -67,6 +68,7 @@ def init(
         segmenter={**_told(segmenter), **config.segmenter},
     )
     stored.require_blind()
+    check_fit(stored, strategy=drawing.strategy)
     with recorded("init", project=project, demo=demo, name=name, seed=seed) as run:
         run.seed = seed
         if demo:
@@ -96,6 +98,7 @@ def import_(
     format: str | None = None,
     snapshot: str | None = None,
     offsets: Offsets = "auto",
+    annotator: str | None = None,
 ) -> Run:
     """Add text to a project. What is there already is counted, and stays as it is.
 
@@ -105,9 +108,12 @@ def import_(
         format: of the data; None: told by names and contents.
         snapshot: what this state of the corpus is called; None: s1, s2, ...
         offsets: what offsets in the data count.
+        annotator: whose answers the words in the data are, under the guideline in force, as of a
+            project before this one; a new name becomes an account that nobody can log in to. None:
+            they are no answers.
 
     Returns:
-        The record: `details` has the counts and warnings of the import.
+        The record: `details` has the counts and warnings of the import; `answers` are new ones.
 
     Raises:
         ConfigError: there is no project.
@@ -118,7 +124,10 @@ def import_(
         run.data = str(data)
         with open_project(project) as opened:
             report = corpus.add(opened, data, format=format, snapshot=snapshot, offsets=offsets)
-        run.details = asdict(report)
+            run.details = asdict(report)
+            if annotator is not None:
+                imported = {"annotator": annotator, "snapshot": report.snapshot}
+                run.details["answers"] = import_answers(opened, **imported)
     return run
 
 

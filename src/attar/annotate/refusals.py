@@ -12,6 +12,10 @@ class Conflict(AttarError):
     status = 409
 
 
+class GuidelineChanged(Conflict):
+    """The answer follows a guideline that is not in force, or that its author has not read."""
+
+
 class Unknown(AttarError):
     """There is no such task, annotation, lease or user."""
 

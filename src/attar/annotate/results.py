@@ -169,7 +169,7 @@ def agree(project: str | Path, *, by: Sequence[str] = ("guideline",)) -> Run:
 
     Args:
         project: its folder.
-        by: what to tell apart: arm, guideline, annotators.
+        by: what to tell apart: arm, guideline, annotators, document, prefill, week.
 
     Returns:
         The record: `details["groups"]` has a row for each.

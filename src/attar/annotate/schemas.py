@@ -84,11 +84,13 @@ class GuidelineNow(BaseModel):
 
 
 class LeaseOut(BaseModel):
-    """How long the task is kept for this person, and how often to give a sign of life; seconds."""
+    """How long the task is kept for this person, how often to give a sign of life, and the longest
+    pause that counts as work; seconds."""
 
     id: str
     seconds: float
     beat_seconds: float
+    idle_seconds: float
 
 
 class DraftOut(BaseModel):

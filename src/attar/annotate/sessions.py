@@ -22,7 +22,7 @@ class Visitor:
 
     name: str
     role: str
-    language: str
+    language: str | None
     csrf: str | None
 
     def may(self, role: str) -> bool:

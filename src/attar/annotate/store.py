@@ -8,33 +8,41 @@ failing half-way. PostgreSQL locks rows.
 
 import os
 import shutil
-import sqlite3
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import yaml
-from sqlalchemy import Engine, create_engine, event, inspect, select, text, update
-from sqlalchemy.engine import make_url
-from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, OperationalError
-from sqlalchemy.orm import Session, sessionmaker
+from sqlalchemy import Engine, inspect, select, text, update
+from sqlalchemy.exc import DBAPIError, OperationalError
+from sqlalchemy.orm import Session
 
+from attar.annotate.database import (
+    BUSY_MS,
+    DATABASE_FILE,
+    DURABLE,
+    WRITES,
+    cannot_open,
+    checked_url,
+    engine_of,
+    shown_url,
+    sqlite_url,
+)
 from attar.annotate.migrations import head, known, revision_of, upgrade_schema
 from attar.annotate.refusals import Busy, Conflict
 from attar.annotate.settings import ARMS, AnnotateConfig
-from attar.annotate.tables import Arm, Guideline, ProjectRow
+from attar.annotate.tables import Arm, Guideline, ProjectRow, table
 from attar.artefacts import expanded, make_folder
 from attar.errors import CompatibilityError, ConfigError, DataError
 
 PROJECT_FILE = "project.yaml"
-DATABASE_FILE = "attar.db"
 FORMAT = 1
-#: milliseconds that a writer waits for another
-BUSY_MS = 5000
+#: seconds between two attempts to begin a transaction: at first, and at most
+_PAUSE, _LONGEST_PAUSE = 0.1, 5.0
 _FOLDERS = ("models", "exports", "backups")
 
 
@@ -46,11 +54,14 @@ class Project:
         folder: of its files.
         engine: of its database.
         clock: gives the time in seconds since 1970; another one in tests.
+        patience: seconds for which a transaction that cannot begin is tried again, besides what
+            the database waits by itself; a worker has more of it than a request.
     """
 
     folder: Path
     engine: Engine
     clock: Callable[[], float] = time.time
+    patience: float = 0.0
     _writer: threading.Lock = field(default_factory=threading.Lock, repr=False, compare=False)
 
     @property
@@ -70,14 +81,20 @@ class Project:
         Raises:
             Busy: the database cannot be reached for now.
         """
-        with _named_errors(), _sessions(self.engine)() as session:
+        with named_errors(), self._begun({}) as session:
             if not self.sqlite:
-                session.execute(text("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY"))
+                session.execute(_ONE_STATE)
             yield session
 
     @contextmanager
-    def write(self) -> Iterator[Session]:
+    def write(self, *, durable: bool = True) -> Iterator[Session]:
         """One transaction, which happens whole or not at all.
+
+        Args:
+            durable: wait until the disk has it, so that it survives a power cut. Otherwise it
+                survives the end of this process, however sudden, but the last such transactions may
+                be gone after a power cut: fit for leases and drafts, which the next request makes
+                anew. A later durable one makes those before it durable too.
 
         Raises:
             Busy: others were writing for too long; nothing was changed.
@@ -86,13 +103,32 @@ class Project:
         if held is not None and not held.acquire(timeout=BUSY_MS / 1000):
             raise _busy()
         try:
-            with _named_errors(), _sessions(self.engine)() as session:
-                session.connection(execution_options={"attar_write": True})
+            with named_errors(), self._begun({WRITES: True, DURABLE: durable}) as session:
+                if not (durable or self.sqlite):
+                    session.execute(_SOON)
                 yield session
                 session.commit()
         finally:
             if held is not None:
                 held.release()
+
+    def _begun(self, options: Mapping[str, Any]) -> Session:
+        """A session whose transaction has begun; the caller ends it."""
+        pause, until = _PAUSE, time.monotonic() + self.patience
+        while True:
+            session = Session(self.engine, expire_on_commit=False)
+            try:
+                session.connection(execution_options=options)
+                return session
+            except OperationalError as error:
+                session.close()
+                if not _is_busy(error) or time.monotonic() + pause > until:
+                    raise
+            except BaseException:
+                session.close()
+                raise
+            time.sleep(pause)
+            pause = min(2 * pause, _LONGEST_PAUSE)
 
     def close(self) -> None:
         """Give the connections back."""
@@ -120,9 +156,18 @@ class State:
     paused: bool
 
 
+_PROJECT = table(ProjectRow)
+_STATE = select(_PROJECT)
+_NEXT = update(_PROJECT).values(sequence=_PROJECT.c.sequence + 1).returning(_PROJECT.c.sequence)
+#: of PostgreSQL: a reader sees one state; a writer does not wait for the disk
+_ONE_STATE = text("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
+_SOON = text("SET LOCAL synchronous_commit = off")
+
+
 def state_of(session: Session) -> State:
     """The project's row, as a value."""
-    row = session.execute(select(ProjectRow)).scalar_one()
+    session.flush()
+    row = session.execute(_STATE).one()
     return State(
         name=row.name,
         seed=row.seed,
@@ -138,9 +183,7 @@ def state_of(session: Session) -> State:
 
 def next_sequence(session: Session) -> int:
     """The number of the next annotation, without gaps: who asks holds the row until it commits."""
-    return session.execute(
-        update(ProjectRow).values(sequence=ProjectRow.sequence + 1).returning(ProjectRow.sequence)
-    ).scalar_one()
+    return session.execute(_NEXT).scalar_one()
 
 
 def create_project(
@@ -171,16 +214,16 @@ def create_project(
             f"expected a new or empty folder for the project; {str(final)!r} is not empty: choose "
             "another"
         )
-    url = _checked_url(database)
+    url = checked_url(database)
     unfinished = final.with_name(f".{final.name}.{os.getpid()}.partial")
     shutil.rmtree(unfinished, ignore_errors=True)
     make_folder(unfinished, shown=final)
     try:
         for part in _FOLDERS:
             (unfinished / part).mkdir()
-        about = {"format": FORMAT, "database": _shown_url(url) if url else DATABASE_FILE}
+        about = {"format": FORMAT, "database": shown_url(url) if url else DATABASE_FILE}
         (unfinished / PROJECT_FILE).write_text(yaml.safe_dump(about), encoding="utf-8")
-        project = Project(unfinished, _engine(url or _sqlite_url(unfinished)))
+        project = Project(unfinished, engine_of(url or sqlite_url(unfinished)))
         try:
             _fill(project, name=name or final.name, text=guideline, settings=settings, seed=seed)
         finally:
@@ -256,7 +299,7 @@ def connect(folder: str | Path, *, database: str | None = None) -> Project:
         raise CompatibilityError(
             f"{str(file)!r} was written by a newer version of Attar; install that version"
         )
-    url = _checked_url(database)
+    url = checked_url(database)
     if stored != DATABASE_FILE:
         url = url or stored
     elif url is not None:
@@ -267,14 +310,14 @@ def connect(folder: str | Path, *, database: str | None = None) -> Project:
         raise ConfigError(
             f"the database {str(place / DATABASE_FILE)!r} is missing; restore it from a backup"
         )
-    project = Project(place, _engine(url or _sqlite_url(place)))
+    project = Project(place, engine_of(url or sqlite_url(place)))
     try:
         with project.engine.connect() as connection:
             connection.execute(text("SELECT 1"))
             inspect(connection).get_table_names()
     except DBAPIError as error:
         project.close()
-        raise _cannot_open(place if url is None else _shown_url(url), error) from None
+        raise cannot_open(place if url is None else shown_url(url), error) from None
     return project
 
 
@@ -307,7 +350,7 @@ def _fill(
             )
         upgrade_schema(project.engine)
     except DBAPIError as error:
-        raise _cannot_open(_shown_url(str(project.engine.url)), error) from None
+        raise cannot_open(shown_url(str(project.engine.url)), error) from None
     now = project.clock()
     with project.write() as session:
         session.add(
@@ -332,73 +375,19 @@ def _fill(
         )
 
 
-def _sqlite_url(folder: Path) -> str:
-    return f"sqlite:///{folder / DATABASE_FILE}"
-
-
-def _checked_url(database: str | None) -> str | None:
-    """A PostgreSQL URL, with the driver that the project uses.
+@contextmanager
+def named_errors() -> Iterator[None]:
+    """What a database refuses becomes one of our own errors, where it has a name.
 
     Raises:
-        ConfigError: it is none.
+        Busy: the same may succeed later.
+        DataError: the file is damaged.
     """
-    if database is None:
-        return None
-    try:
-        url = make_url(database)
-    except ArgumentError:
-        url = None
-    if url is None or url.get_backend_name() not in ("postgresql", "postgres"):
-        raise ConfigError(
-            "expected the URL of a PostgreSQL database, such as "
-            f"postgresql://user@host/name; found {'one of another kind' if url else 'no URL'}: "
-            "leave it out for SQLite in the project's folder"
-        )
-    return url.set(drivername="postgresql+psycopg").render_as_string(hide_password=False)
-
-
-def _shown_url(url: str) -> str:
-    """Without the password, which is for `~/.pgpass` or PGPASSWORD."""
-    return make_url(url).set(password=None).render_as_string(hide_password=False)
-
-
-def _engine(url: str) -> Engine:
-    try:
-        if not url.startswith("sqlite"):
-            return create_engine(url, pool_pre_ping=True, pool_size=10, max_overflow=30)
-        engine = create_engine(url, connect_args={"timeout": BUSY_MS / 1000}, max_overflow=60)
-    except (ImportError, NoSuchModuleError):
-        raise ConfigError(
-            "a project on PostgreSQL needs the package psycopg; install it with "
-            "`pip install 'attar[annotate]'`"
-        ) from None
-
-    @event.listens_for(engine, "connect")
-    def prepare(connection: sqlite3.Connection, _: Any) -> None:
-        connection.isolation_level = None  # the driver would begin transactions of its own
-        for pragma in ("journal_mode=WAL", f"busy_timeout={BUSY_MS}", "foreign_keys=ON"):
-            connection.execute(f"PRAGMA {pragma}")
-        connection.execute("PRAGMA synchronous=FULL")  # what was answered survives a power cut
-
-    @event.listens_for(engine, "begin")
-    def begin(connection: Any) -> None:
-        writes = connection.get_execution_options().get("attar_write", False)
-        connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
-
-    return engine
-
-
-def _sessions(engine: Engine) -> sessionmaker[Session]:
-    return sessionmaker(engine, expire_on_commit=False)
-
-
-@contextmanager
-def _named_errors() -> Iterator[None]:
     try:
         yield
     except OperationalError as error:
         reason = str(error.orig)
-        if any(word in reason for word in ("locked", "connection", "busy", "deadlock")):
+        if _is_busy(error):
             raise _busy() from error
         if "disk is full" in reason or "disk full" in reason:
             raise Busy(
@@ -414,13 +403,10 @@ def _named_errors() -> Iterator[None]:
         raise
 
 
+def _is_busy(error: OperationalError) -> bool:
+    """Whether the same may succeed later."""
+    return any(word in str(error.orig) for word in ("locked", "connection", "busy", "deadlock"))
+
+
 def _busy() -> Busy:
     return Busy("others were writing to the database for too long; nothing was lost: send it again")
-
-
-def _cannot_open(where: object, error: DBAPIError) -> ConfigError:
-    reason = str(error.orig).strip().split("\n")[0].rstrip(".")
-    return ConfigError(
-        f"the database {str(where)!r} cannot be opened ({reason}); check that it exists and that "
-        "you may read and write it"
-    )

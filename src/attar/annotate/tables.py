@@ -2,12 +2,12 @@
 
 `Annotation` and `Event` are append-only: rows are added, never changed. What the queue keeps on a
 task (`state`, `live`) and the adjudications follow from the annotations and can be rebuilt from
-them (`replay`). Times are seconds since 1970, UTC. Offsets are code points.
+them (`settle`). Times are seconds since 1970, UTC. Offsets are code points.
 """
 
-from typing import Annotated, Any
+from typing import Annotated, Any, cast
 
-from sqlalchemy import JSON, Double, ForeignKey, Index, MetaData, UniqueConstraint
+from sqlalchemy import JSON, Double, ForeignKey, Index, MetaData, Table, UniqueConstraint
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 Json = Annotated[Any, mapped_column(JSON(none_as_null=True), nullable=True)]
@@ -216,16 +216,18 @@ class Draft(Base):
 
 
 class Annotation(Base):
-    """One act of one person: append-only. `status` is submitted, skipped, flagged, migrated (a
-    rule rewrote its `parent`) or void (undoes all of its `root`, the first of its line). `seq` has
-    no gaps and follows the order of commits, so a snapshot is a number."""
+    """One act of one person, in the `role` that they had then: append-only. `status` is submitted,
+    skipped, flagged, migrated (a rule rewrote its `parent`) or void (undoes all of its `root`, the
+    first of its line). `seq` has no gaps and follows the order of commits, so a snapshot is a
+    number."""
 
     __tablename__ = "annotation"
     seq: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
     id: Mapped[str] = mapped_column(unique=True)
     task: Mapped[TaskId]
     sentence: Mapped[Uid]
-    annotator: Mapped[Name]
+    annotator: Mapped[str] = mapped_column(ForeignKey("user.name"))
+    role: Mapped[str] = mapped_column(server_default="annotator")
     root: Mapped[str] = mapped_column(index=True)
     parent: Mapped[str | None]
     kind: Mapped[str]
@@ -241,6 +243,7 @@ class Annotation(Base):
     trace: Mapped[Json]
     digest: Mapped[str]
     created: Mapped[float]
+    __table_args__ = (Index("ix_annotation_annotator_status", "annotator", "status"),)
 
 
 class Adjudication(Base):
@@ -336,7 +339,7 @@ class MetricPoint(Base):
 
 class User(Base):
     """Somebody who may log in; `role` is admin, reviewer or annotator. `acknowledged` is the
-    guideline that they have read."""
+    guideline that they have read; `language` is empty where they want that of their browser."""
 
     __tablename__ = "user"
     name: Mapped[str] = mapped_column(primary_key=True)
@@ -378,3 +381,8 @@ class LoginFailure(Base):
     id: Mapped[int] = mapped_column(primary_key=True)
     who: Mapped[str] = mapped_column(index=True)
     at: Mapped[float]
+
+
+def table(kind: type[Base]) -> Table:
+    """The table of a class, for statements that are made once and run for every request."""
+    return cast(Table, kind.__table__)

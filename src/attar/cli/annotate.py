@@ -115,6 +115,7 @@ def import_(
     format: str | None = None,
     snapshot: str | None = None,
     offsets: Offsets = "auto",
+    annotator: str | None = None,
 ) -> int:
     """Add text to a project.
 
@@ -130,8 +131,11 @@ def import_(
         What this state of the corpus is called. Default: a number.
     offsets
         What offsets in it count.
+    annotator
+        Whose answers the words in it are. Default: they are no answers.
     """
-    run = annotate.import_(project, data=data, format=format, snapshot=snapshot, offsets=offsets)
+    options = {"format": format, "snapshot": snapshot, "offsets": offsets, "annotator": annotator}
+    run = annotate.import_(project, data=data, **options)
     show(printing.import_text(run))
     for warning in run.details["warnings"]:
         note(warning)

@@ -72,7 +72,8 @@ def agree(
     project
         Folder of a project.
     by
-        What to tell apart, separated by commas: arm, guideline, annotators.
+        What to tell apart, separated by commas: arm, guideline, annotators, document, prefill,
+        week.
     json_to
         Write the record as JSON to this new file; `-` prints JSON instead of the table.
     """

@@ -100,16 +100,6 @@ def word_f1(counts: Counts) -> float:
     return _rate(2 * counts.tp, counts.predicted + counts.gold)
 
 
-def word_precision(counts: Counts) -> float:
-    """Share of the predicted words that are right; 0 where there is none."""
-    return _rate(counts.tp, counts.predicted)
-
-
-def word_recall(counts: Counts) -> float:
-    """Share of the words that were found; 0 where there is none."""
-    return _rate(counts.tp, counts.gold)
-
-
 def boundary_f1(counts: Counts) -> float:
     """The same of cuts at legal positions."""
     return _rate(2 * counts.boundary_tp, counts.boundary_predicted + counts.boundary_gold)

@@ -12,6 +12,8 @@ from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Engine
 
+from attar.annotate.database import WRITES
+
 HERE = Path(__file__).parent
 
 
@@ -41,7 +43,7 @@ def upgrade_schema(engine: Engine, *, to: str = "head") -> None:
     """Bring the tables of a database to a revision, in one transaction: a kill leaves the old
     ones."""
     config = _config()
-    with engine.connect().execution_options(attar_write=True) as connection, connection.begin():
+    with engine.connect().execution_options(**{WRITES: True}) as connection, connection.begin():
         config.attributes["connection"] = connection
         command.upgrade(config, to)
 

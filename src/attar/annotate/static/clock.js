@@ -1,6 +1,4 @@
-// Time at work on a task: pauses of more than a minute do not count.
-
-const IDLE = 60_000; // milliseconds
+// Time at work on a task: long pauses do not count.
 
 /** Counts the time between signs of activity. */
 export class Clock {
@@ -9,21 +7,21 @@ export class Clock {
     this.start(0);
   }
 
-  /** Begin a task on which so many milliseconds were spent before. */
-  start(spent) {
-    Object.assign(this, { spent, last: this.now() });
+  /** Begin a task on which so many milliseconds were spent before; longer pauses do not count. */
+  start(spent, longest = 60_000) {
+    Object.assign(this, { spent, longest, last: this.now() });
   }
 
   /** A key, a click, a touch. */
   touch() {
     const now = this.now(), gap = now - this.last;
-    if (gap <= IDLE) this.spent += gap;
+    if (gap <= this.longest) this.spent += gap;
     this.last = now;
   }
 
   /** Milliseconds up to now. */
   get ms() {
     const gap = this.now() - this.last;
-    return Math.round(this.spent + (gap <= IDLE ? gap : 0));
+    return Math.round(this.spent + (gap <= this.longest ? gap : 0));
   }
 }

@@ -67,7 +67,7 @@ function show() {
   }
   at.doubts.hidden = Boolean(asked) || !task.doubts?.length;
   [trace, locked] = [[], false];
-  clock.start(begun.active_ms ?? 0);
+  clock.start(begun.active_ms ?? 0, 1000 * task.lease.idle_seconds);
   saves.begin(task.task, draftOf);
   at.sentence.hidden = Boolean(asked);
   at.questions.hidden = !asked;

@@ -72,6 +72,7 @@ _EFFECTS: dict[Kind, Effect] = {
     "annotator.leave": Effect(policies=("keep", "drop")),
     "tool.upgrade": Effect("unknown", "unknown", ("refit",)),
     "annotator.train": Effect(),
+    "account.change": Effect(),
     "pause": Effect(),
     "resume": Effect(),
 }

@@ -28,6 +28,7 @@ Kind = Literal[
     "annotator.join",
     "annotator.leave",
     "annotator.train",
+    "account.change",
     "tool.upgrade",
     "pause",
     "resume",

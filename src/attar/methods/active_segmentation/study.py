@@ -22,7 +22,7 @@ from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 
 from attar.data.segments.cuts import Segmented
-from attar.errors import DataError, check_types, require
+from attar.errors import ConfigError, DataError, check_types, require
 from attar.methods.active_segmentation import arms as keys_of
 from attar.methods.active_segmentation import events as log
 from attar.methods.active_segmentation.config import SegmenterConfig
@@ -37,6 +37,7 @@ from attar.methods.active_segmentation.drawing import (
 )
 from attar.methods.active_segmentation.events import Event
 from attar.methods.active_segmentation.labels import Label, Resolved, answers, resolve
+from attar.methods.active_segmentation.picks import POSITIONS
 from attar.methods.active_segmentation.segmenter import Segmenter, fit
 
 #: the name of the model of all arms' labels together
@@ -51,7 +52,8 @@ class StudyConfig:
     """What a study compares, and with which segmenter.
 
     Raises:
-        ConfigError: an arm has the name of the union, or there is none.
+        ConfigError: an arm has the name of the union, there is none, or an arm asks about single
+            boundaries and the segmenter cannot learn from them.
     """
 
     arms: Mapping[str, DrawConfig] = field(default_factory=lambda: ARMS)
@@ -69,6 +71,13 @@ class StudyConfig:
         fine = bool(self.arms) and UNION not in self.arms
         require(fine, "arms", list(self.arms), f"one arm or more, none of them named {UNION}")
         require(self.seed_sentences >= 0, "seed_sentences", self.seed_sentences, "0 or more")
+        asking = [arm for arm, options in self.arms.items() if options.strategy in POSITIONS]
+        if asking and self.segmenter.solver == "crfsuite":
+            strategy = self.arms[asking[0]].strategy
+            raise ConfigError(
+                f"expected the solver own for the strategy {strategy}, which asks about single "
+                "boundaries, as crfsuite learns from whole sentences alone; change one of them"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
