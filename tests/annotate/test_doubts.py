@@ -138,9 +138,15 @@ def test_an_older_project_is_upgraded_and_keeps_its_ranking(make: Maker) -> None
     annotate(project, "ann", 4)
     train(project)
     with project.write() as session:
-        session.execute(text("ALTER TABLE score DROP COLUMN doubts"))
-        session.execute(text("ALTER TABLE batch DROP COLUMN near_duplicates"))
-        session.execute(text("UPDATE alembic_version SET version_num = '0001'"))
+        for change in (
+            "DROP INDEX ix_annotation_annotator_status",
+            "CREATE INDEX ix_annotation_annotator ON annotation (annotator)",
+            "ALTER TABLE annotation DROP COLUMN role",
+            "ALTER TABLE score DROP COLUMN doubts",
+            "ALTER TABLE batch DROP COLUMN near_duplicates",
+            "UPDATE alembic_version SET version_num = '0001'",
+        ):
+            session.execute(text(change))
     url = None if project.sqlite else project.engine.url.render_as_string(hide_password=False)
     with pytest.raises(ConfigError, match="older version"):
         open_project(project.folder, database=url)

@@ -180,3 +180,25 @@ def test_backups_that_are_none(tmp_path: Path) -> None:
             restore(tmp_path / name, tmp_path / "new")
     assert not (tmp_path / "new").exists()
     assert not (tmp_path / "outside").exists()
+
+
+@pytest.mark.parametrize("name", ["ไทย 100%? #1;x", "a%20b", "."])
+def test_a_project_may_be_called_anything(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    create_project(name).close()
+    with open_project(name) as project, project.read() as session:
+        assert state_of(session).name == (tmp_path.name if name == "." else name)
+    assert (tmp_path / name / "attar.db").is_file()
+    assert not list(tmp_path.glob(".*"))
+
+
+def test_a_project_lies_where_a_link_points(tmp_path: Path) -> None:
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "thai").symlink_to("disk")
+    create_project(tmp_path / "thai").close()
+    assert (tmp_path / "disk" / "attar.db").is_file()
+    (tmp_path / "nothing").symlink_to("nowhere")
+    with pytest.raises(ConfigError, match="does not exist"):
+        create_project(tmp_path / "nothing")

@@ -274,7 +274,7 @@ def test_lines_of_a_chart_never_join_seeds_or_epochs() -> None:
 
 #: what is typed, and what is said
 MISTAKES = {
-    "init thai": r"new or empty folder for the project; 'thai' is not empty",
+    "init thai": r"new or empty folder; 'thai' is not empty",
     "init new --guideline absent.md": r"cannot read 'absent\.md'",
     "init new --guideline utf16.txt": r"expected UTF-8 text in 'utf16\.txt'",
     "init new --strategy mnpl": r"did you mean 'mnlp'",

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from sqlalchemy import Connection, Engine, create_engine, event
-from sqlalchemy.engine import make_url
+from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
 
 from attar.errors import ConfigError
@@ -19,7 +19,8 @@ WRITES, DURABLE = "attar_write", "attar_durable"
 
 def sqlite_url(folder: Path) -> str:
     """The URL of the database in a project's folder."""
-    return f"sqlite:///{folder / DATABASE_FILE}"
+    url = URL.create("sqlite", database=str(folder / DATABASE_FILE))  # quotes a ? in the path
+    return url.render_as_string()
 
 
 def checked_url(database: str | None) -> str | None:

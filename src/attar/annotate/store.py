@@ -6,8 +6,6 @@ transaction that begins with `BEGIN IMMEDIATE`, so two writers wait for each oth
 failing half-way. PostgreSQL locks rows.
 """
 
-import os
-import shutil
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -36,7 +34,7 @@ from attar.annotate.migrations import head, known, revision_of, upgrade_schema
 from attar.annotate.refusals import Busy, Conflict
 from attar.annotate.settings import ARMS, AnnotateConfig
 from attar.annotate.tables import Arm, Guideline, ProjectRow, table
-from attar.artefacts import expanded, make_folder
+from attar.artefacts import expanded, new_folder
 from attar.errors import CompatibilityError, ConfigError, DataError
 
 PROJECT_FILE = "project.yaml"
@@ -208,32 +206,18 @@ def create_project(
     Raises:
         ConfigError: the folder or the database holds something, or cannot be used.
     """
-    final = expanded(folder)
-    if final.is_file() or (final.is_dir() and any(final.iterdir())):
-        raise ConfigError(
-            f"expected a new or empty folder for the project; {str(final)!r} is not empty: choose "
-            "another"
-        )
-    url = checked_url(database)
-    unfinished = final.with_name(f".{final.name}.{os.getpid()}.partial")
-    shutil.rmtree(unfinished, ignore_errors=True)
-    make_folder(unfinished, shown=final)
-    try:
+    final, url = expanded(folder), checked_url(database)
+    with new_folder(final) as unfinished:
         for part in _FOLDERS:
             (unfinished / part).mkdir()
         about = {"format": FORMAT, "database": shown_url(url) if url else DATABASE_FILE}
         (unfinished / PROJECT_FILE).write_text(yaml.safe_dump(about), encoding="utf-8")
         project = Project(unfinished, engine_of(url or sqlite_url(unfinished)))
         try:
-            _fill(project, name=name or final.name, text=guideline, settings=settings, seed=seed)
+            name = name or final.name or final.resolve().name
+            _fill(project, name=name, text=guideline, settings=settings, seed=seed)
         finally:
             project.close()
-        if final.is_dir():
-            final.rmdir()
-        unfinished.rename(final)
-    except BaseException:
-        shutil.rmtree(unfinished, ignore_errors=True)
-        raise
     return open_project(final, database=database)
 
 
