@@ -257,13 +257,15 @@ def new_folder(path: str | Path) -> Iterator[Path]:
 def _put_in_place(partial: Path, final: Path) -> None:
     """Make an unfinished folder the final one, which is absent or empty."""
     try:
-        if final.is_dir():
+        stays = final.is_dir() and final.samefile(".")  # or a shell would stand in nothing
+        if final.is_dir() and not stays:
             final.rmdir()
     except OSError as error:
         if error.errno != errno.EBUSY:
             raise
-        # A mount point, such as a volume of a container, cannot be replaced. The record, which
-        # marks a finished run, comes last.
+        stays = True  # a mount point, such as a volume of a container, cannot be replaced
+    if stays:
+        # The record, which marks a finished run, comes last.
         for part in sorted(partial.iterdir(), key=lambda part: part.name == "attar.json"):
             if part.name != "state":
                 shutil.move(part, final / part.name)

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import pytest
 from sqlalchemy import event
 
 from annotating import Maker, answer_to, ask_all, filled
@@ -13,6 +14,11 @@ from attar.annotate.settings import AnnotateConfig
 from attar.annotate.store import Project
 
 PLAIN = AnnotateConfig(reserve_fraction=0.0, reserve_minimum=0, control_share=0.0)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def no_waiting_for_the_disk() -> None:
+    """Here commits wait as they do for users."""
 
 
 @contextmanager

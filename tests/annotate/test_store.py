@@ -1,6 +1,5 @@
 """Projects are made, opened, upgraded, backed up and restored."""
 
-import sqlite3
 import threading
 import zipfile
 from pathlib import Path
@@ -8,7 +7,7 @@ from pathlib import Path
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
-from sqlalchemy import event, text
+from sqlalchemy import text
 
 from annotating import Maker, annotate, answer_to, ask_all, filled, log_of
 from attar.annotate import answers, queue
@@ -130,20 +129,6 @@ def test_a_database_that_is_held_is_named(tmp_path: Path, monkeypatch: pytest.Mo
         other.write(),
     ):
         pass
-
-
-def test_a_commit_waits_until_the_disk_has_it(tmp_path: Path) -> None:
-    found = []
-    with create_project(tmp_path / "one") as project:
-        project.engine.dispose()
-
-        @event.listens_for(project.engine, "connect")
-        def look(connection: sqlite3.Connection, _: object) -> None:
-            found.append(connection.execute("PRAGMA synchronous").fetchone())
-
-        with project.read() as session:
-            state_of(session)
-    assert found == [(2,)]  # FULL
 
 
 def test_a_backup_is_a_project(tmp_path: Path) -> None:
