@@ -130,7 +130,8 @@ def highlights(found: dict[str, dict[str, Any]]) -> str:
     quality, pipelines = found["bonsai-quality"], found["distiller-pipelines"]
     decoding, learning = found["speculative-speed"], found["equal-info-learn"]
     speed, coding = found["bonsai-speed"], found["equal-info-speed"]
-    students = found["autodistil-rank"]
+    students, latents = found["autodistil-rank"], found["walloc-learning"]["details"]["means"]
+    segmenter, queries = found["segmenter"], found["active-boundary"]
     told = {
         "bonsai-quality": (
             f"**A pruned model.** With half of its blocks cut by Bonsai, the loss of a Llama of 6M "
@@ -167,6 +168,21 @@ def highlights(found: dict[str, dict[str, Any]]) -> str:
             "that fine-tuning all takes, once the family is trained, which took longer than both. "
             "Their number of parameters alone ranks them with "
             f"{_after_colon(students['baseline']):.2f}."
+        ),
+        "walloc-learning": (
+            "**Latents in place of pictures.** From a sixteenth of the numbers, a network reads "
+            f"small digits on photographs in {latents['digits']['16x latents']:.0f}% from latents, "
+            f"and in {latents['digits']['16x smaller']:.0f}% from a smaller picture. Where the "
+            "answer is no detail, the smaller picture is better: of which photograph a crop is, "
+            f"{latents['photograph']['16x smaller']:.0f}% against "
+            f"{latents['photograph']['16x latents']:.0f}%."
+        ),
+        "segmenter": (
+            "**A Thai segmenter.** Word F1 on unseen sentences is "
+            f"{segmenter['figure']:.0f} points above PyThaiNLP's newmm, at "
+            f"{segmenter['ratio']:.0f} times deepcut's speed. With few labels, questions about "
+            f"single boundaries need {queries['ratio']:.1f} times fewer decisions than whole "
+            "random sentences, but look into seven times as many (`active-boundary`)."
         ),
     }
     return "\n".join(
