@@ -4,6 +4,7 @@ A task is leased to one person at a time for each answer that it needs; a lease 
 of life ends, and the task goes to the next. Whoever asks again gets the same task back.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from sqlalchemy import Select, bindparam, select, update
@@ -281,5 +282,5 @@ def _answers(session: Session, sentence: str) -> tuple[Others, ...]:
     )
 
 
-def _tuple(stored: list[int] | None) -> tuple[int, ...] | None:
+def _tuple(stored: Sequence[int] | None) -> tuple[int, ...] | None:
     return None if stored is None else tuple(stored)
