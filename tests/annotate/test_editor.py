@@ -256,13 +256,13 @@ def test_a_changed_guideline_is_read_and_the_cuts_stay(editor: Editor, project: 
 
 def test_an_answer_survives_a_server_that_does_not_answer(editor: Editor, project: Any) -> None:
     editor.press("Space")
-    pattern = "**/api/annotations"
-    editor.page.route(pattern, lambda route: route.abort())
+    editor.page.context.set_offline(True)
     editor.press("Enter")
     editor.until("document.querySelector('#error').textContent.includes('sent again')")
     editor.press("Space", "Enter")  # nothing can change while it is on its way
     assert stored(project) == []
     editor.page.close()
+    editor.page.context.set_offline(False)
     other = Editor(editor.page.context.new_page(), editor.url)
     other.page.goto(f"{editor.url}/annotate")
     other.ready()
