@@ -1,6 +1,7 @@
 """Texts come in, are kept for evaluation, and go out."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -161,17 +162,33 @@ def test_what_leaves_is_not_asked_and_comes_back(make: Maker) -> None:
 
 def test_words_that_are_known_are_answers(make: Maker) -> None:
     project = make(SMALL)
-    corpus.add(project, sentences(30))
-    assert import_answers(project, annotator="gold", snapshot="s0") == 0
-    assert import_answers(project, annotator="gold", snapshot="s1") == 30
-    assert import_answers(project, annotator="gold", snapshot="s1") == 0
+    rows = sentences(30)
+    corpus.add(project, rows)
+    words = corpus.words_of([*rows, Segmented("กข", (1,)), Segmented.raw("คง")])
+    assert len(words) == 31
+    assert import_answers(project, {}, annotator="gold") == 0
+    assert import_answers(project, words, annotator="gold") == 30
+    assert import_answers(project, words, annotator="gold") == 0
     with pytest.raises(ConfigError, match="name"):
-        import_answers(project, annotator="no name", snapshot="s1")
+        import_answers(project, words, annotator="no name")
     study = load_study(project)
     assert len(labelled_reserve(study)) == len(study.reserved)
     report = draw(project, arm="random")
     assert (report.picks > 0, report.tasks) == (True, 0)
     assert not list(problems(examine(project)))
+
+
+def test_answers_are_the_words_of_their_own_file(make: Maker) -> None:
+    """Not those that came with the same text before."""
+    project = make(replace(SMALL, evaluation_annotators=2))
+    rows = sentences(30)
+    corpus.add(project, rows)
+    others = [Segmented(row.text, ()) for row in rows]
+    for name, words in {"first": rows, "second": others}.items():
+        corpus.add(project, words)
+        import_answers(project, corpus.words_of(words), annotator=name)
+    cuts = {label.cuts for label in load_study(project).labels if label.annotator == "second"}
+    assert cuts == {()}
 
 
 def test_the_batches_are_the_same_on_every_database(make: Maker) -> None:

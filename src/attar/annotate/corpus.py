@@ -86,11 +86,7 @@ def add(
         Conflict: there is a finished snapshot of that name.
     """
     report = Report()
-    rows = (
-        read_segments(source, format=format, offsets=offsets, report=report)
-        if isinstance(source, str | Path)
-        else source
-    )
+    rows = _rows(source, format=format, offsets=offsets, report=report)
     with project.read() as session:
         state = state_of(session)
     seen = _seen(rows, longest=state.settings.longest)
@@ -163,6 +159,35 @@ def latest_snapshot(session: Session) -> str:
     """The name of the state of the corpus; empty before the first import."""
     finished = select(Snapshot.name).where(Snapshot.report.is_not(None))
     return session.scalar(finished.order_by(Snapshot.number.desc()).limit(1)) or ""
+
+
+def words_of(
+    source: str | Path | Iterable[Segmented],
+    *,
+    format: str | None = None,
+    offsets: Offsets = "auto",
+) -> dict[str, tuple[int, ...]]:
+    """The words that come with texts: uid -> offsets before which a word begins. Of several lines
+    with the same text the first counts; texts without words are left out. Takes and raises what
+    `add` does.
+    """
+    found = dict[str, tuple[int, ...]]()
+    for row in _rows(source, format=format, offsets=offsets, report=Report()):
+        if row.decided is None:
+            found.setdefault(uid(row.text), row.cuts)
+    return found
+
+
+def _rows(
+    source: str | Path | Iterable[Segmented],
+    *,
+    format: str | None,
+    offsets: Offsets,
+    report: Report,
+) -> Iterable[Segmented]:
+    if isinstance(source, str | Path):
+        return read_segments(source, format=format, offsets=offsets, report=report)
+    return source
 
 
 def _seen(rows: Iterable[Segmented], *, longest: int) -> _Seen:

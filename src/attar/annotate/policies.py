@@ -7,7 +7,7 @@ are not made twice.
 import hashlib
 import json
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from sqlalchemy import select
@@ -172,9 +172,15 @@ def _revise(session: Session, old: Annotation, label: Label, *, now: float) -> N
     session.flush()
 
 
-def import_answers(project: Project, *, annotator: str, snapshot: str) -> int:
-    """Take the words that came with a snapshot of the corpus as answers of somebody, under the
-    guideline in force: of evaluation sentences for the test, of others for the arms that draw them.
+def import_answers(project: Project, words: Mapping[str, Sequence[int]], *, annotator: str) -> int:
+    """Take words as answers of somebody, under the guideline in force: of evaluation sentences for
+    the test, of others for the arms that draw them.
+
+    Args:
+        project: the project.
+        words: uid of a sentence -> offsets before which a word begins; those that are not in the
+            corpus are passed over.
+        annotator: whose answers they are; a new name becomes an account that is closed.
 
     Returns:
         How many are new; a sentence that has all the answers it needs gets none.
@@ -187,22 +193,21 @@ def import_answers(project: Project, *, annotator: str, snapshot: str) -> int:
         if session.get(User, annotator) is None:
             add_account(session, name=annotator, now=project.clock(), active=False)
     with project.read() as session:
-        rows = session.execute(
-            select(SentenceRow.uid, SentenceRow.gold, SentenceRow.reserved)
-            .where(
-                SentenceRow.gold.is_not(None),
-                SentenceRow.removed.is_(None),
-                SentenceRow.last_snapshot == snapshot,
-            )
-            .order_by(SentenceRow.uid)
-        ).all()
+        there = select(SentenceRow.uid, SentenceRow.reserved).where(SentenceRow.removed.is_(None))
+        rows = [
+            (uid, list(words[uid]), reserved)
+            for uid, reserved in session.execute(there.order_by(SentenceRow.uid))
+            if uid in words
+        ]
     return sum(
         _import(project, rows[start : start + CHUNK], annotator=annotator)
         for start in range(0, len(rows), CHUNK)
     )
 
 
-def _import(project: Project, rows: Sequence, *, annotator: str) -> int:
+def _import(
+    project: Project, rows: Sequence[tuple[str, list[int], bool]], *, annotator: str
+) -> int:
     new = 0
     with project.write() as session:
         state, now = state_of(session), project.clock()
@@ -216,7 +221,7 @@ def _import(project: Project, rows: Sequence, *, annotator: str) -> int:
         # all tasks before the number of the first annotation, as who answers does
         held = select(Task).where(Task.id.in_(names)).order_by(Task.id)
         session.execute(held.with_for_update(key_share=True))
-        for (uid, gold, _), name in zip(rows, names, strict=True):
+        for (uid, cuts, _), name in zip(rows, names, strict=True):
             task = session.get_one(Task, name)
             id = str(uuid.uuid5(uuid.NAMESPACE_OID, f"{name} {annotator}"))
             there = session.scalar(select(Annotation.id).where(Annotation.id == id)) is not None
@@ -235,7 +240,7 @@ def _import(project: Project, rows: Sequence, *, annotator: str) -> int:
                     parent=None,
                     kind=task.kind,
                     status="submitted",
-                    cuts=gold,
+                    cuts=cuts,
                     decided=None,
                     guideline=state.guideline,
                     prefill=None,
@@ -244,7 +249,7 @@ def _import(project: Project, rows: Sequence, *, annotator: str) -> int:
                     active_ms=0,
                     note="imported",
                     trace=[],
-                    digest=hashlib.sha256(json.dumps([id, gold]).encode()).hexdigest(),
+                    digest=hashlib.sha256(json.dumps([id, cuts]).encode()).hexdigest(),
                     created=now,
                 )
             )

@@ -8,6 +8,7 @@ from typing import Any
 from sqlalchemy import select
 
 from attar.annotate import corpus
+from attar.annotate.accounts import check_name
 from attar.annotate.drawing import model_paths
 from attar.annotate.event import check_fit, read_text, set_strategy
 from attar.annotate.events import events_of
@@ -116,18 +117,21 @@ def import_(
         The record: `details` has the counts and warnings of the import; `answers` are new ones.
 
     Raises:
-        ConfigError: there is no project.
+        ConfigError: there is no project, or the annotator's name cannot be that of an account.
         DataError: the data cannot be read, or hold no sentence that can be used.
         Conflict: there is such a snapshot already.
     """
     with recorded("import", project=project, data=data, format=format, snapshot=snapshot) as run:
         run.data = str(data)
+        words = dict[str, tuple[int, ...]]()
+        if annotator is not None:
+            check_name(annotator)
+            words = corpus.words_of(data, format=format, offsets=offsets)
         with open_project(project) as opened:
             report = corpus.add(opened, data, format=format, snapshot=snapshot, offsets=offsets)
             run.details = asdict(report)
             if annotator is not None:
-                imported = {"annotator": annotator, "snapshot": report.snapshot}
-                run.details["answers"] = import_answers(opened, **imported)
+                run.details["answers"] = import_answers(opened, words, annotator=annotator)
     return run
 
 
