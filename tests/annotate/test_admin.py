@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import re
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -204,7 +205,14 @@ def test_curves_as_points_csv_picture_and_page(measured: TestClient) -> None:
     page = measured.get("/dashboard").text
     assert "active minus random, mean over equal cost: +0.1000" in page
     assert page.count("<figure>") == 4
-    assert "evalset.change" in page
+    # charts number what changed around the labels, and the table says what each number means
+    log = [one["kind"] for one in measured.get("/api/admin/events").json()["items"]]
+    assert "account.change" in log
+    marked = [kind for kind in log if kind != "account.change"]
+    shown = re.findall(r'<td class="number">(\d*)</td><td>[^<]*</td><td>([a-z.]+)', page)
+    assert [(number, kind) for number, kind in shown if number and kind in log] == [
+        (str(number), kind) for number, kind in enumerate(marked, 1)
+    ]
 
 
 def test_agreement_of_people(measured: TestClient) -> None:
