@@ -126,9 +126,8 @@ def upgrade(folder: str | Path, *, database: str | None = None) -> Upgrade:
                 f"(schema {found}, this one knows {head()}); install that version"
             )
         copy = back_up(project) if project.sqlite else None
-        upgrade_schema(project.engine)
-        with project.write() as session:
-            replay(session)  # what follows from the log may follow by another rule now
+        # what follows from the log may follow by another rule now
+        upgrade_schema(project.engine, then=replay)
         return Upgrade(found, head(), copy)
 
 

@@ -2,7 +2,7 @@
 
 `Annotation` and `Event` are append-only: rows are added, never changed. What the queue keeps on a
 task (`state`, `live`) and the adjudications follow from the annotations and can be rebuilt from
-them (`settle`). Times are seconds since 1970, UTC. Offsets are code points.
+them (`tasks.replay`). Times are seconds since 1970, UTC. Offsets are code points.
 """
 
 from typing import Annotated, Any, cast

@@ -3,6 +3,7 @@
 A schema that was released is never changed: a new file in `versions/` leads from it to the next.
 """
 
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Engine
+from sqlalchemy.orm import Session
 
 from attar.annotate.database import WRITES
 
@@ -39,13 +41,24 @@ def revision_of(engine: Engine) -> str | None:
         return MigrationContext.configure(connection).get_current_revision()
 
 
-def upgrade_schema(engine: Engine, *, to: str = "head") -> None:
+def upgrade_schema(
+    engine: Engine, *, to: str = "head", then: Callable[[Session], object] = lambda session: None
+) -> None:
     """Bring the tables of a database to a revision, in one transaction: a kill leaves the old
-    ones."""
+    ones.
+
+    Args:
+        engine: of the database.
+        to: the revision.
+        then: is run with the new tables, in the same transaction.
+    """
     config = _config()
     with engine.connect().execution_options(**{WRITES: True}) as connection, connection.begin():
         config.attributes["connection"] = connection
         command.upgrade(config, to)
+        with Session(connection) as session:  # which leaves the transaction to the connection
+            then(session)
+            session.flush()
 
 
 def _config() -> Config:
