@@ -152,10 +152,11 @@ def read_text(file: str | Path) -> str:
 
 
 def changed(settings: AnnotateConfig, changes: Mapping[str, Any]) -> AnnotateConfig:
-    """Settings with some new values, wherever each has its place.
+    """Settings with some new values, wherever each has its place. Whether the options of drawing
+    and of the segmenter can have them is for `check_fit`.
 
     Raises:
-        ConfigError: there is no such setting, or it cannot have the value.
+        ConfigError: there is no such setting, or one of the project's own cannot have the value.
     """
     own = {one.name for one in fields(AnnotateConfig)} - {*_HOLDERS}
     holders = {
@@ -164,11 +165,12 @@ def changed(settings: AnnotateConfig, changes: Mapping[str, Any]) -> AnnotateCon
     made = settings
     for name, value in changes.items():
         if name in own:
-            made = replace(made, **{name: value})
+            # earlier versions kept a limit of length among the options of drawing, too
+            draw = {key: kept for key, kept in made.draw.items() if key != name}
+            made = replace(made, **{name: value, "draw": draw})
         elif name in holders:
             key = holders[name]
             stored = {**getattr(made, key), name: value}
-            _HOLDERS[key](**stored)  # refuses what it cannot hold
             made = replace(made, **{key: stored})
         else:
             known = sorted(own | {*holders})
@@ -187,12 +189,14 @@ def set_strategy(project: Project, strategy: str) -> None:
 
 
 def check_fit(settings: AnnotateConfig, *, strategy: str) -> None:
-    """Refuse a segmenter that cannot learn from what the active arm asks.
+    """Refuse options that cannot be so, and a segmenter that cannot learn from what the active arm
+    asks.
 
     Raises:
         ConfigError: so it is.
     """
-    drawing = DrawConfig(**{**settings.draw, "strategy": strategy})
+    options = {"longest": settings.longest, **settings.draw, "strategy": strategy}
+    drawing = DrawConfig(**options)
     StudyConfig(arms={ARMS[1]: drawing}, segmenter=SegmenterConfig(**settings.segmenter))
 
 
