@@ -16,6 +16,7 @@ from argon2.exceptions import InvalidHashError, VerifyMismatchError
 from sqlalchemy import Row, bindparam, delete, func, select, update
 from sqlalchemy.orm import Session
 
+from attar.annotate.database import one_at_a_time
 from attar.annotate.events import ACCOUNT, add_event
 from attar.annotate.refusals import Conflict, Throttled, Unauthenticated, Unknown
 from attar.annotate.store import Project, state_of
@@ -32,6 +33,8 @@ SESSION_SECONDS = 14 * 24 * 3600.0
 WINDOW, PER_PAIR, PER_NAME, PER_ADDRESS = 900.0, 5, 50, 30
 #: characters of a password
 SHORTEST, LONGEST = 8, 1024
+#: of the lock on PostgreSQL under which failed logins are counted
+_LOCK = 0x6174746C
 TOKEN_PREFIX = "attar_"
 #: digits of a token's hash that name it
 _SHOWN = 12
@@ -233,6 +236,7 @@ def log_in(project: Project, *, name: str, password: str, address: str = "") -> 
     """
     marks = [f"pair {name[:64]} {address}", f"name {name[:64]}", f"address {address}"]
     with project.write() as session:
+        one_at_a_time(session, key=_LOCK)
         now = project.clock()
         session.execute(delete(LoginFailure).where(LoginFailure.at <= now - WINDOW))
         for mark, most in zip(marks, (PER_PAIR, PER_NAME, PER_ADDRESS), strict=True):

@@ -19,10 +19,10 @@ from sqlalchemy import (
     func,
     insert,
     select,
-    text,
 )
 from sqlalchemy.orm import Session
 
+from attar.annotate.database import one_at_a_time
 from attar.annotate.store import State
 from attar.annotate.tables import (
     Annotation,
@@ -123,8 +123,7 @@ def new_block(session: Session, state: State, *, annotator: str, now: float) -> 
     Returns:
         Whether there was anything to put into it.
     """
-    if session.get_bind().dialect.name == "postgresql":
-        session.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _LOCK})
+    one_at_a_time(session, key=_LOCK)
     settings = state.settings
     arms = list(session.scalars(_ARMS))
     size = settings.per_arm * len(arms)

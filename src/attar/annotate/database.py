@@ -4,9 +4,10 @@ import sqlite3
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, Engine, create_engine, event
+from sqlalchemy import Connection, Engine, create_engine, event, text
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
+from sqlalchemy.orm import Session
 
 from attar.errors import ConfigError
 
@@ -15,6 +16,7 @@ DATABASE_FILE = "attar.db"
 BUSY_MS = 5000
 #: options of a transaction: whether it writes, and whether it waits for the disk
 WRITES, DURABLE = "attar_write", "attar_durable"
+_LOCK = text("SELECT pg_advisory_xact_lock(:key)")
 
 
 def sqlite_url(folder: Path) -> str:
@@ -97,6 +99,13 @@ def _wait_for_disk(connection: Connection, *, always: bool) -> None:
     if connection.info.get("synchronous") != mode:
         connection.exec_driver_sql(f"PRAGMA synchronous={mode}")
         connection.info["synchronous"] = mode
+
+
+def one_at_a_time(session: Session, *, key: int) -> None:
+    """Wait for the other transactions that asked with the same key; on SQLite, which has one writer
+    at a time, writers have waited already."""
+    if session.get_bind().dialect.name == "postgresql":
+        session.execute(_LOCK, {"key": key})
 
 
 def cannot_open(where: object, error: DBAPIError) -> ConfigError:
