@@ -6,11 +6,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import delete
 
 import annotation_site
 import browsing
 from attar.annotate import answers, events
+from attar.annotate.tables import Draft, Lease
 from attar.annotate.tasks import NewTask, ask
+from attar.data.segments.cuts import tokens_of
 from attar.data.segments.legal import clusters, legal
 from attar.methods.active_segmentation.arms import uid
 
@@ -283,6 +286,26 @@ def test_a_session_that_ended_loses_no_answer(editor: Editor, project: Any) -> N
     editor.page.wait_for_url("**/annotate")
     editor.ready()
     assert len(stored(project)) == 1
+    editor.said.clear()
+
+
+def test_cuts_survive_a_server_that_forgot_whom_it_gave_the_task(
+    editor: Editor, project: Any
+) -> None:
+    """As it may after a power cut."""
+    editor.press("Space")
+    cut = editor.words
+    with project.write() as session:
+        session.execute(delete(Lease))
+        session.execute(delete(Draft))
+    editor.page.evaluate("document.querySelector('#sentence').firstElementChild.dataset.old = 1")
+    editor.press("Enter")
+    editor.until("document.querySelector('#error').textContent.includes('not given to you')")
+    editor.until("!document.querySelector('#sentence [data-old]')")  # it was given again
+    editor.press("Enter")
+    editor.until("document.querySelector('#done').textContent.includes('1')")
+    (done,) = stored(project)
+    assert tokens_of(done.text, done.cuts) == cut
     editor.said.clear()
 
 

@@ -85,9 +85,9 @@ export class Autosave {
     }
   }
 
-  /** The task is over; its draft goes. */
-  end() {
-    if (this.task) this.local.drop(`draft:${this.task}`);
+  /** The task is over; its draft goes, unless this browser is to `keep` it. */
+  end({ keep = false } = {}) {
+    if (this.task && !keep) this.local.drop(`draft:${this.task}`);
     this.task = null;
   }
 }

@@ -168,7 +168,7 @@ async function refused(error) {
   fail(error);
   if (error.status === 401) return;
   if (!task || error.status === 409 || error.status === 404) {
-    saves.end();
+    saves.end({ keep: error.status === 404 }); // after a power cut the server may not know the task
     return next({ keep: true });
   }
   locked = false;
