@@ -109,7 +109,7 @@ def overview(project: Project, words: Words | None = None) -> Overview:
             at_work=session.scalar(leases.where(Lease.expires > project.clock())) or 0,
             run=state.ranking,
             staleness=state.sequence if state.ranking is None else staleness(session, state),
-            arms=[_arm(session, name, config) for name, config in study.config.arms.items()],
+            arms=[_arm(session, name, config=config) for name, config in study.config.arms.items()],
             queue=_queue(session),
             people=_people(session, accounts, study=study),
             jobs=last,
@@ -118,7 +118,7 @@ def overview(project: Project, words: Words | None = None) -> Overview:
         )
 
 
-def _arm(session: Session, name: str, config: DrawConfig) -> ArmState:
+def _arm(session: Session, name: str, *, config: DrawConfig) -> ArmState:
     drawn = select(func.count(PickRow.sentence.distinct())).where(PickRow.arm == name)
     answered = drawn.join(Task, Task.id == PickRow.task).where(Task.live > 0)
     return ArmState(
@@ -174,7 +174,8 @@ def _people(session: Session, accounts: Sequence[Account], *, study: Study) -> l
     }
     for name, pace in of_each.items():
         seconds = pace.sentence(characters=characters, corrections=corrections)
-        done.get(name, {}).update(pace=pace, typical=seconds)
+        if name in done:
+            done[name] |= {"pace": pace, "typical": seconds}
     return [
         Work(user.name, user.role, **done.get(user.name, {}))
         for user in accounts

@@ -132,11 +132,11 @@ def next_task(project: Project, *, annotator: str) -> Assignment | None:
         person = person_of(session, annotator)
         if state.paused:
             return None
-        held = _at_work(session, person, now) or _waiting(session, person, now)
+        held = _at_work(session, person, now=now) or _waiting(session, person, now=now)
         if held is None:
             session.execute(_CLOSE, {"me": annotator})
             if new_block(session, state, annotator=annotator, now=now):
-                held = _first(session, _OF_BLOCKS, person, now)
+                held = _first(session, _OF_BLOCKS, person=person, now=now)
         if held is None:
             return None
         lease = give_lease(session, held, state=state, annotator=annotator, now=now)
@@ -218,7 +218,7 @@ def check_answer(text: str, *, cuts: tuple[int, ...], decided: tuple[int, ...] |
             )
 
 
-def _at_work(session: Session, person: Person, now: float) -> Held | None:
+def _at_work(session: Session, person: Person, *, now: float) -> Held | None:
     """The task that this person holds; of several the last that they took."""
     for task in leased(session, annotator=person.name, now=now):
         held = hold(session, task, annotator=person.name, now=now)
@@ -227,16 +227,16 @@ def _at_work(session: Session, person: Person, now: float) -> Held | None:
     return None
 
 
-def _waiting(session: Session, person: Person, now: float) -> Held | None:
+def _waiting(session: Session, person: Person, *, now: float) -> Held | None:
     """For a reviewer a decision between answers or a flagged sentence; else the next of the blocks
     of this person."""
     found = None
     if person.role in REVIEWERS:
-        found = _first(session, _OF_REVIEWERS, person, now)
-    return found or _first(session, _OF_BLOCKS, person, now)
+        found = _first(session, _OF_REVIEWERS, person=person, now=now)
+    return found or _first(session, _OF_BLOCKS, person=person, now=now)
 
 
-def _first(session: Session, wanted: Select[str], person: Person, now: float) -> Held | None:
+def _first(session: Session, wanted: Select[str], *, person: Person, now: float) -> Held | None:
     """The first task of a query that is still free once it is held."""
     for task in session.scalars(wanted, {"me": person.name, "now": now}).all():
         held = hold(session, task, annotator=person.name, now=now)

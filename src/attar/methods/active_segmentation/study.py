@@ -265,7 +265,9 @@ def samples(study: Study) -> dict[str, list[Segmented]]:
         found[arm] = [row for row in rows if row is not None]
     everything = dict.fromkeys(pick.uid for pick in study.picks)
     found[UNION] = [
-        Segmented(study.sentences[uid].text, of_it.cuts, of_it.decided, _meta(study, uid, of_it))
+        Segmented(
+            study.sentences[uid].text, of_it.cuts, of_it.decided, _meta(study, uid, found=of_it)
+        )
         for uid in everything
         if (of_it := said.get(uid))
     ]
@@ -305,7 +307,7 @@ def test_set(study: Study) -> list[Segmented]:
     ones: until they are relabelled they measure yesterday's task; and its document.
     """
     return [
-        Segmented(study.sentences[uid].text, found.cuts, None, _meta(study, uid, found))
+        Segmented(study.sentences[uid].text, found.cuts, None, _meta(study, uid, found=found))
         for uid, found in resolved(study).items()
         if uid in study.reserved and found.decided is None
     ]
@@ -337,7 +339,7 @@ def _row(
     study: Study, uid: str, found: Resolved, positions: frozenset[int] | None
 ) -> Segmented | None:
     """What an arm learns from a sentence; None: nothing yet."""
-    text, meta = study.sentences[uid].text, _meta(study, uid, found)
+    text, meta = study.sentences[uid].text, _meta(study, uid, found=found)
     if positions is None:
         return Segmented(text, found.cuts, None, meta) if found.decided is None else None
     known = positions if found.decided is None else positions & {*found.decided}
@@ -347,7 +349,7 @@ def _row(
     return Segmented(text, cuts, tuple(sorted(known)), meta)
 
 
-def _meta(study: Study, uid: str, found: Resolved) -> dict[str, str]:
+def _meta(study: Study, uid: str, *, found: Resolved) -> dict[str, str]:
     document = study.sentences[uid].document
     return {"id": uid, "guideline": found.guideline, "document": document}
 
