@@ -1,6 +1,7 @@
 """Accounts, logins, sessions and tokens."""
 
 import contextlib
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -70,6 +71,23 @@ def test_many_guesses_at_once_are_not_all_looked_at(
     monkeypatch.setattr(accounts, "_fits", slow)
     with pytest.raises(Unauthenticated):
         accounts.log_in(project, name="ann", password="wrong", address="1")
+    assert len(looked_at) == accounts.PER_PAIR
+
+
+def test_guesses_at_the_same_moment_are_counted_one_at_a_time(
+    make: Maker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project = make()
+    accounts.add_user(project, name="ann", password=PASSWORD)
+    looked_at = list[str]()
+    monkeypatch.setattr(accounts, "_fits", lambda stored, password: looked_at.append(password))
+
+    def guess(number: int) -> None:
+        with contextlib.suppress(Unauthenticated, Throttled):
+            accounts.log_in(project, name="ann", password=f"guess {number}", address="1")
+
+    with ThreadPoolExecutor(16) as pool:
+        list(pool.map(guess, range(16)))
     assert len(looked_at) == accounts.PER_PAIR
 
 
