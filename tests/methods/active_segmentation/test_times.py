@@ -98,10 +98,11 @@ def test_what_the_answers_do_not_tell_is_not_told():
 
 def test_the_typical_sentence_is_the_mean_of_whole_answers():
     rows = [
-        Label(uid="a", corrections=2),
-        Label(uid="b", corrections=None, cuts=(1, 2, 3)),
-        Label(uid="b", decided=(1,), corrections=1),
-        Label(uid="gone", corrections=9),
+        Label(seconds=1.0, uid="a", corrections=2),
+        Label(seconds=1.0, uid="b", corrections=None, cuts=(1, 2, 3)),
+        Label(seconds=1.0, uid="b", decided=(1,), corrections=1),
+        Label(uid="a", cuts=(1,)),  # imported, without a time
+        Label(seconds=1.0, uid="gone", corrections=9),
     ]
     assert typical(rows, texts={"a": "กา", "b": "กามา"}) == (3.0, 2.5)
     assert typical([], texts={}) == (0.0, 0.0)

@@ -55,17 +55,23 @@ def paces(labels: Iterable[Label], *, texts: Mapping[str, str]) -> dict[str, Pac
     """
     of_each: dict[str, list[Label]] = defaultdict(list)
     for label in labels:
-        if label.seconds and label.uid in texts and label.status == "submitted":
+        if _timed(label, texts):
             of_each[label.annotator].append(label)
     found = {name: _pace(rows, texts) for name, rows in sorted(of_each.items())}
     return {name: pace for name, pace in found.items() if pace is not None}
 
 
 def typical(labels: Iterable[Label], *, texts: Mapping[str, str]) -> tuple[float, float]:
-    """Characters and corrections of the mean sentence that was answered as a whole; 0 if none."""
-    sizes = [_sizes(row, texts)[1:3] for row in labels if row.decided is None and row.uid in texts]
+    """Characters and corrections of the mean sentence that was answered as a whole; 0 if none. Of
+    answers without a time nobody knows what was corrected; they are passed over, as in `paces`."""
+    whole = [row for row in labels if _timed(row, texts) and row.decided is None]
+    sizes = [_sizes(row, texts)[1:3] for row in whole]
     characters, corrections = np.mean(sizes, axis=0).tolist() if sizes else (0.0, 0.0)
     return characters, corrections
+
+
+def _timed(label: Label, texts: Mapping[str, str]) -> bool:
+    return bool(label.seconds) and label.uid in texts and label.status == "submitted"
 
 
 def _pace(rows: Sequence[Label], texts: Mapping[str, str]) -> Pace | None:
