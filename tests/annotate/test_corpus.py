@@ -13,6 +13,7 @@ from attar.annotate import corpus, queue
 from attar.annotate.accounts import add_user
 from attar.annotate.checks import examine, problems
 from attar.annotate.drawing import draw
+from attar.annotate.events import ACCOUNT, events_of
 from attar.annotate.loading import load_study
 from attar.annotate.policies import import_answers
 from attar.annotate.refusals import Conflict
@@ -171,6 +172,9 @@ def test_words_that_are_known_are_answers(make: Maker) -> None:
     assert import_answers(project, words, annotator="gold") == 0
     with pytest.raises(ConfigError, match="name"):
         import_answers(project, words, annotator="no name")
+    with project.read() as session:
+        log = [one.scope for one in events_of(session, accounts=True) if one.kind == ACCOUNT]
+    assert log.count("gold") == 1
     study = load_study(project)
     assert len(labelled_reserve(study)) == len(study.reserved)
     report = draw(project, arm="random")

@@ -14,11 +14,12 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from attar.annotate.accounts import add_account, check_name
+from attar.annotate.events import ACCOUNT, add_event
 from attar.annotate.loading import study_of
 from attar.annotate.store import Project, next_sequence, state_of
 from attar.annotate.tables import Annotation, SentenceRow, Task, User
 from attar.annotate.tasks import DONE, MIGRATED, NewTask, ask, settle
-from attar.methods.active_segmentation.events import relabelling, revisions
+from attar.methods.active_segmentation.events import Event, relabelling, revisions
 from attar.methods.active_segmentation.labels import Label, answers
 from attar.methods.active_segmentation.study import Study, current_labels, resolved
 
@@ -191,7 +192,11 @@ def import_answers(project: Project, words: Mapping[str, Sequence[int]], *, anno
     check_name(annotator)
     with project.write() as session:
         if session.get(User, annotator) is None:
-            add_account(session, name=annotator, now=project.clock(), active=False)
+            now = project.clock()
+            add_account(session, name=annotator, now=now, active=False)
+            note = "opened for imported answers"
+            event = Event(kind=ACCOUNT, scope=annotator, after="annotator", note=note)
+            add_event(session, event, now=now)
     with project.read() as session:
         there = select(SentenceRow.uid, SentenceRow.reserved).where(SentenceRow.removed.is_(None))
         rows = [
