@@ -45,7 +45,7 @@ def audit(project: Project, journals: Sequence[Journal], *, drained: bool) -> di
         doubled += len(acts) - len({act.annotator for act in acts})
         missing += task.live != len(acts)
     asked = Counter(
-        (t.sentence, "evaluation" if t.kind == "evaluation" else "arm")
+        (t.sentence, t.kind if t.kind in ("evaluation", "adjudicate") else "arm")
         for t in tasks
         if t.only_for is None and t.state != CANCELLED
     )

@@ -151,8 +151,9 @@ def project(
     with create_project(folder / "project", database=url, settings=settings, seed=SEED) as opened:
         corpus.add(opened, made.rows)
         names = [f"annotator-{number:02}" for number in range(setting.annotators)]
-        for name in names:
-            accounts.add_user(opened, name=name)
+        for name in names:  # one of them decides where two people differ
+            role = "reviewer" if name == names[0] else "annotator"
+            accounts.add_user(opened, name=name, role=role)
         tokens = {name: accounts.create_token(opened, user=name) for name in names}
         for arm in ARMS:
             drawing.draw(opened, arm=arm)

@@ -6,7 +6,7 @@ import pytest
 from sqlalchemy import select
 
 from annotating import Clock, Maker, answer_to, ask_all, filled
-from attar.annotate import answers, queue
+from attar.annotate import answers, queue, suggestions
 from attar.annotate.refusals import Conflict, Forbidden, Unknown
 from attar.annotate.settings import AnnotateConfig
 from attar.annotate.tables import Draft, Task
@@ -136,3 +136,15 @@ def test_before_there_is_a_model_an_engine_suggests(make: Maker) -> None:
         assert (
             session.scalars(select(Draft).where(Draft.task == asked)).one().prefill_model == "newmm"
         )
+
+
+def test_an_engine_that_fails_holds_nobody_up(make: Maker, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(_: str) -> tuple[int, ...]:
+        raise RuntimeError("not for this text")
+
+    monkeypatch.setattr(suggestions, "load_engine", lambda _: broken)
+    project = filled(make(AnnotateConfig(cold_start="deepcut", evaluation_share=0)), 6)
+    ask_all(project, 1)
+    task = queue.next_task(project, annotator="ann")
+    assert task is not None
+    assert task.cuts is None

@@ -5,7 +5,7 @@ of life ends, and the task goes to the next. Whoever asks again gets the same ta
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from sqlalchemy import Select, bindparam, select, update
 from sqlalchemy.orm import Session
@@ -24,7 +24,7 @@ from attar.annotate.leases import (
 )
 from attar.annotate.refusals import Conflict, Forbidden, Unknown
 from attar.annotate.store import Project, State, state_of
-from attar.annotate.suggestions import doubts, suggested
+from attar.annotate.suggestions import doubts, of_engine, suggested
 from attar.annotate.tables import Annotation, Block, BlockItem, Lease, Task, table
 from attar.annotate.tasks import (
     FLAGGED,
@@ -140,7 +140,18 @@ def next_task(project: Project, *, annotator: str) -> Assignment | None:
         if held is None:
             return None
         lease = give_lease(session, held, state=state, annotator=annotator, now=now)
-        return _assignment(session, held, state=state, person=person, lease=lease, now=now)
+        given = _assignment(session, held, state=state, person=person, lease=lease, now=now)
+    engine = state.settings.cold_start
+    bare = given.cuts is None and given.draft is None
+    shown = held.prefill and state.settings.prefill and state.ranking is None
+    if engine is None or not (bare and shown):
+        return given
+    cuts = of_engine(given.text, engine)
+    if cuts is not None:
+        with project.write(durable=False) as session:
+            said = {"prefill": cuts, "prefill_model": engine}
+            change_draft(session, given.task, annotator=annotator, **said)
+    return replace(given, cuts=cuts)
 
 
 def beat(project: Project, *, annotator: str, lease: str) -> LeaseInfo:
@@ -252,7 +263,7 @@ def _assignment(
     if draft is None:
         shown, model = None, None
         if held.prefill and state.settings.prefill:
-            shown, model = suggested(session, held.sentence, text=held.text, state=state)
+            shown, model = suggested(session, held.sentence, state=state)
         common = {"annotator": person.name, "now": now}
         new_draft(session, held.id, prefill=shown, prefill_model=model, **common)
     else:

@@ -8,7 +8,6 @@ from sqlalchemy.orm import Session
 
 from attar.annotate.store import State
 from attar.annotate.tables import Score, table
-from attar.errors import AttarError
 from attar.methods.active_segmentation.engines import load_engine
 
 logger = logging.getLogger(__name__)
@@ -17,24 +16,32 @@ _SCORES = table(Score)
 _HERE = (_SCORES.c.run == bindparam("of_run"), _SCORES.c.sentence == bindparam("of_sentence"))
 _CUTS, _DOUBTS = select(_SCORES.c.cuts).where(*_HERE), select(_SCORES.c.doubts).where(*_HERE)
 
-#: cuts, and the name of the run or the engine that they are of
+#: cuts, and the name of the run that they are of
 Suggestion = tuple[Sequence[int] | None, str | None]
 
 
-def suggested(session: Session, sentence: str, *, text: str, state: State) -> Suggestion:
-    """The cuts of the model in force, and its run's name; before there is one, those of the engine
-    for the cold start, and its name.
+def suggested(session: Session, sentence: str, *, state: State) -> Suggestion:
+    """The cuts of the model in force, and its run's name; None: there are none.
 
     Args:
         session: a transaction.
         sentence: its uid.
-        text: of the sentence.
         state: of the project.
     """
     if state.ranking is None:
-        return _of_engine(text, state.settings.cold_start)
+        return None, None
     row = session.execute(_CUTS, _key(sentence, state)).one_or_none()
     return (None, None) if row is None else (row.cuts, str(state.ranking))
+
+
+def of_engine(text: str, engine: str) -> tuple[int, ...] | None:
+    """The cuts of an engine; None: it has none. This can take a tenth of a second, and seconds for
+    the first text, so it does not belong into a transaction that writes."""
+    try:
+        return load_engine(engine)(text)
+    except Exception as error:  # not installed here, or it fails on a text: people go on working
+        logger.warning("%s: %s; a task begins without cuts", engine, error)
+        return None
 
 
 def doubts(session: Session, sentence: str, *, model: str | None, state: State) -> list[int] | None:
@@ -54,13 +61,3 @@ def doubts(session: Session, sentence: str, *, model: str | None, state: State) 
 
 def _key(sentence: str, state: State) -> dict[str, object]:
     return {"of_run": state.ranking, "of_sentence": sentence}
-
-
-def _of_engine(text: str, engine: str | None) -> Suggestion:
-    if engine is None:
-        return None, None
-    try:
-        return list(load_engine(engine)(text)), engine
-    except AttarError as error:  # not installed here: people go on working
-        logger.warning("%s; tasks begin without cuts", error)
-        return None, None
