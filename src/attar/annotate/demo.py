@@ -105,6 +105,8 @@ def _label(
             if task is None:
                 waiting.remove(person)
                 continue
+            if not task.acknowledged:  # an answer to a guideline that nobody read is refused
+                accounts.acknowledge(project, annotator=person.name, guideline=task.guideline)
             said = person.label(
                 uid(task.text),
                 task.text,
