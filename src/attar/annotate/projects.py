@@ -19,8 +19,10 @@ from attar.annotate.results import curve
 from attar.annotate.settings import AnnotateConfig
 from attar.annotate.store import create_project, open_project
 from attar.annotate.tables import Snapshot
+from attar.artefacts import expanded
 from attar.data.segments.streams import Offsets
 from attar.methods.active_segmentation.config import SegmenterConfig
+from attar.methods.active_segmentation.dictionary import PYTHAINLP, load_dictionary
 from attar.methods.active_segmentation.drawing import DrawConfig
 from attar.methods.active_segmentation.engines import load_engine
 from attar.methods.active_segmentation.events import Event
@@ -57,6 +59,7 @@ def init(
 
     Raises:
         ConfigError: the folder or the database holds something, or options do not fit together.
+        DataError: a dictionary cannot be read.
         MissingExtraError: the extra `annotate` is not installed.
     """
     text = "" if guideline is None else read_text(guideline)
@@ -68,6 +71,11 @@ def init(
         draw={**draw, **config.draw},
         segmenter={**_told(segmenter), **config.segmenter},
     )
+    words = SegmenterConfig(**stored.segmenter).dictionary
+    if words not in (None, PYTHAINLP):
+        load_dictionary(words)  # says now what cannot be read
+        found = str(expanded(words).resolve())  # from wherever it is trained
+        stored = replace(stored, segmenter={**stored.segmenter, "dictionary": found})
     stored.require_blind()
     check_fit(stored, strategy=drawing.strategy)
     with recorded("init", project=project, demo=demo, name=name, seed=seed) as run:
