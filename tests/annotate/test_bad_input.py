@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from attar.annotate.projects import init
+from attar.annotate.projects import import_, init
 from attar.annotate.store import open_project, state_of
 from attar.errors import DataError
 from attar.methods.active_segmentation.config import SegmenterConfig
@@ -23,3 +23,12 @@ def test_a_dictionary_is_read_and_found_from_anywhere(
     with open_project("thai") as project, project.read() as session:
         stored = state_of(session).settings.segmenter
     assert stored["dictionary"] == str(tmp_path / "words.txt")
+
+
+def test_a_table_is_not_read_as_lines_unless_asked(tmp_path: Path) -> None:
+    table = tmp_path / "pool.csv"
+    table.write_text("id,text\n1,abc\n", encoding="utf-8")
+    init(tmp_path / "thai")
+    with pytest.raises(DataError, match=r"found a table; save its column of text as \.jsonl"):
+        import_(tmp_path / "thai", data=table)
+    assert import_(tmp_path / "thai", data=table, format="lines").details["new"] == 2

@@ -6,6 +6,7 @@ from itertools import islice
 from pathlib import Path
 
 from attar.data.segments.streams import Report, lines
+from attar.errors import DataError
 
 #: names that leave no doubt
 _BY_SUFFIX = {
@@ -17,6 +18,8 @@ _BY_SUFFIX = {
     ".json": "label-studio",
     ".parquet": "datasets",
 }
+#: tables, of which nobody has said which column is the text
+_TABLES = (".csv", ".tsv")
 #: lines that are looked at
 _HEAD = 100
 _VISTEC = re.compile(r"</(ne|msp)>")
@@ -32,13 +35,19 @@ def guess(file: Path) -> str:
     raw lines.
 
     Raises:
-        DataError: the file cannot be read, or is not UTF-8.
+        DataError: the file cannot be read, is not UTF-8, or is a table.
     """
     end = suffix(file)
     if file.is_dir():
         return "datasets"
     if end in _BY_SUFFIX:
         return _BY_SUFFIX[end]
+    if end in _TABLES:
+        raise DataError(
+            f"expected a sentence on each line of {file}, or words that are marked, found a table; "
+            "save its column of text as .jsonl with the key text, or say --format lines to take "
+            "each whole line as a sentence"
+        )
     head = [line.text for line in islice(lines(file, report=Report()), _HEAD)]
     filled = [text for text in head if text.strip()]
     if end in (".jsonl", ".ndjson"):
