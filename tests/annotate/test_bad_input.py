@@ -32,3 +32,10 @@ def test_a_table_is_not_read_as_lines_unless_asked(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"found a table; save its column of text as \.jsonl"):
         import_(tmp_path / "thai", data=table)
     assert import_(tmp_path / "thai", data=table, format="lines").details["new"] == 2
+
+
+def test_lines_of_spaces_are_nobodys_task(tmp_path: Path) -> None:
+    (tmp_path / "pool.txt").write_text("abc\n   \n", encoding="utf-8")
+    init(tmp_path / "thai")
+    details = import_(tmp_path / "thai", data=tmp_path / "pool.txt").details
+    assert (details["new"], details["refused"]) == (1, 1)

@@ -195,7 +195,7 @@ def _seen(rows: Iterable[Segmented], *, longest: int) -> _Seen:
     for row in rows:
         if len(row.text) > longest:
             seen.too_long += 1
-        elif not row.text or "\0" in row.text:  # which no text of PostgreSQL may hold
+        elif not row.text.strip() or "\0" in row.text:  # which no text of PostgreSQL may hold
             seen.refused += 1
         else:
             name = uid(row.text)
