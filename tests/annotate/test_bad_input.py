@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from attar.annotate.projects import import_, init
+from attar.annotate.projects import import_, init, status
 from attar.annotate.store import open_project, state_of
-from attar.errors import DataError
+from attar.errors import ConfigError, DataError
 from attar.methods.active_segmentation.config import SegmenterConfig
 
 
@@ -39,3 +39,10 @@ def test_lines_of_spaces_are_nobodys_task(tmp_path: Path) -> None:
     init(tmp_path / "thai")
     details = import_(tmp_path / "thai", data=tmp_path / "pool.txt").details
     assert (details["new"], details["refused"]) == (1, 1)
+
+
+def test_a_damaged_database_is_to_be_restored(tmp_path: Path) -> None:
+    init(tmp_path / "thai")
+    (tmp_path / "thai" / "attar.db").write_text("hello", encoding="utf-8")
+    with pytest.raises(ConfigError, match=r"cannot be opened .*; restore it from a backup"):
+        status(tmp_path / "thai")

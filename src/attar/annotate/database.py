@@ -17,6 +17,7 @@ BUSY_MS = 5000
 #: options of a transaction: whether it writes, and whether it waits for the disk
 WRITES, DURABLE = "attar_write", "attar_durable"
 _LOCK = text("SELECT pg_advisory_xact_lock(:key)")
+_CHECK = "check that it exists and that you may read and write it"
 
 
 def sqlite_url(folder: Path) -> str:
@@ -111,7 +112,6 @@ def one_at_a_time(session: Session, *, key: int) -> None:
 def cannot_open(where: object, error: DBAPIError) -> ConfigError:
     """Why a database cannot be opened, in one sentence."""
     reason = str(error.orig).strip().split("\n")[0].rstrip(".")
-    return ConfigError(
-        f"the database {str(where)!r} cannot be opened ({reason}); check that it exists and that "
-        "you may read and write it"
-    )
+    damaged = "malformed" in reason or "not a database" in reason  # in the words of SQLite
+    advice = "restore it from a backup" if damaged else _CHECK
+    return ConfigError(f"the database {str(where)!r} cannot be opened ({reason}); {advice}")
