@@ -420,7 +420,7 @@ MISTAKES = {
     "advice from another space": ("recommend --studies {root}/foreign.jsonl", "search space"),
     "no advice": ("recommend --count 0", "count must be 1 or more; found 0"),
     "advice for another start": ("recommend --student-init random", "add a study of such students"),
-    "advice in a taken folder": ("recommend -o {root}/taken", "new or empty output folder"),
+    "advice in a taken folder": ("recommend -o {root}/taken", "new or empty folder"),
     "advice on no data": ("recommend --data {root}/none.csv", r"none\.csv"),
 }
 
