@@ -80,7 +80,7 @@ class Editor(browsing.Visit):
         return self
 
     def ready(self) -> None:
-        self.until("!document.querySelector('#work').hidden")
+        self.until("document.querySelector('#work')?.hidden === false")  # once it is parsed
 
     @property
     def words(self) -> list[str]:

@@ -389,7 +389,14 @@ def acknowledge(project: Project, *, annotator: str, guideline: str) -> None:
 
 
 def _log(
-    session: Session, name: str, *, note: str, author: str, now: float, before: str = "", after=""
+    session: Session,
+    name: str,
+    *,
+    note: str,
+    author: str,
+    now: float,
+    before: str = "",
+    after: str = "",
 ) -> None:
     """Write what happened to an account into the log."""
     event = Event(kind=ACCOUNT, scope=name, before=before, after=after, note=note, author=author)

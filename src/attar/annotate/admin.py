@@ -183,6 +183,7 @@ def router(project: Project) -> APIRouter:
     )
     def export_labels(
         visitor: Admin,
+        *,
         format: Annotated[str, Query(max_length=40)] = "jsonl",
         arm: Annotated[str | None, Query(max_length=64)] = None,
         guideline: Annotated[str | None, Query(max_length=40, pattern=NO_NUL)] = None,
@@ -200,6 +201,7 @@ def router(project: Project) -> APIRouter:
     async def add_texts(
         request: Request,
         visitor: Admin,
+        *,
         name: Annotated[str, Query(max_length=200)] = "upload",
         format: Annotated[str | None, Query(max_length=40)] = None,
         snapshot: Annotated[str | None, Query(max_length=100, pattern=NO_NUL)] = None,

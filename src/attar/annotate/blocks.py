@@ -129,7 +129,7 @@ def new_block(session: Session, state: State, *, annotator: str, now: float) -> 
     size = settings.per_arm * len(arms)
     chosen: list[str] = []
 
-    def take(wanted: Select[int, str], kinds: Sequence[str], count: int, arm: str = "") -> None:
+    def take(wanted: Select[int, str], kinds: Sequence[str], *, count: int, arm: str = "") -> None:
         rows = list[tuple[int, str]]()
         for kind in kinds:  # one at a time, so that an index gives the order
             which = {"me": annotator, "kind": kind, "arm": arm, "most": count, "chosen": chosen}
@@ -137,11 +137,11 @@ def new_block(session: Session, state: State, *, annotator: str, now: float) -> 
         chosen.extend(name for _, name in sorted(rows)[:count])
 
     for arm in arms:
-        take(_OF_ARM, ("arm", "overlap"), settings.per_arm, arm)
-    take(_FREE, ("evaluation",), math.ceil(settings.evaluation_share * size))
-    take(_FREE, ("relabel",), math.ceil(settings.relabel_share * size))
+        take(_OF_ARM, ("arm", "overlap"), count=settings.per_arm, arm=arm)
+    take(_FREE, ("evaluation",), count=math.ceil(settings.evaluation_share * size))
+    take(_FREE, ("relabel",), count=math.ceil(settings.relabel_share * size))
     # those that somebody else has begun
-    take(_BEGUN, ("overlap",), math.ceil(settings.overlap_share * size))
+    take(_BEGUN, ("overlap",), count=math.ceil(settings.overlap_share * size))
     if chosen:
         controls = math.ceil(settings.control_share * size)
         chosen += _controls(session, state, annotator=annotator, count=controls, now=now)

@@ -301,13 +301,13 @@ def _run(project: Project, job: int, *, on_step: Callable[[str], None]) -> None:
         raise
     except AttarError as error:
         logger.warning("job %d failed: %s", job, error)
-        _note_failure(project, job, str(error))
+        _note_failure(project, job, error=str(error))
     except Exception as error:
         logger.exception("job %d failed", job)
-        _note_failure(project, job, f"{type(error).__name__}: {error}"[:2000])
+        _note_failure(project, job, error=f"{type(error).__name__}: {error}"[:2000])
 
 
-def _note_failure(project: Project, job: int, error: str) -> None:
+def _note_failure(project: Project, job: int, *, error: str) -> None:
     """Keep why a job failed; one whose results are in force by then stays done."""
     with project.write() as session:
         row = session.get_one(Job, job)

@@ -202,14 +202,14 @@ def _line(
     spans = [span for span in given if span[2] in labels]
     lost = len(given) - len(spans)
     values = {(start, end): value for start, end, value in spans_in(row.meta, "corrections")}
-    line = _compose(text, row.cuts, spans, values)
+    line = _compose(text, row.cuts, spans=spans, values=values)
     if "|" not in text and "<" not in line:
         options.report.note(_LOST, where=where, count=lost)
         return line
     back = _parse(line.removeprefix("|"), labels)
     if back.spans != sorted(map(list, spans), key=_outer_first) or back.noted:
         lost = len(given)
-        line = _compose(text, row.cuts, [], {})
+        line = _compose(text, row.cuts, spans=[], values={})
         back = _parse(line.removeprefix("|"), labels)
     options.report.note(_LOST, where=where, count=lost)
     if back.text != text or back.cuts != row.cuts:
@@ -224,6 +224,7 @@ def _line(
 def _compose(
     text: str,
     cuts: tuple[int, ...],
+    *,
     spans: list[list[Any]],
     values: dict[tuple[int, int], str],
 ) -> str:

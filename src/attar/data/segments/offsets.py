@@ -65,7 +65,7 @@ class Counting:
         as_points = [span for span in spans if _fits(span, text)]
         if max(text, default="") <= "\uffff":  # both are the same
             if len(as_points) < len(spans):
-                raise _misfit(spans, text, "code points", where)
+                raise _misfit(spans, text, counted="code points", where=where)
             return list(spans)
         by_unit = {unit: point for point, unit in enumerate(_edges(text))}
         moved = [
@@ -94,7 +94,7 @@ class Counting:
             if self._offsets in ("auto", unit) and len(fit[unit]) == len(spans)
         ]
         if not possible:
-            raise _misfit(spans, text, _NAMES[self._offsets], where)
+            raise _misfit(spans, text, counted=_NAMES[self._offsets], where=where)
         if len(possible) == 2 and fit["codepoint"] != fit["utf16"]:
             possible = [unit for unit in possible if _tiles(fit[unit], text)] or possible
             if len(possible) == 2:
@@ -132,7 +132,7 @@ def _tiles(spans: list[Span], text: str) -> bool:
     return found[1] == 0
 
 
-def _misfit(spans: Sequence[Span], text: str, counted: str, where: str) -> DataError:
+def _misfit(spans: Sequence[Span], text: str, *, counted: str, where: str) -> DataError:
     bad = next((span for span in spans if not _fits(span, text)), spans[0])
     covered = "" if bad.covered is None else f" for {bad.covered[:40]!r}"
     return DataError(

@@ -261,7 +261,11 @@ def samples(study: Study) -> dict[str, list[Segmented]]:
     found = {}
     for arm in study.config.arms:
         wanted = asked(study, arm).items()
-        rows = [_row(study, uid, said[uid], positions) for uid, positions in wanted if uid in said]
+        rows = [
+            _row(study, uid, found=said[uid], positions=positions)
+            for uid, positions in wanted
+            if uid in said
+        ]
         found[arm] = [row for row in rows if row is not None]
     everything = dict.fromkeys(pick.uid for pick in study.picks)
     found[UNION] = [
@@ -336,7 +340,7 @@ def _for_seed(study: Study, config: DrawConfig) -> DrawConfig:
 
 
 def _row(
-    study: Study, uid: str, found: Resolved, positions: frozenset[int] | None
+    study: Study, uid: str, *, found: Resolved, positions: frozenset[int] | None
 ) -> Segmented | None:
     """What an arm learns from a sentence; None: nothing yet."""
     text, meta = study.sentences[uid].text, _meta(study, uid, found=found)

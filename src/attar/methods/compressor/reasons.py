@@ -81,14 +81,16 @@ def _reason(goal: Goal, shape: EncoderShape, *, scores: Array, at: int) -> str:
         unit, suffix = milliseconds, " a text"
     score = float(scores[at]) if more else -float(scores[at])
     place = best if at == 0 else f"number {at + 1} by {by}"
-    if at > 0:
-        gap = f"{unit(float(scores[0] - scores[at]))} {'less' if more else 'more'} than the first"
-        gap = gap if scores[at] != scores[0] else "as much as the first, but of fewer bytes"
-    elif len(scores) > 1:
-        gap = f"{unit(float(scores[0] - scores[1]))} {'more' if more else 'less'} than the next"
-        gap = gap if scores[1] != scores[0] else "as much as the next, which takes fewer bytes"
-    else:
+    other = at or 1  # what the first is compared with is the next; any other, the first
+    if len(scores) == 1:
         gap = "and no other is left"
+    elif scores[other] == scores[0]:
+        gap = "as much as the " + ("first, but of fewer bytes" if at else "next, of fewer bytes")
+    else:
+        sign = "less" if more == (at > 0) else "more"
+        gap = (
+            f"{unit(float(scores[0] - scores[other]))} {sign} than the {'first' if at else 'next'}"
+        )
     return f"{place} {within}: {unit(score)}{suffix}, {gap}"
 
 
