@@ -10,16 +10,17 @@ from typing import Any
 
 import pytest
 from sqlalchemy import select
+from sqlalchemy.orm import Session
 
 from annotating import Clock, Maker, answer_to, ask_all, filled, log_of
-from attar.annotate import answers, queue
+from attar.annotate import acts, answers, queue
 from attar.annotate.accounts import acknowledge, add_user
 from attar.annotate.checks import examine, problems
 from attar.annotate.events import change_guideline
 from attar.annotate.loading import load_study
 from attar.annotate.policies import ask_reviewers
 from attar.annotate.queue import Assignment
-from attar.annotate.refusals import Conflict, Forbidden, GuidelineChanged, Unknown
+from attar.annotate.refusals import Busy, Conflict, Forbidden, GuidelineChanged, Unknown
 from attar.annotate.settings import AnnotateConfig
 from attar.annotate.store import Project, state_of
 from attar.annotate.tables import Adjudication, Draft, Task
@@ -197,6 +198,41 @@ def test_skips_and_flags(make: Maker) -> None:
     answers.submit(project, annotator="rae", answer=answer_to(given(project, "rae")))
     with project.read() as session:
         assert [(t.state, t.live) for t in session.scalars(select(Task))] == [("done", 1)]
+
+
+def test_any_reviewer_may_settle_what_was_asked_of_one_and_flagged(make: Maker) -> None:
+    project = filled(make(PLAIN), 1, users=("ann", "bob"))
+    ask_all(project, only_for="ann")
+    task = given(project)
+    add_user(project, name="rae", role="reviewer")
+    assert queue.next_task(project, annotator="rae") is None
+    answers.flag(project, annotator="ann", task=task.task, id=str(uuid.uuid4()), note="cut off")
+    assert queue.next_task(project, annotator="bob") is None
+    answers.submit(project, annotator="rae", answer=answer_to(given(project, "rae")))
+    assert not list(problems(examine(project)))
+
+
+def test_no_answer_is_numbered_after_a_guideline_that_it_does_not_follow(
+    make: Maker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project = filled(make(PLAIN), 1)
+    if project.sqlite:
+        pytest.skip("SQLite has one writer at a time")
+    ask_all(project)
+    answer = answer_to(given(project))
+    number = acts.next_sequence
+
+    def meanwhile(session: Session) -> int:
+        revision = state_of(session).revision
+        change_guideline(project, version="g2", text="", expected=revision)
+        return number(session)
+
+    monkeypatch.setattr(acts, "next_sequence", meanwhile)
+    with pytest.raises(Busy, match="send it again"):
+        answers.submit(project, annotator="ann", answer=answer)
+    assert not log_of(project)
+    with pytest.raises(GuidelineChanged, match="from g1 to g2"):
+        answers.submit(project, annotator="ann", answer=answer)
 
 
 def test_positions_that_were_asked_need_a_decision(make: Maker) -> None:

@@ -21,8 +21,7 @@ from attar.annotate.accounts import add_user
 from attar.annotate.acts import text_digest
 from attar.annotate.drafts import new_draft
 from attar.annotate.drawing import draw, model_paths, refill
-from attar.annotate.event import set_strategy
-from attar.annotate.events import change_guideline, events_of
+from attar.annotate.events import change_guideline, events_of, set_strategy
 from attar.annotate.loading import load_study
 from attar.annotate.overview import overview
 from attar.annotate.refusals import Busy
@@ -100,7 +99,8 @@ def test_a_damaged_model_stops_nobody(make: Maker, strategy: str) -> None:
     unit = "decisions" if strategy == "boundaries" else "characters"
     draw_so = {**QUICK.draw, "unit": unit, "budget": 20}
     project = begun(make, replace(QUICK, draw=draw_so))
-    set_strategy(project, strategy)
+    with project.write() as session:
+        set_strategy(session, strategy)
     jobs.ask_for(project)
     jobs.work(project, once=True)
     with project.read() as session:

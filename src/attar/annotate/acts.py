@@ -17,10 +17,10 @@ from sqlalchemy.orm import Session
 from attar.annotate.drafts import change_draft, draft_of, end_draft
 from attar.annotate.leases import Held, Person, end_lease, held, person_of
 from attar.annotate.queue import check_answer
-from attar.annotate.refusals import Conflict, Forbidden, GuidelineChanged, Unknown
+from attar.annotate.refusals import Busy, Conflict, Forbidden, GuidelineChanged, Unknown
 from attar.annotate.store import Project, next_sequence, state_of
-from attar.annotate.tables import Annotation, Guideline, table
-from attar.annotate.tasks import REVIEWERS, settle
+from attar.annotate.tables import Annotation, Guideline, ProjectRow, table
+from attar.annotate.tasks import FLAGGED, REVIEWERS, settle
 from attar.errors import AttarError, DataError
 
 
@@ -47,6 +47,7 @@ _KNOWN = select(_ACTS.c.id, _ACTS.c.task, _ACTS.c.seq, _ACTS.c.status, _ACTS.c.d
 _GUIDELINE = select(table(Guideline).c.text).where(
     table(Guideline).c.version == bindparam("version")
 )
+_IN_FORCE = select(table(ProjectRow).c.guideline)
 _INSERT = insert(_ACTS)
 
 
@@ -101,9 +102,9 @@ def _accept(session: Session, act: Act, *, now: float) -> Receipt | AttarError:
     if task is None:
         raise Unknown(f"there is no task {act.task!r}; ask for the next one")
     state, person = state_of(session), person_of(session, act.annotator)
-    if task.only_for not in (None, act.annotator) or (
-        task.kind == "adjudicate" and person.role not in REVIEWERS
-    ):
+    reviewer = person.role in REVIEWERS
+    mine = task.only_for in (None, act.annotator) or (reviewer and task.state == FLAGGED)
+    if not mine or (task.kind == "adjudicate" and not reviewer):
         raise Forbidden("this task is for somebody else; ask for the next one")
     if act.text_sha is not None and act.text_sha != text_digest(task.text):
         return Conflict(
@@ -132,6 +133,9 @@ def _accept(session: Session, act: Act, *, now: float) -> Receipt | AttarError:
         prefill=draft.prefill,
         prefill_model=draft.prefill_model,
     )
+    # the number is given under a lock that a change of the guideline needs, too
+    if session.scalar(_IN_FORCE) != state.guideline:
+        raise Busy("the guideline was changed at this moment; nothing was saved: send it again")
     end_lease(session, task.id, annotator=act.annotator, now=now)
     end_draft(session, task.id, annotator=act.annotator)
     settle(session, task.id)

@@ -1,21 +1,22 @@
 """Backups and upgrades.
 
-A backup is one file: a consistent copy of the SQLite database, taken while people work, and the
-models in force. A project on PostgreSQL is backed up with the tools of that database.
+A backup is one file: a consistent copy of the SQLite database, taken while people work, the models
+and the word lists. A project on PostgreSQL is backed up with the tools of that database.
 """
 
 import shutil
 import sqlite3
 import tempfile
-import time
 import zipfile
 from contextlib import closing
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 
 from attar.annotate.migrations import head, known, revision_of, upgrade_schema
 from attar.annotate.store import DATABASE_FILE, PROJECT_FILE, Project, connect
 from attar.annotate.tasks import replay
+from attar.annotate.wordlists import WORD_LISTS
 from attar.artefacts import (
     disk_is_full,
     expanded,
@@ -54,13 +55,14 @@ def back_up(project: Project, *, output: str | Path | None = None) -> Path:
     if not project.sqlite:
         raise ConfigError(
             "a project on PostgreSQL is backed up with pg_dump; copy the folder of the project, "
-            "which holds the models, beside it"
+            "which holds models and word lists, beside it"
         )
-    stamp = time.strftime("%Y%m%d-%H%M%S", time.gmtime(project.clock()))
+    stamp = datetime.fromtimestamp(project.clock(), UTC).strftime("%Y%m%d-%H%M%S-%f")
     final = expanded(output or project.folder / "backups" / f"{stamp}.zip")
     require_new_file(final)
     database = project.folder / DATABASE_FILE
-    files = [file for file in sorted(project.models.rglob("*")) if file.is_file()]
+    folders = (project.models, project.folder / WORD_LISTS)
+    files = [f for folder in folders for f in sorted(folder.rglob("*")) if f.is_file()]
     size = database.stat().st_size + sum(file.stat().st_size for file in files)
     require_space(final.parent, needed=2 * size, what="the backup")
     final.parent.mkdir(parents=True, exist_ok=True)

@@ -26,10 +26,12 @@ from attar.annotate.tables import (
     Task,
 )
 from attar.annotate.tasks import CANCELLED, DONE, in_force, standing
+from attar.annotate.wordlists import check_word_list
 from attar.data.segments.cuts import check
-from attar.errors import DataError
+from attar.errors import AttarError, DataError
 from attar.methods.active_segmentation.arms import key, keys, uid
 from attar.methods.active_segmentation.events import epochs
+from attar.methods.active_segmentation.segmenter import Segmenter
 
 #: below this probability the keys of the random arm are called uneven
 _UNLIKELY = 1e-4
@@ -179,15 +181,24 @@ def _leases(session: Session, now: float) -> Finding:
 
 
 def _models(project: Project, session: Session) -> Finding:
-    """The models in force are there, and have scored the corpus."""
-    run = state_of(session).ranking
+    """The models in force and the word list can be read, and the corpus is scored."""
+    state = state_of(session)
+    try:
+        check_word_list(project.folder, state.settings.segmenter.get("dictionary"))
+    except AttarError as error:
+        return Finding("models", False, str(error))
+    run = state.ranking
     if run is None:
         return Finding("models", True, "none trained yet")
     paths = session.scalars(select(ModelRow.path).where(ModelRow.run == run))
-    lost = [path for path in paths if not (project.models / path / "config.json").is_file()]
+    for path in paths:
+        if not (project.models / path).is_dir():
+            return Finding("models", False, f"missing folder: {path}; train again")
+        try:
+            Segmenter.from_pretrained(project.models / path)
+        except AttarError as error:
+            return Finding("models", False, f"{error}; or train again")
     scores = session.scalar(select(func.count()).where(Score.run == run))
-    if lost:
-        return Finding("models", False, f"missing folder: {', '.join(lost)}; train again")
     return Finding("models", bool(scores), f"run {run}, {scores} sentences scored")
 
 

@@ -4,6 +4,7 @@ queue, worker and store as a real one.
 
 import logging
 import secrets
+import tempfile
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -15,7 +16,7 @@ from attar.annotate.answers import Answer
 from attar.annotate.events import change_settings
 from attar.annotate.settings import ARMS, AnnotateConfig
 from attar.annotate.store import Project, create_project, state_of
-from attar.artefacts import expanded
+from attar.artefacts import expanded, new_folder
 from attar.methods.active_segmentation.annotators import Annotator
 from attar.methods.active_segmentation.arms import uid
 from attar.methods.active_segmentation.made_up import make_up
@@ -28,7 +29,6 @@ ABOUT = (
 )
 GUIDELINE = "# Demo\n\nThe text is made up. Words are those of a frequency list.\n"
 ADMIN = "demo"
-WORDS = "words.txt"
 _SENTENCES, _RESERVED, _ROUNDS = 1000, 150, 5
 #: characters of a batch; what else the demo does otherwise than a new project
 _BUDGET = 1500
@@ -65,28 +65,31 @@ def make_demo(
     gold = {uid(row.text): row.cuts for row in made.rows}
     password = secrets.token_urlsafe(9)
     people = [Annotator(name=f"simulated-{number}", flip=0.01) for number in (1, 2, 3)]
-    words = expanded(folder).resolve() / WORDS
-    settings = replace(_SETTINGS, segmenter={"dictionary": str(words)})
-    with create_project(
-        folder, database=database, name=name, guideline=GUIDELINE, settings=settings, seed=seed
-    ) as project:
-        made.save_dictionary(words)
-        corpus.add(project, made.rows, snapshot="made-up")
-        accounts.add_user(project, name=ADMIN, role="admin", password=password)
-        for person in people:
-            accounts.add_user(project, name=person.name)
-        for number in range(_ROUNDS + 1):
-            for arm in ARMS:
-                drawing.draw(project, arm=arm)
-            count = _label(project, people, gold=gold, seed=seed)
-            jobs.ask_for(project, reason="the demo")
-            jobs.work(project, once=True)
-            logger.info("round %d of %d: %d answers", number, _ROUNDS, count)
-        usual = AnnotateConfig()
-        _change(
-            project,
-            replace(settings, low_water=usual.low_water, retrain_after=usual.retrain_after),
-        )
+    final = expanded(folder)
+    with new_folder(final) as unfinished:
+        with tempfile.TemporaryDirectory() as scratch:
+            words = made.save_dictionary(Path(scratch) / "words.txt")
+            project = create_project(
+                unfinished,
+                database=database,
+                name=name or final.resolve().name,
+                guideline=GUIDELINE,
+                settings=replace(_SETTINGS, segmenter={"dictionary": str(words)}),
+                seed=seed,
+            )
+        with project:
+            corpus.add(project, made.rows, snapshot="made-up")
+            accounts.add_user(project, name=ADMIN, role="admin", password=password)
+            for person in people:
+                accounts.add_user(project, name=person.name)
+            for number in range(_ROUNDS + 1):
+                for arm in ARMS:
+                    drawing.draw(project, arm=arm)
+                count = _label(project, people, gold=gold, seed=seed)
+                jobs.ask_for(project, reason="the demo")
+                jobs.work(project, once=True)
+                logger.info("round %d of %d: %d answers", number, _ROUNDS, count)
+            _as_usual(project)
     return password
 
 
@@ -130,7 +133,10 @@ def _label(
     return count
 
 
-def _change(project: Project, settings: AnnotateConfig) -> None:
+def _as_usual(project: Project) -> None:
+    """From now on batches are drawn and models trained when there is need."""
+    usual = AnnotateConfig()
     with project.read() as session:
-        expected = state_of(session).revision
-    change_settings(project, expected=expected, settings=settings)
+        state = state_of(session)
+    settings = replace(state.settings, low_water=usual.low_water, retrain_after=usual.retrain_after)
+    change_settings(project, expected=state.revision, settings=settings)

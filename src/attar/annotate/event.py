@@ -181,13 +181,6 @@ def changed(settings: AnnotateConfig, changes: Mapping[str, Any]) -> AnnotateCon
     return made
 
 
-def set_strategy(project: Project, strategy: str) -> None:
-    """Let the active arm choose so from now on; the random arm stays what it is."""
-    with project.write() as session:
-        row = session.get_one(Arm, ARMS[1])
-        row.settings = {**row.settings, "strategy": strategy}
-
-
 def check_fit(settings: AnnotateConfig, *, strategy: str) -> None:
     """Refuse options that cannot be so, and a segmenter that cannot learn from what the active arm
     asks.
@@ -209,8 +202,7 @@ def _change(project: Project, changes: Mapping[str, Any], event: Event) -> None:
     shared = {name: value for name, value in new.draw.items() if name != "strategy"}
     new = replace(new, draw=shared)
     check_fit(new, strategy=chosen)
-    change_settings(project, expected=state.revision, settings=new, event=event)
-    set_strategy(project, chosen)
+    change_settings(project, expected=state.revision, settings=new, strategy=chosen, event=event)
 
 
 def _remove(project: Project, scope: str, *, author: str, note: str) -> None:

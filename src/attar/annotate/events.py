@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 from types import MappingProxyType
 
@@ -9,9 +10,10 @@ from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
 
 from attar.annotate.refusals import Conflict
-from attar.annotate.settings import AnnotateConfig
+from attar.annotate.settings import ARMS, AnnotateConfig
 from attar.annotate.store import Project, State, bump_revision, state_of
-from attar.annotate.tables import EventRow, Guideline, Job, ProjectRow
+from attar.annotate.tables import Arm, EventRow, Guideline, Job, ProjectRow
+from attar.annotate.wordlists import keep_word_list
 from attar.errors import ConfigError, require
 from attar.methods.active_segmentation.config import SegmenterConfig
 from attar.methods.active_segmentation.effects import EFFECTS
@@ -88,7 +90,12 @@ def events_of(session: Session, *, accounts: bool = False) -> tuple[Event, ...]:
 
 
 def change_settings(
-    project: Project, *, expected: int, settings: AnnotateConfig, event: Event | None = None
+    project: Project,
+    *,
+    expected: int,
+    settings: AnnotateConfig,
+    strategy: str | None = None,
+    event: Event | None = None,
 ) -> State:
     """Replace the settings. Once there are labels, what changes for models, arms or annotators is
     logged.
@@ -97,24 +104,36 @@ def change_settings(
         project: the project.
         expected: revision of the project that the new settings were made from.
         settings: the new ones.
+        strategy: how the active arm chooses from now on; None: as before.
         event: goes into the log in place of what would be noted by itself.
 
     Raises:
         ConfigError: they would tell annotators how a sentence was scored, or the engine for the
             cold start is not installed.
+        DataError: the segmenter's word list cannot be read.
         Conflict: somebody else has changed settings or guideline since.
     """
     settings.require_blind()
     if settings.cold_start is not None:
         load_engine(settings.cold_start)
+    words = keep_word_list(project.folder, settings.segmenter)
+    settings = replace(settings, segmenter=words)
     with project.write() as session:
         before, now = state_of(session), project.clock()
         bump_revision(session, expected=expected)
         session.execute(update(ProjectRow).values(settings=settings.to_json()))
+        if strategy is not None:
+            set_strategy(session, strategy)
         noted = _noted(before.settings, settings) if before.sequence else []
         for one in noted if event is None else [event]:
             add_event(session, one, now=now)
         return state_of(session)
+
+
+def set_strategy(session: Session, strategy: str) -> None:
+    """Let the active arm choose so from now on; the random arm stays what it is."""
+    row = session.get_one(Arm, ARMS[1])
+    row.settings = {**row.settings, "strategy": strategy}
 
 
 def change_guideline(

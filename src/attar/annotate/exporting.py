@@ -6,9 +6,11 @@ annotations.jsonl  every act of every person, as stored
 picks.jsonl        what was drawn, and why
 events.jsonl       the log
 points.jsonl       the learning curves, with the counts and documents that make their intervals
+dictionaries/      word lists of the segmenter's own, if it has any
 """
 
 import json
+import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -23,6 +25,7 @@ from attar.annotate.loading import study_of
 from attar.annotate.points import points_of
 from attar.annotate.store import Project, state_of
 from attar.annotate.tables import Annotation, Guideline, SentenceRow
+from attar.annotate.wordlists import WORD_LISTS, with_word_list
 from attar.artefacts import expanded, new_folder
 from attar.data.segments.cuts import Segmented
 from attar.data.segments.formats import write_segments
@@ -48,6 +51,8 @@ def export_project(project: Project, *, output: str | Path) -> Path:
     """
     with new_folder(output) as unfinished, project.read() as session:
         _write_all(session, unfinished)
+        if (kept := project.folder / WORD_LISTS).is_dir():
+            shutil.copytree(kept, unfinished / WORD_LISTS)
     return expanded(output)
 
 
@@ -95,7 +100,7 @@ def read_export(folder: str | Path) -> tuple[Study, list[Point]]:
         raise DataError(
             f"the export in {str(place)!r} lacks something or is damaged ({error!r}); export again"
         ) from None
-    return study, points
+    return with_word_list(study, place), points
 
 
 def labelled(

@@ -10,8 +10,8 @@ from sqlalchemy import select
 from attar.annotate import corpus
 from attar.annotate.accounts import check_name
 from attar.annotate.drawing import model_paths
-from attar.annotate.event import check_fit, read_text, set_strategy
-from attar.annotate.events import events_of
+from attar.annotate.event import check_fit, read_text
+from attar.annotate.events import events_of, set_strategy
 from attar.annotate.overview import overview
 from attar.annotate.policies import import_answers
 from attar.annotate.records import recorded
@@ -19,10 +19,8 @@ from attar.annotate.results import curve
 from attar.annotate.settings import AnnotateConfig
 from attar.annotate.store import create_project, open_project
 from attar.annotate.tables import Snapshot
-from attar.artefacts import expanded
 from attar.data.segments.streams import Offsets
 from attar.methods.active_segmentation.config import SegmenterConfig
-from attar.methods.active_segmentation.dictionary import PYTHAINLP, load_dictionary
 from attar.methods.active_segmentation.drawing import DrawConfig
 from attar.methods.active_segmentation.engines import load_engine
 from attar.methods.active_segmentation.events import Event
@@ -71,11 +69,6 @@ def init(
         draw={**draw, **config.draw},
         segmenter={**_told(segmenter), **config.segmenter},
     )
-    words = SegmenterConfig(**stored.segmenter).dictionary
-    if words not in (None, PYTHAINLP):
-        load_dictionary(words)  # says now what cannot be read
-        found = str(expanded(words).resolve())  # from wherever it is trained
-        stored = replace(stored, segmenter={**stored.segmenter, "dictionary": found})
     stored.require_blind()
     check_fit(stored, strategy=drawing.strategy)
     with recorded("init", project=project, demo=demo, name=name, seed=seed) as run:
@@ -96,7 +89,8 @@ def init(
             project, database=database, name=name, guideline=text, settings=stored, seed=seed
         ) as opened:
             if strategy:
-                set_strategy(opened, str(strategy))
+                with opened.write() as session:
+                    set_strategy(session, str(strategy))
     return run
 
 

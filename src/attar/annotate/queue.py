@@ -87,32 +87,38 @@ _ME, _NOW = bindparam("me"), bindparam("now")
 
 def _free(wanted: Select[str]) -> Select[str]:
     """The first tasks of a query that a person may take; those that others are at are passed
-    over."""
+    over. What somebody flagged is for any reviewer."""
     others = at_work(_TASKS.c.id, besides=_ME, now=_NOW)
-    return (
-        wanted.where(
-            ~answered(_TASKS.c.id, by=_ME),
-            (_TASKS.c.only_for.is_(None)) | (_TASKS.c.only_for == _ME),
-            _TASKS.c.live + others < _TASKS.c.needed,
-        )
-        .limit(_AHEAD)
-        .with_for_update(of=_TASKS, skip_locked=True, key_share=True)
-    )
+    mine = _TASKS.c.only_for.is_(None) | (_TASKS.c.only_for == _ME)
+    return wanted.where(
+        ~answered(_TASKS.c.id, by=_ME),
+        mine | (_TASKS.c.state == FLAGGED),
+        _TASKS.c.live + others < _TASKS.c.needed,
+    ).limit(_AHEAD)
 
 
-_OF_BLOCKS = _free(
+def _at_once(wanted: Select[str]) -> Select[str]:
+    """The same without those that another transaction holds at this moment."""
+    return wanted.with_for_update(of=_TASKS, skip_locked=True, key_share=True)
+
+
+_LEFT_OF_BLOCKS = _free(
     select(_TASKS.c.id)
     .join(_ITEMS, _ITEMS.c.task == _TASKS.c.id)
     .join(_BLOCKS, _BLOCKS.c.id == _ITEMS.c.block)
     .where(_BLOCKS.c.annotator == _ME, _BLOCKS.c.open, _TASKS.c.state == OPEN)
     .order_by(_BLOCKS.c.id, _ITEMS.c.position)
 )
-_OF_REVIEWERS = _free(
-    select(_TASKS.c.id)
-    .where(
-        ((_TASKS.c.kind == "adjudicate") & (_TASKS.c.state == OPEN)) | (_TASKS.c.state == FLAGGED)
+_OF_BLOCKS = _at_once(_LEFT_OF_BLOCKS)
+_OF_REVIEWERS = _at_once(
+    _free(
+        select(_TASKS.c.id)
+        .where(
+            ((_TASKS.c.kind == "adjudicate") & (_TASKS.c.state == OPEN))
+            | (_TASKS.c.state == FLAGGED)
+        )
+        .order_by(_TASKS.c.order, _TASKS.c.id)
     )
-    .order_by(_TASKS.c.order, _TASKS.c.id)
 )
 _CLOSE = update(_BLOCKS).where(_BLOCKS.c.annotator == _ME, _BLOCKS.c.open).values(open=False)
 
@@ -133,6 +139,8 @@ def next_task(project: Project, *, annotator: str) -> Assignment | None:
         if state.paused:
             return None
         held = _at_work(session, person, now=now) or _waiting(session, person, now=now)
+        # a block ends when nothing is left of it, not when others hold the rest for a moment
+        held = held or _first(session, _LEFT_OF_BLOCKS, person=person, now=now)
         if held is None:
             session.execute(_CLOSE, {"me": annotator})
             if new_block(session, state, annotator=annotator, now=now):

@@ -1,16 +1,16 @@
 """A project: a folder, and the database that holds what people did.
 
 The folder holds `project.yaml` (which database), `attar.db` unless that is a PostgreSQL server,
-`models/`, `exports/` and `backups/`. SQLite takes one writer at a time: every write is one short
-transaction that begins with `BEGIN IMMEDIATE`, so two writers wait for each other instead of
-failing half-way. PostgreSQL locks rows.
+`models/`, `exports/`, `backups/` and, where the segmenter has words of its own, `dictionaries/`.
+SQLite takes one writer at a time: every write is one short transaction that begins with `BEGIN
+IMMEDIATE`, so two writers wait for each other instead of failing half-way. PostgreSQL locks rows.
 """
 
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +34,7 @@ from attar.annotate.migrations import head, known, revision_of, upgrade_schema
 from attar.annotate.refusals import Busy, Conflict
 from attar.annotate.settings import ARMS, AnnotateConfig
 from attar.annotate.tables import Arm, Guideline, ProjectRow, table
+from attar.annotate.wordlists import keep_word_list
 from attar.artefacts import expanded, new_folder
 from attar.errors import CompatibilityError, ConfigError, DataError
 
@@ -205,6 +206,7 @@ def create_project(
 
     Raises:
         ConfigError: the folder or the database holds something, or cannot be used.
+        DataError: the segmenter's word list cannot be read.
     """
     final, url = expanded(folder), checked_url(database)
     with new_folder(final) as unfinished:
@@ -212,10 +214,17 @@ def create_project(
             (unfinished / part).mkdir()
         about = {"format": FORMAT, "database": shown_url(url) if url else DATABASE_FILE}
         (unfinished / PROJECT_FILE).write_text(yaml.safe_dump(about), encoding="utf-8")
+        settings = settings or AnnotateConfig()
+        words = keep_word_list(unfinished, settings.segmenter)
         project = Project(unfinished, engine_of(url or sqlite_url(unfinished)))
         try:
-            name = name or final.name or final.resolve().name
-            _fill(project, name=name, text=guideline, settings=settings, seed=seed)
+            _fill(
+                project,
+                name=name or final.name or final.resolve().name,
+                text=guideline,
+                settings=replace(settings, segmenter=words),
+                seed=seed,
+            )
         finally:
             project.close()
     return open_project(final, database=database)
@@ -324,9 +333,7 @@ def bump_revision(session: Session, *, expected: int) -> None:
         )
 
 
-def _fill(
-    project: Project, *, name: str, text: str, settings: AnnotateConfig | None, seed: int
-) -> None:
+def _fill(project: Project, *, name: str, text: str, settings: AnnotateConfig, seed: int) -> None:
     try:
         if inspect(project.engine).get_table_names():
             raise ConfigError(
@@ -347,7 +354,7 @@ def _fill(
                 id=1,
                 name=name,
                 seed=seed,
-                settings=(settings or AnnotateConfig()).to_json(),
+                settings=settings.to_json(),
                 revision=1,
                 guideline="g1",
                 sequence=0,

@@ -17,6 +17,7 @@ from attar.annotate.points import add_points
 from attar.annotate.policies import ask_reviewers
 from attar.annotate.store import Project, state_of
 from attar.annotate.tables import Job, ModelRow, ProjectRow, Score, User
+from attar.annotate.wordlists import with_word_list
 from attar.errors import DataError
 from attar.methods.active_segmentation.drawing import score_pool
 from attar.methods.active_segmentation.fingerprints import Fingerprint, detect
@@ -47,7 +48,7 @@ def train_models(project: Project, run: int, *, step: Callable[[str], None]) -> 
     with project.read() as session:
         state = state_of(session)
         sequence = session.get_one(Job, run).sequence
-        study = study_of(session, upto=sequence)
+        study = with_word_list(study_of(session, upto=sequence), project.folder)
         now_text = guideline_text(session, state.guideline)
         people = session.scalars(select(User.name).where(User.active, User.role == "annotator"))
         annotators = tuple(people)
@@ -83,7 +84,8 @@ def score_history(project: Project, run: int, *, step: Callable[[str], None]) ->
     """All batches so far, scored under the guideline and on the evaluation set of today."""
     step("snapshot")
     with project.read() as session:
-        study = study_of(session, upto=session.get_one(Job, run).sequence)
+        upto = session.get_one(Job, run).sequence
+        study = with_word_list(study_of(session, upto=upto), project.folder)
         refits = state_of(session).settings.refits
     test = test_set(study)
     if not test:
@@ -183,7 +185,7 @@ def _fingerprint(
 ) -> Fingerprint:
     dictionary = next(iter(models.values())).dictionary
     return Fingerprint.of(
-        features=asdict(study.config.segmenter),
+        features=asdict(study.config.segmenter) | {"dictionary": None},
         guideline=guideline,
         corpus=study.sentences,
         annotators=annotators,

@@ -1,0 +1,129 @@
+"""A segmenter's own words belong to the project: it trains wherever its folder is."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from annotating import annotate, filled
+from attar.annotate import event, jobs
+from attar.annotate.backups import back_up, restore
+from attar.annotate.checks import Finding, examine, problems
+from attar.annotate.drawing import model_paths, refill
+from attar.annotate.events import events_of
+from attar.annotate.exporting import export_project, read_export
+from attar.annotate.settings import AnnotateConfig
+from attar.annotate.store import Project, create_project, open_project, state_of
+from attar.errors import DataError
+from attar.methods.active_segmentation.measuring import history
+from attar.methods.active_segmentation.segmenter import Segmenter
+from attar.methods.active_segmentation.study import test_set as labelled_reserve
+
+pytest.importorskip("ahocorasick")
+
+SETTINGS = AnnotateConfig(
+    reserve_fraction=0.1,
+    reserve_minimum=0,
+    seed_sentences=4,
+    per_arm=4,
+    retrain_after=0,
+    low_water=4,
+    draw={"budget": 60, "near_duplicates": None},
+    segmenter={"iterations": 2, "hash_bits": 10},
+)
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A labelled and trained project, whose word list is gone from where it came from."""
+    monkeypatch.chdir(tmp_path)
+    Path("words.txt").write_text("กามา\n โตปู\nกามา\n", encoding="utf-8-sig")
+    given = replace(SETTINGS, segmenter={**SETTINGS.segmenter, "dictionary": "words.txt"})
+    with create_project("one", settings=given) as project:
+        Path("words.txt").unlink()
+        filled(project, 40)
+        refill(project)
+        annotate(project, "ann", 12)
+        assert train(project) == ("กามา", "โตปู")
+    return tmp_path / "one"
+
+
+def train(project: Project) -> tuple[str, ...]:
+    """Trains, and gives the words that the model knows."""
+    jobs.ask_for(project)
+    jobs.work(project, once=True)
+    job = jobs.jobs(project)[0]
+    assert (job.state, job.error) == ("done", "")
+    with project.read() as session:
+        path = model_paths(session)["random"][1]
+    model = Segmenter.from_pretrained(project.models / path)
+    assert model.dictionary
+    return model.dictionary.words
+
+
+def found(project: Project) -> list[Finding]:
+    return list(problems(examine(project)))
+
+
+def test_a_project_that_moved_trains(folder: Path) -> None:
+    with open_project(folder) as project:
+        file = back_up(project, output=folder.with_name("copy.zip"))
+    folder.rename(folder.with_name("two"))
+    for place in (folder.with_name("two"), restore(file, folder.with_name("three"))):
+        with open_project(place) as project:
+            assert train(project) == ("กามา", "โตปู")
+            assert not found(project)
+            with project.read() as session:  # neither the move nor the training changed anything
+                assert not [e for e in events_of(session) if e.kind == "features.change"]
+
+
+def test_an_export_trains_from_its_files_alone(folder: Path) -> None:
+    with open_project(folder) as project:
+        export_project(project, output=folder.with_name("out"))
+    folder.rename(folder.with_name("gone"))
+    study, points = read_export(folder.with_name("out"))
+    again = history(study, test=labelled_reserve(study))
+    last = {point.arm: point.scores for point in points}
+    assert {point.arm: point.scores for point in again if point.arm != "union"} == {
+        arm: scores for arm, scores in last.items() if arm != "union"
+    }
+
+
+def test_other_words_take_their_place(folder: Path) -> None:
+    Path("more.txt").write_text("นีโต\n", encoding="utf-8")
+    with pytest.raises(DataError, match=r"cannot read the dictionary 'typo\.txt'"):
+        event.add(folder, kind="hyper.change", change={"dictionary": "typo.txt"})
+    event.add(folder, kind="hyper.change", change={"dictionary": "more.txt"})
+    event.add(folder, kind="hyper.change", change={"iterations": 3})
+    with open_project(folder) as project:
+        assert train(project) == ("นีโต",)
+        with project.read() as session:
+            assert state_of(session).settings.segmenter["iterations"] == 3
+    assert len(list((folder / "dictionaries").iterdir())) == 2  # the log still has the first
+
+
+@pytest.mark.parametrize("damage", ["words", "no words", "weights", "no model"])
+def test_the_doctor_reads_words_and_models(folder: Path, damage: str) -> None:
+    with open_project(folder) as project:
+        assert not found(project)
+        (words,) = (folder / "dictionaries").iterdir()
+        with project.read() as session:
+            model = project.models / model_paths(session)["active"][1]
+        if damage == "words":
+            words.write_text("ไป\n", encoding="utf-8")
+        elif damage == "no words":
+            words.unlink()
+        elif damage == "weights":
+            file = model / "model.safetensors"
+            file.write_bytes(file.read_bytes()[:-9])
+        else:
+            model.rename(folder / "elsewhere")
+        (one,) = found(project)
+    assert one.check == "models"
+    expected = {
+        "words": "is not what it was; restore it",
+        "no words": f"cannot read the dictionary '{words}'",
+        "weights": "cannot be read",
+        "no model": "missing folder",
+    }
+    assert expected[damage] in one.text
