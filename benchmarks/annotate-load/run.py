@@ -28,7 +28,7 @@ from common import finish, parse
 from service import Service, running
 
 import postgres
-from attar.annotate import accounts, corpus, drawing
+from attar.annotate import accounts, corpus, drawing, tokens
 from attar.annotate.settings import ARMS, AnnotateConfig
 from attar.annotate.store import Project, create_project
 from attar.methods.active_segmentation.made_up import make_up
@@ -154,7 +154,7 @@ def project(
         for name in names:  # one of them decides where two people differ
             role = "reviewer" if name == names[0] else "annotator"
             accounts.add_user(opened, name=name, role=role)
-        tokens = {name: accounts.create_token(opened, user=name) for name in names}
+        tokens = {name: tokens.create_token(opened, user=name) for name in names}
         for arm in ARMS:
             drawing.draw(opened, arm=arm)
         yield opened, {row.text: row.cuts for row in made.rows}, tokens

@@ -14,7 +14,7 @@ from sqlalchemy.engine import make_url
 
 import postgres
 from annotating import Clock, Maker
-from attar.annotate import accounts
+from attar.annotate import hashing
 from attar.annotate.settings import AnnotateConfig
 from attar.annotate.store import Project, create_project, open_project
 from attar.annotate.tables import ProjectRow
@@ -25,7 +25,7 @@ def quick_hashes() -> Iterator[None]:
     """Passwords are hashed with as little work as argon2 allows."""
     quick = PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(accounts, "_hasher", lambda: quick)
+        patch.setattr(hashing, "hasher", lambda: quick)
         yield
 
 

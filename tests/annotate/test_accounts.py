@@ -8,7 +8,7 @@ import pytest
 from sqlalchemy import select
 
 from annotating import Clock, Maker
-from attar.annotate import accounts
+from attar.annotate import accounts, hashing, logins, tokens
 from attar.annotate.events import events_of, log_event
 from attar.annotate.refusals import Conflict, Throttled, Unauthenticated, Unknown
 from attar.annotate.tables import Base
@@ -22,36 +22,36 @@ def test_a_login_and_its_end(make: Maker) -> None:
     clock = Clock()
     project = make(clock=clock)
     accounts.add_user(project, name="ann", role="admin", password=PASSWORD)
-    login = accounts.log_in(project, name="ann", password=PASSWORD)
-    again = accounts.session_of(project, secret=login.secret)
+    login = logins.log_in(project, name="ann", password=PASSWORD)
+    again = logins.session_of(project, secret=login.secret)
     assert (again.account.role, again.csrf) == ("admin", login.csrf)
-    accounts.log_out(project, secret=login.secret)
-    accounts.log_out(project, secret=login.secret)
+    logins.log_out(project, secret=login.secret)
+    logins.log_out(project, secret=login.secret)
     with pytest.raises(Unauthenticated, match="log in again"):
-        accounts.session_of(project, secret=login.secret)
-    login = accounts.log_in(project, name="ann", password=PASSWORD)
-    clock.now += accounts.SESSION_SECONDS
+        logins.session_of(project, secret=login.secret)
+    login = logins.log_in(project, name="ann", password=PASSWORD)
+    clock.now += logins.SESSION_SECONDS
     with pytest.raises(Unauthenticated):
-        accounts.session_of(project, secret=login.secret)
-    login = accounts.log_in(project, name="ann", password=PASSWORD)
+        logins.session_of(project, secret=login.secret)
+    login = logins.log_in(project, name="ann", password=PASSWORD)
     accounts.change_user(project, name="ann", password="another one")
     with pytest.raises(Unauthenticated):
-        accounts.session_of(project, secret=login.secret)
+        logins.session_of(project, secret=login.secret)
 
 
 def test_guessing_is_slowed_down(make: Maker) -> None:
     clock = Clock()
     project = make(clock=clock)
     accounts.add_user(project, name="ann", password=PASSWORD)
-    for _ in range(accounts.PER_PAIR):
+    for _ in range(logins.PER_PAIR):
         with pytest.raises(Unauthenticated):
-            accounts.log_in(project, name="ann", password="wrong horse", address="1")
+            logins.log_in(project, name="ann", password="wrong horse", address="1")
     with pytest.raises(Throttled, match="15 minutes") as caught:
-        accounts.log_in(project, name="ann", password=PASSWORD, address="1")
-    assert caught.value.retry_after == accounts.WINDOW
-    assert accounts.log_in(project, name="ann", password=PASSWORD, address="2")
-    clock.now += accounts.WINDOW + 1
-    assert accounts.log_in(project, name="ann", password=PASSWORD, address="1")
+        logins.log_in(project, name="ann", password=PASSWORD, address="1")
+    assert caught.value.retry_after == logins.WINDOW
+    assert logins.log_in(project, name="ann", password=PASSWORD, address="2")
+    clock.now += logins.WINDOW + 1
+    assert logins.log_in(project, name="ann", password=PASSWORD, address="1")
 
 
 def test_many_guesses_at_once_are_not_all_looked_at(
@@ -65,13 +65,13 @@ def test_many_guesses_at_once_are_not_all_looked_at(
     def slow(stored: str, password: str) -> bool:
         looked_at.append(password)
         with contextlib.suppress(Unauthenticated, Throttled):  # another one comes in meanwhile
-            accounts.log_in(project, name="ann", password=password + "!", address="1")
+            logins.log_in(project, name="ann", password=password + "!", address="1")
         return False
 
-    monkeypatch.setattr(accounts, "_fits", slow)
+    monkeypatch.setattr(hashing, "fits", slow)
     with pytest.raises(Unauthenticated):
-        accounts.log_in(project, name="ann", password="wrong", address="1")
-    assert len(looked_at) == accounts.PER_PAIR
+        logins.log_in(project, name="ann", password="wrong", address="1")
+    assert len(looked_at) == logins.PER_PAIR
 
 
 def test_guesses_at_the_same_moment_are_counted_one_at_a_time(
@@ -80,22 +80,22 @@ def test_guesses_at_the_same_moment_are_counted_one_at_a_time(
     project = make()
     accounts.add_user(project, name="ann", password=PASSWORD)
     looked_at = list[str]()
-    monkeypatch.setattr(accounts, "_fits", lambda stored, password: looked_at.append(password))
+    monkeypatch.setattr(hashing, "fits", lambda stored, password: looked_at.append(password))
 
     def guess(number: int) -> None:
         with contextlib.suppress(Unauthenticated, Throttled):
-            accounts.log_in(project, name="ann", password=f"guess {number}", address="1")
+            logins.log_in(project, name="ann", password=f"guess {number}", address="1")
 
     with ThreadPoolExecutor(16) as pool:
         list(pool.map(guess, range(16)))
-    assert len(looked_at) == accounts.PER_PAIR
+    assert len(looked_at) == logins.PER_PAIR
 
 
 def test_a_login_that_works_leaves_no_mark(make: Maker) -> None:
     project = make()
     accounts.add_user(project, name="ann", password=PASSWORD)
-    for _ in range(accounts.PER_ADDRESS + 1):
-        accounts.log_in(project, name="ann", password=PASSWORD, address="1")
+    for _ in range(logins.PER_ADDRESS + 1):
+        logins.log_in(project, name="ann", password=PASSWORD, address="1")
 
 
 def test_what_happens_to_accounts_is_logged(make: Maker) -> None:
@@ -104,9 +104,9 @@ def test_what_happens_to_accounts_is_logged(make: Maker) -> None:
     common: dict[str, Any] = {"name": "ann", "author": "ada"}
     accounts.change_user(project, role="annotator", password=PASSWORD, **common)
     accounts.change_user(project, language="th", **common)
-    secret = accounts.create_token(project, user="ann", label="script", author="ada")
-    (token,) = accounts.tokens(project)
-    accounts.revoke_token(project, id=token.id, author="ada")
+    secret = tokens.create_token(project, user="ann", label="script", author="ada")
+    (token,) = tokens.tokens(project)
+    tokens.revoke_token(project, id=token.id, author="ada")
     accounts.change_user(project, active=False, **common)
     accounts.change_user(project, active=True, **common)
     with project.read() as session:
@@ -131,20 +131,20 @@ def test_tokens(make: Maker) -> None:
     project = make(clock=clock)
     accounts.add_user(project, name="ann")
     with pytest.raises(Unauthenticated):
-        accounts.log_in(project, name="ann", password=PASSWORD)  # it has none
-    secret = accounts.create_token(project, user="ann", label="script", days=1)
-    assert accounts.account_of_token(project, secret=secret).name == "ann"
-    (info,) = accounts.tokens(project, user="ann")
+        logins.log_in(project, name="ann", password=PASSWORD)  # it has none
+    secret = tokens.create_token(project, user="ann", label="script", days=1)
+    assert tokens.account_of_token(project, secret=secret).name == "ann"
+    (info,) = tokens.tokens(project, user="ann")
     clock.now += 86400
     with pytest.raises(Unauthenticated):
-        accounts.account_of_token(project, secret=secret)
-    secret = accounts.create_token(project, user="ann")
-    for one in accounts.tokens(project):
-        accounts.revoke_token(project, id=one.id)
+        tokens.account_of_token(project, secret=secret)
+    secret = tokens.create_token(project, user="ann")
+    for one in tokens.tokens(project):
+        tokens.revoke_token(project, id=one.id)
     with pytest.raises(Unauthenticated):
-        accounts.account_of_token(project, secret=secret)
+        tokens.account_of_token(project, secret=secret)
     with pytest.raises(Unknown):
-        accounts.revoke_token(project, id="0" * 12)
+        tokens.revoke_token(project, id="0" * 12)
     assert info.label == "script"
 
 
@@ -153,8 +153,8 @@ def test_nothing_that_opens_a_door_is_stored(make: Maker) -> None:
     accounts.add_user(project, name="ann", password=PASSWORD)
     secrets = [
         PASSWORD,
-        accounts.log_in(project, name="ann", password=PASSWORD).secret,
-        accounts.create_token(project, user="ann"),
+        logins.log_in(project, name="ann", password=PASSWORD).secret,
+        tokens.create_token(project, user="ann"),
     ]
     with project.read() as session:
         stored = "".join(

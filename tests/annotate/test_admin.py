@@ -13,7 +13,7 @@ import pytest
 from fastapi.testclient import TestClient
 
 import annotation_site
-from attar.annotate import accounts
+from attar.annotate import tokens
 
 
 @pytest.fixture(scope="module")
@@ -137,7 +137,7 @@ def test_accounts(ada: TestClient, project: Any) -> None:
     assert (last.status_code, "last open account" in message(last)) == (409, True)
     assert ada.patch("/api/admin/users/nobody", json={}).status_code == 404
     token = ada.post("/api/admin/users/anna/tokens", json={"label": "x"}).json()["token"]
-    assert accounts.account_of_token(project, secret=token).name == "anna"
+    assert tokens.account_of_token(project, secret=token).name == "anna"
     (listed,) = ada.get("/api/admin/tokens").json()["items"]
     assert token not in json.dumps(listed)
     assert ada.delete(f"/api/admin/tokens/{listed['id']}").status_code == 204

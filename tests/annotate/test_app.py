@@ -11,7 +11,7 @@ from fastapi.testclient import TestClient
 
 import annotation_site
 from annotation_site import answer
-from attar.annotate import accounts, events
+from attar.annotate import events, logins, tokens
 
 
 @pytest.fixture(scope="module")
@@ -205,14 +205,14 @@ def test_a_request_needs_the_token_of_its_session(anna: TestClient, app: Any) ->
 
 
 def test_scripts_use_tokens(app: Any, project: Any) -> None:
-    secret = accounts.create_token(project, user="boon", label="a script")
+    secret = tokens.create_token(project, user="boon", label="a script")
     with annotation_site.client(app) as client:
         client.headers["authorization"] = f"Bearer {secret}"
         given = client.get("/api/next").json()
         assert client.post("/api/annotations", json=answer(given)).status_code == 201
         client.headers["authorization"] = f"Bearer {secret}x"
         assert client.get("/api/next").status_code == 401
-        accounts.revoke_token(project, id=accounts.tokens(project)[0].id)
+        tokens.revoke_token(project, id=tokens.tokens(project)[0].id)
         client.headers["authorization"] = f"Bearer {secret}"
         assert client.get("/api/next").status_code == 401
 
@@ -249,7 +249,7 @@ def test_logging_in_and_out(app: Any) -> None:
 
 def test_guessing_is_slowed_down(app: Any) -> None:
     with annotation_site.client(app) as client:
-        for _ in range(accounts.PER_PAIR):
+        for _ in range(logins.PER_PAIR):
             assert annotation_site.log_in(client, "anna", password="guess").status_code == 401
         held = annotation_site.log_in(client, "anna")
         assert held.status_code == 429

@@ -9,9 +9,9 @@ from sqlalchemy import event
 
 from annotating import Maker, answer_to, ask_all, filled
 from attar.annotate import answers, queue
-from attar.annotate.accounts import account_of_token, create_token
 from attar.annotate.settings import AnnotateConfig
 from attar.annotate.store import Project
+from attar.annotate.tokens import account_of_token, create_token
 
 PLAIN = AnnotateConfig(reserve_fraction=0.0, reserve_minimum=0, control_share=0.0)
 

@@ -15,7 +15,7 @@ from sqlalchemy import select
 from starlette.background import BackgroundTask
 from starlette.concurrency import run_in_threadpool
 
-from attar.annotate import accounts, corpus, drawing, events, exporting, jobs
+from attar.annotate import accounts, corpus, drawing, events, exporting, jobs, tokens
 from attar.annotate.agreeing import agreement
 from attar.annotate.charts import points_csv
 from attar.annotate.figures import SHOWN_AXES, load_curves
@@ -142,18 +142,18 @@ def router(project: Project) -> APIRouter:
     @routes.post("/users/{name}/tokens", summary="A new token: shown this once", status_code=201)
     def add_token(name: PathName, body: TokenBody, visitor: Admin) -> dict[str, str]:
         return {
-            "token": accounts.create_token(
+            "token": tokens.create_token(
                 project, user=name, author=visitor.name, **body.model_dump()
             )
         }
 
     @routes.get("/tokens", summary="All tokens, without their secrets")
-    def tokens(visitor: Admin) -> dict[str, Any]:
-        return {"items": [asdict(token) for token in accounts.tokens(project)]}
+    def list_tokens(visitor: Admin) -> dict[str, Any]:
+        return {"items": [asdict(token) for token in tokens.tokens(project)]}
 
     @routes.delete("/tokens/{id}", summary="End a token", status_code=204)
     def revoke(id: PathName, visitor: Admin) -> None:
-        accounts.revoke_token(project, id=id, author=visitor.name)
+        tokens.revoke_token(project, id=id, author=visitor.name)
 
     @routes.get("/curves", summary="The learning curves")
     def curves(visitor: Admin) -> dict[str, Any]:

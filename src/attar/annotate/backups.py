@@ -25,7 +25,7 @@ from attar.artefacts import (
     require_new_file,
     require_space,
 )
-from attar.errors import CompatibilityError, ConfigError, DataError
+from attar.errors import CompatibilityError, ConfigError, DataError, require
 
 _MODELS = "models"
 _BUFFER = 2**20
@@ -58,6 +58,12 @@ def back_up(project: Project, *, output: str | Path | None = None) -> Path:
             "which holds models and word lists, beside it"
         )
     stamp = datetime.fromtimestamp(project.clock(), UTC).strftime("%Y%m%d-%H%M%S-%f")
+    require(
+        output is None or Path(output).suffix.lower() == ".zip",
+        "the name of the backup",
+        str(output),
+        "one that ends in .zip, as that is what is written",
+    )
     final = expanded(output or project.folder / "backups" / f"{stamp}.zip")
     require_new_file(final)
     database = project.folder / DATABASE_FILE
@@ -88,6 +94,8 @@ def restore(backup: str | Path, folder: str | Path) -> Path:
         ConfigError: the folder holds something.
         DataError: this is no backup, or it is damaged.
     """
+    if not expanded(backup).is_file():
+        raise DataError(f"expected a backup, found no file {str(backup)!r}; check the path")
     with new_folder(folder) as unfinished:
         try:
             with zipfile.ZipFile(expanded(backup)) as archive:
@@ -143,7 +151,10 @@ def _unpack(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, folder: Path) -> N
     """One file of a backup; a name that leads elsewhere is refused."""
     place = (folder / entry.filename).resolve()
     if not place.is_relative_to(folder.resolve()) or entry.is_dir():
-        raise DataError(f"the backup holds the name {entry.filename!r}, which none of ours does")
+        raise DataError(
+            f"expected a backup; {str(archive.filename)!r} holds {entry.filename!r}, which none "
+            "does: use another"
+        )
     place.parent.mkdir(parents=True, exist_ok=True)
     with archive.open(entry) as packed, place.open("wb") as out:
         shutil.copyfileobj(packed, out, _BUFFER)

@@ -5,7 +5,7 @@ from typing import Any, get_args
 from fastapi import APIRouter, Request
 from fastapi.responses import HTMLResponse
 
-from attar.annotate import accounts, events
+from attar.annotate import accounts, events, tokens
 from attar.annotate.admin import WHOLE
 from attar.annotate.agreeing import agreement
 from attar.annotate.figures import SHOWN_AXES, load_curves
@@ -77,7 +77,7 @@ def router(pages: Pages) -> APIRouter:
             visitor=visitor,
             scripted=("users",),
             accounts=accounts.users(project),
-            tokens=accounts.tokens(project),
+            tokens=tokens.tokens(project),
             roles=accounts.ROLES,
         )
 

@@ -70,7 +70,9 @@ def _texts(session: Session) -> Finding:
             select(SentenceRow.uid, SentenceRow.text, SentenceRow.n)
         )
     )
-    return _finding("texts", wrong, "sentences whose hash or length is not that of their text")
+    return _finding(
+        "texts", "sentences whose hash or length is not that of their text", wrong=wrong
+    )
 
 
 def _cuts(session: Session) -> Finding:
@@ -86,7 +88,7 @@ def _cuts(session: Session) -> Finding:
             wrong += decided is not None and not {*(cuts or ())} <= {*decided}
         except DataError:
             wrong += 1
-    return _finding("cuts", wrong, "annotations whose cuts do not fit their text")
+    return _finding("cuts", "annotations whose cuts do not fit their text", wrong=wrong)
 
 
 def _random_arm(session: Session) -> Finding:
@@ -150,7 +152,7 @@ def _tasks(session: Session) -> Finding:
     wrong = sum(
         not _right(task, by_task.get(task.id, [])) for task in session.scalars(select(Task))
     )
-    return _finding("tasks", wrong, "tasks whose state is not what their annotations say")
+    return _finding("tasks", "tasks whose state is not what their annotations say", wrong=wrong)
 
 
 def _right(task: Task, rows: list[Annotation]) -> bool:
@@ -177,7 +179,8 @@ def _leases(session: Session, now: float) -> Finding:
         .join(Task, Task.id == Lease.task)
         .where(Lease.expires > now, Task.state.in_((DONE, CANCELLED)))
     )
-    return _finding("leases", session.scalar(gone) or 0, "leases on tasks that are done")
+    wrong = session.scalar(gone) or 0
+    return _finding("leases", "leases on tasks that are done", wrong=wrong)
 
 
 def _models(project: Project, session: Session) -> Finding:
@@ -207,10 +210,10 @@ def _epochs(session: Session) -> Finding:
     known = {epoch.number for epoch in epochs(events_of(session))}
     points = select(MetricPoint.epoch).join(Job, Job.id == MetricPoint.run).distinct()
     lost = sorted(set(session.scalars(points)) - known)
-    return _finding("epochs", len(lost), "epochs of points that no event began")
+    return _finding("epochs", "epochs of points that no event began", wrong=len(lost))
 
 
-def _finding(check: str, wrong: int, what: str) -> Finding:
+def _finding(check: str, what: str, *, wrong: int) -> Finding:
     return Finding(check, not wrong, f"{wrong} {what}" if wrong else "fine")
 
 

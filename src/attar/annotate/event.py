@@ -2,12 +2,13 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import fields, replace
+from itertools import count
 from pathlib import Path
 from typing import Any
 
 from attar.annotate import corpus
 from attar.annotate.changes import parse_changes, parse_rule
-from attar.annotate.events import change_guideline, change_settings, events_of, log_event
+from attar.annotate.events import ACCOUNT, change_guideline, change_settings, events_of, log_event
 from attar.annotate.records import recorded
 from attar.annotate.settings import ARMS, AnnotateConfig
 from attar.annotate.store import Project, open_project, state_of
@@ -119,7 +120,8 @@ def list(project: str | Path) -> Run:
         project: its folder.
 
     Returns:
-        The record: `details["events"]` has a row for each, oldest first.
+        The record: `details["events"]` has a row for each, oldest first; `mark` is its number on
+        the charts.
 
     Raises:
         ConfigError: there is no project.
@@ -129,7 +131,13 @@ def list(project: str | Path) -> Run:
         open_project(project) as opened,
         opened.read() as session,
     ):
-        run.details = {"events": [event.to_dict() for event in events_of(session, accounts=True)]}
+        marks = count(1)
+        run.details = {
+            "events": [
+                event.to_dict() | {"mark": None if event.kind == ACCOUNT else next(marks)}
+                for event in events_of(session, accounts=True)
+            ]
+        }
     return run
 
 

@@ -194,13 +194,13 @@ def _write_all(session: Session, folder: Path) -> None:
     rows = session.scalars(
         select(SentenceRow).where(SentenceRow.removed.is_(None)).order_by(SentenceRow.uid)
     )
-    _write(folder, "sentences", (_sentence(row, found.get(row.uid)) for row in rows))
+    _write(folder / "sentences.jsonl", (_sentence(row, found.get(row.uid)) for row in rows))
     acts = session.scalars(select(Annotation).order_by(Annotation.seq))
-    _write(folder, "annotations", (_act(row) for row in acts))
-    _write(folder, "labels", (asdict(label) for label in study.labels))
-    _write(folder, "picks", (asdict(pick) for pick in study.picks))
-    _write(folder, "events", (event.to_dict() for event in events_of(session)))
-    _write(folder, "points", (_fields(point) for point in points_of(session)))
+    _write(folder / "annotations.jsonl", (_act(row) for row in acts))
+    _write(folder / "labels.jsonl", (asdict(label) for label in study.labels))
+    _write(folder / "picks.jsonl", (asdict(pick) for pick in study.picks))
+    _write(folder / "events.jsonl", (event.to_dict() for event in events_of(session)))
+    _write(folder / "points.jsonl", (_fields(point) for point in points_of(session)))
 
 
 def _sentence(row: SentenceRow, found: Any) -> dict[str, Any]:
@@ -273,8 +273,8 @@ def _made(kind: Any, row: Mapping[str, Any]) -> Any:
     return kind(**{k: tuple(v) if isinstance(v, list) else v for k, v in row.items()})
 
 
-def _write(folder: Path, name: str, rows: Iterable[Mapping[str, Any]]) -> None:
-    with (folder / f"{name}.jsonl").open("w", encoding="utf-8") as out:
+def _write(file: Path, rows: Iterable[Mapping[str, Any]]) -> None:
+    with file.open("w", encoding="utf-8") as out:
         for row in rows:
             out.write(json.dumps(row, ensure_ascii=False) + "\n")
 

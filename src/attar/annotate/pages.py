@@ -10,7 +10,7 @@ from fastapi.responses import HTMLResponse, RedirectResponse
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from starlette.concurrency import run_in_threadpool
 
-from attar.annotate import accounts, guidelines
+from attar.annotate import guidelines, logins
 from attar.annotate.api import past
 from attar.annotate.refusals import Throttled, Unauthenticated
 from attar.annotate.sessions import COOKIE, Visitor, admit, remember, visitor_of
@@ -168,7 +168,7 @@ def router(pages: Pages) -> APIRouter:
         address = request.client.host if request.client else ""
         sent = {"name": name, "password": form.get("password", ""), "address": address}
         try:
-            opened = await run_in_threadpool(accounts.log_in, project, **sent)
+            opened = await run_in_threadpool(logins.log_in, project, **sent)
         except (Unauthenticated, Throttled) as refusal:
             page = pages.page(
                 request,
@@ -191,7 +191,7 @@ def router(pages: Pages) -> APIRouter:
         form = await _form(request)
         await run_in_threadpool(admit, request, role="annotator", csrf=form.get("csrf", ""))
         secret = request.cookies.get(COOKIE, "")
-        await run_in_threadpool(accounts.log_out, project, secret=secret)
+        await run_in_threadpool(logins.log_out, project, secret=secret)
         response = _to("login")
         response.delete_cookie(COOKIE, path="/")
         return response

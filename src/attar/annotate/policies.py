@@ -129,12 +129,12 @@ def _append(project: Project, labels: Sequence[Label]) -> None:
         held = select(Task).where(Task.id.in_(names)).order_by(Task.id)
         ruled = session.scalars(held.with_for_update(key_share=True)).all()
         for label in labels:
-            _revise(session, rows[label.origin], label, now=now)
+            _revise(session, label, old=rows[label.origin], now=now)
         for task in ruled:
             settle(session, task.id)
 
 
-def _revise(session: Session, old: Annotation, label: Label, *, now: float) -> None:
+def _revise(session: Session, label: Label, *, old: Annotation, now: float) -> None:
     """Add the machine revision of an annotation; one that is there stays."""
     # the id follows from what it revises, so it cannot be there twice
     name = str(uuid.uuid5(uuid.UUID(old.root), label.guideline))

@@ -173,7 +173,8 @@ def events_text(run: Run) -> str:
         {**event, "time": event["time"][:16].replace("T", " "), "at": event["sequence"]}
         for event in run.details["events"]
     ]
-    return table(("time", "kind", "before", "after", "policy", "scope", "author", "note"), rows)
+    columns = ("mark", "time", "kind", "before", "after", "policy", "scope", "author", "note")
+    return table(columns, rows)
 
 
 def users_text(run: Run) -> str:

@@ -10,6 +10,7 @@ class Conflict(AttarError):
     """The project has moved on since the client looked, or an id was used for something else."""
 
     status = 409
+    exit_code = 2
 
 
 class GuidelineChanged(Conflict):
@@ -20,6 +21,7 @@ class Unknown(AttarError):
     """There is no such task, annotation, lease or user."""
 
     status = 404
+    exit_code = 2
 
 
 class Forbidden(AttarError):

@@ -7,7 +7,7 @@ from typing import Annotated
 from fastapi import Depends, Request
 from starlette.responses import Response
 
-from attar.annotate import accounts
+from attar.annotate import accounts, logins, tokens
 from attar.annotate.refusals import Forbidden, Unauthenticated
 from attar.annotate.store import Project
 from attar.web.errors import ApiError
@@ -40,12 +40,12 @@ def visitor_of(request: Request) -> Visitor:
     project: Project = request.app.state.project
     kind, _, token = request.headers.get("authorization", "").partition(" ")
     if kind.lower() == "bearer":
-        account = accounts.account_of_token(project, secret=token.strip())
+        account = tokens.account_of_token(project, secret=token.strip())
         return Visitor(account.name, account.role, account.language, None)
     secret = request.cookies.get(COOKIE)
     if not secret:
         raise Unauthenticated("nobody has logged in here; log in, or send an API token")
-    login = accounts.session_of(project, secret=secret)
+    login = logins.session_of(project, secret=secret)
     return Visitor(login.account.name, login.account.role, login.account.language, login.csrf)
 
 

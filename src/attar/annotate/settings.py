@@ -1,5 +1,6 @@
 """What an administrator decides about a project."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
@@ -8,6 +9,7 @@ from attar.errors import DataError, check_types, require
 from attar.methods.active_segmentation.engines import ENGINES
 
 ARMS = ("random", "active")
+_LANGUAGE_TAG = "[A-Za-z]{2,8}(-[A-Za-z0-9]{1,8})*"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,6 +79,8 @@ class AnnotateConfig:
 
     def __post_init__(self) -> None:
         check_types(self)
+        tag = re.fullmatch(_LANGUAGE_TAG, self.language)
+        require(tag is not None, "language", self.language, "a tag of BCP 47, such as th")
         for name in ("lease_seconds", "beat_seconds", "idle_seconds"):
             require(getattr(self, name) > 0, name, getattr(self, name), "more than 0")
         for name in (

@@ -56,14 +56,21 @@ def train_models(project: Project, run: int, *, step: Callable[[str], None]) -> 
     step("fit")
     models = fit_arms(study, rows=rows)
     if not models:
-        raise DataError("expected labelled sentences of an arm; found none: label some, then train")
+        elsewhere = len({label.uid for label in study.labels} - {pick.uid for pick in study.picks})
+        found, advice = "none", "label some"
+        if elsewhere:
+            found = f"{elsewhere} labelled ones that no arm has drawn"
+            advice = "draw a batch with attar annotate draw"
+        raise DataError(
+            f"expected labelled sentences of an arm; found {found}: {advice}, then train"
+        )
     step("measure")
     test = test_set(study)
     points = (
         measure(study, models, test=test, rows=rows, refits=state.settings.refits) if test else []
     )
     step("save")
-    _save(project, run, models)
+    _save(project, models, run=run)
     step("score")
     table = _ranking(study, models, run=run)
     doubts = state.settings.show_doubts
@@ -99,7 +106,7 @@ def score_history(project: Project, run: int, *, step: Callable[[str], None]) ->
         row.state, row.ended, row.result = DONE, project.clock(), {"points": len(points)}
 
 
-def _save(project: Project, run: int, models: dict[str, Segmenter]) -> None:
+def _save(project: Project, models: dict[str, Segmenter], *, run: int) -> None:
     """Write the models beside their place and move them into it."""
     final = project.models / str(run)
     partial = project.models / f"{run}.partial"

@@ -3,7 +3,7 @@
 from dataclasses import asdict
 from pathlib import Path
 
-from attar.annotate import accounts
+from attar.annotate import accounts, tokens
 from attar.annotate.records import recorded
 from attar.annotate.store import open_project
 from attar.errors import ConfigError
@@ -49,7 +49,7 @@ def add(
             account = accounts.add_user(opened, name=name, role=role, password=password)
         run.details = asdict(account)
         if token:
-            run.details["token"] = accounts.create_token(opened, user=name)
+            run.details["token"] = tokens.create_token(opened, user=name)
     return run
 
 

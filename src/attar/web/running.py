@@ -1,5 +1,6 @@
 """How a server starts, and how it stops: what runs may finish."""
 
+import errno
 import math
 import signal
 import socket
@@ -86,8 +87,13 @@ def _listening(host: str, port: int) -> socket.socket:
         listener.bind(address)
     except OSError as error:
         listener.close()
+        elsewhere = isinstance(error, socket.gaierror) or error.errno == errno.EADDRNOTAVAIL
+        advice = (
+            "give an address of this machine, as with --host 127.0.0.1, or 0.0.0.0 for all"
+            if elsewhere
+            else "give another port, as with --port 8001, or 0 for any that is free"
+        )
         raise ConfigError(
-            f"cannot listen at {host}:{port}: {error.strerror or error}; give another port, as "
-            "with --port 8001, or 0 for any that is free"
+            f"cannot listen at {host}:{port}: {error.strerror or error}; {advice}"
         ) from error
     return listener

@@ -114,7 +114,8 @@ def test_spans_that_a_format_cannot_hold_are_counted(tmp_path: Path) -> None:
     [
         ('{"text": "กข", "cuts": [1]', "line 2 of .* cannot be read as JSON"),
         ("[1]", r"line 2 of .* must be a JSON object; found \[1\]"),
-        ('{"txt": "กข"}', "text of line 2 .* must be a string; found None"),
+        ('{"txt": "กข"}', "expected a column text, or tokens, in line 2 .*; it has txt: rename"),
+        ('{"text": null}', "text of line 2 .* must be a string; found None"),
         ('{"text": "กข", "cuts": [2]}', "cuts that rise within 1 and 1 in line 2 .*found 2"),
         ('{"text": "กขค", "cuts": [2, 1]}', "found 1 after 2"),
         ('{"text": "กข", "cuts": [true]}', r"cuts of line 2 .* list of whole numbers"),

@@ -100,7 +100,8 @@ def _rows(
         if first != split and split in _splits(row.get("arms")):
             continue
         where = f"row {number} of split {split} of {origin}"
-        fields = {name: value for name, value in row.items() if value is not None}
+        # a missing text is told as such; another column without a value is as if it were not there
+        fields = {name: v for name, v in row.items() if v is not None or name == "text"}
         if isinstance(given := row.get("meta"), str):
             fields["meta"] = _parse(given, where)
             fields.pop("arms", None)  # as they are in the meta

@@ -113,6 +113,11 @@ def from_fields(row: Mapping[str, Any], *, where: str) -> Segmented:
         )
         if text is None:
             text = "".join(tokens)
+    elif "text" not in row:
+        raise DataError(
+            f"expected a column text, or tokens, in {where}; it has {', '.join(row) or 'none'}: "
+            "rename the one with the sentences"
+        )
     expect(isinstance(text, str), f"text of {where}", text, "a string")
     assert isinstance(text, str)
     raw = cuts is None and tokens is None

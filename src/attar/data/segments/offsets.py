@@ -103,10 +103,10 @@ class Counting:
                     "units, as both fit; say which with offsets (--offsets)"
                 )
         if self._offsets == "auto" and len(possible) == 1:
-            self._agree(possible[0], spans, where)
+            self._agree(possible[0], spans, where=where)
         return possible[0]
 
-    def _agree(self, unit: Unit, spans: Sequence[Span], where: str) -> None:
+    def _agree(self, unit: Unit, spans: Sequence[Span], *, where: str) -> None:
         """Refuse a file that counts in two ways, unless the covered texts prove that it does."""
         if any(span.covered is not None for span in spans):
             return
