@@ -98,7 +98,7 @@ def kept() -> dict[str, dict[str, Any]]:
 def trial(setting: Setting, *, url: str | None) -> dict[str, Any]:
     """One run on one database."""
     with tempfile.TemporaryDirectory() as folder, project(Path(folder), setting, url=url) as made:
-        opened, gold, tokens = made
+        opened, gold, secrets = made
         # on PostgreSQL the worker is a process of its own, as `attar annotate serve` has it
         with running(opened.folder, beside=url is None) as service:
             crowd = [
@@ -111,7 +111,7 @@ def trial(setting: Setting, *, url: str | None) -> dict[str, Any]:
                     lease=setting.lease,
                     seed=SEED,
                 )
-                for name, token in tokens.items()
+                for name, token in secrets.items()
             ]
             began = time.perf_counter()
             happened = asyncio.run(load(crowd, setting, project=opened, service=service))
@@ -154,10 +154,10 @@ def project(
         for name in names:  # one of them decides where two people differ
             role = "reviewer" if name == names[0] else "annotator"
             accounts.add_user(opened, name=name, role=role)
-        tokens = {name: tokens.create_token(opened, user=name) for name in names}
+        secrets = {name: tokens.create_token(opened, user=name) for name in names}
         for arm in ARMS:
             drawing.draw(opened, arm=arm)
-        yield opened, {row.text: row.cuts for row in made.rows}, tokens
+        yield opened, {row.text: row.cuts for row in made.rows}, secrets
 
 
 async def load(
