@@ -231,3 +231,14 @@ def test_what_a_policy_asks_for_again_is_answered_and_paid_again():
     assert after.seconds > before.seconds
     truth = {tuple(rule.rewrite(row.tokens)) for row in GOLD}
     assert {tuple(row.tokens) for row in samples(made.study)["random"]} <= truth
+
+
+def test_an_arm_that_ends_early_says_why() -> None:
+    made = replay(
+        Replay.of(GOLD, config=options(), minimum=20), budgets={**BUDGETS, "random": 10**6}
+    )
+    (told,) = [line for line in made.warnings if "ended" in line]
+    assert told.startswith("arm random: ended at batch ")
+    assert told.endswith(
+        "of its 1,000,000 characters to spend, as no sentence is left that it may draw"
+    )

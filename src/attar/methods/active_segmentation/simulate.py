@@ -301,6 +301,12 @@ def replay(
         spent = made.batch(arms)
         if batch or not made.study.config.seed_sentences:
             for arm in arms:
+                if not spent[arm]:
+                    made.warnings.append(
+                        f"arm {arm}: ended at batch {batch} with {left[arm]:,} of its "
+                        f"{budgets[arm]:,} {made.study.config.arms[arm].unit} to spend, as no "
+                        "sentence is left that it may draw"
+                    )
                 left[arm] = left[arm] - spent[arm] if spent[arm] else 0
             if not any(spent.values()):
                 break
