@@ -44,6 +44,7 @@ class Setting:
     """How much is asked."""
 
     annotators: int = 50
+    reviewers: int = 3  # of them; they also decide where two people differ
     sentences: int = 9700  # with control items it is 10,000 tasks
     reserve: int = 400
     kills: int = 10
@@ -56,6 +57,7 @@ class Setting:
 
 
 QUICK = Setting(
+    reviewers=1,
     annotators=8,
     sentences=120,
     reserve=20,
@@ -151,8 +153,8 @@ def project(
     with create_project(folder / "project", database=url, settings=settings, seed=SEED) as opened:
         corpus.add(opened, made.rows)
         names = [f"annotator-{number:02}" for number in range(setting.annotators)]
-        for name in names:  # one of them decides where two people differ
-            role = "reviewer" if name == names[0] else "annotator"
+        for name in names:
+            role = "reviewer" if name in names[: setting.reviewers] else "annotator"
             accounts.add_user(opened, name=name, role=role)
         secrets = {name: tokens.create_token(opened, user=name) for name in names}
         for arm in ARMS:
