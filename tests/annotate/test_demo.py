@@ -20,3 +20,12 @@ def test_simulated_people_read_the_guideline_and_label(
     with open_project(tmp_path / "demo") as project:
         people = overview.overview(project).people
     assert [person.answers > 0 for person in people] == [True] * 3
+
+
+def test_a_demo_that_fails_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("pythainlp")
+    monkeypatch.setattr(demo, "_SENTENCES", 30)
+    monkeypatch.setattr(demo.corpus, "add", lambda *_, **__: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        demo.make_demo(tmp_path / "demo")
+    assert not list(tmp_path.iterdir())

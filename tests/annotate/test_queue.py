@@ -1,6 +1,7 @@
 """Who gets what, and that nobody gets in another's way."""
 
 import uuid
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from sqlalchemy import select
@@ -9,7 +10,7 @@ from annotating import Clock, Maker, answer_to, ask_all, filled
 from attar.annotate import answers, queue, suggestions
 from attar.annotate.refusals import Conflict, Forbidden, Unknown
 from attar.annotate.settings import AnnotateConfig
-from attar.annotate.tables import Draft, Task
+from attar.annotate.tables import Block, Draft, Task
 from attar.methods.active_segmentation.engines import load_engine
 
 NO_RESERVE = AnnotateConfig(reserve_fraction=0.0, reserve_minimum=0, control_share=0.0)
@@ -111,6 +112,29 @@ def test_two_answers_are_given_by_two_people_who_do_not_see_each_other(make: Mak
     assert (again.draft, again.cuts, again.answers) == (None, None, ())
     answers.submit(project, annotator="bob", answer=answer_to(of_bob, [3]))
     assert queue.next_task(project, annotator="cat") is None
+
+
+def test_a_block_does_not_end_while_others_hold_its_last_task(make: Maker) -> None:
+    project = filled(make(NO_RESERVE), 2)
+    if project.sqlite:
+        pytest.skip("SQLite has one writer at a time")
+    ask_all(project)
+    task = queue.next_task(project, annotator="ann")
+    assert task
+    answers.submit(project, annotator="ann", answer=answer_to(task))
+    with project.read() as session:
+        (last,) = session.scalars(select(Task.id).where(Task.state == "open"))
+    with ThreadPoolExecutor(1) as pool:
+        with project.write() as session:
+            session.execute(select(Task.id).where(Task.id == last).with_for_update())
+            asked = pool.submit(queue.next_task, project, annotator="ann")
+            with pytest.raises(TimeoutError):  # it waits
+                asked.result(timeout=0.3)
+        given = asked.result(timeout=30)
+    assert given
+    assert given.task == last
+    with project.read() as session:
+        assert list(session.scalars(select(Block.open))) == [True]
 
 
 def test_who_is_not_there_gets_nothing(make: Maker) -> None:

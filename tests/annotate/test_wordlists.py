@@ -4,17 +4,20 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from sqlalchemy import update
 
 from annotating import annotate, filled
-from attar.annotate import event, jobs
+from attar.annotate import backups, event, jobs
 from attar.annotate.backups import back_up, restore
 from attar.annotate.checks import Finding, examine, problems
 from attar.annotate.drawing import model_paths, refill
-from attar.annotate.events import events_of
+from attar.annotate.events import change_settings, events_of
 from attar.annotate.exporting import export_project, read_export
 from attar.annotate.settings import AnnotateConfig
 from attar.annotate.store import Project, create_project, open_project, state_of
+from attar.annotate.tables import ProjectRow
 from attar.errors import DataError
+from attar.methods.active_segmentation.dictionary import load_dictionary
 from attar.methods.active_segmentation.measuring import history
 from attar.methods.active_segmentation.segmenter import Segmenter
 from attar.methods.active_segmentation.study import test_set as labelled_reserve
@@ -82,6 +85,9 @@ def test_an_export_trains_from_its_files_alone(folder: Path) -> None:
         export_project(project, output=folder.with_name("out"))
     folder.rename(folder.with_name("gone"))
     study, points = read_export(folder.with_name("out"))
+    words = load_dictionary(study.config.segmenter.dictionary)
+    assert words
+    assert words.words == ("กามา", "โตปู")
     again = history(study, test=labelled_reserve(study))
     last = {point.arm: point.scores for point in points}
     assert {point.arm: point.scores for point in again if point.arm != "union"} == {
@@ -93,13 +99,83 @@ def test_other_words_take_their_place(folder: Path) -> None:
     Path("more.txt").write_text("นีโต\n", encoding="utf-8")
     with pytest.raises(DataError, match=r"cannot read the dictionary 'typo\.txt'"):
         event.add(folder, kind="hyper.change", change={"dictionary": "typo.txt"})
-    event.add(folder, kind="hyper.change", change={"dictionary": "more.txt"})
+    logged = event.add(folder, kind="hyper.change", change={"dictionary": "more.txt"})
     event.add(folder, kind="hyper.change", change={"iterations": 3})
     with open_project(folder) as project:
         assert train(project) == ("นีโต",)
         with project.read() as session:
-            assert state_of(session).settings.segmenter["iterations"] == 3
-    assert len(list((folder / "dictionaries").iterdir())) == 2  # the log still has the first
+            segmenter = state_of(session).settings.segmenter
+    assert segmenter["iterations"] == 3
+    assert logged.details["event"]["after"] == f"dictionary={segmenter['dictionary']}"
+    assert len(list((folder / "dictionaries").iterdir())) == 2
+
+
+def test_a_list_from_elsewhere_stays_until_another_is_given(folder: Path) -> None:
+    """As a project has it that was made before word lists were kept."""
+    Path("old.txt").write_text("ไป\n", encoding="utf-8")
+    old = str(Path("old.txt").resolve())
+    with open_project(folder) as project:
+        with project.write() as session:
+            state = state_of(session)
+            segmenter = {**state.settings.segmenter, "dictionary": old}
+            settings = replace(state.settings, segmenter=segmenter)
+            session.execute(update(ProjectRow).values(settings=settings.to_json()))
+        assert train(project) == ("ไป",)
+        (one,) = found(project)
+        assert (one.check, "outside the project" in one.text) == ("words", True)
+        Path("old.txt").unlink()
+        before = len(event.list(folder).details["events"])
+        with project.read() as session:
+            revision = state_of(session).revision
+        change_settings(project, expected=revision, settings=replace(settings, low_water=3))
+        assert len(event.list(folder).details["events"]) == before  # nothing of it is logged
+
+
+def test_a_name_that_only_looks_kept_is_a_file_like_any_other(folder: Path) -> None:
+    Path("dictionaries").mkdir()
+    Path("dictionaries/mine.txt").write_text("ไป\n", encoding="utf-8")
+    event.add(folder, kind="hyper.change", change={"dictionary": "dictionaries/mine.txt"})
+    with open_project(folder) as project:
+        assert train(project) == ("ไป",)
+        assert not found(project)
+
+
+def test_a_backup_has_what_its_database_names(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copied = backups._copy_database
+
+    def meanwhile(database: Path, copy: Path) -> None:
+        Path("more.txt").write_text("นีโต\n", encoding="utf-8")
+        event.add(folder, kind="hyper.change", change={"dictionary": "more.txt"})
+        copied(database, copy)
+
+    monkeypatch.setattr(backups, "_copy_database", meanwhile)
+    with open_project(folder) as project:
+        file = back_up(project)
+    with open_project(restore(file, "restored")) as project:
+        assert train(project) == ("นีโต",)
+
+
+def test_a_backup_begins_again_when_a_training_ends_meanwhile(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    listed = backups._files
+    gone = list[Path]()
+
+    def meanwhile(project: Project) -> list[Path]:
+        found = listed(project)
+        if gone:
+            return found
+        gone.append(folder / "models" / "9" / "config.json")  # it was there when they were listed
+        return [*found, *gone]
+
+    monkeypatch.setattr(backups, "_files", meanwhile)
+    with open_project(folder) as project:
+        file = back_up(project)
+    assert gone
+    with open_project(restore(file, "restored")) as project:
+        assert not found(project)
 
 
 @pytest.mark.parametrize("damage", ["words", "no words", "weights", "no model"])
@@ -119,11 +195,16 @@ def test_the_doctor_reads_words_and_models(folder: Path, damage: str) -> None:
         else:
             model.rename(folder / "elsewhere")
         (one,) = found(project)
-    assert one.check == "models"
+    assert one.check == ("words" if "words" in damage else "models")
     expected = {
-        "words": "is not what it was; restore it",
-        "no words": f"cannot read the dictionary '{words}'",
-        "weights": "cannot be read",
+        "words": "is not what it was; restore it from a backup, or give the words again",
+        "no words": "is missing; restore it from a backup, or give the words again",
+        "weights": "cannot be used, so train again",
         "no model": "missing folder",
     }
     assert expected[damage] in one.text
+    if damage == "words":  # the same words again mend it
+        Path("again.txt").write_text("โตปู\nกามา", encoding="utf-8")
+        event.add(folder, kind="hyper.change", change={"dictionary": "again.txt"})
+        with open_project(folder) as project:
+            assert not found(project)

@@ -328,7 +328,7 @@ MISTAKES = {
     "backup thai -o raw.txt": r"must be one that ends in \.zip",
     "backup new --restore absent.zip": r"found no file 'absent\.zip'; check the path",
     "init new --language 9": r"language must be a tag of BCP 47",
-    "serve thai --host 300.1.1.1": r"give an address of this machine",
+    "serve thai --host 192.0.2.1": r"give an address of this machine",
     "backup new --restore raw.txt": r"raw\.txt",
     "upgrade nowhere": r"'nowhere' holds no project\.yaml",
     "doctor nowhere": r"'nowhere' holds no project\.yaml",

@@ -17,10 +17,10 @@ from sqlalchemy.orm import Session
 from attar.annotate.drafts import change_draft, draft_of, end_draft
 from attar.annotate.leases import Held, Person, end_lease, held, person_of
 from attar.annotate.queue import check_answer
-from attar.annotate.refusals import Busy, Conflict, Forbidden, GuidelineChanged, Unknown
+from attar.annotate.refusals import Conflict, Forbidden, GuidelineChanged, Moved, Unknown
 from attar.annotate.store import Project, next_sequence, state_of
-from attar.annotate.tables import Annotation, Guideline, ProjectRow, table
-from attar.annotate.tasks import FLAGGED, REVIEWERS, settle
+from attar.annotate.tables import Annotation, Guideline, table
+from attar.annotate.tasks import REVIEWERS, settle
 from attar.errors import AttarError, DataError
 
 
@@ -47,7 +47,6 @@ _KNOWN = select(_ACTS.c.id, _ACTS.c.task, _ACTS.c.seq, _ACTS.c.status, _ACTS.c.d
 _GUIDELINE = select(table(Guideline).c.text).where(
     table(Guideline).c.version == bindparam("version")
 )
-_IN_FORCE = select(table(ProjectRow).c.guideline)
 _INSERT = insert(_ACTS)
 
 
@@ -83,7 +82,8 @@ def store(project: Project, act: Act) -> Receipt:
         try:
             with project.write() as session:
                 result = _accept(session, act, now=project.clock())
-        except IntegrityError:  # the same id was stored at the same moment: now it is there
+        except (IntegrityError, Moved):
+            # the same id was stored at the same moment, or the guideline has changed: now it shows
             if last:
                 raise
         else:
@@ -103,7 +103,9 @@ def _accept(session: Session, act: Act, *, now: float) -> Receipt | AttarError:
         raise Unknown(f"there is no task {act.task!r}; ask for the next one")
     state, person = state_of(session), person_of(session, act.annotator)
     reviewer = person.role in REVIEWERS
-    mine = task.only_for in (None, act.annotator) or (reviewer and task.state == FLAGGED)
+    draft = draft_of(session, task.id, annotator=act.annotator)
+    # a reviewer was given it because it was flagged, which may have been undone meanwhile
+    mine = task.only_for in (None, act.annotator) or (reviewer and draft is not None)
     if not mine or (task.kind == "adjudicate" and not reviewer):
         raise Forbidden("this task is for somebody else; ask for the next one")
     if act.text_sha is not None and act.text_sha != text_digest(task.text):
@@ -115,7 +117,6 @@ def _accept(session: Session, act: Act, *, now: float) -> Receipt | AttarError:
         _check_asked(task, act)
     if task.answered:
         return Conflict("you have answered this task already; undo that answer to change it")
-    draft = draft_of(session, task.id, annotator=act.annotator)
     if draft is None:
         raise Unknown("this task was not given to you; ask for the next one")
     if why := _refusal(session, act, task=task, person=person, guideline=state.guideline):
@@ -126,6 +127,7 @@ def _accept(session: Session, act: Act, *, now: float) -> Receipt | AttarError:
     receipt = add(
         session,
         act,
+        number=next_sequence(session, guideline=state.guideline),
         task=task,
         person=person,
         now=now,
@@ -133,9 +135,6 @@ def _accept(session: Session, act: Act, *, now: float) -> Receipt | AttarError:
         prefill=draft.prefill,
         prefill_model=draft.prefill_model,
     )
-    # the number is given under a lock that a change of the guideline needs, too
-    if session.scalar(_IN_FORCE) != state.guideline:
-        raise Busy("the guideline was changed at this moment; nothing was saved: send it again")
     end_lease(session, task.id, annotator=act.annotator, now=now)
     end_draft(session, task.id, annotator=act.annotator)
     settle(session, task.id)
@@ -197,6 +196,7 @@ def add(
     session: Session,
     act: Act,
     *,
+    number: int,
     task: Held,
     person: Person,
     now: float,
@@ -204,16 +204,15 @@ def add(
     prefill: Sequence[int] | None = None,
     prefill_model: str | None = None,
 ) -> Receipt:
-    """Add the row of an act that was accepted."""
+    """Add the row of an act that was accepted, under its `number` in the log."""
     edits = None
     if prefill is not None and act.cuts is not None:
         changed = {*prefill} ^ {*act.cuts}
         edits = len(changed if act.decided is None else changed & {*act.decided})
-    seq = next_sequence(session)
     session.execute(
         _INSERT,
         {
-            "seq": seq,
+            "seq": number,
             "id": act.id,
             "task": task.id,
             "sentence": task.sentence,
@@ -236,4 +235,4 @@ def add(
             "created": now,
         },
     )
-    return Receipt(act.id, task.id, seq, act.status, created=True)
+    return Receipt(act.id, task.id, number, act.status, created=True)

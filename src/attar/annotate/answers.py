@@ -12,7 +12,7 @@ from attar.annotate.acts import Act, Receipt, add, store, stored
 from attar.annotate.drafts import change_draft, draft_of, new_draft
 from attar.annotate.leases import give_lease, hold, person_of
 from attar.annotate.refusals import Conflict, Forbidden, Unknown
-from attar.annotate.store import Project, state_of
+from attar.annotate.store import Project, next_sequence, state_of
 from attar.annotate.tables import Annotation, SentenceRow
 from attar.annotate.tasks import FLAG, SKIPPED, SUBMITTED, VOID, settle
 from attar.errors import DataError
@@ -148,7 +148,7 @@ def void(project: Project, *, annotator: str, annotation: str, id: str) -> Recei
         if any(one.status == VOID for one in line):
             raise Conflict("this annotation has been undone already; reload the page")
         common = {"task": task, "person": person, "guideline": found.guideline}
-        receipt = add(session, act, now=now, **common)
+        receipt = add(session, act, number=next_sequence(session), now=now, **common)
         settle(session, task.id)
         draft = draft_of(session, task.id, annotator=annotator)
         shown = {"prefill": found.prefill, "prefill_model": found.prefill_model}

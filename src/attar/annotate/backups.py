@@ -49,7 +49,7 @@ def back_up(project: Project, *, output: str | Path | None = None) -> Path:
         output: a new file; None: one in the project's `backups/`, named after the time.
 
     Raises:
-        ConfigError: the project is on PostgreSQL, or the file is there already.
+        ConfigError: the project is on PostgreSQL, or the file is there already or no `.zip`.
         ResourceError: the disk has no room for it.
     """
     if not project.sqlite:
@@ -66,24 +66,13 @@ def back_up(project: Project, *, output: str | Path | None = None) -> Path:
     )
     final = expanded(output or project.folder / "backups" / f"{stamp}.zip")
     require_new_file(final)
-    database = project.folder / DATABASE_FILE
-    folders = (project.models, project.folder / WORD_LISTS)
-    files = [f for folder in folders for f in sorted(folder.rglob("*")) if f.is_file()]
-    size = database.stat().st_size + sum(file.stat().st_size for file in files)
-    require_space(final.parent, needed=2 * size, what="the backup")
-    final.parent.mkdir(parents=True, exist_ok=True)
-    with (
-        tempfile.TemporaryDirectory(dir=final.parent, prefix=".backup-") as scratch,
-        replacing(final) as unfinished,
-    ):
-        copy = Path(scratch) / DATABASE_FILE
-        _copy_database(database, copy)
-        with zipfile.ZipFile(unfinished, "x", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
-            archive.write(copy, DATABASE_FILE)
-            archive.write(project.folder / PROJECT_FILE, PROJECT_FILE)
-            for file in files:
-                if not any(part.endswith(".partial") for part in file.parts):
-                    archive.write(file, file.relative_to(project.folder).as_posix())
+    for last in (False, True):
+        try:
+            _write(project, final)
+            break
+        except FileNotFoundError:  # a training that ended has put other models in its place
+            if last:
+                raise
     return final
 
 
@@ -100,7 +89,7 @@ def restore(backup: str | Path, folder: str | Path) -> Path:
         try:
             with zipfile.ZipFile(expanded(backup)) as archive:
                 for entry in archive.infolist():
-                    _unpack(archive, entry, unfinished)
+                    _unpack(archive, entry, folder=unfinished)
         except (OSError, zipfile.BadZipFile, EOFError) as error:
             if disk_is_full(error):
                 raise
@@ -141,13 +130,39 @@ def upgrade(folder: str | Path, *, database: str | None = None) -> Upgrade:
         return Upgrade(found, head(), copy)
 
 
+def _write(project: Project, final: Path) -> None:
+    """Write the file. The database is copied first: what it names is there before it does."""
+    database = project.folder / DATABASE_FILE
+    size = database.stat().st_size + sum(file.stat().st_size for file in _files(project))
+    require_space(final.parent, needed=2 * size, what="the backup")
+    final.parent.mkdir(parents=True, exist_ok=True)
+    with (
+        tempfile.TemporaryDirectory(dir=final.parent, prefix=".backup-") as scratch,
+        replacing(final) as unfinished,
+    ):
+        copy = Path(scratch) / DATABASE_FILE
+        _copy_database(database, copy)
+        with zipfile.ZipFile(unfinished, "x", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
+            archive.write(copy, DATABASE_FILE)
+            archive.write(project.folder / PROJECT_FILE, PROJECT_FILE)
+            for file in _files(project):
+                archive.write(file, file.relative_to(project.folder).as_posix())
+
+
+def _files(project: Project) -> list[Path]:
+    """Models and word lists, but for those that are still being written."""
+    folders = (project.models, project.folder / WORD_LISTS)
+    found = (file for folder in folders for file in sorted(folder.rglob("*")) if file.is_file())
+    return [f for f in found if not any(part.endswith(".partial") for part in f.parts)]
+
+
 def _copy_database(database: Path, copy: Path) -> None:
     """A consistent copy by SQLite itself; the write-ahead log is part of it."""
     with closing(sqlite3.connect(database)) as source, closing(sqlite3.connect(copy)) as target:
         source.backup(target)
 
 
-def _unpack(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, folder: Path) -> None:
+def _unpack(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, *, folder: Path) -> None:
     """One file of a backup; a name that leads elsewhere is refused."""
     place = (folder / entry.filename).resolve()
     if not place.is_relative_to(folder.resolve()) or entry.is_dir():

@@ -44,7 +44,6 @@ def router(pages: Pages) -> APIRouter:
         with project.read() as session:
             log = events.events_of(session, accounts=True)
             text = events.guideline_text(session, state.guideline)
-        marked = [event.id for event in log if event.kind != events.ACCOUNT]  # as in the charts
         return pages.page(
             request,
             "dashboard",
@@ -58,7 +57,7 @@ def router(pages: Pages) -> APIRouter:
             agreement=agreement(project),
             agreed=_AGREED,
             events=log,
-            numbers={id: number for number, id in enumerate(marked, 1)},
+            numbers=events.numbered(log),
             guideline=text,
             effects={kind: _effect(kind, words) for kind in get_args(Kind)},
             kinds=[kind for kind in get_args(Kind) if kind not in _ELSEWHERE],

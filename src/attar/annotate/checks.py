@@ -28,7 +28,7 @@ from attar.annotate.tables import (
 from attar.annotate.tasks import CANCELLED, DONE, in_force, standing
 from attar.annotate.wordlists import check_word_list
 from attar.data.segments.cuts import check
-from attar.errors import AttarError, DataError
+from attar.errors import AttarError, DataError, MissingExtraError
 from attar.methods.active_segmentation.arms import key, keys, uid
 from attar.methods.active_segmentation.events import epochs
 from attar.methods.active_segmentation.segmenter import Segmenter
@@ -57,6 +57,7 @@ def examine(project: Project) -> list[Finding]:
             _tasks(session),
             _sequence(session),
             _leases(session, project.clock()),
+            _words(project, session),
             _models(project, session),
             _epochs(session),
         ]
@@ -183,14 +184,18 @@ def _leases(session: Session, now: float) -> Finding:
     return _finding("leases", "leases on tasks that are done", wrong=wrong)
 
 
-def _models(project: Project, session: Session) -> Finding:
-    """The models in force and the word list can be read, and the corpus is scored."""
-    state = state_of(session)
+def _words(project: Project, session: Session) -> Finding:
+    """The word list of the segmenter is what it was."""
     try:
-        check_word_list(project.folder, state.settings.segmenter.get("dictionary"))
+        check_word_list(project.folder, state_of(session).settings.segmenter.get("dictionary"))
     except AttarError as error:
-        return Finding("models", False, str(error))
-    run = state.ranking
+        return Finding("words", False, str(error))
+    return Finding("words", True, "fine")
+
+
+def _models(project: Project, session: Session) -> Finding:
+    """The models in force can be read, and have scored the corpus."""
+    run = state_of(session).ranking
     if run is None:
         return Finding("models", True, "none trained yet")
     paths = session.scalars(select(ModelRow.path).where(ModelRow.run == run))
@@ -199,8 +204,11 @@ def _models(project: Project, session: Session) -> Finding:
             return Finding("models", False, f"missing folder: {path}; train again")
         try:
             Segmenter.from_pretrained(project.models / path)
+        except MissingExtraError as error:
+            return Finding("models", False, str(error))
         except AttarError as error:
-            return Finding("models", False, f"{error}; or train again")
+            why = f"the model {path} cannot be used, so train again: {error}"
+            return Finding("models", False, why)
     scores = session.scalar(select(func.count()).where(Score.run == run))
     return Finding("models", bool(scores), f"run {run}, {scores} sentences scored")
 

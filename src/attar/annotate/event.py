@@ -2,17 +2,23 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import fields, replace
-from itertools import count
 from pathlib import Path
 from typing import Any
 
 from attar.annotate import corpus
 from attar.annotate.changes import parse_changes, parse_rule
-from attar.annotate.events import ACCOUNT, change_guideline, change_settings, events_of, log_event
+from attar.annotate.events import (
+    change_guideline,
+    change_settings,
+    events_of,
+    log_event,
+    numbered,
+)
 from attar.annotate.records import recorded
 from attar.annotate.settings import ARMS, AnnotateConfig
 from attar.annotate.store import Project, open_project, state_of
 from attar.annotate.tables import Arm
+from attar.annotate.wordlists import keep_word_list
 from attar.errors import ConfigError, DataError, did_you_mean
 from attar.methods.active_segmentation.config import SegmenterConfig
 from attar.methods.active_segmentation.drawing import DrawConfig
@@ -94,6 +100,8 @@ def add(
         elif kind == "corpus.remove":
             _remove(opened, scope, author=author, note=note)
         else:
+            if "dictionary" in changes:  # so that the log names the list that is kept
+                changes = {**changes, **_kept(opened, changes["dictionary"])}
             event = Event(
                 kind=kind,
                 after=after or ", ".join(f"{name}={value}" for name, value in changes.items()),
@@ -105,7 +113,7 @@ def add(
                 note=note,
             )
             if changes:
-                _change(opened, changes, event)
+                _change(opened, changes, event=event)
             else:
                 log_event(opened, event)
         with opened.read() as session:
@@ -121,7 +129,7 @@ def list(project: str | Path) -> Run:
 
     Returns:
         The record: `details["events"]` has a row for each, oldest first; `mark` is its number on
-        the charts.
+        the charts, which show the last of them.
 
     Raises:
         ConfigError: there is no project.
@@ -131,13 +139,9 @@ def list(project: str | Path) -> Run:
         open_project(project) as opened,
         opened.read() as session,
     ):
-        marks = count(1)
-        run.details = {
-            "events": [
-                event.to_dict() | {"mark": None if event.kind == ACCOUNT else next(marks)}
-                for event in events_of(session, accounts=True)
-            ]
-        }
+        log = events_of(session, accounts=True)
+        marks = numbered(log)
+        run.details = {"events": [one.to_dict() | {"mark": marks.get(one.id)} for one in log]}
     return run
 
 
@@ -201,7 +205,11 @@ def check_fit(settings: AnnotateConfig, *, strategy: str) -> None:
     StudyConfig(arms={ARMS[1]: drawing}, segmenter=SegmenterConfig(**settings.segmenter))
 
 
-def _change(project: Project, changes: Mapping[str, Any], event: Event) -> None:
+def _kept(project: Project, dictionary: str | None) -> dict[str, Any]:
+    return keep_word_list(project.folder, {"dictionary": dictionary})
+
+
+def _change(project: Project, changes: Mapping[str, Any], *, event: Event) -> None:
     with project.read() as session:
         state = state_of(session)
         strategy = {"strategy": session.get_one(Arm, ARMS[1]).settings.get("strategy", "mnlp")}

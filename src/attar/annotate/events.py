@@ -1,7 +1,7 @@
 """The log of what changed around the annotators, and what is done about it at once."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from types import MappingProxyType
@@ -113,13 +113,14 @@ def change_settings(
         DataError: the segmenter's word list cannot be read.
         Conflict: somebody else has changed settings or guideline since.
     """
-    settings.require_blind()
+    settings.require_sound()
     if settings.cold_start is not None:
         load_engine(settings.cold_start)
-    words = keep_word_list(project.folder, settings.segmenter)
-    settings = replace(settings, segmenter=words)
     with project.write() as session:
         before, now = state_of(session), project.clock()
+        if settings.segmenter.get("dictionary") != before.settings.segmenter.get("dictionary"):
+            words = keep_word_list(project.folder, settings.segmenter)
+            settings = replace(settings, segmenter=words)
         bump_revision(session, expected=expected)
         session.execute(update(ProjectRow).values(settings=settings.to_json()))
         if strategy is not None:
@@ -128,6 +129,12 @@ def change_settings(
         for one in noted if event is None else [event]:
             add_event(session, one, now=now)
         return state_of(session)
+
+
+def numbered(events: Sequence[Event]) -> dict[str, int]:
+    """Id of an event -> its number on the charts, which do not mark what happens to accounts."""
+    marked = (event.id for event in events if event.kind != ACCOUNT)
+    return {id: number for number, id in enumerate(marked, 1)}
 
 
 def set_strategy(session: Session, strategy: str) -> None:

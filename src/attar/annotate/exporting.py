@@ -52,7 +52,8 @@ def export_project(project: Project, *, output: str | Path) -> Path:
     with new_folder(output) as unfinished, project.read() as session:
         _write_all(session, unfinished)
         if (kept := project.folder / WORD_LISTS).is_dir():
-            shutil.copytree(kept, unfinished / WORD_LISTS)
+            unfinished_too = shutil.ignore_patterns("*.partial")
+            shutil.copytree(kept, unfinished / WORD_LISTS, ignore=unfinished_too)
     return expanded(output)
 
 

@@ -9,7 +9,7 @@ from sqlalchemy.orm import Session
 from attar.annotate.corpus import latest_snapshot
 from attar.annotate.events import events_of
 from attar.annotate.store import Project, state_of
-from attar.annotate.tables import Annotation, Arm, Guideline, PickRow, SentenceRow
+from attar.annotate.tables import Annotation, Arm, Guideline, PickRow, SentenceRow, Task
 from attar.annotate.tasks import MIGRATED, VOID
 from attar.errors import ConfigError
 from attar.methods.active_segmentation.config import SegmenterConfig
@@ -91,9 +91,12 @@ def study_config(session: Session) -> StudyConfig:
 
 def labels_of(session: Session, *, upto: int | None = None, control: bool = False) -> list[Label]:
     """The annotations as labels, by `sequence`, without the answers to control items, which measure
-    people; or, with `control`, these alone."""
-    kind = Annotation.kind == "control" if control else Annotation.kind != "control"
-    wanted = select(Annotation).where(kind).order_by(Annotation.seq)
+    people; or, with `control`, those alone of the people who were to be measured."""
+    wanted = select(Annotation).where(Annotation.kind != "control").order_by(Annotation.seq)
+    if control:
+        mine = (Task.id == Annotation.task) & (Task.only_for == Annotation.annotator)
+        wanted = select(Annotation).join(Task, mine).where(Annotation.kind == "control")
+        wanted = wanted.order_by(Annotation.seq)
     if upto is not None:
         wanted = wanted.where(Annotation.seq <= upto)
     rows = session.scalars(wanted).all()

@@ -235,7 +235,7 @@ def _import(
             new += 1
             session.add(
                 Annotation(
-                    seq=next_sequence(session),
+                    seq=next_sequence(session, guideline=state.guideline),
                     id=id,
                     task=name,
                     sentence=uid,

@@ -69,7 +69,7 @@ def init(
         draw={**draw, **config.draw},
         segmenter={**_told(segmenter), **config.segmenter},
     )
-    stored.require_blind()
+    stored.require_sound()
     check_fit(stored, strategy=drawing.strategy)
     with recorded("init", project=project, demo=demo, name=name, seed=seed) as run:
         run.seed = seed

@@ -139,8 +139,8 @@ def next_task(project: Project, *, annotator: str) -> Assignment | None:
         if state.paused:
             return None
         held = _at_work(session, person, now=now) or _waiting(session, person, now=now)
-        # a block ends when nothing is left of it, not when others hold the rest for a moment
-        held = held or _first(session, _LEFT_OF_BLOCKS, person=person, now=now)
+        if held is None and not project.sqlite:  # which has one writer
+            held = _left(session, person=person, now=now)
         if held is None:
             session.execute(_CLOSE, {"me": annotator})
             if new_block(session, state, annotator=annotator, now=now):
@@ -253,6 +253,15 @@ def _waiting(session: Session, person: Person, *, now: float) -> Held | None:
     if person.role in REVIEWERS:
         found = _first(session, _OF_REVIEWERS, person=person, now=now)
     return found or _first(session, _OF_BLOCKS, person=person, now=now)
+
+
+def _left(session: Session, *, person: Person, now: float) -> Held | None:
+    """What others hold at this moment of the blocks of a person: a block ends when nothing is left
+    of it, not when its last tasks were passed over."""
+    while session.scalars(_LEFT_OF_BLOCKS, {"me": person.name, "now": now}).first():
+        if held := _first(session, _LEFT_OF_BLOCKS, person=person, now=now):
+            return held
+    return None
 
 
 def _first(session: Session, wanted: Select[str], *, person: Person, now: float) -> Held | None:

@@ -55,3 +55,7 @@ class Busy(AttarError):
     """Others were writing to the database for too long; the same request may be sent again."""
 
     status = 503
+
+
+class Moved(Busy):
+    """The guideline changed between reading it and numbering what follows it."""

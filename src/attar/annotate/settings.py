@@ -9,7 +9,7 @@ from attar.errors import DataError, check_types, require
 from attar.methods.active_segmentation.engines import ENGINES
 
 ARMS = ("random", "active")
-_LANGUAGE_TAG = "[A-Za-z]{2,8}(-[A-Za-z0-9]{1,8})*"
+_LANGUAGE_TAG = "[A-Za-z]{1,8}(-[A-Za-z0-9]{1,8})*"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,8 +79,6 @@ class AnnotateConfig:
 
     def __post_init__(self) -> None:
         check_types(self)
-        tag = re.fullmatch(_LANGUAGE_TAG, self.language)
-        require(tag is not None, "language", self.language, "a tag of BCP 47, such as th")
         for name in ("lease_seconds", "beat_seconds", "idle_seconds"):
             require(getattr(self, name) > 0, name, getattr(self, name), "more than 0")
         for name in (
@@ -128,12 +126,15 @@ class AnnotateConfig:
         people are shown may tell them how a sentence was scored."""
         return self.draw.get("scorer", "own") == "own"
 
-    def require_blind(self) -> None:
-        """Refuse what would tell annotators how a sentence was scored.
+    def require_sound(self) -> None:
+        """Refuse what no new setting may be, though a project of an earlier version may have it:
+        a language that is none, and what would tell annotators how a sentence was scored.
 
         Raises:
-            ConfigError: doubts are shown while arms are compared.
+            ConfigError: the language is no tag, or doubts are shown while arms are compared.
         """
+        tag = re.fullmatch(_LANGUAGE_TAG, self.language)
+        require(tag is not None, "language", self.language, "a tag of BCP 47, such as th")
         expected = "off while the arms are compared, which is so unless the scorer is union"
         blind = not (self.show_doubts and self.comparing)
         require(blind, "show_doubts", self.show_doubts, expected)

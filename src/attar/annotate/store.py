@@ -31,7 +31,7 @@ from attar.annotate.database import (
     sqlite_url,
 )
 from attar.annotate.migrations import head, known, revision_of, upgrade_schema
-from attar.annotate.refusals import Busy, Conflict
+from attar.annotate.refusals import Busy, Conflict, Moved
 from attar.annotate.settings import ARMS, AnnotateConfig
 from attar.annotate.tables import Arm, Guideline, ProjectRow, table
 from attar.annotate.wordlists import keep_word_list
@@ -157,7 +157,11 @@ class State:
 
 _PROJECT = table(ProjectRow)
 _STATE = select(_PROJECT)
-_NEXT = update(_PROJECT).values(sequence=_PROJECT.c.sequence + 1).returning(_PROJECT.c.sequence)
+_NEXT = (
+    update(_PROJECT)
+    .values(sequence=_PROJECT.c.sequence + 1)
+    .returning(_PROJECT.c.sequence, _PROJECT.c.guideline)
+)
 #: of PostgreSQL: a reader sees one state; a writer does not wait for the disk
 _ONE_STATE = text("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
 _SOON = text("SET LOCAL synchronous_commit = off")
@@ -180,9 +184,21 @@ def state_of(session: Session) -> State:
     )
 
 
-def next_sequence(session: Session) -> int:
-    """The number of the next annotation, without gaps: who asks holds the row until it commits."""
-    return session.execute(_NEXT).scalar_one()
+def next_sequence(session: Session, *, guideline: str | None = None) -> int:
+    """The number of the next annotation, without gaps: who asks holds the row until it commits.
+
+    Args:
+        session: a transaction.
+        guideline: that the annotation follows; None: it may be one that is no longer in force.
+
+    Raises:
+        Moved: another guideline is in force by now. To change it takes the same row, so none is
+            numbered after one that it does not follow.
+    """
+    number, in_force = session.execute(_NEXT).one()
+    if guideline not in (None, in_force):
+        raise Moved("the guideline was changed at this moment; nothing was saved: send it again")
+    return number
 
 
 def create_project(

@@ -48,21 +48,18 @@ def train_models(project: Project, run: int, *, step: Callable[[str], None]) -> 
     with project.read() as session:
         state = state_of(session)
         sequence = session.get_one(Job, run).sequence
-        study = with_word_list(study_of(session, upto=sequence), project.folder)
+        stored = study_of(session, upto=sequence)
         now_text = guideline_text(session, state.guideline)
         people = session.scalars(select(User.name).where(User.active, User.role == "annotator"))
         annotators = tuple(people)
+    study = with_word_list(stored, project.folder)
     rows = samples(study)
     step("fit")
     models = fit_arms(study, rows=rows)
     if not models:
-        elsewhere = len({label.uid for label in study.labels} - {pick.uid for pick in study.picks})
-        found, advice = "none", "label some"
-        if elsewhere:
-            found = f"{elsewhere} labelled ones that no arm has drawn"
-            advice = "draw a batch with attar annotate draw"
         raise DataError(
-            f"expected labelled sentences of an arm; found {found}: {advice}, then train"
+            "expected labelled sentences of an arm; found none: label some that attar annotate "
+            "draw has drawn, then train"
         )
     step("measure")
     test = test_set(study)
@@ -78,7 +75,7 @@ def train_models(project: Project, run: int, *, step: Callable[[str], None]) -> 
     figures = {"uncertainty": table and table.uncertainty, "changed": changed}
     step("switch")
     guideline = f"{state.guideline}\n{now_text}"
-    found = _fingerprint(study, models, guideline=guideline, annotators=annotators)
+    found = _fingerprint(stored, models, guideline=guideline, annotators=annotators)
     _switch(project, run, study=study, models=models, points=points, found=found, figures=figures)
     step("draw")
     fill_queues(project)
@@ -192,7 +189,7 @@ def _fingerprint(
 ) -> Fingerprint:
     dictionary = next(iter(models.values())).dictionary
     return Fingerprint.of(
-        features=asdict(study.config.segmenter) | {"dictionary": None},
+        features=asdict(study.config.segmenter),
         guideline=guideline,
         corpus=study.sentences,
         annotators=annotators,

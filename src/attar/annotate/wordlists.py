@@ -1,9 +1,10 @@
 """The word lists of a project, which its folder keeps, so that they go wherever it goes.
 
-A list never changes: another one gets another name, so that a training that is under way, and the
-log, still have theirs.
+A list never changes: another one gets another name, so that a training that is under way still has
+its own, and the log names it.
 """
 
+import re
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -12,12 +13,13 @@ from typing import Any
 from attar.artefacts import write_text
 from attar.errors import DataError
 from attar.methods.active_segmentation.config import SegmenterConfig
-from attar.methods.active_segmentation.dictionary import PYTHAINLP, Dictionary, load_dictionary
+from attar.methods.active_segmentation.dictionary import PYTHAINLP, load_dictionary
 from attar.methods.active_segmentation.study import Study
 
 #: in the folder of a project or of an export
 WORD_LISTS = "dictionaries"
 _DIGITS = 16
+_KEPT = re.compile(rf"{WORD_LISTS}/([0-9a-f]{{{_DIGITS}}})\.txt")
 
 
 def keep_word_list(folder: Path, options: Mapping[str, Any]) -> dict[str, Any]:
@@ -29,25 +31,25 @@ def keep_word_list(folder: Path, options: Mapping[str, Any]) -> dict[str, Any]:
         options: of its segmenter, by name.
 
     Raises:
+        ConfigError: an option cannot be used.
         DataError: the file cannot be read, or holds no word.
         MissingExtraError: pyahocorasick is not installed.
     """
     given = SegmenterConfig(**options).dictionary
-    if given in (None, PYTHAINLP) or _is_kept(folder, given):
+    if given is None or given == PYTHAINLP or _kept(folder, given):
         return dict(options)
     words = load_dictionary(given)
     assert words is not None
-    name = f"{WORD_LISTS}/{_name(words)}.txt"
-    if not (folder / name).is_file():
-        (folder / WORD_LISTS).mkdir(exist_ok=True)
-        write_text(folder / name, "\n".join(words.words) + "\n")
+    name = f"{WORD_LISTS}/{words.digest[:_DIGITS]}.txt"
+    (folder / WORD_LISTS).mkdir(exist_ok=True)
+    write_text(folder / name, "\n".join(words.words) + "\n")  # one that was damaged is mended
     return {**options, "dictionary": name}
 
 
 def with_word_list(study: Study, folder: Path) -> Study:
     """A study that finds its word list in a folder, as training needs it."""
     name = study.config.segmenter.dictionary
-    if name in (None, PYTHAINLP):
+    if name is None or not _KEPT.fullmatch(name):
         return study
     segmenter = replace(study.config.segmenter, dictionary=str(folder / name))
     return replace(study, config=replace(study.config, segmenter=segmenter))
@@ -59,16 +61,23 @@ def check_word_list(folder: Path, name: str | None) -> None:
     Raises:
         DataError: it is missing, or has changed.
     """
-    if name in (None, PYTHAINLP):
+    if name is None or name == PYTHAINLP:
         return
+    advice = "give the words again with attar annotate event add --change dictionary=FILE"
+    kept = _KEPT.fullmatch(name)
+    if kept is None:
+        raise DataError(
+            f"the word list {name!r} is outside the project, so neither a copy nor a backup has "
+            f"it; {advice}"
+        )
+    if not (folder / name).is_file():
+        raise DataError(f"the word list {name!r} is missing; restore it from a backup, or {advice}")
     words = load_dictionary(str(folder / name))
-    if name.startswith(f"{WORD_LISTS}/") and words and Path(name).stem != _name(words):
-        raise DataError(f"the word list {name!r} is not what it was; restore it from a backup")
+    if words is None or words.digest[:_DIGITS] != kept[1]:
+        raise DataError(
+            f"the word list {name!r} is not what it was; restore it from a backup, or {advice}"
+        )
 
 
-def _is_kept(folder: Path, name: str) -> bool:
-    return name.startswith(f"{WORD_LISTS}/") and (folder / name).is_file()
-
-
-def _name(words: Dictionary) -> str:
-    return words.digest[:_DIGITS]
+def _kept(folder: Path, name: str) -> bool:
+    return _KEPT.fullmatch(name) is not None and (folder / name).is_file()

@@ -187,7 +187,8 @@ class Replay:
         for arm in self.study.config.arms if arms is None else arms:
             drawn = draw(before, arm, models=self.models)
             self.study = replace(self.study, picks=(*self.study.picks, *drawn.picks))
-            self.warnings += [w for w in drawn.warnings if w not in self.warnings]
+            said = [f"{arm}: {warning}" for warning in drawn.warnings]
+            self.warnings += [line for line in said if line not in self.warnings]
             spent[arm] = drawn.spent if drawn.picks else 0
         self._answer(self.study.picks[len(before.picks) :])
         return spent
@@ -301,12 +302,6 @@ def replay(
         spent = made.batch(arms)
         if batch or not made.study.config.seed_sentences:
             for arm in arms:
-                if not spent[arm]:
-                    made.warnings.append(
-                        f"arm {arm}: ended at batch {batch} with {left[arm]:,} of its "
-                        f"{budgets[arm]:,} {made.study.config.arms[arm].unit} to spend, as no "
-                        "sentence is left that it may draw"
-                    )
                 left[arm] = left[arm] - spent[arm] if spent[arm] else 0
             if not any(spent.values()):
                 break
