@@ -205,6 +205,18 @@ def test_a_new_folder_appears_whole_also_behind_a_link_or_where_it_is_mounted(
     assert not list(tmp_path.glob(".*"))
 
 
+def test_of_two_that_fill_a_folder_at_once_the_second_is_told(tmp_path):
+    final = tmp_path / "new"
+    with (
+        pytest.raises(ConfigError, match="is not empty: choose another"),
+        artefacts.new_folder(final) as unfinished,
+    ):
+        (unfinished / "mine").touch()
+        final.mkdir()
+        (final / "theirs").touch()
+    assert [file.name for file in tmp_path.rglob("*")] == ["new", "theirs"]
+
+
 def test_a_new_folder_that_fails_leaves_nothing(tmp_path):
     with pytest.raises(DataError), artefacts.new_folder(tmp_path / "new") as unfinished:
         (unfinished / "made.txt").write_text("half")

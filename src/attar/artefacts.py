@@ -245,6 +245,8 @@ def new_folder(path: str | Path) -> Iterator[Path]:
         yield unfinished
         _put_in_place(unfinished, final)
     except OSError as error:
+        if error.errno in (errno.ENOTEMPTY, errno.EEXIST):
+            _require_empty(final)  # somebody else has filled it meanwhile
         if not disk_is_full(error):
             raise
         raise ResourceError(

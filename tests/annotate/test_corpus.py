@@ -51,7 +51,7 @@ def test_an_import_and_its_repetition(make: Maker) -> None:
     assert (again.new, again.duplicate) == (10, 30)
     with pytest.raises(Conflict, match="first"):
         corpus.add(project, rows, snapshot="first")
-    with pytest.raises(DataError, match="found none"):
+    with pytest.raises(DataError, match="found 1 longer ones"):
         corpus.add(project, [Segmented.raw("ก" * 500)])
     with project.read() as session:
         counts = select(SentenceRow.occurrences).order_by(SentenceRow.occurrences.desc())

@@ -1,6 +1,7 @@
 """The editor in a browser, over a real socket."""
 
 import json
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -362,6 +363,23 @@ def test_a_reviewer_decides_between_answers_without_names(
             editor.press("Enter")
             editor.until("document.querySelector('#done').textContent.includes('1')")
             assert stored(project, "rita")[0].text == TEXT
+
+
+def test_a_reviewer_reads_what_is_wrong_with_a_text(
+    browser: Any, shared: Any, tmp_path: Path
+) -> None:
+    with annotation_site.copied(shared, tmp_path / "p") as project:
+        app = annotation_site.application(project)
+        with annotation_site.client(app, "anna") as client:
+            given = client.get("/api/next").json()
+            body = {"id": str(uuid.uuid4()), "note": "<b>cut off</b>"}
+            assert client.post(f"/api/tasks/{given['task']}/flag", json=body).status_code == 200
+        with annotation_site.listening(app) as url, browser.new_context() as context:
+            editor = Editor(context.new_page(), url).log_in("rita")
+            assert editor.text == given["text"]
+            assert editor.page.inner_text("#flags") == "Somebody flagged this text: <b>cut off</b>"
+            editor.press("Enter")
+            editor.until("document.querySelector('#flags').hidden")
 
 
 @pytest.mark.parametrize("editor", [{"locale": "th-TH"}], indirect=True)

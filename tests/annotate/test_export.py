@@ -16,9 +16,10 @@ from attar.annotate.exporting import export_labels, export_project, read_export
 from attar.annotate.loading import load_study
 from attar.annotate.overview import overview
 from attar.annotate.points import load_points
+from attar.annotate.results import WITH_HISTORY, export
 from attar.annotate.settings import AnnotateConfig
 from attar.annotate.store import Project
-from attar.data.segments.formats import read_segments
+from attar.data.segments.formats import FORMATS, read_segments
 from attar.errors import ConfigError, DataError
 from attar.methods.active_segmentation.curves import rows
 from attar.methods.active_segmentation.measuring import history
@@ -118,3 +119,15 @@ def test_labels_in_a_format(make: Maker, tmp_path: Path) -> None:
     ]
     assert status.people[0].answers == 18
     assert status.staleness == 0
+
+
+def test_a_history_needs_a_format_that_holds_it(make: Maker, tmp_path: Path) -> None:
+    project = finished(make)
+    for name, form in FORMATS.items():
+        file = tmp_path / f"{name}{form.suffixes[0]}"
+        export_labels(project, output=file, format=name, history=True)
+        kept = "history" in next(read_segments(file, format=name)).meta
+        assert kept == (name in WITH_HISTORY), name
+    project.close()
+    with pytest.raises(ConfigError, match="which hold a history"):
+        export(project.folder, output=tmp_path / "h.conllu", history=True)

@@ -160,7 +160,11 @@ def test_backups_that_are_none(tmp_path: Path) -> None:
     with zipfile.ZipFile(tmp_path / "half", "w") as archive:
         archive.writestr("project.yaml", "format: 1\ndatabase: attar.db\n")
         archive.writestr("attar.db", "no database")
-    for name in ("text", "evil", "half", "nowhere"):
+    create_project(tmp_path / "one").close()
+    with zipfile.ZipFile(tmp_path / "elsewhere", "w") as archive:
+        archive.writestr("project.yaml", "format: 1\ndatabase: ../one/attar.db\n")
+        archive.write(tmp_path / "one" / "attar.db", "attar.db")
+    for name in ("text", "evil", "half", "elsewhere", "nowhere"):
         with pytest.raises(DataError):
             restore(tmp_path / name, tmp_path / "new")
     assert not (tmp_path / "new").exists()

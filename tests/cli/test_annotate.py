@@ -415,8 +415,8 @@ def test_labels_of_before_come_along(
     capsys.readouterr()
     assert typed(f"import {tmp_path / 'new'} --data gold.txt --annotator old") == 0
     assert "60 new, 12 reserved, 60 answers" in capsys.readouterr().out
-    assert typed(f"import {tmp_path / 'new'} --data raw.txt --annotator old") == 0
-    assert "answers" not in capsys.readouterr().out
+    assert typed(f"import {tmp_path / 'new'} --data raw.txt --annotator old") == 2
+    assert "none has its words" in capsys.readouterr().err
     assert typed(f"doctor {tmp_path / 'new'}") == 0
 
 

@@ -158,7 +158,7 @@ def _next(project: Project, annotator: str) -> dict[str, Any]:
         read = guidelines.reading(project, user=annotator)
         now = {"version": read.version, "acknowledged": read.acknowledged}
         nothing = dict.fromkeys(("task", "candidates", "cuts", "doubts", "draft", "lease"))
-        return {**nothing, "text": "", "guideline": now, "done": done, "answers": []}
+        return {**nothing, "text": "", "guideline": now, "done": done, "answers": [], "flags": []}
     candidates = None if given.positions is None else list(given.positions)
     if candidates is not None:  # neither by score nor by place
         random.Random(f"{given.task}/{annotator}").shuffle(candidates)
@@ -179,6 +179,7 @@ def _next(project: Project, annotator: str) -> dict[str, Any]:
         },
         "done": done,
         "answers": given.answers,
+        "flags": given.flags,
     }
 
 

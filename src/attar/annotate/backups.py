@@ -13,6 +13,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+import yaml
+from sqlalchemy.exc import DBAPIError
+
 from attar.annotate.migrations import head, known, revision_of, upgrade_schema
 from attar.annotate.store import DATABASE_FILE, PROJECT_FILE, Project, connect
 from attar.annotate.tasks import replay
@@ -98,7 +101,7 @@ def restore(backup: str | Path, folder: str | Path) -> Path:
             ) from error
         for name in (_MODELS, "exports", "backups"):
             (unfinished / name).mkdir(parents=True, exist_ok=True)
-        if not (unfinished / PROJECT_FILE).is_file() or _damaged(unfinished / DATABASE_FILE):
+        if not _whole(unfinished):
             raise DataError(f"{str(backup)!r} is no whole backup of a project; use another")
     return expanded(folder)
 
@@ -126,7 +129,14 @@ def upgrade(folder: str | Path, *, database: str | None = None) -> Upgrade:
             )
         copy = back_up(project) if project.sqlite else None
         # what follows from the log may follow by another rule now
-        upgrade_schema(project.engine, then=replay)
+        try:
+            upgrade_schema(project.engine, then=replay)
+        except DBAPIError as error:
+            kept = f"; {str(copy)!r} is a copy of it as it was" if copy else ""
+            raise DataError(
+                f"the tables of {str(project.folder)!r} are not those of the schema {found} that "
+                f"they name ({error.orig!s}), so they cannot be brought to {head()}{kept}"
+            ) from error
         return Upgrade(found, head(), copy)
 
 
@@ -175,11 +185,14 @@ def _unpack(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, *, folder: Path) -
         shutil.copyfileobj(packed, out, _BUFFER)
 
 
-def _damaged(database: Path) -> bool:
-    if not database.is_file():
-        return True
+def _whole(folder: Path) -> bool:
+    """Whether a folder is a project whose database is its own and undamaged."""
+    database = folder / DATABASE_FILE
     try:
+        about = yaml.safe_load((folder / PROJECT_FILE).read_text(encoding="utf-8"))
+        if not database.is_file() or about["database"] != DATABASE_FILE:
+            return False
         with closing(sqlite3.connect(database)) as connection:
-            return connection.execute("PRAGMA integrity_check").fetchone() != ("ok",)
-    except sqlite3.DatabaseError:
-        return True
+            return connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+    except (OSError, ValueError, KeyError, TypeError, yaml.YAMLError, sqlite3.DatabaseError):
+        return False

@@ -91,9 +91,11 @@ def add(
         state = state_of(session)
     seen = _seen(rows, longest=state.settings.longest)
     if not seen.rows:
+        advice = "cut them into sentences first" if seen.too_long else "give a file with text"
         raise DataError(
-            f"expected sentences of 1 to {state.settings.longest} characters; found none in "
-            f"{seen.too_long + seen.refused} lines: cut long lines into sentences first"
+            f"expected sentences of 1 to {state.settings.longest} characters; found "
+            f"{seen.too_long} longer ones and {seen.refused} that are blank or hold U+0000: "
+            f"{advice}"
         )
     name = _begin(project, snapshot, source="" if not isinstance(source, str | Path) else source)
     for part in _parts(list(seen.rows)):

@@ -5,7 +5,10 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
+from sqlalchemy import select
+
 from attar.annotate import corpus
+from attar.annotate.accounts import users
 from attar.annotate.changes import parse_changes, parse_rule
 from attar.annotate.events import (
     change_guideline,
@@ -17,7 +20,7 @@ from attar.annotate.events import (
 from attar.annotate.records import recorded
 from attar.annotate.settings import ARMS, AnnotateConfig
 from attar.annotate.store import Project, open_project, state_of
-from attar.annotate.tables import Arm
+from attar.annotate.tables import Arm, Snapshot
 from attar.annotate.wordlists import keep_word_list
 from attar.errors import ConfigError, DataError, did_you_mean
 from attar.methods.active_segmentation.config import SegmenterConfig
@@ -100,6 +103,8 @@ def add(
         elif kind == "corpus.remove":
             _remove(opened, scope, author=author, note=note)
         else:
+            if kind.startswith("annotator."):
+                _require_account(opened, scope)
             if "dictionary" in changes:  # so that the log names the list that is kept
                 changes = {**changes, **_kept(opened, changes["dictionary"])}
             event = Event(
@@ -205,6 +210,15 @@ def check_fit(settings: AnnotateConfig, *, strategy: str) -> None:
     StudyConfig(arms={ARMS[1]: drawing}, segmenter=SegmenterConfig(**settings.segmenter))
 
 
+def _require_account(project: Project, name: str) -> None:
+    known = [one.name for one in users(project)]
+    if name and name not in known:
+        raise ConfigError(
+            f"there is no account {name!r}{did_you_mean(name, known) or ';'} attar annotate user "
+            "list shows them"
+        )
+
+
 def _kept(project: Project, dictionary: str | None) -> dict[str, Any]:
     return keep_word_list(project.folder, {"dictionary": dictionary})
 
@@ -230,7 +244,9 @@ def _remove(project: Project, scope: str, *, author: str, note: str) -> None:
         try:
             corpus.remove(project, snapshot=scope, author=author, note=note)
         except DataError:
+            with project.read() as session:
+                names = session.scalars(select(Snapshot.name).order_by(Snapshot.number)).all()
             raise DataError(
                 f"expected a document or a snapshot of the corpus; there is none called {scope!r}: "
-                "attar annotate status lists the snapshots"
+                f"the snapshots are {', '.join(names) or 'none yet'}"
             ) from None

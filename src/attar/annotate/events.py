@@ -176,8 +176,9 @@ def change_guideline(
             tell guidelines apart.
         Conflict: somebody else has changed settings or guideline since, or the version is taken.
     """
-    fine = bool(version.strip()) and len(version) <= _VERSION and version.isprintable()
-    require(fine, "version", version, f"a name of at most {_VERSION} characters")
+    fine = version.strip(". ") and len(version) <= _VERSION and version.isprintable()
+    fine = fine and "/" not in version  # it is part of an address
+    require(bool(fine), "version", version, f"a name of at most {_VERSION} characters without /")
     require("\0" not in text, "text", text, "text without the character U+0000")
     with project.write() as session:
         before, now = state_of(session), project.clock()

@@ -18,20 +18,25 @@ def hash_password(password: str) -> str:
     """What is kept of a password.
 
     Raises:
-        ConfigError: it is too short or too long.
+        ConfigError: it is too short or too long, or no text.
     """
     if not SHORTEST <= len(password) <= LONGEST:
         raise ConfigError(
             f"expected a password of {SHORTEST} to {LONGEST} characters; found {len(password)}"
         )
-    return hasher().hash(password)
+    try:
+        return hasher().hash(password)
+    except UnicodeEncodeError:
+        raise ConfigError(
+            "expected a password of characters, found bytes that are no UTF-8; choose another"
+        ) from None
 
 
 def fits(stored: str, password: str) -> bool:
     """Whether this is the password of a hash."""
     try:
         return len(password) <= LONGEST and hasher().verify(stored, password)
-    except (VerifyMismatchError, InvalidHashError):
+    except (VerifyMismatchError, InvalidHashError, UnicodeEncodeError):
         return False
 
 

@@ -19,7 +19,9 @@ from attar.annotate.results import curve
 from attar.annotate.settings import AnnotateConfig
 from attar.annotate.store import create_project, open_project
 from attar.annotate.tables import Snapshot
+from attar.artefacts import expanded
 from attar.data.segments.streams import Offsets
+from attar.errors import ConfigError, DataError
 from attar.methods.active_segmentation.config import SegmenterConfig
 from attar.methods.active_segmentation.drawing import DrawConfig
 from attar.methods.active_segmentation.engines import load_engine
@@ -60,6 +62,11 @@ def init(
         DataError: a dictionary cannot be read.
         MissingExtraError: the extra `annotate` is not installed.
     """
+    given = (guideline, config, drawing, segmenter)
+    if demo and given != (None, AnnotateConfig(), DrawConfig(), SegmenterConfig()):
+        raise ConfigError(
+            "the demo has a guideline and options of its own; leave others out, or leave --demo out"
+        )
     text = "" if guideline is None else read_text(guideline)
     draw = _told(drawing)
     strategy = draw.pop("strategy", None)
@@ -129,7 +136,17 @@ def import_(
         if annotator is not None:
             check_name(annotator)
             words = corpus.words_of(data, format=format, offsets=offsets)
+            if not words:
+                raise DataError(
+                    f"expected segmented sentences in {str(data)!r} as the answers of {annotator}; "
+                    "none has its words: give the format that has them, or leave --annotator out"
+                )
         with open_project(project) as opened:
+            if str(data) and opened.folder.resolve().is_relative_to(expanded(data).resolve()):
+                raise ConfigError(
+                    f"expected text to import; {str(data)!r} holds the project itself: name the "
+                    "files"
+                )
             report = corpus.add(opened, data, format=format, snapshot=snapshot, offsets=offsets)
             run.details = asdict(report)
             if annotator is not None:

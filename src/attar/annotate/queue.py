@@ -27,6 +27,7 @@ from attar.annotate.store import Project, State, state_of
 from attar.annotate.suggestions import doubts, of_engine, suggested
 from attar.annotate.tables import Annotation, Block, BlockItem, Lease, Task, table
 from attar.annotate.tasks import (
+    FLAG,
     FLAGGED,
     LABELS,
     OPEN,
@@ -67,6 +68,7 @@ class Assignment:
         acknowledged: whether this person has read that version.
         lease: that they hold now.
         answers: of others; empty unless a reviewer is asked to decide between them.
+        flags: what is wrong with it, in the words of those who flagged it, for a reviewer.
     """
 
     task: str
@@ -79,6 +81,7 @@ class Assignment:
     acknowledged: bool
     lease: LeaseInfo
     answers: tuple[Others, ...] = ()
+    flags: tuple[str, ...] = ()
 
 
 _TASKS, _BLOCKS, _ITEMS = (table(kind) for kind in (Task, Block, BlockItem))
@@ -296,6 +299,7 @@ def _assignment(
         acknowledged=person.acknowledged == state.guideline,
         lease=lease,
         answers=_answers(session, held.sentence) if held.kind == "adjudicate" else (),
+        flags=_flags(session, held.id) if person.role in REVIEWERS else (),
     )
 
 
@@ -308,6 +312,11 @@ def _answers(session: Session, sentence: str) -> tuple[Others, ...]:
         for a in in_force(session.scalars(acts))
         if a.status in LABELS
     )
+
+
+def _flags(session: Session, task: str) -> tuple[str, ...]:
+    acts = session.scalars(select(Annotation).where(Annotation.task == task))
+    return tuple(act.note for act in in_force(acts) if act.status == FLAG)
 
 
 def _tuple(stored: Sequence[int] | None) -> tuple[int, ...] | None:

@@ -18,7 +18,7 @@ from attar.annotate.store import open_project
 from attar.annotate.tables import Arm, Guideline
 from attar.data.segments.formats import write_segments
 from attar.data.segments.streams import OnPipe, Report
-from attar.errors import ConfigError, DataError, did_you_mean
+from attar.errors import ConfigError, DataError, did_you_mean, require
 from attar.methods.active_segmentation.config import SegmenterConfig
 from attar.methods.active_segmentation.curves import rows
 from attar.methods.active_segmentation.measuring import transfer_check
@@ -28,6 +28,8 @@ from attar.report.record import Run
 
 #: what tells an export from a project
 _EXPORTED = "project.json"
+#: formats that keep whatever is known of a sentence
+WITH_HISTORY = ("jsonl", "datasets", "label-studio", "doccano", "prodigy")
 
 
 def curve(
@@ -155,6 +157,8 @@ def export(
                 if wanted is not None and wanted not in there:
                     raise ConfigError(f"{name} must be one of {', '.join(there)}; found {wanted!r}")
         kind = format or written_as(output, option="--format")
+        fine = not history or kind in WITH_HISTORY
+        require(fine, "format", kind, f"one of {', '.join(WITH_HISTORY)}, which hold a history")
         found = list(labelled(opened, arm=arm, guideline=guideline, history=history))
         if not found:
             raise DataError("expected labelled sentences to export, found none: label some first")

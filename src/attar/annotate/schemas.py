@@ -126,9 +126,11 @@ class Proposal(BaseModel):
 
 
 class ReviewOut(NextOut):
-    """The same for a reviewer, with the answers to decide between."""
+    """The same for a reviewer, with the answers to decide between, and what those who flagged the
+    text say is wrong."""
 
     answers: list[Proposal]
+    flags: list[str]
 
 
 class ReceiptOut(BaseModel):

@@ -50,7 +50,12 @@ def serve(project: str | Path, *, config: AnnotateServeConfig = AnnotateServeCon
         beside = opened.sqlite if config.worker is None else config.worker
         app = application(
             opened,
-            web=WebConfig(most_bytes=config.max_body, hosts=_hosts(config), cookies=True),
+            web=WebConfig(
+                most_bytes=config.max_body,
+                hosts=_hosts(config),
+                otherwise="--public-url",
+                cookies=True,
+            ),
             registry=CollectorRegistry(),
             beside=lambda: _worker(opened) if beside else nullcontext(),
         )

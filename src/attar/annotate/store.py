@@ -310,7 +310,13 @@ def connect(folder: str | Path, *, database: str | None = None) -> Project:
         )
     url = checked_url(database)
     if stored != DATABASE_FILE:
-        url = url or stored
+        try:
+            url = url or checked_url(stored)
+        except ConfigError:
+            raise ConfigError(
+                f"expected {DATABASE_FILE} or the URL of a PostgreSQL database in {str(file)!r}, "
+                f"found {stored!r}; restore it from a backup"
+            ) from None
     elif url is not None:
         raise ConfigError(
             f"the project in {str(place)!r} keeps its data in {DATABASE_FILE}; leave the URL out"

@@ -47,6 +47,11 @@ def add(
         account = known.get(name) if token else None
         if account is None:
             account = accounts.add_user(opened, name=name, role=role, password=password)
+        elif role not in ("annotator", account.role):
+            raise ConfigError(
+                f"{name} is there already, as {account.role}; give them the role {role} with attar "
+                "annotate user role first"
+            )
         run.details = asdict(account)
         if token:
             run.details["token"] = tokens.create_token(opened, user=name)

@@ -19,7 +19,8 @@ from attar.methods.active_segmentation.study import Study
 #: in the folder of a project or of an export
 WORD_LISTS = "dictionaries"
 _DIGITS = 16
-_KEPT = re.compile(rf"{WORD_LISTS}/([0-9a-f]{{{_DIGITS}}})\.txt")
+_AGAIN = "give the words again with attar annotate event add --change dictionary=FILE"
+_KEPT = re.compile(rf"{WORD_LISTS}/[0-9a-f]{{{_DIGITS}}}\.txt")
 
 
 def keep_word_list(folder: Path, options: Mapping[str, Any]) -> dict[str, Any]:
@@ -47,10 +48,15 @@ def keep_word_list(folder: Path, options: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def with_word_list(study: Study, folder: Path) -> Study:
-    """A study that finds its word list in a folder, as training needs it."""
+    """A study that finds its word list in a folder, as training needs it.
+
+    Raises:
+        DataError: the list is missing, or has changed.
+    """
     name = study.config.segmenter.dictionary
     if name is None or not _KEPT.fullmatch(name):
         return study
+    _check(folder, name)
     segmenter = replace(study.config.segmenter, dictionary=str(folder / name))
     return replace(study, config=replace(study.config, segmenter=segmenter))
 
@@ -63,19 +69,21 @@ def check_word_list(folder: Path, name: str | None) -> None:
     """
     if name is None or name == PYTHAINLP:
         return
-    advice = "give the words again with attar annotate event add --change dictionary=FILE"
-    kept = _KEPT.fullmatch(name)
-    if kept is None:
+    if not _KEPT.fullmatch(name):
         raise DataError(
             f"the word list {name!r} is outside the project, so neither a copy nor a backup has "
-            f"it; {advice}"
+            f"it; {_AGAIN}"
         )
+    _check(folder, name)
+
+
+def _check(folder: Path, name: str) -> None:
     if not (folder / name).is_file():
-        raise DataError(f"the word list {name!r} is missing; restore it from a backup, or {advice}")
+        raise DataError(f"the word list {name!r} is missing; restore it from a backup, or {_AGAIN}")
     words = load_dictionary(str(folder / name))
-    if words is None or words.digest[:_DIGITS] != kept[1]:
+    if words is None or words.digest[:_DIGITS] != Path(name).stem:
         raise DataError(
-            f"the word list {name!r} is not what it was; restore it from a backup, or {advice}"
+            f"the word list {name!r} is not what it was; restore it from a backup, or {_AGAIN}"
         )
 
 

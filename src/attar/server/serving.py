@@ -128,6 +128,7 @@ def build_server(
         most_bytes=config.max_body,
         origins=config.cors,
         hosts=() if keys else {*LOCAL, config.host},
+        otherwise="a key",
     )
     return Served(application(service, web=web, registry=registry), service)
 

@@ -26,6 +26,7 @@ class WebConfig:
         most_bytes: of a request.
         origins: web pages that may ask (CORS); none by default.
         hosts: names by which the server may be asked; none: any.
+        otherwise: what it has to be started with to answer to others, for the message.
         cookies: its pages log in with cookies, so requests of other sites' pages are refused.
     """
 
@@ -34,6 +35,7 @@ class WebConfig:
     most_bytes: int = 4 * 2**20
     origins: Sequence[str] = ()
     hosts: Collection[str] = ()
+    otherwise: str = "another --host"
     cookies: bool = False
 
 
@@ -60,7 +62,7 @@ def build(
 
     middleware = [
         Middleware(RequestMetrics, registry=registry),
-        Middleware(Hosts, hosts=config.hosts),
+        Middleware(Hosts, hosts=config.hosts, otherwise=config.otherwise),
         Middleware(Keys, keys=config.keys, open_paths=config.open_paths),
         Middleware(BodyLimit, most=config.most_bytes),
     ]

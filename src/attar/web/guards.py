@@ -55,10 +55,11 @@ class Hosts:
     Args:
         app: what is behind.
         hosts: names by which it may be asked; none: any.
+        otherwise: what a server has to be started with to answer to others, for the message.
     """
 
-    def __init__(self, app: ASGIApp, *, hosts: Collection[str]) -> None:
-        self._app, self._hosts = app, frozenset(hosts)
+    def __init__(self, app: ASGIApp, *, hosts: Collection[str], otherwise: str) -> None:
+        self._app, self._hosts, self._otherwise = app, frozenset(hosts), otherwise
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Let a request through, or answer 403."""
@@ -66,8 +67,8 @@ class Hosts:
             host = re.sub(r":\d+$", "", Headers(scope=scope).get("host", "").lower())
             if host not in self._hosts:
                 message = (
-                    f"without API keys this server answers to {', '.join(sorted(self._hosts))}; "
-                    f"found the host {host!r}: use one of these, or start it with a key"
+                    f"this server answers to {', '.join(sorted(self._hosts))}; found the host "
+                    f"{host!r}: use one of these, or start it with {self._otherwise}"
                 )
                 body = error_body(403, message, code="host_not_allowed")
                 await respond(send, 403, body=body)

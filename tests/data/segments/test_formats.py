@@ -182,6 +182,13 @@ def test_a_folder_is_read_as_documents(tmp_path: Path) -> None:
     assert next(read_segments(f"{tmp_path}/n*/*.txt")).meta["document"] == "b.txt"
 
 
+def test_a_folder_of_several_formats_is_read_whole(tmp_path: Path) -> None:
+    write_segments([Segmented.of(["ก", "ข"])], tmp_path / "a", format="datasets")
+    (tmp_path / "a" / "more.txt").write_text("คง\n", encoding="utf-8")
+    (tmp_path / "a" / "more.jsonl").write_text('{"text": "จฉ"}\n', encoding="utf-8")
+    assert {row.text for row in read_segments(tmp_path / "a")} == {"กข", "คง", "จฉ"}
+
+
 def test_one_function_converts(tmp_path: Path) -> None:
     source, output = tmp_path / "a.txt", tmp_path / "b.conllu"
     source.write_bytes("\ufeffก||ข|\r\n |ค|\r\n".encode())

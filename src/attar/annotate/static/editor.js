@@ -12,7 +12,7 @@ import { clusters, points, unseen } from "./points.js";
 import { Proposals } from "./proposals.js";
 import { ask, newId } from "./server.js";
 import { Sheet, spelled } from "./sheet.js";
-import { parts, say } from "./words.js";
+import { make, parts, say } from "./words.js";
 
 const BEAT = 60; // seconds between signs of life for the lease, unless the server says
 const TRACE = 1000; // steps that are kept of one task
@@ -73,6 +73,8 @@ function show() {
   at.questions.hidden = !asked;
   view().lay(state);
   proposals.lay(task.text, task.answers ?? []);
+  at.flags.hidden = !task.flags?.length;
+  at.flags.replaceChildren(...(task.flags ?? []).map((note) => make("p", say("editor.flagged", { note }))));
   showUnseen();
   place().focus();
   tell("news", say(asked ? "editor.asked" : "editor.text", { text: spelled(task.text), count: asked?.length }));

@@ -2,7 +2,7 @@
 
 import glob
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
@@ -228,21 +228,22 @@ def _some(rows: Iterator[Segmented], where: str) -> Iterator[Segmented]:
 
 def _files(source: str | Path, format: str | None) -> tuple[list[Path], Path | None]:
     """The files of a source, and the folder of several."""
+    if not str(source):
+        raise DataError("expected a file or a folder of them, found an empty name")
     path = expanded(source)
     if path.is_file():
         return [path], None
-    if path.is_dir() and (format == "datasets" or (not format and is_data_set(path))):
-        return [path], None
+    known = {end for form in FORMATS.values() for end in form.suffixes}
+    wanted = set(FORMATS[format].suffixes) if format else known
     if path.is_dir():
-        known = {end for form in FORMATS.values() for end in form.suffixes}
-        wanted = set(FORMATS[format].suffixes) if format else known
-        found = [
-            file
-            for file in sorted(path.rglob("*"), key=Path.as_posix)
-            if file.is_file()
-            and not any(part.startswith(".") for part in file.relative_to(path).parts)
-            and suffix(file) in wanted
-        ]
+        try:
+            if format == "datasets" or (not format and is_data_set(path)):
+                return [path], None
+            found = _named_so(path, wanted)
+        except OSError as error:
+            raise DataError(
+                f"cannot read the folder {str(source)!r} ({error}); name the files"
+            ) from error
         if not found:
             raise DataError(
                 f"expected files named {', '.join(sorted(wanted))} in the folder {path}, found "
@@ -254,3 +255,14 @@ def _files(source: str | Path, format: str | None) -> tuple[list[Path], Path | N
         if files := [file for file in found if file.is_file()]:
             return files, Path(os.path.commonpath([file.parent for file in files]))
     raise DataError(f"expected a file or a folder of them, found nothing at {str(source)!r}")
+
+
+def _named_so(folder: Path, wanted: Set[str]) -> list[Path]:
+    """The files of a folder whose names end so, but for hidden ones."""
+    return [
+        file
+        for file in sorted(folder.rglob("*"), key=Path.as_posix)
+        if file.is_file()
+        and not any(part.startswith(".") for part in file.relative_to(folder).parts)
+        and suffix(file) in wanted
+    ]

@@ -55,6 +55,8 @@ def from_spans(
     others = [[span.start, span.end, span.label] for span in spans if span.label != WORD]
     meta = {**meta, "spans": others} if others else meta
     if not words and len(text) > 1:
+        if others:
+            report.note(f"texts with spans but none of the label {WORD}, a word's", where=where)
         return Segmented.raw(text, meta=meta)
     cuts, gaps = cuts_of_spans(words, text=text, where=where)
     report.note("gaps that became words", where=where, count=gaps)

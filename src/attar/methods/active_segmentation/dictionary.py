@@ -52,7 +52,7 @@ class Dictionary:
         if not self.words:
             raise DataError(
                 f"expected words in the dictionary {name!r}, one a line, found none; give another "
-                "file, or None"
+                "file, or none"
             )
         listed = "\n".join(self.words).encode("utf-8", "surrogatepass")
         self.digest = hashlib.sha256(listed).hexdigest()
@@ -101,5 +101,5 @@ def _lines(name: str) -> list[str]:
     except OSError as error:
         raise DataError(
             f"cannot read the dictionary {name!r} ({error.strerror}); give 'pythainlp', a text "
-            "file with a word in each line, or None"
+            "file with a word in each line, or none"
         ) from None
