@@ -120,7 +120,8 @@ def test_writers_wait_for_each_other_and_sequences_have_no_gaps(make: Maker) -> 
 
 
 def test_a_database_that_is_held_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("attar.annotate.store.BUSY_MS", 50)
+    for module in ("store", "database"):
+        monkeypatch.setattr(f"attar.annotate.{module}.BUSY_MS", 50)
     with (
         create_project(tmp_path / "one") as project,
         open_project(tmp_path / "one") as other,
