@@ -77,8 +77,8 @@ def make_project(
         settings: of the project.
     """
     from attar.annotate import accounts, corpus
+    from attar.annotate.opening import create_project
     from attar.annotate.settings import AnnotateConfig
-    from attar.annotate.store import create_project
     from attar.annotate.tables import BatchRow, PickRow
     from attar.annotate.tasks import NewTask, ask
     from attar.data.segments.cuts import Segmented
@@ -125,7 +125,7 @@ def make_project(
 @contextmanager
 def opened(folder: Path, copy: Path) -> Iterator[Any]:
     """A copy of a project, which stays as it is."""
-    from attar.annotate.store import open_project
+    from attar.annotate.opening import open_project
 
     shutil.copytree(folder, copy)
     with open_project(copy) as project:

@@ -29,8 +29,9 @@ from service import Service, running
 
 import postgres
 from attar.annotate import accounts, corpus, drawing, tokens
+from attar.annotate.opening import create_project
 from attar.annotate.settings import ARMS, AnnotateConfig
-from attar.annotate.store import Project, create_project
+from attar.annotate.store import Project
 from attar.methods.active_segmentation.made_up import make_up
 
 SEED = 13

@@ -15,8 +15,9 @@ from sqlalchemy.engine import make_url
 import postgres
 from annotating import Clock, Maker
 from attar.annotate import hashing
+from attar.annotate.opening import create_project, open_project
 from attar.annotate.settings import AnnotateConfig
-from attar.annotate.store import Project, create_project, open_project
+from attar.annotate.store import Project
 from attar.annotate.tables import ProjectRow
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from attar.annotate import demo, overview
-from attar.annotate.store import open_project
+from attar.annotate.opening import open_project
 from attar.cli.app import run
 
 

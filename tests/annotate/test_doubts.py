@@ -14,9 +14,10 @@ from attar.annotate import backups, jobs, queue
 from attar.annotate.backups import upgrade
 from attar.annotate.drawing import refill
 from attar.annotate.migrations import head
+from attar.annotate.opening import open_project
 from attar.annotate.overview import overview
 from attar.annotate.settings import AnnotateConfig
-from attar.annotate.store import Project, open_project
+from attar.annotate.store import Project
 from attar.annotate.tables import ProjectRow, Score, Task
 from attar.errors import ConfigError
 from attar.methods.active_segmentation.monitors import DOUBT, doubtful

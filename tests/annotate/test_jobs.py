@@ -24,10 +24,11 @@ from attar.annotate.drafts import new_draft
 from attar.annotate.drawing import draw, model_paths, refill
 from attar.annotate.events import change_guideline, events_of, set_strategy
 from attar.annotate.loading import load_study
+from attar.annotate.opening import open_project
 from attar.annotate.overview import overview
 from attar.annotate.refusals import Busy
 from attar.annotate.settings import AnnotateConfig
-from attar.annotate.store import Project, open_project, state_of
+from attar.annotate.store import Project, state_of
 from attar.annotate.tables import ModelRow, ProjectRow, Score, SentenceRow
 from attar.annotate.tasks import NewTask, ask
 from attar.annotate.training import STEPS

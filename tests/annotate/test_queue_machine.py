@@ -19,10 +19,11 @@ from annotating import Clock, answer_to, filled
 from attar.annotate import answers, queue
 from attar.annotate.accounts import add_user
 from attar.annotate.checks import examine, problems
+from attar.annotate.opening import create_project, open_project
 from attar.annotate.queue import Assignment
 from attar.annotate.refusals import Conflict
 from attar.annotate.settings import AnnotateConfig
-from attar.annotate.store import Project, create_project, open_project, state_of
+from attar.annotate.store import Project, state_of
 from attar.annotate.tables import Lease, SentenceRow, Task
 from attar.annotate.tasks import NewTask, ask
 

@@ -9,8 +9,9 @@ from sqlalchemy import update
 import attar
 from attar.annotate import corpus
 from attar.annotate.loading import study_config
+from attar.annotate.opening import open_project
 from attar.annotate.settings import AnnotateConfig
-from attar.annotate.store import open_project, state_of
+from attar.annotate.store import state_of
 from attar.annotate.tables import ProjectRow
 from attar.data.segments.cuts import Segmented
 from attar.errors import ConfigError

@@ -14,9 +14,10 @@ from attar.annotate import answers, queue
 from attar.annotate.backups import back_up, restore, upgrade
 from attar.annotate.checks import examine, problems
 from attar.annotate.migrations import head
+from attar.annotate.opening import create_project, open_project
 from attar.annotate.refusals import Busy
 from attar.annotate.settings import AnnotateConfig
-from attar.annotate.store import create_project, next_sequence, open_project, state_of
+from attar.annotate.store import next_sequence, state_of
 from attar.annotate.tables import Base
 from attar.errors import CompatibilityError, ConfigError, DataError
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import annotating
-from attar.annotate.store import open_project
+from attar.annotate.opening import open_project
 from attar.cli.app import run
 from attar.data.segments.formats import write_segments
 

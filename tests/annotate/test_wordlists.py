@@ -13,8 +13,9 @@ from attar.annotate.checks import Finding, examine, problems
 from attar.annotate.drawing import model_paths, refill
 from attar.annotate.events import change_settings, events_of
 from attar.annotate.exporting import export_project, read_export
+from attar.annotate.opening import create_project, open_project
 from attar.annotate.settings import AnnotateConfig
-from attar.annotate.store import Project, create_project, open_project, state_of
+from attar.annotate.store import Project, state_of
 from attar.annotate.tables import ProjectRow
 from attar.errors import DataError
 from attar.methods.active_segmentation.dictionary import load_dictionary

@@ -16,7 +16,7 @@ pytest.importorskip("argon2")
 import annotating
 import attar
 from attar.annotate import changes, charts
-from attar.annotate.store import open_project
+from attar.annotate.opening import open_project
 from attar.cli.app import run
 from attar.data.segments.formats import read_segments, write_segments
 from attar.errors import AttarError, ConfigError, DataError, MissingExtraError

@@ -16,8 +16,10 @@ from pathlib import Path
 import yaml
 from sqlalchemy.exc import DBAPIError
 
+from attar.annotate.database import DATABASE_FILE
 from attar.annotate.migrations import head, known, revision_of, upgrade_schema
-from attar.annotate.store import DATABASE_FILE, PROJECT_FILE, Project, connect
+from attar.annotate.opening import PROJECT_FILE, connect
+from attar.annotate.store import Project
 from attar.annotate.tasks import replay
 from attar.annotate.wordlists import WORD_LISTS
 from attar.artefacts import (

@@ -12,7 +12,8 @@ import time
 from pathlib import Path
 
 from attar.annotate.jobs import work
-from attar.annotate.store import Project, open_project
+from attar.annotate.opening import open_project
+from attar.annotate.store import Project
 from attar.errors import AttarError, ConfigError
 
 #: how much the system puts other processes before this one, 0 to 19

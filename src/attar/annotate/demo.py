@@ -14,8 +14,9 @@ from attar.annotate import accounts, answers, corpus, drawing, jobs, queue
 from attar.annotate.acts import text_digest
 from attar.annotate.answers import Answer
 from attar.annotate.events import change_settings
+from attar.annotate.opening import create_project
 from attar.annotate.settings import ARMS, AnnotateConfig
-from attar.annotate.store import Project, create_project, state_of
+from attar.annotate.store import Project, state_of
 from attar.artefacts import expanded, new_folder
 from attar.methods.active_segmentation.annotators import Annotator
 from attar.methods.active_segmentation.arms import uid

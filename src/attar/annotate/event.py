@@ -17,9 +17,10 @@ from attar.annotate.events import (
     log_event,
     numbered,
 )
+from attar.annotate.opening import open_project
 from attar.annotate.records import recorded
 from attar.annotate.settings import ARMS, AnnotateConfig
-from attar.annotate.store import Project, open_project, state_of
+from attar.annotate.store import Project, state_of
 from attar.annotate.tables import Arm, Snapshot
 from attar.annotate.wordlists import keep_word_list
 from attar.errors import ConfigError, DataError, did_you_mean

@@ -12,12 +12,12 @@ from attar.annotate.accounts import check_name
 from attar.annotate.drawing import model_paths
 from attar.annotate.event import check_fit, read_text
 from attar.annotate.events import events_of, set_strategy
+from attar.annotate.opening import create_project, open_project
 from attar.annotate.overview import overview
 from attar.annotate.policies import import_answers
 from attar.annotate.records import recorded
 from attar.annotate.results import curve
 from attar.annotate.settings import AnnotateConfig
-from attar.annotate.store import create_project, open_project
 from attar.annotate.tables import Snapshot
 from attar.artefacts import expanded
 from attar.data.segments.streams import Offsets

@@ -12,9 +12,9 @@ from attar.annotate.converting import written_as
 from attar.annotate.exporting import export_project, labelled, read_export
 from attar.annotate.figures import curves_of
 from attar.annotate.loading import load_study
+from attar.annotate.opening import open_project
 from attar.annotate.points import load_points
 from attar.annotate.records import recorded
-from attar.annotate.store import open_project
 from attar.annotate.tables import Arm, Guideline
 from attar.data.segments.formats import write_segments
 from attar.data.segments.streams import OnPipe, Report

@@ -13,8 +13,9 @@ from prometheus_client import CollectorRegistry
 from attar.annotate.app import application
 from attar.annotate.beside import start_worker
 from attar.annotate.config import AnnotateServeConfig
+from attar.annotate.opening import open_project
 from attar.annotate.records import recorded
-from attar.annotate.store import Project, open_project, state_of
+from attar.annotate.store import Project, state_of
 from attar.errors import ConfigError
 from attar.report.record import Run
 from attar.web.app import WebConfig

@@ -1,7 +1,5 @@
-"""A project: a folder, and the database that holds what people did.
+"""An open project: its folder, and the database that holds what people did.
 
-The folder holds `project.yaml` (which database), `attar.db` unless that is a PostgreSQL server,
-`models/`, `exports/`, `backups/` and, where the segmenter has words of its own, `dictionaries/`.
 SQLite takes one writer at a time: every write is one short transaction that begins with `BEGIN
 IMMEDIATE`, so two writers wait for each other instead of failing half-way. PostgreSQL locks rows.
 """
@@ -10,39 +8,22 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import yaml
-from sqlalchemy import Engine, inspect, select, text, update
+from sqlalchemy import Engine, select, text, update
 from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlalchemy.orm import Session
 
-from attar.annotate.database import (
-    BUSY_MS,
-    DATABASE_FILE,
-    DURABLE,
-    WRITES,
-    cannot_open,
-    checked_url,
-    engine_of,
-    shown_url,
-    sqlite_url,
-)
-from attar.annotate.migrations import head, known, revision_of, upgrade_schema
+from attar.annotate.database import BUSY_MS, DURABLE, WRITES
 from attar.annotate.refusals import Busy, Conflict, Moved
-from attar.annotate.settings import ARMS, AnnotateConfig
-from attar.annotate.tables import Arm, Guideline, ProjectRow, table
-from attar.annotate.wordlists import keep_word_list
-from attar.artefacts import expanded, new_folder
-from attar.errors import CompatibilityError, ConfigError, DataError
+from attar.annotate.settings import AnnotateConfig
+from attar.annotate.tables import ProjectRow, table
+from attar.errors import DataError
 
-PROJECT_FILE = "project.yaml"
-FORMAT = 1
 #: seconds between two attempts to begin a transaction: at first, and at most
 _PAUSE, _LONGEST_PAUSE = 0.1, 5.0
-_FOLDERS = ("models", "exports", "backups")
 
 
 @dataclass(frozen=True)
@@ -201,141 +182,6 @@ def next_sequence(session: Session, *, guideline: str | None = None) -> int:
     return number
 
 
-def create_project(
-    folder: str | Path,
-    *,
-    database: str | None = None,
-    name: str | None = None,
-    guideline: str = "",
-    settings: AnnotateConfig | None = None,
-    seed: int = 13,
-) -> Project:
-    """Make a project and open it.
-
-    Args:
-        folder: a new or an empty one.
-        database: URL of an empty PostgreSQL database; None: SQLite in the folder.
-        name: of the project; None: that of the folder.
-        guideline: text of the first guideline, `g1`.
-        settings: None: the defaults.
-        seed: of everything that is drawn; together with the texts it fixes the random arm.
-
-    Raises:
-        ConfigError: the folder or the database holds something, or cannot be used.
-        DataError: the segmenter's word list cannot be read.
-    """
-    final, url = expanded(folder), checked_url(database)
-    with new_folder(final) as unfinished:
-        for part in _FOLDERS:
-            (unfinished / part).mkdir()
-        about = {"format": FORMAT, "database": shown_url(url) if url else DATABASE_FILE}
-        (unfinished / PROJECT_FILE).write_text(yaml.safe_dump(about), encoding="utf-8")
-        settings = settings or AnnotateConfig()
-        words = keep_word_list(unfinished, settings.segmenter)
-        project = Project(unfinished, engine_of(url or sqlite_url(unfinished)))
-        try:
-            _fill(
-                project,
-                name=name or final.name or final.resolve().name,
-                text=guideline,
-                settings=replace(settings, segmenter=words),
-                seed=seed,
-            )
-        finally:
-            project.close()
-    return open_project(final, database=database)
-
-
-def open_project(folder: str | Path, *, database: str | None = None) -> Project:
-    """Open a project.
-
-    Args:
-        folder: of the project.
-        database: URL of its PostgreSQL database, where `project.yaml` lacks the password; None:
-            what that file says.
-
-    Raises:
-        ConfigError: there is no project, its database cannot be opened, or it was made by an older
-            version and has to be upgraded.
-        CompatibilityError: it was made by a newer version.
-    """
-    project = connect(folder, database=database)
-    try:
-        found = revision_of(project.engine)
-        if found is None:
-            raise ConfigError(
-                f"the database of {str(project.folder)!r} holds no project; restore a backup, or "
-                "make a new project with attar annotate init"
-            )
-        if found != head():
-            if found not in known():
-                raise CompatibilityError(
-                    f"the project in {str(project.folder)!r} was written by a newer version of "
-                    f"Attar (schema {found}, this one knows {head()}); install that version"
-                )
-            raise ConfigError(
-                f"the project in {str(project.folder)!r} was written by an older version of Attar; "
-                f"run attar annotate upgrade {project.folder}, which backs it up first"
-            )
-    except BaseException:
-        project.close()
-        raise
-    return project
-
-
-def connect(folder: str | Path, *, database: str | None = None) -> Project:
-    """Open a project without looking at the version of its tables, as an upgrade does.
-
-    Raises:
-        ConfigError: there is no project, or its database cannot be opened.
-    """
-    place = expanded(folder)
-    file = place / PROJECT_FILE
-    try:
-        about = yaml.safe_load(file.read_text(encoding="utf-8"))
-        stored, version = str(about["database"]), int(about["format"])
-    except OSError:
-        raise ConfigError(
-            f"expected the folder of an annotation project; {str(place)!r} holds no "
-            f"{PROJECT_FILE}: check the path, or make one with attar annotate init"
-        ) from None
-    except (yaml.YAMLError, KeyError, TypeError, ValueError, UnicodeDecodeError):
-        raise ConfigError(
-            f"expected the keys format and database in {str(file)!r}; it is damaged: restore it "
-            "from a backup"
-        ) from None
-    if version > FORMAT:
-        raise CompatibilityError(
-            f"{str(file)!r} was written by a newer version of Attar; install that version"
-        )
-    url = checked_url(database)
-    if stored != DATABASE_FILE:
-        try:
-            url = url or checked_url(stored)
-        except ConfigError:
-            raise ConfigError(
-                f"expected {DATABASE_FILE} or the URL of a PostgreSQL database in {str(file)!r}, "
-                f"found {stored!r}; restore it from a backup"
-            ) from None
-    elif url is not None:
-        raise ConfigError(
-            f"the project in {str(place)!r} keeps its data in {DATABASE_FILE}; leave the URL out"
-        )
-    elif not (place / DATABASE_FILE).is_file():
-        raise ConfigError(
-            f"the database {str(place / DATABASE_FILE)!r} is missing; restore it from a backup"
-        )
-    project = Project(place, engine_of(url or sqlite_url(place)))
-    try:
-        with project.engine.connect() as connection:
-            connection.execute(text("SELECT 1"))
-            inspect(connection).get_table_names()
-    except DBAPIError as error:
-        project.close()
-        raise cannot_open(place if url is None else shown_url(url), error) from None
-    return project
-
-
 def bump_revision(session: Session, *, expected: int) -> None:
     """Count a change of settings or guideline.
 
@@ -352,39 +198,6 @@ def bump_revision(session: Session, *, expected: int) -> None:
         raise Conflict(
             "somebody else has changed the settings or the guideline since you opened this page; "
             "reload it, look at what they changed and apply your change again"
-        )
-
-
-def _fill(project: Project, *, name: str, text: str, settings: AnnotateConfig, seed: int) -> None:
-    try:
-        if inspect(project.engine).get_table_names():
-            raise ConfigError(
-                "expected an empty database for the project; it holds tables: give another one"
-            )
-        upgrade_schema(project.engine)
-    except DBAPIError as error:
-        raise cannot_open(shown_url(str(project.engine.url)), error) from None
-    now = project.clock()
-    with project.write() as session:
-        session.add(
-            Guideline(version="g1", number=1, text=text, rules=None, author="", created=now)
-        )
-        for number, arm in enumerate(ARMS):
-            session.add(Arm(name=arm, number=number, settings={}))
-        session.add(
-            ProjectRow(
-                id=1,
-                name=name,
-                seed=seed,
-                settings=settings.to_json(),
-                revision=1,
-                guideline="g1",
-                sequence=0,
-                ranking=None,
-                reserve=None,
-                paused=False,
-                created=now,
-            )
         )
 
 

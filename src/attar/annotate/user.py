@@ -4,8 +4,8 @@ from dataclasses import asdict
 from pathlib import Path
 
 from attar.annotate import accounts, tokens
+from attar.annotate.opening import open_project
 from attar.annotate.records import recorded
-from attar.annotate.store import open_project
 from attar.errors import ConfigError
 from attar.report.record import Run
 

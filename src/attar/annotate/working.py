@@ -7,8 +7,8 @@ from sqlalchemy import select
 
 from attar.annotate import drawing, jobs
 from attar.annotate.beside import run_worker
+from attar.annotate.opening import open_project
 from attar.annotate.records import recorded
-from attar.annotate.store import open_project
 from attar.annotate.tables import Arm
 from attar.errors import AttarError, ConfigError, require
 from attar.report.record import Run
