@@ -245,7 +245,7 @@ def new_folder(path: str | Path) -> Iterator[Path]:
         yield unfinished
         _put_in_place(unfinished, final)
     except OSError as error:
-        if error.errno in (errno.ENOTEMPTY, errno.EEXIST):
+        if error.errno in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR):
             _require_empty(final)  # somebody else has filled it meanwhile
         if not disk_is_full(error):
             raise

@@ -212,6 +212,19 @@ def test_any_reviewer_may_settle_what_was_asked_of_one_and_flagged(make: Maker) 
     assert not list(problems(examine(project)))
 
 
+def test_a_flag_is_shown_to_the_reviewer_who_settles_it_alone(make: Maker) -> None:
+    project = filled(make(PLAIN), 1, users=("ann",))
+    for name in ("rae", "rob"):
+        add_user(project, name=name, role="reviewer")
+    ask_all(project, needed=2)
+    note = str(uuid.uuid4())
+    answers.flag(project, annotator="ann", task=given(project).task, id=note, note="cut off")
+    held = given(project, "rae")
+    assert held.flags == ("cut off",)
+    answers.submit(project, annotator="rae", answer=answer_to(held))
+    assert given(project, "rob").flags == ()  # whose answer is one of two that know of no other
+
+
 def test_a_flag_that_is_undone_leaves_nobody_stuck(make: Maker) -> None:
     project = filled(make(PLAIN), 1, users=("ann",))
     ask_all(project, only_for="ann")

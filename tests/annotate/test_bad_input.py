@@ -1,11 +1,13 @@
 """What people give by mistake, refused at once and in a sentence."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from attar.annotate import event, user
+from attar.annotate import event, policies, user
 from attar.annotate.projects import import_, init, status
+from attar.annotate.refusals import Moved
 from attar.annotate.settings import AnnotateConfig
 from attar.errors import ConfigError, DataError
 from attar.methods.active_segmentation.config import SegmenterConfig
@@ -99,6 +101,7 @@ def test_who_and_what_a_change_concerns_has_to_be_there(tmp_path: Path) -> None:
     user.add(tmp_path / "thai", "kanya", token=True)
     with pytest.raises(ConfigError, match="no account 'kania'; did you mean 'kanya'"):
         event.add(tmp_path / "thai", kind="annotator.train", scope="kania")
+    event.add(tmp_path / "thai", kind="annotator.train", scope="kanya")
     with pytest.raises(DataError, match="the snapshots are w1"):
         event.add(tmp_path / "thai", kind="corpus.remove", scope="w9")
 
@@ -122,3 +125,22 @@ def test_a_damaged_url_is_told(tmp_path: Path) -> None:
     (tmp_path / "thai" / "project.yaml").write_text("format: 1\ndatabase: ../other.db\n")
     with pytest.raises(ConfigError, match=r"found '\.\./other\.db'; restore it from a backup"):
         status(tmp_path / "thai")
+
+
+def test_answers_that_a_change_of_guideline_meets_are_imported_under_the_new_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    init(tmp_path / "thai")
+    (tmp_path / "gold.label").write_text("ก|ข|\n", encoding="utf-8")
+    write, tries = policies._import, 0
+
+    def meanwhile(*args: Any, **kwargs: Any) -> int:
+        nonlocal tries
+        tries += 1
+        if tries == 1:
+            raise Moved("the guideline was changed at this moment")
+        return write(*args, **kwargs)
+
+    monkeypatch.setattr(policies, "_import", meanwhile)
+    details = import_(tmp_path / "thai", data=tmp_path / "gold.label", annotator="old").details
+    assert (details["answers"], tries) == (1, 2)

@@ -10,7 +10,7 @@ from annotating import Clock, Maker, answer_to, ask_all, filled
 from attar.annotate import answers, queue, suggestions
 from attar.annotate.refusals import Conflict, Forbidden, Unknown
 from attar.annotate.settings import AnnotateConfig
-from attar.annotate.tables import Block, Draft, Task
+from attar.annotate.tables import Block, BlockItem, Draft, Task
 from attar.methods.active_segmentation.engines import load_engine
 
 NO_RESERVE = AnnotateConfig(reserve_fraction=0.0, reserve_minimum=0, control_share=0.0)
@@ -115,18 +115,22 @@ def test_two_answers_are_given_by_two_people_who_do_not_see_each_other(make: Mak
 
 
 def test_a_block_does_not_end_while_others_hold_its_last_task(make: Maker) -> None:
-    project = filled(make(NO_RESERVE), 2)
+    project = filled(make(NO_RESERVE), 9)
     if project.sqlite:
         pytest.skip("SQLite has one writer at a time")
     ask_all(project)
     task = queue.next_task(project, annotator="ann")
     assert task
     answers.submit(project, annotator="ann", answer=answer_to(task))
-    with project.read() as session:
-        (last,) = session.scalars(select(Task.id).where(Task.state == "open"))
+    left = select(Task).join(BlockItem, BlockItem.task == Task.id).where(Task.state == "open")
     with ThreadPoolExecutor(1) as pool:
         with project.write() as session:
-            session.execute(select(Task.id).where(Task.id == last).with_for_update())
+            rows = session.scalars(left.order_by(BlockItem.position).with_for_update()).all()
+            assert len(rows) == 8
+            for row in rows[:-1]:  # somebody else answers all but the last
+                row.live, row.state = 1, "done"
+            last = rows[-1].id
+            session.flush()
             asked = pool.submit(queue.next_task, project, annotator="ann")
             with pytest.raises(TimeoutError):  # it waits
                 asked.result(timeout=0.3)

@@ -155,6 +155,20 @@ def test_a_backup_is_a_project(tmp_path: Path) -> None:
         restore(file, tmp_path / "two")
 
 
+def test_an_upgrade_that_cannot_be_says_why(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in ("store", "database"):
+        monkeypatch.setattr(f"attar.annotate.{module}.BUSY_MS", 50)
+    with create_project(tmp_path / "one") as project:
+        with project.write() as session:  # its tables are newer than it says
+            session.execute(text("UPDATE alembic_version SET version_num = '0001'"))
+        with project.write(), pytest.raises(Busy):  # which says nothing of its tables
+            upgrade(tmp_path / "one")
+    with pytest.raises(DataError, match=r"not those of the schema 0001 .*\.zip' is a copy"):
+        upgrade(tmp_path / "one")
+
+
 def test_backups_that_are_none(tmp_path: Path) -> None:
     (tmp_path / "text").write_text("no backup")
     with zipfile.ZipFile(tmp_path / "evil", "w") as archive:

@@ -1,5 +1,6 @@
 """A segmenter's own words belong to the project: it trains wherever its folder is."""
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from attar.annotate.drawing import model_paths, refill
 from attar.annotate.events import change_settings, events_of
 from attar.annotate.exporting import export_project, read_export
 from attar.annotate.opening import create_project, open_project
+from attar.annotate.refusals import Busy
 from attar.annotate.settings import AnnotateConfig
 from attar.annotate.store import Project, state_of
 from attar.annotate.tables import ProjectRow
@@ -107,6 +109,8 @@ def test_other_words_take_their_place(folder: Path) -> None:
         with project.read() as session:
             segmenter = state_of(session).settings.segmenter
     assert segmenter["iterations"] == 3
+    log = event.list(folder).details["events"]
+    assert not [one for one in log if one["detected"]]  # it was said why
     assert logged.details["event"]["after"] == f"dictionary={segmenter['dictionary']}"
     assert len(list((folder / "dictionaries").iterdir())) == 2
 
@@ -162,21 +166,29 @@ def test_a_backup_begins_again_when_a_training_ends_meanwhile(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     listed = backups._files
-    gone = list[Path]()
+    tries = 0
 
     def meanwhile(project: Project) -> list[Path]:
-        found = listed(project)
-        if gone:
-            return found
-        gone.append(folder / "models" / "9" / "config.json")  # it was there when they were listed
-        return [*found, *gone]
+        nonlocal tries
+        tries += 1  # twice for each attempt, for its size and for what it holds
+        gone = folder / "models" / "9" / "config.json"  # it was there when they were listed
+        return [*listed(project), *([gone] if tries == 2 else [])]
 
     monkeypatch.setattr(backups, "_files", meanwhile)
     with open_project(folder) as project:
         file = back_up(project)
-    assert gone
+    assert tries == 4
+    assert [one.name for one in file.parent.iterdir()] == [file.name]
     with open_project(restore(file, "restored")) as project:
         assert not found(project)
+
+
+def test_a_backup_without_the_models_in_force_is_none(folder: Path) -> None:
+    shutil.rmtree(folder / "models")
+    (folder / "models").mkdir()
+    with open_project(folder) as project, pytest.raises(Busy, match="try again"):
+        back_up(project)
+    assert not list((folder / "backups").iterdir())
 
 
 @pytest.mark.parametrize("damage", ["words", "no words", "weights", "no model"])

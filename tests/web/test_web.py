@@ -131,13 +131,14 @@ def test_web_pages_may_not_ask_unless_they_are_named() -> None:
 
 def test_without_keys_other_hosts_are_refused() -> None:
     """A web page can make its own name lead to this machine."""
-    with client_of(hosts=["localhost", "[::1]"]) as client:
+    with client_of(hosts=["localhost", "[::1]"], otherwise="a key") as client:
         for host in ("localhost", "localhost:8000", "LocalHost", "[::1]:8000"):
             assert client.post("/echo", json={}, headers={"host": host}).is_success
         for host in ("page.example", "page.example:8000", "localhost.page.example"):
             response = client.post("/echo", json={}, headers={"host": host})
             assert response.status_code == 403
             assert response.json()["error"]["code"] == "host_not_allowed"
+            assert response.json()["error"]["message"].endswith("or start it with a key")
 
 
 def test_requests_are_counted_by_route(client: TestClient) -> None:

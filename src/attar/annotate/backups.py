@@ -19,7 +19,8 @@ from sqlalchemy.exc import DBAPIError
 from attar.annotate.database import DATABASE_FILE
 from attar.annotate.migrations import head, known, revision_of, upgrade_schema
 from attar.annotate.opening import PROJECT_FILE, connect
-from attar.annotate.store import Project
+from attar.annotate.refusals import Busy
+from attar.annotate.store import Project, named_errors
 from attar.annotate.tasks import replay
 from attar.annotate.wordlists import WORD_LISTS
 from attar.artefacts import (
@@ -33,6 +34,7 @@ from attar.artefacts import (
 from attar.errors import CompatibilityError, ConfigError, DataError, require
 
 _MODELS = "models"
+_IN_FORCE = "SELECT path FROM model WHERE run = (SELECT ranking FROM project)"
 _BUFFER = 2**20
 
 
@@ -75,9 +77,11 @@ def back_up(project: Project, *, output: str | Path | None = None) -> Path:
         try:
             _write(project, final)
             break
-        except FileNotFoundError:  # a training that ended has put other models in its place
+        except FileNotFoundError as error:  # a training that ended has put others in their place
             if last:
-                raise
+                raise Busy(
+                    "models were replaced while they were copied; nothing was written: try again"
+                ) from error
     return final
 
 
@@ -132,7 +136,8 @@ def upgrade(folder: str | Path, *, database: str | None = None) -> Upgrade:
         copy = back_up(project) if project.sqlite else None
         # what follows from the log may follow by another rule now
         try:
-            upgrade_schema(project.engine, then=replay)
+            with named_errors():
+                upgrade_schema(project.engine, then=replay)
         except DBAPIError as error:
             kept = f"; {str(copy)!r} is a copy of it as it was" if copy else ""
             raise DataError(
@@ -154,11 +159,17 @@ def _write(project: Project, final: Path) -> None:
     ):
         copy = Path(scratch) / DATABASE_FILE
         _copy_database(database, copy)
+        with closing(sqlite3.connect(copy)) as connection:
+            models = [project.models / path for (path,) in connection.execute(_IN_FORCE)]
         with zipfile.ZipFile(unfinished, "x", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
             archive.write(copy, DATABASE_FILE)
             archive.write(project.folder / PROJECT_FILE, PROJECT_FILE)
             for file in _files(project):
                 archive.write(file, file.relative_to(project.folder).as_posix())
+            for model in models:
+                if model.parent.is_dir():
+                    continue  # what is damaged is for the doctor
+                raise FileNotFoundError(model)
 
 
 def _files(project: Project) -> list[Path]:

@@ -8,7 +8,6 @@ from typing import Any
 from sqlalchemy import select
 
 from attar.annotate import corpus
-from attar.annotate.accounts import users
 from attar.annotate.changes import parse_changes, parse_rule
 from attar.annotate.events import (
     change_guideline,
@@ -104,8 +103,6 @@ def add(
         elif kind == "corpus.remove":
             _remove(opened, scope, author=author, note=note)
         else:
-            if kind.startswith("annotator."):
-                _require_account(opened, scope)
             if "dictionary" in changes:  # so that the log names the list that is kept
                 changes = {**changes, **_kept(opened, changes["dictionary"])}
             event = Event(
@@ -209,15 +206,6 @@ def check_fit(settings: AnnotateConfig, *, strategy: str) -> None:
     options = {"longest": settings.longest, **settings.draw, "strategy": strategy}
     drawing = DrawConfig(**options)
     StudyConfig(arms={ARMS[1]: drawing}, segmenter=SegmenterConfig(**settings.segmenter))
-
-
-def _require_account(project: Project, name: str) -> None:
-    known = [one.name for one in users(project)]
-    if name and name not in known:
-        raise ConfigError(
-            f"there is no account {name!r}{did_you_mean(name, known) or ';'} attar annotate user "
-            "list shows them"
-        )
 
 
 def _kept(project: Project, dictionary: str | None) -> dict[str, Any]:

@@ -12,9 +12,9 @@ from sqlalchemy.orm import Session
 from attar.annotate.refusals import Conflict
 from attar.annotate.settings import ARMS, AnnotateConfig
 from attar.annotate.store import Project, State, bump_revision, state_of
-from attar.annotate.tables import Arm, EventRow, Guideline, Job, ProjectRow
+from attar.annotate.tables import Arm, EventRow, Guideline, Job, ProjectRow, User
 from attar.annotate.wordlists import keep_word_list
-from attar.errors import ConfigError, require
+from attar.errors import ConfigError, did_you_mean, require
 from attar.methods.active_segmentation.config import SegmenterConfig
 from attar.methods.active_segmentation.effects import EFFECTS
 from attar.methods.active_segmentation.engines import load_engine
@@ -42,7 +42,8 @@ def log_event(project: Project, event: Event) -> Event:
 
     Raises:
         ConfigError: a guideline is changed by `change_guideline` alone; what happens to accounts is
-            logged by itself; or the policy means nothing for this kind of event.
+            logged by itself; the policy means nothing for this kind of event; or there is no such
+            annotator.
     """
     require(event.kind != ACCOUNT, "kind", event.kind, "another; this one is logged by itself")
     require(event.kind != "guideline.change", "kind", event.kind, "another; use change_guideline")
@@ -50,6 +51,13 @@ def log_event(project: Project, event: Event) -> Event:
     what = f"{' or '.join(fitting)} for {event.kind}"
     require(event.policy in fitting, "policy", event.policy, what)
     with project.write() as session:
+        if event.kind.startswith("annotator.") and event.scope:
+            known = session.scalars(select(User.name)).all()
+            if event.scope not in known:
+                raise ConfigError(
+                    f"there is no account {event.scope!r}"
+                    f"{did_you_mean(event.scope, known) or ';'} look at the list of accounts"
+                )
         if event.kind in ("pause", "resume"):
             session.execute(update(ProjectRow).values(paused=event.kind == "pause"))
         return add_event(session, event, now=project.clock())

@@ -16,6 +16,7 @@ from sqlalchemy.orm import Session
 from attar.annotate.accounts import add_account, check_name
 from attar.annotate.events import ACCOUNT, add_event
 from attar.annotate.loading import study_of
+from attar.annotate.refusals import Moved
 from attar.annotate.store import Project, next_sequence, state_of
 from attar.annotate.tables import Annotation, SentenceRow, Task, User
 from attar.annotate.tasks import DONE, MIGRATED, NewTask, ask, settle
@@ -205,9 +206,19 @@ def import_answers(project: Project, words: Mapping[str, Sequence[int]], *, anno
             if uid in words
         ]
     return sum(
-        _import(project, rows[start : start + CHUNK], annotator=annotator)
+        _import_some(project, rows[start : start + CHUNK], annotator=annotator)
         for start in range(0, len(rows), CHUNK)
     )
+
+
+def _import_some(
+    project: Project, rows: Sequence[tuple[str, list[int], bool]], *, annotator: str
+) -> int:
+    while True:
+        try:
+            return _import(project, rows, annotator=annotator)
+        except Moved:  # once more, under the guideline of now
+            continue
 
 
 def _import(

@@ -132,6 +132,12 @@ def import_(
     """
     with recorded("import", project=project, data=data, format=format, snapshot=snapshot) as run:
         run.data = str(data)
+        place = expanded(data)
+        within = place.is_dir() and expanded(project).resolve().is_relative_to(place.resolve())
+        if str(data) and within:
+            raise ConfigError(
+                f"expected text to import; {str(data)!r} holds the project itself: name the files"
+            )
         words = dict[str, tuple[int, ...]]()
         if annotator is not None:
             check_name(annotator)
@@ -142,11 +148,6 @@ def import_(
                     "none has its words: give the format that has them, or leave --annotator out"
                 )
         with open_project(project) as opened:
-            if str(data) and opened.folder.resolve().is_relative_to(expanded(data).resolve()):
-                raise ConfigError(
-                    f"expected text to import; {str(data)!r} holds the project itself: name the "
-                    "files"
-                )
             report = corpus.add(opened, data, format=format, snapshot=snapshot, offsets=offsets)
             run.details = asdict(report)
             if annotator is not None:

@@ -89,7 +89,7 @@ _ME, _NOW = bindparam("me"), bindparam("now")
 
 
 def _free(wanted: Select[str]) -> Select[str]:
-    """The first tasks of a query that a person may take; those that others are at are passed
+    """The tasks of a query that a person may take; those that others are at are passed
     over. What somebody flagged is for any reviewer."""
     others = at_work(_TASKS.c.id, besides=_ME, now=_NOW)
     mine = _TASKS.c.only_for.is_(None) | (_TASKS.c.only_for == _ME)
@@ -97,12 +97,13 @@ def _free(wanted: Select[str]) -> Select[str]:
         ~answered(_TASKS.c.id, by=_ME),
         mine | (_TASKS.c.state == FLAGGED),
         _TASKS.c.live + others < _TASKS.c.needed,
-    ).limit(_AHEAD)
+    )
 
 
 def _at_once(wanted: Select[str]) -> Select[str]:
-    """The same without those that another transaction holds at this moment."""
-    return wanted.with_for_update(of=_TASKS, skip_locked=True, key_share=True)
+    """The first of them, without those that another transaction holds at this moment."""
+    held = {"of": _TASKS, "skip_locked": True, "key_share": True}
+    return wanted.limit(_AHEAD).with_for_update(**held)
 
 
 _LEFT_OF_BLOCKS = _free(
@@ -122,6 +123,12 @@ _OF_REVIEWERS = _at_once(
         )
         .order_by(_TASKS.c.order, _TASKS.c.id)
     )
+)
+_HOLD_ALL = (
+    select(_TASKS.c.id)
+    .where(_TASKS.c.id.in_(bindparam("tasks", expanding=True)))
+    .order_by(_TASKS.c.id)
+    .with_for_update(key_share=True)
 )
 _CLOSE = update(_BLOCKS).where(_BLOCKS.c.annotator == _ME, _BLOCKS.c.open).values(open=False)
 
@@ -147,7 +154,7 @@ def next_task(project: Project, *, annotator: str) -> Assignment | None:
         if held is None:
             session.execute(_CLOSE, {"me": annotator})
             if new_block(session, state, annotator=annotator, now=now):
-                held = _first(session, _OF_BLOCKS, person=person, now=now)
+                held = _next_of(session, _OF_BLOCKS, person=person, now=now)
         if held is None:
             return None
         lease = give_lease(session, held, state=state, annotator=annotator, now=now)
@@ -254,22 +261,27 @@ def _waiting(session: Session, person: Person, *, now: float) -> Held | None:
     of this person."""
     found = None
     if person.role in REVIEWERS:
-        found = _first(session, _OF_REVIEWERS, person=person, now=now)
-    return found or _first(session, _OF_BLOCKS, person=person, now=now)
+        found = _next_of(session, _OF_REVIEWERS, person=person, now=now)
+    return found or _next_of(session, _OF_BLOCKS, person=person, now=now)
+
+
+def _next_of(session: Session, wanted: Select[str], *, person: Person, now: float) -> Held | None:
+    tasks = session.scalars(wanted, {"me": person.name, "now": now}).all()
+    return _first(session, tasks, person=person, now=now)
 
 
 def _left(session: Session, *, person: Person, now: float) -> Held | None:
     """What others hold at this moment of the blocks of a person: a block ends when nothing is left
     of it, not when its last tasks were passed over."""
-    while session.scalars(_LEFT_OF_BLOCKS, {"me": person.name, "now": now}).first():
-        if held := _first(session, _LEFT_OF_BLOCKS, person=person, now=now):
-            return held
-    return None
+    tasks = session.scalars(_LEFT_OF_BLOCKS, {"me": person.name, "now": now}).all()
+    # all in one order, or two whose blocks have them in another would wait for each other
+    session.execute(_HOLD_ALL, {"tasks": tasks})
+    return _first(session, tasks, person=person, now=now)
 
 
-def _first(session: Session, wanted: Select[str], *, person: Person, now: float) -> Held | None:
-    """The first task of a query that is still free once it is held."""
-    for task in session.scalars(wanted, {"me": person.name, "now": now}).all():
+def _first(session: Session, tasks: Sequence[str], *, person: Person, now: float) -> Held | None:
+    """The first task that is still free once it is held."""
+    for task in tasks:
         held = hold(session, task, annotator=person.name, now=now)
         if held.free and not held.answered:
             return held
@@ -299,7 +311,7 @@ def _assignment(
         acknowledged=person.acknowledged == state.guideline,
         lease=lease,
         answers=_answers(session, held.sentence) if held.kind == "adjudicate" else (),
-        flags=_flags(session, held.id) if person.role in REVIEWERS else (),
+        flags=_flags(session, held, person=person),
     )
 
 
@@ -314,8 +326,10 @@ def _answers(session: Session, sentence: str) -> tuple[Others, ...]:
     )
 
 
-def _flags(session: Session, task: str) -> tuple[str, ...]:
-    acts = session.scalars(select(Annotation).where(Annotation.task == task))
+def _flags(session: Session, task: Held, *, person: Person) -> tuple[str, ...]:
+    if task.state != FLAGGED or person.role not in REVIEWERS:
+        return ()
+    acts = session.scalars(select(Annotation).where(Annotation.task == task.id))
     return tuple(act.note for act in in_force(acts) if act.status == FLAG)
 
 

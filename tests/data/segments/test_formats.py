@@ -182,11 +182,16 @@ def test_a_folder_is_read_as_documents(tmp_path: Path) -> None:
     assert next(read_segments(f"{tmp_path}/n*/*.txt")).meta["document"] == "b.txt"
 
 
-def test_a_folder_of_several_formats_is_read_whole(tmp_path: Path) -> None:
+def test_nothing_beside_a_data_set_is_left_out_in_silence(tmp_path: Path) -> None:
     write_segments([Segmented.of(["ก", "ข"])], tmp_path / "a", format="datasets")
-    (tmp_path / "a" / "more.txt").write_text("คง\n", encoding="utf-8")
-    (tmp_path / "a" / "more.jsonl").write_text('{"text": "จฉ"}\n', encoding="utf-8")
-    assert {row.text for row in read_segments(tmp_path / "a")} == {"กข", "คง", "จฉ"}
+    for name in ("LICENSE.txt", "dataset_infos.json", ".hidden.txt"):
+        (tmp_path / "a" / name).write_text("about", encoding="utf-8")
+    assert [row.text for row in read_segments(tmp_path / "a")] == ["กข"]
+    (tmp_path / "a" / "MORE.TXT").write_text("คง\n", encoding="utf-8")
+    (tmp_path / "a" / "more.conllu").write_text("จฉ\n", encoding="utf-8")
+    with pytest.raises(DataError, match=r"found \.parquet beside \.conllu, \.txt"):
+        read_segments(tmp_path / "a")
+    assert [row.text for row in read_segments(tmp_path / "a", format="datasets")] == ["กข"]
 
 
 def test_one_function_converts(tmp_path: Path) -> None:

@@ -74,11 +74,15 @@ function show() {
   view().lay(state);
   proposals.lay(task.text, task.answers ?? []);
   at.flags.hidden = !task.flags?.length;
-  at.flags.replaceChildren(...(task.flags ?? []).map((note) => make("p", say("editor.flagged", { note }))));
+  at.flags.replaceChildren(...(task.flags ?? []).map(flagged));
   showUnseen();
   place().focus();
   tell("news", say(asked ? "editor.asked" : "editor.text", { text: spelled(task.text), count: asked?.length }));
   tell("saved", "");
+}
+
+function flagged(note) {
+  return make("p", note ? say("editor.flagged", { note }) : say("editor.unexplained"));
 }
 
 function view() {

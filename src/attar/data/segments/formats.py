@@ -2,7 +2,8 @@
 
 import glob
 import os
-from collections.abc import Iterable, Iterator, Mapping, Set
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
@@ -61,6 +62,11 @@ class Format:
     write: Writer
     suffixes: tuple[str, ...]
 
+
+#: files of a data set that are about it
+_ABOUT = re.compile(
+    r"(readme|licen[cs]e|notice|(dataset_(info|infos|dict)|state)\.json)", re.IGNORECASE
+)
 
 FORMATS: Mapping[str, Format] = MappingProxyType(
     {
@@ -237,9 +243,11 @@ def _files(source: str | Path, format: str | None) -> tuple[list[Path], Path | N
     wanted = set(FORMATS[format].suffixes) if format else known
     if path.is_dir():
         try:
-            if format == "datasets" or (not format and is_data_set(path)):
-                return [path], None
             found = _named_so(path, wanted)
+            if format == "datasets" or (not format and is_data_set(path)):
+                if not format:
+                    _require_alike(found, path)
+                return [path], None
         except OSError as error:
             raise DataError(
                 f"cannot read the folder {str(source)!r} ({error}); name the files"
@@ -266,3 +274,17 @@ def _named_so(folder: Path, wanted: Set[str]) -> list[Path]:
         and not any(part.startswith(".") for part in file.relative_to(folder).parts)
         and suffix(file) in wanted
     ]
+
+
+def _require_alike(files: Sequence[Path], folder: Path) -> None:
+    """Refuse a data set among other texts, of which one would be left out.
+
+    Raises:
+        DataError: so it is.
+    """
+    ends = {suffix(file) for file in files if not _ABOUT.match(file.name)}
+    if other := sorted(ends - {".parquet"}):
+        raise DataError(
+            f"expected a data set or other files in the folder {folder}, found .parquet beside "
+            f"{', '.join(other)}: say --format datasets, or name the files"
+        )

@@ -44,10 +44,8 @@ _SCHEMA = pyarrow.schema(
 
 
 def is_data_set(folder: Path) -> bool:
-    """Whether a folder is one that this module or `save_to_disk` writes; one that also holds text
-    is a folder of files."""
-    ends = {file.suffix for file in folder.rglob("*")}
-    return _is_saved(folder) or (".parquet" in ends and not ends & {".txt", ".jsonl", ".gz"})
+    """Whether a folder is one that this module or `save_to_disk` writes."""
+    return _is_saved(folder) or next(folder.rglob("*.parquet"), None) is not None
 
 
 def _is_saved(folder: Path) -> bool:

@@ -75,7 +75,7 @@ EXPLAINED_BY: Mapping[str, tuple[Kind, ...]] = MappingProxyType(
         "guideline": ("guideline.change",),
         "corpus": ("corpus.add", "corpus.remove"),
         "annotators": ("annotator.join", "annotator.leave"),
-        "dictionary": ("features.change",),
+        "dictionary": ("features.change", "hyper.change", "model.change"),
     }
 )
 
