@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from fastapi.testclient import TestClient
 from prometheus_client import CollectorRegistry
-from pydantic import BaseModel
+from pydantic import BaseModel, ConfigDict
 
 from attar.errors import DataError
 from attar.web import guards
@@ -17,6 +17,7 @@ from attar.web.errors import ApiError
 
 
 class Body(BaseModel):
+    model_config = ConfigDict(extra="forbid")
     text: str = ""
 
 
@@ -63,6 +64,8 @@ def test_every_error_is_an_error_object(client: TestClient) -> None:
         "param": "text",
         "code": "invalid_value",
     }
+    said = client.post("/echo", json={"txt": "a"}).json()["error"]["message"]
+    assert said.startswith("there is no field txt; leave it out")
 
 
 def test_large_bodies_are_refused(client: TestClient) -> None:

@@ -135,6 +135,11 @@ def _first(error: RequestValidationError) -> tuple[str, str | None]:
     name = ".".join(place for place in places if place not in kinds)
     if one["type"] == "missing":
         return f"{name} is missing; give it", places[0]
+    if one["type"] == "extra_forbidden":
+        return (
+            f"there is no field {name}; leave it out, or see /openapi.json for those there are",
+            None,
+        )
     said = re.sub(r"^(Input|Value|List|String|Dictionary)( error,)?", "", one["msg"]).strip()
     found = repr(one.get("input"))
     found = found if len(found) <= 60 else f"{found[:60]}..."
