@@ -138,7 +138,7 @@ def _first(error: RequestValidationError) -> tuple[str, str | None]:
     if one["type"] == "extra_forbidden":
         return (
             f"there is no field {name}; leave it out, or see /openapi.json for those there are",
-            None,
+            places[0],
         )
     said = re.sub(r"^(Input|Value|List|String|Dictionary)( error,)?", "", one["msg"]).strip()
     found = repr(one.get("input"))
