@@ -205,6 +205,21 @@ def test_a_new_folder_appears_whole_also_behind_a_link_or_where_it_is_mounted(
     assert not list(tmp_path.glob(".*"))
 
 
+def test_what_a_kill_left_of_a_new_folder_is_deleted_but_not_what_another_fills(tmp_path):
+    with artefacts.new_folder(tmp_path / "new[1]") as unfinished:
+        (tmp_path / ".new[1].1.partial").mkdir()
+        (tmp_path / ".new[1].1.partial" / "file").touch()
+        (tmp_path / ".new[1].1.lock").touch()
+        with artefacts.new_folder(tmp_path / "other"):
+            assert len(list(tmp_path.glob(".*"))) == 6
+        artefacts._sweep(tmp_path / "new[1]")
+        assert {file.name for file in tmp_path.glob(".*")} == {
+            unfinished.name,
+            unfinished.with_suffix(".lock").name,
+        }
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["new[1]", "other"]
+
+
 def test_of_two_that_fill_a_folder_at_once_the_second_is_told(tmp_path):
     final = tmp_path / "new"
     with (

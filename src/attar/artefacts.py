@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import glob
 import hashlib
 import json
 import os
@@ -228,7 +229,8 @@ def _require_empty(folder: Path) -> None:
 @contextmanager
 def new_folder(path: str | Path) -> Iterator[Path]:
     """Fill a folder beside the final one, whose place it takes when the block ends well; a block
-    that fails leaves nothing. There is nothing to resume: for that see `workspace`.
+    that fails leaves nothing, and what a kill leaves the next one deletes. There is nothing to
+    resume: for that see `workspace`.
 
     Args:
         path: the final folder, or a link to it; must be absent or empty.
@@ -239,11 +241,14 @@ def new_folder(path: str | Path) -> Iterator[Path]:
     """
     final, _ = _places(expanded(path))
     _require_empty(final)
+    _sweep(final)
     unfinished = final.with_name(f".{final.name}.{os.getpid()}.partial")
     make_folder(unfinished, shown=final)
+    lock = FileLock(unfinished.with_suffix(".lock"))
     try:
-        yield unfinished
-        _put_in_place(unfinished, final)
+        with lock:
+            yield unfinished
+            _put_in_place(unfinished, final)
     except OSError as error:
         if error.errno in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR):
             _require_empty(final)  # somebody else has filled it meanwhile
@@ -254,6 +259,15 @@ def new_folder(path: str | Path) -> Iterator[Path]:
         ) from error
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
+        Path(lock.lock_file).unlink(missing_ok=True)
+
+
+def _sweep(final: Path) -> None:
+    """Delete what processes that were killed left of such a folder; those at work hold a lock."""
+    for lock in final.parent.glob(f".{glob.escape(final.name)}.*.lock"):
+        with contextlib.suppress(Timeout, OSError), FileLock(lock, timeout=0):
+            shutil.rmtree(lock.with_suffix(".partial"), ignore_errors=True)
+            lock.unlink()
 
 
 def _put_in_place(partial: Path, final: Path) -> None:
