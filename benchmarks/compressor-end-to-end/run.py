@@ -66,6 +66,8 @@ SYSTEMS = (
 PROBE = 150
 #: the published claim for clones and vulnerabilities, rounded down; and our own for the latency
 KEPT, FASTER, SMALLER = 96.0, 4.3, 30.0
+#: test rows below which a task is printed and not counted: one row of 37 is ten percent of ten
+FEWEST = 200
 ONNX = "onnx-int8"
 
 
@@ -194,6 +196,7 @@ def measured(job: Job, system: str, budget: float) -> dict[str, Any]:
     }
     chance = chance_level(test["label"])
     row: dict[str, Any] = {
+        "rows": len(labels),
         "accuracy": 100 * right["student"],
         "teacher": 100 * right["teacher"],
         "chance": 100 * chance,
@@ -257,10 +260,28 @@ class Table:
     rows: dict[str, dict[str, Any]]
     systems: tuple[str, ...]
 
-    def tasks(self, budget: float) -> list[str]:
-        """Those of which all systems are measured."""
+    def whole(self, budget: float) -> list[str]:
+        """The tasks of which all systems are measured."""
         cells = {task: [f"{name} {task} {budget:g}" for name in self.systems] for task in TASKS}
         return [task for task, needed in cells.items() if self.rows.keys() >= {*needed}]
+
+    def count(self, task: str, budget: float) -> int:
+        return self.rows[f"{self.systems[0]} {task} {budget:g}"]["rows"]
+
+    def tasks(self, budget: float) -> list[str]:
+        """Those of them that count."""
+        return [task for task in self.whole(budget) if self.count(task, budget) >= FEWEST]
+
+    def small(self, budget: float) -> str:
+        """What there is to say of the others."""
+        told = []
+        for task in self.whole(budget):
+            if (n := self.count(task, budget)) < FEWEST:
+                found = {name: self.rows[f"{name} {task} {budget:g}"] for name in self.systems}
+                each = ", ".join(f"{name} {row['accuracy']:.1f}" for name, row in found.items())
+                theirs = found[self.systems[0]]["teacher"]
+                told.append(f"{task} is not counted ({n} test rows; teacher {theirs:.1f}): {each}")
+        return "; ".join(told)
 
     def each(self, system: str, budget: float, figure: str) -> list[Any]:
         return [self.rows[f"{system} {t} {budget:g}"][figure] for t in self.tasks(budget)]
@@ -285,6 +306,7 @@ def report(table: Table, args: argparse.Namespace) -> None:
             told += f"{table.mean(system, budget, 'bytes') / 1e6:.3f} MB, "
             told += f"{table.over(system, budget, 'teacher'):.1f} times as fast"
             print(f"{system:18}{budget:5g} MB: {told}")
+        print(table.small(budget))
     first, top = table.systems[0], budgets[0]
     figure, ratio = table.mean(first, top, "kept"), table.over(first, top, "teacher")
     best = max(table.systems[1:], key=lambda name: table.mean(name, top, "kept"))
@@ -317,6 +339,7 @@ def report(table: Table, args: argparse.Namespace) -> None:
         above = table.each(first, top, "kept_above_chance")
         line["kept_above_chance"] = [None if each is None else round(each, 3) for each in above]
         line["note"] = "Points of int8 over float32 by budget: " + json.dumps(halves)
+        line["note"] += "".join(f". {small}" for b in budgets if (small := table.small(b)))
     finish(__file__, line, {"rows": list(table.rows.values())}, args)
 
 
