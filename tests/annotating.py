@@ -19,6 +19,17 @@ from attar.annotate.tables import Annotation, SentenceRow
 from attar.annotate.tasks import NewTask, ask
 from attar.data.segments.cuts import Segmented
 
+#: a project that is drawn from, labelled and trained in a moment
+QUICK = AnnotateConfig(
+    reserve_fraction=0.1,
+    reserve_minimum=0,
+    seed_sentences=4,
+    per_arm=4,
+    retrain_after=0,
+    low_water=4,
+    draw={"budget": 60, "near_duplicates": None},
+    segmenter={"dictionary": None, "iterations": 5, "hash_bits": 10},
+)
 SYLLABLES = ("กา", "มา", "นี", "โต", "ปู", "ตา", "เท", "ไป", "ดี", "รู")
 
 

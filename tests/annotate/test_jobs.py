@@ -16,7 +16,7 @@ from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session
 
 import processes
-from annotating import Maker, annotate, filled, sentences
+from annotating import QUICK, Maker, annotate, filled, sentences
 from attar.annotate import answers, corpus, jobs, queue, store, training
 from attar.annotate.accounts import add_user
 from attar.annotate.acts import text_digest
@@ -33,17 +33,6 @@ from attar.annotate.tables import ModelRow, ProjectRow, Score, SentenceRow
 from attar.annotate.tasks import NewTask, ask
 from attar.annotate.training import STEPS
 from attar.errors import ConfigError
-
-QUICK = AnnotateConfig(
-    reserve_fraction=0.1,
-    reserve_minimum=0,
-    seed_sentences=4,
-    per_arm=4,
-    retrain_after=0,
-    low_water=4,
-    draw={"budget": 60, "near_duplicates": None},
-    segmenter={"dictionary": None, "iterations": 5, "hash_bits": 10},
-)
 
 
 def begun(make: Maker, settings: AnnotateConfig = QUICK) -> Project:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import update
 
-from annotating import annotate, filled
+from annotating import QUICK, annotate, filled
 from attar.annotate import backups, event, jobs
 from attar.annotate.backups import back_up, restore
 from attar.annotate.checks import Finding, examine, problems
@@ -16,7 +16,6 @@ from attar.annotate.events import change_settings, events_of
 from attar.annotate.exporting import export_project, read_export
 from attar.annotate.opening import create_project, open_project
 from attar.annotate.refusals import Busy
-from attar.annotate.settings import AnnotateConfig
 from attar.annotate.store import Project, state_of
 from attar.annotate.tables import ProjectRow
 from attar.errors import DataError
@@ -27,24 +26,13 @@ from attar.methods.active_segmentation.study import test_set as labelled_reserve
 
 pytest.importorskip("ahocorasick")
 
-SETTINGS = AnnotateConfig(
-    reserve_fraction=0.1,
-    reserve_minimum=0,
-    seed_sentences=4,
-    per_arm=4,
-    retrain_after=0,
-    low_water=4,
-    draw={"budget": 60, "near_duplicates": None},
-    segmenter={"iterations": 2, "hash_bits": 10},
-)
-
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A labelled and trained project, whose word list is gone from where it came from."""
     monkeypatch.chdir(tmp_path)
     Path("words.txt").write_text("กามา\n โตปู\nกามา\n", encoding="utf-8-sig")
-    given = replace(SETTINGS, segmenter={**SETTINGS.segmenter, "dictionary": "words.txt"})
+    given = replace(QUICK, segmenter={**QUICK.segmenter, "dictionary": "words.txt"})
     with create_project("one", settings=given) as project:
         Path("words.txt").unlink()
         filled(project, 40)
@@ -183,9 +171,31 @@ def test_a_backup_begins_again_when_a_training_ends_meanwhile(
         assert not found(project)
 
 
-def test_a_backup_without_the_models_in_force_is_none(folder: Path) -> None:
+def test_a_backup_does_not_need_the_models(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The annotations are worth saving, and models can be trained again."""
     shutil.rmtree(folder / "models")
     (folder / "models").mkdir()
+    copied, times = backups._copy_database, 0
+
+    def counted(database: Path, copy: Path) -> None:
+        nonlocal times
+        times += 1
+        copied(database, copy)
+
+    monkeypatch.setattr(backups, "_copy_database", counted)
+    with open_project(folder) as project:
+        file = back_up(project)
+    assert times == 2  # others may have taken their place meanwhile
+    with open_project(restore(file, "restored")) as project:
+        (one,) = found(project)
+        assert "missing folder" in one.text
+        assert train(project) == ("กามา", "โตปู")
+        assert not found(project)
+
+
+def test_a_file_that_keeps_going_is_told(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    listed = backups._files
+    monkeypatch.setattr(backups, "_files", lambda project: [*listed(project), folder / "gone"])
     with open_project(folder) as project, pytest.raises(Busy, match="try again"):
         back_up(project)
     assert not list((folder / "backups").iterdir())

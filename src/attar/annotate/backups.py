@@ -75,7 +75,7 @@ def back_up(project: Project, *, output: str | Path | None = None) -> Path:
     require_new_file(final)
     for last in (False, True):
         try:
-            _write(project, final)
+            _write(project, final, lenient=last)
             break
         except FileNotFoundError as error:  # a training that ended has put others in their place
             if last:
@@ -147,8 +147,13 @@ def upgrade(folder: str | Path, *, database: str | None = None) -> Upgrade:
         return Upgrade(found, head(), copy)
 
 
-def _write(project: Project, final: Path) -> None:
-    """Write the file. The database is copied first: what it names is there before it does."""
+def _write(project: Project, final: Path, *, lenient: bool) -> None:
+    """Write the file. The database is copied first: what it names is there before it does.
+
+    Raises:
+        FileNotFoundError: a file went while it was copied; or, unless `lenient`, the models in
+            force are not there. A project that has lost them still has its annotations to save.
+    """
     database = project.folder / DATABASE_FILE
     size = database.stat().st_size + sum(file.stat().st_size for file in _files(project))
     require_space(final.parent, needed=2 * size, what="the backup")
@@ -166,10 +171,8 @@ def _write(project: Project, final: Path) -> None:
             archive.write(project.folder / PROJECT_FILE, PROJECT_FILE)
             for file in _files(project):
                 archive.write(file, file.relative_to(project.folder).as_posix())
-            for model in models:
-                if model.parent.is_dir():
-                    continue  # what is damaged is for the doctor
-                raise FileNotFoundError(model)
+        if not (lenient or all(model.is_dir() for model in models)):
+            raise FileNotFoundError
 
 
 def _files(project: Project) -> list[Path]:

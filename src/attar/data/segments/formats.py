@@ -114,9 +114,9 @@ def read_segments(
     options = Options(offsets=offsets, report=Report() if report is None else report)
     if isinstance(source, Dataset | DatasetDict):
         rows = hugging_face.from_dataset(source, origin="the data set")
-        return _some(_counted(rows, None, "the data set", options.report), "the data set")
+        return _some(_counted(rows, where="the data set", report=options.report), "the data set")
     files, root = _files(source, format)
-    return _some(_read_all(files, root, format, options), str(source))
+    return _some(_read_all(files, root=root, format=format, options=options), str(source))
 
 
 def write_segments(
@@ -198,16 +198,17 @@ def _named(format: str) -> Format:
 
 
 def _read_all(
-    files: list[Path], root: Path | None, format: str | None, options: Options
+    files: list[Path], *, root: Path | None, format: str | None, options: Options
 ) -> Iterator[Segmented]:
     for file in files:
         form = FORMATS[format or guess(file)]
         name = file.relative_to(root).as_posix() if root else None
-        yield from _counted(form.read(file, options=options), name, str(file), options.report)
+        rows = form.read(file, options=options)
+        yield from _counted(rows, document=name, where=str(file), report=options.report)
 
 
 def _counted(
-    rows: Iterator[Segmented], document: str | None, where: str, report: Report
+    rows: Iterator[Segmented], *, document: str | None = None, where: str, report: Report
 ) -> Iterator[Segmented]:
     """The sentences that have text, with the name of their document."""
     before = report.rows
