@@ -119,6 +119,8 @@ def upgrade(folder: str | Path, *, database: str | None = None) -> Upgrade:
     Raises:
         ConfigError: there is no project.
         CompatibilityError: it was written by a newer version.
+        DataError: its tables are not those that its version says.
+        Busy: others are writing to the database.
     """
     with connect(folder, database=database) as project:
         found = revision_of(project.engine)
