@@ -188,3 +188,16 @@ def test_shapes_of_arrays_are_counted_with_the_outputs_of_the_task() -> None:
     model = three.student(plan(EncoderShape(264, 2, 8, 16, 1)))
     assert counted.parameters.item() == sum(p.numel() for p in model.parameters())
     assert math.isclose(float(counted.tokenizer.item()), float(facts.bytes_at(264)))
+
+
+@pytest.mark.parametrize("task", [TASK, replace(TASK, pair=True)])
+def test_a_student_begins_with_embeddings_from_its_teacher_and_is_else_random(task: Task) -> None:
+    made, random = planner(task=task), planner(task=task, embeddings="random")
+    candidate = made.candidate(plan(EncoderShape(264, 2, 8, 16, 1)))
+    taught, again, drawn = made.begun(candidate), made.begun(candidate), random.begun(candidate)
+    name = "roberta.embeddings.word_embeddings.weight"
+    states = [model.state_dict() for model in (taught, again, drawn)]
+    changed = [key for key in states[0] if not torch.equal(states[0][key], states[2][key])]
+    assert changed == [name]
+    assert torch.equal(states[0][name], states[1][name])
+    assert torch.equal(states[0][name][:4], states[2][name][:4])  # special tokens are no text

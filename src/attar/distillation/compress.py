@@ -289,7 +289,7 @@ class _Compression:
         return probes[0].plan
 
     def _start(self, candidate: Candidate) -> DistillTask:
-        material, student = self.planner.material, self.planner.student(candidate.plan)
+        material, student = self.planner.material, self.planner.begun(candidate)
         ours, theirs = (
             model.num_parameters(exclude_embeddings=True) for model in (student, material.teacher)
         )

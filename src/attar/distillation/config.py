@@ -11,6 +11,7 @@ from attar.errors import check_types, require
 from attar.methods.compressor import CostModel, Method, Objective
 
 Storage = Literal["float32", "float16", "int8"]
+Embeddings = Literal["teacher", "random"]
 BYTES_PER_PARAMETER: Mapping[Storage, int] = MappingProxyType(
     {"float32": 4, "float16": 2, "int8": 1}
 )
@@ -48,6 +49,9 @@ class CompressorConfig:
     """Read all text in lower case, as published."""
     collapse_spaces: bool = False
     """Read any run of white space as one space, as published."""
+    embeddings: Embeddings = "teacher"
+    """How the student's embeddings start. teacher: from what the teacher makes of each entry of the
+    vocabulary, read alone; random: as published."""
     dropout: float = 0.1
     """Share of hidden values that are left out in training; published: 0.5 for finding bugs, 0.2
     for clones."""

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 from transformers import (
     PretrainedConfig,
     PreTrainedModel,
@@ -19,6 +20,7 @@ from attar.data.reading import VocabularyFacts, vocabulary_facts
 from attar.data.vocabulary import train_vocabulary
 from attar.distillation import formats
 from attar.distillation.config import BYTES_PER_PARAMETER, CompressorConfig
+from attar.distillation.embeddings import embed_entries, entry_vectors, readable_entries
 from attar.distillation.material import Material
 from attar.errors import BudgetError, ConfigError
 from attar.heads import head_options
@@ -83,6 +85,7 @@ class Planner:
         self.material, self.options = material, options
         self.context, self.seed = context, seed
         self._tokenizers: dict[int, PreTrainedTokenizerFast] = {}
+        self._vectors: dict[int, tuple[list[int], Tensor]] = {}
         self._teacher_cost: Cost | None = None
 
     def search(self, budget: Budget) -> list[Candidate]:
@@ -232,6 +235,24 @@ class Planner:
         with torch.random.fork_rng():
             torch.manual_seed(self.seed)
             return RobertaForSequenceClassification(config)
+
+    def begun(self, candidate: Candidate) -> PreTrainedModel:
+        """The student as its training starts: of random weights, but for embeddings that come from
+        the teacher."""
+        student = self.student(candidate.plan)
+        if self.options.embeddings == "teacher":
+            embed_entries(student, *self._entries(candidate.tokenizer))
+        return student
+
+    def _entries(self, tokenizer: PreTrainedTokenizerFast) -> tuple[list[int], Tensor]:
+        """Entries of a vocabulary and the teacher's vectors of them; read once."""
+        if len(tokenizer) not in self._vectors:
+            entries = readable_entries(tokenizer)
+            vectors = entry_vectors(
+                self.material.teacher, self.material.tokenizer, [*entries.values()]
+            )
+            self._vectors[len(tokenizer)] = [*entries], vectors
+        return self._vectors[len(tokenizer)]
 
 
 def shape_of(config: PretrainedConfig) -> EncoderShape:

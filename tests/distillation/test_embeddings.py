@@ -1,0 +1,88 @@
+"""Embeddings of a student that start from its teacher."""
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from transformers import RobertaForSequenceClassification
+
+import encoders
+from attar.data.labelled.task import Task
+from attar.data.vocabulary import VocabularyKind, train_vocabulary
+from attar.distillation.embeddings import (
+    embed_entries,
+    entry_vectors,
+    principal_components,
+    readable_entries,
+)
+from attar.methods.compressor import EncoderShape
+
+TASK = Task("single_label", ("poor", "fine"))
+SHAPE = EncoderShape(300, 2, 16, 24, 1)
+
+
+@pytest.mark.parametrize(("kind", "size"), [("bpe", 280), ("wordpiece", 280), ("unigram", 263)])
+def test_entries_are_read_as_text_where_they_are_text(kind: VocabularyKind, size: int) -> None:
+    texts = ["schön \n wie ein Tag", "ein schöner Tag \n und schön", "Tag um Tag, wie schön"] * 9
+    made = train_vocabulary(texts, size, kind=kind)
+    found = readable_entries(made)
+    assert {"T", "~"} <= set(found.values())
+    assert any(len(text.strip()) > 2 for text in found.values())
+    assert all(made.decode([i]) == text for i, text in found.items())
+    left = {i: made.decode([i]) for i in range(len(made)) if i not in found}
+    assert {0, 1, 2, 3} <= set(left)
+    assert all("\ufffd" in text or not text.strip() for i, text in left.items() if i > 3)
+
+
+@pytest.mark.parametrize("family", ["bert", "distilbert", "modernbert"])
+def test_a_teacher_reads_every_entry_as_a_text_of_its_own(family: str) -> None:
+    teacher, tokenizer = encoders.encoder(family, task=TASK).train(), encoders.tokenizer()
+    texts = ["film", " grand", "of", "the story", "unknown", "a"] * 50  # more than one batch
+    found = entry_vectors(teacher, tokenizer, texts)
+    assert teacher.training
+    teacher.eval()
+    for text, vector in zip(texts[:6], found[:6], strict=True):
+        inputs = tokenizer(text, return_tensors="pt")
+        with torch.no_grad():
+            said = teacher(
+                input_ids=inputs["input_ids"],
+                attention_mask=inputs["attention_mask"],
+                output_hidden_states=True,
+            )
+        assert torch.allclose(vector, said.hidden_states[-1][0].mean(0), atol=1e-5)
+    assert torch.allclose(found[:6], found[294:], atol=1e-5)
+
+
+@given(
+    rows=st.integers(1, 30),
+    width=st.integers(1, 12),
+    count=st.integers(1, 14),
+    seed=st.integers(0, 99),
+)
+def test_principal_components_keep_as_much_as_so_many_directions_can(
+    rows: int, width: int, count: int, seed: int
+) -> None:
+    vectors = torch.randn(rows, width, generator=torch.Generator().manual_seed(seed)) + 5
+    found = principal_components(vectors, count)
+    assert found.shape == (rows, min(count, width))
+    assert torch.allclose(found.mean(0), torch.zeros(found.shape[1]), atol=1e-4)
+    squares = torch.linalg.svdvals(vectors - vectors.mean(0)).square()
+    squares = torch.cat([squares, torch.zeros(width)])[: found.shape[1]]
+    assert torch.allclose(found.square().sum(0), squares, atol=1e-3)
+
+
+def test_named_entries_start_from_vectors_and_others_as_they_were_drawn() -> None:
+    student = RobertaForSequenceClassification(SHAPE.config(outputs=2, context=32))
+    before = student.get_input_embeddings().weight.detach().clone()
+    ids, vectors = [40, 7, 99], torch.tensor([[1.0, 0.0], [0.0, 2.0], [-3.0, 0.5]])
+    embed_entries(student, ids, vectors)
+    after = student.get_input_embeddings().weight.detach()
+    others = [i for i in range(300) if i not in ids]
+    assert torch.equal(after[others], before[others])
+    assert torch.equal(after[:, 2:], before[:, 2:])  # vectors of two channels
+    ours, theirs = (torch.pdist(rows) for rows in (after[ids, :2], vectors))
+    assert torch.allclose(ours / ours.sum(), theirs / theirs.sum(), atol=1e-5)
+    scale = after[ids, :2].square().mean().sqrt()
+    assert float(scale) == pytest.approx(student.config.initializer_range, rel=1e-4)
+    embed_entries(student, ids, torch.ones(3, 2))  # which tell nothing apart
+    assert torch.equal(student.get_input_embeddings().weight, after)
