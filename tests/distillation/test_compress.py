@@ -24,6 +24,7 @@ from attar.data.labelled.task import Task
 from attar.data.vocabulary import content_hash
 from attar.distillation import compress as compression
 from attar.distillation.config import CompressorConfig
+from attar.distillation.embeddings import embed_entries, entry_vectors, readable_entries
 from attar.distillation.formats import ONNX_FOLDER, bytes_on_disk
 from attar.distillation.material import Material
 from attar.distillation.plan_files import PLAN_FILE, StoredPlans
@@ -137,6 +138,22 @@ def halved(root: Path) -> tuple[Path, Run]:
     )
     budget = f"{BUDGET}, latency<=10s"
     return out, distilled(root, out, compressor=options, budget=budget)
+
+
+def test_training_starts_from_embeddings_of_the_teacher_unless_random(root: Path) -> None:
+    tables = {}
+    for start in ("teacher", "random"):
+        options = CompressorConfig(space=str(root / "space.yaml"), plans=1, embeddings=start)
+        still = replace(CONFIG, max_steps=1, learning_rate=1e-12)
+        distilled(root, root / f"from-{start}", compressor=options, config=still)
+        model = checkpoint.load(root / f"from-{start}")
+        tables[start] = model.get_input_embeddings().weight.detach()
+    tokenizer = checkpoint.load_tokenizer(root / "teacher")
+    entries = readable_entries(AutoTokenizer.from_pretrained(root / "from-random"))
+    vectors = entry_vectors(checkpoint.load(root / "teacher"), tokenizer, [*entries.values()])
+    embed_entries(model, [*entries], vectors)  # as they were drawn until here
+    assert torch.allclose(model.get_input_embeddings().weight, tables["teacher"], atol=1e-6)
+    assert not torch.allclose(tables["random"], tables["teacher"], atol=1e-3)
 
 
 def test_a_student_is_a_plain_checkpoint_within_the_budget(
