@@ -145,15 +145,16 @@ def test_training_starts_from_embeddings_of_the_teacher_unless_random(root: Path
     for start in ("teacher", "random"):
         options = CompressorConfig(space=str(root / "space.yaml"), plans=1, embeddings=start)
         still = replace(CONFIG, max_steps=1, learning_rate=1e-12)
-        distilled(root, root / f"from-{start}", compressor=options, config=still)
-        model = checkpoint.load(root / f"from-{start}")
-        tables[start] = model.get_input_embeddings().weight.detach()
-    tokenizer = checkpoint.load_tokenizer(root / "teacher")
-    entries = readable_entries(AutoTokenizer.from_pretrained(root / "from-random"))
-    vectors = entry_vectors(checkpoint.load(root / "teacher"), tokenizer, [*entries.values()])
-    embed_entries(model, [*entries], vectors)  # as they were drawn until here
-    assert torch.allclose(model.get_input_embeddings().weight, tables["teacher"], atol=1e-6)
+        out = root / f"from-{start}"
+        distilled(root, out, compressor=options, config=still)
+        student, tokenizer = checkpoint.load(out), AutoTokenizer.from_pretrained(out)
+        tables[start] = student.get_input_embeddings().weight.detach().clone()
     assert not torch.allclose(tables["random"], tables["teacher"], atol=1e-3)
+    teacher = checkpoint.load(root / "teacher")
+    theirs = checkpoint.load_tokenizer(root / "teacher")
+    entries = readable_entries(tokenizer, teacher=theirs)
+    embed_entries(student, [*entries], entry_vectors(teacher, theirs, [*entries.values()]))
+    assert torch.allclose(student.get_input_embeddings().weight, tables["teacher"], atol=1e-6)
 
 
 def test_a_student_is_a_plain_checkpoint_within_the_budget(

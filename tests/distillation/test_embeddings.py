@@ -22,16 +22,25 @@ SHAPE = EncoderShape(300, 2, 16, 24, 1)
 
 
 @pytest.mark.parametrize(("kind", "size"), [("bpe", 280), ("wordpiece", 280), ("unigram", 263)])
-def test_entries_are_read_as_text_where_they_are_text(kind: VocabularyKind, size: int) -> None:
+def test_entries_are_read_where_they_are_text(kind: VocabularyKind, size: int) -> None:
     texts = ["schön \n wie ein Tag", "ein schöner Tag \n und schön", "Tag um Tag, wie schön"] * 9
     made = train_vocabulary(texts, size, kind=kind)
-    found = readable_entries(made)
+    found = readable_entries(made, teacher=made)
     assert {"T", "~"} <= set(found.values())
     assert any(len(text.strip()) > 2 for text in found.values())
     assert all(made.decode([i]) == text for i, text in found.items())
     left = {i: made.decode([i]) for i in range(len(made)) if i not in found}
     assert {0, 1, 2, 3} <= set(left)
     assert all("\ufffd" in text or not text.strip() for i, text in left.items() if i > 3)
+
+
+def test_entries_of_which_the_teacher_knows_no_part_are_left_out() -> None:
+    texts = ["a film that is grand", "film and play", "grand play on that"] * 9
+    made, teacher = train_vocabulary(texts, 270), encoders.tokenizer()
+    found = set(readable_entries(made, teacher=teacher).values())
+    assert "a" in found  # a word of its vocabulary
+    assert not {"~", "b", "?"} & found
+    assert all(teacher.unk_token not in teacher.tokenize(text) for text in found)
 
 
 @pytest.mark.parametrize("family", ["bert", "distilbert", "modernbert"])

@@ -193,7 +193,7 @@ def test_shapes_of_arrays_are_counted_with_the_outputs_of_the_task() -> None:
 @pytest.mark.parametrize("task", [TASK, replace(TASK, pair=True)])
 def test_a_student_begins_with_embeddings_from_its_teacher_and_is_else_random(task: Task) -> None:
     made, random = planner(task=task), planner(task=task, embeddings="random")
-    candidate = made.candidate(plan(EncoderShape(264, 2, 8, 16, 1)))
+    candidate = made.candidate(plan(EncoderShape(320, 2, 8, 16, 1)))
     taught, again, drawn = made.begun(candidate), made.begun(candidate), random.begun(candidate)
     name = "roberta.embeddings.word_embeddings.weight"
     states = [model.state_dict() for model in (taught, again, drawn)]

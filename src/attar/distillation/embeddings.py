@@ -29,12 +29,27 @@ _BATCH = 256
 _BROKEN = "\ufffd"
 
 
-def readable_entries(tokenizer: PreTrainedTokenizerBase) -> dict[int, str]:
-    """The entries of a vocabulary that are text of their own, by id: no special tokens, white space
-    or parts of a character."""
-    special = set(tokenizer.all_special_ids)
+def readable_entries(
+    tokenizer: PreTrainedTokenizerBase, *, teacher: PreTrainedTokenizerBase
+) -> dict[int, str]:
+    """The entries of a vocabulary that are text to a teacher, by id: no special tokens, white space
+    or parts of a character, and nothing of which its own vocabulary has no part.
+
+    Args:
+        tokenizer: of the student.
+        teacher: the teacher's.
+    """
+    special, unknown = set(tokenizer.all_special_ids), teacher.unk_token_id
     texts = {i: str(tokenizer.decode([i])) for i in range(len(tokenizer)) if i not in special}
-    return {i: text for i, text in texts.items() if text.strip() and _BROKEN not in text}
+    texts = {i: text for i, text in texts.items() if text.strip() and _BROKEN not in text}
+    if not texts:
+        return {}
+    tokens = teacher([*texts.values()], add_special_tokens=False)["input_ids"]
+    return {
+        i: text
+        for (i, text), ids in zip(texts.items(), tokens, strict=True)
+        if any(token != unknown for token in ids)
+    }
 
 
 def entry_vectors(

@@ -241,16 +241,19 @@ class Planner:
         the teacher."""
         student = self.student(candidate.plan)
         if self.options.embeddings == "teacher":
-            embed_entries(student, *self._entries(candidate.tokenizer))
+            entries, vectors = self._entries(candidate.tokenizer)
+            if entries:
+                embed_entries(student, entries, vectors)
         return student
 
     def _entries(self, tokenizer: PreTrainedTokenizerFast) -> tuple[list[int], Tensor]:
         """Entries of a vocabulary and the teacher's vectors of them; read once."""
         if len(tokenizer) not in self._vectors:
-            entries = readable_entries(tokenizer)
-            vectors = entry_vectors(
-                self.material.teacher, self.material.tokenizer, [*entries.values()]
-            )
+            teacher, theirs = self.material.teacher, self.material.tokenizer
+            entries = readable_entries(tokenizer, teacher=theirs)
+            logger.info("entries that the teacher reads: %s of %s", len(entries), len(tokenizer))
+            texts = [*entries.values()]
+            vectors = entry_vectors(teacher, theirs, texts) if texts else torch.zeros(0, 1)
             self._vectors[len(tokenizer)] = [*entries], vectors
         return self._vectors[len(tokenizer)]
 
