@@ -1,10 +1,11 @@
 """A teacher of 22M parameters into 3 MB, 1 MB and 0.25 MB: what is kept, and what does it cost?
 
 Per task and budget: the student that Attar plans by default, which is the teacher's shape with all
-widths shrunk alike; the one with the most operations, as published, with weights in int8 and in
-float32; the one with the least; the best of five after short trainings; the published one on hard
-labels alone; and a BiLSTM. All but the hard labels learn from the same teacher and texts, and each
-is as many bytes, tokenizer included. Figure: percent of the teacher's accuracy that the default
+widths shrunk alike and embeddings that start from the teacher. All others start at random: the same
+shape; the one with the most operations, as published, with weights in int8 and in float32; the one
+with the least; the best of five after short trainings; the published one on hard labels alone; and
+a BiLSTM. All but the hard labels learn from the same teacher and texts, and each is as many bytes,
+tokenizer included. Figure: percent of the teacher's accuracy that the default
 student keeps at 3 MB, mean over tasks; ratio: the teacher's median latency over its own, one
 thread. Every student is kept, a second call goes on, and the result is of all that is kept.
 """
@@ -55,6 +56,7 @@ PUBLISHED = "most operations"
 IN_FLOAT32 = f"{PUBLISHED} in float32"
 SYSTEMS = (
     "uniform",
+    "random embeddings",
     PUBLISHED,
     IN_FLOAT32,
     "least operations",
@@ -130,7 +132,8 @@ def published(job: Job, budget: float) -> Path:
 
 def _planned(job: Job, system: str, budget: float, **options: Any) -> Path:
     code = None if job.name == "sst2" else "python"
-    chosen = CompressorConfig(**{"code": code, "storage": "int8", "plans": 1, **options})
+    usual = {"code": code, "storage": "int8", "plans": 1, "embeddings": "random"}
+    chosen = CompressorConfig(**(usual | options))
     folder = job.folder(system, budget)
     return job.distil(folder, budget=f"bytes<={budget}MB", compressor=chosen)
 
@@ -140,7 +143,7 @@ def hard(job: Job, budget: float) -> Path:
     return job.distil(
         job.folder("hard labels", budget),
         plan=published(job, budget) / "plan.json",
-        compressor=CompressorConfig(storage="int8"),
+        compressor=CompressorConfig(storage="int8", embeddings="random"),
         config=job.config(pred_weight=0.0, hard_weight=1.0, intermediate="none"),
     )
 
@@ -160,7 +163,8 @@ def answers(job: Job, system: str, budget: float, *, threads: int = 1) -> tuple[
         )
         return of_lstm(model, tokenizer), size
     make: dict[str, Callable[[], Path]] = {
-        "uniform": lambda: _planned(job, system, budget),
+        "uniform": lambda: _planned(job, system, budget, embeddings="teacher"),
+        "random embeddings": lambda: _planned(job, system, budget),
         PUBLISHED: lambda: published(job, budget),
         IN_FLOAT32: lambda: _planned(job, system, budget, objective="flops", storage="float32"),
         "least operations": lambda: _planned(job, system, budget, objective="-flops"),

@@ -97,7 +97,7 @@ def main() -> None:
                     teacher=teacher(task, args.data),
                     plan=plan["file"],
                     config=replace(config, max_steps=steps),
-                    compressor=CompressorConfig(storage=storage),
+                    compressor=CompressorConfig(storage=storage, embeddings="random"),
                     output_dir=folder,
                     resume=True,
                 )
