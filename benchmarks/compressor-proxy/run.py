@@ -79,6 +79,7 @@ def main() -> None:
     long, short = (40, 20) if quick else (args.steps, args.probe)
     config, _ = configured("compressor/default", DistillConfig, recipe=None)
     home = artefacts.home() / "benchmarks" / f"compressor-proxy-{'quick' if quick else 'full'}"
+    config = replace(config, augment=())
     home = home / f"{flat(task)}-{config.learning_rate:g}"  # students of another are others
     home.mkdir(parents=True, exist_ok=True)
     config = replace(config, context=CORPORA[task].length)

@@ -3,6 +3,7 @@
 The shape and its search are Compressor's; the training is the pipeline that Distiller has.
 """
 
+import logging
 import math
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -33,6 +34,8 @@ from attar.report.artefact import Artefact, artefact
 from attar.report.record import Run
 from attar.runtime import broadcast, place
 from attar.train.labelled import Sharing
+
+logger = logging.getLogger(__name__)
 
 _PROBES = "probes.json"
 
@@ -180,7 +183,9 @@ class _Compression:
         self.work, self.planner, self.stored, self.order = work, planner, stored, order
         assert order.budget is not None  # that of the plan, if there was no other
         self._budget = order.budget
-        self.sharing = Sharing(cache=work.sub_state("teacher"))
+        rows = len(planner.material.documents["train"])
+        self.config = with_copies_that_are_read(order.config, rows=rows)
+        self.sharing = Sharing(cache=work.sub_state("teacher"), augmented=True)
 
     def run(self) -> None:
         """Choose a plan, train its student, save it, and compare it with the teacher."""
@@ -293,7 +298,7 @@ class _Compression:
         ours, theirs = (
             model.num_parameters(exclude_embeddings=True) for model in (student, material.teacher)
         )
-        if ours > theirs and not self.order.config.smaller_teacher:
+        if ours > theirs and not self.config.smaller_teacher:
             raise BudgetError(
                 f"expected a budget below the size of the teacher; within {self._budget.text} the "
                 f"student has {ours:,} parameters besides embeddings, and the teacher {theirs:,}: "
@@ -304,7 +309,26 @@ class _Compression:
             material.teacher,
             documents=material.documents,
             task=material.task,
-            config=self.order.config,
+            config=self.config,
             tokenizer=candidate.tokenizer,
             sharing=self.sharing,
         )
+
+
+def with_copies_that_are_read(config: DistillConfig, *, rows: int) -> DistillConfig:
+    """The same options with no more augmented copies of each text than the steps have rows for: the
+    teacher reads every copy once, which of many texts would take longer than the training.
+
+    Args:
+        config: with `num_train_epochs` or `repeated`, every copy is read.
+        rows: of the training split.
+    """
+    if not config.augment or config.repeated or config.num_train_epochs is not None:
+        return config
+    most = max(0, config.rows_seen // rows - 1)
+    if most >= config.copies:
+        return config
+    logger.info("%s augmented copies of each text, as the steps read no more", most)
+    if most:
+        return replace(config, copies=most)
+    return replace(config, augment=())

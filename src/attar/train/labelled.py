@@ -123,13 +123,15 @@ class Sharing:
     """What several runs with one teacher share.
 
     Attributes:
-        cache: folder of the teacher's outputs; None: each run has its own. Runs with augmented
-            texts hardly draw the same ones, so that they have their own in any case.
+        cache: folder of the teacher's outputs; None: each run has its own.
         resources: what the augmenters need; what is missing is made.
+        augmented: whether they have the same augmented texts, so that the outputs of those are kept
+            as well. Otherwise each run with augmented texts has its own, and deletes them.
     """
 
     cache: Path | None = None
     resources: Resources = NO_RESOURCES
+    augmented: bool = False
 
 
 def augmenter_resources(
@@ -211,7 +213,7 @@ def train_labelled(
             source=source,
             rows=rows,
             state=state,
-            cache=sharing.cache,
+            sharing=sharing,
         ) as teacher,
         _attention_maps(job.student, job.teacher, given=bool(loss.student.attention)),
     ):
@@ -272,7 +274,7 @@ def _teacher_outputs(
     source: Examples,
     rows: Dataset,
     state: Path | None,
-    cache: Path | None,
+    sharing: Sharing,
 ) -> Iterator[TeacherOutputs | None]:
     """The teacher, live or from disk, while the student trains.
 
@@ -283,7 +285,7 @@ def _teacher_outputs(
         source: the batches of the student.
         rows: all rows, copies among them.
         state: of this run alone.
-        cache: shared with other runs.
+        sharing: with other runs.
     """
     if request is None:
         yield None
@@ -291,8 +293,9 @@ def _teacher_outputs(
     assert job.teacher is not None
     bf16 = use_bf16(job.teacher, config)
     live = config.mixup_beta is not None or request.attention
+    cache, own = sharing.cache, bool(config.augment) and not sharing.augmented
     anywhere = state is not None or cache is not None
-    shared = cache is not None and not config.augment
+    shared = cache is not None and not own
     seen = config.rows_seen * (len(rows) // len(source))
     pays = config.teacher_cache and (shared or (anywhere and seen > len(rows)))
     if live or (job.same_inputs and not pays):
@@ -302,9 +305,8 @@ def _teacher_outputs(
         # the cache has every row in its place, whatever rows share a batch
         source = _examples(job, rows, context=config.context, teacher=True)
     if cache is not None:
-        # Other runs use the outputs of plain texts; of augmented ones each has its own.
-        own = broadcast(uuid.uuid4().hex) if config.augment else ""
-        path = cache / _digest(source.fingerprint(), request, bf16, own)
+        unique = broadcast(uuid.uuid4().hex) if own else ""
+        path = cache / _digest(source.fingerprint(), request, bf16, unique)
     elif state is not None:
         path = state / "teacher"
     else:
@@ -323,7 +325,7 @@ def _teacher_outputs(
         processes().wait_for_everyone()
         yield CachedOutputs(path, task=job.task, request=request)
     finally:
-        if cache is not None and config.augment:
+        if cache is not None and own:
             shutil.rmtree(path, ignore_errors=True)
 
 

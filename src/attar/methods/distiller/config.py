@@ -120,7 +120,8 @@ def check_config(config: DistillConfig, *, task: Task, has_teacher: bool) -> Non
     if has_teacher and config.augment and not config.taught:
         raise ConfigError(
             "augmented texts have no labels but the teacher's, which pred_weight 0 and "
-            "intermediate none leave out; set pred_weight to 1, or leave the augmenters out"
+            "intermediate none leave out; set pred_weight to 1, or leave the augmenters out "
+            "(--empty-augment)"
         )
     if not has_teacher and not config.hard_weight:
         raise ConfigError(

@@ -1,7 +1,7 @@
 """One distillation: a student learns from its teacher by one pipeline. And the verb around it."""
 
 import logging
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -114,7 +114,7 @@ class DistillTask:
         check_mixup(config, task=task, tokenizer=job.tokenizer)
         layer_map = check_models(job, config)
         resources = augmenter_resources(job, config, known=sharing.resources)
-        return cls(job, config, layer_map, Sharing(sharing.cache, resources))
+        return cls(job, config, layer_map, replace(sharing, resources=resources))
 
     def loss(self) -> LabelledLoss:
         """What the student minimises."""
