@@ -5,9 +5,10 @@ widths shrunk alike, with embeddings that start from the teacher, and augmented 
 start at random and have the texts alone: the same shape; the one with the most operations, as
 published, with weights in int8 and in float32; the one with the least; the best of five after short
 trainings; the published one on hard labels alone; and a BiLSTM. All but the hard labels learn from
-the same teacher, and each is as many bytes, tokenizer included. Figure: percent of the teacher's accuracy that the default
-student keeps at 3 MB, mean over tasks; ratio: the teacher's median latency over its own, one
-thread. Every student is kept, a second call goes on, and the result is of all that is kept.
+the same teacher, and each is as many bytes, tokenizer included. Figure: percent of the teacher's
+accuracy that the default student keeps at 3 MB, mean over tasks; ratio: the teacher's median
+latency over its own, one thread. Every student is kept, a second call goes on, and the result is of
+all that is kept.
 """
 
 import argparse

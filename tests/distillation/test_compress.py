@@ -43,6 +43,7 @@ from attar.measure.text_latency import text_latency
 from attar.methods.compressor import StudentPlan
 from attar.methods.distiller.config import DistillConfig
 from attar.report.record import Run
+from attar.train.outputs import CachedOutputs
 from scene import run
 
 SPACE = {
@@ -155,6 +156,43 @@ def test_training_starts_from_embeddings_of_the_teacher_unless_random(root: Path
     entries = readable_entries(tokenizer, teacher=theirs)
     embed_entries(student, [*entries], entry_vectors(teacher, theirs, [*entries.values()]))
     assert torch.allclose(student.get_input_embeddings().weight, tables["teacher"], atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("rows", "options", "copies"),
+    [
+        (48, {}, 0),  # of 6 steps of 8 rows
+        (24, {}, 1),
+        (10, {}, 3),
+        (9, {}, 4),
+        (8, {"copies": 2}, 2),
+        (100, {"repeated": True}, 4),
+        (100, {"num_train_epochs": 0.5}, 4),
+    ],
+)
+def test_no_more_copies_are_made_than_the_steps_read(
+    rows: int, options: dict[str, Any], copies: int
+) -> None:
+    config = replace(CONFIG, **({"augment": ("delete",), "copies": 4} | options))
+    found = compression.with_copies_that_are_read(config, rows=rows)
+    assert found == (replace(config, copies=copies) if copies else replace(config, augment=()))
+
+
+def test_probes_and_training_read_the_same_augmented_texts_once(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    built, build = list[Path](), CachedOutputs.build
+
+    def spy(*given: Any, path: Path, **others: Any) -> None:
+        built.append(path)
+        build(*given, path=path, **others)
+
+    monkeypatch.setattr(CachedOutputs, "build", spy)
+    config = replace(CONFIG, max_steps=60, augment=("delete",), copies=2)
+    record = distilled(root, root / "augmented", compressor=probing(root), config=config)
+    assert len(built) == 3
+    assert len(set(built)) == 1
+    assert record.details["rows"] == 3 * len(encoders.documents()["train"])
 
 
 def test_a_student_is_a_plain_checkpoint_within_the_budget(

@@ -173,6 +173,19 @@ def test_runs_share_the_outputs_of_plain_texts_alone(tmp_path: Path, built: list
     assert [path for path in cache.iterdir() if path.is_dir()] == folders == built[:1]
 
 
+def test_runs_that_draw_the_same_augmented_texts_share_the_outputs_of_those(
+    tmp_path: Path, built: list[Path]
+) -> None:
+    cache = tmp_path / "cache"
+    sharing = Sharing(cache, augmented=True)
+    swapped = replace(CONFIG, augment=("swap",))
+    first, second = (train(swapped, sharing=sharing) for _ in range(2))
+    assert same(first, second)
+    train(replace(swapped, seed=1), sharing=sharing)  # draws others
+    assert built[0] == built[1] != built[2]
+    assert sorted(path for path in cache.iterdir() if path.is_dir()) == sorted(set(built))
+
+
 def test_a_teacher_reads_its_own_tokens(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The student's tokenizer gives other ids; the stored logits are those of the teacher's own."""
     own, other = encoders.tokenizer(), encoders.tokenizer(reverse=True)
