@@ -93,5 +93,9 @@ def test_named_entries_start_from_vectors_and_others_as_they_were_drawn() -> Non
     assert torch.allclose(ours / ours.sum(), theirs / theirs.sum(), atol=1e-5)
     scale = after[ids, :2].square().mean().sqrt()
     assert float(scale) == pytest.approx(student.config.initializer_range, rel=1e-4)
-    embed_entries(student, ids, torch.ones(3, 2))  # which tell nothing apart
+    for nothing in (torch.ones(3, 2), torch.full((3, 2), torch.nan)):  # that tells entries apart
+        embed_entries(student, ids, nothing)
+    embed_entries(student, [], torch.zeros(0, 2))
+    assert torch.equal(student.get_input_embeddings().weight, after)
+    embed_entries(student, [*ids, 5], torch.cat([vectors, torch.full((1, 2), torch.inf)]))
     assert torch.equal(student.get_input_embeddings().weight, after)

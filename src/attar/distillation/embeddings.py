@@ -8,6 +8,7 @@ Source: Tulkens, van Dongen 2024, Model2Vec (github.com/MinishLab/model2vec): en
 through an encoder one by one, and the principal components of the outputs are kept.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -98,19 +99,21 @@ def principal_components(vectors: Tensor, count: int) -> Tensor:
 
 
 @torch.no_grad()
-def embed_entries(student: PreTrainedModel, ids: list[int], vectors: Tensor) -> None:
+def embed_entries(student: PreTrainedModel, ids: Sequence[int], vectors: Tensor) -> None:
     """Start the embeddings of some entries from vectors of any width, at the scale that the model
-    draws its weights at. Entries that are not named, and channels that the vectors are too narrow
-    for, stay as they were drawn.
+    draws its weights at. Entries that are not named, or whose vector is not finite, and channels
+    that the vectors are too narrow for, stay as they were drawn.
 
     Args:
         student: changed in place.
         ids: of the entries.
         vectors: (len(ids), d).
     """
+    fine = vectors.isfinite().all(1)
+    rows, vectors = torch.tensor(ids)[fine], vectors[fine]
     table: Any = student.get_input_embeddings().weight
-    found = principal_components(vectors, table.shape[1])
-    scale = found.square().mean().sqrt()
-    if scale > 0:
-        found = found * (student.config.initializer_range / scale)
-        table[torch.tensor(ids, device=table.device), : found.shape[1]] = found.to(table)
+    start = principal_components(vectors, table.shape[1])
+    scale = start.square().mean().sqrt()
+    if scale > 0:  # there are two that differ
+        start = start * (student.config.initializer_range / scale)
+        table[rows.to(table.device), : start.shape[1]] = start.to(table)

@@ -242,8 +242,7 @@ class Planner:
         student = self.student(candidate.plan)
         if self.options.embeddings == "teacher":
             entries, vectors = self._entries(candidate.tokenizer)
-            if entries:
-                embed_entries(student, entries, vectors)
+            embed_entries(student, entries, vectors)
         return student
 
     def _entries(self, tokenizer: PreTrainedTokenizerFast) -> tuple[list[int], Tensor]:
