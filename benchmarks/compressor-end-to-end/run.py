@@ -259,7 +259,8 @@ def main() -> None:
     systems = (DEFAULT, "BiLSTM") if quick else SYSTEMS
     whole, _ = configured("compressor/default", DistillConfig, recipe=None)
     # others: other students
-    setting = "quick" if quick else f"{args.steps}-{whole.learning_rate:g}"
+    copied = "-".join([*whole.augment, str(whole.copies)])
+    setting = "quick" if quick else f"{args.steps}-{whole.learning_rate:g}-{copied}"
     home = artefacts.home() / "benchmarks" / f"compressor-{setting}"
     home.mkdir(parents=True, exist_ok=True)
     file = home / "rows.jsonl"

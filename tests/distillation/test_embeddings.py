@@ -1,10 +1,13 @@
 """Embeddings of a student that start from its teacher."""
 
+from typing import Any
+
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from transformers import RobertaForSequenceClassification
+from tokenizers import Tokenizer, models
+from transformers import PreTrainedTokenizerFast, RobertaForSequenceClassification
 
 import encoders
 from attar.data.labelled.task import Task
@@ -15,6 +18,7 @@ from attar.distillation.embeddings import (
     principal_components,
     readable_entries,
 )
+from attar.errors import CompatibilityError
 from attar.methods.compressor import EncoderShape
 
 TASK = Task("single_label", ("poor", "fine"))
@@ -25,7 +29,7 @@ SHAPE = EncoderShape(300, 2, 16, 24, 1)
 def test_entries_are_read_where_they_are_text(kind: VocabularyKind, size: int) -> None:
     texts = ["schön \n wie ein Tag", "ein schöner Tag \n und schön", "Tag um Tag, wie schön"] * 9
     made = train_vocabulary(texts, size, kind=kind)
-    found = readable_entries(made, teacher=made)
+    found = readable_entries(made, teacher=made, known=len(made))
     assert {"T", "~"} <= set(found.values())
     assert any(len(text.strip()) > 2 for text in found.values())
     assert all(made.decode([i]) == text for i, text in found.items())
@@ -37,19 +41,53 @@ def test_entries_are_read_where_they_are_text(kind: VocabularyKind, size: int) -
 def test_entries_of_which_the_teacher_knows_no_part_are_left_out() -> None:
     texts = ["a film that is grand", "film and play", "grand play on that"] * 9
     made, teacher = train_vocabulary(texts, 270), encoders.tokenizer()
-    found = set(readable_entries(made, teacher=teacher).values())
+    found = set(readable_entries(made, teacher=teacher, known=encoders.VOCAB).values())
     assert "a" in found  # a word of its vocabulary
     assert not {"~", "b", "?"} & found
     assert all(teacher.unk_token not in teacher.tokenize(text) for text in found)
+
+
+def test_tokens_that_the_teacher_has_no_embedding_for_are_left_out() -> None:
+    made, teacher = train_vocabulary(["a film"] * 9, 261), encoders.tokenizer()
+    teacher.add_tokens(["~"])
+    rows = {known: readable_entries(made, teacher=teacher, known=known) for known in (64, 20)}
+    assert set(rows[64].values()) == {"a", "~"}
+    assert not rows[20]
+
+
+def test_a_teacher_without_a_token_for_the_unknown_reads_what_it_knows() -> None:
+    words = Tokenizer(models.WordLevel({"a": 0, "film": 1}))  # which refuses all else
+    teacher = PreTrainedTokenizerFast(tokenizer_object=words)
+    made = train_vocabulary(["a film"] * 9, 262)
+    assert set(readable_entries(made, teacher=teacher, known=2).values()) == {"a"}
+
+
+def test_entries_are_cut_to_what_the_teacher_can_read() -> None:
+    teacher, tokenizer = encoders.encoder(task=TASK), encoders.tokenizer()
+    long, cut = " film" * 90, " film" * 30  # between two special tokens
+    found = entry_vectors(teacher, tokenizer, texts=[long, cut], context=32)
+    assert torch.allclose(found[0], found[1], atol=1e-6)
+
+
+def test_a_teacher_that_gives_no_hidden_state_a_token_is_refused(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def halved(*_: Any, **__: Any) -> Any:
+        raise RuntimeError("sizes differ")  # as of a Funnel transformer, which pools along the text
+
+    monkeypatch.setattr("attar.distillation.embeddings.outputs_of", halved)
+    with pytest.raises(CompatibilityError, match=r"sizes differ.*set embeddings to random"):
+        entry_vectors(encoders.encoder(task=TASK), encoders.tokenizer(), texts=["a"], context=8)
 
 
 @pytest.mark.parametrize("family", ["bert", "distilbert", "modernbert"])
 def test_a_teacher_reads_every_entry_as_a_text_of_its_own(family: str) -> None:
     teacher, tokenizer = encoders.encoder(family, task=TASK).train(), encoders.tokenizer()
     texts = ["film", " grand", "of", "the story", "unknown", "a"] * 50  # more than one batch
-    found = entry_vectors(teacher, tokenizer, texts)
+    found = entry_vectors(teacher, tokenizer, texts=texts, context=64)
     assert teacher.training
     teacher.eval()
+    assert entry_vectors(teacher, tokenizer, texts=[], context=64).shape[0] == 0
     for text, vector in zip(texts[:6], found[:6], strict=True):
         inputs = tokenizer(text, return_tensors="pt")
         with torch.no_grad():

@@ -1,5 +1,6 @@
 """Teachers and texts that a student of a budget can be made from, and those that it cannot."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import tiny
 from attar import checkpoint
 from attar.data.data import Data
 from attar.data.labelled.task import Task
-from attar.distillation.material import Material
+from attar.distillation.material import Material, with_copies_that_are_read
 from attar.errors import AttarError, CompatibilityError, ConfigError
 from attar.methods.distiller.config import DistillConfig
 
@@ -76,3 +77,36 @@ def test_words_are_not_classified(tmp_path: Path) -> None:
     data = Data.of(Dataset.from_dict({"words": words, "tags": tags}))
     with pytest.raises(CompatibilityError, match="whole texts, found token_classification"):
         Material.load(tmp_path, data, task=None, config=CONFIG)
+
+
+@pytest.mark.parametrize(
+    ("rows", "options", "copies"),
+    [
+        (48, {}, 0),  # of 6 steps of 8 rows
+        (24, {}, 1),
+        (10, {}, 3),
+        (9, {}, 4),
+        (8, {"copies": 2}, 2),
+        (100, {"repeated": True}, 4),
+        (9, {"pred_weight": 0.0, "hard_weight": 1.0, "intermediate": "none"}, 0),
+    ],
+)
+def test_no_more_copies_are_made_than_the_training_reads(
+    rows: int, options: dict[str, Any], copies: int
+) -> None:
+    config = DistillConfig(
+        max_steps=6, per_device_train_batch_size=8, augment=("delete",), copies=4
+    )
+    config = replace(config, **options)
+    found = with_copies_that_are_read(config, rows=rows)
+    assert found == (replace(config, copies=copies) if copies else replace(config, augment=()))
+
+
+def test_an_epoch_is_as_many_rows_as_there_are_texts() -> None:
+    config = DistillConfig(per_device_train_batch_size=8, augment=("delete",), copies=4)
+    for epochs, steps, copies in ((2.5, 32, 1), (1.0, 13, 0), (9.0, 113, 4)):
+        found = with_copies_that_are_read(replace(config, num_train_epochs=epochs), rows=100)
+        assert (found.max_steps, found.num_train_epochs) == (steps, None)
+        assert (found.copies if found.augment else 0) == copies
+    plain = replace(config, augment=(), num_train_epochs=2.0)
+    assert with_copies_that_are_read(plain, rows=100) == plain

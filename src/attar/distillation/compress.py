@@ -3,7 +3,6 @@
 The shape and its search are Compressor's; the training is the pipeline that Distiller has.
 """
 
-import logging
 import math
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -17,7 +16,7 @@ from attar.data.data import Data
 from attar.data.labelled.task import TaskKind
 from attar.distillation import formats
 from attar.distillation.config import CompressorConfig
-from attar.distillation.material import Material
+from attar.distillation.material import Material, with_copies_that_are_read
 from attar.distillation.plan_files import PLAN_FILE, StoredPlans
 from attar.distillation.planning import Candidate, Planner
 from attar.distillation.probing import probe
@@ -34,8 +33,6 @@ from attar.report.artefact import Artefact, artefact
 from attar.report.record import Run
 from attar.runtime import broadcast, place
 from attar.train.labelled import Sharing
-
-logger = logging.getLogger(__name__)
 
 _PROBES = "probes.json"
 
@@ -111,6 +108,8 @@ def compress(
         work.run.model = settings["teacher"]
         material = Material.load(teacher, data, task=task, config=order.config)
         if not order.plan_only:  # before the search, which takes a while
+            rows = len(material.documents["train"])
+            order = replace(order, config=with_copies_that_are_read(order.config, rows=rows))
             check_config(order.config, task=material.task, has_teacher=True)
         if order.options.code is not None:
             check_flips(material.task, order.options.code)
@@ -183,8 +182,6 @@ class _Compression:
         self.work, self.planner, self.stored, self.order = work, planner, stored, order
         assert order.budget is not None  # that of the plan, if there was no other
         self._budget = order.budget
-        rows = len(planner.material.documents["train"])
-        self.config = with_copies_that_are_read(order.config, rows=rows)
         self.sharing = Sharing(cache=work.sub_state("teacher"), augmented=True)
 
     def run(self) -> None:
@@ -232,6 +229,7 @@ class _Compression:
             "primary": primary(job.task),
             "split": "test",
             "rows": rows,
+            "copies": self.order.config.copies if self.order.config.augment else 0,
             "test_rows": len(test),
             "report": report,
             "form": form,
@@ -298,7 +296,7 @@ class _Compression:
         ours, theirs = (
             model.num_parameters(exclude_embeddings=True) for model in (student, material.teacher)
         )
-        if ours > theirs and not self.config.smaller_teacher:
+        if ours > theirs and not self.order.config.smaller_teacher:
             raise BudgetError(
                 f"expected a budget below the size of the teacher; within {self._budget.text} the "
                 f"student has {ours:,} parameters besides embeddings, and the teacher {theirs:,}: "
@@ -309,26 +307,7 @@ class _Compression:
             material.teacher,
             documents=material.documents,
             task=material.task,
-            config=self.config,
+            config=self.order.config,
             tokenizer=candidate.tokenizer,
             sharing=self.sharing,
         )
-
-
-def with_copies_that_are_read(config: DistillConfig, *, rows: int) -> DistillConfig:
-    """The same options with no more augmented copies of each text than the steps have rows for: the
-    teacher reads every copy once, which of many texts would take longer than the training.
-
-    Args:
-        config: with `num_train_epochs` or `repeated`, every copy is read.
-        rows: of the training split.
-    """
-    if not config.augment or config.repeated or config.num_train_epochs is not None:
-        return config
-    most = max(0, config.rows_seen // rows - 1)
-    if most >= config.copies:
-        return config
-    logger.info("%s augmented copies of each text, as the steps read no more", most)
-    if most:
-        return replace(config, copies=most)
-    return replace(config, augment=())

@@ -6,6 +6,9 @@ rare words is then there from the first step.
 
 Source: Tulkens, van Dongen 2024, Model2Vec (github.com/MinishLab/model2vec): entries are run
 through an encoder one by one, and the principal components of the outputs are kept.
+
+Deviations: the entries are those of the student's tokenizer; no weights by frequency, as training
+goes on; scaled to the weights that the student draws.
 """
 
 from collections.abc import Sequence
@@ -16,70 +19,88 @@ from datasets import Dataset
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from attar.compatibility import require_tokens
 from attar.data.labelled.batches import Examples
 from attar.data.labelled.encode import encode
 from attar.data.labelled.task import UNLABELLED, Task
-from attar.models import computing, evaluation_mode
+from attar.errors import CompatibilityError
+from attar.models import computing, inference
 from attar.runtime import Bar, place
 from attar.train.outputs import FeatureRequest, outputs_of
 from attar.train.students import depth
 
 _BATCH = 256
-#: what a part of a character reads as
-_BROKEN = "\ufffd"
+#: how an incomplete character is decoded
+_INCOMPLETE = "\ufffd"
 
 
 def readable_entries(
-    tokenizer: PreTrainedTokenizerBase, *, teacher: PreTrainedTokenizerBase
+    tokenizer: PreTrainedTokenizerBase, *, teacher: PreTrainedTokenizerBase, known: int
 ) -> dict[int, str]:
     """The entries of a vocabulary that are text to a teacher, by id: no special tokens, white space
-    or parts of a character, and nothing of which its own vocabulary has no part.
+    or incomplete characters, and none that is unknown to its vocabulary throughout.
 
     Args:
         tokenizer: of the student.
         teacher: the teacher's.
+        known: ids that the teacher has an embedding for, from 0.
     """
-    special, unknown = set(tokenizer.all_special_ids), teacher.unk_token_id
+    special = set(tokenizer.all_special_ids)
     texts = {i: str(tokenizer.decode([i])) for i in range(len(tokenizer)) if i not in special}
-    texts = {i: text for i, text in texts.items() if text.strip() and _BROKEN not in text}
-    if not texts:
-        return {}
-    tokens = teacher([*texts.values()], add_special_tokens=False)["input_ids"]
-    return {
-        i: text
-        for (i, text), ids in zip(texts.items(), tokens, strict=True)
-        if any(token != unknown for token in ids)
-    }
+    texts = {i: text for i, text in texts.items() if text.strip() and _INCOMPLETE not in text}
+
+    def reads(text: str) -> bool:
+        try:
+            ids = teacher.encode(text, add_special_tokens=False, verbose=False)
+        except Exception:
+            return False
+        return any(i != teacher.unk_token_id for i in ids) and all(i < known for i in ids)
+
+    return {i: text for i, text in texts.items() if reads(text)}
 
 
 def entry_vectors(
-    teacher: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, texts: list[str]
+    teacher: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    *,
+    texts: Sequence[str],
+    context: int,
 ) -> Tensor:
     """What a teacher makes of each text: the mean of its last hidden states, `(N, d)`, float32 on
     the CPU.
 
     Args:
-        teacher: an encoder; its mode and device are restored.
+        teacher: an encoder; it is moved to the device of this process.
         tokenizer: the teacher's.
         texts: entries of another vocabulary.
+        context: the most tokens of a text.
+
+    Raises:
+        CompatibilityError: the teacher cannot read texts of one word.
     """
+    if not texts:
+        return torch.zeros(0, 1)
     task = Task("single_label", labels=("no", "yes"))  # any: nothing is predicted
-    rows = Dataset.from_dict({"text": texts, "label": [UNLABELLED] * len(texts)})
-    examples = Examples(encode(rows, tokenizer, task=task), task=task, tokenizer=tokenizer)
-    require_tokens(teacher, examples.largest)
-    last, home = depth(teacher), teacher.device
+    rows = Dataset.from_dict({"text": [*texts], "label": [UNLABELLED] * len(texts)})
+    encoded = encode(rows, tokenizer, task=task, context=context)
+    examples = Examples(encoded, task=task, tokenizer=tokenizer)
+    last = depth(teacher)
     request = FeatureRequest(pooled=(last,), pool="mean")
     vectors = []
     place(teacher)
-    with evaluation_mode(teacher), computing(teacher), torch.no_grad():
+    with inference(teacher), computing(teacher):
         starts = range(0, len(texts), _BATCH)
         for start in Bar(starts, desc="reading entries", unit="batch", leave=False):
             batch = examples.batch(range(start, min(start + _BATCH, len(texts))))
             batch = {name: values.to(teacher.device) for name, values in batch.items()}
-            said = outputs_of(teacher, batch, task=task, request=request)
+            try:
+                said = outputs_of(teacher, batch, task=task, request=request)
+            except (RuntimeError, CompatibilityError) as error:
+                raise CompatibilityError(
+                    f"expected a teacher that reads single words and gives a hidden state for each "
+                    f"of their tokens, found {type(teacher).__name__} ({error}); set embeddings to "
+                    "random"
+                ) from error
             vectors.append(said.pooled[last].float().cpu())
-    place(teacher, home)
     return torch.cat(vectors)
 
 

@@ -1,6 +1,8 @@
 """A teacher, and the texts on which a student of a budget learns from it."""
 
-from dataclasses import dataclass
+import logging
+import math
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from datasets import DatasetDict
@@ -15,6 +17,8 @@ from attar.errors import CompatibilityError, ConfigError
 from attar.heads import task_of
 from attar.methods.distiller.config import DistillConfig
 from attar.models import require_context
+
+logger = logging.getLogger(__name__)
 
 _WHOLE_TEXTS = ("single_label", "multi_label", "regression")
 
@@ -95,3 +99,34 @@ class Material:
     def pairs(self) -> list[str] | None:
         """The second texts; None: there are none."""
         return self.documents["train"]["text_pair"][:] if self.task.pair else None
+
+
+def with_copies_that_are_read(config: DistillConfig, *, rows: int) -> DistillConfig:
+    """The same options with no more augmented copies of each text than the training reads: the
+    teacher reads every copy once, which of many texts would take longer than the training.
+
+    A pass (`num_train_epochs`) is over as many rows as there are texts, copies among them. Labels
+    alone teach nothing about copies, so that none are made then. Copies in the batch of their text
+    (`repeated`) are always read.
+
+    Args:
+        config: how a student is trained.
+        rows: of the training split.
+    """
+    if not config.augment or config.repeated:
+        return config
+    if not config.taught:
+        return replace(config, augment=())
+    if config.num_train_epochs is not None:
+        steps = math.ceil(config.num_train_epochs * rows / config.rows_per_step)
+        config = replace(config, max_steps=max(1, steps), num_train_epochs=None)
+    most = max(0, config.rows_seen // rows - 1)
+    if most >= config.copies:
+        return config
+    logger.info(
+        "%s augmented copies of each text in place of %s, as %s steps read no more",
+        most or "no",
+        config.copies,
+        config.max_steps,
+    )
+    return replace(config, copies=most) if most else replace(config, augment=())

@@ -249,10 +249,11 @@ class Planner:
         """Entries of a vocabulary and the teacher's vectors of them; read once."""
         if len(tokenizer) not in self._vectors:
             teacher, theirs = self.material.teacher, self.material.tokenizer
-            entries = readable_entries(tokenizer, teacher=theirs)
+            table: Any = teacher.get_input_embeddings()
+            entries = readable_entries(tokenizer, teacher=theirs, known=len(table.weight))
             logger.info("entries that the teacher reads: %s of %s", len(entries), len(tokenizer))
             texts = [*entries.values()]
-            vectors = entry_vectors(teacher, theirs, texts) if texts else torch.zeros(0, 1)
+            vectors = entry_vectors(teacher, theirs, texts=texts, context=self.context)
             self._vectors[len(tokenizer)] = [*entries], vectors
         return self._vectors[len(tokenizer)]
 
