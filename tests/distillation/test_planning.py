@@ -2,23 +2,41 @@
 
 import math
 from dataclasses import astuple, replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+import yaml
 
 import encoders
 from attar.budget import Budget, Latency
 from attar.data.labelled.task import Task
 from attar.data.vocabulary import vocabulary_files
+from attar.distillation import formats
 from attar.distillation.config import CompressorConfig
 from attar.distillation.material import Material
 from attar.distillation.planning import Planner
 from attar.errors import ConfigError
 from attar.measure.cost import cost_of
-from attar.methods.compressor import EncoderShape, EncoderSpace, Limits, ShapeArrays, StudentPlan
+from attar.methods.compressor import (
+    EncoderShape,
+    EncoderSpace,
+    Limits,
+    PlanConfig,
+    ShapeArrays,
+    StudentPlan,
+    search_shapes,
+)
 
 SPACE = EncoderSpace((260, 264, 270, 5000), (1, 2), (8, 16), (16, 24), (1, 2), context=32)
+AXES = (
+    "vocab_size",
+    "num_attention_heads",
+    "hidden_size",
+    "intermediate_size",
+    "num_hidden_layers",
+)
 DOCUMENTS = encoders.documents(64)
 TASK = Task("single_label", ("poor", "fine"))
 
@@ -201,3 +219,45 @@ def test_a_student_begins_with_embeddings_from_its_teacher_and_is_else_random(ta
     assert changed == [name]
     assert torch.equal(states[0][name], states[1][name])
     assert torch.equal(states[0][name][:4], states[2][name][:4])  # special tokens are no text
+    assert torch.equal(states[2][name], random.student(candidate.plan).state_dict()[name])
+
+
+def spaced(tmp_path: Path, **options: Any) -> Planner:
+    """A planner for a small space, of which the largest vocabulary is beyond the texts."""
+    axes = {name: list(axis) for name, axis in zip(AXES, SPACE.axes, strict=True)}
+    (tmp_path / "space.yaml").write_text(yaml.safe_dump(axes))
+    usual = {"space": str(tmp_path / "space.yaml"), "objective": "flops"}
+    return planner(**(usual | options))
+
+
+def test_a_vocabulary_is_no_larger_than_the_texts_are_enough_for(tmp_path: Path) -> None:
+    found = spaced(tmp_path, plans=5).search(Budget.parse("bytes<=1MB"))
+    assert max(one.plan.shape.vocab_size for one in found) == 270
+
+
+def test_uniform_shrinks_the_shape_that_the_teacher_has(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen, search = list[EncoderShape | None](), search_shapes
+
+    def spy(*given: Any, config: PlanConfig, **others: Any) -> Any:
+        seen.append(config.teacher)
+        return search(*given, config=config, **others)
+
+    monkeypatch.setattr("attar.distillation.planning.search_shapes", spy)
+    for objective in ("uniform", "flops"):
+        spaced(tmp_path, plans=1, objective=objective).search(Budget.parse("bytes<=1MB"))
+    assert seen == [EncoderShape(encoders.VOCAB, 4, 32, 48, 3), None]
+
+
+def test_a_plan_whose_files_turn_out_larger_is_planned_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    most = spaced(tmp_path, plans=1).search(Budget.parse("bytes<=1MB"))[0].plan
+    honest = formats.costs
+    monkeypatch.setattr(  # a few hundred bytes too few
+        "attar.distillation.formats.costs", lambda storage: replace(honest(storage), config_bytes=0)
+    )
+    budget = most.bytes - 1
+    [found] = spaced(tmp_path, plans=1).search(Budget.parse(f"bytes<={budget}"))
+    assert budget - 9_000 < found.plan.bytes <= budget
