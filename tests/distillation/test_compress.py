@@ -341,7 +341,6 @@ def test_the_command_line_does_the_same(
 ) -> None:
     words = ["distill", "--teacher", root / "teacher", "--data", root / "data", "--plans", 3]
     words += ["--budget", BUDGET, "--space", root / "space.yaml", "-o", tmp_path / "out"]
-    words += ["--empty-augment"]  # as the options in Python are not those of the recipe
     changed = {n: v for n, v in vars(CONFIG).items() if v != getattr(DistillConfig(), n)}
     words += [word for n, v in changed.items() for word in (f"--{n.replace('_', '-')}", v)]
     recipe = {"weight_decay": DistillConfig().weight_decay, "temperature": 1.0}
@@ -352,7 +351,10 @@ def test_the_command_line_does_the_same(
     assert "above chance, 50.0%" in shown
     for name in ("model.safetensors", "tokenizer.json", "config.json"):
         assert (tmp_path / "out" / name).read_bytes() == (small[0] / name).read_bytes(), name
-    assert Run.load(tmp_path / "out").settings["recipe"] == "compressor/default"
+    record = Run.load(tmp_path / "out")
+    assert record.settings["recipe"] == "compressor/default"
+    assert record.settings["copies"] == 4
+    assert record.details["copies"] == 0  # as the steps read less than all texts
 
 
 def test_without_options_a_budget_has_a_recipe_of_its_own(

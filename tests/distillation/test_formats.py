@@ -71,3 +71,13 @@ def test_weights_take_the_bytes_that_were_counted(storage: Storage) -> None:
         parts = formats.bytes_of(student(shape), TOKENIZER, storage=storage)
         spare = counted.bytes.item() - parts["weights"] - 900  # the config
         assert 0 <= spare <= 16 * (5 + 16 * shape.num_hidden_layers)
+
+
+def test_a_quantised_file_takes_about_the_bytes_that_were_counted() -> None:
+    """What is counted ranks shapes; those that are listed are written to see."""
+    pytest.importorskip("onnxruntime")
+    shape = EncoderShape(264, 2, 64, 128, 3)
+    space = EncoderSpace((264,), (2,), (64,), (128,), (3,), context=20)
+    counted = formats.costs("int8").of(ShapeArrays.of([shape]), space)
+    parts = formats.bytes_of(student(shape), TOKENIZER, storage="int8")
+    assert parts["weights"] + parts["config"] == pytest.approx(counted.bytes.item(), rel=0.015)
