@@ -125,7 +125,7 @@ def test_named_entries_start_from_vectors_and_others_as_they_were_drawn() -> Non
     before = student.get_input_embeddings().weight.detach().clone()
     ids, vectors = [40, 7, 99], torch.tensor([[1.0, 0.0], [0.0, 2.0], [-3.0, 0.5]])
     embed_entries(student, ids, vectors)
-    after = student.get_input_embeddings().weight.detach()
+    after = student.get_input_embeddings().weight.detach().clone()
     others = [i for i in range(300) if i not in ids]
     assert torch.equal(after[others], before[others])
     assert torch.equal(after[:, 2:], before[:, 2:])  # vectors of two channels
