@@ -277,7 +277,7 @@ def main() -> None:
                         out.write(json.dumps(known[cell]) + "\n")
                 row = known[cell]
                 print(f"{cell:46} {row['accuracy']:5.1f} of {row['teacher']:5.1f}", flush=True)
-    report(Table(known, systems if quick else (DEFAULT, DEFAULT + FLOAT32, PLAIN)), args)
+    report(Table(known, systems if quick else (DEFAULT, PLAIN)), args)
 
 
 @dataclass(frozen=True)
@@ -328,10 +328,13 @@ class Table:
     def mean(self, system: str, budget: float, figure: str) -> float:
         return statistics.mean(self.each(system, budget, figure))
 
-    def over_float32(self, system: str, budget: float) -> float:
-        """Points of accuracy that int8 is ahead of float32 with as many bytes."""
-        in_int8 = self.mean(system, budget, "accuracy")
-        return in_int8 - self.mean(system + FLOAT32, budget, "accuracy")
+    def over_float32(self, system: str, budget: float) -> float | None:
+        """Points of accuracy that int8 is ahead of float32 with as many bytes, mean over the tasks
+        that have both; None: there is none."""
+        found = [self.of(task, budget) for task in self.tasks(budget)]
+        both = [rows for rows in found if rows.keys() >= {system, system + FLOAT32}]
+        points = [rows[system]["accuracy"] - rows[system + FLOAT32]["accuracy"] for rows in both]
+        return statistics.mean(points) if points else None
 
     def over(self, system: str, budget: float, base: str) -> float:
         """Its speed on one thread, as a multiple of the base's."""
@@ -371,9 +374,9 @@ def report(table: Table, args: argparse.Namespace) -> None:
     else:
         halves = {
             name: {
-                f"{b:g}": round(table.over_float32(name, b), 2)
+                f"{b:g}": round(points, 2)
                 for b in budgets
-                if name + FLOAT32 in table.systems(b)
+                if (points := table.over_float32(name, b)) is not None
             }
             for name in (DEFAULT, PUBLISHED)
         }
@@ -384,7 +387,7 @@ def report(table: Table, args: argparse.Namespace) -> None:
             figure >= KEPT
             and ratio >= FASTER
             and smaller >= SMALLER
-            and table.over_float32(DEFAULT, top) > 0
+            and (table.over_float32(DEFAULT, top) or 0) > 0
         )
         above = table.each(first, top, "kept_above_chance")
         line["kept_above_chance"] = [None if each is None else round(each, 3) for each in above]
