@@ -298,10 +298,16 @@ class Table:
         return {name: row for name, row in cells.items() if row is not None}
 
     def tasks(self, budget: float) -> list[str]:
-        """The tasks that count."""
+        """The tasks that count: on enough rows, and with a teacher that is better than chance."""
         found = {task: self.of(task, budget) for task in TASKS}
         whole = {task: rows for task, rows in found.items() if rows.keys() >= {*self.needed}}
-        return [task for task, rows in whole.items() if rows[self.needed[0]]["rows"] >= FEWEST]
+        first = {task: rows[self.needed[0]] for task, rows in whole.items()}
+        return [
+            task
+            for task, row in first.items()
+            # by two standard errors at 50%, in percent
+            if row["rows"] >= FEWEST and row["teacher"] > row["chance"] + 100 / row["rows"] ** 0.5
+        ]
 
     def systems(self, budget: float) -> list[str]:
         """Those that are measured on all of these tasks."""
