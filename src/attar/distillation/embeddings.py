@@ -51,7 +51,7 @@ def readable_entries(
     def reads(text: str) -> bool:
         try:
             ids = teacher.encode(text, add_special_tokens=False, verbose=False)
-        except Exception:
+        except Exception:  # plain, where a vocabulary has no token for the unknown
             return False
         return any(i != teacher.unk_token_id for i in ids) and all(i < known for i in ids)
 
@@ -94,6 +94,8 @@ def entry_vectors(
             batch = {name: values.to(teacher.device) for name, values in batch.items()}
             try:
                 said = outputs_of(teacher, batch, task=task, request=request)
+            except torch.OutOfMemoryError:
+                raise
             except (RuntimeError, CompatibilityError) as error:
                 raise CompatibilityError(
                     f"expected a teacher that reads single words and gives a hidden state for each "
