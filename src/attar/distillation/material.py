@@ -124,8 +124,8 @@ def with_copies_that_are_read(config: DistillConfig, *, rows: int) -> DistillCon
     if most >= config.copies:
         return config
     logger.info(
-        "%s augmented copies of each text in place of %s, as %s steps read no more",
-        most or "no",
+        "augmented copies of each text: %s in place of %s, as %s steps read no more",
+        most,
         config.copies,
         config.max_steps,
     )
