@@ -72,7 +72,7 @@ SYSTEMS = (
 PROBE = 150
 #: the published claim for clones and vulnerabilities, rounded down; and our own for the latency
 KEPT, FASTER, SMALLER = 96.0, 4.3, 30.0
-#: test rows below which a task is told and not counted: one row of 37 is ten percent of ten
+#: test rows below which a task is reported and not counted: one row of 37 is ten percent of ten
 FEWEST = 200
 ONNX = "onnx-int8"
 
@@ -265,7 +265,7 @@ def main() -> None:
     home.mkdir(parents=True, exist_ok=True)
     file = home / "rows.jsonl"
     known = kept_rows(file)
-    steps, most = (30, 200) if quick else (args.steps, None)
+    steps, most = (15, 200) if quick else (args.steps, None)
     jobs = {name: Job(name, args.data, steps, home, most) for name in tasks}
     for budget in budgets:
         for name, job in jobs.items():

@@ -1,7 +1,7 @@
 """From a budget to limits, and from a plan to a student."""
 
 import math
-from dataclasses import astuple, replace
+from dataclasses import astuple, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -30,13 +30,6 @@ from attar.methods.compressor import (
 )
 
 SPACE = EncoderSpace((260, 264, 270, 5000), (1, 2), (8, 16), (16, 24), (1, 2), context=32)
-AXES = (
-    "vocab_size",
-    "num_attention_heads",
-    "hidden_size",
-    "intermediate_size",
-    "num_hidden_layers",
-)
 DOCUMENTS = encoders.documents(64)
 TASK = Task("single_label", ("poor", "fine"))
 
@@ -212,7 +205,11 @@ def test_shapes_of_arrays_are_counted_with_the_outputs_of_the_task() -> None:
 def test_a_student_begins_with_embeddings_from_its_teacher_and_is_else_random(task: Task) -> None:
     made, random = planner(task=task), planner(task=task, embeddings="random")
     candidate = made.candidate(plan(EncoderShape(320, 2, 8, 16, 1)))
-    taught, again, drawn = made.begun(candidate), made.begun(candidate), random.begun(candidate)
+    taught, again, drawn = (
+        made.initial_student(candidate),
+        made.initial_student(candidate),
+        random.initial_student(candidate),
+    )
     name = "roberta.embeddings.word_embeddings.weight"
     states = [model.state_dict() for model in (taught, again, drawn)]
     changed = [key for key in states[0] if not torch.equal(states[0][key], states[2][key])]
@@ -224,7 +221,8 @@ def test_a_student_begins_with_embeddings_from_its_teacher_and_is_else_random(ta
 
 def spaced(tmp_path: Path, **options: Any) -> Planner:
     """A planner for a small space, of which the largest vocabulary is beyond the texts."""
-    axes = {name: list(axis) for name, axis in zip(AXES, SPACE.axes, strict=True)}
+    names = [field.name for field in fields(EncoderShape)]
+    axes = {name: list(axis) for name, axis in zip(names, SPACE.axes, strict=True)}
     (tmp_path / "space.yaml").write_text(yaml.safe_dump(axes))
     usual = {"space": str(tmp_path / "space.yaml"), "objective": "flops"}
     return planner(**(usual | options))

@@ -292,7 +292,7 @@ class _Compression:
         return probes[0].plan
 
     def _start(self, candidate: Candidate) -> DistillTask:
-        material, student = self.planner.material, self.planner.begun(candidate)
+        material, student = self.planner.material, self.planner.initial_student(candidate)
         ours, theirs = (
             model.num_parameters(exclude_embeddings=True) for model in (student, material.teacher)
         )

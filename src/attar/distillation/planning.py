@@ -236,7 +236,7 @@ class Planner:
             torch.manual_seed(self.seed)
             return RobertaForSequenceClassification(config)
 
-    def begun(self, candidate: Candidate) -> PreTrainedModel:
+    def initial_student(self, candidate: Candidate) -> PreTrainedModel:
         """The student as its training starts: of random weights, but for embeddings that come from
         the teacher."""
         student = self.student(candidate.plan)
